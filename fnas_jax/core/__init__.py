@@ -1,0 +1,1 @@
+"""What every room may use: shared types, configuration, checkpoints, logging, devices."""

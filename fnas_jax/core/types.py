@@ -1,0 +1,53 @@
+"""The data that flows round the loop: proposals out of a method, metrics out of a task.
+
+Symbols used in shapes throughout: N architectures of a batch, T decisions of an architecture,
+S blocks, K choices of a decision, B images of a minibatch, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+class Proposal(NamedTuple):
+    """What a method asks for."""
+
+    archs: Array  # [N, T] int32
+    train_mask: Array  # [N] bool; False: the method uses its own prediction as the reward
+    log_prob: Array  # [N] float32, nats, under the policy that sampled; 0 where there is no policy
+    predicted: Array  # [N] float32 predicted reward; 0 where the method predicts nothing
+    uncertainty: Array  # [N] float32 one standard deviation of `predicted`; inf where unknown
+
+
+class Metrics(NamedTuple):
+    """What a task answers, one entry per proposed architecture.
+
+    Entries with a False `train_mask` are not evaluated: accuracy, reward and seconds are 0, and
+    `ok` and `fresh` are False. A failed child (loss not finite, or an architecture that a table
+    lacks) has accuracy 0, reward 0, `ok` False, and still counts as trained (`fresh`).
+    """
+
+    accuracy: Array  # [N] float32 in [0, 1], on validation data
+    reward: Array  # [N] float32, what the method maximises
+    latency_ms: Array  # [N] float32, NaN where not measured
+    mflops: Array  # [N] float32, millions of multiply-adds, NaN where unknown
+    params_m: Array  # [N] float32, millions of parameters, NaN where unknown
+    seconds: Array  # [N] float32, spent on this architecture now; 0 if it was known
+    ok: Array  # [N] bool
+    fresh: Array  # [N] bool; False: known before or masked out, so it cost nothing
+
+
+def propose(archs: Array) -> Proposal:
+    """A proposal to train every one of `archs` [N, T] int32, without policy or prediction."""
+    n = archs.shape[0]
+    zeros = jnp.zeros(n, jnp.float32)
+    return Proposal(archs, jnp.ones(n, bool), zeros, zeros, jnp.full(n, jnp.inf, jnp.float32))
+
+
+class UserError(Exception):
+    """Wrong input by the user. Commands print its one sentence and exit with code 2."""

@@ -1,0 +1,1 @@
+"""Search methods, each a `SearchMethod` of pure functions; they know neither tasks nor disks."""

@@ -1,0 +1,33 @@
+"""The `SearchMethod` interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from fnas_jax.core.types import Array, Metrics, Proposal
+
+State = Any  # a pytree of arrays of fixed shapes
+
+
+class Best(NamedTuple):
+    """The best *trained* architecture so far; `reward` is -inf before the first."""
+
+    arch: Array  # [T] int32
+    reward: Array  # [] float32
+
+
+class SearchMethod(NamedTuple):
+    """`init(key)`, then `ask` and `tell` in turn. All pure, jittable and vmappable.
+
+    Every `ask` of a method returns the same number N of proposals.
+    """
+
+    init: Callable[[Array], State]
+    ask: Callable[[State, Array], tuple[State, Proposal]]
+    tell: Callable[[State, Proposal, Metrics], State]
+    best: Callable[[State], Best]
+    # A stage before the loop (supernet training, meta-learning): (state, key) -> (state, metrics)..
+    prepare: Callable[[State, Array], Iterator[tuple[State, dict[str, float]]]] | None = None
+    # Scalars worth logging after a tell: state -> {"entropy": [] float32, ..}
+    stats: Callable[[State], dict[str, Array]] = lambda state: {}

@@ -1,0 +1,1 @@
+"""Search spaces: what the decisions are and when two architectures are the same network."""

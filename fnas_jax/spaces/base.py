@@ -1,0 +1,86 @@
+"""The `Space` interface and the functions that hold for every space."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core.types import Array
+
+
+class Space(NamedTuple):
+    """A search space: T decisions, decision t with `cardinalities[t]` choices.
+
+    All functions of arrays are pure, take and return whole batches, and work under `jit`.
+    """
+
+    name: str
+    cardinalities: tuple[int, ...]  # T entries
+    names: tuple[str, ...]  # T names of decisions, e.g. "block2/kernel"
+    sample: Callable[[Array, int], Array]  # (key, n) -> [n, T] int32, uniform over decisions
+    validate: Callable[[Array], Array]  # [N, T] -> [N] bool
+    canonical: Callable[[Array], Array]  # [N, T] -> [N, T]; equal exactly for the same networks
+    describe: Callable[[Any], dict[str, Any]]  # [T] -> JSON-ready; has the key "text"
+    parse: Callable[[str], np.ndarray]  # `describe(arch)["text"]` -> [T] int32; ValueError
+    blocks: Callable[[Array], Array]  # [N, T] -> [N, S, F] float32 descriptors of blocks
+    graph: Callable[[Array], tuple[Array, Array]]  # -> ops [N, V] int32, adjacency [N, V, V] bool
+    num_ops: int  # `graph` operations are 0..num_ops-1
+    spec: Any = None  # what children/ needs to build the network; None: tables only
+
+    @property
+    def size(self) -> int:
+        """Number of decision vectors, before `canonical` merges any."""
+        return int(np.prod(self.cardinalities, dtype=object))
+
+
+def sample_uniform(cardinalities: tuple[int, ...], key: Array, n: int) -> Array:
+    """[n, T] int32, every decision uniform and independent."""
+    return jax.random.randint(key, (n, len(cardinalities)), 0, jnp.asarray(cardinalities))
+
+
+def in_range(cardinalities: tuple[int, ...], archs: Array) -> Array:
+    """[N] bool: every decision of [N, T] lies in 0..K_t-1."""
+    chex.assert_shape(archs, (None, len(cardinalities)))
+    return jnp.all((archs >= 0) & (archs < jnp.asarray(cardinalities)), axis=-1)
+
+
+def one_hot(cardinalities: tuple[int, ...], archs: Array) -> Array:
+    """[N, T] int32 -> [N, sum K_t] float32, the decisions' one-hot codes side by side."""
+    chex.assert_shape(archs, (None, len(cardinalities)))
+    decision = np.repeat(np.arange(len(cardinalities)), cardinalities)
+    choice = np.concatenate([np.arange(k) for k in cardinalities])
+    return (archs[:, decision] == choice).astype(jnp.float32)
+
+
+def neighbours(cardinalities: tuple[int, ...], arch: Array) -> Array:
+    """[T] -> [M, T] int32: all M = sum (K_t - 1) vectors that differ in exactly one decision."""
+    chex.assert_shape(arch, (len(cardinalities),))
+    decision = np.repeat(np.arange(len(cardinalities)), np.asarray(cardinalities) - 1)
+    step = np.concatenate([np.arange(1, k) for k in cardinalities])
+    moved = (arch[decision] + step) % jnp.asarray(cardinalities)[decision]
+    rows = jnp.broadcast_to(arch, (len(decision), len(cardinalities)))
+    return rows.at[np.arange(len(decision)), decision].set(moved.astype(jnp.int32))
+
+
+def mutate(cardinalities: tuple[int, ...], key: Array, arch: Array) -> Array:
+    """[T] -> [T] int32: one decision, drawn uniformly among those with a choice, changed."""
+    chex.assert_shape(arch, (len(cardinalities),))
+    key_decision, key_step = jax.random.split(key)
+    free = np.flatnonzero(np.asarray(cardinalities) > 1)
+    t = jax.random.choice(key_decision, jnp.asarray(free))
+    k = jnp.asarray(cardinalities)[t]
+    step = jax.random.randint(key_step, (), 1, k)
+    return arch.at[t].set((arch[t] + step) % k)
+
+
+def enumerate_all(space: Space, limit: int = 1_000_000) -> np.ndarray:
+    """[space.size, T] int32 in lexicographic order. Raises ValueError above `limit`."""
+    if space.size > limit:
+        raise ValueError(f"{space.name} has {space.size} architectures; at most {limit} are listed")
+    return np.array(list(itertools.product(*map(range, space.cardinalities))), np.int32)

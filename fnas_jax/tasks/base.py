@@ -1,0 +1,34 @@
+"""The `Evaluator` and `Task` interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from fnas_jax.core.types import Array, Metrics
+from fnas_jax.spaces.base import Space
+
+
+class Evaluator(NamedTuple):
+    """`evaluate(eval_state, archs [N, T], mask [N], key) -> (eval_state, Metrics)`.
+
+    An architecture whose canonical form is known to `eval_state`, or stands earlier in the same
+    batch, is not evaluated again: it gets the first reading and `fresh` False. `eval_state` is a
+    pytree of arrays of fixed shapes, so that it can be checkpointed.
+    """
+
+    init: Callable[[], Any]
+    evaluate: Callable[[Any, Array, Array, Array], tuple[Any, Metrics]]
+    jittable: bool  # True: pure, may stand inside jit, scan and vmap
+
+
+class Task(NamedTuple):
+    """One search problem: a space, and how its architectures are judged."""
+
+    name: str  # e.g. "images/digits" or "tabular/nats_cifar10"; the key of the history
+    space: Space
+    evaluator: Evaluator
+    # (arch [T], key) -> JSON-ready dict: the winner trained fully and tested beside a reference
+    # network (images), or the table's own judgement (tabular). Called once, after the search.
+    final: Callable[[Array, Array], dict[str, Any]]
+    info: dict[str, Any]  # JSON-ready facts for the log, e.g. number of images, what is measured
