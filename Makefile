@@ -1,0 +1,69 @@
+# `make demo` and `make test` set up .venv by themselves; `make help` lists the rest.
+#   JAX=cpu|cuda12|tpu  the jax build, found out where not given
+#   PYTHON=python3.x    the interpreter for .venv, the newest of 3.11 to 3.13 where not given
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+
+GOOGLE_CHIPS := 0x0027 0x0056 0x005e 0x0062 0x0063 0x006f 0x0076
+JAX ?= $(shell \
+	if [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidiactl ] || [ -e /dev/dxg ]; then echo cuda12; \
+	else for d in /sys/bus/pci/devices/*; do \
+	  [ "$$(cat $$d/vendor 2>/dev/null)" = 0x1ae0 ] || continue; \
+	  case " $(GOOGLE_CHIPS) " in (*" $$(cat $$d/device) "*) echo tpu; break;; esac; \
+	done; fi)
+BUILD := $(or $(strip $(JAX)),cpu)
+STAMP := $(VENV)/.installed-$(BUILD)
+
+# `import ensurepip` fails on a Debian without python3-venv, where `python3 -m venv` fails too.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
+	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  && { echo $$p; break; }; done)
+
+.PHONY: help venv demo test lint format clean
+help:
+	@echo "make venv    create .venv (jax build: $(BUILD))"
+	@echo "make demo    set-up, then a search on the bundled images: a few minutes"
+	@echo "make test    set-up, lint and tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff fix what it can"
+	@echo "make clean   remove .venv, caches and runs/demo"
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml requirements.txt requirements-cpu.txt
+	@if [ ! -x $(BIN)/python ]; then \
+	  if [ -n "$(PYTHON)" ]; then $(PYTHON) -m venv $(VENV); \
+	  elif command -v virtualenv >/dev/null; then virtualenv --quiet $(VENV); \
+	  else echo "make: no Python >= 3.11 that can create environments was found;" \
+	    "on Debian, 'apt install python3-venv' provides it." >&2; exit 1; fi; \
+	fi
+	@echo "installing into $(VENV), jax build: $(BUILD)"
+ifeq ($(BUILD),cuda12)
+	@$(BIN)/python -m pip install --quiet -r requirements.txt -e '.[dev]'
+else ifeq ($(BUILD),tpu)
+	@$(BIN)/python -m pip install --quiet -r requirements-cpu.txt -e '.[dev,tpu]'
+else
+	@$(BIN)/python -m pip install --quiet -r requirements-cpu.txt -e '.[dev]'
+endif
+	@rm -f $(VENV)/.installed-* && touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
+	find fnas_jax experiments tests -name __pycache__ -type d -exec rm -rf {} +
