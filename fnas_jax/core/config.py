@@ -1,0 +1,239 @@
+"""Every configuration key: its one default, its range and what it means.
+
+A config file defines `get_config()`, which starts from `default()` and changes what it needs:
+
+    from fnas_jax.core.config import default
+
+    def get_config():
+        config = default()
+        config.search.budget = 128
+        return config
+
+Values of the command line (`--config.search.budget=256`) come on top.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from fnas_jax.core.types import UserError
+
+INF = math.inf
+
+
+class Key(NamedTuple):
+    """One configuration key; its type is that of the default."""
+
+    default: int | float | bool | str | tuple[int, ...]
+    doc: str
+    low: float = -INF  # smallest allowed value (of each entry of a tuple)
+    high: float = INF  # largest allowed value
+    choices: tuple[str, ...] = ()  # allowed strings; empty: any
+
+
+KEYS: dict[str, Key] = {
+    "seed": Key(0, "seed of everything random but the data split", 0, 2**31 - 1),
+    # --- the space of architectures (tabular tasks bring their own)
+    "space.name": Key("mnas", "space", choices=("mnas", "macro", "cell", "categorical")),
+    "space.blocks": Key(7, "mnas: number of blocks kept", 1, 7),
+    "space.width": Key(1.0, "mnas: multiplies all channels", 0.05, 4.0),
+    "space.strides": Key((), "mnas: stride of each block; () for MobileNetV2's", 1, 2),
+    "space.stem": Key(32, "mnas: channels of the first convolution", 1, 512),
+    "space.stem_stride": Key(2, "mnas: stride of the first convolution", 1, 2),
+    "space.head": Key(1280, "mnas: channels before the classifier", 1, 4096),
+    "space.cell_channels": Key(16, "cell: channels of the first stage", 1, 512),
+    "space.cells_per_stage": Key(5, "cell: cells of each stage", 1, 20),
+    "space.cardinalities": Key((), "categorical: number of choices of each decision", 1, 10**6),
+    # --- the task
+    "task.name": Key(
+        "images/digits",
+        "images/<digits|mnist5k|tfds:NAME|.npz|folder>"
+        " or tabular/<macro|nats_cifar10|nats_cifar100|.csv>",
+    ),
+    "task.data_dir": Key("", "folder of the tables, or of TFDS"),
+    "task.image_size": Key(
+        0, "height and width that images are resized to; 0: as they are", 0, 512
+    ),
+    "task.val_fraction": Key(0.2, "share of the images that the search is judged on", 0.01, 0.8),
+    "task.test_fraction": Key(0.2, "share of the images kept for the winner's test", 0.01, 0.8),
+    "task.split_seed": Key(0, "seed of the split into train, validation and test", 0, 2**31 - 1),
+    "task.noisy": Key(True, "tabular/macro: a query sees one of three trainings, not their mean"),
+    "task.metric": Key("", "csv tables: column to maximise; '' for the first metric"),
+    "task.augment.flip": Key(False, "mirror training images left to right, half of the time"),
+    "task.augment.crop": Key(0, "pixels of padding of which training images are cut again", 0, 64),
+    "task.augment.cutout": Key(0, "side of the square blanked out of training images", 0, 256),
+    # --- training of children
+    "children.steps": Key(150, "training steps of a child", 1, 10**7),
+    "children.batch_size": Key(64, "images per training step", 1, 65536),
+    "children.lr": Key(0.1, "peak learning rate of SGD; cosine decay to 0", 1e-6, 100.0),
+    "children.momentum": Key(0.9, "Nesterov momentum", 0.0, 0.999),
+    "children.weight_decay": Key(1e-4, "decay of weights, not of norms and biases", 0.0, 1.0),
+    "children.label_smoothing": Key(0.0, "label smoothing", 0.0, 0.9),
+    "children.warmup": Key(0.1, "share of the steps in which the rate rises", 0.0, 0.9),
+    "children.mode": Key(
+        "auto",
+        "children of a device one after another (map) or at once (vmap)",
+        choices=("auto", "map", "vmap"),
+    ),
+    "children.eval_batch": Key(256, "images per step of validation and test", 1, 65536),
+    # --- reward = accuracy * (cost / target) ^ (alpha if cost <= target else beta)
+    "reward.cost": Key(
+        "none", "cost in the reward", choices=("none", "latency_ms", "mflops", "params_m")
+    ),
+    "reward.target": Key(0.0, "target of the cost, in its unit; needed unless cost is none", 0.0),
+    "reward.alpha": Key(-0.07, "exponent at or below the target", -10.0, 0.0),
+    "reward.beta": Key(-0.07, "exponent above the target", -10.0, 0.0),
+    "latency.batch_size": Key(1, "images per timed forward pass", 1, 4096),
+    "latency.repeats": Key(30, "timed passes, of which the median counts", 1, 10000),
+    # --- the search
+    "search.budget": Key(64, "stop once this many architectures were trained", 1, 10**7),
+    "search.max_proposals": Key(
+        0, "stop after this many proposals, known ones included; 0: 20 x budget", 0, 10**9
+    ),
+    "search.batch": Key(8, "architectures proposed per iteration", 1, 65536),
+    "method.name": Key("ppo", "search method", choices=("random", "evolution", "local", "ppo")),
+    "ppo.hidden": Key(128, "units of the controller's LSTM", 1, 4096),
+    "ppo.lr": Key(3e-3, "learning rate of Adam", 1e-7, 1.0),
+    "ppo.clip": Key(0.2, "clipping range of the probability ratio", 0.01, 1.0),
+    "ppo.epochs": Key(4, "passes over each batch", 1, 1000),
+    "ppo.minibatches": Key(1, "parts that a batch is split into", 1, 65536),
+    "ppo.entropy": Key(1e-3, "weight of the entropy bonus", 0.0, 10.0),
+    "ppo.max_grad_norm": Key(0.5, "gradients are clipped to this norm", 1e-3, 1e3),
+    "ppo.baseline_decay": Key(0.95, "decay of the moving average of rewards", 0.0, 0.9999),
+    "evolution.population": Key(30, "architectures alive", 2, 10**6),
+    "evolution.sample": Key(10, "candidates of each tournament", 1, 10**6),
+    # --- the winner
+    "winner.steps": Key(1500, "steps of the winner's final training; 0: none", 0, 10**8),
+    "winner.reference": Key(True, "train the reference network beside the winner"),
+    # --- what outlives a run, what is shown
+    "knowledge.dir": Key("", "folder of the knowledge store; '' for <workdir>/knowledge"),
+    "log.every": Key(1, "iterations between two log entries", 1, 10**6),
+    "log.tensorboard": Key(True, "write TensorBoard events"),
+    "jax.cache_dir": Key("~/.cache/fnas_jax", "persistent compilation cache; '' for none"),
+}
+
+
+def default() -> ml_collections.ConfigDict:
+    """The locked configuration with every key at its default."""
+    return nest({name: key.default for name, key in KEYS.items()})
+
+
+def nest(flat: dict[str, Any]) -> ml_collections.ConfigDict:
+    """The locked ConfigDict of {"search.budget": 64, ..}."""
+    config = ml_collections.ConfigDict()
+    for name, value in flat.items():
+        *sections, last = name.split(".")
+        node = config
+        for section in sections:
+            if section not in node:
+                node[section] = ml_collections.ConfigDict()
+            node = node[section]
+        node[last] = value
+    return config.lock()
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"search.budget": 64, ..} of a ConfigDict, or of a dict read from JSON."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = tuple(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def nearest(word: str, allowed: Any) -> str:
+    """'; did you mean X?' for the entry of `allowed` nearest to `word`, or '' if none is near."""
+    allowed = [str(entry) for entry in allowed]
+    close = difflib.get_close_matches(word, allowed, 1, cutoff=0.6)
+    if not close:  # the right name under the wrong section
+        last = {entry.rpartition(".")[2]: entry for entry in allowed}
+        ends = difflib.get_close_matches(word.rpartition(".")[2], last, 1, cutoff=0.75)
+        close = [last[end] for end in ends]
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_key(name: str) -> UserError:
+    """The error for a key that does not exist."""
+    hint = nearest(name, KEYS) or "; --help lists all keys"
+    return UserError(f"unknown config key {name!r}{hint}")
+
+
+def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The same configuration, locked. Raises UserError at the first key that is not right."""
+    flat = flatten(config)
+    for name in flat:
+        if name not in KEYS:
+            raise unknown_key(name)
+    for name in KEYS:
+        if name not in flat:
+            raise UserError(f"config key {name!r} is missing; start from core.config.default()")
+        _check(name, flat[name])
+    if flat["reward.cost"] != "none" and not flat["reward.target"] > 0:
+        raise UserError(
+            f"reward.target is {flat['reward.target']}; with reward.cost={flat['reward.cost']!r}"
+            " it must be above 0"
+        )
+    if flat["task.val_fraction"] + flat["task.test_fraction"] > 0.9:
+        raise UserError(
+            f"task.val_fraction is {flat['task.val_fraction']} and task.test_fraction is"
+            f" {flat['task.test_fraction']}; together they may be at most 0.9"
+        )
+    return nest(flat)
+
+
+def _check(name: str, value: Any) -> None:
+    """Raises UserError unless `value` has the type and range of key `name`."""
+    key = KEYS[name]
+    kind = type(key.default)
+    numeric = kind in (int, float) and isinstance(value, int | float)
+    if not (type(value) is kind or (numeric and kind is float and type(value) is int)):
+        raise UserError(f"{name} is {value!r}; it must be {_kind(key)}")
+    if key.choices and value not in key.choices:
+        raise UserError(
+            f"{name} is {value!r}; allowed are {', '.join(key.choices)}"
+            + nearest(str(value), key.choices)
+        )
+    entries = value if isinstance(value, tuple) else (value,)
+    for entry in entries:
+        if kind is tuple and type(entry) is not int:
+            raise UserError(f"{name} is {value!r}; it must be {_kind(key)}")
+        if kind in (int, float, tuple) and not key.low <= entry <= key.high:
+            raise UserError(f"{name} is {value}; allowed is {allowed(key)}")
+        if kind is float and not math.isfinite(entry):
+            raise UserError(f"{name} is {value}; it must be finite")
+
+
+def _kind(key: Key) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names.get(type(key.default), "a tuple of whole numbers such as (1, 2)")
+
+
+def allowed(key: Key) -> str:
+    """The allowed values in words, e.g. '1 to 7', or '' where any is."""
+    if key.choices:
+        return ", ".join(key.choices)
+    if key.low == -INF and key.high == INF:
+        return ""
+    if key.high == INF:
+        return f"{key.low:g} or more"
+    each = "entries from " if isinstance(key.default, tuple) else ""
+    return f"{each}{_number(key.low)} to {_number(key.high)}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() and value < 10**15 else f"{value:g}"
+
+
+def help_text() -> str:
+    """One line per key: name, default, meaning, allowed values."""
+    lines = []
+    for name, key in KEYS.items():
+        range_ = f" [{allowed(key)}]" if allowed(key) else ""
+        lines.append(f"  --config.{name}={key.default!r}\n        {key.doc}{range_}")
+    return "\n".join(lines)
