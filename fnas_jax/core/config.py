@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -147,21 +148,26 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def nearest(word: str, allowed: Any) -> str:
+def nearest(word: str, allowed: Iterable[str]) -> str:
     """'; did you mean X?' for the entry of `allowed` nearest to `word`, or '' if none is near."""
-    allowed = [str(entry) for entry in allowed]
-    close = difflib.get_close_matches(word, allowed, 1, cutoff=0.6)
-    if not close:  # the right name under the wrong section
-        last = {entry.rpartition(".")[2]: entry for entry in allowed}
-        ends = difflib.get_close_matches(word.rpartition(".")[2], last, 1, cutoff=0.75)
-        close = [last[end] for end in ends]
-    return f"; did you mean {close[0]!r}?" if close else ""
+    scored = [(_similarity(word, entry), entry) for entry in allowed]
+    best, entry = max(scored, default=(0.0, ""))
+    return f"; did you mean {entry!r}?" if best > 0.6 else ""
+
+
+def _similarity(a: str, b: str) -> float:
+    """Of dotted names, in 0..1; the last part counts as much as the whole, or alone if b has it."""
+    whole = difflib.SequenceMatcher(None, a, b).ratio()
+    last = difflib.SequenceMatcher(None, a.rpartition(".")[2], b.rpartition(".")[2]).ratio()
+    return max((whole + last) / 2, 0.9 * last if last > 0.8 else 0.0)
 
 
 def unknown_key(name: str) -> UserError:
     """The error for a key that does not exist."""
-    hint = nearest(name, KEYS) or "; --help lists all keys"
-    return UserError(f"unknown config key {name!r}{hint}")
+    section = name.rpartition(".")[0] + "."
+    siblings = [key.removeprefix(section) for key in KEYS if key.startswith(section)]
+    listed = f"; {section[:-1]} has {', '.join(siblings)}" if siblings else "; --help lists all"
+    return UserError(f"unknown config key {name!r}{nearest(name, KEYS) or listed}")
 
 
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
