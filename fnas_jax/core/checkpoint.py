@@ -1,0 +1,117 @@
+"""Checkpoints: a pytree per step, the last two kept, a damaged newest one passed over.
+
+Orbax writes each step beside the others and renames it when it is complete, so that a killed
+process leaves no half-written step. A checksum over all leaves is stored with them, because a
+damaged chunk of an array need not look wrong to a reader.
+"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from fnas_jax.core.types import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def open_(folder: str | pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
+    """The checkpoints of `folder`, created where it is missing; `close()` it in the end."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
+    """Stores `tree` as `step`; returns when it is safe on disk.
+
+    Leaves are arrays (also empty ones, and typed PRNG keys), or Python numbers and booleans.
+    """
+    leaves = [_to_numpy(leaf) for leaf in jax.tree.leaves(tree)]
+    stored = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}  # Orbax: size > 0
+    stored["checksum"] = np.asarray(_checksum(leaves), np.uint32)
+    manager.save(step, args=ocp.args.PyTreeSave(stored))
+    manager.wait_until_finished()
+
+
+def restore(manager: ocp.CheckpointManager, template: Any) -> tuple[int, Any] | None:
+    """(step, tree) of the newest good checkpoint, shaped as `template`; None where there is none.
+
+    Newer damaged checkpoints are deleted, with a warning. Raises UserError where checkpoints
+    exist and none of them can be used.
+    """
+    steps = sorted(manager.all_steps(), reverse=True)
+    reason = ""
+    for position, step in enumerate(steps):
+        try:
+            tree = _read(manager, step, template)
+        except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
+            reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            continue
+        for damaged in steps[:position]:
+            logger.warning(
+                "checkpoint %d is damaged (%s); going on from checkpoint %d", damaged, reason, step
+            )
+            manager.delete(damaged)
+        return step, tree
+    if steps:
+        raise UserError(
+            f"no checkpoint in {manager.directory} can be read ({reason});"
+            " remove that folder to start again"
+        )
+    return None
+
+
+def _read(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
+    stored = manager.restore(step, args=ocp.args.PyTreeRestore())
+    like, structure = jax.tree.flatten(template)
+    leaves = []
+    for i, leaf in enumerate(like):
+        expected = _to_numpy(leaf)
+        value = np.asarray(stored.get(_name(i), np.zeros(expected.shape, expected.dtype)))
+        if value.shape != expected.shape or value.dtype != expected.dtype:
+            raise ValueError(
+                f"leaf {i} is {value.dtype}{value.shape},"
+                f" this program expects {expected.dtype}{expected.shape}"
+            )
+        leaves.append(value)
+    if _checksum(leaves) != int(stored["checksum"]):
+        raise ValueError("checksum differs")
+    restored = [_like(leaf, value) for leaf, value in zip(like, leaves, strict=True)]
+    return jax.tree.unflatten(structure, restored)
+
+
+def _name(i: int) -> str:
+    return f"leaf{i:04d}"
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_numpy(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _like(leaf: Any, value: np.ndarray) -> Any:
+    """`value` as the kind of thing that `leaf` is."""
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(jnp.asarray(value), impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array):
+        return jnp.asarray(value)
+    return value if isinstance(leaf, np.ndarray) else type(leaf)(value.item())
+
+
+def _checksum(leaves: list[np.ndarray]) -> int:
+    """CRC-32 over dtype, shape and bytes of all leaves, in order."""
+    crc = 0
+    for leaf in leaves:
+        crc = zlib.crc32(f"{leaf.dtype}{leaf.shape}".encode(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), crc)
+    return crc

@@ -1,0 +1,134 @@
+"""What a run shows and writes while it goes: metrics.jsonl, TensorBoard, the terminal.
+
+A line of metrics.jsonl is one step: {"step": 3, "trained": 24, ..}, numbers finite or null. A
+run that resumes at step k first drops every line of a step >= k, so that each step stands once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+def finite(value: Any) -> Any:
+    """`value` for JSON: arrays become lists, NaN and infinities None, at any depth."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    if hasattr(value, "tolist"):  # numpy and JAX arrays and scalars
+        return finite(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes `value` as JSON in one step: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        json.dump(finite(value), file, indent=2, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def truncate_metrics(path: pathlib.Path, step: int) -> None:
+    """Drops the lines of `path` whose step is `step` or later, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] >= step:
+                continue
+        except (ValueError, KeyError, TypeError):
+            continue
+        kept.append(line + "\n")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+class MetricLog:
+    """Appends to metrics.jsonl of `workdir` and, if wanted, to TensorBoard beside it."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
+        path = workdir / "metrics.jsonl"
+        truncate_metrics(path, first_step)
+        self._file = path.open("a")
+        self._writer = None
+        if tensorboard:
+            # A purge step makes TensorBoard forget what a killed process wrote from there on.
+            self._writer = SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=first_step if first_step else None
+            )
+
+    def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """One line, safe from a crash of this process on return."""
+        numbers = finite({"step": step} | dict(scalars))
+        self._file.write(json.dumps(numbers, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in numbers.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Progress:
+    """A bar with the best so far and the time left on a terminal; elsewhere a line per call."""
+
+    def __init__(self, total: int, done: int, label: str, stream: TextIO | None = None):
+        self._stream = sys.stderr if stream is None else stream
+        self._total, self._first, self._start = total, done, time.monotonic()
+        self._bar = None
+        if self._stream.isatty():
+            self._bar = tqdm(total=total, initial=min(done, total), desc=label, file=self._stream)
+
+    def show(self, done: int, text: str) -> None:
+        """`done` of the total, and what to say about it."""
+        shown = min(done, self._total)
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(shown - self._bar.n)
+            return
+        gained = done - self._first
+        spent = time.monotonic() - self._start
+        left = spent / gained * (self._total - shown) if gained > 0 else math.nan
+        rest = f", {_clock(left)} left" if math.isfinite(left) and shown < self._total else ""
+        print(f"{shown}/{self._total} {text}{rest}", file=self._stream, flush=True)
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

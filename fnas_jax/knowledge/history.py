@@ -1,0 +1,187 @@
+"""Every evaluation that any search has made, in one SQLite file that processes may share.
+
+A row is an architecture on a task: measured (`trained` 1) or predicted by a critic (`trained` 0).
+A run writes the rows of an iteration in one transaction before its checkpoint of that iteration,
+and on resume trims what lies beyond the checkpoint: each evaluation stands exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sqlite3
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS evaluations (
+    run TEXT NOT NULL,            -- id of the search that made the row
+    iteration INTEGER NOT NULL,
+    position INTEGER NOT NULL,    -- index within the proposals of the iteration
+    space TEXT NOT NULL,
+    task TEXT NOT NULL,
+    decisions TEXT NOT NULL,      -- JSON list of T whole numbers
+    trained INTEGER NOT NULL,     -- 1: measured; 0: predicted
+    ok INTEGER NOT NULL,          -- 0: training failed, or a table has no such entry
+    accuracy REAL, reward REAL, latency_ms REAL, mflops REAL, params_m REAL,  -- NULL: unknown
+    seconds REAL,
+    steps INTEGER NOT NULL,       -- training steps of a child
+    seed INTEGER NOT NULL,
+    versions TEXT NOT NULL,       -- JSON object
+    time REAL NOT NULL,           -- seconds since 1970
+    PRIMARY KEY (run, iteration, position)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS evaluations_by_task ON evaluations (space, task);
+"""
+
+NUMBERS = ("accuracy", "reward", "latency_ms", "mflops", "params_m", "seconds")
+
+
+class Run(NamedTuple):
+    """What is the same for all rows of a search."""
+
+    id: str
+    space: str
+    task: str
+    steps: int
+    seed: int
+    versions: dict[str, str]
+
+
+class Row(NamedTuple):
+    """One evaluation; unknown numbers are NaN."""
+
+    position: int
+    decisions: Sequence[int]
+    trained: bool
+    ok: bool
+    accuracy: float
+    reward: float
+    latency_ms: float
+    mflops: float
+    params_m: float
+    seconds: float
+
+
+class Rows(NamedTuple):
+    """R rows as arrays, in the order in which they were written."""
+
+    decisions: np.ndarray  # [R, T] int32
+    trained: np.ndarray  # [R] bool
+    ok: np.ndarray  # [R] bool
+    accuracy: np.ndarray  # [R] float64, and so the next five; NaN where unknown
+    reward: np.ndarray
+    latency_ms: np.ndarray
+    mflops: np.ndarray
+    params_m: np.ndarray
+    seconds: np.ndarray
+    task: np.ndarray  # [R] str
+    run: np.ndarray  # [R] str
+
+
+def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
+    """The store in `folder`/history.sqlite, created where it is missing. Raises OSError."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # isolation_level None: transactions are exactly the BEGINs below. A writer waits for others
+        # for up to a minute.
+        connection = sqlite3.connect(folder / "history.sqlite", timeout=60, isolation_level=None)
+        connection.execute("PRAGMA busy_timeout = 60000")
+        # Switching to WAL can meet a lock that no timeout covers: another process switching.
+        for attempt in range(100):
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                if attempt == 99:
+                    raise
+                time.sleep(0.05)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(SCHEMA)
+    except sqlite3.DatabaseError as error:
+        raise OSError(f"{folder / 'history.sqlite'}: {error}") from error
+    return connection
+
+
+def record(connection: sqlite3.Connection, run: Run, iteration: int, rows: Sequence[Row]) -> None:
+    """Writes the rows of one iteration in one transaction; rows already there are replaced."""
+    versions, now = json.dumps(run.versions, sort_keys=True), time.time()
+    values = []
+    for row in rows:
+        arch = json.dumps([int(d) for d in row.decisions])
+        key = (run.id, iteration, row.position, run.space, run.task, arch)
+        numbers = (_null(getattr(row, name)) for name in NUMBERS)
+        flags = (int(row.trained), int(row.ok))
+        values.append((*key, *flags, *numbers, run.steps, run.seed, versions, now))
+    marks = ", ".join("?" * 18)
+    _transact(connection, f"INSERT OR REPLACE INTO evaluations VALUES ({marks})", values)
+
+
+def trim(connection: sqlite3.Connection, run_id: str, iteration: int) -> None:
+    """Deletes the rows of run `run_id` from `iteration` on."""
+    statement = "DELETE FROM evaluations WHERE run = ? AND iteration >= ?"
+    _transact(connection, statement, [(run_id, iteration)])
+
+
+def rows(
+    connection: sqlite3.Connection,
+    space: str,
+    task: str | None = None,
+    trained: bool | None = True,
+    run_id: str | None = None,
+) -> Rows:
+    """The rows of `space`, by default the measured ones; None for a filter takes all."""
+    where, values = ["space = ?"], [space]
+    for name, value in (("task", task), ("trained", trained), ("run", run_id)):
+        if value is not None:
+            where.append(f"{name} = ?")
+            values.append(int(value) if isinstance(value, bool) else value)
+    fields = ("decisions", "trained", "ok", *NUMBERS, "task", "run")
+    found = connection.execute(
+        f"SELECT {', '.join(fields)} FROM evaluations WHERE {' AND '.join(where)}"
+        " ORDER BY time, run, iteration, position",
+        values,
+    ).fetchall()
+    columns = list(zip(*found, strict=True)) if found else [()] * len(fields)
+    decisions = [json.loads(entry) for entry in columns[0]]
+    numbers = [np.asarray([_nan(v) for v in column], float) for column in columns[3:-2]]
+    return Rows(
+        np.asarray(decisions, np.int32) if decisions else np.zeros((0, 0), np.int32),
+        np.asarray(columns[1], bool),
+        np.asarray(columns[2], bool),
+        *numbers,
+        np.asarray(columns[-2], str),
+        np.asarray(columns[-1], str),
+    )
+
+
+def counts(connection: sqlite3.Connection, run_id: str | None = None) -> dict[str, int]:
+    """{"trained": .., "predicted": .., "failed": ..}, of one run or of the whole store."""
+    found = connection.execute(
+        "SELECT coalesce(sum(trained), 0), coalesce(sum(1 - trained), 0),"
+        " coalesce(sum(trained AND NOT ok), 0) FROM evaluations WHERE ?1 IS NULL OR run = ?1",
+        (run_id,),
+    ).fetchone()
+    return dict(zip(("trained", "predicted", "failed"), found, strict=True))
+
+
+def _transact(connection: sqlite3.Connection, statement: str, values: list) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.executemany(statement, values)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _null(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None
+
+
+def _nan(number: float | None) -> float:
+    return np.nan if number is None else number
