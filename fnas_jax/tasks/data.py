@@ -1,0 +1,230 @@
+"""Image sets by name, divided into training, validation and test images."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import chex
+import numpy as np
+
+from fnas_jax.core.types import UserError
+from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
+from fnas_jax.tasks.readers.examples import Part, Source
+from fnas_jax.tasks.readers.folder import read_folder
+from fnas_jax.tasks.readers.npz import read_npz
+from fnas_jax.tasks.readers.tfds import read_tfds
+
+_BUNDLED = {"digits": read_digits, "mnist5k": read_mnist5k}
+_ALLOWED = "digits, mnist5k, tfds:NAME, the path of an .npz file or of a folder of images"
+
+
+class Dataset(NamedTuple):
+    """Images [n, H, W, C], uint8 as stored or float32, and class numbers [n] int32.
+
+    The three parts share no example. `mean` and `std` are in the units of the images.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    val_images: np.ndarray
+    val_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    num_classes: int
+    mean: np.ndarray  # [C] float32, of the training images
+    std: np.ndarray  # [C] float32, of the training images; 1 where a channel is constant
+    class_names: tuple[str, ...]  # num_classes texts
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.train_images.shape[1:]
+        return height, width, channels
+
+
+def load(
+    name: str,
+    data_dir: str = "",
+    image_size: int = 0,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+) -> Dataset:
+    """Reads an image set and divides it.
+
+    A test set that the source brings is kept as it is, and so is a validation set beside it; a
+    single held-out set is the test set whatever its name (ImageNet's "validation" is what figures
+    are published on). What is missing is split off from the training images, the same share of
+    every class. The split depends on the images and `split_seed` only: not on their order in
+    files, nor on `image_size`.
+
+    Args:
+      name: one of "digits", "mnist5k", "tfds:NAME", the path of an .npz file, the path of a folder.
+      data_dir: folder of the prepared TFDS sets; "" is TFDS's own default.
+      image_size: side in pixels of the square that images are resized to; 0 keeps them.
+      val_fraction: share of the training images that become validation images.
+      test_fraction: the same for test images.
+      split_seed: another seed, another split.
+
+    Raises:
+      UserError: unknown name, missing or unreadable data, labels out of range, or a class with
+        too few examples.
+    """
+    source = _read(name, data_dir, image_size)
+    _check(source, name)
+    train, val, test = source.train, source.val, source.test
+    if test is None and val is not None:
+        val, test = None, val
+    shares = _shares(test_fraction, val_fraction, test is None, val is None)
+    test_rows, val_rows, train_rows = split(train, shares, split_seed, source.class_names, name)
+    test = _rows(train, test_rows) if test is None else test
+    val = _rows(train, val_rows) if val is None else val
+    train = _rows(train, train_rows)
+    mean, std = channel_statistics(train.images)
+    dataset = Dataset(
+        name=name,
+        train_images=train.images,
+        train_labels=train.labels,
+        val_images=val.images,
+        val_labels=val.labels,
+        test_images=test.images,
+        test_labels=test.labels,
+        num_classes=len(source.class_names),
+        mean=mean,
+        std=std,
+        class_names=source.class_names,
+    )
+    chex.assert_equal_shape_suffix([dataset.train_images, val.images, test.images], 3)
+    return dataset
+
+
+def normalise(images: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Array:
+    """(images - mean) / std as float32: [..., C] with mean and std [C]. Numpy or JAX."""
+    return (images.astype(np.float32) - mean) / std
+
+
+def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation [C] float32 of [n, H, W, C], over images and pixels.
+
+    A constant channel gets the deviation 1, so that normalising makes it 0 rather than NaN.
+    """
+    count = images.size // images.shape[-1]
+    # Sums over one image at a time: a float64 copy of a large set would not fit in memory.
+    total = np.zeros(images.shape[-1])
+    for image in images:
+        total += image.sum(axis=(0, 1), dtype=np.float64)
+    mean = total / count
+    squares = np.zeros(images.shape[-1])
+    for image in images:
+        squares += ((image - mean) ** 2).sum(axis=(0, 1))
+    std = np.sqrt(squares / count)
+    return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+
+
+def split(
+    part: Part,
+    shares: tuple[float, ...],
+    seed: int,
+    class_names: tuple[str, ...],
+    name: str,
+) -> list[np.ndarray]:
+    """Row numbers of one subset per share, and of the rest; the same share of every class.
+
+    Rows are ranked by a hash of (seed, pixels) and dealt out within each class in that order, so
+    a row's fate does not depend on where it stands. Equal images stand side by side, and so
+    mostly stay together. Each subset is in hash order: a prefix of it is a random sample.
+
+    Raises:
+      UserError: a class with fewer examples than subsets.
+    """
+    salt = str(seed).encode()
+    digests = [hashlib.blake2b(id_, key=salt, digest_size=16).digest() for id_ in part.ids]
+    order = np.asarray(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
+    subsets: list[list[np.ndarray]] = [[] for _ in range(len(shares) + 1)]
+    needed = 1 + sum(share > 0 for share in shares)
+    for label, class_name in enumerate(class_names):
+        rows = order[part.labels[order] == label]
+        if len(rows) < needed:
+            raise UserError(
+                f"Class '{class_name}' of {name} has {len(rows)} training examples: at least "
+                f"{needed} are needed to split it."
+            )
+        start, left = 0, needed
+        for subset, share in zip(subsets, shares, strict=False):
+            # At least one example of each class in each subset, these later ones included.
+            left -= share > 0
+            count = max(1, round(share * len(rows))) if share > 0 else 0
+            count = min(count, len(rows) - start - left)
+            subset.append(rows[start : start + count])
+            start += count
+        subsets[-1].append(rows[start:])
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    joined = [np.concatenate(subset) for subset in subsets]
+    return [rows[np.argsort(rank[rows])] for rows in joined]
+
+
+def _read(name: str, data_dir: str, image_size: int) -> Source:
+    if name in _BUNDLED:
+        return _BUNDLED[name](image_size)
+    if name.startswith("tfds:"):
+        return read_tfds(name.removeprefix("tfds:"), data_dir, image_size)
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, image_size)
+    if name and path.is_dir():
+        return read_folder(path, image_size)
+    if path.is_file():
+        raise UserError(f"{path} is a file, but no .npz file; allowed are {_ALLOWED}.")
+    near = difflib.get_close_matches(name, [*_BUNDLED, "tfds:"], n=1, cutoff=0.0)[0]
+    raise UserError(
+        f"Unknown data set '{name}' (and no such folder); allowed are {_ALLOWED}; "
+        f"nearest match: '{near}'."
+    )
+
+
+def _check(source: Source, name: str) -> None:
+    if len(source.class_names) < 2:
+        raise UserError(f"{name} has one class only ({source.class_names[0]}): two are needed.")
+    for part in (source.train, source.val, source.test):
+        if part is None:
+            continue
+        bad = (part.labels < 0) | (part.labels >= len(source.class_names))
+        if bad.any():
+            raise UserError(
+                f"Label {part.labels[bad][0]} of {name} is out of range: it has "
+                f"{len(source.class_names)} classes, numbered from 0."
+            )
+        if part.images.shape[1:] != source.train.images.shape[1:]:
+            raise UserError(
+                f"Training images of {name} have shape {list(source.train.images.shape[1:])}, but "
+                f"held-out images {list(part.images.shape[1:])}: set task.image_size."
+                if part.images.shape[-1] == source.train.images.shape[-1]
+                else f"Training images of {name} have {source.train.images.shape[-1]} channels, "
+                f"but held-out images {part.images.shape[-1]}."
+            )
+
+
+def _shares(test: float, val: float, split_test: bool, split_val: bool) -> tuple[float, float]:
+    """The shares (test, val) to split off; 0 for what the source brings."""
+    wanted = {
+        "test_fraction": test if split_test else 0.0,
+        "val_fraction": val if split_val else 0.0,
+    }
+    for key, needed in (("test_fraction", split_test), ("val_fraction", split_val)):
+        if needed and not 0 < wanted[key] < 1:
+            raise UserError(f"task.{key} is {wanted[key]}: it must lie between 0 and 1.")
+    if sum(wanted.values()) >= 1:
+        raise UserError(
+            f"task.test_fraction {test} and task.val_fraction {val} leave no training images: "
+            "their sum must be less than 1."
+        )
+    return wanted["test_fraction"], wanted["val_fraction"]
+
+
+def _rows(part: Part, rows: np.ndarray) -> Part:
+    return Part(part.images[rows], part.labels[rows], [part.ids[row] for row in rows])

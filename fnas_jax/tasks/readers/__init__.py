@@ -1,0 +1,1 @@
+"""One reader per kind of image set; each returns the same `Source`."""

@@ -1,0 +1,145 @@
+"""What every reader returns, and the one function that gathers images into arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fnas_jax.core.types import UserError
+
+# The names that folders and arrays of a set already divided may have.
+PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+_BILINEAR = Image.Resampling.BILINEAR
+
+
+class Part(NamedTuple):
+    """Labelled images, in no particular order."""
+
+    images: np.ndarray  # [n, H, W, C] uint8 or float32
+    labels: np.ndarray  # [n] int32 in 0..num_classes-1
+    ids: list[bytes]  # n digests of the native pixels: an example's name, wherever it was stored
+
+
+class Source(NamedTuple):
+    """An image set as its maker divided it; `data.load` splits what is missing."""
+
+    train: Part
+    val: Part | None
+    test: Part | None
+    class_names: tuple[str, ...]
+
+
+class Example(NamedTuple):
+    """One image on its way from a file to a `Part`."""
+
+    where: str  # how an error message should name it, e.g. a path or "row 17"
+    image: np.ndarray  # [H, W, C] uint8 or float32
+    label: int
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """[H, W, C] -> [size, size, C] of the same dtype: bilinear, antialiased when it shrinks.
+
+    The aspect ratio is not kept. uint8 is rounded to the nearest value.
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    channels = [
+        Image.fromarray(np.ascontiguousarray(image[..., c])).resize((size, size), _BILINEAR)
+        for c in range(image.shape[-1])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
+    """Gathers examples into a `Part`, each resized as it comes so that originals can be large.
+
+    Args:
+      examples: images of one dtype and number of channels.
+      image_size: side in pixels of the square that every image becomes; 0 keeps the native size,
+        which must then be the same for all.
+      source: name of the set for error messages.
+
+    Raises:
+      UserError: no example at all, or shapes that differ.
+    """
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    ids: list[bytes] = []
+    first = ""
+    for where, image, label in examples:
+        ids.append(hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest())
+        image = resize(image, image_size) if image_size else image
+        if images and image.shape != images[0].shape:
+            raise UserError(
+                f"The images of {source} differ in size ({first} is {_size(images[0])}, {where} is "
+                f"{_size(image)}): set task.image_size to resize them all to one square."
+            )
+        first = first or where
+        images.append(image)
+        labels.append(label)
+    if not images:
+        raise UserError(f"{source} holds no images.")
+    return Part(np.stack(images), np.asarray(labels, np.int32), ids)
+
+
+def name_classes(
+    raw: Sequence[np.ndarray], source: str
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Turns the label columns of all parts of a set into int32 in 0..C-1 and C class names.
+
+    Integers (also stored as floats or booleans, or as [n, 1]) are kept, and C is the largest plus
+    one; texts are numbered in alphabetical order.
+
+    Raises:
+      UserError: labels of another kind, one-hot, fractional or negative.
+    """
+    columns = []
+    for labels in raw:
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.ndim != 1:
+            raise UserError(
+                f"The labels of {source} have shape {list(labels.shape)}: one class number or name "
+                "per image is needed, as an array of shape [n]."
+            )
+        columns.append(labels)
+    joined = np.concatenate(columns)
+    if joined.dtype.kind in "US":
+        texts = joined.astype(str)
+        names, numbers = np.unique(texts, return_inverse=True)
+        class_names = tuple(str(name) for name in names)
+    else:
+        numbers = _whole_numbers(joined, source)
+        class_names = tuple(str(c) for c in range(int(numbers.max(initial=-1)) + 1))
+    ends = np.cumsum([len(column) for column in columns])[:-1]
+    return np.split(numbers.astype(np.int32), ends), class_names
+
+
+def _whole_numbers(labels: np.ndarray, source: str) -> np.ndarray:
+    if labels.dtype.kind not in "biuf":
+        raise UserError(
+            f"The labels of {source} have dtype {labels.dtype}: class numbers or names are needed."
+        )
+    bad = ~np.isfinite(labels) | (labels < 0) | (labels != np.floor(labels)) | (labels >= 2**31)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise UserError(
+            f"Label {labels[row]} of {source} (row {row}) is no class number: "
+            "whole numbers from 0 to C-1 are needed."
+        )
+    return labels.astype(np.int64)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of a foreign error, to be quoted in a sentence of ours."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _size(image: np.ndarray) -> str:
+    return "x".join(map(str, image.shape))

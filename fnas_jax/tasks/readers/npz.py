@@ -1,0 +1,124 @@
+"""Reader of a user's `.npz` file.
+
+Keys: `images` and `labels`, or `x_train`, `y_train` and, if the file is already divided, `x_val`,
+`y_val`, `x_test`, `y_test`. Also understood: `train_images`, `train_labels` and so on (as MedMNIST
+names them), `x`/`y`, `X`/`Y`, `data`/`target`, `image`/`label`. Optional: `class_names` [C] text.
+
+Images: [n, H, W] or [n, H, W, C], uint8, or any other number (kept as float32). Labels: [n] or
+[n, 1], whole numbers from 0, or text.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from fnas_jax.core.types import UserError
+from fnas_jax.tasks.readers.examples import (
+    PART_NAMES,
+    Example,
+    Part,
+    Source,
+    collect,
+    name_classes,
+    reason,
+)
+
+_MAX_CHANNELS = 16  # more than that in the last axis is a mistake in the order of the axes
+_WHOLE = (("images", "labels"), ("image", "label"), ("x", "y"), ("data", "target"))
+_WHOLE += (("data", "labels"), ("data", "label"), ("x", "labels"), ("images", "target"))
+_DIVIDED = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("images_{}", "labels_{}"))
+_DIVIDED += (("{}_x", "{}_y"), ("{}_data", "{}_labels"), ("{}_data", "{}_target"))
+
+
+def read_npz(path: Path, image_size: int) -> Source:
+    """Reads one file; see the module's docstring for what it may hold.
+
+    Raises:
+      UserError: not there, not an npz file, unknown keys, or arrays that cannot be images and
+        their labels.
+    """
+    arrays = _open(path)
+    found = _find(arrays, path)
+    labels, names = name_classes([y for _, y in found.values()], str(path))
+    if "class_names" in arrays:
+        names = _given_names(arrays["class_names"], len(names), path)
+    parts: dict[str, Part] = {}
+    for (part, (images, _)), numbers in zip(found.items(), labels, strict=True):
+        images = _as_images(images, f"'{part}' images of {path}" if len(found) > 1 else str(path))
+        if len(images) != len(numbers):
+            raise UserError(
+                f"{path} holds {len(images)} images but {len(numbers)} labels ({part})."
+            )
+        rows = (
+            Example(f"row {i}", image, int(label))
+            for i, (image, label) in enumerate(zip(images, numbers, strict=True))
+        )
+        parts[part] = collect(rows, image_size, str(path))
+    return Source(parts["train"], parts.get("val"), parts.get("test"), names)
+
+
+def _open(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UserError(f"{path} is a single array, not an .npz file of images and labels.")
+            return {key: file[key] for key in file.files}
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise UserError(f"{path} cannot be read as an .npz file: {reason(error)}") from None
+
+
+def _find(arrays: dict[str, np.ndarray], path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The (images, labels) of each part that the file names; 'train' is always among them."""
+    keys = {key.lower(): key for key in arrays}
+    found = {}
+    for part, spellings in PART_NAMES.items():
+        for x, y in [(x.format(s), y.format(s)) for s in spellings for x, y in _DIVIDED]:
+            if x in keys and y in keys and part not in found:
+                found[part] = (arrays[keys[x]], arrays[keys[y]])
+    if "train" in found:
+        return found
+    for x, y in _WHOLE:
+        if x in keys and y in keys:
+            return {"train": (arrays[keys[x]], arrays[keys[y]])}
+    raise UserError(
+        f"{path} holds the keys {sorted(arrays)}: 'images' and 'labels' are needed, or 'x_train' "
+        "and 'y_train' with, if there are any, 'x_val', 'y_val', 'x_test' and 'y_test'."
+    )
+
+
+def _as_images(images: np.ndarray, what: str) -> np.ndarray:
+    """[n, H, W] or [n, H, W, C] of any number -> [n, H, W, C] uint8 or float32."""
+    shape = list(images.shape)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        raise UserError(f"{what}: shape {shape} is neither [n, H, W] nor [n, H, W, C].")
+    if images.shape[-1] > _MAX_CHANNELS:
+        order = "; the channels come last" if images.shape[1] <= 4 else ""
+        raise UserError(
+            f"{what}: shape {shape} means {images.shape[-1]} channels, at most {_MAX_CHANNELS} are "
+            f"allowed{order}."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "biuf":
+        raise UserError(f"{what}: dtype {images.dtype} is no number.")
+    images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        row = int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))[0])
+        raise UserError(f"{what}: row {row} holds values that are not finite.")
+    return images
+
+
+def _given_names(given: np.ndarray, needed: int, path: Path) -> tuple[str, ...]:
+    if given.ndim != 1 or len(given) < needed or given.dtype.kind not in "US":
+        raise UserError(
+            f"'class_names' of {path} must be at least {needed} texts, one per class; it has shape "
+            f"{list(given.shape)} and dtype {given.dtype}."
+        )
+    return tuple(str(name) for name in given.astype(str))
