@@ -38,7 +38,8 @@ def augment(key: Array, images: Array, flip: bool, crop: int, cutout: int) -> Ar
       [B, H, W, C] of the same dtype.
     """
     chex.assert_rank(images, 4)
-    offsets = sample_offsets(key, images.shape[:3], flip, crop)
+    batch, height, width, _ = images.shape
+    offsets = sample_offsets(key, (batch, height, width), flip, crop)
     return apply_offsets(images, offsets, flip, crop, cutout)
 
 

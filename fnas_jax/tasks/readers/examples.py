@@ -73,7 +73,7 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
     ids: list[bytes] = []
     first = ""
     for where, image, label in examples:
-        ids.append(hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest())
+        ids.append(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
         image = resize(image, image_size) if image_size else image
         if images and image.shape != images[0].shape:
             raise UserError(

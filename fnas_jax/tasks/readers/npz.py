@@ -27,10 +27,22 @@ from fnas_jax.tasks.readers.examples import (
 )
 
 _MAX_CHANNELS = 16  # more than that in the last axis is a mistake in the order of the axes
-_WHOLE = (("images", "labels"), ("image", "label"), ("x", "y"), ("data", "target"))
-_WHOLE += (("data", "labels"), ("data", "label"), ("x", "labels"), ("images", "target"))
-_DIVIDED = (("x_{}", "y_{}"), ("{}_images", "{}_labels"), ("images_{}", "labels_{}"))
-_DIVIDED += (("{}_x", "{}_y"), ("{}_data", "{}_labels"), ("{}_data", "{}_target"))
+_WHOLE = (
+    ("images", "labels"),
+    ("image", "label"),
+    ("x", "y"),
+    ("data", "target"),
+    ("data", "labels"),
+    ("data", "label"),
+)
+_DIVIDED = (
+    ("x_{}", "y_{}"),
+    ("{}_images", "{}_labels"),
+    ("images_{}", "labels_{}"),
+    ("{}_x", "{}_y"),
+    ("{}_data", "{}_labels"),
+    ("{}_data", "{}_target"),
+)
 
 
 def read_npz(path: Path, image_size: int) -> Source:
