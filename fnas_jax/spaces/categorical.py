@@ -55,14 +55,17 @@ def _canonical(cards: tuple[int, ...], archs: Array) -> Array:
 
 def _describe(names: tuple[str, ...], arch: Any) -> dict[str, Any]:
     decisions = [int(a) for a in np.asarray(arch)]
-    return {"text": ",".join(map(str, decisions)), "decisions": dict(zip(names, decisions))}
+    return {
+        "text": ",".join(map(str, decisions)),
+        "decisions": dict(zip(names, decisions, strict=True)),
+    }
 
 
 def _parse(cards: tuple[int, ...], text: str) -> np.ndarray:
     parts = text.split(",")
     if len(parts) != len(cards):
         raise ValueError(f"{text!r} has {len(parts)} decisions; {len(cards)} are needed")
-    for t, (part, k) in enumerate(zip(parts, cards)):
+    for t, (part, k) in enumerate(zip(parts, cards, strict=True)):
         if not part.strip().isdecimal() or int(part) >= k:
             raise ValueError(f"decision {t} of {text!r} must be an integer in 0..{k - 1}")
     return np.array([int(part) for part in parts], np.int32)

@@ -71,7 +71,7 @@ def unique_form(arch: tuple[int, ...]) -> str:
     nodes = ["0"]
     for target in (1, 2, 3):
         addends = []
-        for (source, end), op in zip(EDGES, arch):
+        for (source, end), op in zip(EDGES, arch, strict=True):
             if end != target:
                 continue
             if op == 0 or nodes[source] == "#":
@@ -102,10 +102,15 @@ def canonical(archs: Array) -> Array:
 def _describe(arch: Any) -> dict[str, Any]:
     ops = [OPS[int(a)] for a in np.asarray(arch)]
     nodes = [
-        "|" + "|".join(f"{op}~{s}" for (s, end), op in zip(EDGES, ops) if end == target) + "|"
+        "|"
+        + "|".join(f"{op}~{s}" for (s, end), op in zip(EDGES, ops, strict=True) if end == target)
+        + "|"
         for target in (1, 2, 3)
     ]
-    return {"text": "+".join(nodes), "edges": dict(zip((f"{s}-{t}" for s, t in EDGES), ops))}
+    return {
+        "text": "+".join(nodes),
+        "edges": dict(zip((f"{s}-{t}" for s, t in EDGES), ops, strict=True)),
+    }
 
 
 def parse(text: str) -> np.ndarray:
@@ -119,7 +124,7 @@ def parse(text: str) -> np.ndarray:
         sources = [source for source, end in EDGES if end == target]
         if len(edges) != len(sources) or not (node.startswith("|") and node.endswith("|")):
             raise ValueError(f"node {target} of {text!r} needs {len(sources)} edges between '|'")
-        for source, edge in zip(sources, edges):
+        for source, edge in zip(sources, edges, strict=True):
             op, _, tail = edge.partition("~")
             if op not in OPS or tail != str(source):
                 raise ValueError(f"{edge!r} in {text!r} is not OP~{source} with OP of {OPS}")

@@ -83,7 +83,7 @@ def _describe(spec: MacroSpec, arch: Any) -> dict[str, Any]:
     layers = [CHOICES[c] for c in choices]
     return {
         "text": "".join(map(str, choices)),
-        "stages": [layers[end - n : end] for end, n in zip(ends, spec.stages)],
+        "stages": [layers[end - n : end] for end, n in zip(ends, spec.stages, strict=True)],
     }
 
 

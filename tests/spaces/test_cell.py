@@ -22,7 +22,7 @@ def output(arch, weights, x) -> np.ndarray:
     nodes = [x]
     for target in (1, 2, 3):
         total = np.zeros_like(x)
-        for (source, end), op in zip(cell.EDGES, arch):
+        for (source, end), op in zip(cell.EDGES, arch, strict=True):
             if end == target and op == 1:
                 total = total + nodes[source]
             elif end == target and op > 1:

@@ -41,7 +41,7 @@ def test_canonical_is_idempotent_and_jits():
 def test_published_table_agrees_that_merged_strings_are_one_network(tables_dir):
     table = json.loads((tables_dir / "nas_bench_macro_cifar10.json").read_text())
     assert sorted(table) == ["".join(t) for t in itertools.product("012", repeat=8)]
-    for text, form in zip(table, map(pushed, table)):
+    for text, form in zip(table, map(pushed, table), strict=True):
         assert table[text] == table[form]
 
 

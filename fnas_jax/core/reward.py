@@ -1,0 +1,48 @@
+"""The reward of a trained architecture: accuracy under a soft or hard cost constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array, UserError
+
+COSTS = ("none", "latency_ms", "mflops", "params_m")
+
+
+def mnas_reward(accuracy: Array, cost: Array, target: float, alpha: float, beta: float) -> Array:
+    """R = ACC (COST / TARGET)^w with w = alpha where COST <= TARGET, else beta. [N] -> [N].
+
+    `cost` and `target` have the same unit. Soft constraint: alpha = beta = -0.07; hard: alpha = 0,
+    beta = -1. Source: MnasNet (arXiv 1807.11626), equations 2 and 3.
+    """
+    chex.assert_equal_shape([accuracy, cost])
+    ratio = cost / target
+    exponent = jnp.where(ratio <= 1, alpha, beta)
+    return accuracy * jnp.maximum(ratio, 1e-6) ** exponent
+
+
+def from_config(config: Any) -> Callable[[Array, Array, Array, Array], Array]:
+    """The function (accuracy, latency_ms, mflops, params_m) -> reward, all [N], of `config.reward`.
+
+    With cost "none" the reward is the accuracy. Raises UserError for an unknown cost, or a cost
+    without a positive target.
+    """
+    reward = config.reward
+    cost = reward.cost
+    if cost not in COSTS:
+        raise UserError(f"reward.cost is {cost!r}; allowed are {', '.join(COSTS)}")
+    if cost == "none":
+        return lambda accuracy, latency_ms, mflops, params_m: accuracy
+    target, alpha, beta = float(reward.target), float(reward.alpha), float(reward.beta)
+    if not target > 0:
+        raise UserError(f"reward.target is {target}; with reward.cost {cost!r} it must be above 0")
+
+    def compute(accuracy: Array, latency_ms: Array, mflops: Array, params_m: Array) -> Array:
+        costs = {"latency_ms": latency_ms, "mflops": mflops, "params_m": params_m}
+        return mnas_reward(accuracy, costs[cost], target, alpha, beta)
+
+    return compute

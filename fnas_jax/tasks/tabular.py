@@ -1,0 +1,193 @@
+"""Search on a table instead of on a machine: an evaluation is a look-up, a search takes seconds.
+
+Evaluations are counted per distinct network. The first reading of a network stays: asking again,
+in any of its forms, costs nothing and returns the same number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core import reward as rewards
+from fnas_jax.core.types import Array, Metrics, UserError
+from fnas_jax.spaces.base import Space, enumerate_all
+from fnas_jax.tasks import tables
+from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.tasks.tables import Table
+
+RewardFn = Callable[[Array, Array, Array, Array], Array]
+_DENSE = 2**20  # spaces up to this size get a direct index; larger ones are searched row by row
+
+
+class Index(NamedTuple):
+    """Where the table holds an architecture; both functions are pure and jittable."""
+
+    row_of: Callable[[Array], Array]  # [N, T] -> [N] int32; -1: not in the table
+    network_of: Callable[[Array], Array]  # [N, T] -> [N] int32 in 0..networks; `networks`: none
+    networks: int  # number of distinct networks that the index tells apart
+
+
+class Known(NamedTuple):
+    """What has been read so far, per distinct network."""
+
+    row: Array  # [networks] int32 row that was read; -1: nothing yet, -2: failed
+    accuracy: Array  # [networks] float32 first reading
+
+
+def index(table: Table) -> Index:
+    """The index of a table. A form that the table lacks gets the row of an equal network.
+
+    In spaces of more than 2^20 decision vectors, networks that the table lacks are not told
+    apart: asking for one of them again counts again.
+    """
+    space = table.space
+    cards = np.asarray(space.cardinalities)
+    if space.size > _DENSE:
+        archs = jnp.asarray(table.archs)
+
+        def match(asked: Array) -> Array:
+            equal = jnp.all(asked[:, None] == archs, axis=-1)
+            return jnp.where(equal.any(axis=1), equal.argmax(axis=1), -1).astype(jnp.int32)
+
+        size = len(table.archs)
+        return Index(match, lambda a: jnp.where(match(a) < 0, size, match(a)), size)
+
+    weights = np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
+    canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, _DENSE))))
+    representatives, network = np.unique(canonical @ weights, return_inverse=True)
+    row = np.full(space.size, -1, np.int32)
+    row[table.archs @ weights] = np.arange(len(table.archs))
+    any_row = np.full(len(representatives), -1, np.int32)
+    any_row[network[table.archs @ weights]] = np.arange(len(table.archs))
+    row = np.where(row < 0, any_row[network], row)
+    rows, ids = jnp.asarray(row), jnp.asarray(network, jnp.int32)
+
+    def look_up(values: Array, otherwise: int) -> Callable[[Array], Array]:
+        def of(asked: Array) -> Array:
+            return jnp.where(space.validate(asked), values[asked @ weights], otherwise)
+
+        return of
+
+    return Index(look_up(rows, -1), look_up(ids, len(representatives)), len(representatives))
+
+
+def evaluator(table: Table, where: Index, reward: RewardFn, noisy: bool) -> Evaluator:
+    """The jittable evaluator of a table; `noisy`: a query sees one of R readings, not the mean."""
+    values = jnp.asarray(table.readings if noisy else table.judged[:, None])
+    costs = [jnp.asarray(c) for c in (table.latency_ms, table.mflops, table.params_m)]
+
+    def init() -> Known:
+        return Known(
+            jnp.full(where.networks, -1, jnp.int32), jnp.zeros(where.networks, jnp.float32)
+        )
+
+    def evaluate(known: Known, archs: Array, mask: Array, key: Array) -> tuple[Known, Metrics]:
+        n = archs.shape[0]
+        chex.assert_shape(archs, (n, len(table.space.cardinalities)))
+        chex.assert_shape(mask, (n,))
+        network, row = where.network_of(archs), where.row_of(archs)
+        reading = jax.random.randint(key, (n,), 0, values.shape[1])
+        accuracy = values[row, reading]
+        # The first entry of the batch that asks for the same network speaks for all of them.
+        nameless = network == where.networks
+        same = (network[:, None] == network) & ~nameless & mask
+        first = jnp.where(same.any(axis=1), same.argmax(axis=1), jnp.arange(n))
+        row, accuracy = row[first], accuracy[first]
+        seen = (known.row[network] != -1) & ~nameless
+        row = jnp.where(seen, known.row[network], row)
+        accuracy = jnp.where(seen, known.accuracy[network], accuracy)
+        ok = mask & (row >= 0) & jnp.isfinite(accuracy)
+        fresh = mask & ~seen & (first == jnp.arange(n))
+        accuracy = jnp.where(ok, accuracy, 0.0)
+        latency_ms, mflops, params_m = (
+            jnp.where(mask & (row >= 0), c[row], jnp.nan) for c in costs
+        )
+        metrics = Metrics(
+            accuracy=accuracy,
+            reward=jnp.where(ok, reward(accuracy, latency_ms, mflops, params_m), 0.0),
+            latency_ms=latency_ms,
+            mflops=mflops,
+            params_m=params_m,
+            seconds=jnp.zeros(n, jnp.float32),
+            ok=ok,
+            fresh=fresh,
+        )
+        slot = jnp.where(fresh, network, where.networks)  # the rest falls outside and is dropped
+        known = Known(
+            known.row.at[slot].set(jnp.where(ok, row, -2), mode="drop"),
+            known.accuracy.at[slot].set(accuracy, mode="drop"),
+        )
+        return known, metrics
+
+    return Evaluator(init, evaluate, jittable=True)
+
+
+def top_rows(table: Table, share: float = 0.001) -> np.ndarray:
+    """[M] bool: rows whose judged accuracy reaches the (1 - share) quantile of all rows."""
+    return table.judged >= np.nanquantile(table.judged.astype(np.float64), 1 - share)
+
+
+def load(config: Any) -> Table:
+    """The table that `config.task` names. Raises UserError as `tables.load` does."""
+    kind, _, name = config.task.name.partition("/")
+    if kind != "tabular" or not name:
+        names = ", ".join(f"tabular/{name}" for name in tables.FILES)
+        raise UserError(
+            f"task.name is {config.task.name!r}; tables are {names} or tabular/PATH.csv"
+        )
+    return tables.load(name, config.task.data_dir, config.task.metric)
+
+
+def space(config: Any) -> Space:
+    """The space that the table of `config.task` is about."""
+    return load(config).space
+
+
+def build(config: Any, space: Space | None = None) -> Task:
+    """The tabular task of `config.task` and `config.reward`; `space` may be left to the table.
+
+    Raises UserError for a bad table, a space that is not the table's, or a cost that it lacks.
+    """
+    table = load(config)
+    if space is not None and space.cardinalities != table.space.cardinalities:
+        raise UserError(f"table {table.name} is about space {table.space.name}, not {space.name}")
+    cost = config.reward.cost
+    reward = rewards.from_config(config)
+    if cost != "none" and np.isnan(getattr(table, cost)).any():
+        raise UserError(f"reward.cost is {cost!r}, which table {table.name} does not hold")
+    where = index(table)
+    return Task(
+        name=f"tabular/{table.name}",
+        space=table.space,
+        evaluator=evaluator(table, where, reward, bool(config.task.noisy)),
+        final=lambda arch, key: judge(table, where, arch),
+        info={
+            "table": table.name,
+            "architectures": len(table.archs),
+            "networks": where.networks,
+            "readings": table.readings.shape[1] if config.task.noisy else 1,
+            "best": float(np.nanmax(table.judged)),
+            "measures": table.note,
+        },
+    )
+
+
+def judge(table: Table, where: Index, arch: Any) -> dict[str, Any]:
+    """What the table says of one architecture [T]: judged accuracy, regret in points, rank."""
+    row = int(where.row_of(jnp.asarray(arch, jnp.int32)[None])[0])
+    judged = float(table.judged[row]) if row >= 0 else float("nan")
+    known = bool(np.isfinite(judged))
+    return {
+        "accuracy": judged if known else None,
+        "regret_points": 100 * (float(np.nanmax(table.judged)) - judged) if known else None,
+        "rank": int((table.judged > table.judged[row]).sum()) + 1 if known else None,
+        "architectures": len(table.archs),
+        "measures": table.note,
+        "seconds": 0.0,
+    }
