@@ -196,10 +196,9 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 def _check(name: str, value: Any) -> None:
     """Raises UserError unless `value` has the type and range of key `name`."""
     key = KEYS[name]
-    kind = type(key.default)
-    numeric = kind in (int, float) and isinstance(value, int | float)
-    if not (type(value) is kind or (numeric and kind is float and type(value) is int)):
-        raise UserError(f"{name} is {value!r}; it must be {_kind(key)}")
+    type_ = type(key.default)
+    if not (type(value) is type_ or (type_ is float and type(value) is int)):
+        raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
     if key.choices and value not in key.choices:
         raise UserError(
             f"{name} is {value!r}; allowed are {', '.join(key.choices)}"
@@ -207,15 +206,16 @@ def _check(name: str, value: Any) -> None:
         )
     entries = value if isinstance(value, tuple) else (value,)
     for entry in entries:
-        if kind is tuple and type(entry) is not int:
-            raise UserError(f"{name} is {value!r}; it must be {_kind(key)}")
-        if kind in (int, float, tuple) and not key.low <= entry <= key.high:
+        if type_ is tuple and type(entry) is not int:
+            raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
+        if type_ in (int, float, tuple) and not key.low <= entry <= key.high:
             raise UserError(f"{name} is {value}; allowed is {allowed(key)}")
-        if kind is float and not math.isfinite(entry):
+        if type_ is float and not math.isfinite(entry):
             raise UserError(f"{name} is {value}; it must be finite")
 
 
-def _kind(key: Key) -> str:
+def kind(key: Key) -> str:
+    """The type of the key's values in words."""
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return names.get(type(key.default), "a tuple of whole numbers such as (1, 2)")
 

@@ -135,27 +135,28 @@ def rows(
     run_id: str | None = None,
 ) -> Rows:
     """The rows of `space`, by default the measured ones; None for a filter takes all."""
-    where, values = ["space = ?"], [space]
+    where: list[str] = ["space = ?"]
+    values: list[str | int] = [space]
     for name, value in (("task", task), ("trained", trained), ("run", run_id)):
         if value is not None:
             where.append(f"{name} = ?")
-            values.append(int(value) if isinstance(value, bool) else value)
+            values.append(value)
     fields = ("decisions", "trained", "ok", *NUMBERS, "task", "run")
     found = connection.execute(
         f"SELECT {', '.join(fields)} FROM evaluations WHERE {' AND '.join(where)}"
         " ORDER BY time, run, iteration, position",
         values,
     ).fetchall()
-    columns = list(zip(*found, strict=True)) if found else [()] * len(fields)
-    decisions = [json.loads(entry) for entry in columns[0]]
-    numbers = [np.asarray([_nan(v) for v in column], float) for column in columns[3:-2]]
+    columns = dict(zip(fields, zip(*found, strict=True), strict=True)) if found else {}
+    decisions = [json.loads(entry) for entry in columns.get("decisions", ())]
+    numbers = {name: np.asarray(columns.get(name, ()), float) for name in NUMBERS}  # None -> NaN
     return Rows(
-        np.asarray(decisions, np.int32) if decisions else np.zeros((0, 0), np.int32),
-        np.asarray(columns[1], bool),
-        np.asarray(columns[2], bool),
-        *numbers,
-        np.asarray(columns[-2], str),
-        np.asarray(columns[-1], str),
+        decisions=np.asarray(decisions, np.int32).reshape(len(found), -1 if found else 0),
+        trained=np.asarray(columns.get("trained", ()), bool),
+        ok=np.asarray(columns.get("ok", ()), bool),
+        **numbers,
+        task=np.asarray(columns.get("task", ()), str),
+        run=np.asarray(columns.get("run", ()), str),
     )
 
 
@@ -181,7 +182,3 @@ def _transact(connection: sqlite3.Connection, statement: str, values: list) -> N
 
 def _null(number: float) -> float | None:
     return float(number) if np.isfinite(number) else None
-
-
-def _nan(number: float | None) -> float:
-    return np.nan if number is None else number

@@ -1,0 +1,166 @@
+"""What every command does with its flags, its errors and its exit code.
+
+Exit codes: 0 done, 1 failed or interrupted, 2 wrong input, told in one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import runpy
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+
+import ml_collections
+from absl import flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
+
+
+class Help(Exception):
+    """The user asked for help, which is the exception's text."""
+
+
+def run_command(body: Callable[[], object]) -> int:
+    """Calls `body` and turns how it ends into an exit code and at most one line on stderr."""
+    _quiet()
+    try:
+        body()
+    except Help as text:
+        print(text)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has gone, `| head` for instance
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def parse_flags(
+    argv: Sequence[str], define: Callable[[flags.FlagValues], object], usage: str
+) -> flags.FlagValues:
+    """The flags that `define` declares, read from `argv` (without the program's name).
+
+    Raises UserError for anything that is not one of them, and Help for --help.
+    """
+    values = flags.FlagValues()
+    define(values)
+    if any(re.fullmatch(r"--?(h|help|helpfull)", arg) for arg in argv):
+        listed = (
+            f"  --{name}\n        {values[name].help}"
+            for name in values
+            if isinstance(values[name].help, str) and not name.startswith("config")
+        )
+        raise Help(usage + "\n\nflags:\n" + "\n".join(listed))
+    try:
+        rest = values(["fnas_jax", *argv])
+    except flags.Error as error:
+        raise UserError(_flag_message(error)) from None
+    if rest[1:]:
+        raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+    return values
+
+
+def require(values: flags.FlagValues, name: str) -> str:
+    """The value of flag `name`. Raises UserError where it is missing or empty."""
+    if not values[name].value:
+        raise UserError(f"--{name} is missing; --help shows how to call this command")
+    return str(values[name].value)
+
+
+def parse_config(
+    argv: Sequence[str], define: Callable[[flags.FlagValues], object], usage: str
+) -> tuple[ml_collections.ConfigDict, flags.FlagValues]:
+    """(validated config, flags of `define`) of --config=FILE and --config.KEY=VALUE in `argv`."""
+    path, rest = _take_config_file(argv)
+    for arg in rest:
+        named = re.match(r"--?(?:no)?config\.([^=]*)", arg)
+        if named and named[1] not in config_lib.KEYS:
+            raise config_lib.unknown_key(named[1])
+    config = config_lib.default() if path is None else load_file(path)
+    keys = "\n\nconfiguration (after --config=FILE, whose values they replace):\n"
+
+    def define_all(values: flags.FlagValues) -> None:
+        define(values)
+        # config_flags reads the overrides from the list of arguments, types each by its default.
+        config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, sys_argv=["fnas_jax", *rest]
+        )
+
+    values = parse_flags(rest, define_all, usage + keys + config_lib.help_text())
+    return config_lib.validate(values.config), values
+
+
+def load_file(path: str) -> ml_collections.ConfigDict:
+    """The result of `get_config()` in the Python file `path`. Raises UserError."""
+    if not os.path.isfile(path):
+        raise UserError(f"config file {path!r} does not exist")
+    try:
+        config = runpy.run_path(path)["get_config"]()
+    except Exception as error:  # whatever the user's file raises
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+        where = f"{path}, line {line}" if line else path
+        raise UserError(f"{where}: {_config_message(error)}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"{path}: get_config() returned {type(config).__name__}, not a ConfigDict")
+    return config
+
+
+def _take_config_file(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The FILE of --config=FILE or --config FILE, and the other arguments."""
+    path, rest, arguments = None, [], iter(argv)
+    for arg in arguments:
+        if re.match(r"--?config=", arg):
+            path = arg.split("=", 1)[1]
+        elif arg in ("--config", "-config"):
+            path = next(arguments, None)
+            if path is None:
+                raise UserError("--config needs the name of a file")
+        else:
+            rest.append(arg)
+    return path, rest
+
+
+def _flag_message(error: flags.Error) -> str:
+    """A sentence for what absl says about a flag."""
+    text = str(error)
+    override = re.match(r"flag --config\.([\w.]+)=(.*?): ", text, re.DOTALL)
+    if override and override[1] in config_lib.KEYS:
+        kind = config_lib.kind(config_lib.KEYS[override[1]])
+        return f"{override[1]} is {override[2]!r}; it must be {kind}"
+    return text.splitlines()[0]
+
+
+def _config_message(error: Exception) -> str:
+    """A sentence for what a config file raised; ConfigDict's own texts list every key."""
+    text = str(error.args[0]) if error.args else ""
+    unknown = re.match(r"""['"]*Key "(\w+)" does not exist|['"]+(\w+)['"]""", text)
+    if isinstance(error, KeyError) and text == "get_config":
+        return "the file defines no get_config()"
+    if isinstance(error, AttributeError | KeyError) and unknown:
+        return str(config_lib.unknown_key(unknown[1] or unknown[2]))
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
+
+
+def _quiet() -> None:
+    """Keeps libraries' chatter off the terminal; our own warnings stay, one line each."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    ours = logging.getLogger("fnas_jax")
+    if not ours.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("warning: %(message)s"))
+        ours.addHandler(handler)
+        ours.propagate = False

@@ -1,0 +1,56 @@
+"""Where a run's time goes: total, compile, children, method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jax import monitoring
+
+# Tracing, lowering and compiling, as JAX reports them; tracing nests, so only its outermost part
+# would be right, and it is left to the part of the run that it happens in.
+COMPILE_EVENTS = (
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+PARTS = ("total", "compile", "children", "method")
+
+
+class Clock:
+    """Seconds per part; `children` and `method` do not contain the compilation within them."""
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._earlier = 0.0  # total of earlier processes
+        self._start = time.monotonic()
+        monitoring.register_event_duration_secs_listener(self._compiled)
+
+    def _compiled(self, event: str, duration_secs: float, **_: Any) -> None:
+        if event in COMPILE_EVENTS:
+            self._seconds["compile"] += duration_secs
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside, compilation aside, to `name`."""
+        start, compile_ = time.monotonic(), self._seconds["compile"]
+        try:
+            yield
+        finally:
+            compiled = self._seconds["compile"] - compile_
+            self._seconds[name] += max(time.monotonic() - start - compiled, 0.0)
+
+    def seconds(self) -> dict[str, float]:
+        """The seconds so far, those of earlier processes of the run included."""
+        return self._seconds | {"total": self._earlier + time.monotonic() - self._start}
+
+    def resume(self, seconds: dict[str, float]) -> None:
+        """Adds what earlier processes of the run have spent."""
+        for name in PARTS[1:]:
+            self._seconds[name] += seconds[name]
+        self._earlier += seconds["total"]
+
+    def close(self) -> None:
+        """Stops listening to JAX."""
+        monitoring.unregister_event_duration_listener(self._compiled)

@@ -1,0 +1,158 @@
+"""One iteration of a search: ask, evaluate, tell, and what is to be kept of it. Nothing on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fnas_jax.core.clock import PARTS, Clock
+from fnas_jax.core.types import Metrics, Proposal
+from fnas_jax.knowledge.history import Row
+from fnas_jax.methods.base import Best, SearchMethod
+from fnas_jax.tasks.base import Evaluator
+
+INIT, PREPARE, ASK, EVALUATE, FINAL = range(5)  # purposes of random keys
+FIGURES = ("accuracy", "reward", "latency_ms", "mflops", "params_m")
+
+
+class State(NamedTuple):
+    """All that a checkpoint holds."""
+
+    method: Any  # the method's own pytree
+    evaluator: Any  # the evaluator's own pytree
+    step: int  # checkpoints so far: those of the method's `prepare`, then one per iteration
+    iteration: int
+    prepared: bool
+    counts: dict[str, int]
+    best_arch: np.ndarray  # [T] int32, -1 before the first
+    best: np.ndarray  # [5] float64, FIGURES of the best architecture
+    seconds: dict[str, float]
+
+
+class Steps(NamedTuple):
+    """The compiled functions of a search."""
+
+    ask: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    tell: Callable[..., Any]
+    report: Callable[[Any], tuple[Best, dict[str, jax.Array]]]  # method state -> best, stats
+
+
+def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax.Array) -> State:
+    """The state before anything was asked; also the template that checkpoints are read into."""
+    return State(
+        method=method.init(jax.random.fold_in(key, INIT)),
+        evaluator=evaluator.init(),
+        step=0,
+        iteration=0,
+        prepared=False,
+        counts=dict.fromkeys(("trained", "predicted", "replayed", "failed", "proposed"), 0),
+        best_arch=np.full(decisions, -1, np.int32),
+        best=np.full(len(FIGURES), np.nan),
+        seconds=dict.fromkeys(PARTS, 0.0),
+    )
+
+
+def compiled(method: SearchMethod, evaluator: Evaluator) -> Steps:
+    """Everything that is pure under `jit`; evaluators that train children compile by themselves."""
+    evaluate = jax.jit(evaluator.evaluate) if evaluator.jittable else evaluator.evaluate
+    report = jax.jit(lambda state: (method.best(state), method.stats(state)))
+    return Steps(jax.jit(method.ask), evaluate, jax.jit(method.tell), report)
+
+
+def iterate(
+    steps: Steps, state: State, key: jax.Array, clock: Clock
+) -> tuple[State, list[Row], dict[str, Any]]:
+    """(state after one iteration, rows for the history, scalars for the log).
+
+    `key` is the run's; the iteration's own are folded from it, so nothing about keys is stored.
+    """
+
+    def key_for(purpose: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(key, purpose), state.iteration)
+
+    with clock.part("method"):
+        asked, proposal = jax.block_until_ready(steps.ask(state.method, key_for(ASK)))
+    with clock.part("children"):
+        inputs = (state.evaluator, proposal.archs, proposal.train_mask, key_for(EVALUATE))
+        evaluated, metrics = jax.block_until_ready(steps.evaluate(*inputs))
+    with clock.part("method"):
+        told = jax.block_until_ready(steps.tell(asked, proposal, metrics))
+        best, stats = steps.report(told)
+    proposal, metrics, best, stats = jax.device_get((proposal, metrics, best, stats))
+    best_arch, figures = _best(state, best, proposal, metrics)
+    state = state._replace(
+        method=told,
+        evaluator=evaluated,
+        iteration=state.iteration + 1,
+        counts=_count(state.counts, proposal, metrics, stats),
+        best_arch=best_arch,
+        best=figures,
+    )
+    return state, _rows(proposal, metrics), _scalars(state, metrics) | stats
+
+
+def _count(
+    counts: dict[str, int], proposal: Proposal, metrics: Metrics, stats: dict[str, Any]
+) -> dict[str, int]:
+    """`counts` after one more iteration; a stat called `replayed` counts samples drawn again."""
+    return {
+        "trained": counts["trained"] + int(metrics.fresh.sum()),
+        "predicted": counts["predicted"] + int((~proposal.train_mask).sum()),
+        "replayed": counts["replayed"] + int(stats.get("replayed", 0)),
+        "failed": counts["failed"] + int((metrics.fresh & ~metrics.ok).sum()),
+        "proposed": counts["proposed"] + len(metrics.fresh),
+    }
+
+
+def _best(
+    state: State, best: Best, proposal: Proposal, metrics: Metrics
+) -> tuple[np.ndarray, np.ndarray]:
+    """The method's best architecture [T] and its FIGURES [5], found where it was proposed."""
+    if not np.isfinite(best.reward) or np.array_equal(best.arch, state.best_arch):
+        return state.best_arch, state.best
+    same = np.flatnonzero(np.all(proposal.archs == best.arch, axis=1) & metrics.ok)
+    if len(same) == 0:  # a method may know its best from before the loop
+        unknown = dict.fromkeys(FIGURES, np.nan) | {"reward": float(best.reward)}
+        return np.asarray(best.arch, np.int32), np.array(list(unknown.values()))
+    figures = [float(getattr(metrics, name)[same[0]]) for name in FIGURES]
+    return np.asarray(best.arch, np.int32), np.array(figures)
+
+
+def _rows(proposal: Proposal, metrics: Metrics) -> list[Row]:
+    """A row for each newly trained and each predicted architecture; known ones have theirs."""
+    rows = []
+    for i, arch in enumerate(proposal.archs):
+        if metrics.fresh[i]:
+            figures = {name: float(getattr(metrics, name)[i]) for name in (*FIGURES, "seconds")}
+            rows.append(Row(i, arch, trained=True, ok=bool(metrics.ok[i]), **figures))
+        elif not proposal.train_mask[i]:
+            figures = dict.fromkeys((*FIGURES, "seconds"), np.nan)
+            figures["reward"] = float(proposal.predicted[i])
+            rows.append(Row(i, arch, trained=False, ok=True, **figures))
+    return rows
+
+
+def _scalars(state: State, metrics: Metrics) -> dict[str, Any]:
+    """What is logged of an iteration besides the method's own statistics."""
+    new = metrics.fresh & metrics.ok
+    return {
+        "iteration": state.iteration,
+        **{name: state.counts[name] for name in ("trained", "predicted", "failed", "proposed")},
+        "best_accuracy": state.best[0],
+        "best_reward": state.best[1],
+        "accuracy": metrics.accuracy[new].mean() if new.any() else None,
+        "reward": metrics.reward[new].mean() if new.any() else None,
+    }
+
+
+def line(scalars: dict[str, Any]) -> str:
+    """The line of an iteration for the terminal."""
+    mean = "none new" if scalars["accuracy"] is None else f"mean accuracy {scalars['accuracy']:.4f}"
+    best = f"best {scalars['best_accuracy']:.4f}"
+    if scalars["best_reward"] != scalars["best_accuracy"]:
+        best += f" (reward {scalars['best_reward']:.4f})"
+    return f"iteration {scalars['iteration']}: {mean}, {best}"

@@ -1,0 +1,63 @@
+"""`fnas-jax` and `python -m fnas_jax.main`: runs a search, or goes on with one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before JAX loads: no chatter from XLA
+
+from absl import flags
+
+from fnas_jax import search
+from fnas_jax.core import cli
+
+USAGE = """Searches a network architecture; the same command goes on with an interrupted search.
+
+  python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/a"""
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_string("workdir", "", "folder that the run writes to", flag_values=values)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command with `argv` (without the program's name); returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+
+    def body() -> None:
+        config, values = cli.parse_config(argv, define, USAGE)
+        folder = cli.require(values, "workdir")
+        result = search.run(config, folder)
+        print(summary(result, folder))
+
+    return cli.run_command(body)
+
+
+def summary(result: dict, folder: str) -> str:
+    """What a finished search tells on the terminal."""
+    best, winner, counts = result["best"], result["winner"], result["counts"]
+    lines = [f"{counts['trained']} architectures trained in {result['seconds']['total']:.0f} s"]
+    if best is None:
+        lines.append("none of them gave a result")
+    else:
+        lines.append(f"best: {best['description']['text']}")
+        lines.append(f"search accuracy {_percent(best['accuracy'])}, reward {best['reward']:.4f}")
+    if winner and winner.get("accuracy") is not None:
+        lines.append(f"final accuracy {_percent(winner['accuracy'])}")
+    return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
+
+
+def _percent(accuracy: float | None) -> str:
+    return "unknown" if accuracy is None else f"{100 * accuracy:.2f}%"
+
+
+def cli_entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    cli_entry()

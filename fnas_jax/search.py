@@ -1,0 +1,173 @@
+"""The search: a method asks, a task answers, the method is told; everything learnt is kept.
+
+An iteration ends in this order: its evaluations are committed to the history, its line is written
+to the metrics, its checkpoint is taken. A killed run resumes at the newest checkpoint and first
+drops what history and metrics hold beyond it. Random keys are functions of the seed and of the
+number of the iteration. So a killed and resumed run does exactly what an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from fnas_jax import iteration
+from fnas_jax.build import Builder, build_all
+from fnas_jax.core import checkpoint, devices, workdir
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.clock import Clock
+from fnas_jax.core.logging import MetricLog, Progress, write_json
+from fnas_jax.core.types import UserError
+from fnas_jax.iteration import FIGURES, FINAL, PREPARE, State
+from fnas_jax.knowledge import history
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.tasks.base import Evaluator, Task
+
+
+class Parts(NamedTuple):
+    """What a run works with."""
+
+    config: ml_collections.ConfigDict
+    folder: pathlib.Path
+    task: Task
+    method: SearchMethod
+    evaluator: Evaluator
+    knowledge: Knowledge
+    clock: Clock
+
+
+def run(
+    config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder = build_all
+) -> dict[str, Any]:
+    """Searches as `config` says, or goes on with the search in `folder`; returns result.json.
+
+    Raises UserError for wrong input, before anything is trained.
+    """
+    config = config_lib.validate(config)
+    with workdir.opened(folder, config) as path, contextlib.closing(Clock()) as clock:
+        if (path / "result.json").exists():
+            return workdir.read_json(path / "result.json")
+        devices.enable_compilation_cache(config.jax.cache_dir)
+        with _opened_knowledge(config, path) as knowledge:
+            parts = builder(config, knowledge)
+            return _search(Parts(config, path, *parts, knowledge, clock))
+
+
+def _search(parts: Parts) -> dict[str, Any]:
+    """Resumes or starts, iterates until the budget is spent, and judges the winner."""
+    config, folder, clock = parts.config, parts.folder, parts.clock
+    key = jax.random.key(config.seed)
+    run_id, resumed = workdir.start(folder)
+    versions = workdir.versions()
+    steps = config.children.steps if parts.task.name.startswith("images/") else 0
+    origin = history.Run(
+        run_id, parts.task.space.name, parts.task.name, steps, config.seed, versions
+    )
+    with contextlib.ExitStack() as stack:
+        manager = stack.enter_context(checkpoint.open_(folder / "checkpoints"))
+        decisions = len(parts.task.space.cardinalities)
+        state = iteration.initial(parts.method, parts.evaluator, decisions, key)
+        restored = checkpoint.restore(manager, state)
+        if restored is not None:
+            state = restored[1]
+            clock.resume(state.seconds)
+        history.trim(parts.knowledge.history, run_id, state.iteration)
+        log = MetricLog(folder, state.step, config.log.tensorboard)
+        stack.callback(log.close)
+        progress = Progress(config.search.budget, state.counts["trained"], config.method.name)
+        stack.callback(progress.close)
+
+        def keep(state: State) -> State:
+            state = state._replace(step=state.step + 1, seconds=clock.seconds())
+            checkpoint.save(manager, state.step, state)
+            return state
+
+        if parts.method.prepare is not None and not state.prepared:
+            # The method's state says how far it is: from a restored one, `prepare` goes on.
+            stage = parts.method.prepare(state.method, jax.random.fold_in(key, PREPARE))
+            while True:
+                with clock.part("method"):
+                    item = next(stage, None)
+                if item is None:
+                    break
+                log.write(state.step, {"stage": "prepare", **jax.device_get(item[1])})
+                progress.say(f"preparing: step {state.step + 1}")
+                state = keep(state._replace(method=item[0]))
+            state = keep(state._replace(prepared=True))
+
+        steps = iteration.compiled(parts.method, parts.evaluator)
+        while not _done(config, state.counts):
+            number = state.iteration
+            state, rows, scalars = iteration.iterate(steps, state, key, clock)
+            history.record(parts.knowledge.history, origin, number, rows)
+            if state.iteration % config.log.every == 0 or _done(config, state.counts):
+                spent = {f"seconds/{name}": value for name, value in clock.seconds().items()}
+                log.write(state.step, scalars | spent)
+                progress.show(state.counts["trained"], iteration.line(scalars))
+            state = keep(state)
+
+        winner = None
+        if state.best_arch[0] >= 0:
+            progress.say("search done; judging the best architecture")
+            with clock.part("children"):
+                best_arch = jnp.asarray(state.best_arch)
+                winner = parts.task.final(best_arch, jax.random.fold_in(key, FINAL))
+    write_json(folder / "result.json", _result(parts, state, winner, versions, resumed))
+    return workdir.read_json(folder / "result.json")
+
+
+def _done(config: ml_collections.ConfigDict, counts: dict[str, int]) -> bool:
+    """The budget is spent, or so many proposals were known ones that it never will be."""
+    limit = config.search.max_proposals or 20 * config.search.budget
+    return counts["trained"] >= config.search.budget or counts["proposed"] >= limit
+
+
+def _result(
+    parts: Parts,
+    state: State,
+    winner: dict[str, Any] | None,
+    versions: dict[str, str],
+    resumed: int,
+) -> dict[str, Any]:
+    best = None
+    if winner is not None:
+        best = {
+            "arch": state.best_arch,
+            "description": parts.task.space.describe(state.best_arch),
+            **dict(zip(FIGURES, state.best, strict=True)),
+        }
+    counts = {name: state.counts[name] for name in ("trained", "predicted", "replayed", "failed")}
+    return {
+        "best": best,
+        "winner": winner,
+        "counts": counts,
+        "iterations": state.iteration,
+        "seconds": parts.clock.seconds(),
+        "method": parts.config.method.name,
+        "space": parts.task.space.name,
+        "task": parts.task.name,
+        "seed": parts.config.seed,
+        "versions": versions,
+        "resumed": resumed,
+    }
+
+
+@contextlib.contextmanager
+def _opened_knowledge(
+    config: ml_collections.ConfigDict, folder: pathlib.Path
+) -> Iterator[Knowledge]:
+    place = pathlib.Path(config.knowledge.dir or folder / "knowledge").expanduser()
+    try:
+        connection = history.open_(place)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"knowledge folder {str(place)!r} cannot be used: {reason}") from None
+    with contextlib.closing(connection):
+        yield Knowledge(connection)
