@@ -211,19 +211,17 @@ def _check(source: Source, name: str) -> None:
 
 def _shares(test: float, val: float, split_test: bool, split_val: bool) -> tuple[float, float]:
     """The shares (test, val) to split off; 0 for what the source brings."""
-    wanted = {
-        "test_fraction": test if split_test else 0.0,
-        "val_fraction": val if split_val else 0.0,
-    }
-    for key, needed in (("test_fraction", split_test), ("val_fraction", split_val)):
-        if needed and not 0 < wanted[key] < 1:
-            raise UserError(f"task.{key} is {wanted[key]}: it must lie between 0 and 1.")
-    if sum(wanted.values()) >= 1:
+    wanted = (("test_fraction", test, split_test), ("val_fraction", val, split_val))
+    for key, share, needed in wanted:
+        if needed and not 0 < share < 1:
+            raise UserError(f"task.{key} is {share}: it must lie between 0 and 1.")
+    shares = (test * split_test, val * split_val)
+    if sum(shares) >= 1:
         raise UserError(
             f"task.test_fraction {test} and task.val_fraction {val} leave no training images: "
             "their sum must be less than 1."
         )
-    return wanted["test_fraction"], wanted["val_fraction"]
+    return shares
 
 
 def _rows(part: Part, rows: np.ndarray) -> Part:
