@@ -44,13 +44,14 @@ def summary(result: dict, folder: str) -> str:
         lines.append("none of them gave a result")
     else:
         lines.append(f"best: {best['description']['text']}")
-        lines.append(f"search accuracy {_percent(best['accuracy'])}, reward {best['reward']:.4f}")
+        lines.append(f"search accuracy {percent(best['accuracy'])}, reward {best['reward']:.4f}")
     if winner and winner.get("accuracy") is not None:
-        lines.append(f"final accuracy {_percent(winner['accuracy'])}")
+        lines.append(f"final accuracy {percent(winner['accuracy'])}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
 
 
-def _percent(accuracy: float | None) -> str:
+def percent(accuracy: float | None) -> str:
+    """0.5 -> "50.00%"."""
     return "unknown" if accuracy is None else f"{100 * accuracy:.2f}%"
 
 

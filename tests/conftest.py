@@ -1,0 +1,32 @@
+"""Settings and fixtures of all tests."""
+
+import os
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Workers stand side by side: one thread each. Compiled programs are kept between runs. Both have
+# to be set before JAX loads, and hold for the processes that tests start, too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("NPROC", "1")
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# Time limits would make tests depend on how busy the machine is.
+settings.register_profile("fnas_jax", deadline=None, max_examples=30)
+settings.load_profile("fnas_jax")
+
+
+@pytest.fixture(scope="session")
+def tables_dir() -> pathlib.Path:
+    """The folder of the benchmark tables: $FNAS_DATA, or ../shared/data. Skips where absent."""
+    folder = pathlib.Path(os.environ.get("FNAS_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "nats_bench_tss.csv").exists():
+        pytest.skip(f"the benchmark tables are not in {folder}; FNAS_DATA names their folder")
+    return folder
