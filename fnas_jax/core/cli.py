@@ -145,11 +145,13 @@ def _flag_message(error: flags.Error) -> str:
 def _config_message(error: Exception) -> str:
     """A sentence for what a config file raised; ConfigDict's own texts list every key."""
     text = str(error.args[0]) if error.args else ""
-    unknown = re.match(r"""['"]*Key "(\w+)" does not exist|['"]+(\w+)['"]""", text)
+    frames = traceback.extract_tb(error.__traceback__)
+    unknown = re.match(r"""[\\'"]*(?:Key ")?(\w+)""", text)
     if isinstance(error, KeyError) and text == "get_config":
         return "the file defines no get_config()"
-    if isinstance(error, AttributeError | KeyError) and unknown:
-        return str(config_lib.unknown_key(unknown[1] or unknown[2]))
+    of_config = bool(frames) and "ml_collections" in frames[-1].filename
+    if of_config and isinstance(error, AttributeError | KeyError) and unknown:
+        return str(config_lib.unknown_key(unknown[1]))
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
 
 

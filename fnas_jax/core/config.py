@@ -164,10 +164,12 @@ def _similarity(a: str, b: str) -> float:
 
 def unknown_key(name: str) -> UserError:
     """The error for a key that does not exist."""
-    section = name.rpartition(".")[0] + "."
-    siblings = [key.removeprefix(section) for key in KEYS if key.startswith(section)]
-    listed = f"; {section[:-1]} has {', '.join(siblings)}" if siblings else "; --help lists all"
-    return UserError(f"unknown config key {name!r}{nearest(name, KEYS) or listed}")
+    sections = {key.rpartition(".")[0] for key in KEYS} - {""}
+    section = name if name in sections else name.rpartition(".")[0]
+    siblings = [key.removeprefix(section + ".") for key in KEYS if key.startswith(section + ".")]
+    listed = f"; {section} has {', '.join(siblings)}" if siblings else "; --help lists all"
+    near = "" if name in sections else nearest(name, [*KEYS, *sections])
+    return UserError(f"unknown config key {name!r}{near or listed}")
 
 
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -1,0 +1,146 @@
+import contextlib
+import logging
+import pathlib
+import shutil
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.core import checkpoint
+from fnas_jax.core.types import UserError
+
+
+class Nested(NamedTuple):
+    weights: jax.Array
+    more: dict
+
+
+@contextlib.contextmanager
+def opened(folder):
+    manager = checkpoint.open_(folder)
+    with contextlib.closing(manager):
+        yield manager
+
+
+def tree(value):
+    return Nested(
+        jnp.full((3, 4), value, jnp.float32),
+        {
+            "odd": np.array([np.nan, np.inf, -np.inf, -0.0]),
+            "flags": jnp.array([True, False]),
+            "empty": jnp.zeros((0, 5), jnp.int32),
+            "scalar": jnp.int32(value),
+            "half": jnp.array([1.5, 2.5], jnp.bfloat16),
+            "key": jax.random.key(value),
+            "count": value,
+            "share": 0.1 * value,
+            "done": value > 1,
+        },
+    )
+
+
+def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path):
+    with opened(tmp_path / "c") as manager:
+        checkpoint.save(manager, 1, tree(7))
+    with opened(tmp_path / "c") as manager:
+        step, back = checkpoint.restore(manager, tree(0))
+    assert step == 1
+    assert jax.tree.structure(back) == jax.tree.structure(tree(7))
+    for old, new in zip(jax.tree.leaves(tree(7)), jax.tree.leaves(back), strict=True):
+        assert type(old) is type(new)
+        if isinstance(old, jax.Array) and jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
+            old, new = jax.random.key_data(old), jax.random.key_data(new)
+        assert np.asarray(old).dtype == np.asarray(new).dtype
+        np.testing.assert_array_equal(old, new)
+
+
+def test_the_last_two_are_kept(tmp_path):
+    with opened(tmp_path) as manager:
+        for step in range(1, 5):
+            checkpoint.save(manager, step, tree(step))
+        assert sorted(manager.all_steps()) == [3, 4]
+
+
+def test_nothing_to_restore_is_none(tmp_path):
+    with opened(tmp_path) as manager:
+        assert checkpoint.restore(manager, tree(0)) is None
+
+
+def flip_bits(folder: pathlib.Path) -> None:
+    for path in folder.rglob("d/*"):
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 8] = bytes(255 - b for b in content[middle : middle + 8])
+        path.write_bytes(content)
+
+
+def truncate(folder):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def remove_data(folder):
+    for path in list(folder.rglob("d")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def empty_files(folder):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+
+
+# Orbax leaves callbacks behind that fail when the reading of an array fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+DAMAGES = [flip_bits, truncate, remove_data, empty_files]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, damage, caplog):
+    with opened(tmp_path) as manager:
+        for step in (1, 2, 3):
+            checkpoint.save(manager, step, tree(step))
+    damage(tmp_path / "3")
+    with opened(tmp_path) as manager:
+        with caplog.at_level(logging.WARNING, "fnas_jax"):
+            step, back = checkpoint.restore(manager, tree(0))
+        assert step == 2
+        assert back.more["count"] == 2
+        assert "checkpoint 3 is damaged" in caplog.text
+        checkpoint.save(manager, 3, tree(3))  # the run comes to step 3 once more
+    with opened(tmp_path) as manager:
+        assert checkpoint.restore(manager, tree(0))[0] == 3
+
+
+def test_no_good_checkpoint_at_all_is_the_users_to_decide(tmp_path):
+    with opened(tmp_path) as manager:
+        checkpoint.save(manager, 1, tree(1))
+    truncate(tmp_path / "1")
+    with (
+        opened(tmp_path) as manager,
+        pytest.raises(UserError, match=r"no checkpoint in .* can be read") as error,
+    ):
+        checkpoint.restore(manager, tree(0))
+    assert "\n" not in str(error.value)
+
+
+def test_a_state_of_another_shape_is_refused(tmp_path):
+    with opened(tmp_path) as manager:
+        checkpoint.save(manager, 1, {"a": jnp.zeros(3)})
+        with pytest.raises(UserError, match=r"leaf 0 is float32\(3,\)"):
+            checkpoint.restore(manager, {"a": jnp.zeros(4)})
+
+
+def test_a_half_written_step_is_ignored(tmp_path):
+    with opened(tmp_path) as manager:
+        checkpoint.save(manager, 1, tree(1))
+        checkpoint.save(manager, 2, tree(2))
+    (tmp_path / "2").rename(tmp_path / "2.orbax-checkpoint-tmp")
+    with opened(tmp_path) as manager:
+        assert checkpoint.restore(manager, tree(0))[0] == 1
+        checkpoint.save(manager, 2, tree(2))
+        assert checkpoint.restore(manager, tree(0))[0] == 2

@@ -1,0 +1,148 @@
+import logging
+
+import pytest
+from absl import flags
+
+from fnas_jax.core import cli
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
+
+
+def define(values):
+    flags.DEFINE_string("workdir", "", "where to", flag_values=values)
+
+
+def parse(*argv):
+    return cli.parse_config(argv, define, "usage text")
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    def write(body):
+        path = tmp_path / "config.py"
+        path.write_text(
+            "from fnas_jax.core.config import default\n\n\n"
+            f"def get_config():\n    config = default()\n    {body}\n    return config\n"
+        )
+        return str(path)
+
+    return write
+
+
+def test_overrides_take_the_type_of_the_default(config_file):
+    config, values = parse(
+        "--workdir=w",
+        f"--config={config_file('config.search.budget = 5')}",
+        "--config.children.lr=1",
+        "--config.task.noisy=false",
+        "--config.space.strides=(1, 2)",
+        "--config.method.name",
+        "random",
+    )
+    assert values.workdir == "w"
+    assert config.search.budget == 5
+    assert config.children.lr == 1.0
+    assert config.task.noisy is False
+    assert config.space.strides == (1, 2)
+    assert config.method.name == "random"
+
+
+def test_the_command_line_beats_the_file_wherever_it_stands(config_file):
+    path = config_file("config.search.budget = 5")
+    for argv in (("--config.search.budget=7", f"--config={path}"), (f"--config={path}",)):
+        config, _ = parse(*argv)
+        assert config.search.budget == (7 if len(argv) == 2 else 5)
+    assert parse("--config", path)[0].search.budget == 5
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["--config.search.budgt=1"],
+            "unknown config key 'search.budgt'; did you mean",
+        ),
+        (["--config.search=1"], "unknown config key 'search'; search has budget, max_proposals"),
+        (["--config.search.budget=x"], "search.budget is 'x'; it must be a whole number"),
+        (["--config.search.budget=0"], "search.budget is 0; allowed is 1 to 10000000"),
+        (["--config.task.noisy=perhaps"], "task.noisy is 'perhaps'; it must be true or false"),
+        (["--config=nowhere.py"], "config file 'nowhere.py' does not exist"),
+        (["--config"], "--config needs the name of a file"),
+        (["--workdri=x"], "workdri"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_wrong_flags_are_told_in_one_sentence(argv, message):
+    with pytest.raises(UserError) as error:
+        parse(*argv)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("config.search.budgt = 3", "line 6: unknown config key 'budgt'; did you mean 'search.b"),
+        ("config.serch.budget = 3", "line 6: unknown config key 'serch'; did you mean 'search'?"),
+        ("None.x", "line 6: AttributeError: 'NoneType' object has no attribute 'x'"),
+        ("config.search.budget = 'x'", "line 6: TypeError: Could not override field 'budget'"),
+        ("import absent_package", "line 6: ModuleNotFoundError: No module named 'absent_package'"),
+        ("config = (", "line 6: SyntaxError"),
+        ("config = 3", "get_config() returned int, not a ConfigDict"),
+        ("1 / 0", "line 6: ZeroDivisionError"),
+    ],
+)
+def test_wrong_config_files_are_told_with_their_line(config_file, body, message):
+    with pytest.raises(UserError) as error:
+        parse(f"--config={config_file(body)}")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_file_needs_get_config(tmp_path):
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match=r"defines no get_config\(\)"):
+        parse(f"--config={tmp_path / 'empty.py'}")
+
+
+def test_help_lists_flags_and_every_key():
+    with pytest.raises(cli.Help) as text:
+        parse("--help")
+    assert "usage text" in str(text.value)
+    assert "--workdir" in str(text.value)
+    assert all(f"--config.{name}=" in str(text.value) for name in config_lib.KEYS)
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "shown"),
+    [
+        (UserError("two\nlines"), 2, "error: two lines\n"),
+        (KeyboardInterrupt(), 1, "\ninterrupted; the same command goes on from here\n"),
+    ],
+)
+def test_exit_codes(error, code, shown, capsys):
+    assert cli.run_command(lambda: fail(error)) == code
+    assert capsys.readouterr().err == shown
+
+
+def test_success_and_help_exit_with_0(capsys):
+    assert cli.run_command(lambda: None) == 0
+    assert cli.run_command(lambda: fail(cli.Help("text"))) == 0
+    assert capsys.readouterr() == ("text\n", "")
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run_command(lambda: 1 / 0)
+
+
+@pytest.fixture(autouse=True)
+def restore_logging():
+    ours = logging.getLogger("fnas_jax")
+    before = (list(ours.handlers), ours.propagate)
+    yield
+    ours.handlers, ours.propagate = before
