@@ -69,9 +69,13 @@ class MetricLog:
         self._file = path.open("a")
         self._writer = None
         if tensorboard:
-            # A purge step makes TensorBoard forget what a killed process wrote from there on.
+            folder = workdir / "tensorboard"
+            # A purge step makes TensorBoard forget what a killed process wrote from there on. The
+            # suffix keeps two files of one second apart, which would overwrite each other.
             self._writer = SummaryWriter(
-                str(workdir / "tensorboard"), purge_step=first_step if first_step else None
+                str(folder),
+                purge_step=first_step if folder.exists() else None,
+                filename_suffix=f".{time.time_ns()}",
             )
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:

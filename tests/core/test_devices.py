@@ -1,0 +1,69 @@
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax.core import devices
+
+
+def test_the_mesh_has_one_axis_over_all_local_devices():
+    mesh = devices.children_mesh()
+    assert mesh.shape == {"children": jax.local_device_count()}
+    assert list(mesh.devices) == jax.local_devices()
+
+
+@pytest.mark.parametrize(("n", "size", "padded"), [(1, 1, 1), (5, 2, 6), (6, 3, 6), (1, 4, 4)])
+def test_batches_are_padded_to_a_multiple_of_the_devices(n, size, padded):
+    class Mesh:
+        shape = {"children": size}  # noqa: RUF012
+
+    assert devices.padded_size(n, Mesh()) == padded
+
+
+@pytest.fixture
+def cache_settings():
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.mark.usefixtures("cache_settings")
+def test_the_compilation_cache_goes_where_it_is_told(tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    devices.enable_compilation_cache("")
+    assert jax.config.jax_compilation_cache_dir == before
+    devices.enable_compilation_cache(str(tmp_path / "a" / "b"))
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.usefixtures("cache_settings")
+def test_a_cache_folder_that_cannot_be_made_is_a_warning(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    before = jax.config.jax_compilation_cache_dir
+    with caplog.at_level(logging.WARNING, "fnas_jax"):
+        devices.enable_compilation_cache(str(tmp_path / "file" / "cache"))
+    assert "no compilation cache" in caplog.text
+    assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_clock_keeps_compilation_apart_and_goes_on_after_a_resume():
+    from fnas_jax.core.clock import PARTS, Clock
+
+    first = Clock()
+    with first.part("children"):
+        value = jax.jit(lambda x: x * 3 + np.random.default_rng(0).integers(1 << 30))(1.0)
+        jax.block_until_ready(value)
+    spent = first.seconds()
+    first.close()
+    assert set(spent) == set(PARTS)
+    assert spent["compile"] > 0
+    assert spent["total"] >= spent["children"] + spent["method"]
+    second = Clock()
+    second.resume(spent)
+    later = second.seconds()
+    second.close()
+    assert all(later[name] >= spent[name] for name in PARTS)

@@ -1,0 +1,79 @@
+import json
+import os
+
+import filelock
+import pytest
+
+from fnas_jax.core import config as config_lib
+from fnas_jax.core import workdir
+from fnas_jax.core.types import UserError
+
+
+def config_with(**changes):
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    return config_lib.nest(config_lib.flatten(config_lib.default()) | changes)
+
+
+def open_once(folder, config):
+    with workdir.opened(folder, config) as path:
+        return path
+
+
+def test_a_new_folder_gets_the_configuration_and_reads_it_back(tmp_path):
+    config = config_with(space__strides=(1, 2), children__lr=0.3)
+    open_once(tmp_path / "a" / "b", config)
+    assert workdir.read_config(tmp_path / "a" / "b").to_dict() == config.to_dict()
+    open_once(tmp_path / "a" / "b", config)
+
+
+def test_another_configuration_is_refused_naming_the_keys(tmp_path):
+    open_once(tmp_path, config_with())
+    with pytest.raises(UserError) as error:
+        open_once(tmp_path, config_with(seed=3, children__lr=0.5))
+    assert "children.lr (0.1 there, 0.5 now), seed (0 there, 3 now)" in str(error.value)
+    open_once(tmp_path, config_with())
+
+
+def test_a_folder_is_one_processs_at_a_time(tmp_path):
+    with (
+        filelock.FileLock(tmp_path / ".lock"),
+        pytest.raises(UserError, match="another process is running"),
+    ):
+        open_once(tmp_path, config_with())
+    open_once(tmp_path, config_with())
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="cannot be written"):
+            open_once(folder, config_with())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(UserError, match="cannot be written: Permission denied"):
+            open_once(tmp_path, config_with())
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_damaged_or_missing_configuration_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"it has no config\.json"):
+        workdir.read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json' cannot be read"):
+        open_once(tmp_path, config_with())
+
+
+def test_starts_are_counted_under_one_id(tmp_path):
+    first, resumed = workdir.start(tmp_path)
+    assert resumed == 0
+    assert [workdir.start(tmp_path), workdir.start(tmp_path)] == [(first, 1), (first, 2)]
+
+
+def test_versions_are_json_ready():
+    assert {"fnas_jax", "jax", "flax", "python", "platform"} <= set(workdir.versions())
+    json.dumps(workdir.versions())
