@@ -1,0 +1,298 @@
+"""The loop on a small in-test task: what it writes, and that a crash anywhere leaves no trace."""
+
+import contextlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax import search
+from fnas_jax.core import checkpoint
+from fnas_jax.core import config as config_lib
+from fnas_jax.core import logging as log_lib
+from fnas_jax.core.types import Metrics, UserError, propose
+from fnas_jax.knowledge import history
+from fnas_jax.methods.base import Best, SearchMethod
+from fnas_jax.spaces import categorical
+from fnas_jax.tasks.base import Evaluator, Task
+
+SPACE = categorical.make((4, 4, 4))
+BATCH = 4
+
+
+def accuracy(archs):
+    """1 for (2, 2, 2), less the farther away."""
+    return 1 - jnp.mean((archs - 2.0) ** 2, axis=-1) / 4
+
+
+def evaluate(known, archs, mask, key):
+    index = archs @ jnp.array([16, 4, 1])
+    fresh = mask & ~known[index]
+    nan = jnp.full(len(archs), jnp.nan)
+    value = jnp.where(mask, accuracy(archs) + 0.01 * jax.random.normal(key, mask.shape), 0.0)
+    ok = mask & (index != 0)  # (0, 0, 0) always fails
+    value = jnp.where(ok, value, 0.0)
+    metrics = Metrics(value, value, nan, archs.sum(1) * 1.0, nan, 0 * nan, ok, fresh)
+    return known.at[index].max(mask), metrics
+
+
+def ask(state, key):
+    proposal = propose(SPACE.sample(key, BATCH))
+    predicted = jnp.full(BATCH, 0.25)
+    # The last of a batch is predicted, not trained.
+    mask = proposal.train_mask.at[-1].set(False)
+    return state, proposal._replace(train_mask=mask, predicted=predicted)
+
+
+def tell(state, proposal, metrics):
+    reward = jnp.where(metrics.ok, metrics.reward, -jnp.inf)
+    i = reward.argmax()
+    better = reward[i] > state["best"].reward
+    best = jax.tree.map(
+        lambda new, old: jnp.where(better, new, old),
+        Best(proposal.archs[i], reward[i]),
+        state["best"],
+    )
+    return {"best": best, "told": state["told"] + 1, "ready": state["ready"]}
+
+
+METHOD = SearchMethod(
+    init=lambda key: {
+        "best": Best(jnp.zeros(3, jnp.int32), jnp.float32(-jnp.inf)),
+        "told": jnp.int32(0),
+        "ready": jnp.int32(0),
+    },
+    ask=ask,
+    tell=tell,
+    best=lambda state: state["best"],
+    stats=lambda state: {"told": state["told"], "replayed": jnp.int32(2)},
+)
+
+
+def prepare(state, key):
+    for done in range(int(state["ready"]), 3):
+        yield state | {"ready": jnp.int32(done + 1)}, {"loss": 1.0 / (done + 1)}
+
+
+EVALUATOR = Evaluator(lambda: jnp.zeros(64, bool), evaluate, jittable=True)
+
+
+def final(arch, key):
+    noise = float(jax.random.normal(key))
+    return {"accuracy": float(accuracy(jnp.asarray(arch))), "noise": noise, "seconds": 0.1}
+
+
+TASK = Task("tabular/quadratic", SPACE, EVALUATOR, final, {})
+
+
+def build(config, knowledge, method=METHOD, task=TASK):
+    return task, method, EVALUATOR
+
+
+def config_with(**changes):
+    base = {"search.budget": 6, "jax.cache_dir": "", "method.name": "random"}
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    return config_lib.nest(config_lib.flatten(config_lib.default()) | base | changes)
+
+
+def rows_of(folder):
+    with contextlib.closing(history.open_(folder / "knowledge")) as store:
+        fields = "iteration, position, decisions, trained, ok, accuracy, reward, mflops"
+        found = store.execute(f"SELECT {fields} FROM evaluations ORDER BY 1, 2").fetchall()
+        assert store.execute("SELECT count(DISTINCT run) FROM evaluations").fetchone() == (1,)
+    return found
+
+
+def lines_of(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith("seconds/")} for line in lines]
+
+
+def timeless(result):
+    return {k: v for k, v in result.items() if k not in ("seconds", "resumed")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    result = search.run(config_with(), folder, build)
+    return folder, result
+
+
+def test_result_holds_what_is_documented(undisturbed):
+    folder, result = undisturbed
+    assert result == json.loads((folder / "result.json").read_text())
+    assert set(result) == {
+        *("best", "winner", "counts", "iterations", "seconds", "method", "space"),
+        *("task", "seed", "versions", "resumed"),
+    }
+    assert set(result["best"]) == {
+        *("arch", "description", "accuracy", "reward", "latency_ms", "mflops", "params_m")
+    }
+    assert set(result["seconds"]) == {"total", "compile", "children", "method"}
+    assert result["best"]["mflops"] == sum(result["best"]["arch"])
+    assert result["best"]["latency_ms"] is None
+    assert result["winner"]["accuracy"] == pytest.approx(
+        float(accuracy(jnp.array(result["best"]["arch"])))
+    )
+    assert result["resumed"] == 0
+
+
+def test_counts_history_and_metrics_agree(undisturbed):
+    folder, result = undisturbed
+    counts, rows, lines = result["counts"], rows_of(folder), lines_of(folder)
+    assert counts["trained"] >= 6
+    assert sum(row[3] for row in rows) == counts["trained"]
+    assert sum(1 - row[3] for row in rows) == counts["predicted"] == result["iterations"]
+    assert counts["replayed"] == 2 * result["iterations"]
+    assert [line["step"] for line in lines] == list(range(result["iterations"]))
+    assert lines[-1]["trained"] == counts["trained"]
+    assert lines[-1]["told"] == result["iterations"]
+    assert max(row[6] for row in rows if row[3]) == pytest.approx(result["best"]["reward"])
+    decisions = [row[2] for row in rows if row[3]]
+    assert len(set(decisions)) == len(decisions)
+
+
+def test_a_seed_is_a_run(undisturbed, tmp_path):
+    _, result = undisturbed
+    assert timeless(search.run(config_with(), tmp_path / "same", build)) == timeless(result)
+    other = search.run(config_with(seed=1), tmp_path / "other", build)
+    assert other["best"] != result["best"]
+
+
+class Crash(BaseException):
+    """Stands for a killed process: nothing may catch it."""
+
+
+@pytest.fixture
+def effects(monkeypatch):
+    """Counts what a run does to the disk, and crashes after the n-th of these."""
+    control = {"left": None, "names": []}
+
+    def watch(owner, name):
+        real = getattr(owner, name)
+
+        def effect(*args, **kwargs):
+            value = real(*args, **kwargs)
+            control["names"].append(name)
+            if control["left"] is not None:
+                control["left"] -= 1
+                if control["left"] == 0:
+                    raise Crash
+            return value
+
+        monkeypatch.setattr(owner, name, effect)
+
+    watch(history, "record")
+    watch(log_lib.MetricLog, "write")
+    watch(checkpoint, "save")
+    watch(search, "write_json")
+    return control
+
+
+PREPARED = METHOD._replace(prepare=prepare)
+
+
+@pytest.mark.parametrize("method", [METHOD, PREPARED], ids=["plain", "prepared"])
+def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method):
+    def run(folder):
+        return search.run(config_with(), folder, lambda c, k: build(c, k, method))
+
+    whole = run(tmp_path / "whole")
+    writes = list(effects["names"])
+    assert writes[-4:] == ["record", "write", "save", "write_json"]
+    for n in range(1, len(writes) + 1):
+        folder = tmp_path / str(n)
+        effects["left"] = n
+        with pytest.raises(Crash):
+            run(folder)
+        effects["left"] = None
+        result = run(folder)
+        assert timeless(result) == timeless(whole), f"crash after write {n}, {writes[n - 1]}"
+        assert result["resumed"] == (1 if n < len(writes) else 0)
+        assert rows_of(folder) == rows_of(tmp_path / "whole")
+        assert lines_of(folder) == lines_of(tmp_path / "whole")
+
+
+def test_a_finished_search_is_not_judged_again(tmp_path):
+    calls = []
+    task = TASK._replace(final=lambda arch, key: calls.append(1) or {"accuracy": 0.5})
+    first = search.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task))
+    assert search.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task)) == first
+    assert calls == [1]
+
+
+def test_a_crash_while_the_winner_is_judged_repeats_only_that(tmp_path):
+    def crash(arch, key):
+        raise Crash
+
+    with pytest.raises(Crash):
+        task = TASK._replace(final=crash)
+        search.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task))
+    before = lines_of(tmp_path)
+
+    def refuse(*args):
+        raise AssertionError("asked again")
+
+    method = METHOD._replace(ask=refuse)
+    result = search.run(config_with(), tmp_path, lambda c, k: build(c, k, method))
+    assert result["winner"]["accuracy"] > 0
+    assert lines_of(tmp_path) == before
+
+
+def test_a_damaged_checkpoint_goes_back_one_iteration(undisturbed, tmp_path, effects):
+    effects["left"] = 6  # after the second checkpoint
+    with pytest.raises(Crash):
+        search.run(config_with(), tmp_path, build)
+    for path in (tmp_path / "checkpoints" / "2").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    effects["left"] = None
+    assert timeless(search.run(config_with(), tmp_path, build)) == timeless(undisturbed[1])
+    assert rows_of(tmp_path) == rows_of(undisturbed[0])
+
+
+def test_a_search_that_only_meets_known_architectures_ends(tmp_path):
+    method = METHOD._replace(
+        ask=lambda state, key: (state, propose(jnp.full((BATCH, 3), 2, jnp.int32)))
+    )
+    config = config_with(search__max_proposals=11)
+    result = search.run(config, tmp_path, lambda c, k: build(c, k, method))
+    assert result["iterations"] == 3
+    # All four of a batch are one architecture; this task takes each for new within a batch.
+    assert result["best"]["arch"] == [2, 2, 2]
+
+
+def test_a_search_without_any_result_says_so(tmp_path):
+    method = METHOD._replace(
+        ask=lambda state, key: (state, propose(jnp.zeros((BATCH, 3), jnp.int32)))
+    )
+    result = search.run(config_with(), tmp_path, lambda c, k: build(c, k, method))
+    assert result["best"] is None and result["winner"] is None
+    assert result["counts"]["failed"] == result["counts"]["trained"] > 0
+
+
+def test_searches_share_a_store(tmp_path):
+    store = str(tmp_path / "shared")
+    for seed in (0, 1):
+        config = config_with(seed=seed, knowledge__dir=store)
+        search.run(config, tmp_path / str(seed), build)
+    with contextlib.closing(history.open_(store)) as connection:
+        found = history.rows(connection, SPACE.name, TASK.name)
+        assert len(set(found.run)) == 2
+        np.testing.assert_array_equal(found.mflops[found.ok], found.decisions[found.ok].sum(1))
+
+
+def test_metrics_can_be_thinned(tmp_path):
+    result = search.run(config_with(log__every=2, search__budget=12), tmp_path, build)
+    steps = [line["iteration"] for line in lines_of(tmp_path)]
+    last = result["iterations"]
+    assert steps == sorted({*range(2, last + 1, 2), last})
+
+
+def test_a_store_that_cannot_be_used_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"knowledge folder .* cannot be used"):
+        search.run(config_with(knowledge__dir=str(tmp_path / "file")), tmp_path / "w", build)
