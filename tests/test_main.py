@@ -1,0 +1,170 @@
+"""The command as a user calls it: exit codes, messages, and `kill -9` at random moments."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fnas_jax import main as command
+from fnas_jax import retrain
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A user's table of 4 x 4 x 4 architectures."""
+    lines = ["decision_0,decision_1,decision_2,accuracy"]
+    for i in range(64):
+        a, b, c = i // 16, i // 4 % 4, i % 4
+        lines.append(f"{a},{b},{c},{90 - (a - 2) ** 2 - (b - 1) ** 2 - c / 2}")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def arguments(table, workdir, *more):
+    return [
+        f"--workdir={workdir}",
+        f"--config.task.name=tabular/{table}",
+        "--config.method.name=evolution",
+        "--config.evolution.population=8",
+        "--config.evolution.sample=3",
+        "--config.search.budget=40",
+        "--config.search.batch=2",
+        "--config.jax.cache_dir=",
+        *more,
+    ]
+
+
+def timeless(folder):
+    result = json.loads((folder / "result.json").read_text())
+    return {name: value for name, value in result.items() if name not in ("seconds", "resumed")}
+
+
+def fails(argv, capsys):
+    """The one line that a command called wrongly prints."""
+    assert command.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    return captured.err
+
+
+def test_a_search_ends_with_its_result(table, tmp_path, capsys):
+    search = arguments(table, tmp_path / "w", "--config.search.budget=12")
+    assert command.main(search) == 0
+    captured = capsys.readouterr()
+    assert "architectures trained in" in captured.out
+    assert str(tmp_path / "w" / "result.json") in captured.out
+    assert "iteration 1: mean accuracy" in captured.err
+    assert "Traceback" not in captured.err and "WARNING" not in captured.err
+    result = timeless(tmp_path / "w")
+    assert result["counts"]["trained"] >= 12
+    assert result["space"].startswith("categorical")
+
+    # The same command again changes nothing; another configuration is refused by name.
+    assert command.main(search) == 0
+    assert timeless(tmp_path / "w") == result
+    capsys.readouterr()
+    message = fails([*search, "--config.seed=3"], capsys)
+    assert "seed (0 there, 3 now)" in message
+
+    assert retrain.command([f"--workdir={tmp_path / 'w'}", "--seed=5"]) == 0
+    again = json.loads((tmp_path / "w" / "retrain.json").read_text())
+    assert again["arch"] == result["best"]["arch"]
+    assert again["winner"]["accuracy"] == result["winner"]["accuracy"]
+    assert again["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (["--config.search.budgt=3"], ["'search.budgt'", "did you mean 'search.budget'"]),
+        (["--config.search.budget=0"], ["search.budget is 0", "1 to 10000000"]),
+        (["--config.search.budget=many"], ["search.budget is 'many'", "whole number"]),
+        (["--config.method.name=evolutoin"], ["random, evolution", "did you mean 'evolution'"]),
+        (["--config.task.name=tabular/absent.csv"], ["absent.csv"]),
+        (["--config.task.name=tabular/macro"], ["task.data_dir"]),
+        (["--config.task.name=imagse/digits"], ["images/ or tabular/", "did you mean 'images'"]),
+        (["--config=absent.py"], ["'absent.py' does not exist"]),
+        (["--workdir="], ["--workdir is missing"]),
+        (["--workdir=/dev/null/w"], ["/dev/null/w", "cannot be written"]),
+        (["--wrkdir=w"], ["wrkdir"]),
+        (["--config.evolution.sample=9"], ["evolution.sample is 9"]),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(table, tmp_path, capsys, more, parts):
+    message = fails(arguments(table, tmp_path / "w", *more), capsys)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize("name", ["digist", "tfds:no_such_set", "absent.npz"])
+def test_an_unknown_data_set_is_told(tmp_path, capsys, name):
+    pytest.importorskip("fnas_jax.tasks.images")
+    argv = [f"--workdir={tmp_path}", f"--config.task.name=images/{name}", "--config.jax.cache_dir="]
+    message = fails(argv, capsys)
+    assert name.removeprefix("tfds:") in message
+
+
+def test_a_malformed_row_of_a_table_is_told_with_its_line(table, tmp_path, capsys):
+    lines = table.read_text().splitlines()
+    lines[10] = "1,2,x,80"
+    table.write_text("\n".join(lines))
+    message = fails(arguments(table, tmp_path / "w"), capsys)
+    assert "line 11" in message
+    assert "table.csv" in message
+
+
+def test_retrain_needs_a_finished_search(tmp_path, capsys):
+    assert retrain.command([f"--workdir={tmp_path}"]) == 2
+    assert "it has no config.json" in capsys.readouterr().err
+
+
+def test_help_exits_with_0(capsys):
+    assert command.main(["--help"]) == 0
+    assert "--config.search.budget=64" in capsys.readouterr().out
+    assert retrain.command(["--help"]) == 0
+    assert "--steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_changes_nothing(table, tmp_path):
+    def start(folder):
+        return subprocess.Popen(
+            [sys.executable, "-m", "fnas_jax.main", *arguments(table, folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    whole = start(tmp_path / "whole")
+    assert whole.wait(timeout=300) == 0, whole.stderr.read()
+    moments = random.Random(0)
+    folder = tmp_path / "killed"
+    kills = 0
+    for _ in range(3):
+        process = start(folder)
+        # From the first checkpoint of this process on, at any moment of the next iterations.
+        before = newest(folder)
+        while newest(folder) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait(timeout=60) == -signal.SIGKILL
+        process.stderr.close()
+    assert kills > 0
+    process = start(folder)
+    assert process.wait(timeout=300) == 0, process.stderr.read()
+    assert timeless(folder) == timeless(tmp_path / "whole")
+    resumed = json.loads((folder / "result.json").read_text())["resumed"]
+    assert resumed == kills
+
+
+def newest(folder):
+    """The newest checkpoint of a run, or -1."""
+    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+    return max(steps, default=-1)
