@@ -80,7 +80,8 @@ def _macro(path: Path) -> Table:
     if not isinstance(data, dict) or not data:
         raise UserError(f"{path}, line 1: expected an object with one entry per architecture")
     space = macro.make()
-    archs, readings, means, flops, params = [], [], [], [], []
+    archs, means, flops, params = [], [], [], []
+    readings: list[list[float]] = []
     for key, row in data.items():
         try:
             archs.append(space.parse(key))

@@ -39,7 +39,7 @@ def test_config_picks_the_cost():
 def test_bad_configs_are_refused():
     config = default()
     config.reward.cost = "mflops"
-    with pytest.raises(UserError, match="reward.target is 0.0"):
+    with pytest.raises(UserError, match=r"reward\.target is 0\.0"):
         reward.from_config(config)
     config.reward.cost = "watts"
     with pytest.raises(UserError, match="allowed are none, latency_ms"):
