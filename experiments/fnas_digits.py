@@ -1,0 +1,27 @@
+"""MnasNet blocks searched by PPO on the handwritten digits that come with scikit-learn.
+
+    python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/digits
+
+1,797 images of 8x8 pixels, 60% for training, 20% for validation, 20% for the winner's test.
+"""
+
+from fnas_jax.core.config import default
+
+
+def get_config():
+    config = default()
+    config.task.name = "images/digits"
+    # Images of 8x8 pixels: four blocks, and only two of them halve the image.
+    config.space.blocks = 4
+    config.space.width = 0.5
+    config.space.strides = (1, 2, 1, 2)
+    config.space.stem = 16
+    config.space.stem_stride = 1
+    config.space.head = 128
+    config.children.steps = 60
+    config.children.batch_size = 64
+    config.method.name = "ppo"
+    config.search.budget = 40
+    config.search.batch = 8
+    config.winner.steps = 600
+    return config

@@ -1,0 +1,21 @@
+"""PPO on NAS-Bench-Macro: 6,561 networks that others have trained on CIFAR-10, three times each.
+
+    python -m fnas_jax.main --config=experiments/ppo_macro.py --workdir=runs/macro \
+        --config.task.data_dir=DIR
+
+DIR holds nas_bench_macro_cifar10.json (repository xiusu/NAS-Bench-Macro). A query sees one of the
+three trainings; the result's `winner` is judged by their mean. The table holds test accuracies
+only, so its figures do not compare with those of searches on validation accuracy.
+"""
+
+from fnas_jax.core.config import default
+
+
+def get_config():
+    config = default()
+    config.task.name = "tabular/macro"
+    config.task.noisy = True
+    config.method.name = "ppo"
+    config.search.budget = 200
+    config.search.batch = 8
+    return config

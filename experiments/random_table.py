@@ -1,0 +1,17 @@
+"""Random search on a table of your own: the simplest run, and a baseline for any other.
+
+    python -m fnas_jax.main --config=experiments/random_table.py --workdir=runs/table \
+        --config.task.name=tabular/PATH.csv
+
+The file's columns are decision_0, decision_1, .. (whole numbers from 0), then one or more metrics;
+`--config.task.metric=NAME` says which is maximised.
+"""
+
+from fnas_jax.core.config import default
+
+
+def get_config():
+    config = default()
+    config.task.name = "tabular/table.csv"
+    config.method.name = "random"
+    return config
