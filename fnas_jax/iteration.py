@@ -23,7 +23,7 @@ class State(NamedTuple):
 
     method: Any  # the method's own pytree
     evaluator: Any  # the evaluator's own pytree
-    step: int  # checkpoints so far: those of the method's `prepare`, then one per iteration
+    step: int  # steps of the method's `prepare` (and one for its end), then one per iteration
     iteration: int
     prepared: bool
     counts: dict[str, int]

@@ -1,15 +1,18 @@
 """The search: a method asks, a task answers, the method is told; everything learnt is kept.
 
 An iteration ends in this order: its evaluations are committed to the history, its line is written
-to the metrics, its checkpoint is taken. A killed run resumes at the newest checkpoint and first
-drops what history and metrics hold beyond it. Random keys are functions of the seed and of the
-number of the iteration. So a killed and resumed run does exactly what an undisturbed one does.
+to the metrics, its checkpoint is taken (iterations of a moment share one). A killed run resumes at
+the newest checkpoint and first drops what history and metrics hold beyond it. Random keys are
+functions of the seed and of the number of the iteration. So a killed and resumed run does exactly
+what an undisturbed one does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import pathlib
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -84,9 +87,14 @@ def _search(parts: Parts) -> dict[str, Any]:
         progress = Progress(config.search.budget, state.counts["trained"], config.method.name)
         stack.callback(progress.close)
 
-        def keep(state: State) -> State:
+        saved = -math.inf  # when the last checkpoint was taken
+
+        def keep(state: State, last: bool = False) -> State:
+            nonlocal saved
             state = state._replace(step=state.step + 1, seconds=clock.seconds())
-            checkpoint.save(manager, state.step, state)
+            if last or time.monotonic() - saved >= config.log.checkpoint_seconds:
+                checkpoint.save(manager, state.step, state)
+                saved = time.monotonic()
             return state
 
         if parts.method.prepare is not None and not state.prepared:
@@ -100,18 +108,19 @@ def _search(parts: Parts) -> dict[str, Any]:
                 log.write(state.step, {"stage": "prepare", **jax.device_get(item[1])})
                 progress.say(f"preparing: step {state.step + 1}")
                 state = keep(state._replace(method=item[0]))
-            state = keep(state._replace(prepared=True))
+            state = keep(state._replace(prepared=True), last=True)
 
         steps = iteration.compiled(parts.method, parts.evaluator)
         while not _done(config, state.counts):
             number = state.iteration
             state, rows, scalars = iteration.iterate(steps, state, key, clock)
             history.record(parts.knowledge.history, origin, number, rows)
-            if state.iteration % config.log.every == 0 or _done(config, state.counts):
+            last = _done(config, state.counts)
+            if state.iteration % config.log.every == 0 or last:
                 spent = {f"seconds/{name}": value for name, value in clock.seconds().items()}
                 log.write(state.step, scalars | spent)
                 progress.show(state.counts["trained"], iteration.line(scalars))
-            state = keep(state)
+            state = keep(state, last)
 
         winner = None
         if state.best_arch[0] >= 0:

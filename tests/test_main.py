@@ -35,6 +35,7 @@ def arguments(table, workdir, *more):
         "--config.search.budget=40",
         "--config.search.batch=2",
         "--config.jax.cache_dir=",
+        "--config.log.checkpoint_seconds=0",
         *more,
     ]
 

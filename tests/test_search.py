@@ -92,7 +92,7 @@ def build(config, knowledge, method=METHOD, task=TASK):
 
 
 def config_with(**changes):
-    base = {"search.budget": 6, "jax.cache_dir": "", "method.name": "random"}
+    base = {"search.budget": 6, "jax.cache_dir": "", "log.checkpoint_seconds": 0.0}
     changes = {name.replace("__", "."): value for name, value in changes.items()}
     return config_lib.nest(config_lib.flatten(config_lib.default()) | base | changes)
 
@@ -195,10 +195,15 @@ def effects(monkeypatch):
 PREPARED = METHOD._replace(prepare=prepare)
 
 
-@pytest.mark.parametrize("method", [METHOD, PREPARED], ids=["plain", "prepared"])
-def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "seconds"),
+    [(METHOD, 0.0), (PREPARED, 0.0), (METHOD, 1000.0)],
+    ids=["plain", "prepared", "rare checkpoints"],
+)
+def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method, seconds):
     def run(folder):
-        return search.run(config_with(), folder, lambda c, k: build(c, k, method))
+        config = config_with(log__checkpoint_seconds=seconds)
+        return search.run(config, folder, lambda c, k: build(c, k, method))
 
     whole = run(tmp_path / "whole")
     writes = list(effects["names"])

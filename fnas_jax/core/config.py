@@ -114,6 +114,9 @@ KEYS: dict[str, Key] = {
     "knowledge.dir": Key("", "folder of the knowledge store; '' for <workdir>/knowledge"),
     "log.every": Key(1, "iterations between two log entries", 1, 10**6),
     "log.tensorboard": Key(True, "write TensorBoard events"),
+    "log.checkpoint_seconds": Key(
+        1.0, "least time between two checkpoints; 0: one after every iteration", 0.0, 86400.0
+    ),
     "jax.cache_dir": Key("~/.cache/fnas_jax", "persistent compilation cache; '' for none"),
 }
 
