@@ -134,9 +134,11 @@ def test_help_exits_with_0(capsys):
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(table, tmp_path):
+    quick = ["--config.method.name=random", "--config.search.budget=30"]
+
     def start(folder):
         return subprocess.Popen(
-            [sys.executable, "-m", "fnas_jax.main", *arguments(table, folder)],
+            [sys.executable, "-m", "fnas_jax.main", *arguments(table, folder, *quick)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -147,7 +149,7 @@ def test_kill_9_at_random_moments_changes_nothing(table, tmp_path):
     moments = random.Random(0)
     folder = tmp_path / "killed"
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(folder)
         # From the first checkpoint of this process on, at any moment of the next iterations.
         before = newest(folder)
