@@ -1,0 +1,43 @@
+"""A small problem with a known answer, shared by the tests of methods."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax import scan
+from fnas_jax.core.types import Metrics
+from fnas_jax.spaces import base, categorical
+from fnas_jax.tasks import tables, tabular
+
+SPACE = categorical.make((3, 4, 2, 3, 3))  # 216 architectures
+TARGET = np.array([2, 1, 1, 0, 2])
+
+
+def accuracy(archs):
+    """Share of decisions that agree with TARGET, and a little for the first two together."""
+    agree = archs == TARGET
+    return 0.9 * agree.mean(axis=-1) + 0.1 * (agree[..., 0] & agree[..., 1])
+
+
+def search(method, seeds, iterations):
+    """Runs the method on the table of this problem. Returns last states and traces."""
+    archs = base.enumerate_all(SPACE)
+    values = accuracy(archs).astype(np.float32)
+    nan = np.full(len(archs), np.nan, np.float32)
+    table = tables.Table("toy", SPACE, archs, values, values[:, None], nan, nan, nan, "made up")
+    where = tabular.index(table)
+    evaluator = tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
+    keys = jax.random.split(jax.random.key(0), seeds)
+    state, _, trace = jax.jit(jax.vmap(lambda key: scan.run(method, evaluator, key, iterations)))(
+        keys
+    )
+    return state, trace
+
+
+def metrics(reward, ok=None):
+    """Metrics of fresh entries with the given rewards; failed where `ok` is False."""
+    reward = jnp.asarray(reward, jnp.float32)
+    ok = jnp.ones(reward.shape, bool) if ok is None else jnp.asarray(ok)
+    reward = jnp.where(ok, reward, 0)
+    nan = jnp.full(reward.shape, jnp.nan)
+    return Metrics(reward, reward, nan, nan, nan, jnp.zeros_like(reward), ok, jnp.ones_like(ok))
