@@ -1,5 +1,6 @@
 """Settings and fixtures of all tests."""
 
+import logging
 import os
 import pathlib
 
@@ -30,3 +31,12 @@ def tables_dir() -> pathlib.Path:
     if not (folder / "nats_bench_tss.csv").exists():
         pytest.skip(f"the benchmark tables are not in {folder}; FNAS_DATA names their folder")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def restore_logging():
+    """Commands send our warnings to the terminal; other tests want to see them as before."""
+    ours = logging.getLogger("fnas_jax")
+    handlers, propagate = list(ours.handlers), ours.propagate
+    yield
+    ours.handlers, ours.propagate = handlers, propagate

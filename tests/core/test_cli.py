@@ -1,5 +1,3 @@
-import logging
-
 import pytest
 from absl import flags
 
@@ -138,11 +136,3 @@ def test_success_and_help_exit_with_0(capsys):
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.run_command(lambda: 1 / 0)
-
-
-@pytest.fixture(autouse=True)
-def restore_logging():
-    ours = logging.getLogger("fnas_jax")
-    before = (list(ours.handlers), ours.propagate)
-    yield
-    ours.handlers, ours.propagate = before
