@@ -151,8 +151,9 @@ def _scalars(state: State, metrics: Metrics) -> dict[str, Any]:
 
 def line(scalars: dict[str, Any]) -> str:
     """The line of an iteration for the terminal."""
-    mean = "none new" if scalars["accuracy"] is None else f"mean accuracy {scalars['accuracy']:.4f}"
-    best = f"best {scalars['best_accuracy']:.4f}"
-    if scalars["best_reward"] != scalars["best_accuracy"]:
-        best += f" (reward {scalars['best_reward']:.4f})"
-    return f"iteration {scalars['iteration']}: {mean}, {best}"
+    accuracy, best, reward = (scalars[n] for n in ("accuracy", "best_accuracy", "best_reward"))
+    mean = "none new" if accuracy is None else f"mean accuracy {accuracy:.4f}"
+    if np.isnan(reward):
+        return f"iteration {scalars['iteration']}: {mean}, no result yet"
+    paid = "" if reward == best else f" (reward {reward:.4f})"
+    return f"iteration {scalars['iteration']}: {mean}, best {best:.4f}{paid}"

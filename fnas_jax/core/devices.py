@@ -33,11 +33,12 @@ def enable_compilation_cache(folder: str) -> None:
     """
     if not folder:
         return
-    path = pathlib.Path(folder).expanduser()
     try:
+        path = pathlib.Path(folder).expanduser()
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        logger.warning("no compilation cache: %s cannot be created (%s)", path, error.strerror)
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ without a home
+        reason = getattr(error, "strerror", None) or error
+        logger.warning("no compilation cache: %s cannot be created (%s)", folder, reason)
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
