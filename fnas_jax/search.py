@@ -67,7 +67,7 @@ def _search(parts: Parts) -> dict[str, Any]:
     """Resumes or starts, iterates until the budget is spent, and judges the winner."""
     config, folder, clock = parts.config, parts.folder, parts.clock
     key = jax.random.key(config.seed)
-    run_id, resumed = workdir.start(folder)
+    run_id, resumed = workdir.start(folder, config)
     versions = workdir.versions()
     steps = config.children.steps if parts.task.name.startswith("images/") else 0
     origin = history.Run(

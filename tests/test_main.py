@@ -101,6 +101,7 @@ def test_a_search_ends_with_its_result(table, tmp_path, capsys):
 def test_wrong_input_is_one_sentence_and_exit_code_2(table, tmp_path, capsys, more, parts):
     message = fails(arguments(table, tmp_path / "w", *more), capsys)
     assert all(part in message for part in parts), message
+    assert not (tmp_path / "w" / "config.json").exists()  # the folder is free for the right command
 
 
 @pytest.mark.parametrize("name", ["digist", "tfds:no_such_set", "absent.npz"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import platform
 import uuid
@@ -65,8 +64,14 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     return config_lib.validate(config_lib.nest(config_lib.flatten(read_json(path))))
 
 
-def start(folder: pathlib.Path) -> tuple[str, int]:
-    """(id of the run in `folder`, how often it has been started before), counting this start."""
+def start(folder: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[str, int]:
+    """(id of the run in `folder`, how often it has been started before), counting this start.
+
+    From here on the folder belongs to `config`: to be called once everything could be built, so
+    that a mistyped first command does not claim the folder.
+    """
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", config.to_dict())
     path = folder / "run.json"
     known = read_json(path) if path.exists() else {}
     run_id, starts = known.get("id", uuid.uuid4().hex), known.get("starts", 0)
@@ -84,16 +89,10 @@ def versions() -> dict[str, str]:
 
 
 def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Writes the configuration of a new run; raises UserError if the run has another one."""
-    new = config_lib.flatten(config)
+    """Raises UserError if the run whose config.json is `path` has another configuration."""
     if not path.exists():
-        try:
-            write_json(path, config.to_dict())
-        except OSError as error:
-            raise UserError(
-                f"workdir {str(path.parent)!r} cannot be written: {os.strerror(error.errno or 0)}"
-            ) from None
         return
+    new = config_lib.flatten(config)
     old = config_lib.flatten(read_json(path))
     missing = "not set"
     differences = [

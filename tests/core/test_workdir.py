@@ -16,7 +16,7 @@ def config_with(**changes):
 
 def open_once(folder, config):
     with workdir.opened(folder, config) as path:
-        return path
+        return workdir.start(path, config)
 
 
 def test_a_new_folder_gets_the_configuration_and_reads_it_back(tmp_path):
@@ -69,9 +69,10 @@ def test_a_damaged_or_missing_configuration_is_told(tmp_path):
 
 
 def test_starts_are_counted_under_one_id(tmp_path):
-    first, resumed = workdir.start(tmp_path)
+    first, resumed = open_once(tmp_path, config_with())
     assert resumed == 0
-    assert [workdir.start(tmp_path), workdir.start(tmp_path)] == [(first, 1), (first, 2)]
+    again = [open_once(tmp_path, config_with()) for _ in range(2)]
+    assert again == [(first, 1), (first, 2)]
 
 
 def test_versions_are_json_ready():
