@@ -31,9 +31,11 @@ def run_command(body: Callable[[], object]) -> int:
     """Calls `body` and turns how it ends into an exit code and at most one line on stderr."""
     _quiet()
     try:
-        body()
-    except Help as text:
-        print(text)
+        try:
+            body()
+        except Help as text:
+            print(text)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -47,11 +49,15 @@ def run_command(body: Callable[[], object]) -> int:
 
 
 def parse_flags(
-    argv: Sequence[str], define: Callable[[flags.FlagValues], object], usage: str
+    argv: Sequence[str],
+    define: Callable[[flags.FlagValues], object],
+    usage: str,
+    more: str = "",
 ) -> flags.FlagValues:
     """The flags that `define` declares, read from `argv` (without the program's name).
 
-    Raises UserError for anything that is not one of them, and Help for --help.
+    Raises UserError for anything that is not one of them, and Help for --help: `usage`, the flags,
+    and `more`.
     """
     values = flags.FlagValues()
     define(values)
@@ -61,7 +67,7 @@ def parse_flags(
             for name in values
             if isinstance(values[name].help, str) and not name.startswith("config")
         )
-        raise Help(usage + "\n\nflags:\n" + "\n".join(listed))
+        raise Help(usage + "\n\nflags:\n" + "\n".join(listed) + more)
     try:
         rest = values(["fnas_jax", *argv])
     except flags.Error as error:
@@ -97,7 +103,7 @@ def parse_config(
             "config", config, flag_values=values, sys_argv=["fnas_jax", *rest]
         )
 
-    values = parse_flags(rest, define_all, usage + keys + config_lib.help_text())
+    values = parse_flags(rest, define_all, usage, keys + config_lib.help_text())
     return config_lib.validate(values.config), values
 
 

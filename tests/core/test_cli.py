@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from absl import flags
 
@@ -136,3 +139,21 @@ def test_success_and_help_exit_with_0(capsys):
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.run_command(lambda: 1 / 0)
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    code = """
+import sys
+from fnas_jax.core import cli
+def body():
+    raise cli.Help("line\\n" * 100000)
+sys.exit(cli.run_command(body))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 1
