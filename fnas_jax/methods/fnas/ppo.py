@@ -156,8 +156,9 @@ def make_update(
             updates, moments = adam.update(gradient, moments, params)
             return (optax.apply_updates(params, updates), moments), metrics
 
-        keys = jax.random.split(key, config.epochs)
-        orders = jax.vmap(lambda k: jax.random.permutation(k, n))(keys)
+        orders = jnp.broadcast_to(jnp.arange(n), (config.epochs, n))
+        if config.minibatches > 1:  # a whole batch has no order, and shuffling is slow to compile
+            orders = jax.vmap(jax.random.permutation)(jax.random.split(key, config.epochs), orders)
         orders = orders.reshape(config.epochs * config.minibatches, n // config.minibatches)
         (params, moments), metrics = jax.lax.scan(step, (state.params, state.optimiser), orders)
         summary = jax.tree.map(jnp.mean, metrics) | {"kl_last": metrics["kl"][-1]}

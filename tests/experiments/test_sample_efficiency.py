@@ -1,0 +1,108 @@
+"""The benchmark of sample efficiency: its theory, its records and its command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks import sample_efficiency as benchmark
+from experiments.benchmarks import theory
+from fnas_jax.methods.baselines import evolution, random
+from fnas_jax.spaces import base, macro
+from fnas_jax.tasks import tables, tabular
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A plain CSV of 81 architectures with accuracies in percent."""
+    archs = np.stack(np.meshgrid(*[np.arange(3)] * 4, indexing="ij"), -1).reshape(-1, 4)
+    lines = [",".join(map(str, a)) + f",{50 + 5 * a.sum() + a[0] / 10}" for a in archs]
+    path = tmp_path / "plain.csv"
+    path.write_text("\n".join(["decision_0,decision_1,decision_2,decision_3,acc", *lines]))
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    presets = {
+        "random": benchmark.Preset(lambda space: random.make(space, 8), 40),
+        "evolution": benchmark.Preset(lambda space: evolution.make(space, 1, 10, 5), 200),
+    }
+    monkeypatch.setattr(benchmark, "PRESETS", presets)
+
+
+def test_theory_agrees_with_drawing():
+    """Macro strings with 12 random top rows: networks have several forms, some of them top."""
+    space = macro.make()
+    archs = base.enumerate_all(space)
+    rng = np.random.default_rng(0)
+    judged = rng.permutation(len(archs)).astype(np.float32) / len(archs)
+    nan = np.full(len(archs), np.nan, np.float32)
+    table = tables.Table("t", space, archs, judged, judged[:, None], nan, nan, nan, "made up")
+    network = np.asarray(tabular.index(table).network_of(archs))
+    top = tabular.top_rows(table)
+    draws = []
+    for _ in range(3000):
+        order = rng.permutation(len(archs))
+        _, first = np.unique(network[order], return_index=True)
+        fresh = order[np.sort(first)]  # the first form drawn of each network, in order
+        hits = np.flatnonzero(top[fresh])
+        draws.append(hits[0] + 1 if len(hits) else np.inf)
+    cdf = theory.random_cdf(table)
+    for n in (50, 200, 400, 800, 1600):
+        share = np.mean(np.array(draws) <= n)
+        assert abs(cdf[n - 1] - share) < 4 * np.sqrt(share * (1 - share) / 3000) + 0.003
+
+
+def test_theory_of_a_table_without_twins_is_the_hypergeometric_one(plain):
+    """81 networks, 1 of them top: the hit is uniform over 1..81."""
+    cdf = theory.random_cdf(tables.load(str(plain), ""))
+    np.testing.assert_allclose(cdf, np.arange(1, 82) / 81, atol=0.02)
+
+
+def test_records_are_complete_finite_and_named(plain, quick, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    arguments = ["--table", f"toy={plain}", "--methods", "random,evolution", "--seeds", "20"]
+    assert benchmark.main([*arguments, "--json", str(out)]) == 0
+    records = json.loads(out.read_text())
+    by = {(r["method"], r["metric"]): r for r in records}
+    for method in ("random", "evolution"):
+        for metric in ("evals_to_top0.1pct", "regret@25", "regret@500", "reached", "seconds"):
+            record = by[method, metric]
+            assert record["benchmark"] == "sample_efficiency" and record["task"] == "toy"
+            assert record["n"] == 20
+        assert by[method, "reached"]["value"] == 1
+        assert by[method, "regret@500"]["value"] == 0
+        hit = by[method, "evals_to_top0.1pct"]
+        assert hit["low"] <= hit["value"] <= hit["high"] <= 81
+    assert 20 < by["random", "evals_to_top0.1pct"]["value"] < 62
+    assert "toy" in capsys.readouterr().out
+
+
+def test_seeds_that_never_arrive_count_as_infinity():
+    outcome = benchmark.Outcome(
+        np.array([5.0, np.inf, 7.0, np.inf]), np.ones((4, 5)), np.full(4, 9), 0.1
+    )
+    by = {r["metric"]: r for r in benchmark.records("t", "m", outcome)}
+    hit = by["evals_to_top0.1pct"]
+    assert (hit["low"], hit["value"], hit["high"]) == (5.0, 7.0, None)
+    assert by["reached"]["value"] == 0.5
+
+
+def test_bad_input_exits_with_two(tmp_path, capsys):
+    assert benchmark.main(["--data", str(tmp_path), "--tasks", "macro"]) == 2
+    assert "there is no table" in capsys.readouterr().err
+    for arguments in (["--methods", "magic"], ["--seeds", "0"], ["--table", "x"]):
+        with pytest.raises(SystemExit) as error:
+            benchmark.main(arguments)
+        assert error.value.code == 2
+
+
+def test_random_search_on_macro_agrees_with_theory(tables_dir):
+    table = tables.load("macro", tables_dir)
+    preset = benchmark.Preset(lambda space: random.make(space, 32), 60)
+    hits = benchmark.measure(table, preset, seeds=400).hits
+    cdf = theory.random_cdf(table)
+    for n in (200, 400, 800):
+        share = np.mean(hits <= n)
+        assert abs(share - cdf[n - 1]) < 4 * np.sqrt(0.25 / 400)

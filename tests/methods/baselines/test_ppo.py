@@ -1,0 +1,53 @@
+"""PPO as a search method."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.core.config import default
+from fnas_jax.core.types import UserError
+from fnas_jax.methods.baselines import ppo
+from fnas_jax.methods.fnas.ppo import Config
+from tests.methods import toy
+
+
+def test_it_learns_the_target():
+    method = ppo.make(toy.SPACE, 8, hidden=16, config=Config(lr=0.02, entropy=0.02))
+    state, trace = toy.search(method, 4, 60)
+    reward = np.asarray(trace.reward)
+    assert reward[:, -10:].mean() > 0.9 > 0.6 > reward[:, :5].mean()
+    assert np.asarray(state.best.reward).mean() > 0.97
+    assert np.asarray(state.stats["entropy"]).max() < np.log(216)
+
+
+METHOD = ppo.make(toy.SPACE, 4, hidden=8, config=Config(epochs=2, minibatches=2))
+ASK, TELL = jax.jit(METHOD.ask), jax.jit(METHOD.tell)
+
+
+def test_proposals_carry_the_log_prob_and_state_keeps_its_shape():
+    state = METHOD.init(jax.random.key(0))
+    asked, proposal = ASK(state, jax.random.key(1))
+    np.testing.assert_allclose(proposal.log_prob, -np.log(216), atol=0.1)
+    told = TELL(asked, proposal, toy.metrics([0.1, 0.2, 0.3, 0.4]))
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, asked, told)]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert set(METHOD.stats(told)) == set(ppo.STATS)
+
+
+def test_untrained_entries_do_not_change_the_policy():
+    state, proposal = ASK(METHOD.init(jax.random.key(0)), jax.random.key(1))
+    masked = proposal._replace(train_mask=jnp.array([True, True, False, False]))
+    one = TELL(state, masked, toy.metrics([0.1, 0.2, 0.9, 0.0]))
+    two = TELL(state, masked, toy.metrics([0.1, 0.2, 0.3, 0.8]))
+    jax.tree.map(np.testing.assert_array_equal, one.ppo, two.ppo)
+    np.testing.assert_allclose(one.best.reward, 0.2)
+
+
+def test_minibatches_must_divide_the_batch():
+    with pytest.raises(ValueError, match="cannot be cut"):
+        ppo.make(toy.SPACE, 4, config=Config(minibatches=3))
+    config = default()
+    config.ppo.minibatches = 3
+    with pytest.raises(UserError, match=r"ppo\.minibatches is 3; it must divide search\.batch"):
+        ppo.build(config, toy.SPACE, None, None)
