@@ -1,0 +1,1 @@
+"""Child networks: one elastic network per space, compiled once, that becomes any architecture."""

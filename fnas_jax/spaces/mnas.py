@@ -29,7 +29,15 @@ CHOICES = (OPS, EXPANSIONS, KERNELS, SE_RATIOS, SKIPS, FILTERS, LAYERS)
 COUNTS = tuple(len(c) for c in CHOICES)
 
 # MobileNetV2 (arXiv 1801.04381, table 2): filters, layers and stride of its seven stages.
-MOBILENET_V2 = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+MOBILENET_V2 = (
+    (16, 1, 1),
+    (24, 2, 2),
+    (32, 3, 2),
+    (64, 4, 2),
+    (96, 3, 1),
+    (160, 3, 2),
+    (320, 1, 1),
+)
 
 
 class MnasSpec(NamedTuple):

@@ -1,0 +1,177 @@
+"""The layers of mobile networks: convolution, separable convolution and inverted bottleneck.
+
+conv:    kxk - norm - act - (SE)
+sepconv: depthwise kxk - norm - act - (SE) - 1x1 - norm
+mbconv:  1x1 to expansion * cin - norm - act - depthwise kxk - norm - act - (SE) - 1x1 - norm
+shortcut: 1x1 - norm (what NAS-Bench-Macro calls identity where shapes change)
+and to each, `skip` of its input is added.
+
+MobileNetV2, arXiv 1801.04381; squeeze-excitation with a quarter of the layer's input channels,
+as MnasNet. MnasNet names its skip operations without defining them for every shape (ours):
+"identity" adds the input where shapes agree and nothing elsewhere, "pool" adds the 3x3 average
+of the input at the layer's stride, with channels cut or filled with zeros.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from fnas_jax.children import convolutions, ops
+from fnas_jax.children.ops import Moments, Params
+from fnas_jax.core.types import Array
+
+SE_FRACTION = 4  # hidden units of squeeze-excitation: input channels / 4
+SKIP_POOL, SKIP_IDENTITY, SKIP_NONE = 0, 1, 2  # the order of spaces.mnas.SKIPS
+NORMS = ("norm_expand", "norm_depthwise", "norm_out")
+
+
+class Variant(NamedTuple):
+    """The compiled part of a layer: another value needs other code."""
+
+    op: str  # "conv" | "sepconv" | "mbconv" | "shortcut"
+    kernels: tuple[int, ...]  # what `Setting.kernel` chooses from
+    expansion: int  # 1 unless mbconv
+    stride: int
+    act: str  # "relu6" | "relu"
+
+
+class Setting(NamedTuple):
+    """The data part of a layer: plain numbers, each [] int32 or bool."""
+
+    kernel: Array  # index into `Variant.kernels`
+    cin: Array  # active input channels
+    cout: Array  # active output channels
+    se: Array  # bool; ignored where the parameters hold no "se"
+    skip: Array  # SKIP_POOL, SKIP_IDENTITY or SKIP_NONE
+
+
+class Evaluation(NamedTuple):
+    """What a layer needs outside training; see `ops.Running`."""
+
+    stats: dict[str, Moments]  # per name in NORMS, wide as that norm's parameters
+    collect: Array
+
+
+def layer(
+    variant: Variant, params: Params, x: Array, setting: Setting, evaluation: Evaluation | None
+) -> tuple[Array, dict[str, Moments]]:
+    """X [B, H, W, Cin] -> [B, H/s, W/s, Cout] and the batch's statistics; widths are maximal.
+
+    `evaluation` None: training; the statistics are then zeros that nobody reads.
+    """
+    v, stats = variant, zero_stats(params)
+
+    def norm(name: str, h: Array, active: Array | int, act: str) -> Array:
+        running = evaluation and ops.Running(evaluation.stats[name], evaluation.collect)
+        h, moments = ops.norm_act(h, params[name], active, act, running)
+        if moments is not None:
+            width = params[name]["scale"].shape[0]
+            stats[name] = Moments(*(ops.fit_channels(m, width) for m in moments))
+        return h
+
+    if v.op == "shortcut":
+        h = convolutions.pointwise(x, params["shortcut"], v.stride)
+        return norm("norm_out", h, setting.cout, "none"), stats
+    if v.op == "conv":
+        h = convolutions.conv(x, params["conv"], setting.kernel, v.kernels, v.stride)
+        return _gate(params, norm("norm_out", h, setting.cout, v.act), setting), stats
+    middle, width, h = setting.cin, x.shape[-1], x
+    if v.op == "mbconv":
+        middle, width = v.expansion * setting.cin, v.expansion * width
+        h = convolutions.pointwise(x, params["expand"][:, :width])
+        h = norm("norm_expand", h, middle, v.act)
+    kernel = params["depthwise"][..., :width]
+    h = convolutions.depthwise(h, kernel, setting.kernel, v.kernels, v.stride)
+    h = _gate(params, norm("norm_depthwise", h, middle, v.act), setting)
+    h = convolutions.pointwise(h, params["project"][:width])
+    return norm("norm_out", h, setting.cout, "none"), stats
+
+
+def _gate(params: Params, h: Array, setting: Setting) -> Array:
+    if "se" not in params:
+        return h
+    gates = ops.squeeze_excite(h, params["se"], se_hidden(setting.cin))
+    # Not a conditional: that would double the code to compile for little time saved.
+    return h * jnp.where(setting.se, gates, 1.0)
+
+
+def skip(x: Array, cout: int, stride: int, setting: Setting) -> Array:
+    """What the skip operation adds: x [B, H, W, Cin] -> [B, H/s, W/s, cout]."""
+
+    def pool(x: Array) -> Array:
+        # A wider input must not fill channels that this child lacks.
+        mask = jnp.arange(cout) < setting.cout
+        return ops.fit_channels(convolutions.average_pool(x, stride), cout) * mask
+
+    def none(x: Array) -> Array:
+        height, width = (-(-size // stride) for size in x.shape[1:3])
+        return jnp.zeros((x.shape[0], height, width, cout), x.dtype)
+
+    def identity(x: Array) -> Array:
+        return ops.fit_channels(x, cout) if stride == 1 else none(x)
+
+    fits = setting.cin == setting.cout
+    index = jnp.where((setting.skip == SKIP_IDENTITY) & ~fits, SKIP_NONE, setting.skip)
+    return lax.switch(index, [pool, identity, none], x)
+
+
+def init_layers(
+    shape: tuple[int, ...],
+    cin: int,
+    cout: int,
+    setting: Setting,
+    variants: tuple[Variant, ...],
+    variant: Array,
+    se: bool,
+) -> Params:
+    """Parameters, for `ops.realise`, of equal layers stacked along the leading axes `shape`.
+
+    Wide enough for all `variants`, scaled for the child's `variant` [] int32.
+    """
+    kernel = max(k for v in variants for k in v.kernels)
+    # Rows are filled up with their first entry, which no setting then chooses.
+    sizes = [v.kernels + v.kernels[:1] * (kernel - len(v.kernels)) for v in variants]
+    kernels = jnp.asarray(sizes)[variant, setting.kernel]
+    expansions = jnp.asarray([v.expansion for v in variants])[variant]
+    middle = max(v.expansion for v in variants) * cin
+
+    def normal(*dims: int, fan_in: Array | int) -> ops.Normal:
+        return ops.he_normal((*shape, *dims), fan_in)
+
+    names = {v.op for v in variants}
+    params: Params = {"norm_out": ops.norm_params(*shape, cout)}
+    if "shortcut" in names:
+        params["shortcut"] = normal(cin, cout, fan_in=setting.cin)
+    if "conv" in names:
+        params["conv"] = normal(kernel, kernel, cin, cout, fan_in=kernels**2 * setting.cin)
+    if "mbconv" in names:
+        params["expand"] = normal(cin, middle, fan_in=setting.cin)
+        params["norm_expand"] = ops.norm_params(*shape, middle)
+    if names & {"mbconv", "sepconv"}:
+        params["depthwise"] = normal(kernel, kernel, middle, fan_in=kernels**2)
+        params["norm_depthwise"] = ops.norm_params(*shape, middle)
+        params["project"] = normal(middle, cout, fan_in=expansions * setting.cin)
+    if se:
+        is_conv = jnp.asarray([v.op == "conv" for v in variants])[variant]
+        gated = jnp.where(is_conv, setting.cout, expansions * setting.cin)
+        width, hidden = max(middle, cout), max(1, cin // SE_FRACTION)
+        params["se"] = {
+            "w1": normal(width, hidden, fan_in=gated),
+            "b1": jnp.zeros((*shape, hidden)),
+            "w2": normal(hidden, width, fan_in=se_hidden(setting.cin)),
+            "b2": jnp.zeros((*shape, width)),
+        }
+    return params
+
+
+def se_hidden(cin: Array) -> Array:
+    """Hidden units of squeeze-excitation for a layer of `cin` input channels."""
+    return jnp.maximum(1, cin // SE_FRACTION)
+
+
+def zero_stats(params: Params) -> dict[str, Moments]:
+    """Statistics of the layer with these parameters, all zero."""
+    return {name: ops.zero_moments(params[name]) for name in NORMS if name in params}

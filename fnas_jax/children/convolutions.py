@@ -1,0 +1,236 @@
+"""Convolutions whose kernel size is data: an index into a tuple of odd sizes.
+
+Weights have the largest size, and a smaller kernel is their centre. Images are [B, H, W, C]
+float32, padding is 'SAME', strides are 1 or 2, kernels at least 3 wide where the stride is 2.
+
+XLA's CPU compiler needs help, and only it gets help (`lax.platform_dependent`):
+- a grouped convolution takes ten times as long as the shifted products it stands for;
+- inside a conditional or a loop, only plain convolutions (no dilation, kernel no larger than the
+  image) reach its fast routine, the others take a hundred times as long. So derivatives are
+  written as plain convolutions of spread or transposed images.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnas_jax.core.types import Array
+
+Sizes = tuple[int, ...]
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
+    """(low, high, output size) of 'SAME' padding as `lax.conv_general_dilated` defines it."""
+    out = -(-size // stride)
+    total = max((out - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2, out
+
+
+def crop(w: Array, size: int) -> Array:
+    """The centre size x size part of w [K, K, ..]."""
+    margin = (w.shape[0] - size) // 2
+    return w[margin : margin + size, margin : margin + size]
+
+
+def pointwise(x: Array, w: Array, stride: int = 1) -> Array:
+    """1x1 convolution as a matrix product: x [B, H, W, I], w [I, O] -> [B, H/s, W/s, O]."""
+    return x[:, ::stride, ::stride] @ w
+
+
+def average_pool(x: Array, stride: int) -> Array:
+    """3x3 average pooling, padding not counted: [B, H, W, C] -> [B, ceil(H/s), ceil(W/s), C]."""
+    counts = []
+    for size in x.shape[1:3]:
+        low, _, out = same_padding(size, 3, stride)
+        start = np.arange(out) * stride - low
+        counts.append(np.minimum(start + 3, size) - np.maximum(start, 0))
+    count = np.outer(*counts).astype(np.float32)[None, :, :, None]
+    return functools.reduce(jnp.add, _taps(x, 3, stride)) / count
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def depthwise(x: Array, w: Array, size: Array | int, sizes: Sizes, stride: int) -> Array:
+    """Depthwise convolution: x [B, H, W, C], w [K, K, C], kernel `sizes[size]`."""
+    return lax.platform_dependent(
+        size,
+        x,
+        w,
+        cpu=_by_size(_shifted, sizes, stride),
+        default=_by_size(_grouped, sizes, stride),
+    )
+
+
+def _depthwise_bwd(
+    sizes: Sizes, stride: int, residuals: tuple[Array, Array, Array], g: Array
+) -> tuple[Array, Array, None]:
+    def cpu(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+        def input_gradient(w: Array, stride: int, g: Array) -> Array:
+            return jax.vjp(lambda x: _shifted(x, w, stride), x)[1](g)[0]
+
+        branches = [lambda w, g, k=k: input_gradient(crop(w, k), stride, g) for k in sizes]
+        return _switch(size, branches, w, g), _tap_sums(x, g, size, sizes, w.shape[0], stride)
+
+    def default(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+        return jax.vjp(lambda x, w: _by_size(_grouped, sizes, stride)(size, x, w), x, w)[1](g)
+
+    return *lax.platform_dependent(*residuals, g, cpu=cpu, default=default), None
+
+
+depthwise.defvjp(
+    lambda x, w, size, sizes, stride: (depthwise(x, w, size, sizes, stride), (x, w, size)),
+    _depthwise_bwd,
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def conv(x: Array, w: Array, size: Array | int, sizes: Sizes, stride: int) -> Array:
+    """Full convolution: x [B, H, W, I], w [K, K, I, O], kernel `sizes[size]`."""
+    return lax.platform_dependent(
+        size,
+        x,
+        w,
+        cpu=_by_size(_padded, sizes, stride),
+        default=_by_size(_direct, sizes, stride),
+    )
+
+
+def _conv_bwd(
+    sizes: Sizes, stride: int, residuals: tuple[Array, Array, Array], g: Array
+) -> tuple[Array, Array, None]:
+    def cpu(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+        def derivatives(w: Array, x: Array, g: Array, k: int) -> tuple[Array, Array]:
+            margin = (w.shape[0] - k) // 2
+            dw = _conv_weight_gradient(x, g, k, stride)
+            dx = _conv_input_gradient(x, crop(w, k), g, stride)
+            return dx, jnp.pad(dw, ((margin, margin), (margin, margin), (0, 0), (0, 0)))
+
+        return _switch(size, [functools.partial(derivatives, k=k) for k in sizes], w, x, g)
+
+    def default(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+        return jax.vjp(lambda x, w: _by_size(_direct, sizes, stride)(size, x, w), x, w)[1](g)
+
+    return *lax.platform_dependent(*residuals, g, cpu=cpu, default=default), None
+
+
+conv.defvjp(
+    lambda x, w, size, sizes, stride: (conv(x, w, size, sizes, stride), (x, w, size)), _conv_bwd
+)
+
+
+def _switch(index: Array, branches: list, *operands: Array) -> Array:
+    """`lax.switch`, without its cost where there is one branch."""
+    return branches[0](*operands) if len(branches) == 1 else lax.switch(index, branches, *operands)
+
+
+def _by_size(op, sizes: Sizes, stride: int):
+    """(size, x, w) -> op(x, centre of w, stride)."""
+    branches = [lambda x, w, k=k: op(x, crop(w, k), stride) for k in sizes]
+    return lambda size, x, w: _switch(size, branches, x, w)
+
+
+def _pad(x: Array, kernel: int, stride: int) -> tuple[Array, int, int]:
+    """X with 'SAME' padding, and the output's height and width."""
+    top, bottom, height = same_padding(x.shape[1], kernel, stride)
+    left, right, width = same_padding(x.shape[2], kernel, stride)
+    return jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))), height, width
+
+
+def _taps(x: Array, kernel: int, stride: int) -> list[Array]:
+    """The kernel*kernel shifted views [B, Ho, Wo, C] of a zero-padded x, row by row."""
+    x, height, width = _pad(x, kernel, stride)
+    rows, cols = (height - 1) * stride + 1, (width - 1) * stride + 1
+    batch, _, _, channels = x.shape
+    return [
+        lax.slice(x, (0, i, j, 0), (batch, i + rows, j + cols, channels), (1, stride, stride, 1))
+        for i in range(kernel)
+        for j in range(kernel)
+    ]
+
+
+def _shifted(x: Array, w: Array, stride: int) -> Array:
+    k = w.shape[0]
+    taps = zip(_taps(x, k, stride), lax.split(w.reshape(k * k, -1), (1,) * k * k), strict=True)
+    return functools.reduce(jnp.add, (tap * weight for tap, weight in taps))
+
+
+def _grouped(x: Array, w: Array, stride: int) -> Array:
+    strides, w = (stride, stride), w[:, :, None, :]
+    return lax.conv_general_dilated(
+        x, w, strides, "SAME", dimension_numbers=_LAYOUT, feature_group_count=w.shape[-1]
+    )
+
+
+def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, stride: int) -> Array:
+    """Weight gradient of `depthwise`, [K, K, C], summed image by image to stay in the cache.
+
+    One loop for all kernel sizes: with 'SAME' padding, a smaller kernel's taps are the centre
+    of the largest one's.
+    """
+    x, height, width = _pad(x, largest, stride)
+    rows, cols = (height - 1) * stride + 1, (width - 1) * stride + 1
+    positions = [
+        [i * largest + j for i in range(m, m + k) for j in range(m, m + k)]
+        for k, m in ((k, (largest - k) // 2) for k in sizes)
+    ]
+    count = jnp.asarray([len(row) for row in positions])[size]
+    taps = jnp.asarray([row + [0] * (largest**2 - len(row)) for row in positions])[size]
+    rows_of, cols_of = taps // largest, taps % largest
+
+    def add_image(sums: Array, xg: tuple[Array, Array]) -> tuple[Array, None]:
+        image, cotangent = xg
+
+        def add_tap(t: Array, sums: Array) -> Array:
+            start = (rows_of[t], cols_of[t], 0)
+            view = lax.dynamic_slice(image, start, (rows, cols, image.shape[-1]))
+            view = view[::stride, ::stride]
+            return sums.at[taps[t]].add(view * cotangent, mode="promise_in_bounds")
+
+        return lax.fori_loop(0, count, add_tap, sums), None
+
+    zeros = jnp.zeros((largest**2, *g.shape[1:]), g.dtype)
+    sums, _ = lax.scan(add_image, zeros, (x, g))
+    return sums.sum((1, 2)).reshape(largest, largest, -1)
+
+
+def _direct(x: Array, w: Array, stride: int) -> Array:
+    return lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=_LAYOUT)
+
+
+def _valid(x: Array, w: Array, stride: int = 1) -> Array:
+    # Without the barrier, XLA would fold the padding back into the convolution, and a kernel
+    # larger than the unpadded image would miss the fast routine.
+    x = lax.optimization_barrier(x)
+    return lax.conv_general_dilated(x, w, (stride, stride), "VALID", dimension_numbers=_LAYOUT)
+
+
+def _padded(x: Array, w: Array, stride: int) -> Array:
+    return _valid(_pad(x, w.shape[0], stride)[0], w, stride)
+
+
+def _conv_input_gradient(x: Array, w: Array, g: Array, stride: int) -> Array:
+    """g, spread to the input's grid, convolved with the turned kernel."""
+    k = w.shape[0]
+    pads = []
+    for size in x.shape[1:3]:
+        low, _, out = same_padding(size, k, stride)
+        before = k - 1 - low
+        pads.append((before, size + low - ((out - 1) * stride + 1), stride - 1))
+    spread = lax.pad(g, np.float32(0), ((0, 0, 0), *pads, (0, 0, 0)))
+    return _valid(spread, jnp.swapaxes(w[::-1, ::-1], 2, 3))
+
+
+def _conv_weight_gradient(x: Array, g: Array, k: int, stride: int) -> Array:
+    """A convolution whose kernel is g and whose channels are the images of the batch."""
+    spread = lax.pad(g, np.float32(0), ((0, 0, 0), *((0, 0, stride - 1),) * 2, (0, 0, 0)))
+    pads = []
+    for size, cover in zip(x.shape[1:3], spread.shape[1:3], strict=True):
+        low, _, _ = same_padding(size, k, stride)
+        pads.append((low, cover + k - 1 - size - low, 0))  # a negative pad cuts
+    padded = lax.pad(x, np.float32(0), ((0, 0, 0), *pads, (0, 0, 0)))
+    return _valid(padded.transpose(3, 1, 2, 0), spread.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)

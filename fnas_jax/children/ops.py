@@ -1,0 +1,154 @@
+"""Normalisation, activation, gates and initialisation of children.
+
+A channel axis may be wider than the child: its active channels come first and the rest hold
+zeros. Normalisation keeps it so, because it multiplies scale and bias by the mask.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnas_jax.core.types import Array
+
+BN_EPSILON = 1e-5
+Params = dict[str, Any]
+
+
+class Moments(NamedTuple):
+    """Statistics of one normalisation: mean and (biased) variance, each [C] float32."""
+
+    mean: Array
+    var: Array
+
+
+class Running(NamedTuple):
+    """How `norm_act` finds its moments outside training."""
+
+    moments: Moments  # the estimate to use
+    collect: Array  # [] bool: use the current batch's moments instead, to estimate them
+
+
+def activate(name: str, x: Array) -> Array:
+    """ "relu6", "relu" or "none"."""
+    if name == "none":
+        return x
+    return jnp.clip(x, 0.0, 6.0) if name == "relu6" else jax.nn.relu(x)
+
+
+def norm_act(
+    x: Array, p: Params, active: Array | int, act: str, running: Running | None
+) -> tuple[Array, Moments | None]:
+    """Batch normalisation, then activation; channels from `active` on come out as zero.
+
+    x [B, H, W, C], p = {"scale": [>= C], "bias": [>= C]}. `running` None: training, by the batch,
+    no moments returned. Otherwise also the batch's moments, [C] each.
+    """
+    channels = x.shape[-1]
+    mask = jnp.arange(channels) < active
+    scale, bias = p["scale"][:channels] * mask, p["bias"][:channels] * mask
+    if running is None:
+        return _norm_act(x, scale, bias, act), None
+    batch = _moments(x)
+    mean, var = (
+        jnp.where(running.collect, of_batch, estimate[:channels])
+        for of_batch, estimate in zip(batch, running.moments, strict=True)
+    )
+    return activate(act, (x - mean) * (scale * lax.rsqrt(var + BN_EPSILON)) + bias), batch
+
+
+def _moments(x: Array) -> Moments:
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    # Clipped, because rounding can make this difference negative.
+    return Moments(mean, jnp.maximum((x * x).mean(axes) - mean * mean, 0.0))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _norm_act(x: Array, scale: Array, bias: Array, act: str) -> Array:
+    """Batch normalisation by the batch's own moments, and activation.
+
+    With a derivative of its own: half as many passes over x as JAX's.
+    """
+    return _norm_act_fwd(x, scale, bias, act)[0]
+
+
+def _norm_act_fwd(x: Array, scale: Array, bias: Array, act: str) -> tuple[Array, Any]:
+    mean, var = _moments(x)
+    rstd = lax.rsqrt(var + BN_EPSILON)
+    return activate(act, (x - mean) * (scale * rstd) + bias), (x, scale, bias, mean, rstd)
+
+
+def _norm_act_bwd(act: str, residuals: Any, g: Array) -> tuple[Array, Array, Array]:
+    x, scale, bias, mean, rstd = residuals
+    axes = tuple(range(x.ndim - 1))
+    count = np.float32(x.size // x.shape[-1])
+    normed = (x - mean) * rstd
+    if act != "none":
+        z = normed * scale + bias
+        open_ = (z > 0) & (z < 6) if act == "relu6" else z > 0
+        g = jnp.where(open_, g, 0.0)
+    dbias, dscale = g.sum(axes), (g * normed).sum(axes)
+    dx = (scale * rstd) * (g - (dbias + normed * dscale) / count)
+    return dx, dscale, dbias
+
+
+_norm_act.defvjp(_norm_act_fwd, _norm_act_bwd)
+
+
+def squeeze_excite(x: Array, p: Params, hidden: Array | int) -> Array:
+    """Gates in (0, 1), [B, 1, 1, C], from channel means (arXiv 1709.01507).
+
+    p = {"w1": [>= C, R], "b1": [R], "w2": [R, >= C], "b2": [>= C]}; only the first `hidden` of R
+    units are used.
+    """
+    channels = x.shape[-1]
+    h = jax.nn.relu(x.mean((1, 2)) @ p["w1"][:channels] + p["b1"])
+    h = h * (jnp.arange(h.shape[-1]) < hidden)
+    gate = jax.nn.sigmoid(h @ p["w2"][:, :channels] + p["b2"][:channels])
+    return gate[:, None, None, :]
+
+
+def fit_channels(x: Array, channels: int) -> Array:
+    """The first `channels` channels of x, with zeros added where x has fewer."""
+    missing = max(0, channels - x.shape[-1])
+    return jnp.pad(x[..., :channels], [(0, 0)] * (x.ndim - 1) + [(0, missing)])
+
+
+def norm_params(*shape: int) -> Params:
+    """Scale one and bias zero, each of `shape` (layers.., channels)."""
+    return {"scale": jnp.ones(shape), "bias": jnp.zeros(shape)}
+
+
+def zero_moments(norm: Params) -> Moments:
+    """Moments of the width of this normalisation's parameters."""
+    return Moments(jnp.zeros(norm["scale"].shape), jnp.zeros(norm["scale"].shape))
+
+
+class Normal(NamedTuple):
+    """A tensor that `realise` draws: normal with standard deviation `std`."""
+
+    shape: tuple[int, ...]
+    std: Array
+
+
+def he_normal(shape: tuple[int, ...], fan_in: Array | int) -> Normal:
+    """Standard deviation sqrt(2 / fan_in) (arXiv 1502.01852)."""
+    return Normal(shape, jnp.sqrt(2.0 / fan_in))
+
+
+def realise(key: Array, params: Any) -> Any:
+    """Replace every `Normal` of a tree by a draw; one generator call for all compiles fast."""
+    leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, Normal))
+    drawn = [leaf for leaf in leaves if isinstance(leaf, Normal)]
+    sizes = [int(np.prod(leaf.shape)) for leaf in drawn]
+    parts = iter(lax.split(jax.random.normal(key, (sum(sizes),)), sizes))
+    return tree.unflatten(
+        next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, Normal) else leaf
+        for leaf in leaves
+    )
