@@ -129,7 +129,7 @@ def init_layers(
 ) -> Params:
     """Parameters, for `ops.realise`, of equal layers stacked along the leading axes `shape`.
 
-    Wide enough for all `variants`, scaled for the child's `variant` [] int32.
+    Wide enough for all `variants`, scaled for the child's `variant`, int32 of shape [] or `shape`.
     """
     kernel = max(k for v in variants for k in v.kernels)
     # Rows are filled up with their first entry, which no setting then chooses.
@@ -139,7 +139,8 @@ def init_layers(
     middle = max(v.expansion for v in variants) * cin
 
     def normal(*dims: int, fan_in: Array | int) -> ops.Normal:
-        return ops.he_normal((*shape, *dims), fan_in)
+        fan_in = jnp.asarray(fan_in)
+        return ops.he_normal((*shape, *dims), fan_in.reshape(fan_in.shape + (1,) * len(dims)))
 
     names = {v.op for v in variants}
     params: Params = {"norm_out": ops.norm_params(*shape, cout)}

@@ -1,4 +1,4 @@
-"""What every elastic network shares: its interface, and a switch that costs what its branch costs."""
+"""What elastic networks share: an interface, and a switch that costs what its branch costs."""
 
 from __future__ import annotations
 

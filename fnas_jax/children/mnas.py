@@ -29,11 +29,12 @@ class Stack(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What an architecture makes of one stack; each field [] int32 or bool."""
+    """What an architecture makes of one stack."""
 
-    variant: Array
+    variant: Array  # branch of the first layer
     setting: Setting  # of the first layer
-    depth: Array
+    rest: Array  # [depth - 1] int32 branch of each other layer; len(Stack.rest): no layer
+    rest_skip: Array  # [depth - 1] int32 skip operation of each other layer
 
 
 def variants(stride: int) -> tuple[Variant, ...]:
@@ -73,14 +74,18 @@ def mnas_choices(spec: mnas.MnasSpec, arch: Array) -> list[Choice]:
     cin, cout, depth = mnas.channels_of(spec, decisions)
     b = jax.tree.map(lambda field: field[0], decisions)
     index = variant_index(b.op, b.expansion)
-    return [
-        Choice(
-            variant=index[s],
-            setting=Setting(b.kernel[s], cin[0, s], cout[0, s], b.se[s] == 1, b.skip[s]),
-            depth=depth[0, s],
+    choices = []
+    for s, depths in enumerate(spec.depths):
+        exists = jnp.arange(1, max(depths)) < depth[0, s]
+        choices.append(
+            Choice(
+                variant=index[s],
+                setting=Setting(b.kernel[s], cin[0, s], cout[0, s], b.se[s] == 1, b.skip[s]),
+                rest=jnp.where(exists, index[s], len(variants(1))),
+                rest_skip=jnp.where(exists, b.skip[s], blocks.SKIP_NONE),
+            )
         )
-        for s in range(len(spec.strides))
-    ]
+    return choices
 
 
 def build(spec: mnas.MnasSpec, channels: int, classes: int) -> Network:
@@ -200,15 +205,15 @@ class _Stacked(NamedTuple):
 
 
 def _init_stack(stack: Stack, choice: Choice) -> Params:
-    def layers(*shape: int, cin: int, setting: Setting, variants: tuple[Variant, ...]) -> Params:
-        return blocks.init_layers(
-            shape, cin, stack.cout, setting, variants, choice.variant, stack.se
+    params = {
+        "first": blocks.init_layers(
+            (), stack.cin, stack.cout, choice.setting, stack.first, choice.variant, stack.se
         )
-
-    params = {"first": layers(cin=stack.cin, setting=choice.setting, variants=stack.first)}
+    }
     if stack.depth > 1:
-        params["rest"] = layers(
-            stack.depth - 1, cin=stack.cout, setting=_rest(choice), variants=stack.rest
+        shape = (stack.depth - 1,)
+        params["rest"] = blocks.init_layers(
+            shape, stack.cout, stack.cout, _rest(choice), stack.rest, choice.rest, stack.se
         )
     return params
 
@@ -216,16 +221,6 @@ def _init_stack(stack: Stack, choice: Choice) -> Params:
 def _rest(choice: Choice) -> Setting:
     """The setting of the layers behind the first: input as wide as output."""
     return choice.setting._replace(cin=choice.setting.cout)
-
-
-def _rest_layers(stack: Stack, choice: Choice) -> tuple[Array, Array]:
-    """Branch and skip operation of each layer behind the first, [depth - 1] int32 each.
-
-    Layers beyond the child's depth take the last branch, which passes its input on, and no skip.
-    """
-    exists = jnp.arange(1, stack.depth) < choice.depth
-    skip = jnp.where(exists, choice.setting.skip, blocks.SKIP_NONE)
-    return jnp.where(exists, choice.variant, len(stack.rest)), skip
 
 
 def _train_stack(params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
@@ -241,7 +236,7 @@ def _train_stack(params: Params, stack: Stack, choice: Choice, x: Array) -> Arra
         y = switch(_branches(stack.rest, optional=True), index, p, x, setting)
         return y + blocks.skip(x, stack.cout, 1, setting), None
 
-    return lax.scan(step, x, (params["rest"], *_rest_layers(stack, choice)))[0]
+    return lax.scan(step, x, (params["rest"], choice.rest, choice.rest_skip))[0]
 
 
 @functools.cache  # the same tuple for the same layers, as `switch` compares it by identity
@@ -278,6 +273,6 @@ def _evaluate_stack(
         )
         return y + blocks.skip(x, stack.cout, 1, setting), new
 
-    layers = (params["rest"], stats["rest"], *_rest_layers(stack, choice))
+    layers = (params["rest"], stats["rest"], choice.rest, choice.rest_skip)
     x, rest = lax.scan(step, y + added, layers)
     return x, {"first": first, "rest": rest}

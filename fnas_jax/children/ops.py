@@ -35,7 +35,7 @@ class Running(NamedTuple):
 
 
 def activate(name: str, x: Array) -> Array:
-    """ "relu6", "relu" or "none"."""
+    """The activation called "relu6", "relu" or "none"."""
     if name == "none":
         return x
     return jnp.clip(x, 0.0, 6.0) if name == "relu6" else jax.nn.relu(x)
