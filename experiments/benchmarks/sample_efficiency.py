@@ -50,7 +50,7 @@ PRESETS = {
     "random": Preset(lambda space: random.make(space, batch=32), 200),
     "evolution": Preset(lambda space: evolution.make(space, 1, population=30, sample=10), 2500),
     "local": Preset(lambda space: local.make(space, batch=1), 1500),
-    "ppo": Preset(lambda space: ppo.make(space, batch=8, hidden=16, config=PPO), 300),
+    "ppo": Preset(lambda space: ppo.make(space, batch=8, hidden=16, config=PPO), 200),
 }
 
 
