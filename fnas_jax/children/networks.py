@@ -1,0 +1,77 @@
+"""From spaces, or plain Flax modules, to the `Network` that `children.train` trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.children import cell, macro, mnas
+from fnas_jax.children.elastic import Network, Stats
+from fnas_jax.children.ops import Moments, Params
+from fnas_jax.core.types import Array
+from fnas_jax.spaces.base import Space
+
+_MOMENTUM = 0.9  # of the plain networks' running statistics
+
+
+def elastic(space: Space, channels: int, classes: int) -> Network:
+    """The elastic network of `space` for images of `channels` channels.
+
+    Raises ValueError for a space without networks.
+    """
+    builders = {"mnas": mnas.build, "macro": macro.build, "cell": cell.build}
+    if space.name not in builders:
+        raise ValueError(f"the space {space.name!r} has no networks")
+    return builders[space.name](space.spec, channels, classes)
+
+
+def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
+    """A plain network as a `Network` whose architecture argument means nothing."""
+    image = jnp.zeros((1, *image_shape))
+
+    def init(key: Array, arch: Array) -> Params:
+        return module.init(key, image, train=False)["params"]
+
+    def init_stats() -> Stats:
+        shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
+        return _to_moments(
+            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes["batch_stats"])
+        )
+
+    def by_batch(params: Params, images: Array) -> tuple[Array, Stats]:
+        variables = {"params": params, "batch_stats": _from_moments(init_stats())}
+        logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
+        # Flax adds (1 - momentum) times the batch's moments to what is zero here.
+        moments = jax.tree.map(lambda s: s / (1 - _MOMENTUM), new["batch_stats"])
+        return logits, _to_moments(moments)
+
+    def by_stats(params: Params, stats: Stats, images: Array) -> Array:
+        variables = {"params": params, "batch_stats": _from_moments(stats)}
+        return module.apply(variables, images, train=False)
+
+    def evaluate(
+        params: Params, stats: Stats, arch: Array, images: Array, collect: Array
+    ) -> tuple[Array, Stats]:
+        return jax.lax.cond(
+            collect,
+            lambda: by_batch(params, images),
+            lambda: (by_stats(params, stats, images), stats),
+        )
+
+    return Network(init, init_stats, lambda p, arch, x: by_batch(p, x)[0], evaluate)
+
+
+def _to_moments(tree: Any) -> Any:
+    """Nested dicts with {"mean", "var"} at the ends -> the same with `Moments`."""
+    if set(tree) == {"mean", "var"}:
+        return Moments(tree["mean"], tree["var"])
+    return {name: _to_moments(branch) for name, branch in tree.items()}
+
+
+def _from_moments(tree: Any) -> Any:
+    if isinstance(tree, Moments):
+        return {"mean": tree.mean, "var": tree.var}
+    return {name: _from_moments(branch) for name, branch in tree.items()}

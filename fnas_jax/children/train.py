@@ -1,0 +1,250 @@
+"""Training of children: one training loop for a network, and a whole population at once.
+
+The loop is the same for every child, and its number of steps is data: a child, a longer training
+and a place left empty in a batch run the same compiled program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from fnas_jax.children.elastic import Network, Stats
+from fnas_jax.children.ops import Moments, Params
+from fnas_jax.core.devices import CHILDREN
+from fnas_jax.core.types import Array
+
+
+class Settings(NamedTuple):
+    """How children are trained; plain numbers, part of the compiled program."""
+
+    batch_size: int = 64
+    lr: float = 0.1  # peak; cosine decay to 0
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 1e-4  # of weights, not of norms and biases
+    label_smoothing: float = 0.0
+    warmup: float = 0.1  # share of the steps in which the rate rises
+    max_grad_norm: float = 5.0
+    eval_batch: int = 256
+    calibration: int = 4  # batches from which normalisation statistics are estimated
+
+
+class Data(NamedTuple):
+    """What a network is trained on and judged by; images as stored, [n, H, W, C]."""
+
+    train_images: Array
+    train_labels: Array  # [n] int32
+    eval_images: Array  # [m, H, W, C]
+    eval_labels: Array  # [m] int32
+
+
+class Pipeline(NamedTuple):
+    """What becomes of stored images; pure functions."""
+
+    normalise: Callable[[Array], Array]  # [B, H, W, C] -> float32
+    augment: Callable[[Array, Array], Array]  # (key, normalised images) -> images
+
+
+class Outcome(NamedTuple):
+    """How a child did."""
+
+    accuracy: Array  # [] float32 in [0, 1], on the evaluation images
+    loss: Array  # [] float32 nats, mean cross-entropy there
+    ok: Array  # [] bool: the loss stayed finite
+
+
+def learning_rate(settings: Settings, step: Array, steps: Array) -> Array:
+    """Linear warm-up over `warmup * steps` steps, then cosine to 0 at `steps`."""
+    warm = jnp.maximum(settings.warmup * steps, 1.0)
+    progress = jnp.clip((step - warm) / jnp.maximum(steps - warm, 1.0), 0.0, 1.0)
+    return settings.lr * jnp.minimum((step + 1) / warm, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
+
+
+def _optimizer(settings: Settings) -> optax.GradientTransformation:
+    """Everything but the learning rate, which needs the number of steps."""
+
+    def decayed(params: Params) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: _is_weight(path), params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(settings.max_grad_norm),
+        optax.add_decayed_weights(settings.weight_decay, mask=decayed),
+        optax.trace(settings.momentum, nesterov=True),
+    )
+
+
+def _is_weight(path: tuple[Any, ...]) -> bool:
+    """Whether a parameter is neither a bias nor a scale of a normalisation."""
+    return getattr(path[-1], "key", "") not in ("scale", "bias", "b1", "b2")
+
+
+def train(
+    network: Network,
+    settings: Settings,
+    pipeline: Pipeline,
+    data: Data,
+    arch: Array,
+    key: Array,
+    steps: Array,
+) -> Params:
+    """Parameters of the child `arch` [T] after `steps` [] steps of SGD from fresh ones.
+
+    Batches are drawn without replacement within an epoch; an incomplete last one is left out.
+    """
+    key_init, key_order, key_augment = jax.random.split(key, 3)
+    count = data.train_labels.shape[0]
+    batch = min(settings.batch_size, count)
+    per_epoch = count // batch
+    optimizer = _optimizer(settings)
+    params = network.init(key_init, arch)
+
+    def loss_of(params: Params, images: Array, labels: Array) -> Array:
+        logits = network.train(params, arch, images)
+        targets = optax.smooth_labels(
+            jax.nn.one_hot(labels, logits.shape[-1]), settings.label_smoothing
+        )
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    def shuffle(epoch: Array) -> Array:
+        return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
+
+    def step(i: Array, carry: tuple[Params, Any, Array]) -> tuple[Params, Any, Array]:
+        params, momentum, order = carry
+        position = i % per_epoch
+        order = lax.cond(position == 0, lambda: shuffle(i // per_epoch), lambda: order)
+        rows = lax.dynamic_slice(order, (position * batch,), (batch,))
+        images = pipeline.normalise(data.train_images[rows])
+        images = pipeline.augment(jax.random.fold_in(key_augment, i), images)
+        gradient = jax.grad(loss_of)(params, images, data.train_labels[rows])
+        updates, momentum = optimizer.update(gradient, momentum, params)
+        rate = learning_rate(settings, i, steps)
+        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+        return params, momentum, order
+
+    start = (params, optimizer.init(params), jnp.arange(count))
+    return lax.fori_loop(0, steps, step, start)[0]
+
+
+def evaluate(
+    network: Network,
+    settings: Settings,
+    pipeline: Pipeline,
+    data: Data,
+    arch: Array,
+    params: Params,
+    active: Array,
+) -> tuple[Stats, Outcome]:
+    """Re-estimates normalisation statistics on training images, then judges the child.
+
+    `active` [] bool: False skips the work, and the outcome means nothing. Training and
+    evaluation batches run through one loop, so that the network is compiled once.
+    """
+    count, total = data.train_labels.shape[0], data.eval_labels.shape[0]
+    batch = min(settings.eval_batch, count, total)
+    calibration = settings.calibration
+    batches = calibration + -(-total // batch)
+
+    def step(i: Array, carry: tuple[Stats, Array, Array]) -> tuple[Stats, Array, Array]:
+        sums, correct, loss = carry
+        collect = i < calibration
+        train_rows = (i * batch + jnp.arange(batch)) % count
+        eval_rows = (i - calibration) * batch + jnp.arange(batch)
+        counted = ~collect & (eval_rows < total)
+        eval_rows = jnp.clip(eval_rows, 0, total - 1)
+        images = jnp.where(collect, data.train_images[train_rows], data.eval_images[eval_rows])
+        labels = data.eval_labels[eval_rows]
+        logits, moments = network.evaluate(
+            params, _average(sums, calibration), arch, pipeline.normalise(images), collect
+        )
+        raw = jax.tree.map(lambda m: Moments(m.mean, m.var + m.mean**2), moments, is_leaf=_leaf)
+        sums = jax.tree.map(lambda s, m: jnp.where(collect, s + m, s), sums, raw)
+        nats = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        hits = (logits.argmax(-1) == labels) & counted
+        return sums, correct + hits.sum(), loss + jnp.where(counted, nats, 0.0).sum()
+
+    start = (network.init_stats(), jnp.int32(0), jnp.float32(0))
+    sums, correct, loss = lax.fori_loop(0, jnp.where(active, batches, 0), step, start)
+    ok = jnp.isfinite(loss)
+    accuracy = jnp.where(ok, correct / total, 0.0)
+    return _average(sums, calibration), Outcome(accuracy.astype(jnp.float32), loss / total, ok)
+
+
+def _leaf(node: Any) -> bool:
+    return isinstance(node, Moments)
+
+
+def _average(sums: Stats, batches: int) -> Stats:
+    """Sums of means and of mean squares -> mean and variance over all batches together."""
+
+    def moments(s: Moments) -> Moments:
+        mean = s.mean / batches
+        return Moments(mean, jnp.maximum(s.var / batches - mean**2, 0.0))
+
+    return jax.tree.map(moments, sums, is_leaf=_leaf)
+
+
+def fit(
+    network: Network, settings: Settings, pipeline: Pipeline
+) -> Callable[[Data, Array, Array, Array], tuple[Params, Stats, Outcome]]:
+    """The jitted function (data, arch [T], key, steps []) -> (params, stats, outcome)."""
+
+    def run(data: Data, arch: Array, key: Array, steps: Array) -> tuple[Params, Stats, Outcome]:
+        params = train(network, settings, pipeline, data, arch, key, steps)
+        everything = (network, settings, pipeline, data, arch, params)
+        return params, *evaluate(*everything, jnp.bool_(True))
+
+    return jax.jit(run)
+
+
+Population = Callable[[Data, Array, Array, Array, Array], Outcome]
+
+
+def population(
+    network: Network, settings: Settings, pipeline: Pipeline, mesh: Mesh, mode: str
+) -> Population:
+    """The jitted function (data, archs [N, T], active [N], keys [N], steps []) -> Outcome of [N].
+
+    Children are spread over the devices of `mesh`, N a multiple of their number. On a device they
+    are trained one after another (`mode` "map": real branches, a place that is not active costs
+    nothing) or all at once ("vmap"); the numbers are the same. The data is on every device.
+    """
+
+    def child(data: Data, arch: Array, active: Array, key: Array, steps: Array) -> Outcome:
+        params = train(network, settings, pipeline, data, arch, key, steps)
+        return evaluate(network, settings, pipeline, data, arch, params, active)[1]
+
+    def on_device(data: Data, archs: Array, active: Array, keys: Array, steps: Array) -> Outcome:
+        if mode == "vmap":
+            # The same number of steps for all: a number per child would make the loop select.
+            everyone = jnp.bool_(True)
+            return jax.vmap(lambda a, k: child(data, a, everyone, k, steps))(archs, keys)
+
+        def one(item: tuple[Array, Array, Array]) -> Outcome:
+            arch, active, key = item
+            return child(data, arch, active, key, jnp.where(active, steps, 0))
+
+        return lax.map(one, (archs, active, keys))
+
+    spread, same = PartitionSpec(CHILDREN), PartitionSpec()
+    mapped = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(same, spread, spread, spread, same),
+        out_specs=spread,
+        check_vma=False,
+    )
+
+    @jax.jit
+    def run(data: Data, archs: Array, active: Array, keys: Array, steps: Array) -> Outcome:
+        chex.assert_rank([archs, active], [2, 1])
+        chex.assert_equal_shape_prefix([archs, active, keys], 1)
+        return mapped(data, archs, active, keys, steps)
+
+    return run

@@ -1,0 +1,86 @@
+"""What an evaluator that trains has measured: a fixed table, so that nothing is trained twice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core.types import Array, Metrics
+
+
+class Memo(NamedTuple):
+    """The first `count` of M places are taken, one a network, in order of evaluation."""
+
+    forms: Array  # [M, T] int32 canonical architectures
+    metrics: Metrics  # of [M]; `fresh` and `seconds` say how it was the first time
+    count: Array  # [] int32
+
+
+class Lookup(NamedTuple):
+    """Where each of N architectures stands; at most one of `new` per network."""
+
+    known: Array  # [N] bool: in the memo
+    new: Array  # [N] bool: to be evaluated now
+    source: Array  # [N] int32: place in the memo after `remember`, -1 where nothing is known
+
+
+def empty(capacity: int, decisions: int) -> Memo:
+    """A memo of `capacity` places for architectures of `decisions` decisions."""
+    zeros = jnp.zeros(capacity, jnp.float32)
+    metrics = Metrics(*[zeros] * 6, ok=zeros.astype(bool), fresh=zeros.astype(bool))
+    return Memo(jnp.full((capacity, decisions), -1, jnp.int32), metrics, jnp.int32(0))
+
+
+def look_up(memo: Memo, forms: Array, mask: Array) -> Lookup:
+    """Which of the canonical `forms` [N, T] under `mask` [N] are known, and which are new.
+
+    Of equal new ones the first is to be evaluated; the others will find it in the memo. Where
+    the memo is full, what does not fit is neither known nor new.
+    """
+    chex.assert_rank([forms, mask], [2, 1])
+    n = forms.shape[0]
+    stored = jnp.all(forms[:, None] == memo.forms, axis=-1)
+    known = mask & stored.any(axis=1)
+    same = jnp.all(forms[:, None] == forms, axis=-1) & mask
+    first = jnp.where(same.any(axis=1), same.argmax(axis=1), jnp.arange(n))
+    new = mask & ~known & (first == jnp.arange(n))
+    place = memo.count + jnp.cumsum(new) - 1
+    new &= place < memo.forms.shape[0]
+    place = jnp.where(new, place, -1)[first]
+    source = jnp.where(known, stored.argmax(axis=1), jnp.where(mask, place, -1))
+    return Lookup(known, new, source.astype(jnp.int32))
+
+
+def remember(memo: Memo, lookup: Lookup, forms: Array, measured: Metrics) -> Memo:
+    """The memo with the `measured` metrics of the new ones of `lookup` in their places."""
+    capacity = memo.forms.shape[0]
+    place = jnp.where(lookup.new, lookup.source, capacity)  # the rest falls outside: dropped
+    return Memo(
+        forms=memo.forms.at[place].set(forms, mode="drop"),
+        metrics=Metrics(
+            *(
+                old.at[place].set(value, mode="drop")
+                for old, value in zip(memo.metrics, measured, strict=True)
+            )
+        ),
+        count=memo.count + lookup.new.sum(dtype=jnp.int32),
+    )
+
+
+def recall(memo: Memo, lookup: Lookup) -> Metrics:
+    """Metrics of the N architectures of `lookup`: first readings, `fresh` only where new."""
+    found = lookup.source >= 0
+    stored = Metrics(*(values[lookup.source] for values in memo.metrics))
+    return Metrics(
+        accuracy=jnp.where(found, stored.accuracy, 0.0),
+        reward=jnp.where(found, stored.reward, 0.0),
+        latency_ms=jnp.where(found, stored.latency_ms, np.nan),
+        mflops=jnp.where(found, stored.mflops, np.nan),
+        params_m=jnp.where(found, stored.params_m, np.nan),
+        seconds=jnp.where(lookup.new, stored.seconds, 0.0),
+        ok=found & stored.ok,
+        fresh=lookup.new,
+    )
