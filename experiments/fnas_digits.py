@@ -11,13 +11,12 @@ from fnas_jax.core.config import default
 def get_config():
     config = default()
     config.task.name = "images/digits"
-    # Images of 8x8 pixels: four blocks, and only two of them halve the image.
-    config.space.blocks = 4
-    config.space.width = 0.5
-    config.space.strides = (1, 2, 1, 2)
+    # Images of 8x8 pixels: three blocks, and only one of them halves the image.
+    config.space.blocks = 3
+    config.space.strides = (1, 2, 1)
     config.space.stem = 16
     config.space.stem_stride = 1
-    config.space.head = 128
+    config.space.head = 64
     config.children.steps = 60
     config.children.batch_size = 64
     config.method.name = "ppo"

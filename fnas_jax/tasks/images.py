@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fnas_jax.children import cost as costs
 from fnas_jax.children import networks, plain, train
@@ -109,9 +110,16 @@ def evaluator(bench: Bench) -> Evaluator:
     population = train.population(
         network, bench.settings, bench.pipeline, mesh, mode(config.children.mode)
     )
-    examples = _on_device(
-        dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels
+    # Explicit placements: arguments placed otherwise would compile everything once more.
+    spread = NamedSharding(mesh, PartitionSpec(devices.CHILDREN))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    examples = jax.device_put(
+        train.Data(
+            dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels
+        ),
+        everywhere,
     )
+    steps = jax.device_put(np.int32(config.children.steps), everywhere)
     cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
     reward = rewards.from_config(config)
     look_up, remember, recall = jax.jit(memo.look_up), jax.jit(memo.remember), jax.jit(memo.recall)
@@ -123,11 +131,10 @@ def evaluator(bench: Bench) -> Evaluator:
         n = archs.shape[0]
         size = devices.padded_size(n, mesh)
         padded = jnp.pad(archs, ((0, size - n), (0, 0)))
-        active = jnp.pad(new, (0, size - n))
-        keys = jax.random.split(key, size)
+        batch = padded, jnp.pad(new, (0, size - n)), jax.random.split(key, size)
         start = time.monotonic()
-        outcome = population(examples, padded, active, keys, jnp.int32(config.children.steps))
-        outcome = jax.tree.map(lambda x: x[:n], jax.block_until_ready(outcome))
+        outcome = population(examples, *jax.device_put(batch, spread), steps)
+        outcome = jax.tree.map(lambda x: np.asarray(x)[:n], outcome)
         params, macs = cost(archs)
         latency = np.full(n, np.nan, np.float32)
         if config.reward.cost == "latency_ms":
