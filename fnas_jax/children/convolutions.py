@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -125,12 +127,14 @@ conv.defvjp(
 )
 
 
-def _switch(index: Array, branches: list, *operands: Array) -> Array:
+def _switch(index: Array | int, branches: list, *operands: Array) -> Any:
     """`lax.switch`, without its cost where there is one branch."""
     return branches[0](*operands) if len(branches) == 1 else lax.switch(index, branches, *operands)
 
 
-def _by_size(op, sizes: Sizes, stride: int):
+def _by_size(
+    op: Callable[[Array, Array, int], Array], sizes: Sizes, stride: int
+) -> Callable[[Array | int, Array, Array], Array]:
     """(size, x, w) -> op(x, centre of w, stride)."""
     branches = [lambda x, w, k=k: op(x, crop(w, k), stride) for k in sizes]
     return lambda size, x, w: _switch(size, branches, x, w)
@@ -198,8 +202,8 @@ def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, strid
         return lax.fori_loop(0, count, add_tap, sums), None
 
     zeros = jnp.zeros((largest**2, group, *g.shape[1:]), g.dtype)
-    groups = [a.reshape(-1, group, *a.shape[1:]) for a in (x, g)]
-    sums, _ = lax.scan(add_images, zeros, tuple(groups))
+    grouped = x.reshape(-1, group, *x.shape[1:]), g.reshape(-1, group, *g.shape[1:])
+    sums, _ = lax.scan(add_images, zeros, grouped)
     return sums.sum((1, 2, 3)).reshape(largest, largest, -1)
 
 

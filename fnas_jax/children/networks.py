@@ -13,6 +13,9 @@ from fnas_jax.children.elastic import Network, Stats
 from fnas_jax.children.ops import Moments, Params
 from fnas_jax.core.types import Array
 from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.cell import CellSpec
+from fnas_jax.spaces.macro import MacroSpec
+from fnas_jax.spaces.mnas import MnasSpec
 
 _MOMENTUM = 0.9  # of the plain networks' running statistics
 
@@ -22,10 +25,14 @@ def elastic(space: Space, channels: int, classes: int) -> Network:
 
     Raises ValueError for a space without networks.
     """
-    builders = {"mnas": mnas.build, "macro": macro.build, "cell": cell.build}
-    if space.name not in builders:
-        raise ValueError(f"the space {space.name!r} has no networks")
-    return builders[space.name](space.spec, channels, classes)
+    spec = space.spec
+    if isinstance(spec, MnasSpec):
+        return mnas.build(spec, channels, classes)
+    if isinstance(spec, MacroSpec):
+        return macro.build(spec, channels, classes)
+    if isinstance(spec, CellSpec):
+        return cell.build(spec, channels, classes)
+    raise ValueError(f"the space {space.name!r} has no networks")
 
 
 def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
@@ -50,7 +57,7 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network
 
     def by_stats(params: Params, stats: Stats, images: Array) -> Array:
         variables = {"params": params, "batch_stats": _from_moments(stats)}
-        return module.apply(variables, images, train=False)
+        return jnp.asarray(module.apply(variables, images, train=False))
 
     def evaluate(
         params: Params, stats: Stats, arch: Array, images: Array, collect: Array

@@ -148,7 +148,8 @@ def realise(key: Array, params: Any) -> Any:
     drawn = [leaf for leaf in leaves if isinstance(leaf, Normal)]
     sizes = [int(np.prod(leaf.shape)) for leaf in drawn]
     parts = iter(lax.split(jax.random.normal(key, (sum(sizes),)), sizes))
-    return tree.unflatten(
+    filled = [
         next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, Normal) else leaf
         for leaf in leaves
-    )
+    ]
+    return jax.tree.unflatten(tree, filled)

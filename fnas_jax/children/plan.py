@@ -68,9 +68,8 @@ def make(spec: mnas.MnasSpec | macro.MacroSpec, arch: Any) -> Plan:
 
 def mnas_block(spec: mnas.MnasSpec, s: int, row: Sequence[int], cin: int) -> list[Layer]:
     """The layers of block `s` with decisions `row` [7], in the order of `mnas.FIELDS`."""
-    op, expansion, kernel, se, skip = (
-        choices[i] for choices, i in zip(mnas.CHOICES[:5], row[:5], strict=True)
-    )
+    op, expansion, kernel = mnas.OPS[row[0]], mnas.EXPANSIONS[row[1]], mnas.KERNELS[row[2]]
+    se, skip = mnas.SE_RATIOS[row[3]], mnas.SKIPS[row[4]]
     cout, layers = spec.channels[s][row[5]], []
     for position in range(spec.depths[s][row[6]]):
         stride = 1 if position else spec.strides[s]

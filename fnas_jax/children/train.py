@@ -37,9 +37,9 @@ class Settings(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a network is trained on and judged by; images as stored, [n, H, W, C]."""
+    """What a network is trained on and judged by; images as stored."""
 
-    train_images: Array
+    train_images: Array  # [n, H, W, C]
     train_labels: Array  # [n] int32
     eval_images: Array  # [m, H, W, C]
     eval_labels: Array  # [m] int32

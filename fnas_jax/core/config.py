@@ -98,13 +98,15 @@ KEYS: dict[str, Key] = {
     "search.batch": Key(8, "architectures proposed per iteration", 1, 65536),
     "method.name": Key("ppo", "search method", choices=("random", "evolution", "local", "ppo")),
     "ppo.hidden": Key(128, "units of the controller's LSTM", 1, 4096),
-    "ppo.lr": Key(3e-3, "learning rate of Adam", 1e-7, 1.0),
+    "ppo.lr": Key(7e-3, "learning rate of Adam", 1e-7, 1.0),
     "ppo.clip": Key(0.2, "clipping range of the probability ratio", 0.01, 1.0),
     "ppo.epochs": Key(4, "passes over each batch", 1, 1000),
     "ppo.minibatches": Key(1, "parts that a batch is split into", 1, 65536),
-    "ppo.entropy": Key(1e-3, "weight of the entropy bonus", 0.0, 10.0),
+    "ppo.entropy": Key(0.1, "weight of the entropy bonus", 0.0, 10.0),
     "ppo.max_grad_norm": Key(0.5, "gradients are clipped to this norm", 1e-3, 1e3),
-    "ppo.baseline_decay": Key(0.95, "decay of the moving average of rewards", 0.0, 0.9999),
+    "ppo.baseline_decay": Key(
+        0.0, "decay of the moving average of rewards; 0: the last batch's mean", 0.0, 0.9999
+    ),
     "evolution.population": Key(30, "architectures alive", 2, 10**6),
     "evolution.sample": Key(10, "candidates of each tournament", 1, 10**6),
     # --- the winner

@@ -114,7 +114,7 @@ def evaluator(bench: Bench) -> Evaluator:
     spread = NamedSharding(mesh, PartitionSpec(devices.CHILDREN))
     everywhere = NamedSharding(mesh, PartitionSpec())
     examples = jax.device_put(
-        train.Data(
+        _on_device(
             dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels
         ),
         everywhere,
@@ -131,15 +131,16 @@ def evaluator(bench: Bench) -> Evaluator:
         n = archs.shape[0]
         size = devices.padded_size(n, mesh)
         padded = jnp.pad(archs, ((0, size - n), (0, 0)))
-        batch = padded, jnp.pad(new, (0, size - n)), jax.random.split(key, size)
+        active, keys = jnp.pad(new, (0, size - n)), jax.random.split(key, size)
         start = time.monotonic()
-        outcome = population(examples, *jax.device_put(batch, spread), steps)
+        padded, active, keys = jax.device_put((padded, active, keys), spread)
+        outcome = population(examples, padded, active, keys, steps)
         outcome = jax.tree.map(lambda x: np.asarray(x)[:n], outcome)
         params, macs = cost(archs)
         latency = np.full(n, np.nan, np.float32)
         if config.reward.cost == "latency_ms":
             for i in np.flatnonzero(new):
-                latency[i] = latency_ms(bench, np.asarray(archs[i]))
+                latency[i] = latency_ms(bench, archs[i])
         seconds = (time.monotonic() - start) / max(int(new.sum()), 1)
         figures = (jnp.asarray(latency), macs / 1e6, params / 1e6)
         ok = outcome.ok & new
@@ -170,7 +171,7 @@ def _on_device(*arrays: np.ndarray) -> train.Data:
     return train.Data(*(jnp.asarray(a) for a in arrays))
 
 
-def latency_ms(bench: Bench, arch: np.ndarray) -> float:
+def latency_ms(bench: Bench, arch: Array) -> float:
     """Milliseconds of one forward pass of the plain network of `arch` [T] on this device."""
     dataset, options = bench.dataset, bench.config.latency
     module = plain.build(bench.space, arch, dataset.num_classes)
@@ -187,7 +188,6 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
     JSON-ready; accuracies are None where `winner.steps` is 0.
     """
     config, dataset, space = bench.config, bench.dataset, bench.space
-    arch = np.asarray(arch)
     params, macs = costs.cost(space, dataset.image_shape, dataset.num_classes)(arch[None])
     winner: dict[str, Any] = {
         "accuracy": None,

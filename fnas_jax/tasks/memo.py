@@ -12,11 +12,11 @@ from fnas_jax.core.types import Array, Metrics
 
 
 class Memo(NamedTuple):
-    """The first `count` of M places are taken, one a network, in order of evaluation."""
+    """The first `size` of M places are taken, one a network, in order of evaluation."""
 
     forms: Array  # [M, T] int32 canonical architectures
     metrics: Metrics  # of [M]; `fresh` and `seconds` say how it was the first time
-    count: Array  # [] int32
+    size: Array  # [] int32, how many places are taken
 
 
 class Lookup(NamedTuple):
@@ -30,7 +30,8 @@ class Lookup(NamedTuple):
 def empty(capacity: int, decisions: int) -> Memo:
     """A memo of `capacity` places for architectures of `decisions` decisions."""
     zeros = jnp.zeros(capacity, jnp.float32)
-    metrics = Metrics(*[zeros] * 6, ok=zeros.astype(bool), fresh=zeros.astype(bool))
+    never = jnp.zeros(capacity, bool)
+    metrics = Metrics(zeros, zeros, zeros, zeros, zeros, zeros, ok=never, fresh=never)
     return Memo(jnp.full((capacity, decisions), -1, jnp.int32), metrics, jnp.int32(0))
 
 
@@ -47,7 +48,7 @@ def look_up(memo: Memo, forms: Array, mask: Array) -> Lookup:
     same = jnp.all(forms[:, None] == forms, axis=-1) & mask
     first = jnp.where(same.any(axis=1), same.argmax(axis=1), jnp.arange(n))
     new = mask & ~known & (first == jnp.arange(n))
-    place = memo.count + jnp.cumsum(new) - 1
+    place = memo.size + jnp.cumsum(new) - 1
     new &= place < memo.forms.shape[0]
     place = jnp.where(new, place, -1)[first]
     source = jnp.where(known, stored.argmax(axis=1), jnp.where(mask, place, -1))
@@ -66,7 +67,7 @@ def remember(memo: Memo, lookup: Lookup, forms: Array, measured: Metrics) -> Mem
                 for old, value in zip(memo.metrics, measured, strict=True)
             )
         ),
-        count=memo.count + lookup.new.sum(dtype=jnp.int32),
+        size=memo.size + lookup.new.sum(dtype=jnp.int32),
     )
 
 

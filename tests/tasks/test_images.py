@@ -1,4 +1,4 @@
-"""The image task with real images and the smallest network of the cell space."""
+"""The image task with real images and a network of one block."""
 
 import jax
 import jax.numpy as jnp
@@ -7,51 +7,61 @@ import pytest
 
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
-from fnas_jax.spaces import categorical, cell, mnas
+from fnas_jax.spaces import categorical, mnas
 from fnas_jax.tasks import images
+
+SPACE = mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)
+CONV, SEPARABLE, BOTTLENECK = (
+    "conv-e3-k3-se0-none-f1-l+0",
+    "sepconv-e3-k3-se0-none-f1-l+0",
+    "mbconv-e6-k5-se0.25-pool-f1.25-l+1",
+)
+BATCH = jnp.asarray([SPACE.parse(text) for text in (CONV, SEPARABLE, BOTTLENECK)])
+# The expansion of a convolution has no effect.
+TWIN = SPACE.parse(CONV.replace("e3", "e6"))
 
 
 @pytest.fixture(scope="module")
 def config():
     config = default()
-    config.children.steps = 40
+    config.children.steps = 100
     config.children.batch_size = 32
     config.search.budget = 5
     config.search.batch = 3
     config.reward.cost = "mflops"
     config.reward.target = 0.05
-    config.winner.steps = 60
+    config.winner.steps = 150
     return config
 
 
 @pytest.fixture(scope="module")
 def task(config):
-    return images.build(config, cell.make(channels=4, cells_per_stage=1))
+    return images.build(config, SPACE)
 
 
 @pytest.fixture(scope="module")
 def evaluated(task):
     """Two batches; the second asks for a known network, one of its own twice, and one masked."""
-    archs = jnp.asarray([[3, 3, 3, 3, 3, 3], [1, 0, 0, 1, 0, 0], [2, 2, 0, 3, 1, 4]])
-    again = jnp.asarray([archs[0].tolist(), [2, 3, 1, 1, 1, 1], [2, 3, 1, 1, 1, 1]])
+    new = SPACE.parse(SEPARABLE.replace("k3", "k5"))
+    again = jnp.asarray([TWIN, new, new])
     evaluate, everyone = task.evaluator.evaluate, jnp.ones(3, bool)
-    state, first = evaluate(task.evaluator.init(), archs, everyone, jax.random.key(0))
+    state, first = evaluate(task.evaluator.init(), BATCH, everyone, jax.random.key(0))
     state, second = evaluate(state, again, everyone, jax.random.key(1))
     masked = jnp.asarray([False, True, False])
-    _, third = evaluate(state, archs.at[2, 5].set(0), masked, jax.random.key(2))
+    _, third = evaluate(state, BATCH.at[0, 2].set(1), masked, jax.random.key(2))
     return first, second, third
 
 
 def test_children_learn_the_digits(evaluated):
     first, _, _ = evaluated
     assert first.ok.all() and first.fresh.all()
-    assert first.accuracy[0] > 0.6  # ten classes; forty steps
+    assert (first.accuracy > 0.5).all()  # ten classes
     assert (first.seconds > 0).all()
 
 
 def test_costs_and_reward_are_those_of_the_network(config, task, evaluated):
     first, _, _ = evaluated
-    assert first.mflops[0] == first.mflops.max()
+    assert first.mflops[2] == first.mflops.max()
     ratio = np.asarray(first.mflops) / config.reward.target
     np.testing.assert_allclose(first.reward, first.accuracy * ratio**-0.07, rtol=1e-5)
     assert np.isnan(first.latency_ms).all()
@@ -68,27 +78,26 @@ def test_known_networks_are_not_trained_again(evaluated):
 
 
 def test_equal_keys_give_equal_accuracies(task, evaluated):
-    archs = jnp.asarray([[3, 3, 3, 3, 3, 3], [1, 0, 0, 1, 0, 0], [2, 2, 0, 3, 1, 4]])
     _, again = task.evaluator.evaluate(
-        task.evaluator.init(), archs, jnp.ones(3, bool), jax.random.key(0)
+        task.evaluator.init(), BATCH, jnp.ones(3, bool), jax.random.key(0)
     )
     np.testing.assert_array_equal(again.accuracy, evaluated[0].accuracy)
 
 
 def test_the_winner_is_tested_beside_a_reference_of_no_smaller_cost(task):
-    result = task.final(jnp.asarray([3, 0, 0, 2, 0, 3]), jax.random.key(0))
-    assert result["accuracy"] > 0.6
-    assert result["reference"]["accuracy"] > 0.6
+    result = task.final(BATCH[1], jax.random.key(0))
+    assert result["accuracy"] > 0.5
+    assert result["reference"]["accuracy"] > 0.5
     assert result["reference"]["mflops"] >= result["mflops"]
     assert result["latency_ms"] > 0
-    assert result["steps"] == result["reference"]["steps"] == 60
+    assert result["steps"] == result["reference"]["steps"] == 150
 
 
 def test_no_final_training_with_zero_steps(config):
     config = config.copy_and_resolve_references()
     config.winner.steps = 0
-    task = images.build(config, cell.make(channels=4, cells_per_stage=1))
-    result = task.final(jnp.asarray([0, 0, 0, 1, 0, 0]), jax.random.key(0))
+    task = images.build(config, SPACE)
+    result = task.final(BATCH[0], jax.random.key(0))
     assert result["accuracy"] is None and "reference" not in result
 
 

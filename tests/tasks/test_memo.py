@@ -30,7 +30,7 @@ def test_first_readings_stay():
     assert again.fresh.tolist() == [False, True]
     np.testing.assert_allclose(again.accuracy, [0.6, 0.7])
     np.testing.assert_allclose(again.seconds, [0.0, 0.7])
-    assert state.count == 3
+    assert state.size == 3
 
 
 def test_of_equal_ones_in_a_batch_the_first_is_measured():
@@ -55,7 +55,7 @@ def test_a_full_memo_measures_nothing_more():
     state, found, metrics = feed(state, [[2], [3], [1]], [0.2, 0.3, 0.4])
     assert found.new.tolist() == [True, False, False]
     assert metrics.ok.tolist() == [True, False, True]
-    assert state.count == 2
+    assert state.size == 2
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=6))
