@@ -26,7 +26,7 @@ def config():
     config = default()
     config.children.steps = 100
     config.children.batch_size = 32
-    config.search.budget = 5
+    config.search.budget = 8
     config.search.batch = 3
     config.reward.cost = "mflops"
     config.reward.target = 0.05
