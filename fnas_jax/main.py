@@ -46,8 +46,17 @@ def summary(result: dict, folder: str) -> str:
         lines.append(f"best: {best['description']['text']}")
         lines.append(f"search accuracy {percent(best['accuracy'])}, reward {best['reward']:.4f}")
     if winner and winner.get("accuracy") is not None:
-        lines.append(f"final accuracy {percent(winner['accuracy'])}")
+        lines.append(f"final accuracy {percent(winner['accuracy'])}{cost(winner)}")
+    if winner and "reference" in winner:
+        reference = winner["reference"]
+        lines.append(f"reference network {percent(reference['accuracy'])}{cost(reference)}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
+
+
+def cost(network: dict) -> str:
+    """The words "at 1.23 MFLOPs", where they are known."""
+    mflops = network.get("mflops")
+    return "" if mflops is None else f" at {mflops:.3g} MFLOPs"
 
 
 def percent(accuracy: float | None) -> str:

@@ -104,6 +104,8 @@ def parse_config(
         )
 
     values = parse_flags(rest, define_all, usage, keys + config_lib.help_text())
+    if path is None and not any(re.match(r"--?(?:no)?config\.", arg) for arg in rest):
+        raise UserError("--config=FILE is missing; experiments/fnas_digits.py is one to start with")
     return config_lib.validate(values.config), values
 
 

@@ -34,6 +34,7 @@ def opened(
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()  # the lock would take a refusal for another process
         lock.acquire()
     except filelock.Timeout:
         raise UserError(f"another process is running in workdir {str(folder)!r}") from None
