@@ -1,138 +1,20 @@
-"""Elastic children equal plain networks of the same weights: logits, gradients, statistics."""
+"""Children of the MNAS space equal plain networks with the extracted weights."""
 
-import functools
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 
-from fnas_jax.children import cell as elastic_cell
-from fnas_jax.children import macro as elastic_macro
-from fnas_jax.children import mnas as elastic_mnas
-from fnas_jax.children import plain
 from fnas_jax.children.extract import extract
-from fnas_jax.spaces import categorical, cell, macro, mnas
-
-CLASSES, CHANNELS, CHILDREN = 3, 2, 20
-# Few distinct widths and sizes, because un-jitted operations compile once per shape.
-SPACES = {
-    "mnas": mnas.make(blocks=2, strides=(1, 2), width=0.5, stem=16, stem_stride=1, head=16),
-    "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=4, head=16)),
-    "cell": cell.make(channels=4, cells_per_stage=1),
-}
-ELASTIC = {"mnas": elastic_mnas, "macro": elastic_macro, "cell": elastic_cell}
+from fnas_jax.spaces import categorical
+from tests.children import agreement
 
 
-class Outcome(NamedTuple):
-    """What a network makes of the images."""
-
-    logits: Any  # in training mode
-    gradients: Any  # of the mean loss in that mode
-    evaluated: Any  # logits by given statistics
-    moments: Any  # the batch's, of every normalisation
+@pytest.fixture(scope="module")
+def case():
+    return agreement.case("mnas")
 
 
-class Case(NamedTuple):
-    """Both forms of some children of one space."""
-
-    elastic: list[Outcome]  # gradients and moments already cut to the child
-    plain: list[Outcome]
-    whole: list[Any]  # gradients of all parameters of the elastic network
-
-
-@pytest.fixture(scope="module", params=SPACES)
-def case(request) -> Case:
-    space = SPACES[request.param]
-    net = ELASTIC[request.param].build(space.spec, CHANNELS, CLASSES)
-    key = jax.random.key(1)
-    archs = np.array(space.sample(key, CHILDREN))
-    images = jax.random.normal(key, (8, 5, 7, CHANNELS))
-    params = disturbed(0, net.init(key, archs[0]))
-    stats = disturbed(1, jax.tree.map(lambda leaf: leaf + 1.0, net.init_stats()))
-
-    @jax.jit
-    def run(arch: Any) -> Outcome:
-        def loss(params: Any) -> tuple[Any, Any]:
-            logits = net.train(params, arch, images)
-            return mean_loss(logits), logits
-
-        gradients, logits = jax.grad(loss, has_aux=True)(params)
-        evaluate = functools.partial(net.evaluate, params, stats, arch, images)
-        return Outcome(logits, gradients, evaluate(False)[0], evaluate(True)[1])
-
-    found = Case([], [], [])
-    for arch in archs:
-        elastic = jax.tree.map(np.asarray, run(arch))
-        found.whole.append(elastic.gradients)
-        cut = extract(space, arch, elastic.gradients, elastic.moments)
-        found.elastic.append(elastic._replace(gradients=cut["params"], moments=cut["batch_stats"]))
-        module = plain.build(space, arch, CLASSES, fast=False)
-        found.plain.append(run_plain(module, extract(space, arch, params, stats), images))
-    return found
-
-
-def run_plain(module: Any, variables: Any, images: Any) -> Outcome:
-    """Un-jitted, as architectures share most operations."""
-
-    def loss(params: Any) -> tuple[Any, Any]:
-        of = variables | {"params": params}
-        logits, new = module.apply(of, images, train=True, mutable=["batch_stats"])
-        return mean_loss(logits), (logits, new["batch_stats"])
-
-    gradients, (logits, running) = jax.grad(loss, has_aux=True)(variables["params"])
-    # The running average moves by a tenth towards the batch's moments.
-    moments = jax.tree.map(lambda new, old: 10 * new - 9 * old, running, variables["batch_stats"])
-    return Outcome(logits, gradients, module.apply(variables, images, train=False), moments)
-
-
-def mean_loss(logits: Any) -> Any:
-    labels = jnp.arange(len(logits)) % CLASSES
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def disturbed(seed: int, tree: Any) -> Any:
-    """Numpy leaves with noise, so that no scale is one and no bias zero."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: np.asarray(leaf + 0.1 * rng.standard_normal(leaf.shape), np.float32), tree
-    )
-
-
-def assert_close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    """Equal trees, but for `tolerance` of the largest number of `expected` or of one."""
-    scale = max(1.0, *(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected)))
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=0, atol=tolerance * scale), got, expected
-    )
-
-
-def test_training_logits_are_equal(case):
-    for elastic, child in zip(case.elastic, case.plain, strict=True):
-        assert_close(elastic.logits, child.logits)
-
-
-def test_gradients_are_equal_and_nothing_else_gets_any(case):
-    for elastic, child, whole in zip(case.elastic, case.plain, case.whole, strict=True):
-        assert_close(elastic.gradients, child.gradients)
-        np.testing.assert_allclose(squares(whole), squares(elastic.gradients), rtol=1e-5)
-
-
-def squares(tree: Any) -> float:
-    return sum(float((leaf.astype(np.float64) ** 2).sum()) for leaf in jax.tree.leaves(tree))
-
-
-def test_evaluation_logits_are_equal(case):
-    for elastic, child in zip(case.elastic, case.plain, strict=True):
-        assert_close(elastic.evaluated, child.evaluated)
-
-
-def test_collected_statistics_are_those_of_the_batch(case):
-    # Undoing the running average costs a digit.
-    for elastic, child in zip(case.elastic, case.plain, strict=True):
-        assert_close(elastic.moments, child.moments, 1e-4)
+@pytest.mark.parametrize("check", agreement.CHECKS)
+def test_elastic_child_equals_plain_network(case, check):
+    check(case)
 
 
 def test_a_space_without_networks_is_refused():
