@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
@@ -52,6 +52,31 @@ def cost(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> 
         return total[:, 0], total[:, 1]
 
     return of
+
+
+def one_cost(
+    space: base.Space, arch: Any, image_shape: tuple[int, int, int], classes: int
+) -> tuple[int, int]:
+    """Exact parameters and multiply-adds of one architecture [T], without `cost`'s preparation."""
+    spec = space.spec
+    if isinstance(spec, cell.CellSpec):
+        total, edges = _cell(spec, image_shape, classes)
+        total += edges[np.arange(len(cell.EDGES)), np.asarray(arch)].sum(0)
+    elif isinstance(spec, mnas.MnasSpec | macro.MacroSpec):
+        network = plan.make(spec, arch)
+        (stem_size,) = _sizes(image_shape, (network.stem_stride,))
+        total, (height, width) = _stack(network.layers, stem_size)
+        total += _ends(
+            network.stem,
+            network.head,
+            network.layers[-1].cout,
+            (*stem_size, image_shape[2]),
+            height * width,
+            classes,
+        )
+    else:
+        raise ValueError(f"the space {space.name!r} has no networks")
+    return int(total[0]), int(total[1])
 
 
 def layer_cost(layer: Layer, height: int, width: int) -> tuple[int, int]:
@@ -124,7 +149,7 @@ def _mnas(
             cin = spec.channels[s - 1][before] if s else spec.stem
             for choice in itertools.product(*fields):
                 row = [*choice[:skip], 0, *choice[skip:]]
-                table[s, before][choice] = _stack(plan.mnas_block(spec, s, row, cin), sizes[s])
+                table[s, before][choice] = _stack(plan.mnas_block(spec, s, row, cin), sizes[s])[0]
     height, width = sizes[-1]
     for filters, features in enumerate(spec.channels[-1]):
         ends = _ends(spec.stem, spec.head, features, stem_shape, height * width, classes)
@@ -132,13 +157,13 @@ def _mnas(
     return np.zeros(2, np.int64), table
 
 
-def _stack(layers: list[Layer], size: tuple[int, int]) -> np.ndarray:
-    """[2] of layers of which only the first changes the resolution `size`."""
+def _stack(layers: Sequence[Layer], size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """[2] of layers one behind the other, and the resolution behind them."""
     total = np.zeros(2, np.int64)
     for layer in layers:
         total += layer_cost(layer, *size)
         size = (_half(size[0], layer.stride), _half(size[1], layer.stride))
-    return total
+    return total, size
 
 
 def _macro(

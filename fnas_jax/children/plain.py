@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.children import plan
-from fnas_jax.children.cost import cost
+from fnas_jax.children.cost import one_cost
 from fnas_jax.children.plain_cell import CellNetwork
 from fnas_jax.children.plain_layers import MobileNetwork
 from fnas_jax.spaces import base, cell, macro, mnas
@@ -63,10 +62,9 @@ def reference(
     arch = reference_arch(space)
     for step in range(round((_WIDEST - 1.0) / _STEP) + 1):
         width = round(1.0 + step * _STEP, 2)
-        params, macs = cost(plan.widen(space, width), image_shape, classes)(jnp.asarray(arch)[None])
-        if macs[0] >= at_least_mflops * 1e6:
-            module = build(space, arch, classes, width)
-            return module, float(macs[0]) / 1e6, float(params[0]) / 1e6, width
+        params, macs = one_cost(plan.widen(space, width), arch, image_shape, classes)
+        if macs >= at_least_mflops * 1e6:
+            return build(space, arch, classes, width), macs / 1e6, params / 1e6, width
     raise ValueError(
         f"no reference network up to {_WIDEST:g} times the width has {at_least_mflops:g} MFLOPs"
     )
