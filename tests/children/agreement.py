@@ -56,21 +56,26 @@ def case(name: str) -> Case:
     params, stats = filled(jax.eval_shape(lambda: (net.init(key, archs[0]), net.init_stats())))
 
     @functools.partial(jax.jit, compiler_options=QUICK)
-    def run(arch: Any) -> Outcome:
+    def run(arch: Any) -> tuple[Any, Any]:
         def loss(params: Any) -> tuple[Any, Any]:
             logits = net.train(params, arch, images)
             return mean_loss(logits), logits
 
-        gradients, logits = jax.grad(loss, has_aux=True)(params)
-        evaluate = functools.partial(net.evaluate, params, stats, arch, images)
-        return Outcome(logits, gradients, evaluate(False)[0], evaluate(True)[1])
+        return jax.grad(loss, has_aux=True)(params)
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def evaluate(arch: Any, collect: bool) -> tuple[Any, Any]:
+        return net.evaluate(params, stats, arch, images, collect)
 
     found = Case([], [], [])
     for arch in archs:
-        elastic = jax.tree.map(np.asarray, run(arch))
-        found.whole.append(elastic.gradients)
-        cut = extract(space, arch, elastic.gradients, elastic.moments)
-        found.elastic.append(elastic._replace(gradients=cut["params"], moments=cut["batch_stats"]))
+        gradients, logits = jax.tree.map(np.asarray, run(arch))
+        _, moments = jax.tree.map(np.asarray, evaluate(arch, True))
+        cut = extract(space, arch, gradients, moments)
+        found.elastic.append(
+            Outcome(logits, cut["params"], evaluate(arch, False)[0], cut["batch_stats"])
+        )
+        found.whole.append(gradients)
         module = plain.build(space, arch, CLASSES, fast=False)
         found.plain.append(run_plain(module, extract(space, arch, params, stats), images))
     return found
