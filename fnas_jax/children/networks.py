@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.children import cell, macro, mnas
+from fnas_jax.children import cell, macro, mnas, ops
 from fnas_jax.children.elastic import Network, Stats
 from fnas_jax.children.ops import Moments, Params
+from fnas_jax.children.plain_layers import MOMENTUM
 from fnas_jax.core.types import Array
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cell import CellSpec
 from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.spaces.mnas import MnasSpec
-
-_MOMENTUM = 0.9  # of the plain networks' running statistics
 
 
 def elastic(space: Space, channels: int, classes: int) -> Network:
@@ -39,11 +39,12 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network
     """A plain network as a `Network` whose architecture argument means nothing."""
     image = jnp.zeros((1, *image_shape))
 
+    shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
+
     def init(key: Array, arch: Array) -> Params:
-        return module.init(key, image, train=False)["params"]
+        return ops.realise(key, jax.tree_util.tree_map_with_path(_initial, shapes["params"]))
 
     def init_stats() -> Stats:
-        shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
         return _to_moments(
             jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes["batch_stats"])
         )
@@ -52,7 +53,7 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network
         variables = {"params": params, "batch_stats": _from_moments(init_stats())}
         logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
         # Flax adds (1 - momentum) times the batch's moments to what is zero here.
-        moments = jax.tree.map(lambda s: s / (1 - _MOMENTUM), new["batch_stats"])
+        moments = jax.tree.map(lambda s: s / (1 - MOMENTUM), new["batch_stats"])
         return logits, _to_moments(moments)
 
     def by_stats(params: Params, stats: Stats, images: Array) -> Array:
@@ -69,6 +70,18 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network
         )
 
     return Network(init, init_stats, lambda p, arch, x: by_batch(p, x)[0], evaluate)
+
+
+def _initial(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Any:
+    """What `ops.realise` makes of a plain parameter, as in elastic networks.
+
+    Flax's own initialisers, a generator call for each tensor, take longer to compile than the
+    training of a small network.
+    """
+    if path[-1].key != "kernel":
+        return jnp.full(leaf.shape, path[-1].key == "scale", leaf.dtype)
+    fan_in = math.prod(leaf.shape[:-1])
+    return ops.he_normal(leaf.shape, fan_in if len(leaf.shape) > 2 else 2 * fan_in)
 
 
 def _to_moments(tree: Any) -> Any:

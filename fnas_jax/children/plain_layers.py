@@ -11,6 +11,7 @@ from fnas_jax.children import convolutions, ops
 from fnas_jax.children.plan import Layer, Plan
 from fnas_jax.core.types import Array
 
+MOMENTUM = 0.9  # of the running statistics
 he_normal = nn.initializers.he_normal()  # arXiv 1502.01852
 
 
@@ -57,7 +58,7 @@ def conv(
 def norm(name: str, train: bool) -> nn.BatchNorm:
     """Batch normalisation; `train` uses and records the batch's moments."""
     return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=ops.BN_EPSILON, name=name
+        use_running_average=not train, momentum=MOMENTUM, epsilon=ops.BN_EPSILON, name=name
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -67,15 +68,15 @@ def learning_rate(settings: Settings, step: Array, steps: Array) -> Array:
     return settings.lr * jnp.minimum((step + 1) / warm, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
 
 
-def _optimizer(settings: Settings) -> optax.GradientTransformation:
-    """Everything but the learning rate, which needs the number of steps."""
+def _optimizer(settings: Settings, decayed: Array) -> optax.GradientTransformation:
+    """Everything but the learning rate, which needs the number of steps; `decayed` as params."""
 
-    def decayed(params: Params) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: _is_weight(path), params)
+    def decay(gradient: Array, params: Any) -> Array:
+        return gradient + settings.weight_decay * decayed * params
 
     return optax.chain(
         optax.clip_by_global_norm(settings.max_grad_norm),
-        optax.add_decayed_weights(settings.weight_decay, mask=decayed),
+        optax.stateless(decay),
         optax.trace(settings.momentum, nesterov=True),
     )
 
@@ -102,11 +103,16 @@ def train(
     count = data.train_labels.shape[0]
     batch = min(settings.batch_size, count)
     per_epoch = count // batch
-    optimizer = _optimizer(settings)
+    # One vector of all parameters: an update per tensor would be most of what is compiled.
     params = network.init(key_init, arch)
+    vector, as_params = jax.flatten_util.ravel_pytree(params)
+    weights = jax.tree_util.tree_map_with_path(
+        lambda path, p: jnp.full(p.shape, _is_weight(path), p.dtype), params
+    )
+    optimizer = _optimizer(settings, jax.flatten_util.ravel_pytree(weights)[0])
 
-    def loss_of(params: Params, images: Array, labels: Array) -> Array:
-        logits = network.train(params, arch, images)
+    def loss_of(vector: Array, images: Array, labels: Array) -> Array:
+        logits = network.train(as_params(vector), arch, images)
         targets = optax.smooth_labels(
             jax.nn.one_hot(labels, logits.shape[-1]), settings.label_smoothing
         )
@@ -115,21 +121,19 @@ def train(
     def shuffle(epoch: Array) -> Array:
         return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
 
-    def step(i: Array, carry: tuple[Params, Any, Array]) -> tuple[Params, Any, Array]:
-        params, momentum, order = carry
+    def step(i: Array, carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
+        vector, momentum, order = carry
         position = i % per_epoch
         order = lax.cond(position == 0, lambda: shuffle(i // per_epoch), lambda: order)
         rows = lax.dynamic_slice(order, (position * batch,), (batch,))
         images = pipeline.normalise(data.train_images[rows])
         images = pipeline.augment(jax.random.fold_in(key_augment, i), images)
-        gradient = jax.grad(loss_of)(params, images, data.train_labels[rows])
-        updates, momentum = optimizer.update(gradient, momentum, params)
-        rate = learning_rate(settings, i, steps)
-        params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
-        return params, momentum, order
+        gradient = jax.grad(loss_of)(vector, images, data.train_labels[rows])
+        update, momentum = optimizer.update(gradient, momentum, vector)
+        return vector - learning_rate(settings, i, steps) * update, momentum, order
 
-    start = (params, optimizer.init(params), jnp.arange(count))
-    return lax.fori_loop(0, steps, step, start)[0]
+    start = (vector, optimizer.init(vector), jnp.arange(count))
+    return as_params(lax.fori_loop(0, steps, step, start)[0])
 
 
 def evaluate(

@@ -188,11 +188,11 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
     JSON-ready; accuracies are None where `winner.steps` is 0.
     """
     config, dataset, space = bench.config, bench.dataset, bench.space
-    params, macs = costs.cost(space, dataset.image_shape, dataset.num_classes)(arch[None])
+    params, macs = costs.one_cost(space, arch, dataset.image_shape, dataset.num_classes)
     winner: dict[str, Any] = {
         "accuracy": None,
-        "mflops": float(macs[0]) / 1e6,
-        "params_m": float(params[0]) / 1e6,
+        "mflops": macs / 1e6,
+        "params_m": params / 1e6,
         "latency_ms": latency_ms(bench, arch),
         "seconds": 0.0,
         "measures": "accuracy on test images after training on all others",
