@@ -3,6 +3,11 @@
     python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/digits
 
 1,797 images of 8x8 pixels, 60% for training, 20% for validation, 20% for the winner's test.
+
+Six minutes on two CPU cores with an empty compilation cache, 2:20 of them compilation: 40
+children of 60 steps, then 600 steps each for the winner and a MobileNetV2 of no smaller cost.
+Seed 0: 98.3% on validation images in the search, 98.9% on test images after it (0.86 MFLOPs); the
+reference has 98.6% (1.17 MFLOPs). With 359 test images one of them is 0.28%: the two are level.
 """
 
 from fnas_jax.core.config import default

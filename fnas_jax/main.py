@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
-from absl import flags
-
 from fnas_jax import search
 from fnas_jax.core import cli
 
@@ -18,17 +16,12 @@ USAGE = """Searches a network architecture; the same command goes on with an int
   python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/a"""
 
 
-def define(values: flags.FlagValues) -> None:
-    """Declares the flags of this command."""
-    flags.DEFINE_string("workdir", "", "folder that the run writes to", flag_values=values)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command with `argv` (without the program's name); returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
 
     def body() -> None:
-        config, values = cli.parse_config(argv, define, USAGE)
+        config, values = cli.parse_config(argv, cli.define_workdir, USAGE)
         folder = cli.require(values, "workdir")
         result = search.run(config, folder)
         print(summary(result, folder))
@@ -44,12 +37,14 @@ def summary(result: dict, folder: str) -> str:
         lines.append("none of them gave a result")
     else:
         lines.append(f"best: {best['description']['text']}")
-        lines.append(f"search accuracy {percent(best['accuracy'])}, reward {best['reward']:.4f}")
+        lines.append(
+            f"search accuracy {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
+        )
     if winner and winner.get("accuracy") is not None:
-        lines.append(f"final accuracy {percent(winner['accuracy'])}{cost(winner)}")
+        lines.append(f"final accuracy {cli.percent(winner['accuracy'])}{cost(winner)}")
     if winner and "reference" in winner:
         reference = winner["reference"]
-        lines.append(f"reference network {percent(reference['accuracy'])}{cost(reference)}")
+        lines.append(f"reference network {cli.percent(reference['accuracy'])}{cost(reference)}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
 
 
@@ -57,11 +52,6 @@ def cost(network: dict) -> str:
     """The words "at 1.23 MFLOPs", where they are known."""
     mflops = network.get("mflops")
     return "" if mflops is None else f" at {mflops:.3g} MFLOPs"
-
-
-def percent(accuracy: float | None) -> str:
-    """0.5 -> "50.00%"."""
-    return "unknown" if accuracy is None else f"{100 * accuracy:.2f}%"
 
 
 def cli_entry() -> None:

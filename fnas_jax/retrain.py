@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from fnas_jax import build, main
+from fnas_jax import build
 from fnas_jax.core import cli, devices, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import write_json
@@ -29,7 +29,7 @@ Writes retrain.json beside the search's result.json."""
 
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of this command."""
-    main.define(values)
+    cli.define_workdir(values)
     flags.DEFINE_integer(
         "steps", None, "training steps; those of the run where not given", flag_values=values
     )
@@ -72,7 +72,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         values = cli.parse_flags(sys.argv[1:] if argv is None else argv, define, USAGE)
         folder = cli.require(values, "workdir")
         judged = retrain(folder, values.steps, values.seed)
-        print(f"accuracy {main.percent(judged['winner']['accuracy'])}")
+        print(f"accuracy {cli.percent(judged['winner']['accuracy'])}")
         print(f"written to {pathlib.Path(folder) / 'retrain.json'}")
 
     return cli.run_command(body)

@@ -7,17 +7,17 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.children import blocks
+from fnas_jax.children import blocks, stacked
 from fnas_jax.children.blocks import Setting, Variant
 from fnas_jax.children.elastic import Network
-from fnas_jax.children.mnas import Choice, Stack, stacked_network
+from fnas_jax.children.stacked import Choice, Stack
 from fnas_jax.core.types import Array
 from fnas_jax.spaces.macro import MacroSpec
 
 
 def build(spec: MacroSpec, channels: int, classes: int) -> Network:
     """The elastic Macro network for images of `channels` channels."""
-    return stacked_network(
+    return stacked.network(
         stacks=macro_stacks(spec),
         choose=functools.partial(macro_choices, spec),
         stem=spec.stem,

@@ -174,3 +174,13 @@ def _quiet() -> None:
         handler.setFormatter(logging.Formatter("warning: %(message)s"))
         ours.addHandler(handler)
         ours.propagate = False
+
+
+def define_workdir(values: flags.FlagValues) -> None:
+    """Declares --workdir."""
+    flags.DEFINE_string("workdir", "", "folder that the run writes to", flag_values=values)
+
+
+def percent(accuracy: float | None) -> str:
+    """0.5 -> "50.00%"."""
+    return "unknown" if accuracy is None else f"{100 * accuracy:.2f}%"

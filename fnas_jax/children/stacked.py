@@ -1,0 +1,211 @@
+"""Elastic networks that are a stem, stacks of equal layers and a head: MNAS and Macro."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fnas_jax.children import blocks, convolutions, ops
+from fnas_jax.children.blocks import Evaluation, Setting, Variant
+from fnas_jax.children.elastic import Branch, Network, Stats, switch
+from fnas_jax.children.ops import Params
+from fnas_jax.core.types import Array
+
+
+class Stack(NamedTuple):
+    """The static part of one stack: its first layer, and `depth - 1` equal ones behind it."""
+
+    cin: int  # widest input
+    cout: int  # widest output
+    depth: int  # most layers
+    first: tuple[Variant, ...]  # branches of the first layer
+    rest: tuple[Variant, ...]  # branches of the others, in the same order
+    se: bool  # whether layers hold squeeze-excitation
+
+
+class Choice(NamedTuple):
+    """What an architecture makes of one stack."""
+
+    variant: Array  # branch of the first layer
+    setting: Setting  # of the first layer
+    rest: Array  # [depth - 1] int32 branch of each other layer; len(Stack.rest): no layer
+    rest_skip: Array  # [depth - 1] int32 skip operation of each other layer
+
+
+def network(
+    *,
+    stacks: tuple[Stack, ...],
+    choose: Any,
+    stem: int,
+    stem_stride: int,
+    head: int,
+    act: str,
+    channels: int,
+    classes: int,
+    decisions: int,
+) -> Network:
+    """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
+
+    `choose(arch [T]) -> list[Choice]`, one a stack.
+    """
+    net = _Stacked(stacks, choose, stem, stem_stride, head, act, channels, classes, decisions)
+    return Network(net.init, net.init_stats, net.train, net.evaluate)
+
+
+class _Stacked(NamedTuple):
+    stacks: tuple[Stack, ...]
+    choose: Any
+    stem: int
+    stem_stride: int
+    head: int
+    act: str
+    channels: int
+    classes: int
+    decisions: int
+
+    def init(self, key: Array, arch: Array) -> Params:
+        choices = self.choose(arch)
+        last = self.stacks[-1].cout
+        used = choices[-1].setting.cout
+        params: Params = {
+            "stem": ops.he_normal((3, 3, self.channels, self.stem), 9 * self.channels),
+            "stem_norm": ops.norm_params(self.stem),
+            "stacks": [_init_stack(s, c) for s, c in zip(self.stacks, choices, strict=True)],
+            "bias": jnp.zeros(self.classes),
+        }
+        if self.head:
+            params["head"] = ops.he_normal((last, self.head), used)
+            params["head_norm"] = ops.norm_params(self.head)
+            last = used = self.head
+        # Half of He's variance: no rectifier follows the classifier.
+        params["classifier"] = ops.he_normal((last, self.classes), 2 * used)
+        return ops.realise(key, params)
+
+    def init_stats(self) -> Stats:
+        any_arch = jnp.zeros(self.decisions, jnp.int32)
+        shapes = jax.eval_shape(self.init, jax.random.key(0), any_arch)["stacks"]
+        stats: Stats = {
+            "stem": ops.zero_moments(ops.norm_params(self.stem)),
+            "stacks": [
+                {part: blocks.zero_stats(layer) for part, layer in stack.items()}
+                for stack in shapes
+            ],
+        }
+        if self.head:
+            stats["head"] = ops.zero_moments(ops.norm_params(self.head))
+        return stats
+
+    def train(self, params: Params, arch: Array, images: Array) -> Array:
+        x, _ = self._enter(params, images, None)
+        for p, stack, choice in zip(params["stacks"], self.stacks, self.choose(arch), strict=True):
+            x = _train_stack(p, stack, choice, x)
+        return self._leave(params, x, None)[0]
+
+    def evaluate(
+        self, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
+    ) -> tuple[Array, Stats]:
+        new: Stats = {"stacks": []}
+        x, new["stem"] = self._enter(params, images, ops.Running(stats["stem"], collect))
+        for p, s, stack, choice in zip(
+            params["stacks"], stats["stacks"], self.stacks, self.choose(arch), strict=True
+        ):
+            x, stack_stats = _evaluate_stack(p, s, stack, choice, x, collect)
+            new["stacks"].append(stack_stats)
+        running = ops.Running(stats["head"], collect) if self.head else None
+        logits, moments = self._leave(params, x, running)
+        if self.head:
+            new["head"] = moments
+        return logits, new
+
+    def _enter(
+        self, params: Params, images: Array, running: ops.Running | None
+    ) -> tuple[Array, ops.Moments | None]:
+        x = convolutions.conv(images, params["stem"], 0, (3,), self.stem_stride)
+        return ops.norm_act(x, params["stem_norm"], self.stem, self.act, running)
+
+    def _leave(
+        self, params: Params, x: Array, running: ops.Running | None
+    ) -> tuple[Array, ops.Moments | None]:
+        moments = None
+        if self.head:
+            x = convolutions.pointwise(x, params["head"])
+            x, moments = ops.norm_act(x, params["head_norm"], self.head, self.act, running)
+        return x.mean((1, 2)) @ params["classifier"] + params["bias"], moments
+
+
+def _init_stack(stack: Stack, choice: Choice) -> Params:
+    params = {
+        "first": blocks.init_layers(
+            (), stack.cin, stack.cout, choice.setting, stack.first, choice.variant, stack.se
+        )
+    }
+    if stack.depth > 1:
+        shape = (stack.depth - 1,)
+        params["rest"] = blocks.init_layers(
+            shape, stack.cout, stack.cout, _rest(choice), stack.rest, choice.rest, stack.se
+        )
+    return params
+
+
+def _rest(choice: Choice) -> Setting:
+    """The setting of the layers behind the first: input as wide as output."""
+    return choice.setting._replace(cin=choice.setting.cout)
+
+
+def _train_stack(params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
+    first, setting = stack.first[0], choice.setting
+    added = blocks.skip(x, stack.cout, first.stride, setting)
+    x = switch(_branches(stack.first), choice.variant, params["first"], x, setting) + added
+    if stack.depth == 1:
+        return x
+
+    def step(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, None]:
+        p, index, skip = layer
+        setting = _rest(choice)._replace(skip=skip)
+        y = switch(_branches(stack.rest, optional=True), index, p, x, setting)
+        return y + blocks.skip(x, stack.cout, 1, setting), None
+
+    return lax.scan(step, x, (params["rest"], choice.rest, choice.rest_skip))[0]
+
+
+@functools.cache  # the same tuple for the same layers, as `switch` compares it by identity
+def _branches(layers: tuple[Variant, ...], optional: bool = False) -> tuple[Branch, ...]:
+    """Training branches; `optional` adds one that passes its input on."""
+    train = [lambda p, x, setting, v=v: blocks.layer(v, p, x, setting, None)[0] for v in layers]
+    return tuple(train) + ((lambda p, x, setting: x),) * optional
+
+
+def _evaluate_stack(
+    params: Params, stats: Stats, stack: Stack, choice: Choice, x: Array, collect: Array
+) -> tuple[Array, Stats]:
+    def branches(layers: tuple[Variant, ...]) -> list[Any]:
+        return [functools.partial(blocks.layer, v) for v in layers]
+
+    added = blocks.skip(x, stack.cout, stack.first[0].stride, choice.setting)
+    y, first = lax.switch(
+        choice.variant,
+        branches(stack.first),
+        params["first"],
+        x,
+        choice.setting,
+        Evaluation(stats["first"], collect),
+    )
+    if stack.depth == 1:
+        return y + added, {"first": first}
+    none = [lambda p, x, setting, evaluation: (x, blocks.zero_stats(p))]
+
+    def step(x: Array, layer: tuple[Params, Stats, Array, Array]) -> tuple[Array, Stats]:
+        p, s, index, skip = layer
+        setting = _rest(choice)._replace(skip=skip)
+        y, new = lax.switch(
+            index, branches(stack.rest) + none, p, x, setting, Evaluation(s, collect)
+        )
+        return y + blocks.skip(x, stack.cout, 1, setting), new
+
+    layers = (params["rest"], stats["rest"], choice.rest, choice.rest_skip)
+    x, rest = lax.scan(step, y + added, layers)
+    return x, {"first": first, "rest": rest}
