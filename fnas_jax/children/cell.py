@@ -18,24 +18,24 @@ from fnas_jax.children.ops import Moments, Params
 from fnas_jax.core.types import Array
 from fnas_jax.spaces.cell import EDGES, CellSpec
 
-STAGES = 3
 NODES = 4
 
 
 def build(spec: CellSpec, channels: int, classes: int) -> Network:
     """The elastic cell network for images of `channels` channels."""
-    net = _Cells(spec.channels, spec.cells_per_stage, channels, classes)
+    net = _Cells(spec.channels, spec.cells_per_stage, spec.stages, channels, classes)
     return Network(net.init, net.init_stats, net.train, net.evaluate)
 
 
 class _Cells(NamedTuple):
     width: int  # channels of the first stage
     cells: int  # per stage
+    stages: int
     channels: int
     classes: int
 
     def init(self, key: Array, arch: Array) -> Params:
-        widths = [self.width * 2**s for s in range(STAGES)]
+        widths = [self.width * 2**s for s in range(self.stages)]
         params = {
             "stem": ops.he_normal((3, 3, self.channels, self.width), 9 * self.channels),
             "stem_norm": ops.norm_params(self.width),

@@ -175,7 +175,10 @@ def latency_ms(bench: Bench, arch: Array) -> float:
     """Milliseconds of one forward pass of the plain network of `arch` [T] on this device."""
     dataset, options = bench.dataset, bench.config.latency
     module = plain.build(bench.space, arch, dataset.num_classes)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, *dataset.image_shape)), train=False)
+    # Time does not depend on the weights, and drawing them would compile longer than the network.
+    image = jnp.zeros((1, *dataset.image_shape))
+    shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
+    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return costs.measure_latency_ms(
         module, variables, dataset.image_shape, options.batch_size, options.repeats
     )
