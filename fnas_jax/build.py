@@ -28,6 +28,7 @@ METHODS = {
     "random": "fnas_jax.methods.baselines.random",
     "evolution": "fnas_jax.methods.baselines.evolution",
     "local": "fnas_jax.methods.baselines.local",
+    "gp": "fnas_jax.methods.baselines.gp",
     "ppo": "fnas_jax.methods.baselines.ppo",
 }
 Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]

@@ -28,7 +28,7 @@ from experiments.benchmarks.theory import random_quantiles
 from fnas_jax import scan
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.baselines import evolution, local, ppo, random
+from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
 from fnas_jax.methods.fnas.ppo import Config
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import tables, tabular
@@ -50,6 +50,8 @@ PRESETS = {
     "random": Preset(lambda space: random.make(space, batch=32), 200),
     "evolution": Preset(lambda space: evolution.make(space, 1, population=30, sample=10), 2500),
     "local": Preset(lambda space: local.make(space, batch=1), 1500),
+    "gp_ei": Preset(lambda space: gp.make(space, capacity=150), 150),
+    "gp_ucb": Preset(lambda space: gp.make(space, capacity=150, acquisition="ucb"), 150),
     "ppo": Preset(lambda space: ppo.make(space, batch=8, hidden=16, config=PPO), 200),
 }
 

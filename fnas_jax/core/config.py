@@ -24,6 +24,7 @@ import ml_collections
 from fnas_jax.core.types import UserError
 
 INF = math.inf
+METHODS = ("random", "evolution", "local", "gp", "ppo")
 
 
 class Key(NamedTuple):
@@ -96,7 +97,7 @@ KEYS: dict[str, Key] = {
         0, "stop after this many proposals, known ones included; 0: 20 x budget", 0, 10**9
     ),
     "search.batch": Key(8, "architectures proposed per iteration", 1, 65536),
-    "method.name": Key("ppo", "search method", choices=("random", "evolution", "local", "ppo")),
+    "method.name": Key("ppo", "search method", choices=METHODS),
     "ppo.hidden": Key(128, "units of the controller's LSTM", 1, 4096),
     "ppo.lr": Key(7e-3, "learning rate of Adam", 1e-7, 1.0),
     "ppo.clip": Key(0.2, "clipping range of the probability ratio", 0.01, 1.0),
@@ -109,6 +110,10 @@ KEYS: dict[str, Key] = {
     ),
     "evolution.population": Key(30, "architectures alive", 2, 10**6),
     "evolution.sample": Key(10, "candidates of each tournament", 1, 10**6),
+    "gp.acquisition": Key("ei", "expected improvement or upper bound", choices=("ei", "ucb")),
+    "gp.start": Key(10, "random architectures before the model is asked", 1, 10**6),
+    "gp.noise": Key(0.05, "variance of noise over that of the function", 1e-4, 10.0),
+    "gp.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
     # --- the winner
     "winner.steps": Key(1500, "steps of the winner's final training; 0: none", 0, 10**8),
     "winner.reference": Key(True, "train the reference network beside the winner"),

@@ -1,0 +1,41 @@
+"""Architectures that a model of the rewards is asked about before it is decided what to train."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core.types import Array
+from fnas_jax.spaces.base import Space
+
+
+def draw(space: Space, key: Array, parents: Array, n: int) -> Array:
+    """[n, T] int32 canonical forms: a third random, a third parents [P, T] changed in one
+    decision, and a third changed in two (or one, where both changes hit the same).
+    """
+    key_random, key_change = jax.random.split(key)
+    cards = jnp.asarray(space.cardinalities)
+    free = np.flatnonzero(np.asarray(space.cardinalities) > 1)
+    rows, twice = n - n // 3, jnp.arange(n - n // 3) >= n // 3
+    # One drawing for all: every separate one costs more to compile than this whole function.
+    uniform = jax.random.uniform(key_change, (2, 2, rows))
+    changed = parents[jnp.arange(rows) % len(parents)]
+    for place, move, apply in ((*uniform[0], jnp.ones(rows, bool)), (*uniform[1], twice)):
+        t = jnp.asarray(free)[jnp.floor(place * len(free)).astype(jnp.int32)]
+        k = cards[t]
+        step = 1 + jnp.floor(move * (k - 1)).astype(jnp.int32)
+        value = (changed[jnp.arange(rows), t] + jnp.where(apply, step, 0)) % k
+        changed = changed.at[jnp.arange(rows), t].set(value)
+    return space.canonical(jnp.concatenate([space.sample(key_random, n // 3), changed]))
+
+
+def contains(forms: Array, asked: Array) -> Array:
+    """[N] bool: `asked` [N, T] stands among `forms` [C, T]."""
+    return jnp.any(jnp.all(asked[:, None] == forms, axis=-1), axis=1)
+
+
+def first_of_each(forms: Array) -> Array:
+    """[N] bool: no earlier row of `forms` [N, T] is the same."""
+    same = jnp.all(forms[:, None] == forms, axis=-1)
+    return same.argmax(axis=1) == jnp.arange(len(forms))

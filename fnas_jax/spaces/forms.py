@@ -1,0 +1,24 @@
+"""All different networks of a small space."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.spaces.base import Space, enumerate_all
+
+
+@functools.lru_cache(maxsize=8)
+def all_forms(space: Space) -> np.ndarray:
+    """[M, T] int32: the canonical form of every network, once, in lexicographic order.
+
+    Raises ValueError for spaces of more than a million decision vectors.
+    """
+    with jax.ensure_compile_time_eval():
+        forms = np.asarray(space.canonical(jnp.asarray(enumerate_all(space))))
+    forms = np.unique(forms, axis=0)
+    forms.setflags(write=False)
+    return forms

@@ -1,0 +1,61 @@
+"""Rank scores and the map back, against scipy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from fnas_jax.methods import candidates, scores
+from fnas_jax.spaces import macro
+from tests.methods import toy
+
+VALUES = np.random.default_rng(0).normal(size=12).astype(np.float32)
+VALUES[3] = VALUES[7]
+MASK = np.arange(12) != 5
+
+
+def test_scores_are_normal_quantiles_of_mid_ranks():
+    got = scores.rank_scores(jnp.asarray(VALUES), jnp.asarray(MASK))
+    expected = stats.norm.ppf((stats.rankdata(VALUES[MASK]) - 0.5) / 11)
+    np.testing.assert_allclose(np.asarray(got)[MASK], expected, atol=1e-5)
+    assert got[5] == 0
+
+
+def test_the_scale_goes_there_and_back_and_beyond_the_best():
+    z = scores.rank_scores(jnp.asarray(VALUES), jnp.asarray(MASK))
+    scale = scores.scale(jnp.asarray(VALUES), z, jnp.asarray(MASK))
+    np.testing.assert_allclose(scores.to_reward(scale, z)[MASK], VALUES[MASK], atol=1e-5)
+    np.testing.assert_allclose(scores.to_score(scale, VALUES)[MASK], z[MASK], atol=1e-4)
+    best = float(VALUES[MASK].max())
+    assert float(scores.to_reward(scale, z.max() + 0.5)) > best
+    np.testing.assert_allclose(
+        scores.to_score(scale, scores.to_reward(scale, z.max() + 0.5)), z.max() + 0.5, atol=1e-4
+    )
+    for count in (0, 1):
+        scale = scores.scale(jnp.asarray(VALUES), z, jnp.arange(12) < count)
+        assert np.isfinite(np.asarray(scores.to_reward(scale, jnp.array([-2.0, 0.0, 2.0])))).all()
+
+
+def test_kendall_is_that_of_scipy():
+    a, b = np.random.default_rng(1).normal(size=(2, 9))
+    got = scores.kendall(jnp.asarray(a), jnp.asarray(b), jnp.arange(9) < 7)
+    np.testing.assert_allclose(got, stats.kendalltau(a[:7], b[:7]).statistic, atol=1e-6)
+
+
+def test_candidates_are_random_and_neighbours_of_the_parents():
+    parents = jnp.array([[0, 1, 0, 2, 1], [2, 3, 1, 0, 0]])
+    drawn = np.asarray(candidates.draw(toy.SPACE, jax.random.key(0), parents, 300))
+    assert np.asarray(toy.SPACE.validate(jnp.asarray(drawn))).all()
+    distance = (drawn[:, None] != np.asarray(parents)).sum(axis=-1).min(axis=1)
+    assert (distance[100:200] == 1).all() and set(distance[200:]) <= {0, 1, 2}
+    assert len(np.unique(drawn[:100], axis=0)) > 60
+    space = macro.make()
+    forms = candidates.draw(space, jax.random.key(0), jnp.zeros((1, 8), jnp.int32), 60)
+    np.testing.assert_array_equal(space.canonical(forms), forms)
+
+
+def test_membership_and_first_occurrence():
+    forms = jnp.array([[0, 1], [2, 2], [0, 1], [1, 0]])
+    assert np.asarray(candidates.first_of_each(forms)).tolist() == [True, True, False, True]
+    asked = jnp.array([[2, 2], [2, 1]])
+    assert np.asarray(candidates.contains(forms, asked)).tolist() == [True, False]
