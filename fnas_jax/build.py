@@ -30,6 +30,7 @@ METHODS = {
     "local": "fnas_jax.methods.baselines.local",
     "gp": "fnas_jax.methods.baselines.gp",
     "ppo": "fnas_jax.methods.baselines.ppo",
+    "fnas": "fnas_jax.methods.fnas.build",
 }
 Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]
 

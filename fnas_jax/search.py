@@ -82,6 +82,8 @@ def _search(parts: Parts) -> dict[str, Any]:
             state = restored[1]
             clock.resume(state.seconds)
         history.trim(parts.knowledge.history, run_id, state.iteration)
+        if parts.task.statistics:
+            history.record_task(parts.knowledge.history, parts.task.name, parts.task.statistics)
         log = MetricLog(folder, state.step, config.log.tensorboard)
         stack.callback(log.close)
         progress = Progress(config.search.budget, state.counts["trained"], config.method.name)

@@ -29,8 +29,8 @@ from fnas_jax import scan
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
+from fnas_jax.methods.fnas import decision, fnas, imagination, transfer, uac
 from fnas_jax.methods.fnas.ppo import Config
-from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import tables, tabular
 from fnas_jax.tasks.tables import Table
 
@@ -41,11 +41,22 @@ REGRET_AT = (25, 50, 100, 200, 500)
 class Preset(NamedTuple):
     """A method as it runs here; the only place where its numbers are set."""
 
-    make: Callable[[Space], SearchMethod]
+    make: Callable[..., SearchMethod]  # of the space, and of foreign samples where `warm`
     iterations: int  # long enough for 95% of the seeds to arrive
+    warm: bool = False  # starts from rows of the other task of the same file
 
 
 PPO = Config(lr=0.02, entropy=0.1, baseline_decay=0.0)
+# One architecture an iteration is trained, the best predicted; the other seven of the batch teach
+# the controller by predictions, unless the critic is quite unsure of them.
+FNAS = fnas.Config(
+    batch=8,
+    hidden=16,
+    capacity=192,
+    uac=uac.Config(decision=decision.Config(tau=3.0, warmup=8, explore=0.01)),
+    imagination=imagination.Config(iterations=2),
+    ppo=PPO._replace(epochs=2),
+)
 PRESETS = {
     "random": Preset(lambda space: random.make(space, batch=32), 200),
     "evolution": Preset(lambda space: evolution.make(space, 1, population=30, sample=10), 2500),
@@ -53,7 +64,13 @@ PRESETS = {
     "gp_ei": Preset(lambda space: gp.make(space, capacity=150), 150),
     "gp_ucb": Preset(lambda space: gp.make(space, capacity=150, acquisition="ucb"), 150),
     "ppo": Preset(lambda space: ppo.make(space, batch=8, hidden=16, config=PPO), 200),
+    "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
+    "fnas_warm": Preset(lambda space, foreign: fnas.make(space, FNAS, foreign), 100, warm=True),
 }
+
+
+FOREIGN_ROWS = 200  # of the other task, drawn anew for each seed
+OTHER = {"nats_cifar10": "nats_cifar100", "nats_cifar100": "nats_cifar10"}
 
 
 class Outcome(NamedTuple):
@@ -65,11 +82,13 @@ class Outcome(NamedTuple):
     seconds: float  # of all seeds together, after compilation
 
 
-def measure(table: Table, preset: Preset, seeds: int, noisy: bool = True) -> Outcome:
-    """Runs `seeds` searches of one method side by side."""
+def measure(
+    table: Table, preset: Preset, seeds: int, noisy: bool = True, other: Table | None = None
+) -> Outcome:
+    """Runs `seeds` searches of one method side by side; a warm one knows rows of `other`."""
     where = tabular.index(table)
     evaluator = tabular.evaluator(table, where, lambda accuracy, *costs: accuracy, noisy)
-    method = preset.make(table.space)
+    method = preset.make(table.space, *([foreign(other)] if preset.warm and other else []))
     judged, top = jnp.asarray(table.judged), jnp.asarray(tabular.top_rows(table))
     best = float(np.nanmax(table.judged))
 
@@ -88,6 +107,12 @@ def measure(table: Table, preset: Preset, seeds: int, noisy: bool = True) -> Out
     seconds = time.perf_counter() - start
     hits = np.where(np.asarray(hits) < 0, np.inf, np.asarray(hits, np.float64))
     return Outcome(hits, np.asarray(regret), np.asarray(spent), seconds)
+
+
+def foreign(table: Table) -> transfer.Foreign:
+    """All rows of a table, of which each search draws its own."""
+    task, nothing = np.zeros(len(table.archs), np.int32), np.zeros((2, 0), np.float32)
+    return transfer.Foreign(table.archs, table.judged, task, nothing, FOREIGN_ROWS)
 
 
 def quantile(values: np.ndarray, q: float) -> float:
@@ -170,9 +195,13 @@ def run(
     for name, table in named.items():
         noise = [True] + [False] * (clean and table.readings.shape[1] > 1)
         for method in methods:
+            other = named.get(OTHER.get(name, ""))
+            if PRESETS[method].warm and other is None:
+                print(f"{name:<24}{method:<15}there is no other task of this space among the tasks")
+                continue
             for noisy in noise:
                 task = name if noisy else f"{name}_noise_free"
-                new = records(task, method, measure(table, PRESETS[method], seeds, noisy))
+                new = records(task, method, measure(table, PRESETS[method], seeds, noisy, other))
                 print(row(new), flush=True)
                 found += new
         if "random" in methods:

@@ -24,7 +24,7 @@ import ml_collections
 from fnas_jax.core.types import UserError
 
 INF = math.inf
-METHODS = ("random", "evolution", "local", "gp", "ppo")
+METHODS = ("random", "evolution", "local", "gp", "ppo", "fnas")
 
 
 class Key(NamedTuple):
@@ -114,6 +114,43 @@ KEYS: dict[str, Key] = {
     "gp.start": Key(10, "random architectures before the model is asked", 1, 10**6),
     "gp.noise": Key(0.05, "variance of noise over that of the function", 1e-4, 10.0),
     "gp.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
+    # --- fnas: what is trained, predicted, imagined and replayed
+    "fnas.verify": Key(1, "best predicted architectures trained per time", 0, 65536),
+    "fnas.verify_every": Key(1, "iterations between two such times", 1, 10**6),
+    "fnas.optimism": Key(0.5, "mean weight of the uncertainty when they are chosen", 0.0, 100.0),
+    "fnas.pool": Key(384, "candidates among which they are looked for", 32, 10**6),
+    "fnas.imagination": Key(4, "controller updates on predictions alone per iteration", 0, 1000),
+    "fnas.kl_max": Key(0.1, "nats that these may move the controller", 0.0, 100.0),
+    "fnas.transfer": Key(True, "start the critic from other tasks in the knowledge store"),
+    "fnas.foreign_rows": Key(500, "rows of other tasks used at most", 20, 10**4),
+    "fnas.shift": Key(0.3, "variance of what sets tasks apart, over that of one", 1e-3, 1e3),
+    "fnas.rank": Key(1.0, "weight of the errors of differences in a warm critic's fit", 0.0, 1e3),
+    "uac.enabled": Key(True, "predict what the critic is sure of instead of training it"),
+    "uac.uncertainty": Key(
+        "ensemble",
+        "the ensemble's spread, or a network of errors",
+        choices=("ensemble", "residual"),
+    ),
+    "uac.members": Key(8, "networks of the ensemble", 2, 100),
+    "uac.hidden": Key(128, "units of each of their two layers", 8, 4096),
+    "uac.gain": Key(0.3, "scale of their inputs: how far from linear they are", 1e-3, 100.0),
+    "uac.prior": Key(0.4, "standard deviation of a network's random prior function", 0.0, 10.0),
+    "uac.noise": Key(0.02, "variance of noise over that of a network", 1e-4, 100.0),
+    "uac.bootstrap": Key(False, "weigh samples by Poisson(1), anew for each network"),
+    "uac.steps": Key(1, "Gauss-Newton steps of each fit", 1, 1000),
+    "uac.rows": Key(256, "samples of a fit, half the best and half the newest", 16, 4096),
+    "uac.tau": Key(1.5, "train above this uncertainty, in deviations of scores", 0.0, 100.0),
+    "uac.tau_points": Key(0.0, "the same in points of the reward; above 0: instead", 0.0, 100.0),
+    "uac.warmup": Key(16, "architectures trained before predictions count", 2, 10**6),
+    "uac.explore": Key(0.05, "share of confident proposals that are trained anyway", 0.0, 1.0),
+    "aeb.enabled": Key(True, "replay trained samples to the controller"),
+    "aeb.capacity": Key(1024, "samples kept", 8, 65536),
+    "aeb.truncate": Key(1.0, "largest importance ratio of a replayed sample", 0.01, 1e6),
+    "aeb.min_ratio": Key(1e-3, "samples of smaller ratio are skipped", 0.0, 1.0),
+    "aeb.max_age": Key(10**6, "iterations after which samples are skipped", 1, 10**9),
+    "aeb.recency": Key(
+        0.0, "the newest sample is exp(this) times as likely as the oldest", 0.0, 20.0
+    ),
     # --- the winner
     "winner.steps": Key(1500, "steps of the winner's final training; 0: none", 0, 10**8),
     "winner.reference": Key(True, "train the reference network beside the winner"),

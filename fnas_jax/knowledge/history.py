@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS evaluations (
     PRIMARY KEY (run, iteration, position)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS evaluations_by_task ON evaluations (space, task);
+CREATE TABLE IF NOT EXISTS tasks (
+    task TEXT PRIMARY KEY,
+    statistics TEXT NOT NULL      -- JSON object of numbers that describe its data
+) WITHOUT ROWID;
 """
 
 NUMBERS = ("accuracy", "reward", "latency_ms", "mflops", "params_m", "seconds")
@@ -158,6 +162,18 @@ def rows(
         task=np.asarray(columns.get("task", ()), str),
         run=np.asarray(columns.get("run", ()), str),
     )
+
+
+def record_task(connection: sqlite3.Connection, task: str, statistics: dict[str, float]) -> None:
+    """Writes the numbers that describe the data of a task, in place of those that were there."""
+    values = [(task, json.dumps(statistics, sort_keys=True))]
+    _transact(connection, "INSERT OR REPLACE INTO tasks VALUES (?, ?)", values)
+
+
+def task_statistics(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
+    """The numbers of every task that the store was told of."""
+    found = connection.execute("SELECT task, statistics FROM tasks").fetchall()
+    return {task: json.loads(text) for task, text in found}
 
 
 def counts(connection: sqlite3.Connection, run_id: str | None = None) -> dict[str, int]:

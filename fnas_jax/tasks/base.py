@@ -32,3 +32,5 @@ class Task(NamedTuple):
     # network (images), or the table's own judgement (tabular). Called once, after the search.
     final: Callable[[Array, Array], dict[str, Any]]
     info: dict[str, Any]  # JSON-ready facts for the log, e.g. number of images, what is measured
+    # Numbers that tell data sets apart, for critics that know several; None: nothing known
+    statistics: dict[str, float] | None = None

@@ -53,7 +53,7 @@ def build(config: Any, space: Space) -> Task:
         task.test_fraction,
         task.split_seed,
     )
-    bench = Bench(config, space, dataset, _pipeline(config, dataset), _settings(config))
+    bench = make_bench(config, space, dataset)
     return Task(
         name=config.task.name,
         space=space,
@@ -66,7 +66,20 @@ def build(config: Any, space: Space) -> Task:
             "classes": dataset.num_classes,
             "measures": "accuracy on validation images; the winner's on test images",
         },
+        statistics={
+            "images": float(len(dataset.train_labels)),
+            "classes": float(dataset.num_classes),
+            "height": float(dataset.image_shape[0]),
+            "channels": float(dataset.image_shape[-1]),
+            "mean": float(np.mean(dataset.mean)),
+            "deviation": float(np.mean(dataset.std)),
+        },
     )
+
+
+def make_bench(config: Any, space: Space, dataset: Dataset) -> Bench:
+    """What `config` says about training and data, on the images of `dataset`."""
+    return Bench(config, space, dataset, _pipeline(config, dataset), _settings(config))
 
 
 def _pipeline(config: Any, dataset: Dataset) -> train.Pipeline:

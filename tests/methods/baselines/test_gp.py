@@ -33,7 +33,7 @@ def test_no_network_is_proposed_twice(searched):
     assert np.asarray(trace.fresh).all()
     for archs in np.asarray(trace.archs):
         assert len(np.unique(archs.reshape(-1, 5), axis=0)) == 56
-    assert (np.asarray(state.count) == 56).all()
+    assert (np.asarray(state.places) == 56).all()
 
 
 def test_the_factor_grown_row_by_row_is_the_cholesky_factor(searched):
@@ -83,7 +83,7 @@ def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
 def test_beyond_its_capacity_it_goes_on_without_learning():
     method = gp.make(toy.SPACE, 4, capacity=6, start=2)
     state, trace = toy.search(method, 2, 4)
-    assert (np.asarray(state.count) == 6).all() and np.asarray(state.told).all()
+    assert (np.asarray(state.places) == 6).all() and np.asarray(state.told).all()
     assert trace.archs.shape == (2, 4, 4, 5)
 
 

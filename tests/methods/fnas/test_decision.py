@@ -1,0 +1,61 @@
+"""Which proposals are trained, and how uncertainty is calibrated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.methods.fnas import decision
+
+KEY = jax.random.key(0)
+
+
+def decide(uncertainty, trained=100, **numbers):
+    config = decision.Config(**{"tau": 0.5, "warmup": 16, "explore": 0.0} | numbers)
+    uncertainty = jnp.asarray(uncertainty, jnp.float32)
+    deviation, trained = jnp.float32(2.0), jnp.int32(trained)
+    got = decision.decide(config, KEY, uncertainty, deviation, 3 * uncertainty, trained)
+    return np.asarray(got)
+
+
+def test_uncertainty_above_tau_deviations_is_trained():
+    assert decide([0.9, 1.1, 5.0, 0.0]).tolist() == [False, True, True, False]
+    assert decide([0.9, 1.1, 5.0, 0.0], tau=1.0).tolist() == [False, False, True, False]
+
+
+def test_a_threshold_in_points_replaces_the_relative_one():
+    assert decide([0.9, 1.1, 5.0, 0.0], tau_points=4.0).tolist() == [False, False, True, False]
+
+
+def test_everything_is_trained_during_warm_up():
+    assert decide(np.zeros(9), trained=15).all()
+    assert not decide(np.zeros(9), trained=16).any()
+
+
+def test_a_share_of_confident_ones_is_trained_anyway():
+    assert abs(decide(np.zeros(20_000), explore=0.05).mean() - 0.05) < 0.006
+
+
+def test_the_deviation_is_that_of_the_region_of_the_batch():
+    scores = jnp.array([-3.0, -2.0, 1.0, 1.2, 1.4, 1.6, 9.0])
+    mask = jnp.array([True] * 6 + [False])
+    near = decision.spread(scores, mask, jnp.array([0.9, 1.7]))
+    np.testing.assert_allclose(near, np.std([1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
+    few = decision.spread(scores, mask, jnp.array([-2.5, -1.5]))
+    np.testing.assert_allclose(few, np.std([-3.0, -2.0, 1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
+
+
+def test_calibration_reaches_68_percent_whatever_the_spread_means():
+    """Normal errors three times as large as sigma says, a few at a time."""
+    errors = 3 * np.abs(np.random.default_rng(0).normal(size=(200, 4)))
+    calibration, covered = decision.uncalibrated(), []
+    recalibrate = jax.jit(decision.recalibrate)
+    for i, row in enumerate(errors):
+        if i >= 20:
+            covered.append(row <= float(decision.factor(calibration)))
+        calibration = recalibrate(calibration, jnp.asarray(row), jnp.array([True] * 3 + [i > 5]))
+    assert 0.62 < np.mean(covered) < 0.74
+    np.testing.assert_allclose(decision.factor(calibration), 3.0, rtol=0.25)  # 1 sigma: 68.3%
+
+
+def test_before_any_error_the_factor_is_the_presumed_one():
+    assert float(decision.factor(decision.uncalibrated())) == 1.5

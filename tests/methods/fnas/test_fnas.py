@@ -1,0 +1,142 @@
+"""FNAS as a search method: what its flags do, and that predictions cost nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.core.types import Proposal
+from fnas_jax.methods.baselines import ppo as baseline
+from fnas_jax.methods.fnas import critic, decision, fnas, imagination, ppo, uac, verify
+from tests.methods import toy
+
+SMALL = fnas.Config(
+    batch=4,
+    hidden=8,
+    capacity=64,
+    verify=verify.Config(pool=48),
+    imagination=imagination.Config(iterations=2),
+    ppo=ppo.Config(lr=0.02, epochs=2),
+    uac=uac.Config(
+        critic=critic.Config(members=3, hidden=16),
+        decision=decision.Config(tau=3.0, warmup=8, explore=0.0),
+    ),
+)
+PLAIN = SMALL._replace(uac_enabled=False, aeb_enabled=False)
+
+
+@functools.cache
+def searched(config=SMALL):
+    """States and traces of three searches of 24 iterations."""
+    return toy.search(fnas.make(toy.SPACE, config), 3, 24)
+
+
+def test_it_finds_the_best_and_trains_few():
+    state, trace = searched()
+    trained = np.asarray(trace.fresh).sum(axis=(1, 2))
+    assert np.asarray(state.best.reward).min() > 0.97
+    assert (trained < 0.6 * 96).all()
+    np.testing.assert_array_equal(state.trained, trained)
+    np.testing.assert_array_equal(state.buffer.added, trained)
+
+
+def test_the_winner_is_a_trained_architecture():
+    state, trace = searched()
+    for seed in range(3):
+        rewards = np.where(trace.ok[seed], trace.reward[seed], -1)
+        i = np.unravel_index(rewards.argmax(), rewards.shape)
+        np.testing.assert_array_equal(state.best.arch[seed], trace.archs[seed][i])
+
+
+def test_warm_up_trains_everything_and_predictions_follow():
+    _, trace = searched()
+    assert np.asarray(trace.ok)[:, :2].all()
+    assert not np.asarray(trace.ok)[:, 4:].all()
+
+
+def test_each_iteration_trains_a_new_architecture_that_the_critic_likes():
+    state, trace = searched()
+    assert np.asarray(trace.fresh)[:, 3:, -1].all()
+    # Where the policy would hardly have drawn it, the buffer says so.
+    _, rarely = searched(SMALL._replace(verify=SMALL.verify._replace(verify_every=4)))
+    assert not np.asarray(rarely.fresh)[:, 3:, -1].all()
+
+
+def test_without_the_critic_everything_is_trained_and_the_buffer_replays():
+    state, trace = toy.search(fnas.make(toy.SPACE, SMALL._replace(uac_enabled=False)), 2, 4)
+    assert np.asarray(trace.ok).all() and state.uac is None
+    assert (np.asarray(state.stats["predicted_now"]) == 0).all()
+    assert (np.asarray(state.stats["replayed"]) > 0).all()
+
+
+def test_all_off_is_the_baseline_exactly():
+    ours, theirs = fnas.make(toy.SPACE, PLAIN), baseline.make(toy.SPACE, 4, 8, PLAIN.ppo)
+    one, two = ours.init(jax.random.key(0)), theirs.init(jax.random.key(0))
+    one = one._replace(ppo=two.ppo)
+    tell_one, tell_two = jax.jit(ours.tell), jax.jit(theirs.tell)
+    for i in range(3):
+        _, proposal = theirs.ask(two, jax.random.key(i))
+        answer = toy.metrics(toy.accuracy(np.asarray(proposal.archs)))
+        one, two = tell_one(one, proposal, answer), tell_two(two, proposal, answer)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.ppo.params, two.ppo.params
+        )
+    assert (np.asarray(one.stats["replayed"]) == 0).all()
+
+
+def test_imagination_stays_in_its_region_and_needs_one():
+    state, _ = searched()
+    assert (np.asarray(state.stats["imagined_kl"]) <= SMALL.imagination.kl_max).all()
+    policy_kl = SMALL._replace(imagination=imagination.Config(2, kl_max=0.0))
+    still, _ = toy.search(fnas.make(toy.SPACE, policy_kl), 2, 8)
+    assert (np.asarray(still.stats["imagined"]) == 0).all()
+    off = SMALL._replace(imagination=imagination.Config(0))
+    assert "imagined" not in fnas.make(toy.SPACE, off).init(jax.random.key(0)).stats
+
+
+def test_residual_uncertainty_is_another_number_from_the_same_samples():
+    config = SMALL._replace(uac=SMALL.uac._replace(uncertainty="residual"))
+    state, _ = searched(config)
+    assert np.isfinite(np.asarray(state.stats["uncertainty"])).all()
+    assert not np.allclose(state.stats["uncertainty"], searched()[0].stats["uncertainty"])
+    assert np.asarray(state.best.reward).min() > 0.9
+
+
+def test_the_state_keeps_its_shape_and_failures_count_as_the_worst():
+    method = fnas.make(toy.SPACE, SMALL)
+    state = method.init(jax.random.key(0))
+    asked, proposal = jax.jit(method.ask)(state, jax.random.key(1))
+    told = jax.jit(method.tell)(
+        asked, proposal, toy.metrics([0.3, 0.9, 0.4, 0.5], ok=[True, False, True, True])
+    )
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, asked, told)]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert float(told.best.reward) == 0.5
+    assert 0.0 in np.asarray(told.buffer.reward)[:4]
+
+
+def test_predicted_rewards_teach_the_controller_but_never_the_critic():
+    method = fnas.make(toy.SPACE, SMALL)
+    state = method.init(jax.random.key(0))
+    archs = jnp.asarray(toy.SPACE.sample(jax.random.key(1), 4))
+    mask = jnp.array([True, True, False, False])
+    log_prob = jnp.full(4, -5.0)
+
+    def told(predicted):
+        proposal = Proposal(archs, mask, log_prob, jnp.asarray(predicted), jnp.ones(4))
+        return jax.jit(method.tell)(state, proposal, toy.metrics([0.2, 0.8, 0.0, 0.0]))
+
+    one, two = told([0.0, 0.0, 0.1, 0.9]), told([0.0, 0.0, 0.9, 0.1])
+    assert int(one.buffer.added) == 2
+    jax.tree.map(np.testing.assert_array_equal, one.uac.ensemble, two.uac.ensemble)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one.ppo.params, two.ppo.params)
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
+def test_numbers_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="none of ensemble, residual"):
+        fnas.make(toy.SPACE, SMALL._replace(uac=SMALL.uac._replace(uncertainty="none")))
+    with pytest.raises(ValueError, match="do not suit a batch of 4"):
+        fnas.make(toy.SPACE, SMALL._replace(verify=verify.Config(verify=5)))

@@ -1,0 +1,120 @@
+"""The experience buffer and its importance weights, on a space that can be enumerated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.methods.fnas import policy, ppo, replay
+from fnas_jax.spaces import base
+from tests.methods import toy
+
+CARDS = toy.SPACE.cardinalities
+POLICY = policy.make(CARDS, 8, head_scale=12.0)
+ALL = jnp.asarray(base.enumerate_all(toy.SPACE))
+PI, MU = (POLICY.init(jax.random.key(seed)) for seed in (0, 1))
+LOG_PI, LOG_MU = (POLICY.evaluate(params, ALL)[0] for params in (PI, MU))
+REWARD = np.asarray(toy.accuracy(np.asarray(ALL)))
+
+
+def rows(start, n):
+    archs = ALL[start : start + n]
+    i = jnp.arange(start, start + n)
+    value = i.astype(jnp.float32)
+    return replay.Buffer(archs, archs, value, -value, i, value, value, jnp.int32(0))
+
+
+def test_the_ring_keeps_the_newest():
+    buffer = replay.empty(5, 5)
+    for start in (0, 3, 6):
+        buffer = replay.add(buffer, rows(start, 3), jnp.array([True, start != 3, True]))
+    assert int(buffer.added) == 8
+    assert sorted(np.asarray(buffer.iteration).tolist()) == [3, 5, 6, 7, 8]
+    np.testing.assert_array_equal(buffer.reward, buffer.iteration)
+    np.testing.assert_array_equal(buffer.forms, ALL[buffer.iteration])
+
+
+def test_drawing_is_without_replacement_and_of_filled_places_only():
+    buffer = replay.add(replay.empty(10, 5), rows(0, 6), jnp.arange(6) < 4)
+    places, held = replay.draw(buffer, jax.random.key(0), 6)
+    assert np.asarray(held).sum() == 4
+    assert sorted(np.asarray(places)[np.asarray(held)].tolist()) == [0, 1, 2, 3]
+    places, held = replay.draw(buffer, jax.random.key(0), 12)
+    assert places.shape == (12,) and np.asarray(held).sum() == 4
+
+
+def test_recency_prefers_the_newest():
+    buffer = replay.add(replay.empty(8, 5), rows(0, 8), jnp.ones(8, bool))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    uniform = jax.vmap(lambda k: replay.draw(buffer, k, 1)[0])(keys)
+    recent = jax.vmap(lambda k: replay.draw(buffer, k, 1, recency=3.0)[0])(keys)
+    np.testing.assert_allclose(np.bincount(np.asarray(uniform).ravel()) / 4000, 1 / 8, atol=0.02)
+    expected = np.exp(-3.0 * np.arange(7, -1, -1) / 8)
+    shares = np.bincount(np.asarray(recent).ravel(), minlength=8) / 4000
+    np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.03)
+
+
+def test_on_policy_weights_are_exactly_one():
+    assert (np.asarray(replay.importance(LOG_PI, LOG_PI)) == 1).all()
+    assert (np.asarray(replay.importance(LOG_PI, jnp.full(216, jnp.inf))) == 0).all()
+
+
+def test_on_policy_replay_has_the_gradient_of_ppo():
+    config = ppo.Config()
+    archs, log_mu, reward = ALL[:40], LOG_PI[:40], jnp.asarray(REWARD[:40])
+    plain = ppo.make_batch(archs, log_mu, reward)
+    weighted = ppo.make_batch(archs, log_mu, reward, replay.importance(log_mu, log_mu))
+
+    def gradient(batch):
+        return jax.grad(lambda p: ppo.loss(POLICY, config, p, batch, batch.reward)[0])(PI)
+
+    jax.tree.map(np.testing.assert_array_equal, gradient(plain), gradient(weighted))
+
+
+def test_the_estimator_is_unbiased_without_truncation_and_biased_as_predicted_with_it():
+    pi, mu = np.exp(np.asarray(LOG_PI, float)), np.exp(np.asarray(LOG_MU, float))
+    np.testing.assert_allclose([pi.sum(), mu.sum()], 1, rtol=1e-4)
+    assert np.abs(pi - mu).sum() > 0.3  # far enough apart to say something
+    for truncate, truth in ((np.inf, pi @ REWARD), (1.0, np.minimum(pi, mu) @ REWARD)):
+        ratio = np.asarray(replay.importance(LOG_PI, LOG_MU, truncate), float)
+        # The expectation over mu, exactly ..
+        np.testing.assert_allclose(mu @ (ratio * REWARD), truth, rtol=1e-4)
+        # .. and from samples that went through the policy.
+        archs, log_mu = POLICY.sample(MU, jax.random.key(3), 20_000)
+        log_pi, _ = POLICY.evaluate(PI, archs)
+        values = np.asarray(replay.importance(log_pi, log_mu, truncate)) * toy.accuracy(
+            np.asarray(archs)
+        )
+        assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(20_000)
+
+
+def test_old_and_improbable_samples_are_skipped():
+    ratio, age = jnp.array([1.0, 1e-4, 0.5, 0.5]), jnp.array([0, 0, 9, 10])
+    got = replay.usable(ratio, age, min_ratio=1e-3, max_age=9)
+    assert np.asarray(got).tolist() == [True, False, True, False]
+
+
+def test_what_was_chosen_weighs_by_the_balance_heuristic():
+    """Drawing n - v samples and choosing v without chance estimates E_pi without bias."""
+    pi, chosen = np.exp(np.asarray(LOG_PI, float)), np.arange(216) % 50 == 3
+    drawn = 6
+    log_mu = replay.log_mixture(LOG_PI, jnp.asarray(chosen), drawn)
+    weight = np.asarray(replay.importance(LOG_PI, log_mu, np.inf), float)
+    # A chosen one that is drawn as well has the same density: the mixture's. E = sum over both.
+    expected = drawn * (pi * weight) @ REWARD + (weight * REWARD)[chosen].sum()
+    np.testing.assert_allclose(expected / drawn, pi @ REWARD, rtol=1e-4)
+    assert (weight[~chosen] == 1).all() and (weight[chosen] < 0.9).any()
+
+
+def test_a_replayed_batch_leaves_out_what_does_not_fit():
+    buffer = replay.add(replay.empty(8, 5), rows(0, 5), jnp.ones(5, bool))
+    buffer = buffer._replace(log_mu=buffer.log_mu.at[:2].set(jnp.inf))
+    batch = replay.batch(
+        replay.Config(max_age=6),
+        jax.random.key(0),
+        buffer,
+        jnp.int32(10),
+        8,
+        lambda archs: jnp.zeros(len(archs)),
+    )
+    used = np.asarray(batch.weight) > 0
+    assert sorted(np.asarray(batch.reward)[used].tolist()) == [4.0]  # older ones, impossible ones
