@@ -57,9 +57,8 @@ def test_warm_up_trains_everything_and_predictions_follow():
 
 
 def test_each_iteration_trains_a_new_architecture_that_the_critic_likes():
-    state, trace = searched()
+    _, trace = searched()
     assert np.asarray(trace.fresh)[:, 3:, -1].all()
-    # Where the policy would hardly have drawn it, the buffer says so.
     _, rarely = searched(SMALL._replace(verify=SMALL.verify._replace(verify_every=4)))
     assert not np.asarray(rarely.fresh)[:, 3:, -1].all()
 
