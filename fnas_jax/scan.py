@@ -24,6 +24,8 @@ class Trace(NamedTuple):
     reward: Array  # [I, N] float32; meaningful where `ok`
     ok: Array  # [I, N] bool: has a measured reward
     fresh: Array  # [I, N] bool: was counted as an evaluation
+    predicted: Array  # [I, N] float32 what the method foretold; 0 where it foretells nothing
+    stats: dict[str, Array]  # [I] each: the method's statistics
 
 
 class Progress(NamedTuple):
@@ -59,7 +61,15 @@ def run(
         state, known, proposal, metrics = step(
             method, evaluator, *carry, jax.random.fold_in(key_steps, i)
         )
-        return (state, known), Trace(proposal.archs, metrics.reward, metrics.ok, metrics.fresh)
+        trace = Trace(
+            archs=proposal.archs,
+            reward=metrics.reward,
+            ok=metrics.ok,
+            fresh=metrics.fresh,
+            predicted=proposal.predicted,
+            stats=method.stats(state),
+        )
+        return (state, known), trace
 
     start = (method.init(key_init), evaluator.init())
     (state, known), trace = jax.lax.scan(body, start, jnp.arange(iterations))

@@ -69,6 +69,8 @@ def test_progress_follows_the_observed_best_and_the_first_hit():
         reward=jnp.array([[0.2, 0.9], [0.5, 0.5], [0.6, 0.6]]),
         ok=jnp.array([[True, False], [True, True], [True, True]]),
         fresh=jnp.array([[True, True], [True, False], [True, True]]),
+        predicted=jnp.zeros((3, 2)),
+        stats={},
     )
     judged = jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     top = jnp.array([[False, True], [False, True], [False, True]])

@@ -27,9 +27,10 @@ import numpy as np
 from experiments.benchmarks.theory import random_quantiles
 from fnas_jax import scan
 from fnas_jax.core.types import UserError
+from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
-from fnas_jax.methods.fnas import decision, fnas, imagination, transfer, uac
+from fnas_jax.methods.fnas import critic, decision, fnas, imagination, transfer, uac
 from fnas_jax.methods.fnas.ppo import Config
 from fnas_jax.tasks import tables, tabular
 from fnas_jax.tasks.tables import Table
@@ -53,7 +54,10 @@ FNAS = fnas.Config(
     batch=8,
     hidden=16,
     capacity=192,
-    uac=uac.Config(decision=decision.Config(tau=3.0, warmup=8, explore=0.01)),
+    uac=uac.Config(
+        critic=critic.Config(hidden=64),
+        decision=decision.Config(tau=3.0, warmup=8, explore=0.01),
+    ),
     imagination=imagination.Config(iterations=2),
     ppo=PPO._replace(epochs=2),
 )
@@ -65,10 +69,25 @@ PRESETS = {
     "gp_ucb": Preset(lambda space: gp.make(space, capacity=150, acquisition="ucb"), 150),
     "ppo": Preset(lambda space: ppo.make(space, batch=8, hidden=16, config=PPO), 200),
     "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
-    "fnas_warm": Preset(lambda space, foreign: fnas.make(space, FNAS, foreign), 100, warm=True),
+    "fnas_warm": Preset(lambda space, foreign: fnas.make(space, FNAS, foreign), 60, warm=True),
 }
 
 
+def _changed(**changes: Any) -> Preset:
+    config = FNAS._replace(**changes)
+    return Preset(lambda space: fnas.make(space, config), 145)
+
+
+# FNAS with one part off, or another kind of uncertainty; only run when they are named.
+ABLATIONS = {
+    "fnas_no_uac": _changed(uac_enabled=False),
+    "fnas_no_aeb": _changed(aeb_enabled=False),
+    "fnas_no_imagination": _changed(imagination=imagination.Config(iterations=0)),
+    "fnas_residual": _changed(uac=FNAS.uac._replace(uncertainty="residual")),
+}
+
+
+ALL = PRESETS | ABLATIONS
 FOREIGN_ROWS = 200  # of the other task, drawn anew for each seed
 OTHER = {"nats_cifar10": "nats_cifar100", "nats_cifar100": "nats_cifar10"}
 
@@ -80,6 +99,8 @@ class Outcome(NamedTuple):
     regret: np.ndarray  # [S, len(REGRET_AT)] accuracy points, incumbent by observed value
     evaluations: np.ndarray  # [S] evaluations spent in all
     seconds: float  # of all seeds together, after compilation
+    coverage: np.ndarray  # [S] share of errors within U, second half; NaN without a critic
+    tau: np.ndarray  # [S] Kendall's tau of predictions and first readings, second half
 
 
 def measure(
@@ -92,21 +113,33 @@ def measure(
     judged, top = jnp.asarray(table.judged), jnp.asarray(tabular.top_rows(table))
     best = float(np.nanmax(table.judged))
 
-    def search(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def search(key: jax.Array) -> tuple[jax.Array, ...]:
         _, _, trace = scan.run(method, evaluator, key, preset.iterations)
         rows = where.row_of(trace.archs.reshape(-1, trace.archs.shape[-1])).reshape(trace.ok.shape)
         progress = scan.progress(trace, judged[rows], top[rows])
         counts = progress.evaluations
         last = jnp.array([jnp.sum(counts <= n) - 1 for n in REGRET_AT])
-        return progress.hit, 100 * (best - progress.incumbent[last]), counts[-1]
+        regret = 100 * (best - progress.incumbent[last])
+        return progress.hit, regret, counts[-1], *foresight(trace)
 
     keys = jax.random.split(jax.random.key(0), seeds)
     compiled = jax.jit(jax.vmap(search)).lower(keys).compile()
     start = time.perf_counter()
-    hits, regret, spent = jax.block_until_ready(compiled(keys))
+    hits, regret, spent, coverage, tau = jax.block_until_ready(compiled(keys))
     seconds = time.perf_counter() - start
     hits = np.where(np.asarray(hits) < 0, np.inf, np.asarray(hits, np.float64))
-    return Outcome(hits, np.asarray(regret), np.asarray(spent), seconds)
+    return Outcome(hits, *map(np.asarray, (regret, spent)), seconds, np.asarray(coverage), tau)
+
+
+def foresight(trace: scan.Trace) -> tuple[jax.Array, jax.Array]:
+    """Coverage and Kendall's tau of a critic in the second half; NaN where there is none."""
+    if "checked" not in trace.stats:
+        return jnp.float32(jnp.nan), jnp.float32(jnp.nan)
+    half = len(trace.ok) // 2
+    covered, checked = (trace.stats[name][half:].sum() for name in ("covered", "checked"))
+    fresh = (trace.ok & trace.fresh)[half:].reshape(-1)
+    predicted, reward = (x[half:].reshape(-1) for x in (trace.predicted, trace.reward))
+    return covered / checked, scores.kendall(predicted, reward, fresh)
 
 
 def foreign(table: Table) -> transfer.Foreign:
@@ -144,6 +177,11 @@ def records(task: str, method: str, outcome: Outcome) -> list[dict[str, Any]]:
         spread("evals_to_top0.1pct", outcome.hits),
         *(spread(f"regret@{k}", outcome.regret[:, i]) for i, k in enumerate(REGRET_AT)),
         record("reached", float(np.isfinite(outcome.hits).mean()), None, None),
+        *(
+            spread(name, values)
+            for name, values in (("coverage", outcome.coverage), ("kendall_tau", outcome.tau))
+            if np.isfinite(values).all()
+        ),
         record("evals_spent", float(np.median(outcome.evaluations)), None, None),
         record("seconds", outcome.seconds, None, None),
     ]
@@ -182,6 +220,8 @@ def row(found: list[dict[str, Any]]) -> str:
     cells += [f"{by[f'regret@{k}']['value'] or 0:7.2f}" for k in REGRET_AT if f"regret@{k}" in by]
     if "seconds" in by:
         cells.append(f"{by['reached']['value']:8.2f}{by['seconds']['value']:8.1f}")
+    if "coverage" in by:
+        cells.append(f"{by['coverage']['value']:8.2f}{by['kendall_tau']['value']:6.2f}")
     return " ".join(cells)
 
 
@@ -190,18 +230,19 @@ def run(
 ) -> list[dict[str, Any]]:
     """Measures and prints every method on every table. Returns all records."""
     regret = " ".join(f"{f'@{k}':>7}" for k in REGRET_AT)
-    print(f"{'task':<24}{'method':<15}median     5% .. 95% {regret}  reached seconds")
+    print(f"{'task':<24}{'method':<15}median     5% .. 95% {regret}  reached seconds  coverage tau")
     found: list[dict[str, Any]] = []
     for name, table in named.items():
         noise = [True] + [False] * (clean and table.readings.shape[1] > 1)
         for method in methods:
             other = named.get(OTHER.get(name, ""))
-            if PRESETS[method].warm and other is None:
+            preset = ALL[method]
+            if preset.warm and other is None:
                 print(f"{name:<24}{method:<15}there is no other task of this space among the tasks")
                 continue
             for noisy in noise:
                 task = name if noisy else f"{name}_noise_free"
-                new = records(task, method, measure(table, PRESETS[method], seeds, noisy, other))
+                new = records(task, method, measure(table, preset, seeds, noisy, other))
                 print(row(new), flush=True)
                 found += new
         if "random" in methods:
@@ -230,8 +271,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.methods = [m for m in options.methods.split(",") if m]
     for method in options.methods:
-        if method not in PRESETS:
-            parser.error(f"unknown method {method!r}; allowed are {', '.join(PRESETS)}")
+        if method not in ALL:
+            parser.error(f"unknown method {method!r}; allowed are {', '.join(ALL)}")
     if options.seeds < 1:
         parser.error(f"--seeds is {options.seeds}; it must be at least 1")
     options.tables = {}

@@ -45,6 +45,8 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
             f"fnas.verify is {numbers.verify.verify}; at most search.batch ({numbers.batch})"
             " is allowed"
         )
+    if config.uac.hidden % 2:
+        raise UserError(f"uac.hidden is {config.uac.hidden}; it must be even")
     foreign = None
     if numbers.uac_enabled and config.fnas.transfer and knowledge is not None:
         foreign = foreign_samples(

@@ -3,12 +3,12 @@
 A member is an MLP theta of two hidden layers (GELU, H units) on the centred one-hot decisions and
 a task embedding. It predicts
 
-    f(x) = s (mlp(x; theta) - mlp(x; theta_0)) + p(x),
+    f(x) = s mlp(x; theta) + p(x)
 
-with theta_0 its initial weights, s a fixed scale and p its random prior function (Osband et al.
-2018, arXiv 1806.03335): a second, fixed random MLP. Priors are centred over the members (ours),
-so that they make members disagree where there is no data without biasing their mean. A member
-minimises, on its own bootstrap weights w,
+with s a fixed scale and p its random prior function (Osband et al. 2018, arXiv 1806.03335): a
+second, fixed random MLP. The initial theta_0 has pairs of units that cancel, so its mlp is 0, and
+priors are centred over the members (both ours): members disagree where there is no data, and their
+mean is not biased. A member minimises, on its own bootstrap weights w,
 
     sum_i w_i (y_i - f(x_i))^2 + noise |theta - anchor|^2
 
@@ -59,7 +59,7 @@ class Ensemble(NamedTuple):
     """E members; every array has a leading axis E."""
 
     mlp: Mlp  # theta
-    start: Mlp  # theta_0
+    start: Mlp  # theta_0, for when the anchor is given up
     anchor: Mlp
     prior: Mlp  # of p
     middle: Array  # [E] mean of that MLP over the space
@@ -84,8 +84,13 @@ BIAS = 0.2  # deviation of the biases
 
 
 def make(cardinalities: tuple[int, ...], config: Config, embedding: int = 0) -> Critic:
-    """A critic of architectures on tasks that are described by `embedding` = Z numbers."""
+    """A critic of architectures on tasks that are described by `embedding` = Z numbers.
+
+    Raises ValueError for an odd number of hidden units.
+    """
     decisions, h = len(cardinalities), config.hidden
+    if h % 2:
+        raise ValueError(f"a critic's layers have {h} units; the number must be even")
     cards = np.repeat(cardinalities, cardinalities)
     # Decisions with one choice say nothing: their code is 0.
     spread = np.sqrt(1 / np.maximum(decisions * (1 - 1 / cards), 1e-9)) * (cards > 1)
@@ -127,10 +132,17 @@ def make(cardinalities: tuple[int, ...], config: Config, embedding: int = 0) -> 
         parts = jnp.split(numbers, np.cumsum(sizes)[:-1])
         return Mlp(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
 
+    def cancelling(p: Mlp) -> Mlp:
+        """`p` with the second half of the last hidden layer a copy of the first, counted off."""
+        half = h // 2
+        w2 = jnp.concatenate([p.w2[:, :half]] * 2, axis=1)
+        b2, w3 = jnp.concatenate([p.b2[:half]] * 2), jnp.concatenate([p.w3[:half], -p.w3[:half]])
+        return p._replace(w2=w2, b2=b2, w3=w3, b3=jnp.zeros_like(p.b3))
+
     def init(key: Array) -> Ensemble:
         key_mlp, key_archs = jax.random.split(key)
         pair = jax.vmap(normal)(jax.random.split(key_mlp, 2 * config.members))
-        start = jax.tree.map(lambda a: a[: config.members], pair)
+        start = jax.vmap(cancelling)(jax.tree.map(lambda a: a[: config.members], pair))
         prior = jax.tree.map(lambda a: a[config.members :], pair)
         some = jax.random.uniform(key_archs, (128, decisions)) * jnp.asarray(cardinalities)
         x = encode(some.astype(jnp.int32), jnp.zeros(embedding))
@@ -167,7 +179,7 @@ def make(cardinalities: tuple[int, ...], config: Config, embedding: int = 0) -> 
         value, pull = jax.vjp(lambda q: mlp(q, x), p)
         moved = jax.tree.map(jnp.subtract, p, member.anchor)
         already = jax.jvp(lambda q: mlp(q, x), (p,), (moved,))[1]
-        error = y - scale * (value - mlp(member.start, x)) + scale * already
+        error = y - scale * value + scale * already
         gram = scale**2 * kernel(p, x)
         if rank == 0:
             root = jnp.sqrt(w)
@@ -204,8 +216,7 @@ def make(cardinalities: tuple[int, ...], config: Config, embedding: int = 0) -> 
         return jax.lax.scan(step, ensemble, None, length=steps)[0]
 
     def predict(ensemble: Ensemble, x: Array) -> Array:
-        both = jax.vmap(mlp, (0, None))
-        learnt = both(ensemble.mlp, x) - both(ensemble.start, x)
+        learnt = jax.vmap(mlp, (0, None))(ensemble.mlp, x)
         return ensemble.scale[:, None] * learnt + priors(ensemble, x)
 
     return Critic(init, encode, weights, fit, predict)

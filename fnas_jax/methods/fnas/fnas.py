@@ -159,9 +159,11 @@ def make(
             rule, key_decide, prediction.width, deviation, points, state.trained
         )
         # What is known already costs nothing, and a reading beats a prediction.
-        train |= candidates.contains(state.buffer.forms, forms) | chosen | ~held.any()
+        train |= candidates.contains(state.buffer.forms, forms) | chosen
         unsure = jnp.where(grown & held.any(), (high - low) / 2, jnp.inf)
         asked = asked._replace(chosen=chosen, prediction=prediction)
+        # Without samples of this task, a score (of other tasks) says nothing about rewards.
+        reward = jnp.where(held.sum() > 1, reward, jnp.nan)
         return state._replace(asked=asked), Proposal(archs, train, log_prob, reward, unsure)
 
     def remember(state: State, proposal: Proposal, metrics: Metrics) -> tuple[State, Array]:
@@ -221,10 +223,11 @@ def make(
             state = learn(state, before, proposal, reward, new)
         # Fresh samples: what was trained, and what the critic was sure of.
         measured = usable(proposal, metrics)
-        told = jnp.where(measured, reward, proposal.predicted)
+        foretold = ~proposal.train_mask & jnp.isfinite(proposal.predicted)
+        told = jnp.where(measured, reward, jnp.where(foretold, proposal.predicted, 0.0))
         log_mu = replay.log_mixture(proposal.log_prob, state.asked.chosen, n - picks)
         weight = replay.importance(proposal.log_prob, log_mu, c.replay.truncate)
-        weight *= measured | ~proposal.train_mask
+        weight *= measured | foretold
         batch = ppo.make_batch(proposal.archs, proposal.log_prob, told, weight)
         again = jnp.float32(0)
         if c.aeb_enabled:
