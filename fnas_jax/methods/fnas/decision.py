@@ -18,7 +18,7 @@ PRESUMED = (1.5, 4)  # before errors are known: so large in units of sigma, and 
 class Config(NamedTuple):
     """Hyper-parameters; core/config.py explains and documents the product's defaults."""
 
-    tau: float = 1.5  # in standard deviations of trained scores
+    tau: float = 2.0  # in standard deviations of trained scores
     tau_points: float = 0.0  # in hundredths of the reward; above 0 it replaces tau
     warmup: int = 16
     explore: float = 0.05
