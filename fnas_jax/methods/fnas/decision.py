@@ -62,13 +62,14 @@ def spread(scores: Array, mask: Array, predicted: Array) -> Array:
     """[] float32: standard deviation of the trained scores [C] in the region of the batch.
 
     The region is the range of the batch's predictions [N]; with fewer than four trained samples
-    in it, all of them count.
+    in it, all of them count, and with fewer than four at all it is 1, the unit of scores.
     """
     inside = mask & (scores >= predicted.min()) & (scores <= predicted.max())
     region = jnp.where(inside.sum() >= 4, inside, mask)
     count = jnp.maximum(region.sum(), 1)
     mean = jnp.sum(jnp.where(region, scores, 0.0)) / count
-    return jnp.sqrt(jnp.sum(jnp.where(region, (scores - mean) ** 2, 0.0)) / count)
+    variance = jnp.sum(jnp.where(region, (scores - mean) ** 2, 0.0)) / count
+    return jnp.where(mask.sum() >= 4, jnp.sqrt(variance), 1.0)
 
 
 def decide(

@@ -153,7 +153,7 @@ def make(
             scoring.to_reward(scale, prediction.score + sign * prediction.width)
             for sign in (0, 1, -1)
         )
-        deviation = jnp.where(held.any(), decision.spread(scores, held, prediction.score), 1.0)
+        deviation = decision.spread(scores, held, prediction.score)
         points = 50 * (high - low)
         train = decision.decide(
             rule, key_decide, prediction.width, deviation, points, state.trained

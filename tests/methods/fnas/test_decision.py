@@ -42,6 +42,7 @@ def test_the_deviation_is_that_of_the_region_of_the_batch():
     np.testing.assert_allclose(near, np.std([1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
     few = decision.spread(scores, mask, jnp.array([-2.5, -1.5]))
     np.testing.assert_allclose(few, np.std([-3.0, -2.0, 1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
+    assert float(decision.spread(scores, mask & (scores > 1.1), jnp.array([0.0, 2.0]))) == 1.0
 
 
 def test_calibration_reaches_68_percent_whatever_the_spread_means():
