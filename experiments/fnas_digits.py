@@ -1,4 +1,4 @@
-"""MnasNet blocks searched by PPO on the handwritten digits that come with scikit-learn.
+"""MnasNet blocks searched by FNAS on the handwritten digits that come with scikit-learn.
 
     python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/digits
 
@@ -24,7 +24,7 @@ def get_config():
     config.space.head = 64
     config.children.steps = 60
     config.children.batch_size = 64
-    config.method.name = "ppo"
+    config.method.name = "fnas"
     config.search.budget = 40
     config.search.batch = 8
     config.winner.steps = 600

@@ -87,7 +87,6 @@ ABLATIONS = {
 }
 
 
-ALL = PRESETS | ABLATIONS
 FOREIGN_ROWS = 200  # of the other task, drawn anew for each seed
 OTHER = {"nats_cifar10": "nats_cifar100", "nats_cifar100": "nats_cifar10"}
 
@@ -236,7 +235,7 @@ def run(
         noise = [True] + [False] * (clean and table.readings.shape[1] > 1)
         for method in methods:
             other = named.get(OTHER.get(name, ""))
-            preset = ALL[method]
+            preset = (PRESETS | ABLATIONS)[method]
             if preset.warm and other is None:
                 print(f"{name:<24}{method:<15}there is no other task of this space among the tasks")
                 continue
@@ -271,8 +270,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.methods = [m for m in options.methods.split(",") if m]
     for method in options.methods:
-        if method not in ALL:
-            parser.error(f"unknown method {method!r}; allowed are {', '.join(ALL)}")
+        if method not in PRESETS | ABLATIONS:
+            names = ", ".join(PRESETS | ABLATIONS)
+            parser.error(f"unknown method {method!r}; allowed are {names}")
     if options.seeds < 1:
         parser.error(f"--seeds is {options.seeds}; it must be at least 1")
     options.tables = {}
