@@ -28,9 +28,10 @@ def search(method, seeds, iterations):
     where = tabular.index(table)
     evaluator = tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
     keys = jax.random.split(jax.random.key(0), seeds)
-    state, _, trace = jax.jit(jax.vmap(lambda key: scan.run(method, evaluator, key, iterations)))(
-        keys
-    )
+    run = jax.jit(jax.vmap(lambda key: scan.run(method, evaluator, key, iterations)))
+    # Such searches are short: compiling them takes longer than running them.
+    quick = run.lower(keys).compile(compiler_options={"xla_backend_optimization_level": 0})
+    state, _, trace = quick(keys)
     return state, trace
 
 

@@ -12,7 +12,7 @@ from fnas_jax.core.types import Array
 
 COVERAGE = 0.68  # share of errors that one unit of uncertainty is to cover
 WINDOW = 64  # errors that the calibration looks back on
-PRESUMED = (1.5, 4)  # before errors are known: so large in units of sigma, and worth so many
+PRESUMED = (2.0, 4)  # before errors are known: so large in units of sigma, and so many
 
 
 class Config(NamedTuple):
@@ -47,15 +47,21 @@ def recalibrate(calibration: Calibration, ratios: Array, mask: Array) -> Calibra
 
 
 def factor(calibration: Calibration) -> Array:
-    """[] float32: the 68% quantile of the window and the presumed errors (interpolated)."""
+    """[] float32: the 68% quantile of the window (interpolated).
+
+    A few presumed errors stand beside the first real ones; every four of these replace one.
+    """
     start, strength = PRESUMED
     held = jnp.minimum(calibration.added, WINDOW)
+    presumed = jnp.maximum(strength - held // 4, 0)
     ratios = jnp.where(jnp.arange(WINDOW) < held, calibration.ratios, jnp.inf)
-    ratios = jnp.sort(jnp.concatenate([ratios, jnp.full(strength, start)]))
-    position = COVERAGE * (held + strength) - 0.5
+    extra = jnp.where(jnp.arange(strength) < presumed, start, jnp.inf)
+    ratios = jnp.sort(jnp.concatenate([ratios, extra]))
+    count = held + presumed
+    position = COVERAGE * count - 0.5
     low = jnp.floor(position).astype(jnp.int32)
     share = position - low
-    return (1 - share) * ratios[low] + share * ratios[jnp.minimum(low + 1, held + strength - 1)]
+    return (1 - share) * ratios[low] + share * ratios[jnp.minimum(low + 1, count - 1)]
 
 
 def spread(scores: Array, mask: Array, predicted: Array) -> Array:

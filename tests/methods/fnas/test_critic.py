@@ -92,7 +92,7 @@ def test_priors_cancel_in_the_mean_and_have_their_deviation():
     free = CRITIC.predict(ENSEMBLE, X)
     np.testing.assert_allclose(free.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(float(free.std()), 0.4, rtol=0.3)
-    assert float(jnp.abs(make(prior=0.0).predict(ENSEMBLE, X)).max()) == 0
+    assert float(jnp.abs(make(prior=0.0).predict(ENSEMBLE, X)).max()) < 1e-6
     assert make(members=1).predict(make(members=1).init(jax.random.key(0)), X).shape == (1, 216)
 
 

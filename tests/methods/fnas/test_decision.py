@@ -59,4 +59,4 @@ def test_calibration_reaches_68_percent_whatever_the_spread_means():
 
 
 def test_before_any_error_the_factor_is_the_presumed_one():
-    assert float(decision.factor(decision.uncalibrated())) == 1.5
+    assert float(decision.factor(decision.uncalibrated())) == 2.0
