@@ -80,8 +80,9 @@ def test_records_are_complete_finite_and_named(plain, quick, tmp_path, capsys):
 
 
 def test_seeds_that_never_arrive_count_as_infinity():
+    none = np.full(4, np.nan)
     outcome = benchmark.Outcome(
-        np.array([5.0, np.inf, 7.0, np.inf]), np.ones((4, 5)), np.full(4, 9), 0.1
+        np.array([5.0, np.inf, 7.0, np.inf]), np.ones((4, 5)), np.full(4, 9), 0.1, none, none
     )
     by = {r["metric"]: r for r in benchmark.records("t", "m", outcome)}
     hit = by["evals_to_top0.1pct"]
@@ -106,3 +107,23 @@ def test_random_search_on_macro_agrees_with_theory(tables_dir):
     for n in (200, 400, 800):
         share = np.mean(hits <= n)
         assert abs(share - cdf[n - 1]) < 4 * np.sqrt(0.25 / 400)
+
+
+def test_foresight_looks_at_the_second_half_and_at_what_was_paid_for():
+    yes = np.ones((4, 2), bool)
+    trace = benchmark.scan.Trace(
+        archs=np.zeros((4, 2, 1), np.int32),
+        reward=np.array([[9.0, 1.0], [9.0, 1.0], [1.0, 2.0], [3.0, 0.0]]),
+        ok=yes,
+        fresh=yes & ~np.eye(4, 2, -2, dtype=bool),
+        predicted=np.array([[0.0, 5.0], [0.0, 5.0], [9.0, 1.0], [2.0, 0.0]]),
+        stats={
+            "covered": np.array([0.0, 0.0, 1.0, 2.0]),
+            "checked": np.array([5.0, 5.0, 2.0, 2.0]),
+        },
+    )
+    coverage, tau = benchmark.foresight(trace)
+    assert float(coverage) == 0.75
+    assert float(tau) == 1.0  # of (1, 2) alone: the others of the half are free or too early
+    silent = benchmark.foresight(trace._replace(stats={}))
+    assert np.isnan(silent).all()
