@@ -138,7 +138,7 @@ KEYS: dict[str, Key] = {
     "uac.noise": Key(0.02, "variance of noise over that of a network", 1e-4, 100.0),
     "uac.bootstrap": Key(False, "weigh samples by Poisson(1), anew for each network"),
     "uac.steps": Key(1, "Gauss-Newton steps of each fit", 1, 1000),
-    "uac.rows": Key(256, "samples of a fit, half the best and half the newest", 16, 4096),
+    "uac.rows": Key(128, "samples of a fit, half the best and half the newest", 16, 4096),
     "uac.tau": Key(2.0, "train above this uncertainty, in deviations of scores", 0.0, 100.0),
     "uac.tau_points": Key(0.0, "the same in points of the reward; above 0: instead", 0.0, 100.0),
     "uac.warmup": Key(16, "architectures trained before predictions count", 2, 10**6),

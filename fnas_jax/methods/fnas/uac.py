@@ -32,7 +32,7 @@ class Config(NamedTuple):
     """Hyper-parameters; core/config.py explains and documents the product's defaults."""
 
     uncertainty: str = "ensemble"
-    rows: int = 256  # samples that a fit looks at: the best and the newest
+    rows: int = 128  # samples that a fit looks at: the best and the newest
     critic: critics.Config = critics.Config()
     decision: decision.Config = decision.Config()
     transfer: transfer.Config = transfer.Config()
