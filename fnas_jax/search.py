@@ -67,7 +67,7 @@ def _search(parts: Parts) -> dict[str, Any]:
     """Resumes or starts, iterates until the budget is spent, and judges the winner."""
     config, folder, clock = parts.config, parts.folder, parts.clock
     key = jax.random.key(config.seed)
-    run_id, resumed = workdir.start(folder, config)
+    run_id, resumed = workdir.start(folder, config, parts.knowledge.until)
     versions = workdir.versions()
     steps = config.children.steps if parts.task.name.startswith("images/") else 0
     origin = history.Run(
@@ -181,4 +181,4 @@ def _opened_knowledge(
         reason = error.strerror or error
         raise UserError(f"knowledge folder {str(place)!r} cannot be used: {reason}") from None
     with contextlib.closing(connection):
-        yield Knowledge(connection)
+        yield Knowledge(connection, workdir.began(folder))

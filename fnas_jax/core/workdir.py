@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import platform
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,13 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     return config_lib.validate(config_lib.nest(config_lib.flatten(read_json(path))))
 
 
-def start(folder: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[str, int]:
+def began(folder: pathlib.Path) -> float:
+    """When the run in `folder` was first started, in seconds since 1970; now, if it never was."""
+    path = folder / "run.json"
+    return read_json(path).get("began", 0.0) if path.exists() else time.time()
+
+
+def start(folder: pathlib.Path, config: ml_collections.ConfigDict, began: float) -> tuple[str, int]:
     """(id of the run in `folder`, how often it has been started before), counting this start.
 
     From here on the folder belongs to `config`: to be called once everything could be built, so
@@ -76,7 +83,7 @@ def start(folder: pathlib.Path, config: ml_collections.ConfigDict) -> tuple[str,
     path = folder / "run.json"
     known = read_json(path) if path.exists() else {}
     run_id, starts = known.get("id", uuid.uuid4().hex), known.get("starts", 0)
-    write_json(path, {"id": run_id, "starts": starts + 1})
+    write_json(path, {"id": run_id, "starts": starts + 1, "began": began})
     return run_id, starts
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from typing import Any, NamedTuple
 
 
 class Knowledge(NamedTuple):
-    """The only things that outlive a run."""
+    """The only things that outlive a run.
+
+    A run looks at what was known when it was first started, so that a resumed one sees the same.
+    """
 
     history: sqlite3.Connection  # see knowledge.history
+    until: float = math.inf  # seconds since 1970; what was written later is not to be looked at
     pool: Any = None  # weights of trained blocks; None: none kept

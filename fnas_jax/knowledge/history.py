@@ -8,6 +8,7 @@ and on resume trims what lies beyond the checkpoint: each evaluation stands exac
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import sqlite3
 import time
@@ -137,10 +138,14 @@ def rows(
     task: str | None = None,
     trained: bool | None = True,
     run_id: str | None = None,
+    until: float = math.inf,
 ) -> Rows:
-    """The rows of `space`, by default the measured ones; None for a filter takes all."""
-    where: list[str] = ["space = ?"]
-    values: list[str | int] = [space]
+    """The rows of `space`, by default the measured ones; None for a filter takes all.
+
+    `until` (seconds since 1970) leaves out what was written later.
+    """
+    where: list[str] = ["space = ?", "time <= ?"]
+    values: list[str | float] = [space, until]
     for name, value in (("task", task), ("trained", trained), ("run", run_id)):
         if value is not None:
             where.append(f"{name} = ?")

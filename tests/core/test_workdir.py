@@ -1,5 +1,6 @@
 import json
 import os
+import time
 
 import filelock
 import pytest
@@ -16,7 +17,15 @@ def config_with(**changes):
 
 def open_once(folder, config):
     with workdir.opened(folder, config) as path:
-        return workdir.start(path, config)
+        return workdir.start(path, config, workdir.began(path))
+
+
+def test_a_run_began_when_it_was_first_started(tmp_path):
+    open_once(tmp_path, config_with())
+    began = workdir.began(tmp_path)
+    assert time.time() - 60 < began <= time.time()
+    open_once(tmp_path, config_with())
+    assert workdir.began(tmp_path) == began
 
 
 def test_a_new_folder_gets_the_configuration_and_reads_it_back(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
+from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.fnas import (
     critic,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
-def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
+def build(
+    config: Any, space: Space, task: Task, knowledge: Knowledge | None
+) -> tuple[SearchMethod, Evaluator]:
     """FNAS with the numbers of `config.fnas`, `.uac`, `.aeb` and `.ppo`.
 
     What the knowledge store holds of other tasks of the space warms the critic up.
@@ -50,7 +53,7 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
     foreign = None
     if numbers.uac_enabled and config.fnas.transfer and knowledge is not None:
         foreign = foreign_samples(
-            space, task.name, task.statistics or {}, knowledge.history, config.fnas.foreign_rows
+            space, task.name, task.statistics or {}, knowledge, config.fnas.foreign_rows
         )
     if foreign is not None:
         LOG.info(
@@ -89,14 +92,14 @@ def configure(config: Any) -> fnas.Config:
 
 
 def foreign_samples(
-    space: Space, task: str, statistics: dict[str, float], connection: Any, most: int
+    space: Space, task: str, statistics: dict[str, float], knowledge: Knowledge, most: int
 ) -> transfer.Foreign | None:
     """Measured rows of other tasks of the space, `most` of them drawn where there are more.
 
     None where there are fewer than `transfer.MIN_ROWS`. Tasks are told apart by the statistics of
     their data where the store knows them; `statistics` are the new task's.
     """
-    found = history.rows(connection, space.name)
+    found = history.rows(knowledge.history, space.name, until=knowledge.until)
     decisions = found.decisions
     use = (found.task != task) & found.ok & np.isfinite(found.reward)
     if use.any() and decisions.shape[1] == len(space.cardinalities):
@@ -107,7 +110,7 @@ def foreign_samples(
     if use.sum() < transfer.MIN_ROWS:
         return None
     names, task_of = np.unique(found.task[use], return_inverse=True)
-    known = history.task_statistics(connection)
+    known = history.task_statistics(knowledge.history)
     embedding = transfer.embed([known.get(name, {}) for name in names] + [statistics])
     return transfer.Foreign(
         decisions[use],

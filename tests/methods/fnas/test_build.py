@@ -1,6 +1,7 @@
 """FNAS from a configuration: its knowledge store, its refusals, and a whole small search."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from fnas_jax import search
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
+from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.fnas import build
 from tests.methods import toy
 
@@ -29,7 +31,7 @@ def store(tmp_path):
         history.record(connection, run, 0, [*rows, row(n, archs[0], 0.0, ok=False)])
     history.record_task(connection, "images/a", {"images": 100.0})
     history.record_task(connection, "images/b", {"images": 900.0})
-    yield connection
+    yield Knowledge(connection)
     connection.close()
 
 
@@ -46,6 +48,13 @@ def test_too_few_foreign_samples_are_none(store):
     assert build.foreign_samples(toy.SPACE, "images/a", {}, store, 100) is None  # 12 are left
     other = toy.SPACE._replace(cardinalities=(2, 2, 2, 2, 2))  # choices out of its range
     assert build.foreign_samples(other, "images/c", {}, store, 100) is None
+
+
+def test_what_was_written_after_a_run_began_stays_unseen(store):
+    began = time.time()
+    assert build.foreign_samples(toy.SPACE, "images/c", {}, store._replace(until=began), 9)
+    early = store._replace(until=began - 3600)
+    assert build.foreign_samples(toy.SPACE, "images/c", {}, early, 9) is None
 
 
 def configuration(path, **changes):
