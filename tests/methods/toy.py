@@ -10,6 +10,8 @@ from fnas_jax.spaces import base, categorical
 from fnas_jax.tasks import tables, tabular
 
 SPACE = categorical.make((3, 4, 2, 3, 3))  # 216 architectures
+# Such searches are short: compiling them takes longer than running them.
+QUICK = {"xla_backend_optimization_level": 0}
 TARGET = np.array([2, 1, 1, 0, 2])
 
 
@@ -29,9 +31,7 @@ def search(method, seeds, iterations):
     evaluator = tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
     keys = jax.random.split(jax.random.key(0), seeds)
     run = jax.jit(jax.vmap(lambda key: scan.run(method, evaluator, key, iterations)))
-    # Such searches are short: compiling them takes longer than running them.
-    quick = run.lower(keys).compile(compiler_options={"xla_backend_optimization_level": 0})
-    state, _, trace = quick(keys)
+    state, _, trace = run.lower(keys).compile(compiler_options=QUICK)(keys)
     return state, trace
 
 

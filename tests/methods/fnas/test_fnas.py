@@ -9,7 +9,7 @@ import pytest
 
 from fnas_jax.core.types import Proposal
 from fnas_jax.methods.baselines import ppo as baseline
-from fnas_jax.methods.fnas import critic, decision, fnas, imagination, ppo, uac, verify
+from fnas_jax.methods.fnas import critic, decision, fnas, imagination, policy, ppo, uac, verify
 from tests.methods import toy
 
 SMALL = fnas.Config(
@@ -25,6 +25,14 @@ SMALL = fnas.Config(
     ),
 )
 PLAIN = SMALL._replace(uac_enabled=False, aeb_enabled=False)
+
+
+@functools.cache
+def small():
+    """The compiled functions of one method."""
+    method = fnas.make(toy.SPACE, SMALL._replace(verify=verify.Config(pool=48, verify_every=4)))
+    quick = functools.partial(jax.jit, compiler_options=toy.QUICK)
+    return method._replace(ask=quick(method.ask), tell=quick(method.tell))
 
 
 @functools.cache
@@ -59,8 +67,10 @@ def test_warm_up_trains_everything_and_predictions_follow():
 def test_each_iteration_trains_a_new_architecture_that_the_critic_likes():
     _, trace = searched()
     assert np.asarray(trace.fresh)[:, 3:, -1].all()
-    _, rarely = searched(SMALL._replace(verify=SMALL.verify._replace(verify_every=4)))
-    assert not np.asarray(rarely.fresh)[:, 3:, -1].all()
+    state = small().init(jax.random.key(0))._replace(trained=jnp.int32(8))
+    for iteration in range(8):
+        asked, _ = small().ask(state._replace(iteration=jnp.int32(iteration)), jax.random.key(1))
+        assert asked.asked.chosen.any() == (iteration % 4 == 0)
 
 
 def test_without_the_critic_everything_is_trained_and_the_buffer_replays():
@@ -88,9 +98,18 @@ def test_all_off_is_the_baseline_exactly():
 def test_imagination_stays_in_its_region_and_needs_one():
     state, _ = searched()
     assert (np.asarray(state.stats["imagined_kl"]) <= SMALL.imagination.kl_max).all()
-    policy_kl = SMALL._replace(imagination=imagination.Config(2, kl_max=0.0))
-    still, _ = toy.search(fnas.make(toy.SPACE, policy_kl), 2, 8)
-    assert (np.asarray(still.stats["imagined"]) == 0).all()
+    controller = policy.make(toy.SPACE.cardinalities, 8)
+    update = ppo.make_update(controller, SMALL.ppo)
+    start = ppo.init(controller, SMALL.ppo, jax.random.key(0))
+
+    def imagined(config, ready):
+        return imagination.imagine(
+            controller, update, start, toy.accuracy, jax.random.key(1), config, 4, ready
+        )[1]["imagined"]
+
+    assert imagined(imagination.Config(2, kl_max=0.0), jnp.bool_(True)) == 0
+    assert imagined(imagination.Config(2, kl_max=10.0), jnp.bool_(False)) == 0
+    assert imagined(imagination.Config(2, kl_max=10.0), jnp.bool_(True)) == 2
     off = SMALL._replace(imagination=imagination.Config(0))
     assert "imagined" not in fnas.make(toy.SPACE, off).init(jax.random.key(0)).stats
 
@@ -104,10 +123,9 @@ def test_residual_uncertainty_is_another_number_from_the_same_samples():
 
 
 def test_the_state_keeps_its_shape_and_failures_count_as_the_worst():
-    method = fnas.make(toy.SPACE, SMALL)
-    state = method.init(jax.random.key(0))
-    asked, proposal = jax.jit(method.ask)(state, jax.random.key(1))
-    told = jax.jit(method.tell)(
+    state = small().init(jax.random.key(0))
+    asked, proposal = small().ask(state, jax.random.key(1))
+    told = small().tell(
         asked, proposal, toy.metrics([0.3, 0.9, 0.4, 0.5], ok=[True, False, True, True])
     )
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, asked, told)]
@@ -117,15 +135,14 @@ def test_the_state_keeps_its_shape_and_failures_count_as_the_worst():
 
 
 def test_predicted_rewards_teach_the_controller_but_never_the_critic():
-    method = fnas.make(toy.SPACE, SMALL)
-    state = method.init(jax.random.key(0))
+    state = small().init(jax.random.key(0))
     archs = jnp.asarray(toy.SPACE.sample(jax.random.key(1), 4))
     mask = jnp.array([True, True, False, False])
     log_prob = jnp.full(4, -5.0)
 
     def told(predicted):
         proposal = Proposal(archs, mask, log_prob, jnp.asarray(predicted), jnp.ones(4))
-        return jax.jit(method.tell)(state, proposal, toy.metrics([0.2, 0.8, 0.0, 0.0]))
+        return small().tell(state, proposal, toy.metrics([0.2, 0.8, 0.0, 0.0]))
 
     one, two = told([0.0, 0.0, 0.1, 0.9]), told([0.0, 0.0, 0.9, 0.1])
     assert int(one.buffer.added) == 2
