@@ -118,56 +118,6 @@ def skip(x: Array, cout: int, stride: int, setting: Setting) -> Array:
     return lax.switch(index, [pool, identity, none], x)
 
 
-def init_layers(
-    shape: tuple[int, ...],
-    cin: int,
-    cout: int,
-    setting: Setting,
-    variants: tuple[Variant, ...],
-    variant: Array,
-    se: bool,
-) -> Params:
-    """Parameters, for `ops.realise`, of equal layers stacked along the leading axes `shape`.
-
-    Wide enough for all `variants`, scaled for the child's `variant`, int32 of shape [] or `shape`.
-    """
-    kernel = max(k for v in variants for k in v.kernels)
-    # Rows are filled up with their first entry, which no setting then chooses.
-    sizes = [v.kernels + v.kernels[:1] * (kernel - len(v.kernels)) for v in variants]
-    kernels = jnp.asarray(sizes)[variant, setting.kernel]
-    expansions = jnp.asarray([v.expansion for v in variants])[variant]
-    middle = max(v.expansion for v in variants) * cin
-
-    def normal(*dims: int, fan_in: Array | int) -> ops.Normal:
-        fan_in = jnp.asarray(fan_in)
-        return ops.he_normal((*shape, *dims), fan_in.reshape(fan_in.shape + (1,) * len(dims)))
-
-    names = {v.op for v in variants}
-    params: Params = {"norm_out": ops.norm_params(*shape, cout)}
-    if "shortcut" in names:
-        params["shortcut"] = normal(cin, cout, fan_in=setting.cin)
-    if "conv" in names:
-        params["conv"] = normal(kernel, kernel, cin, cout, fan_in=kernels**2 * setting.cin)
-    if "mbconv" in names:
-        params["expand"] = normal(cin, middle, fan_in=setting.cin)
-        params["norm_expand"] = ops.norm_params(*shape, middle)
-    if names & {"mbconv", "sepconv"}:
-        params["depthwise"] = normal(kernel, kernel, middle, fan_in=kernels**2)
-        params["norm_depthwise"] = ops.norm_params(*shape, middle)
-        params["project"] = normal(middle, cout, fan_in=expansions * setting.cin)
-    if se:
-        is_conv = jnp.asarray([v.op == "conv" for v in variants])[variant]
-        gated = jnp.where(is_conv, setting.cout, expansions * setting.cin)
-        width, hidden = max(middle, cout), max(1, cin // SE_FRACTION)
-        params["se"] = {
-            "w1": normal(width, hidden, fan_in=gated),
-            "b1": jnp.zeros((*shape, hidden)),
-            "w2": normal(hidden, width, fan_in=se_hidden(setting.cin)),
-            "b2": jnp.zeros((*shape, width)),
-        }
-    return params
-
-
 def se_hidden(cin: Array) -> Array:
     """Hidden units of squeeze-excitation for a layer of `cin` input channels."""
     return jnp.maximum(1, cin // SE_FRACTION)

@@ -13,18 +13,20 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnas_jax.children import convolutions, ops
-from fnas_jax.children.elastic import Network, Stats, switch
+from fnas_jax.children.elastic import Network, Parts, Stats, switch
 from fnas_jax.children.ops import Moments, Params
 from fnas_jax.core.types import Array
-from fnas_jax.spaces.cell import EDGES, CellSpec
+from fnas_jax.spaces.cell import EDGES, OPS, CellSpec
 
 NODES = 4
+CONVS = ("conv1", "conv3")
 
 
 def build(spec: CellSpec, channels: int, classes: int) -> Network:
     """The elastic cell network for images of `channels` channels."""
     net = _Cells(spec.channels, spec.cells_per_stage, spec.stages, channels, classes)
-    return Network(net.init, net.init_stats, net.train, net.evaluate)
+    parts = Parts(net.split, net.join, net.used, net.bypassed)
+    return Network(net.init, net.init_stats, net.train, net.evaluate, parts)
 
 
 class _Cells(NamedTuple):
@@ -54,6 +56,35 @@ class _Cells(NamedTuple):
             "conv3": ops.he_normal((*shape, 3, 3, width, width), 9 * width),
             "norm": ops.norm_params(*shape, width),
         }
+
+    def used(self, arch: Array) -> Params:
+        shapes = jax.eval_shape(self.init, jax.random.key(0), arch)
+        used = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), shapes)
+        runs = {name: arch == OPS.index(f"nor_conv_{name[-1]}x{name[-1]}") for name in CONVS}
+        for stage in used["stages"]:
+            for name, edges in (runs | {"norm": runs["conv1"] | runs["conv3"]}).items():
+                # Leaves are [cells, edges, ..].
+                stage[name] = jax.tree.map(
+                    lambda leaf, e=edges: leaf & e.reshape(-1, *(1,) * (leaf.ndim - 2)),
+                    stage[name],
+                )
+        return used
+
+    def split(self, params: Params) -> tuple[list[Params], Params]:
+        """A block is what an edge holds in all cells."""
+        stages = {f"stage{s}": stage for s, stage in enumerate(params["stages"])}
+        blocks = [
+            {"first": jax.tree.map(lambda p, e=e: p[:, e], stages)} for e in range(len(EDGES))
+        ]
+        return blocks, {name: p for name, p in params.items() if name != "stages"}
+
+    def join(self, blocks: list[Params], shared: Params) -> Params:
+        edges = [block["first"] for block in blocks]
+        stages = jax.tree.map(lambda *p: jnp.stack(p, axis=1), *edges)
+        return shared | {"stages": [stages[f"stage{s}"] for s in range(self.stages)]}
+
+    def bypassed(self, arch: Array) -> list[Array]:
+        return [jnp.zeros(0, bool)] * len(EDGES)
 
     def init_stats(self) -> Stats:
         shapes = jax.eval_shape(self.init, jax.random.key(0), jnp.zeros(len(EDGES), jnp.int32))

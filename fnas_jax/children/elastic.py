@@ -15,6 +15,19 @@ from fnas_jax.core.types import Array
 Stats = Any  # a pytree of `ops.Moments`, one per normalisation of the network
 
 
+class Parts(NamedTuple):
+    """How the parameters of a network divide into S blocks, for weights that change networks.
+
+    A block is {"first": a layer} or {"first": .., "rest": equal layers behind it, along axis 0}.
+    """
+
+    split: Callable[[Params], tuple[list[Params], Params]]  # params -> (S blocks, what is shared)
+    join: Callable[[list[Params], Params], Params]  # the inverse of `split`
+    used: Callable[[Array], Params]  # arch [T] -> what the child uses of the params, as booleans
+    # arch [T] -> S arrays [layers in "rest"] bool: the layer's input goes around it, too
+    bypassed: Callable[[Array], list[Array]]
+
+
 class Network(NamedTuple):
     """A network that an architecture vector [T] int32 turns into one of its children.
 
@@ -28,6 +41,7 @@ class Network(NamedTuple):
     # (params, stats, arch, images, collect []) -> (logits, the batch's statistics); `collect`
     # True normalises by the batch, so that the statistics can be averaged over batches
     evaluate: Callable[[Params, Stats, Array, Array, Array], tuple[Array, Stats]]
+    parts: Parts | None = None  # None for plain networks
 
 
 Branch = Callable[[Params, Array, Any], Array]

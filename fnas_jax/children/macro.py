@@ -27,6 +27,7 @@ def build(spec: MacroSpec, channels: int, classes: int) -> Network:
         channels=channels,
         classes=classes,
         decisions=sum(spec.stages),
+        by_layer=True,
     )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnas_jax.children import blocks, convolutions, ops
-from fnas_jax.children.blocks import Evaluation, Setting, Variant
-from fnas_jax.children.elastic import Branch, Network, Stats, switch
+from fnas_jax.children import blocks, convolutions, ops, tensors
+from fnas_jax.children.blocks import SKIP_NONE, Evaluation, Setting, Variant
+from fnas_jax.children.elastic import Branch, Network, Parts, Stats, switch
 from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array
 
@@ -47,13 +48,19 @@ def network(
     channels: int,
     classes: int,
     decisions: int,
+    by_layer: bool = False,
 ) -> Network:
     """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
 
-    `choose(arch [T]) -> list[Choice]`, one a stack.
+    `choose(arch [T]) -> list[Choice]`, one a stack. The blocks of `Network.parts` are the stacks,
+    or their layers where they are chosen one by one (`by_layer`).
     """
     net = _Stacked(stacks, choose, stem, stem_stride, head, act, channels, classes, decisions)
-    return Network(net.init, net.init_stats, net.train, net.evaluate)
+    if by_layer:
+        parts = Parts(net.split_layers, net.join_layers, net.used, net.bypassed_layers)
+    else:
+        parts = Parts(net.split, net.join, net.used, net.bypassed)
+    return Network(net.init, net.init_stats, net.train, net.evaluate, parts)
 
 
 class _Stacked(NamedTuple):
@@ -74,7 +81,10 @@ class _Stacked(NamedTuple):
         params: Params = {
             "stem": ops.he_normal((3, 3, self.channels, self.stem), 9 * self.channels),
             "stem_norm": ops.norm_params(self.stem),
-            "stacks": [_init_stack(s, c) for s, c in zip(self.stacks, choices, strict=True)],
+            "stacks": [
+                _layers(tensors.init_layers, s, c)
+                for s, c in zip(self.stacks, choices, strict=True)
+            ],
             "bias": jnp.zeros(self.classes),
         }
         if self.head:
@@ -98,6 +108,49 @@ class _Stacked(NamedTuple):
         if self.head:
             stats["head"] = ops.zero_moments(ops.norm_params(self.head))
         return stats
+
+    def used(self, arch: Array) -> Params:
+        choices = self.choose(arch)
+        last = choices[-1].setting.cout
+        shapes = jax.eval_shape(self.init, jax.random.key(0), arch)
+        used = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), shapes)
+        used["stacks"] = [
+            _layers(tensors.used_layers, s, c) for s, c in zip(self.stacks, choices, strict=True)
+        ]
+        reader = "head" if self.head else "classifier"
+        used[reader] &= (jnp.arange(self.stacks[-1].cout) < last)[:, None]
+        return used
+
+    def split(self, params: Params) -> tuple[list[Params], Params]:
+        return params["stacks"], {name: p for name, p in params.items() if name != "stacks"}
+
+    def join(self, blocks: list[Params], shared: Params) -> Params:
+        return shared | {"stacks": blocks}
+
+    def bypassed(self, arch: Array) -> list[Array]:
+        return [choice.rest_skip != SKIP_NONE for choice in self.choose(arch)]
+
+    def split_layers(self, params: Params) -> tuple[list[Params], Params]:
+        stacks, shared = self.split(params)
+        layers: list[Params] = []
+        for params_of, stack in zip(stacks, self.stacks, strict=True):
+            rest = [
+                jax.tree.map(lambda p, i=i: p[i], params_of["rest"]) for i in range(stack.depth - 1)
+            ]
+            layers += [{"first": layer} for layer in (params_of["first"], *rest)]
+        return layers, shared
+
+    def join_layers(self, blocks: list[Params], shared: Params) -> Params:
+        layers, stacks = iter(block["first"] for block in blocks), []
+        for stack in self.stacks:
+            stacks.append({"first": next(layers)})
+            if stack.depth > 1:
+                rest = [next(layers) for _ in range(stack.depth - 1)]
+                stacks[-1]["rest"] = jax.tree.map(lambda *p: jnp.stack(p), *rest)
+        return self.join(stacks, shared)
+
+    def bypassed_layers(self, arch: Array) -> list[Array]:
+        return [jnp.zeros(0, bool)] * sum(stack.depth for stack in self.stacks)
 
     def train(self, params: Params, arch: Array, images: Array) -> Array:
         x, _ = self._enter(params, images, None)
@@ -137,16 +190,16 @@ class _Stacked(NamedTuple):
         return x.mean((1, 2)) @ params["classifier"] + params["bias"], moments
 
 
-def _init_stack(stack: Stack, choice: Choice) -> Params:
+def _layers(function: Callable[..., Params], stack: Stack, choice: Choice) -> Params:
+    """`function`, one of `children.tensors`, of the layers of a stack."""
+    se, setting = stack.se, choice.setting
     params = {
-        "first": blocks.init_layers(
-            (), stack.cin, stack.cout, choice.setting, stack.first, choice.variant, stack.se
-        )
+        "first": function((), stack.cin, stack.cout, setting, stack.first, choice.variant, se)
     }
     if stack.depth > 1:
-        shape = (stack.depth - 1,)
-        params["rest"] = blocks.init_layers(
-            shape, stack.cout, stack.cout, _rest(choice), stack.rest, choice.rest, stack.se
+        shape, setting = (stack.depth - 1,), _rest(choice)
+        params["rest"] = function(
+            shape, stack.cout, stack.cout, setting, stack.rest, choice.rest, se
         )
     return params
 
