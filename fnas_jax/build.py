@@ -35,7 +35,7 @@ METHODS = {
 Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]
 
 
-def build_task(config: ml_collections.ConfigDict) -> Task:
+def build_task(config: ml_collections.ConfigDict, knowledge: Knowledge | None = None) -> Task:
     """The task of the configuration; tabular tasks bring their space. Raises UserError."""
     kind = config.task.name.partition("/")[0]
     if kind not in TASKS:
@@ -45,7 +45,7 @@ def build_task(config: ml_collections.ConfigDict) -> Task:
         )
     try:
         space = None if kind == "tabular" else SPACES[config.space.name](config.space)
-        return importlib.import_module(TASKS[kind]).build(config, space)
+        return importlib.import_module(TASKS[kind]).build(config, space, knowledge)
     except ValueError as error:  # a space's complaint about its options
         raise UserError(str(error)) from error
 
@@ -54,6 +54,6 @@ def build_all(
     config: ml_collections.ConfigDict, knowledge: Knowledge
 ) -> tuple[Task, SearchMethod, Evaluator]:
     """What the configuration names. Raises UserError."""
-    task = build_task(config)
+    task = build_task(config, knowledge)
     module = importlib.import_module(METHODS[config.method.name])
     return task, *module.build(config, task.space, task, knowledge)

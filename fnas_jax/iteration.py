@@ -25,7 +25,7 @@ class State(NamedTuple):
     evaluator: Any  # the evaluator's own pytree
     step: int  # steps of the method's `prepare` (and one for its end), then one per iteration
     iteration: int
-    prepared: bool
+    prepared: int  # stages before the loop that are finished: the evaluator's, the method's
     counts: dict[str, int]
     best_arch: np.ndarray  # [T] int32, -1 before the first
     best: np.ndarray  # [5] float64, FIGURES of the best architecture
@@ -38,7 +38,8 @@ class Steps(NamedTuple):
     ask: Callable[..., Any]
     evaluate: Callable[..., Any]
     tell: Callable[..., Any]
-    report: Callable[[Any], tuple[Best, dict[str, jax.Array]]]  # method state -> best, stats
+    # (method state, evaluator state) -> best, stats
+    report: Callable[[Any, Any], tuple[Best, dict[str, jax.Array]]]
 
 
 def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax.Array) -> State:
@@ -48,7 +49,7 @@ def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax
         evaluator=evaluator.init(),
         step=0,
         iteration=0,
-        prepared=False,
+        prepared=0,
         counts=dict.fromkeys(("trained", "predicted", "replayed", "failed", "proposed"), 0),
         best_arch=np.full(decisions, -1, np.int32),
         best=np.full(len(FIGURES), np.nan),
@@ -59,7 +60,11 @@ def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax
 def compiled(method: SearchMethod, evaluator: Evaluator) -> Steps:
     """Everything that is pure under `jit`; evaluators that train children compile by themselves."""
     evaluate = jax.jit(evaluator.evaluate) if evaluator.jittable else evaluator.evaluate
-    report = jax.jit(lambda state: (method.best(state), method.stats(state)))
+
+    @jax.jit
+    def report(state: Any, of_evaluator: Any) -> tuple[Best, dict[str, jax.Array]]:
+        return method.best(state), method.stats(state) | evaluator.stats(of_evaluator)
+
     return Steps(jax.jit(method.ask), evaluate, jax.jit(method.tell), report)
 
 
@@ -81,7 +86,7 @@ def iterate(
         evaluated, metrics = jax.block_until_ready(steps.evaluate(*inputs))
     with clock.part("method"):
         told = jax.block_until_ready(steps.tell(asked, proposal, metrics))
-        best, stats = steps.report(told)
+        best, stats = steps.report(told, evaluated)
     proposal, metrics, best, stats = jax.device_get((proposal, metrics, best, stats))
     best_arch, figures = _best(state, best, proposal, metrics)
     state = state._replace(

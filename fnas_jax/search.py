@@ -44,6 +44,7 @@ class Parts(NamedTuple):
     evaluator: Evaluator
     knowledge: Knowledge
     clock: Clock
+    run: workdir.Run
 
 
 def run(
@@ -58,20 +59,21 @@ def run(
         if (path / "result.json").exists():
             return workdir.read_json(path / "result.json")
         devices.enable_compilation_cache(config.jax.cache_dir)
-        with _opened_knowledge(config, path) as knowledge:
+        identity = workdir.identify(path)
+        with _opened_knowledge(config, path, identity) as knowledge:
             parts = builder(config, knowledge)
-            return _search(Parts(config, path, *parts, knowledge, clock))
+            workdir.start(path, config, identity)
+            return _search(Parts(config, path, *parts, knowledge, clock, identity))
 
 
 def _search(parts: Parts) -> dict[str, Any]:
     """Resumes or starts, iterates until the budget is spent, and judges the winner."""
     config, folder, clock = parts.config, parts.folder, parts.clock
     key = jax.random.key(config.seed)
-    run_id, resumed = workdir.start(folder, config, parts.knowledge.until)
     versions = workdir.versions()
     steps = config.children.steps if parts.task.name.startswith("images/") else 0
     origin = history.Run(
-        run_id, parts.task.space.name, parts.task.name, steps, config.seed, versions
+        parts.run.id, parts.task.space.name, parts.task.name, steps, config.seed, versions
     )
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_(folder / "checkpoints"))
@@ -81,7 +83,7 @@ def _search(parts: Parts) -> dict[str, Any]:
         if restored is not None:
             state = restored[1]
             clock.resume(state.seconds)
-        history.trim(parts.knowledge.history, run_id, state.iteration)
+        history.trim(parts.knowledge.history, parts.run.id, state.iteration)
         if parts.task.statistics:
             history.record_task(parts.knowledge.history, parts.task.name, parts.task.statistics)
         log = MetricLog(folder, state.step, config.log.tensorboard)
@@ -89,28 +91,36 @@ def _search(parts: Parts) -> dict[str, Any]:
         progress = Progress(config.search.budget, state.counts["trained"], config.method.name)
         stack.callback(progress.close)
 
-        saved = -math.inf  # when the last checkpoint was taken
+        due = -math.inf  # when the next checkpoint is to be taken
 
         def keep(state: State, last: bool = False) -> State:
-            nonlocal saved
+            nonlocal due
             state = state._replace(step=state.step + 1, seconds=clock.seconds())
-            if last or time.monotonic() - saved >= config.log.checkpoint_seconds:
+            start = time.monotonic()
+            if last or start >= due:
+                state = state._replace(evaluator=parts.evaluator.exchange(state.evaluator))
                 checkpoint.save(manager, state.step, state)
-                saved = time.monotonic()
+                # Large states take long to write: at most a tenth of the time is spent so.
+                now = time.monotonic()
+                due = now + max(config.log.checkpoint_seconds, 9 * (now - start))
             return state
 
-        if parts.method.prepare is not None and not state.prepared:
-            # The method's state says how far it is: from a restored one, `prepare` goes on.
-            stage = parts.method.prepare(state.method, jax.random.fold_in(key, PREPARE))
+        stages = {"evaluator": parts.evaluator.prepare, "method": parts.method.prepare}
+        for number, (owner, prepare) in enumerate(stages.items(), start=1):
+            if prepare is None or state.prepared >= number:
+                continue
+            # The owner's state says how far it is: from a restored one, `prepare` goes on.
+            stage = prepare(getattr(state, owner), jax.random.fold_in(key, PREPARE))
+            part = "children" if owner == "evaluator" else "method"
             while True:
-                with clock.part("method"):
+                with clock.part(part):
                     item = next(stage, None)
                 if item is None:
                     break
                 log.write(state.step, {"stage": "prepare", **jax.device_get(item[1])})
                 progress.say(f"preparing: step {state.step + 1}")
-                state = keep(state._replace(method=item[0]))
-            state = keep(state._replace(prepared=True), last=True)
+                state = keep(state._replace(**{owner: item[0]}))
+            state = keep(state._replace(prepared=number), last=True)
 
         steps = iteration.compiled(parts.method, parts.evaluator)
         while not _done(config, state.counts):
@@ -130,7 +140,7 @@ def _search(parts: Parts) -> dict[str, Any]:
             with clock.part("children"):
                 best_arch = jnp.asarray(state.best_arch)
                 winner = parts.task.final(best_arch, jax.random.fold_in(key, FINAL))
-    write_json(folder / "result.json", _result(parts, state, winner, versions, resumed))
+    write_json(folder / "result.json", _result(parts, state, winner, versions))
     return workdir.read_json(folder / "result.json")
 
 
@@ -145,7 +155,6 @@ def _result(
     state: State,
     winner: dict[str, Any] | None,
     versions: dict[str, str],
-    resumed: int,
 ) -> dict[str, Any]:
     best = None
     if winner is not None:
@@ -166,13 +175,13 @@ def _result(
         "task": parts.task.name,
         "seed": parts.config.seed,
         "versions": versions,
-        "resumed": resumed,
+        "resumed": parts.run.starts,
     }
 
 
 @contextlib.contextmanager
 def _opened_knowledge(
-    config: ml_collections.ConfigDict, folder: pathlib.Path
+    config: ml_collections.ConfigDict, folder: pathlib.Path, run: workdir.Run
 ) -> Iterator[Knowledge]:
     place = pathlib.Path(config.knowledge.dir or folder / "knowledge").expanduser()
     try:
@@ -181,4 +190,4 @@ def _opened_knowledge(
         reason = error.strerror or error
         raise UserError(f"knowledge folder {str(place)!r} cannot be used: {reason}") from None
     with contextlib.closing(connection):
-        yield Knowledge(connection, workdir.began(folder))
+        yield Knowledge(connection, run.began, place / "pool", run.id)

@@ -94,17 +94,19 @@ def train(
     arch: Array,
     key: Array,
     steps: Array,
+    start: Params | None = None,
 ) -> Params:
-    """Parameters of the child `arch` [T] after `steps` [] steps of SGD from fresh ones.
+    """Parameters of the child `arch` [T] after `steps` [] steps of SGD from `start`.
 
-    Batches are drawn without replacement within an epoch; an incomplete last one is left out.
+    None: from fresh ones. Batches are drawn without replacement within an epoch; an incomplete
+    last one is left out.
     """
     key_init, key_order, key_augment = jax.random.split(key, 3)
     count = data.train_labels.shape[0]
     batch = min(settings.batch_size, count)
     per_epoch = count // batch
     # One vector of all parameters: an update per tensor would be most of what is compiled.
-    params = network.init(key_init, arch)
+    params = network.init(key_init, arch) if start is None else start
     vector, as_params = jax.flatten_util.ravel_pytree(params)
     weights = jax.tree_util.tree_map_with_path(
         lambda path, p: jnp.full(p.shape, _is_weight(path), p.dtype), params
@@ -132,8 +134,8 @@ def train(
         update, momentum = optimizer.update(gradient, momentum, vector)
         return vector - learning_rate(settings, i, steps) * update, momentum, order
 
-    start = (vector, optimizer.init(vector), jnp.arange(count))
-    return as_params(lax.fori_loop(0, steps, step, start)[0])
+    first = (vector, optimizer.init(vector), jnp.arange(count))
+    return as_params(lax.fori_loop(0, steps, step, first)[0])
 
 
 def evaluate(
@@ -207,48 +209,81 @@ def fit(
     return jax.jit(run)
 
 
-Population = Callable[[Data, Array, Array, Array, Array], Outcome]
+class Trained(NamedTuple):
+    """N children."""
+
+    outcome: Outcome  # leaves [N]
+    params: Any  # leaves [N, ..]; None for children that started from fresh ones
+
+
+# (what all children start from, arch [T], what this child does) -> params
+Start = Callable[[Any, Array, Any], Params]
+Population = Callable[..., Trained]
 
 
 def population(
-    network: Network, settings: Settings, pipeline: Pipeline, mesh: Mesh, mode: str
+    network: Network,
+    settings: Settings,
+    pipeline: Pipeline,
+    mesh: Mesh,
+    mode: str,
+    start: Start | None = None,
 ) -> Population:
-    """The jitted function (data, archs [N, T], active [N], keys [N], steps []) -> Outcome of [N].
+    """The jitted function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
+
+    With `start` it takes two arguments more, the first and the last of `start`: one pytree for all
+    children, and one with leaves [N, ..].
 
     Children are spread over the devices of `mesh`, N a multiple of their number. On a device they
     are trained one after another (`mode` "map": real branches, a place that is not active costs
     nothing) or all at once ("vmap"); the numbers are the same. The data is on every device.
     """
 
-    def child(data: Data, arch: Array, active: Array, key: Array, steps: Array) -> Outcome:
-        params = train(network, settings, pipeline, data, arch, key, steps)
-        return evaluate(network, settings, pipeline, data, arch, params, active)[1]
+    def child(
+        data: Data, arch: Array, active: Array, key: Array, steps: Array, pool: Any, source: Any
+    ) -> Trained:
+        first = None if start is None else start(pool, arch, source)
+        params = train(network, settings, pipeline, data, arch, key, steps, first)
+        _, outcome = evaluate(network, settings, pipeline, data, arch, params, active)
+        return Trained(outcome, None if start is None else params)
 
-    def on_device(data: Data, archs: Array, active: Array, keys: Array, steps: Array) -> Outcome:
+    def on_device(
+        data: Data, archs: Array, active: Array, keys: Array, steps: Array, pool: Any, sources: Any
+    ) -> Trained:
         if mode == "vmap":
             # The same number of steps for all: a number per child would make the loop select.
             everyone = jnp.bool_(True)
-            return jax.vmap(lambda a, k: child(data, a, everyone, k, steps))(archs, keys)
+            return jax.vmap(lambda a, k, s: child(data, a, everyone, k, steps, pool, s))(
+                archs, keys, sources
+            )
 
-        def one(item: tuple[Array, Array, Array]) -> Outcome:
-            arch, active, key = item
-            return child(data, arch, active, key, jnp.where(active, steps, 0))
+        def one(item: tuple[Array, Array, Array, Any]) -> Trained:
+            arch, active, key, source = item
+            return child(data, arch, active, key, jnp.where(active, steps, 0), pool, source)
 
-        return lax.map(one, (archs, active, keys))
+        return lax.map(one, (archs, active, keys, sources))
 
     spread, same = PartitionSpec(CHILDREN), PartitionSpec()
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(same, spread, spread, spread, same),
+        in_specs=(same, spread, spread, spread, same, same, spread),
         out_specs=spread,
         check_vma=False,
     )
 
     @jax.jit
-    def run(data: Data, archs: Array, active: Array, keys: Array, steps: Array) -> Outcome:
+    def run(
+        data: Data,
+        archs: Array,
+        active: Array,
+        keys: Array,
+        steps: Array,
+        pool: Any = None,
+        sources: Any = None,
+    ) -> Trained:
         chex.assert_rank([archs, active], [2, 1])
         chex.assert_equal_shape_prefix([archs, active, keys], 1)
-        return mapped(data, archs, active, keys, steps)
+        return mapped(data, archs, active, keys, steps, pool, sources)
 
     return run

@@ -43,14 +43,15 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
 def restore(manager: ocp.CheckpointManager, template: Any) -> tuple[int, Any] | None:
     """(step, tree) of the newest good checkpoint, shaped as `template`; None where there is none.
 
-    Newer damaged checkpoints are deleted, with a warning. Raises UserError where checkpoints
-    exist and none of them can be used.
+    `template` may be a function of the step. Newer damaged checkpoints are deleted, with a warning.
+    Raises UserError where checkpoints exist and none of them can be used.
     """
     steps = sorted(manager.all_steps(), reverse=True)
     reason = ""
     for position, step in enumerate(steps):
         try:
-            tree = _read(manager, step, template)
+            like = template(step) if callable(template) else template
+            tree = _read(manager, step, like)
         except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
             reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
             continue

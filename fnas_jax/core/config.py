@@ -151,6 +151,15 @@ KEYS: dict[str, Key] = {
     "aeb.recency": Key(
         0.0, "the newest sample is exp(this) times as likely as the oldest", 0.0, 20.0
     ),
+    "akp.enabled": Key(True, "children inherit blocks from the knowledge pool (images only)"),
+    "akp.capacity": Key(32, "blocks kept at each place of the network", 2, 4096),
+    "akp.rounds": Key(1, "fair rounds of training before the search", 0, 1000),
+    "akp.weights": Key(
+        (4, 1, 1, 1, 1, 1, 1),
+        "mnas: weights of op, expansion, kernel, se, skip, filters, layers in the similarity",
+        0,
+        1000,
+    ),
     # --- the winner
     "winner.steps": Key(1500, "steps of the winner's final training; 0: none", 0, 10**8),
     "winner.reference": Key(True, "train the reference network beside the winner"),

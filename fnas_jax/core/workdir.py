@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import jax
@@ -66,25 +66,29 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     return config_lib.validate(config_lib.nest(config_lib.flatten(read_json(path))))
 
 
-def began(folder: pathlib.Path) -> float:
-    """When the run in `folder` was first started, in seconds since 1970; now, if it never was."""
+class Run(NamedTuple):
+    """The run in a folder."""
+
+    id: str  # hexadecimal
+    starts: int  # so far
+    began: float = 0.0  # seconds since 1970
+
+
+def identify(folder: pathlib.Path) -> Run:
+    """The run that was started in `folder`, or a new one."""
     path = folder / "run.json"
-    return read_json(path).get("began", 0.0) if path.exists() else time.time()
+    return Run(**read_json(path)) if path.exists() else Run(uuid.uuid4().hex, 0, time.time())
 
 
-def start(folder: pathlib.Path, config: ml_collections.ConfigDict, began: float) -> tuple[str, int]:
-    """(id of the run in `folder`, how often it has been started before), counting this start.
+def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> None:
+    """Counts a start of `run`, which `identify` gave.
 
     From here on the folder belongs to `config`: to be called once everything could be built, so
     that a mistyped first command does not claim the folder.
     """
     if not (folder / "config.json").exists():
         write_json(folder / "config.json", config.to_dict())
-    path = folder / "run.json"
-    known = read_json(path) if path.exists() else {}
-    run_id, starts = known.get("id", uuid.uuid4().hex), known.get("starts", 0)
-    write_json(path, {"id": run_id, "starts": starts + 1, "began": began})
-    return run_id, starts
+    write_json(folder / "run.json", run._replace(starts=run.starts + 1)._asdict())
 
 
 def versions() -> dict[str, str]:

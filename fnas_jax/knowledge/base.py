@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import pathlib
 import sqlite3
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Knowledge(NamedTuple):
@@ -15,4 +16,5 @@ class Knowledge(NamedTuple):
 
     history: sqlite3.Connection  # see knowledge.history
     until: float = math.inf  # seconds since 1970; what was written later is not to be looked at
-    pool: Any = None  # weights of trained blocks; None: none kept
+    pool: pathlib.Path | None = None  # folder of trained blocks; see knowledge.store
+    run: str = "0"  # id of the run, hexadecimal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,6 +49,20 @@ def in_range(cardinalities: tuple[int, ...], archs: Array) -> Array:
     """[N] bool: every decision of [N, T] lies in 0..K_t-1."""
     chex.assert_shape(archs, (None, len(cardinalities)))
     return jnp.all((archs >= 0) & (archs < jnp.asarray(cardinalities)), axis=-1)
+
+
+def fair_round(cardinalities: tuple[int, ...], key: Array) -> Array:
+    """[L, T] int32: every choice of every decision equally often (FairNAS, arXiv 1907.01845).
+
+    L is the least common multiple of the cardinalities; each decision goes through permutations of
+    its choices, independently of the others.
+    """
+    length = math.lcm(*cardinalities)
+    columns = [
+        jax.random.permutation(jax.random.fold_in(key, t), jnp.arange(length) % k)
+        for t, k in enumerate(cardinalities)
+    ]
+    return jnp.stack(columns, axis=1).astype(jnp.int32)
 
 
 def one_hot(cardinalities: tuple[int, ...], archs: Array) -> Array:

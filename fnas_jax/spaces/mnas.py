@@ -8,6 +8,7 @@ and the head are options.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -186,6 +187,14 @@ class _Decode:
         ops = jnp.concatenate([ends, code + 2, ends + 1], axis=1)
         adjacency = jnp.broadcast_to(jnp.eye(s + 2, k=1, dtype=bool), (n, s + 2, s + 2))
         return ops, adjacency
+
+
+def descriptor_weights(weights: Sequence[float]) -> np.ndarray:
+    """[11] float32: weights by field, in the order of FIELDS, for the entries of `blocks`."""
+    by_field = dict(zip(FIELDS, weights, strict=True))
+    one_hot = [by_field["op"]] * len(OPS) + [by_field["skip"]] * len(SKIPS)
+    numbers = [by_field[name] for name in ("expansion", "kernel", "se", "filters", "layers")]
+    return np.asarray(one_hot + numbers, np.float32)
 
 
 def _first_equal(table: tuple[tuple[int, ...], ...]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fnas_jax.core.types import Array, Metrics
@@ -20,6 +20,13 @@ class Evaluator(NamedTuple):
     init: Callable[[], Any]
     evaluate: Callable[[Any, Array, Array, Array], tuple[Any, Metrics]]
     jittable: bool  # True: pure, may stand inside jit, scan and vmap
+    # A stage before the loop, as `SearchMethod.prepare`: (state, key) -> (state, metrics)..
+    prepare: Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]] | None = None
+    # Gives what was learnt to the knowledge store and takes what others learnt; called before
+    # every checkpoint
+    exchange: Callable[[Any], Any] = lambda state: state
+    # Scalars worth logging after an evaluation
+    stats: Callable[[Any], dict[str, Array]] = lambda state: {}
 
 
 class Task(NamedTuple):

@@ -149,10 +149,11 @@ def space(config: Any) -> Space:
     return load(config).space
 
 
-def build(config: Any, space: Space | None = None) -> Task:
+def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Task:
     """The tabular task of `config.task` and `config.reward`; `space` may be left to the table.
 
-    Raises UserError for a bad table, a space that is not the table's, or a cost that it lacks.
+    Tables need no `knowledge`. Raises UserError for a bad table, a space that is not the table's,
+    or a cost that it lacks.
     """
     table = load(config)
     if space is not None and space.cardinalities != table.space.cardinalities:

@@ -17,15 +17,9 @@ def config_with(**changes):
 
 def open_once(folder, config):
     with workdir.opened(folder, config) as path:
-        return workdir.start(path, config, workdir.began(path))
-
-
-def test_a_run_began_when_it_was_first_started(tmp_path):
-    open_once(tmp_path, config_with())
-    began = workdir.began(tmp_path)
-    assert time.time() - 60 < began <= time.time()
-    open_once(tmp_path, config_with())
-    assert workdir.began(tmp_path) == began
+        run = workdir.identify(path)
+        workdir.start(path, config, run)
+        return run
 
 
 def test_a_new_folder_gets_the_configuration_and_reads_it_back(tmp_path):
@@ -78,10 +72,10 @@ def test_a_damaged_or_missing_configuration_is_told(tmp_path):
 
 
 def test_starts_are_counted_under_one_id(tmp_path):
-    first, resumed = open_once(tmp_path, config_with())
-    assert resumed == 0
+    first = open_once(tmp_path, config_with())
+    assert first.starts == 0 and time.time() - 60 < first.began <= time.time()
     again = [open_once(tmp_path, config_with()) for _ in range(2)]
-    assert again == [(first, 1), (first, 2)]
+    assert again == [first._replace(starts=1), first._replace(starts=2)]
 
 
 def test_versions_are_json_ready():

@@ -1,0 +1,252 @@
+"""The architecture knowledge pool of FNAS (arXiv 2105.11694): blocks that children start from.
+
+A network has S places for blocks. For each the pool holds up to M trained blocks; a child inherits
+at every place the most similar one there is, and leaves its own trained block behind. Everything
+here is a pure function of fixed shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.children.elastic import Network, Parts
+from fnas_jax.children.ops import Params
+from fnas_jax.core.types import Array
+from fnas_jax.knowledge import bridge, entries
+from fnas_jax.knowledge.entries import Entries
+from fnas_jax.knowledge.similarity import cosine
+from fnas_jax.spaces.base import Space
+
+
+class Layout(NamedTuple):
+    """What a pool is a pool of; nothing that changes."""
+
+    network: Network
+    parts: Parts  # of the network
+    describe: Callable[[Array], Array]  # canonical archs [N, T] -> descriptors [N, S, F]
+    cardinalities: tuple[int, ...]
+    weights: Array  # [F] of the descriptors' entries
+    unravel: tuple[Callable[[Array], Params], ...]  # [P] -> block, for each place
+
+
+class Pool(NamedTuple):
+    """What was learnt of a space's weights."""
+
+    blocks: tuple[Entries, ...]  # S
+    shared: Params  # stem, head, classifier
+    counts: Array  # [sum K_t] int32 children trained with each choice of each decision
+
+
+class Source(NamedTuple):
+    """Where N children find their blocks."""
+
+    entry: Array  # [N, S] int32 at each place
+    similarity: Array  # [N, S] float32 in [0, 1]
+    hit: Array  # [N, S] bool: there was an entry
+
+
+def layout(network: Network, space: Space, weights: Any = None) -> Layout:
+    """The pool of `space`'s elastic `network`; `weights` [F] of descriptors, by default ones."""
+    assert network.parts is not None
+    arch = jnp.zeros(len(space.cardinalities), jnp.int32)
+    features = jax.eval_shape(space.blocks, arch[None]).shape[-1]
+    weights = jnp.ones(features) if weights is None else jnp.asarray(weights, jnp.float32)
+    chex.assert_shape(weights, (features,))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
+    # Numpy zeros, because `ravel_pytree` needs numbers, and only their shapes matter.
+    blocks = network.parts.split(jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes))[0]
+    unravel = tuple(jax.flatten_util.ravel_pytree(block)[1] for block in blocks)
+    return Layout(network, network.parts, space.blocks, space.cardinalities, weights, unravel)
+
+
+def init(lay: Layout, capacity: int, key: Array) -> Pool:
+    """A pool of `capacity` entries a place, the first of them a fresh block of maximal size."""
+    largest = jnp.asarray(lay.cardinalities, jnp.int32) - 1
+    blocks, shared = lay.parts.split(lay.network.init(key, largest))
+    descriptors = lay.describe(largest[None])[0]
+    first = jnp.arange(capacity) == 0
+    zeros = jnp.zeros(capacity, jnp.int32)
+
+    def fresh(block: Params, descriptor: Array) -> Entries:
+        return Entries(
+            params=first[:, None] * _ravel(block),
+            arch=jnp.full((capacity, len(largest)), -1, jnp.int32),
+            descriptor=first[:, None] * descriptor,
+            size=zeros,
+            updates=zeros,
+            accuracy=jnp.zeros(capacity, jnp.float32),
+            owner=jnp.zeros(capacity, jnp.uint32),
+            valid=first,
+        )
+
+    places = tuple(fresh(*item) for item in zip(blocks, descriptors, strict=True))
+    return Pool(places, shared, jnp.zeros(sum(lay.cardinalities), jnp.int32))
+
+
+def find(lay: Layout, pool: Pool, archs: Array) -> Source:
+    """The most similar entry for every block of the canonical `archs` [N, T].
+
+    Of equally similar ones that of the same size is taken, then the one updated most often.
+    """
+    chex.assert_rank(archs, 2)
+    descriptors, sizes = lay.describe(archs), _sizes(lay, archs)
+    found = []
+    for s, held in enumerate(pool.blocks):
+        similarity = cosine(descriptors[:, s], held.descriptor, lay.weights)
+        similarity = jnp.where(held.valid, similarity, -1.0)
+        best = similarity.max(axis=1)
+        fits = jnp.where(sizes[:, s, None] == held.size, 2**30, 0)
+        order = fits + jnp.minimum(held.updates, 2**29)
+        index = jnp.argmax(jnp.where(similarity >= best[:, None], order, -1), axis=1)
+        found.append((index.astype(jnp.int32), best, best >= 0))
+    return Source(*(jnp.stack(x, axis=1) for x in zip(*found, strict=True)))
+
+
+def inherit(lay: Layout, pool: Pool, arch: Array, entry: Array) -> Params:
+    """Parameters that the child `arch` [T] starts from, its blocks the entries `entry` [S]."""
+    chex.assert_shape(entry, (len(pool.blocks),))
+    bypassed, blocks = lay.parts.bypassed(arch), []
+    for s, held in enumerate(pool.blocks):
+        source = held.arch[entry[s]]
+        fresh = source[0] < 0
+        trained = _used(lay, jnp.maximum(source, 0))[0][s]
+        trained = jax.tree.map(lambda mask, fresh=fresh: mask | fresh, trained)
+        params = lay.unravel[s](held.params[entry[s]])
+        blocks.append(bridge.adapt(params, trained, bypassed[s]))
+    return lay.parts.join(blocks, pool.shared)
+
+
+def deposit(
+    lay: Layout,
+    pool: Pool,
+    archs: Array,
+    params: Params,
+    accuracy: Array,
+    use: Array,
+    owner: Array | int,
+) -> Pool:
+    """The pool with the blocks of the children `archs` [N, T], canonical, that are of `use` [N].
+
+    `params` [N, ..] are the trained ones, `accuracy` [N], `owner` [] uint32 the run. A block that
+    several children trained enters as their average, so that none of them counts for more than the
+    others (strict fairness, arXiv 1907.01845).
+    """
+    chex.assert_rank([archs, accuracy, use], [2, 1, 1])
+    chex.assert_equal_shape_prefix([archs, accuracy, use], 1)
+    n, descriptors, sizes = len(archs), lay.describe(archs), _sizes(lay, archs)
+    blocks, shared = jax.vmap(lay.parts.split)(params)
+    used, shared_used = jax.vmap(lambda arch: _used(lay, arch))(archs)
+    places = []
+    for s, held in enumerate(pool.blocks):
+        same = jnp.all(descriptors[:, None, s] == descriptors[:, s], axis=-1)
+        same &= (sizes[:, None, s] == sizes[:, s]) & use & use[:, None]
+        first = use & (same.argmax(axis=1) == jnp.arange(n))
+        share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1)
+        means = jax.vmap(lay.unravel[s])(share @ jax.vmap(_ravel)(blocks[s]))
+        news = Entries(
+            params=jax.vmap(lambda p, u: _ravel(bridge.by_importance(p, u)))(means, used[s]),
+            arch=archs,
+            descriptor=descriptors[:, s],
+            size=sizes[:, s],
+            updates=same.sum(axis=1, dtype=jnp.int32),
+            accuracy=share @ accuracy,
+            owner=jnp.full(n, owner, jnp.uint32),
+            valid=first & (sizes[:, s] > 0),
+        )
+        places.append(entries.insert(held, news, lay.weights, add=True))
+
+    def mean(old: Array, values: Array, masks: Array) -> Array:
+        masks = masks & use.reshape(-1, *(1,) * (masks.ndim - 1))
+        count = masks.sum(axis=0)
+        total = jnp.where(masks, values, 0).sum(axis=0)
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), old)
+
+    shared = jax.tree.map(mean, pool.shared, shared, shared_used)
+    return pool._replace(blocks=tuple(places), shared=shared)
+
+
+def tally(lay: Layout, pool: Pool, archs: Array, use: Array) -> Pool:
+    """The pool that counts the children `archs` [N, T] of `use` [N] as trained.
+
+    Apart from `deposit`, because decisions without effect count too, and networks are deposited in
+    their canonical form.
+    """
+    starts = np.cumsum((0, *lay.cardinalities[:-1]))
+    counts = pool.counts.at[archs + jnp.asarray(starts)].add(use[:, None].astype(jnp.int32))
+    return pool._replace(counts=counts)
+
+
+def merge(lay: Layout, mine: Pool, theirs: Pool, owner: Array | int) -> Pool:
+    """`mine` with the blocks of `theirs` that others than the run `owner` trained.
+
+    Of a block that both have, the one updated more often stays; so merging twice changes nothing.
+    """
+    places = []
+    for a, b in zip(mine.blocks, theirs.blocks, strict=True):
+        foreign = b.valid & (b.owner != jnp.uint32(owner)) & (b.updates > 0)
+        places.append(entries.insert(a, b._replace(valid=foreign), lay.weights, add=False))
+    return mine._replace(blocks=tuple(places))
+
+
+def resize(pool: Pool, capacity: int) -> Pool:
+    """The pool with another number of entries a place, on the host."""
+    return pool._replace(blocks=tuple(entries.resize(held, capacity) for held in pool.blocks))
+
+
+def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str, Array]:
+    """What is logged of an iteration whose children of `use` [N] found their blocks in `source`."""
+
+    def share(x: Array) -> Array:
+        mean = jnp.sum(jnp.where(use[:, None], x, 0.0)) / (use.sum() * x.shape[1])
+        return jnp.where(use.any(), mean, jnp.nan)
+
+    return {
+        "pool/hits": share(source.hit),
+        "pool/similarity": share(source.similarity),
+        "pool/exact": share(source.similarity == 1.0),
+        "pool/entries": jnp.float32(sum(held.valid.sum() for held in pool.blocks)),
+        "pool/spread": spread(lay, pool),
+        "pool/mib": jnp.float32(size_bytes(pool) / 2**20),
+    }
+
+
+def is_trained(pool: Pool) -> bool:
+    """Whether any block has been trained."""
+    return any(bool((held.updates > 0).any()) for held in pool.blocks)
+
+
+def spread(lay: Layout, pool: Pool) -> Array:
+    """[] float32: the largest difference of trained children between choices of a decision."""
+    parts = jnp.split(pool.counts, np.cumsum(lay.cardinalities)[:-1])
+    return jnp.max(jnp.stack([part.max() - part.min() for part in parts])).astype(jnp.float32)
+
+
+def size_bytes(tree: Any) -> int:
+    """Bytes of all arrays."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _ravel(block: Params) -> Array:
+    return jax.flatten_util.ravel_pytree(block)[0]
+
+
+def _used(lay: Layout, arch: Array) -> tuple[list[Params], Params]:
+    """What the child `arch` [T] uses of each block, and of the shared parts."""
+    return lay.parts.split(lay.parts.used(arch))
+
+
+def _sizes(lay: Layout, archs: Array) -> Array:
+    """[N, S] int32: parameters that each block of `archs` uses."""
+
+    def of(arch: Array) -> Array:
+        blocks = _used(lay, arch)[0]
+        return jnp.stack([sum(m.sum(dtype=jnp.int32) for m in jax.tree.leaves(b)) for b in blocks])
+
+    return jax.vmap(of)(archs)

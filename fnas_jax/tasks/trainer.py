@@ -1,0 +1,233 @@
+"""The evaluator of image tasks: children are trained, from fresh weights or from a pool's blocks.
+
+With a pool (AKP), all children of a batch inherit all their blocks, and what they learn goes back
+when all are trained; before the search, fair rounds train every choice of every decision equally
+often. Nothing is measured in these, so that no architecture is judged by a young pool.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from fnas_jax.children import cost as costs
+from fnas_jax.children import networks, train
+from fnas_jax.children.elastic import Network
+from fnas_jax.core import devices
+from fnas_jax.core.types import Array, Metrics
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.knowledge import store as stores
+from fnas_jax.knowledge.pool import Pool
+from fnas_jax.knowledge.store import Store
+from fnas_jax.spaces import mnas
+from fnas_jax.spaces.base import Space, fair_round
+from fnas_jax.tasks import memo
+from fnas_jax.tasks.base import Evaluator
+from fnas_jax.tasks.data import Dataset
+from fnas_jax.tasks.memo import Memo
+
+POOL_SEED = 0  # of the first, shared initialisation: the same for all runs
+
+
+class Bench(NamedTuple):
+    """What children are trained and measured with."""
+
+    config: Any  # the run's ConfigDict
+    space: Space
+    dataset: Dataset
+    pipeline: train.Pipeline
+    settings: train.Settings
+    reward: Callable[..., Array]  # (accuracy, latency_ms, mflops, params_m) -> reward, each [N]
+    latency_ms: Callable[[Array], float]  # of arch [T]
+    store: Store | None = None  # where the pool is kept; None: nowhere
+
+
+class State(NamedTuple):
+    """What an evaluator has learnt."""
+
+    memo: Memo
+    pool: Pool | None  # None without AKP
+    rounds: Array  # [] int32 fair rounds so far
+    stats: dict[str, Array]  # of the pool, at the last evaluation
+
+
+def mode(name: str) -> str:
+    """The training mode called `name`: "auto" is "map" on CPUs and "vmap" elsewhere."""
+    if name != "auto":
+        return name
+    return "map" if jax.default_backend() == "cpu" else "vmap"
+
+
+def pool_layout(config: Any, space: Space, network: Network) -> pools.Layout:
+    """The pool of the elastic `network` of `space`, with the similarity of `config.akp`."""
+    weights = None
+    if isinstance(space.spec, mnas.MnasSpec):
+        weights = mnas.descriptor_weights(config.akp.weights)
+    return pools.layout(network, space, weights)
+
+
+def evaluator(bench: Bench) -> Evaluator:
+    """Trains what the memo does not know; not jittable, because it measures time.
+
+    The compiled program serves every batch of the same size N, with empty places for known ones.
+    """
+    config, space, dataset = bench.config, bench.space, bench.dataset
+    network = networks.elastic(space, dataset.image_shape[-1], dataset.num_classes)
+    lay = pool_layout(config, space, network) if config.akp.enabled else None
+    breed = _breeder(bench, network, lay)
+    cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
+    look_up, remember, recall = jax.jit(memo.look_up), jax.jit(memo.remember), jax.jit(memo.recall)
+    # A batch may start when one evaluation is left of the budget.
+    capacity = config.search.budget + config.search.batch
+    decisions = len(space.cardinalities)
+
+    def init() -> State:
+        known, rounds = memo.empty(capacity, decisions), jnp.int32(0)
+        if lay is None:
+            return State(known, None, rounds, {})
+        pool = jax.jit(lambda key: pools.init(lay, config.akp.capacity, key))(
+            jax.random.key(POOL_SEED)
+        )
+        if bench.store is not None:
+            pool = stores.load(bench.store, lay, pool)
+            if pools.is_trained(pool):  # by another run: nothing has to be warmed up
+                rounds = jnp.int32(config.akp.rounds)
+        nobody, archs = jnp.zeros(1, bool), jnp.zeros((1, decisions), jnp.int32)
+        return State(known, pool, rounds, stats(pool, pools.find(lay, pool, archs), nobody))
+
+    def stats(pool: Pool, source: pools.Source, use: Array) -> dict[str, Array]:
+        assert lay is not None
+        return pools.statistics(lay, pool, source, use)
+
+    def measure(
+        pool: Pool | None, archs: Array, new: Array, key: Array
+    ) -> tuple[Pool | None, dict[str, Array], Metrics]:
+        start = time.monotonic()
+        pool, figures, outcome = breed(pool, archs, new, key)
+        params, macs = cost(archs)
+        latency = np.full(len(archs), np.nan, np.float32)
+        if config.reward.cost == "latency_ms":
+            for i in np.flatnonzero(new):
+                latency[i] = bench.latency_ms(archs[i])
+        seconds = (time.monotonic() - start) / max(int(new.sum()), 1)
+        costs_of = (jnp.asarray(latency), macs / 1e6, params / 1e6)
+        ok = outcome.ok & new
+        accuracy = jnp.where(ok, outcome.accuracy, 0.0)
+        return (
+            pool,
+            figures,
+            Metrics(
+                accuracy=accuracy,
+                reward=jnp.where(ok, bench.reward(accuracy, *costs_of), 0.0),
+                latency_ms=costs_of[0],
+                mflops=costs_of[1],
+                params_m=costs_of[2],
+                seconds=jnp.full(len(archs), seconds, jnp.float32),
+                ok=ok,
+                fresh=new,
+            ),
+        )
+
+    def evaluate(state: State, archs: Array, mask: Array, key: Array) -> tuple[State, Metrics]:
+        forms = space.canonical(archs)
+        found = look_up(state.memo, forms, mask)
+        if found.new.any():
+            pool, figures, measured = measure(state.pool, archs, found.new, key)
+            known = remember(state.memo, found, forms, measured)
+            state = state._replace(memo=known, pool=pool, stats=figures)
+        return state, recall(state.memo, found)
+
+    def prepare(state: State, key: Array) -> Iterator[tuple[State, dict[str, Any]]]:
+        assert state.pool is not None and lay is not None
+        while state.rounds < config.akp.rounds:
+            pool, size = state.pool, config.search.batch
+            key_round, key_train = jax.random.split(jax.random.fold_in(key, state.rounds))
+            archs = fair_round(space.cardinalities, key_round)
+            for i in range(0, len(archs), size):
+                part = archs[i : i + size]
+                use = jnp.arange(size) < len(part)
+                part = jnp.pad(part, ((0, size - len(part)), (0, 0)))
+                pool, figures, _ = breed(pool, part, use, jax.random.fold_in(key_train, i))
+            state = state._replace(pool=pool, rounds=state.rounds + 1, stats=figures)
+            yield state, {"children": len(archs), **figures}
+
+    if lay is None:
+        return Evaluator(init, evaluate, jittable=False)
+
+    def exchange(state: State) -> State:
+        assert lay is not None and state.pool is not None
+        if bench.store is None:
+            return state
+        return state._replace(pool=stores.exchange(bench.store, lay, state.pool))
+
+    return Evaluator(
+        init,
+        evaluate,
+        jittable=False,
+        prepare=prepare,
+        exchange=exchange,
+        stats=lambda state: state.stats,
+    )
+
+
+def _breeder(bench: Bench, network: Network, lay: pools.Layout | None) -> Callable[..., Any]:
+    """(pool, archs [N, T], new [N], key) -> (pool that has learnt from the children, its
+    statistics, outcomes [N]); pool None and no statistics without AKP.
+    """
+    config, space, dataset = bench.config, bench.space, bench.dataset
+    mesh = devices.children_mesh()
+    start = None if lay is None else functools.partial(pools.inherit, lay)
+    population = train.population(
+        network, bench.settings, bench.pipeline, mesh, mode(config.children.mode), start
+    )
+    # Explicit placements: arguments placed otherwise would compile everything once more.
+    spread = NamedSharding(mesh, PartitionSpec(devices.CHILDREN))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
+    examples = jax.device_put(train.Data(*map(jnp.asarray, images)), everywhere)
+    steps = jax.device_put(np.int32(config.children.steps), everywhere)
+    owner = 0 if bench.store is None else bench.store.owner
+
+    @jax.jit
+    def find(pool: Pool, archs: Array) -> pools.Source:
+        assert lay is not None
+        return pools.find(lay, pool, space.canonical(archs))
+
+    @jax.jit
+    def deposit(
+        pool: Pool, archs: Array, source: pools.Source, trained: train.Trained, new: Array
+    ) -> tuple[Pool, dict[str, Array]]:
+        assert lay is not None
+        use = new & trained.outcome.ok
+        forms = space.canonical(archs)
+        known = (trained.params, trained.outcome.accuracy, use)
+        pool = pools.deposit(lay, pool, forms, *known, owner)
+        pool = pools.tally(lay, pool, archs, use)
+        return pool, pools.statistics(lay, pool, source, use)
+
+    def breed(pool: Pool | None, archs: Array, new: Array, key: Array) -> Any:
+        n = archs.shape[0]
+        size = devices.padded_size(n, mesh)
+        archs = jnp.pad(archs, ((0, size - n), (0, 0)))
+        # Trained in canonical form, so that equal networks get equal parameters too.
+        active, keys = jnp.pad(new, (0, size - n)), jax.random.split(key, size)
+        forms = space.canonical(archs)
+        children = jax.device_put((forms, active, keys), spread)
+        if lay is None:
+            outcome = population(examples, *children, steps).outcome
+            return None, {}, jax.tree.map(lambda x: np.asarray(x)[:n], outcome)
+        source = find(pool, archs)
+        pool, entry = jax.device_put(pool, everywhere), jax.device_put(source.entry, spread)
+        trained = population(examples, *children, steps, pool, entry)
+        given = jax.device_put((archs, source, trained, active), everywhere)
+        pool, figures = deposit(pool, *given)
+        return pool, figures, jax.tree.map(lambda x: np.asarray(x)[:n], trained.outcome)
+
+    return breed
