@@ -1,0 +1,88 @@
+"""Small pools and children for the tests of this folder."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.children import networks
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.spaces import cell, macro, mnas
+
+SPACES = {
+    "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),
+    "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
+    "cell": cell.make(channels=4, cells_per_stage=1),
+}
+QUICK = {"xla_backend_optimization_level": 0}
+jit = functools.partial(jax.jit, compiler_options=QUICK)
+
+
+@functools.cache
+def layout(name):
+    return pools.layout(networks.elastic(SPACES[name], 1, 3), SPACES[name])
+
+
+class Functions(NamedTuple):
+    """Compiled functions of one space's pool."""
+
+    init: Any  # with 6 entries a place
+    find: Any
+    inherit: Any  # of many children
+    deposit: Any
+    merge: Any
+    used: Any  # by many children
+    statistics: Any
+
+
+@functools.cache
+def functions(name):
+    lay = layout(name)
+    return Functions(
+        init=jit(lambda key: pools.init(lay, 6, key)),
+        find=jit(functools.partial(pools.find, lay)),
+        inherit=jit(jax.vmap(functools.partial(pools.inherit, lay), (None, 0, 0))),
+        deposit=jit(functools.partial(pools.deposit, lay)),
+        merge=jit(functools.partial(pools.merge, lay)),
+        used=jit(jax.vmap(lay.parts.used)),
+        statistics=jit(functools.partial(pools.statistics, lay)),
+    )
+
+
+@functools.cache
+def gradient(name):
+    """(params, arch) -> (gradient of the sum of squared logits, logits) on some images."""
+    network, images = layout(name).network, jax.random.normal(jax.random.key(3), (4, 5, 7, 1))
+
+    def loss(params, arch):
+        logits = network.train(params, arch, images)
+        return (logits**2).sum(), logits
+
+    return jit(jax.grad(loss, has_aux=True))
+
+
+@functools.cache
+def fresh(name):
+    return functions(name).init(jax.random.key(0))
+
+
+def children(name, n, seed=1):
+    """n canonical architectures, and parameters with every number drawn."""
+    space, lay = SPACES[name], layout(name)
+    archs = space.canonical(space.sample(jax.random.key(seed), n))
+    shapes = jax.eval_shape(lay.network.init, jax.random.key(0), archs[0])
+    leaves, tree = jax.tree.flatten(shapes)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    drawn = [
+        1 + 0.3 * jax.random.normal(key, (n, *leaf.shape))
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return archs, jax.tree.unflatten(tree, drawn)
+
+
+def add(name, pool, archs, params, accuracy=None, use=None, owner=7):
+    n = len(archs)
+    accuracy = jnp.full(n, 0.5) if accuracy is None else jnp.asarray(accuracy)
+    use = jnp.ones(n, bool) if use is None else jnp.asarray(use)
+    return functions(name).deposit(pool, archs, params, accuracy, use, jnp.uint32(owner))

@@ -1,0 +1,211 @@
+"""The knowledge pool: there is always a block to inherit, and none gains by order or luck."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.spaces import base
+from tests.knowledge.pools import SPACES, add, children, fresh, functions, gradient, layout
+
+NAMES = pytest.mark.parametrize("name", list(SPACES))
+
+
+@NAMES
+def test_what_a_child_uses_is_what_has_a_gradient(name):
+    archs, params = children(name, 6)
+    all_used = jax.device_get(functions(name).used(archs))
+    for i, arch in enumerate(archs):
+        got, _ = gradient(name)(jax.tree.map(lambda p, i=i: p[i], params), arch)
+        masks = jax.tree.leaves(jax.tree.map(lambda m, i=i: m[i], all_used))
+        for (path, g), mask in zip(jax.tree_util.tree_leaves_with_path(got), masks, strict=True):
+            g = np.asarray(g)
+            assert g.shape == mask.shape, path
+            assert (g[~mask] == 0).all(), path
+            if mask.any():  # dead rectifiers may block single ones
+                assert (g[mask] != 0).mean() > 0.2, path
+
+
+@NAMES
+def test_from_the_first_moment_every_block_finds_an_entry(name):
+    archs, _ = children(name, 20)
+    find, inherit = functions(name).find, functions(name).inherit
+    source = find(fresh(name), archs)
+    assert source.hit.all()
+    assert (source.entry == 0).all()  # the one that there is
+    params = inherit(fresh(name), archs[:3], source.entry[:3])
+    like = jax.eval_shape(layout(name).network.init, jax.random.key(0), archs[0])
+    assert jax.tree.map(lambda p: p.shape[1:], params) == jax.tree.map(lambda p: p.shape, like)
+    # A fresh entry is passed on as it is: all children start from one initialisation.
+    blocks, _ = layout(name).parts.split(jax.tree.map(lambda p: p[0], params))
+    for held, block in zip(fresh(name).blocks, blocks, strict=True):
+        got = jax.flatten_util.ravel_pytree(block)[0]
+        np.testing.assert_array_equal(got, held.params[0])
+
+
+@NAMES
+def test_a_child_inherits_what_it_left(name):
+    archs, params = children(name, 1)
+    find, inherit = functions(name).find, functions(name).inherit
+    pool = add(name, fresh(name), archs, params)
+    source = find(pool, archs)
+    back = inherit(pool, archs, source.entry)
+    logits = [gradient(name)(jax.tree.map(lambda p: p[0], p), archs[0])[1] for p in (params, back)]
+    # Inner channels may stand in another order, and the function is the same.
+    np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-3)
+    sizes = [held.size[entry] for held, entry in zip(pool.blocks, source.entry[0], strict=True)]
+    trained = np.asarray(sizes) > 0  # what has no weights cannot be left
+    assert trained.any() and (source.similarity[0][trained] == 1).all()
+
+
+def test_several_children_leave_their_average_in_any_order():
+    archs, params = children("mnas", 4)
+    archs = archs.at[2].set(archs[0]).at[3].set(archs[0])
+    use = [True, True, True, False]
+    accuracy = [0.2, 0.9, 0.4, 1.0]
+    pool = add("mnas", fresh("mnas"), archs, params, accuracy, use)
+    find = functions("mnas").find
+    entry = find(pool, archs[:1]).entry[0]
+    used = jax.tree.map(lambda m: m[0], functions("mnas").used(archs))
+    masks, _ = layout("mnas").parts.split(used)
+    for s, held in enumerate(pool.blocks):
+        assert held.updates[entry[s]] == 2
+        np.testing.assert_allclose(held.accuracy[entry[s]], 0.3, rtol=1e-6)
+        assert held.owner[entry[s]] == 7
+        block = layout("mnas").unravel[s](held.params[entry[s]])
+        mean = jax.tree.map(lambda p: (p[0] + p[2]) / 2, layout("mnas").parts.split(params)[0][s])
+        norm, expected = block["first"]["norm_out"], mean["first"]["norm_out"]
+        mask = masks[s]["first"]["norm_out"]["scale"]
+        np.testing.assert_allclose(norm["scale"][mask], expected["scale"][mask], rtol=1e-5)
+    order = jnp.array([3, 2, 1, 0])
+    turned = add(
+        "mnas",
+        fresh("mnas"),
+        archs[order],
+        jax.tree.map(lambda p: p[order], params),
+        jnp.asarray(accuracy)[order],
+        jnp.asarray(use)[order],
+    )
+    source = find(pool, archs[:2]).entry, find(turned, archs[:2]).entry
+    for s in range(2):
+        for i in range(2):
+            np.testing.assert_allclose(
+                pool.blocks[s].params[source[0][i, s]],
+                turned.blocks[s].params[source[1][i, s]],
+                rtol=1e-5,
+            )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), pool.shared, turned.shared
+    )
+    stem = jnp.mean(params["stem"][:3], axis=0)
+    np.testing.assert_allclose(pool.shared["stem"], stem, rtol=1e-5)
+
+
+def test_failed_children_never_enter():
+    archs, params = children("mnas", 2)
+    params = jax.tree.map(lambda p: p.at[1].set(jnp.nan), params)
+    pool = add("mnas", fresh("mnas"), archs, params, use=[True, False])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pool))
+    assert [int(held.valid.sum()) for held in pool.blocks] == [2, 2]
+    nothing = add("mnas", fresh("mnas"), archs, params, use=[False, False])
+    jax.tree.map(np.testing.assert_array_equal, nothing, fresh("mnas"))
+
+
+def test_a_full_place_gives_up_the_least_updated_of_the_most_redundant():
+    lay, space = layout("mnas"), SPACES["mnas"]
+    text = "{}-e3-k{}-se{}-none-f1-l+0"
+    kinds = [
+        ("conv", 3, 0),
+        ("conv", 5, 0),
+        ("sepconv", 3, 0),
+        ("sepconv", 5, 0.25),
+        ("mbconv", 5, 0),
+    ]
+    archs = jnp.asarray(
+        [space.parse(" ".join([text.format(op, k, se)] * 2)) for op, k, se in kinds]
+    )
+    _, params = children("mnas", 5)
+    find = functions("mnas").find
+    pool = add("mnas", fresh("mnas"), archs, params)  # with the fresh entry: full
+    first = jax.tree.map(lambda p: p[:1], params)
+    again = jnp.asarray([space.parse(" ".join([text.format("conv", 5, 0)] * 2))])
+    pool = add("mnas", pool, again, first)  # now the other convolution is updated less
+    new = jnp.asarray([space.parse(" ".join([text.format("mbconv", 3, 0.25)] * 2))])
+    after = add("mnas", pool, new, first)
+    for s, held in enumerate(after.blocks):
+        assert held.valid.all()
+        before = np.asarray(pool.blocks[s].descriptor)
+        kept = (before[:, None] == np.asarray(held.descriptor)).all(axis=-1).any(axis=1)
+        assert (~kept).sum() == 1
+        lost = int(np.flatnonzero(~kept)[0])
+        alike = np.asarray(pools.cosine(before, before, lay.weights)) - np.eye(6)
+        redundancy = alike.max(axis=1)
+        assert redundancy[lost] >= np.sort(redundancy)[-1]
+        updates = np.asarray(pool.blocks[s].updates)
+        assert updates[lost] == updates[redundancy >= redundancy[lost]].min()
+    assert (find(after, new).similarity == 1).all()
+
+
+def test_merging_takes_what_others_learnt_and_nothing_twice():
+    merge = functions("mnas").merge
+    archs, params = children("mnas", 3)
+    one = [jax.tree.map(lambda p, i=i: p[i : i + 1], params) for i in range(3)]
+    mine = add("mnas", fresh("mnas"), archs[:1], one[0], owner=1)
+    theirs = add("mnas", fresh("mnas"), archs[1:2], one[1], owner=2)
+    theirs = add("mnas", theirs, archs[2:], one[2], owner=1)  # mine, from a past that is gone
+    merged = merge(mine, theirs, 1)
+    find = functions("mnas").find
+    source = find(merged, archs)
+    assert (source.similarity[:2] == 1).all() and (source.similarity[2] < 1).any()
+    jax.tree.map(np.testing.assert_array_equal, merge(merged, theirs, 1), merged)
+    # Of a block that both have, the one updated more often stays.
+    newer = add("mnas", theirs, archs[1:2], one[0], owner=2)
+    twice = merge(merged, newer, 1)
+    entry = find(twice, archs[1:2]).entry[0]
+    assert all(held.updates[e] == 2 for held, e in zip(twice.blocks, entry, strict=True))
+    assert [int(h.valid.sum()) for h in twice.blocks] == [3, 3]
+    back = merge(twice, theirs, 1)
+    jax.tree.map(np.testing.assert_array_equal, back, twice)
+
+
+@NAMES
+def test_after_fair_rounds_all_choices_were_trained_equally_often(name):
+    space, lay, pool = SPACES[name], layout(name), fresh(name)
+    rounds, length = 3, int(np.lcm.reduce(space.cardinalities))
+    for key in jax.random.split(jax.random.key(0), rounds):
+        archs = base.fair_round(space.cardinalities, key)
+        assert archs.shape == (length, len(space.cardinalities))
+        pool = pools.tally(lay, pool, archs, jnp.ones(length, bool))
+    expected = [rounds * length // k for k in space.cardinalities for _ in range(k)]
+    assert pool.counts.tolist() == expected
+    assert pools.spread(lay, pool) == 0
+    pool = pools.tally(lay, pool, archs[:2], jnp.array([True, False]))
+    assert pools.spread(lay, pool) == 1
+
+
+def test_statistics_are_of_the_children_in_use():
+    archs, params = children("mnas", 2)
+    pool = add("mnas", fresh("mnas"), archs[:1], jax.tree.map(lambda p: p[:1], params))
+    find, statistics = functions("mnas").find, functions("mnas").statistics
+    source = find(pool, archs)
+    both, one, none = (
+        statistics(pool, source, jnp.array(use))
+        for use in ((True, True), (True, False), (False, False))
+    )
+    assert both["pool/hits"] == one["pool/hits"] == 1
+    assert one["pool/exact"] == one["pool/similarity"] == 1
+    np.testing.assert_allclose(both["pool/similarity"], source.similarity.mean(), rtol=1e-6)
+    assert np.isnan(none["pool/similarity"])
+    assert both["pool/entries"] == 4
+    assert both["pool/mib"] * 2**20 == sum(x.nbytes for x in jax.tree.leaves(pool))
+
+
+def test_resizing_keeps_the_most_often_updated():
+    archs, params = children("mnas", 3)
+    pool = add("mnas", fresh("mnas"), archs, params)
+    pool = add("mnas", pool, archs[1:2], jax.tree.map(lambda p: p[1:2], params))
+    small, large = pools.resize(pool, 2), pools.resize(pool, 9)
+    for held, kept, grown in zip(pool.blocks, small.blocks, large.blocks, strict=True):
+        assert kept.updates[0] == 2 and kept.valid.all() and len(kept.params) == 2
+        assert grown.valid.sum() == held.valid.sum() and len(grown.params) == 9

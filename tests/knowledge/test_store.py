@@ -1,0 +1,224 @@
+"""Pools on disk: atomic, shared, and never mistaken for those of another space."""
+
+import json
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import filelock
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax.children import networks
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.knowledge import store as stores
+from fnas_jax.knowledge.store import Store
+from fnas_jax.spaces import cell, mnas
+
+SPACE = cell.make(channels=2, cells_per_stage=1)
+A, B = "a" * 32, "b" * 32
+
+
+def store(folder, run=A, **changes):
+    return Store(pathlib.Path(folder), SPACE, 1, 3, 4, run)._replace(**changes)
+
+
+def layout(where):
+    return pools.layout(networks.elastic(where.space, where.channels, where.classes), where.space)
+
+
+def fresh(where):
+    return pools.init(layout(where), where.capacity, jax.random.key(0))
+
+
+def holding(pool, value, owner, slot=1, updates=1):
+    """`pool` with one more block at each place: all numbers `value`, a descriptor of its own."""
+
+    def add(held):
+        return held._replace(
+            params=held.params.at[slot].set(value),
+            descriptor=held.descriptor.at[slot].set(value),
+            size=held.size.at[slot].set(5),
+            updates=held.updates.at[slot].set(updates),
+            owner=held.owner.at[slot].set(owner),
+            valid=held.valid.at[slot].set(True),
+        )
+
+    return pool._replace(blocks=tuple(add(held) for held in pool.blocks))
+
+
+def values(pool):
+    """The numbers that `holding` put there."""
+    return {float(p[0]) for p, u in zip(*pool.blocks[0][:5:4], strict=True) if u > 0}
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    where = store(tmp_path / "deep" / "pool")
+    start = fresh(where)
+    jax.tree.map(np.testing.assert_array_equal, stores.load(where, layout(where), start), start)
+    for value in (2.0, 3.0, 4.0):
+        mine = holding(start, value, where.owner)
+        got = stores.exchange(where, layout(where), mine)
+        jax.tree.map(np.testing.assert_array_equal, got, mine)
+    back = stores.load(where, layout(where), start)
+    jax.tree.map(np.testing.assert_array_equal, back._replace(counts=0), mine._replace(counts=0))
+    assert len(list((where.folder / "versions").iterdir())) == 2
+    assert len(json.loads((where.folder / "pool.json").read_text())["versions"]) <= 3
+
+
+def test_searches_that_share_a_folder_lose_nothing(tmp_path):
+    one, two = store(tmp_path), store(tmp_path, B)
+    lay, start = layout(one), fresh(one)
+    mine = stores.exchange(one, lay, holding(start, 2.0, one.owner))
+    theirs = stores.exchange(two, lay, holding(start, 3.0, two.owner))
+    assert values(theirs) == {2.0, 3.0}
+    mine = stores.exchange(one, lay, mine)
+    assert values(mine) == {2.0, 3.0}
+    assert values(stores.load(two, lay, start)) == {2.0, 3.0}
+    # What this run wrote and then took back, as a resumed one does, does not return.
+    again = stores.exchange(one, lay, holding(start, 5.0, one.owner))
+    assert values(again) == {5.0}
+
+
+def test_a_damaged_newest_version_falls_back(tmp_path, caplog):
+    where = store(tmp_path)
+    lay, start = layout(where), fresh(where)
+    for value in (2.0, 3.0):
+        stores.exchange(where, lay, holding(start, value, where.owner))
+    newest = max((tmp_path / "versions").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest / "default", ignore_errors=True)
+    assert values(stores.load(where, lay, start)) == {2.0}
+    assert f"checkpoint {newest.name} is damaged" in caplog.text
+    stores.exchange(where, lay, holding(start, 4.0, where.owner))
+    assert values(stores.load(where, lay, start)) == {4.0}
+
+
+def test_another_number_of_places_takes_what_fits(tmp_path):
+    where = store(tmp_path)
+    lay, start = layout(where), fresh(where)
+    stores.exchange(where, lay, holding(holding(start, 2.0, 9), 3.0, 9, slot=2, updates=5))
+    small, large = store(tmp_path, capacity=1), store(tmp_path, B, capacity=6)
+    assert values(stores.load(small, lay, fresh(small))) == {3.0}
+    got = stores.exchange(large, lay, holding(fresh(large), 7.0, large.owner))
+    assert values(got) == {2.0, 3.0, 7.0} and len(got.blocks[0].params) == 6
+
+
+def test_other_images_get_their_own_stem_and_classifier(tmp_path):
+    where = store(tmp_path)
+    left = holding(fresh(where), 2.0, 9)
+    left = left._replace(shared=jax.tree.map(lambda p: p + 9.0, left.shared))
+    stores.exchange(where, layout(where), left)
+    other = store(tmp_path, B, channels=2, classes=5)
+    start = fresh(other)
+    got = stores.load(other, layout(other), start)
+    assert values(got) == {2.0}
+    for name in ("stem", "classifier", "bias"):
+        np.testing.assert_array_equal(got.shared[name], start.shared[name])
+    for name in ("stem_norm", "last_norm", "reductions"):
+        jax.tree.map(np.testing.assert_array_equal, got.shared[name], left.shared[name])
+
+
+def test_a_pool_of_another_space_or_width_is_refused(tmp_path):
+    where = store(tmp_path)
+    stores.exchange(where, layout(where), fresh(where))
+    for space, difference in (
+        (cell.make(channels=4, cells_per_stage=1), "channels is 2 there and 4 here"),
+        (mnas.make(blocks=1), "name is cell there and mnas here"),
+    ):
+        other = store(tmp_path, space=space)
+        for call in (stores.load, stores.exchange):
+            with pytest.raises(UserError, match=difference) as error:
+                call(other, layout(where), fresh(where))
+            assert "\n" not in str(error.value)
+    assert stores.load(where, layout(where), fresh(where)) is not None
+
+
+def test_strides_are_no_difference(tmp_path):
+    one, two = (mnas.make(1, 0.5, (stride,), 16, stride, 16) for stride in (1, 2))
+    where = store(tmp_path, space=one)
+    stores.exchange(where, layout(where), holding(fresh(where), 2.0, 9))
+    other = store(tmp_path, space=two)
+    assert values(stores.load(other, layout(other), fresh(other))) == {2.0}
+
+
+def test_a_held_lock_is_said(tmp_path):
+    where = store(tmp_path, lock_seconds=0.05)
+    with (
+        filelock.FileLock(tmp_path / ".lock"),
+        pytest.raises(UserError, match=r"another process has held the pool .* for 0.05 s"),
+    ):
+        stores.load(where, layout(where), fresh(where))
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    where = store(tmp_path / "file" / "pool")
+    with pytest.raises(UserError, match="cannot be written"):
+        stores.load(where, layout(where), fresh(where))
+
+
+WRITER = """
+import sys
+from tests.knowledge import test_store as t
+where = t.store(sys.argv[1], sys.argv[2])
+lay, start = t.layout(where), t.fresh(where)
+value = float(sys.argv[3])
+while True:
+    value += 1
+    print(value, flush=True)
+    t.stores.exchange(where, lay, t.holding(start, value, where.owner))
+    print("done", value, flush=True)
+"""
+
+
+def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
+    """The pool opens after each kill, with the last finished version or the one under way."""
+    where = store(tmp_path)
+    lay, start = layout(where), fresh(where)
+    rng, kills, last = random.Random(0), 20, 0.0
+    command = [sys.executable, "-c", WRITER, str(tmp_path), A]
+    process = subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True)
+    for _ in range(kills):
+        lines = [process.stdout.readline() for _ in range(1 + 2 * rng.randrange(2))]
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        lines += process.stdout.readlines()
+        process.wait()
+        finished = [float(line.split()[1]) for line in lines if line.startswith("done")]
+        begun = [float(line) for line in lines if not line.startswith("done")]
+        last = max([last, *finished])
+        found = stores.load(where, lay, start)
+        got = values(found)
+        assert len(got) <= 1
+        value = got.pop() if got else 0.0
+        assert value in (last, begun[-1])
+        assert value == 0.0 or all((held.params[1] == value).all() for held in found.blocks)
+        last = value
+        process = subprocess.Popen([*command, str(begun[-1])], stdout=subprocess.PIPE, text=True)
+    process.kill()
+    process.communicate()
+
+
+def test_two_processes_at_once_keep_both_their_blocks(tmp_path):
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), run, first],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for run, first in ((A, "100"), (B, "500"))
+    ]
+    for process in writers:
+        for _ in range(6):
+            assert process.stdout.readline()
+    for process in writers:
+        process.kill()
+        process.communicate()
+    where = store(tmp_path)
+    got = values(stores.load(where, layout(where), fresh(where)))
+    assert any(100 < v < 500 for v in got) and any(v > 500 for v in got)
