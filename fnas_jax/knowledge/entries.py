@@ -70,7 +70,7 @@ def _place(entries: Entries, written: Array, weights: Array) -> Array:
 def resize(entries: Entries, capacity: int) -> Entries:
     """`entries` in another number of places; the most often updated ones stay. Numpy arrays."""
     priority = np.where(entries.valid, -np.asarray(entries.updates), 1)
-    order = np.argsort(priority, kind="stable")[:capacity]
+    order = np.sort(np.argsort(priority, kind="stable")[:capacity])
 
     def fit(leaf: Any) -> np.ndarray:
         kept = np.asarray(leaf)[order]

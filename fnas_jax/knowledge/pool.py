@@ -149,14 +149,16 @@ def deposit(
         same &= (sizes[:, None, s] == sizes[:, s]) & use & use[:, None]
         first = use & (same.argmax(axis=1) == jnp.arange(n))
         share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1)
-        means = jax.vmap(lay.unravel[s])(share @ jax.vmap(_ravel)(blocks[s]))
+        # A failed child's numbers, times zero, would still be no numbers.
+        known = jnp.where(use[:, None], jax.vmap(_ravel)(blocks[s]), 0.0)
+        means = jax.vmap(lay.unravel[s])(share @ known)
         news = Entries(
             params=jax.vmap(lambda p, u: _ravel(bridge.by_importance(p, u)))(means, used[s]),
             arch=archs,
             descriptor=descriptors[:, s],
             size=sizes[:, s],
             updates=same.sum(axis=1, dtype=jnp.int32),
-            accuracy=share @ accuracy,
+            accuracy=share @ jnp.where(use, accuracy, 0.0),
             owner=jnp.full(n, owner, jnp.uint32),
             valid=first & (sizes[:, s] > 0),
         )
@@ -193,6 +195,14 @@ def merge(lay: Layout, mine: Pool, theirs: Pool, owner: Array | int) -> Pool:
         foreign = b.valid & (b.owner != jnp.uint32(owner)) & (b.updates > 0)
         places.append(entries.insert(a, b._replace(valid=foreign), lay.weights, add=False))
     return mine._replace(blocks=tuple(places))
+
+
+def holds_others(pool: Pool, owner: Array | int) -> bool:
+    """Whether any block was last trained by another run than `owner`."""
+    return any(
+        bool((held.valid & (held.updates > 0) & (held.owner != jnp.uint32(owner))).any())
+        for held in pool.blocks
+    )
 
 
 def resize(pool: Pool, capacity: int) -> Pool:

@@ -73,17 +73,20 @@ def exchange(store: Store, lay: Layout, mine: Pool) -> Pool:
     """
     with _locked(store):
         about = _describe(store)
-        newest = max(about["versions"], default=0, key=int)
-        if newest and about["versions"][newest]["run"] != store.run:
+        with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
+            steps = [str(step) for step in sorted(manager.all_steps())]
+        newest = about["versions"][steps[-1]] if steps else {"run": store.run, "others": False}
+        # A resumed run may have forgotten what it had taken from others.
+        if newest["run"] != store.run or newest["others"]:
             found = _newest(store)
             if found is not None:
                 mine = pools.merge(lay, mine, found[1], store.owner)
         with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
-            version = max([*manager.all_steps(), int(newest)]) + 1
-            kept = {str(step) for step in manager.all_steps()} & about["versions"].keys()
-            versions = {step: about["versions"][step] for step in kept}
+            version = 1 + max(map(int, about["versions"]), default=0)
+            versions = {step: about["versions"][step] for step in steps}
             versions[str(version)] = {
                 "run": store.run,
+                "others": pools.holds_others(mine, store.owner),
                 "channels": store.channels,
                 "classes": store.classes,
                 "capacity": store.capacity,

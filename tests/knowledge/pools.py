@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnas_jax.children import networks
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.spaces import cell, macro, mnas
 
 SPACES = {
-    "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),
+    "mnas": mnas.make(blocks=1, strides=(1,), width=0.5, stem=16, stem_stride=2, head=16),
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
     "cell": cell.make(channels=4, cells_per_stage=1),
 }
@@ -72,13 +73,13 @@ def children(name, n, seed=1):
     space, lay = SPACES[name], layout(name)
     archs = space.canonical(space.sample(jax.random.key(seed), n))
     shapes = jax.eval_shape(lay.network.init, jax.random.key(0), archs[0])
-    leaves, tree = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    drawn = [
-        1 + 0.3 * jax.random.normal(key, (n, *leaf.shape))
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
-    return archs, jax.tree.unflatten(tree, drawn)
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        middle = 1.0 if "scale" in str(path[-1]) else 0.0
+        return jnp.asarray(rng.normal(middle, 0.4, (n, *leaf.shape)), jnp.float32)
+
+    return archs, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def add(name, pool, archs, params, accuracy=None, use=None, owner=7):

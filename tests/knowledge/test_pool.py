@@ -19,12 +19,14 @@ def test_what_a_child_uses_is_what_has_a_gradient(name):
     for i, arch in enumerate(archs):
         got, _ = gradient(name)(jax.tree.map(lambda p, i=i: p[i], params), arch)
         masks = jax.tree.leaves(jax.tree.map(lambda m, i=i: m[i], all_used))
+        reached = 0
         for (path, g), mask in zip(jax.tree_util.tree_leaves_with_path(got), masks, strict=True):
             g = np.asarray(g)
             assert g.shape == mask.shape, path
             assert (g[~mask] == 0).all(), path
-            if mask.any():  # dead rectifiers may block single ones
-                assert (g[mask] != 0).mean() > 0.2, path
+            reached += (g != 0).sum()
+        # Rectifiers that are closed for all images block some.
+        assert reached > 0.5 * sum(mask.sum() for mask in masks)
 
 
 @NAMES
@@ -88,15 +90,17 @@ def test_several_children_leave_their_average_in_any_order():
         jnp.asarray(use)[order],
     )
     source = find(pool, archs[:2]).entry, find(turned, archs[:2]).entry
-    for s in range(2):
-        for i in range(2):
-            np.testing.assert_allclose(
-                pool.blocks[s].params[source[0][i, s]],
-                turned.blocks[s].params[source[1][i, s]],
-                rtol=1e-5,
-            )
+    for i in range(2):
+        np.testing.assert_allclose(
+            pool.blocks[0].params[source[0][i, 0]],
+            turned.blocks[0].params[source[1][i, 0]],
+            rtol=1e-4,
+            atol=1e-6,
+        )
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), pool.shared, turned.shared
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        pool.shared,
+        turned.shared,
     )
     stem = jnp.mean(params["stem"][:3], axis=0)
     np.testing.assert_allclose(pool.shared["stem"], stem, rtol=1e-5)
@@ -105,9 +109,9 @@ def test_several_children_leave_their_average_in_any_order():
 def test_failed_children_never_enter():
     archs, params = children("mnas", 2)
     params = jax.tree.map(lambda p: p.at[1].set(jnp.nan), params)
-    pool = add("mnas", fresh("mnas"), archs, params, use=[True, False])
+    pool = add("mnas", fresh("mnas"), archs, params, [0.5, np.nan], use=[True, False])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pool))
-    assert [int(held.valid.sum()) for held in pool.blocks] == [2, 2]
+    assert [int(held.valid.sum()) for held in pool.blocks] == [2]
     nothing = add("mnas", fresh("mnas"), archs, params, use=[False, False])
     jax.tree.map(np.testing.assert_array_equal, nothing, fresh("mnas"))
 
@@ -122,16 +126,14 @@ def test_a_full_place_gives_up_the_least_updated_of_the_most_redundant():
         ("sepconv", 5, 0.25),
         ("mbconv", 5, 0),
     ]
-    archs = jnp.asarray(
-        [space.parse(" ".join([text.format(op, k, se)] * 2)) for op, k, se in kinds]
-    )
+    archs = jnp.asarray([space.parse(text.format(op, k, se)) for op, k, se in kinds])
     _, params = children("mnas", 5)
     find = functions("mnas").find
     pool = add("mnas", fresh("mnas"), archs, params)  # with the fresh entry: full
     first = jax.tree.map(lambda p: p[:1], params)
-    again = jnp.asarray([space.parse(" ".join([text.format("conv", 5, 0)] * 2))])
+    again = jnp.asarray([space.parse(text.format("conv", 5, 0))])
     pool = add("mnas", pool, again, first)  # now the other convolution is updated less
-    new = jnp.asarray([space.parse(" ".join([text.format("mbconv", 3, 0.25)] * 2))])
+    new = jnp.asarray([space.parse(text.format("mbconv", 3, 0.25))])
     after = add("mnas", pool, new, first)
     for s, held in enumerate(after.blocks):
         assert held.valid.all()
@@ -164,7 +166,7 @@ def test_merging_takes_what_others_learnt_and_nothing_twice():
     twice = merge(merged, newer, 1)
     entry = find(twice, archs[1:2]).entry[0]
     assert all(held.updates[e] == 2 for held, e in zip(twice.blocks, entry, strict=True))
-    assert [int(h.valid.sum()) for h in twice.blocks] == [3, 3]
+    assert [int(h.valid.sum()) for h in twice.blocks] == [3]
     back = merge(twice, theirs, 1)
     jax.tree.map(np.testing.assert_array_equal, back, twice)
 
@@ -197,7 +199,7 @@ def test_statistics_are_of_the_children_in_use():
     assert one["pool/exact"] == one["pool/similarity"] == 1
     np.testing.assert_allclose(both["pool/similarity"], source.similarity.mean(), rtol=1e-6)
     assert np.isnan(none["pool/similarity"])
-    assert both["pool/entries"] == 4
+    assert both["pool/entries"] == 2
     assert both["pool/mib"] * 2**20 == sum(x.nbytes for x in jax.tree.leaves(pool))
 
 
