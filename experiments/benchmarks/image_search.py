@@ -1,10 +1,14 @@
-"""How many children FNAS really trains, and whether its winner is as good as plain PPO's.
+"""What a search on real children costs: FNAS and its parts against plain PPO.
 
     python -m experiments.benchmarks.image_search --json OUT
 
-Both methods make the same number of proposals on the bundled digits, with the same controller.
-PPO trains all of them. Then the winners of all searches are trained again together, longer, on
-training and validation images, and judged on the test images, which no search has seen.
+All make the same number of proposals, with the same controller. `ppo` trains all of them from fresh
+weights for `--steps` steps, `fnas_no_akp` only those that its critic is not sure of. With the
+knowledge pool, children inherit their blocks and train for `--short` of the steps: `fnas` is
+everything together, `fnas_no_uac` and `fnas_no_aeb` lack one part. Then the winners of all searches
+are trained again together, longer and from fresh weights, on training and validation images, and
+judged on the test images, which no search has seen. Seconds are without compilation, which is the
+same for all; steps are those of all children, fair rounds included.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +37,13 @@ from fnas_jax.tasks.base import Task
 
 BENCHMARK = "image_search"
 BUILDERS = {"fnas": fnas.build, "ppo": ppo.build}
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ppo": ("ppo", {"akp.enabled": False}),
+    "fnas": ("fnas", {}),
+    "fnas_no_akp": ("fnas", {"akp.enabled": False}),
+    "fnas_no_uac": ("fnas", {"uac.enabled": False}),
+    "fnas_no_aeb": ("fnas", {"aeb.enabled": False}),
+}
 
 
 class Search(NamedTuple):
@@ -45,38 +55,60 @@ class Search(NamedTuple):
     found: float  # validation accuracy of the winner, as the search saw it
     trained: int
     predicted: int
+    steps: int  # of training, of all children together
     coverage: float  # share of errors within U in the second half; NaN without a critic
     tau: float  # mean Kendall's tau of V on the newly trained, second half
-    seconds: float
+    seconds: float  # without compilation
 
 
 def configuration(options: argparse.Namespace) -> ml_collections.ConfigDict:
-    """Small children on images of 8x8 pixels."""
+    """Small children."""
     config = config_lib.default()
     config.task.name = f"images/{options.task}"
-    config.space.blocks = 2
-    config.space.strides = (1, 2)
-    config.space.stem = 16
-    config.space.stem_stride = 1
-    config.space.head = 64
+    if options.task == "digits":  # 8x8 pixels
+        config.space.blocks = 2
+        config.space.strides = (1, 2)
+        config.space.stem = 16
+        config.space.stem_stride = 1
+        config.space.head = 64
+    else:  # 28x28
+        config.space.blocks = 3
+        config.space.width = 0.5
+        config.space.strides = (1, 2, 2)
+        config.space.head = 128
+        config.children.batch_size = 32
     config.children.steps = options.steps
     config.search.batch = 8
     config.search.budget = options.proposals
     return config_lib.validate(config)
 
 
+def preset(config: ml_collections.ConfigDict, name: str, short: float) -> ml_collections.ConfigDict:
+    """`config` with the settings of PRESETS; with the pool, children train `short` of the steps."""
+    changed = config_lib.flatten(config) | PRESETS[name][1]
+    if changed["akp.enabled"]:
+        changed["children.steps"] = round(short * changed["children.steps"])
+    return config_lib.validate(config_lib.nest(changed))
+
+
 def search(
     config: ml_collections.ConfigDict, task: Task, name: str, seed: int, most: int
 ) -> Search:
     """One search of `most` proposals, without files."""
-    method, evaluator = BUILDERS[name](config, task.space, task, None)
-    key, clock, start = jax.random.key(seed), Clock(), time.monotonic()
+    key, clock, children = jax.random.key(seed), Clock(), 0
+    method, evaluator = BUILDERS[PRESETS[name][0]](config, task.space, task, None)
     steps = iteration.compiled(method, evaluator)
     state = iteration.initial(method, evaluator, len(task.space.cardinalities), key)
+    if evaluator.prepare is not None:
+        with clock.part("children"):
+            for prepared, figures in evaluator.prepare(state.evaluator, key):
+                state = state._replace(evaluator=prepared)
+                children += figures["children"]
     log: list[dict[str, Any]] = []
     while state.counts["proposed"] < most:
         state, _, scalars = iteration.iterate(steps, state, key, clock)
         log.append(scalars)
+    seconds = clock.seconds()
     clock.close()
     late = log[len(log) // 2 :]
     checked = sum(float(s.get("checked", 0)) for s in late)
@@ -89,9 +121,10 @@ def search(
         float(state.best[0]),
         state.counts["trained"],
         state.counts["predicted"],
+        (state.counts["trained"] + children) * config.children.steps,
         covered / checked if checked else float("nan"),
         float(np.mean(taus)) if taus else float("nan"),
-        time.monotonic() - start,
+        seconds["children"] + seconds["method"],
     )
 
 
@@ -117,6 +150,7 @@ def judge(
     longer = ml_collections.ConfigDict(config)
     with longer.unlocked():
         longer.children.steps = steps
+        longer.akp.enabled = False
         longer.search.budget = len(archs)
     evaluator = images.evaluator(images.make_bench(longer, task.space, swapped))
     everyone = jnp.ones(len(archs), bool)
@@ -154,29 +188,39 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--task", default="digits", choices=("digits", "mnist5k"))
-    parser.add_argument("--methods", default="fnas,ppo", help="joined by commas")
+    parser.add_argument("--methods", default="ppo,fnas_no_akp,fnas", help="joined by commas")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--proposals", type=int, default=128)
     parser.add_argument("--steps", type=int, default=30, help="of a child in the search")
+    parser.add_argument("--short", type=float, default=0.25, help="share of them with the pool")
     parser.add_argument("--judge_steps", type=int, default=300, help="of a winner at the end")
     parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
     methods = [m for m in options.methods.split(",") if m]
     for name in methods:
-        if name not in BUILDERS:
-            parser.error(f"unknown method {name!r}; allowed are fnas, ppo")
+        if name not in PRESETS:
+            parser.error(f"unknown method {name!r}; allowed are {', '.join(PRESETS)}")
+    if not 0 < options.short <= 1:
+        parser.error("--short must be above 0 and at most 1")
     if min(options.seeds, options.proposals, options.steps, options.judge_steps) < 1:
         parser.error("--seeds, --proposals, --steps and --judge_steps must be at least 1")
     config = configuration(options)
     devices.enable_compilation_cache(config.jax.cache_dir)
-    task = build_task(config)
+    configs = {name: preset(config, name, options.short) for name in methods}
+    # Presets that train children in the same way share the compiled programs.
+    tasks: dict[tuple[int, bool], Task] = {}
+    for c in configs.values():
+        kind = (c.children.steps, c.akp.enabled)
+        tasks[kind] = tasks.get(kind) or build_task(c)
     searches: list[Search] = []
     for seed in range(options.seeds):
         for name in methods:
-            found = search(config, task, name, seed, options.proposals)
+            c = configs[name]
+            task = tasks[c.children.steps, c.akp.enabled]
+            found = search(c, task, name, seed, options.proposals)
             searches.append(found)
             print(
-                f"seed {seed} {name:<6} trained {found.trained:>4}, predicted {found.predicted:>4},"
+                f"seed {seed} {name:<12} trained {found.trained:>4}, {found.steps:>5} steps,"
                 f" best {found.found:.4f} (validation), coverage {found.coverage:.2f},"
                 f" tau {found.tau:.2f}, {found.seconds:.0f} s",
                 flush=True,
@@ -195,12 +239,13 @@ def main(arguments: list[str] | None = None) -> int:
                 "trained_share": [s.trained / options.proposals for s in rows],
                 "coverage": [s.coverage for s in rows],
                 "kendall_tau": [s.tau for s in rows],
+                "steps": [float(s.steps) for s in rows],
                 "seconds": [s.seconds for s in rows],
             },
         )
     for r in out:
         span = f"{r['low']:.4f} .. {r['high']:.4f}"
-        print(f"{r['method']:<6}{r['metric']:<22}{r['value']:8.4f}   {span}")
+        print(f"{r['method']:<13}{r['metric']:<22}{r['value']:8.4f}   {span}")
     if options.json:
         Path(options.json).write_text(json.dumps(out, indent=1, allow_nan=False) + "\n")
     return 0
