@@ -22,7 +22,7 @@ def get_config():
     config.space.stem = 16
     config.space.stem_stride = 1
     config.space.head = 64
-    config.children.steps = 60
+    config.children.steps = 30  # from inherited blocks
     config.children.batch_size = 64
     config.method.name = "fnas"
     config.search.budget = 40

@@ -8,7 +8,7 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces import categorical, mnas
-from fnas_jax.tasks import images, trainer
+from fnas_jax.tasks import images
 
 SPACE = mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)
 CONV, SEPARABLE, BOTTLENECK = (
@@ -111,8 +111,3 @@ def test_an_unknown_data_set_is_refused(config):
     config.task.name = "images/digist"
     with pytest.raises(UserError, match="digits"):
         images.build(config, mnas.make(blocks=1))
-
-
-def test_mode_auto_is_one_after_another_on_cpus():
-    assert trainer.mode("auto") == "map"
-    assert trainer.mode("vmap") == "vmap"
