@@ -197,11 +197,15 @@ def merge(lay: Layout, mine: Pool, theirs: Pool, owner: Array | int) -> Pool:
     return mine._replace(blocks=tuple(places))
 
 
-def holds_others(pool: Pool, owner: Array | int) -> bool:
-    """Whether any block was last trained by another run than `owner`."""
-    return any(
-        bool((held.valid & (held.updates > 0) & (held.owner != jnp.uint32(owner))).any())
-        for held in pool.blocks
+def without(pool: Pool, owner: Array | int) -> Pool:
+    """The pool without the blocks that the run `owner` was the last to train."""
+    return pool._replace(
+        blocks=tuple(
+            held._replace(
+                valid=held.valid & ((held.updates == 0) | (held.owner != jnp.uint32(owner)))
+            )
+            for held in pool.blocks
+        )
     )
 
 

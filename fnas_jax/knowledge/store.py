@@ -46,47 +46,52 @@ class Store(NamedTuple):
         return int(self.run[:8], 16) or 1
 
 
-def load(store: Store, lay: Layout, fresh: Pool) -> Pool:
-    """The newest good version in the shape of `fresh`, which stands for what does not exist.
+def load(store: Store, lay: Layout, fresh: Pool) -> tuple[Pool, int]:
+    """(newest good version in the shape of `fresh`, number of the newest version by another run).
 
-    Stem and classifier stay fresh where they are of other images. Raises UserError where the
-    pool is of another space, cannot be read, or stays locked.
+    `fresh` stands for what does not exist, for stem and classifier of other images, and for what
+    this run itself has written, because a run that begins anew must not know its own future.
+    Raises UserError where the pool is of another space, cannot be read, or stays locked.
     """
     with _locked(store):
-        found = _newest(store)
+        found, versions = _newest(store), _describe(store)["versions"]
     if found is None:
-        return fresh
-    read, blocks = found[1], []
-    for held, like in zip(pools.resize(read, store.capacity).blocks, fresh.blocks, strict=True):
-        blocks.append(jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), held, like))
+        return fresh, 0
+    seen = _foreign(store, versions, found[0])
+    if not seen:
+        return fresh, 0
+    read = pools.resize(pools.without(found[1], store.owner), store.capacity)
+    blocks = tuple(
+        jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), held, like)
+        for held, like in zip(read.blocks, fresh.blocks, strict=True)
+    )
     shared = {
         name: jax.tree.map(jnp.asarray, read.shared[name]) if _same(read.shared[name], own) else own
         for name, own in fresh.shared.items()
     }
-    return Pool(tuple(blocks), shared, fresh.counts)
+    return Pool(blocks, shared, fresh.counts), seen
 
 
-def exchange(store: Store, lay: Layout, mine: Pool) -> Pool:
-    """Writes `mine`, with what other runs have written since, as a new version; and returns that.
+def exchange(store: Store, lay: Layout, mine: Pool, seen: int) -> tuple[Pool, int]:
+    """Writes `mine` as a new version, with what other runs have written since version `seen`.
 
-    Raises UserError as `load` does.
+    Returns what was written, and the new `seen`. Raises UserError as `load` does.
     """
     with _locked(store):
         about = _describe(store)
         with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
-            steps = [str(step) for step in sorted(manager.all_steps())]
-        newest = about["versions"][steps[-1]] if steps else {"run": store.run, "others": False}
-        # A resumed run may have forgotten what it had taken from others.
-        if newest["run"] != store.run or newest["others"]:
+            steps = sorted(manager.all_steps())
+        if steps and _foreign(store, about["versions"], steps[-1]) > seen:
             found = _newest(store)
             if found is not None:
                 mine = pools.merge(lay, mine, found[1], store.owner)
+                seen = _foreign(store, about["versions"], found[0])
         with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
             version = 1 + max(map(int, about["versions"]), default=0)
-            versions = {step: about["versions"][step] for step in steps}
+            versions = {str(step): about["versions"][str(step)] for step in steps}
             versions[str(version)] = {
                 "run": store.run,
-                "others": pools.holds_others(mine, store.owner),
+                "seen": seen,
                 "channels": store.channels,
                 "classes": store.classes,
                 "capacity": store.capacity,
@@ -94,7 +99,13 @@ def exchange(store: Store, lay: Layout, mine: Pool) -> Pool:
             # First, so that every complete version is described.
             write_json(store.folder / "pool.json", about | {"versions": versions})
             checkpoint.save(manager, version, mine)
-    return mine
+    return mine, seen
+
+
+def _foreign(store: Store, versions: dict[str, Any], version: int) -> int:
+    """The newest version by another run that `version` knows; it may be that one itself."""
+    about = versions[str(version)]
+    return version if about["run"] != store.run else about["seen"]
 
 
 @contextlib.contextmanager

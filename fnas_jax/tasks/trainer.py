@@ -55,6 +55,7 @@ class State(NamedTuple):
     memo: Memo
     pool: Pool | None  # None without AKP
     rounds: Array  # [] int32 fair rounds so far
+    seen: Array  # [] int32 newest version of the stored pool by another run that this one knows
     stats: dict[str, Array]  # of the pool, at the last evaluation
 
 
@@ -89,18 +90,19 @@ def evaluator(bench: Bench) -> Evaluator:
     decisions = len(space.cardinalities)
 
     def init() -> State:
-        known, rounds = memo.empty(capacity, decisions), jnp.int32(0)
+        known, rounds, seen = memo.empty(capacity, decisions), jnp.int32(0), 0
         if lay is None:
-            return State(known, None, rounds, {})
+            return State(known, None, rounds, jnp.int32(seen), {})
         pool = jax.jit(lambda key: pools.init(lay, config.akp.capacity, key))(
             jax.random.key(POOL_SEED)
         )
         if bench.store is not None:
-            pool = stores.load(bench.store, lay, pool)
+            pool, seen = stores.load(bench.store, lay, pool)
             if pools.is_trained(pool):  # by another run: nothing has to be warmed up
                 rounds = jnp.int32(config.akp.rounds)
         nobody, archs = jnp.zeros(1, bool), jnp.zeros((1, decisions), jnp.int32)
-        return State(known, pool, rounds, stats(pool, pools.find(lay, pool, archs), nobody))
+        figures = stats(pool, pools.find(lay, pool, archs), nobody)
+        return State(known, pool, rounds, jnp.int32(seen), figures)
 
     def stats(pool: Pool, source: pools.Source, use: Array) -> dict[str, Array]:
         assert lay is not None
@@ -165,7 +167,8 @@ def evaluator(bench: Bench) -> Evaluator:
         assert lay is not None and state.pool is not None
         if bench.store is None:
             return state
-        return state._replace(pool=stores.exchange(bench.store, lay, state.pool))
+        pool, seen = stores.exchange(bench.store, lay, state.pool, int(state.seen))
+        return state._replace(pool=pool, seen=jnp.int32(seen))
 
     return Evaluator(
         init,

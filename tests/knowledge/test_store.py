@@ -58,58 +58,83 @@ def holding(pool, value, owner, slot=1, updates=1):
 
 def values(pool):
     """The numbers that `holding` put there."""
-    return {float(p[0]) for p, u in zip(*pool.blocks[0][:5:4], strict=True) if u > 0}
+    held = pool.blocks[0]
+    return {
+        float(p[0]) for p in np.asarray(held.params)[np.asarray(held.valid & (held.updates > 0))]
+    }
+
+
+def load(where, reader="c" * 32):
+    """What another run finds."""
+    return stores.load(where._replace(run=reader), layout(where), fresh(where))[0]
 
 
 def test_what_is_written_is_read_back(tmp_path):
     where = store(tmp_path / "deep" / "pool")
     start = fresh(where)
-    jax.tree.map(np.testing.assert_array_equal, stores.load(where, layout(where), start), start)
+    jax.tree.map(np.testing.assert_array_equal, load(where), start)
     for value in (2.0, 3.0, 4.0):
         mine = holding(start, value, where.owner)
-        got = stores.exchange(where, layout(where), mine)
+        got, seen = stores.exchange(where, layout(where), mine, 0)
         jax.tree.map(np.testing.assert_array_equal, got, mine)
-    back = stores.load(where, layout(where), start)
-    jax.tree.map(np.testing.assert_array_equal, back._replace(counts=0), mine._replace(counts=0))
+        assert seen == 0
+    jax.tree.map(
+        np.testing.assert_array_equal, load(where)._replace(counts=0), mine._replace(counts=0)
+    )
     assert len(list((where.folder / "versions").iterdir())) == 2
     assert len(json.loads((where.folder / "pool.json").read_text())["versions"]) <= 3
+
+
+def test_a_run_that_begins_anew_does_not_know_its_own_future(tmp_path):
+    where = store(tmp_path)
+    lay, start = layout(where), fresh(where)
+    stores.exchange(where, lay, holding(start, 2.0, where.owner), 0)
+    got, seen = stores.load(where, lay, start)
+    assert values(got) == set() and seen == 0
+    stores.exchange(store(tmp_path, B), lay, holding(start, 3.0, store(tmp_path, B).owner), 0)
+    got, seen = stores.load(where, lay, start)
+    assert values(got) == {3.0} and seen == 2
 
 
 def test_searches_that_share_a_folder_lose_nothing(tmp_path):
     one, two = store(tmp_path), store(tmp_path, B)
     lay, start = layout(one), fresh(one)
-    mine = stores.exchange(one, lay, holding(start, 2.0, one.owner))
-    theirs = stores.exchange(two, lay, holding(start, 3.0, two.owner))
+    mine, mine_seen = stores.exchange(one, lay, holding(start, 2.0, one.owner), 0)
+    theirs, _ = stores.exchange(two, lay, holding(start, 3.0, two.owner), 0)
     assert values(theirs) == {2.0, 3.0}
-    mine = stores.exchange(one, lay, mine)
-    assert values(mine) == {2.0, 3.0}
-    assert values(stores.load(two, lay, start)) == {2.0, 3.0}
+    older = mine_seen
+    mine, mine_seen = stores.exchange(one, lay, mine, mine_seen)
+    assert values(mine) == {2.0, 3.0} and mine_seen == 2
+    assert values(load(two)) == {2.0, 3.0}
     # What this run wrote and then forgot, as a resumed one does, does not return; others' does.
-    again = stores.exchange(one, lay, holding(start, 5.0, one.owner))
+    again, _ = stores.exchange(one, lay, holding(start, 5.0, one.owner), older)
     assert values(again) == {3.0, 5.0}
+    # What it knew and gave up does not come back each time.
+    again, _ = stores.exchange(one, lay, holding(start, 6.0, one.owner), 2)
+    assert values(again) == {6.0}
 
 
 def test_a_damaged_newest_version_falls_back(tmp_path, caplog):
     where = store(tmp_path)
     lay, start = layout(where), fresh(where)
     for value in (2.0, 3.0):
-        stores.exchange(where, lay, holding(start, value, where.owner))
+        stores.exchange(where, lay, holding(start, value, where.owner), 0)
     newest = max((tmp_path / "versions").iterdir(), key=lambda path: int(path.name))
     for arrays in list(newest.rglob("d")):
         shutil.rmtree(arrays, ignore_errors=True)
-    assert values(stores.load(where, lay, start)) == {2.0}
+    assert values(load(where)) == {2.0}
     assert f"checkpoint {newest.name} is damaged" in caplog.text
-    stores.exchange(where, lay, holding(start, 4.0, where.owner))
-    assert values(stores.load(where, lay, start)) == {4.0}
+    stores.exchange(where, lay, holding(start, 4.0, where.owner), 0)
+    assert values(load(where)) == {4.0}
 
 
 def test_another_number_of_places_takes_what_fits(tmp_path):
     where = store(tmp_path)
     lay, start = layout(where), fresh(where)
-    stores.exchange(where, lay, holding(holding(start, 2.0, 9), 3.0, 9, slot=2, updates=5))
+    stores.exchange(where, lay, holding(holding(start, 2.0, 9), 3.0, 9, slot=2, updates=5), 0)
     small, large = store(tmp_path, capacity=1), store(tmp_path, B, capacity=6)
-    assert values(stores.load(small, lay, fresh(small))) == {3.0}
-    got = stores.exchange(large, lay, holding(fresh(large), 7.0, large.owner))
+    assert values(load(small)) == {3.0}
+    got, _ = stores.exchange(large, lay, holding(fresh(large), 7.0, large.owner), 0)
     assert values(got) == {2.0, 3.0, 7.0} and len(got.blocks[0].params) == 6
 
 
@@ -117,10 +142,10 @@ def test_other_images_get_their_own_stem_and_classifier(tmp_path):
     where = store(tmp_path)
     left = holding(fresh(where), 2.0, 9)
     left = left._replace(shared=jax.tree.map(lambda p: p + 9.0, left.shared))
-    stores.exchange(where, layout(where), left)
+    stores.exchange(where, layout(where), left, 0)
     other = store(tmp_path, B, channels=2, classes=5)
     start = fresh(other)
-    got = stores.load(other, layout(other), start)
+    got, _ = stores.load(other, layout(other), start)
     assert values(got) == {2.0}
     for name in ("stem", "classifier", "bias"):
         np.testing.assert_array_equal(got.shared[name], start.shared[name])
@@ -130,25 +155,25 @@ def test_other_images_get_their_own_stem_and_classifier(tmp_path):
 
 def test_a_pool_of_another_space_or_width_is_refused(tmp_path):
     where = store(tmp_path)
-    stores.exchange(where, layout(where), fresh(where))
+    stores.exchange(where, layout(where), fresh(where), 0)
     for space, difference in (
         (cell.make(channels=4, cells_per_stage=1), "channels is 2 there and 4 here"),
         (mnas.make(blocks=1), "name is cell there and mnas here"),
     ):
         other = store(tmp_path, space=space)
-        for call in (stores.load, stores.exchange):
+        for call, *more in ((stores.load,), (stores.exchange, 0)):
             with pytest.raises(UserError, match=difference) as error:
-                call(other, layout(where), fresh(where))
+                call(other, layout(where), fresh(where), *more)
             assert "\n" not in str(error.value)
-    assert stores.load(where, layout(where), fresh(where)) is not None
+    load(where)
 
 
 def test_strides_are_no_difference(tmp_path):
     one, two = (mnas.make(1, 0.5, (stride,), 16, stride, 16) for stride in (1, 2))
     where = store(tmp_path, space=one)
-    stores.exchange(where, layout(where), holding(fresh(where), 2.0, 9))
+    stores.exchange(where, layout(where), holding(fresh(where), 2.0, 9), 0)
     other = store(tmp_path, space=two)
-    assert values(stores.load(other, layout(other), fresh(other))) == {2.0}
+    assert values(load(other)) == {2.0}
 
 
 def test_a_held_lock_is_said(tmp_path):
@@ -168,7 +193,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 
 WRITER = """
-import pathlib, pickle, sys
+import pathlib, pickle, sys, time
 from tests.knowledge import test_store as t
 folder, run, value = sys.argv[1:]
 where = t.store(folder, run)
@@ -181,8 +206,9 @@ while True:
         held.params[1], held.descriptor[1] = value, value
         held.owner[1] = where.owner
     print(value, flush=True)
-    t.stores.exchange(where, layout, pool)
+    t.stores.exchange(where, layout, pool, 0)
     print("done", value, flush=True)
+    time.sleep(0.1)  # searches, too, do something in between
 """
 
 
@@ -202,12 +228,12 @@ def begin(folder):
     start = fresh(where)
     pool = jax.tree.map(np.array, holding(start, 0.0, 1))
     (folder / "start").write_bytes(pickle.dumps(pool))
-    return where, layout(where), start
+    return where
 
 
 def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
     """The pool opens after each of 20 kills, with the last finished version or the one begun."""
-    where, lay, start = begin(tmp_path)
+    where = begin(tmp_path)
     rng, last, following = random.Random(0), 0.0, writer(tmp_path)
     for _ in range(20):
         # The next one loads its libraries while this one writes.
@@ -220,7 +246,7 @@ def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
         lines += process.communicate()[0].splitlines()
         finished = [float(line.split()[1]) for line in lines if line.startswith("done")]
         begun = [float(line) for line in lines if line and not line.startswith("done")]
-        found = stores.load(where, lay, start)
+        found = load(where)
         got = max(values(found), default=0.0)
         assert got in (max([last, *finished]), begun[-1])
         assert got == 0.0 or all((held.params[1] == got).all() for held in found.blocks)
@@ -231,7 +257,7 @@ def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
 
 
 def test_two_processes_at_once_keep_both_their_blocks(tmp_path):
-    where, lay, start = begin(tmp_path)
+    where = begin(tmp_path)
     writers = [writer(tmp_path, A, 100.0), writer(tmp_path, B, 500.0)]
     for process in writers:
         process.stdin.close()
@@ -241,5 +267,5 @@ def test_two_processes_at_once_keep_both_their_blocks(tmp_path):
     for process in writers:
         process.kill()
         process.wait()
-    got = values(stores.load(where, lay, start))
+    got = values(load(where))
     assert any(100 < v < 500 for v in got) and any(v > 500 for v in got)
