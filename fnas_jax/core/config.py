@@ -153,6 +153,7 @@ KEYS: dict[str, Key] = {
     ),
     "akp.enabled": Key(True, "children inherit blocks from the knowledge pool (images only)"),
     "akp.capacity": Key(32, "blocks kept at each place of the network", 2, 4096),
+    "akp.mib": Key(512, "memory for them; fewer are kept where they are large", 1, 2**20),
     "akp.rounds": Key(1, "fair rounds of training before the search", 0, 1000),
     "akp.weights": Key(
         (4, 1, 1, 1, 1, 1, 1),

@@ -66,6 +66,13 @@ def layout(network: Network, space: Space, weights: Any = None) -> Layout:
     return Layout(network, network.parts, space.blocks, space.cardinalities, weights, unravel)
 
 
+def entry_bytes(lay: Layout) -> int:
+    """Bytes of the parameters of one entry at each place."""
+    key, arch = jax.random.key(0), jnp.zeros(len(lay.cardinalities), jnp.int32)
+    blocks = jax.eval_shape(lambda: lay.parts.split(lay.network.init(key, arch))[0])
+    return size_bytes(blocks)
+
+
 def init(lay: Layout, capacity: int, key: Array) -> Pool:
     """A pool of `capacity` entries a place, the first of them a fresh block of maximal size."""
     largest = jnp.asarray(lay.cardinalities, jnp.int32) - 1

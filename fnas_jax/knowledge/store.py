@@ -46,6 +46,12 @@ class Store(NamedTuple):
         return int(self.run[:8], 16) or 1
 
 
+def check(store: Store) -> None:
+    """Raises UserError where the folder holds a pool of another space or cannot be used."""
+    with _locked(store):
+        _describe(store)
+
+
 def load(store: Store, lay: Layout, fresh: Pool) -> tuple[Pool, int]:
     """(newest good version in the shape of `fresh`, number of the newest version by another run).
 

@@ -18,6 +18,7 @@ from fnas_jax.children import cost as costs
 from fnas_jax.children import networks, plain, train
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import Array, UserError
+from fnas_jax.knowledge import store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.store import Store
 from fnas_jax.spaces.base import Space
@@ -47,6 +48,8 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
         task.split_seed,
     )
     bench = make_bench(config, space, dataset, knowledge)
+    if bench.store is not None:
+        stores.check(bench.store)
     return Task(
         name=config.task.name,
         space=space,

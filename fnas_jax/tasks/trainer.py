@@ -8,6 +8,7 @@ often. Nothing is measured in these, so that no architecture is judged by a youn
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from fnas_jax.tasks.base import Evaluator
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.memo import Memo
 
+LOG = logging.getLogger(__name__)
 POOL_SEED = 0  # of the first, shared initialisation: the same for all runs
 
 
@@ -74,6 +76,14 @@ def pool_layout(config: Any, space: Space, network: Network) -> pools.Layout:
     return pools.layout(network, space, weights)
 
 
+def pool_capacity(config: Any, lay: pools.Layout) -> int:
+    """Entries of each place: `akp.capacity`, or as many (at least 2) as fit into `akp.mib`."""
+    fit = config.akp.mib * 2**20 // pools.entry_bytes(lay)
+    if fit < config.akp.capacity:
+        LOG.info("the knowledge pool keeps %d blocks of each place (akp.mib)", max(fit, 2))
+    return min(config.akp.capacity, max(fit, 2))
+
+
 def evaluator(bench: Bench) -> Evaluator:
     """Trains what the memo does not know; not jittable, because it measures time.
 
@@ -82,6 +92,8 @@ def evaluator(bench: Bench) -> Evaluator:
     config, space, dataset = bench.config, bench.space, bench.dataset
     network = networks.elastic(space, dataset.image_shape[-1], dataset.num_classes)
     lay = pool_layout(config, space, network) if config.akp.enabled else None
+    entries = 0 if lay is None else pool_capacity(config, lay)
+    store = None if bench.store is None else bench.store._replace(capacity=entries)
     breed = _breeder(bench, network, lay)
     cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
     look_up, remember, recall = jax.jit(memo.look_up), jax.jit(memo.remember), jax.jit(memo.recall)
@@ -93,11 +105,10 @@ def evaluator(bench: Bench) -> Evaluator:
         known, rounds, seen = memo.empty(capacity, decisions), jnp.int32(0), 0
         if lay is None:
             return State(known, None, rounds, jnp.int32(seen), {})
-        pool = jax.jit(lambda key: pools.init(lay, config.akp.capacity, key))(
-            jax.random.key(POOL_SEED)
-        )
-        if bench.store is not None:
-            pool, seen = stores.load(bench.store, lay, pool)
+        fresh = jax.jit(lambda key: pools.init(lay, entries, key))
+        pool = fresh(jax.random.key(POOL_SEED))
+        if store is not None:
+            pool, seen = stores.load(store, lay, pool)
             if pools.is_trained(pool):  # by another run: nothing has to be warmed up
                 rounds = jnp.int32(config.akp.rounds)
         nobody, archs = jnp.zeros(1, bool), jnp.zeros((1, decisions), jnp.int32)
@@ -165,9 +176,9 @@ def evaluator(bench: Bench) -> Evaluator:
 
     def exchange(state: State) -> State:
         assert lay is not None and state.pool is not None
-        if bench.store is None:
+        if store is None:
             return state
-        pool, seen = stores.exchange(bench.store, lay, state.pool, int(state.seen))
+        pool, seen = stores.exchange(store, lay, state.pool, int(state.seen))
         return state._replace(pool=pool, seen=jnp.int32(seen))
 
     return Evaluator(

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.children import networks
 from fnas_jax.core.config import default
+from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.spaces import cell
@@ -109,6 +111,34 @@ def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warm
     assert start.pool.counts.sum() == 0 and list(second.prepare(start, KEY)) == []
 
 
+def test_large_blocks_are_fewer():
+    config = settings(True, mib=1)
+    network = networks.elastic(cell.make(channels=16, cells_per_stage=2), 1, 10)
+    lay = trainer.pool_layout(config, SPACE, network)
+    sizes = [
+        int(np.prod(x.shape))
+        for x in jax.tree.leaves(
+            jax.eval_shape(
+                lambda: network.parts.split(network.init(KEY, jnp.zeros(6, jnp.int32)))[0]
+            )
+        )
+    ]
+    assert pools.entry_bytes(lay) == 4 * sum(sizes)
+    config.akp.mib = 3 * 4 * sum(sizes) // 2**20 + 1
+    assert trainer.pool_capacity(config, lay) == config.akp.mib * 2**20 // (4 * sum(sizes))
+    config.akp.mib = 1
+    assert trainer.pool_capacity(config, lay) == 2
+
+
 def test_mode_auto_is_one_after_another_on_cpus():
     assert trainer.mode("auto") == "map"
     assert trainer.mode("vmap") == "vmap"
+
+
+def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):
+    kept = Knowledge(None, pool=tmp_path, run="1" * 32)
+    evaluator(settings(True), kept).exchange(warmed[-1][0])
+    config = settings(True)
+    config.task.name = "images/digits"
+    with pytest.raises(UserError, match="is of another space: channels is 4 there and 8 here"):
+        images.build(config, cell.make(channels=8, cells_per_stage=1), kept)
