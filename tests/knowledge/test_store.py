@@ -1,12 +1,12 @@
 """Pools on disk: atomic, shared, and never mistaken for those of another space."""
 
+import contextlib
 import json
+import multiprocessing
 import pathlib
 import pickle
 import random
 import shutil
-import subprocess
-import sys
 import time
 
 import filelock
@@ -192,34 +192,33 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
         stores.load(where, layout(where), fresh(where))
 
 
-WRITER = """
-import pathlib, pickle, sys, time
-from tests.knowledge import test_store as t
-folder, run, value = sys.argv[1:]
-where = t.store(folder, run)
-layout = t.layout(where)
-pool = pickle.loads(pathlib.Path(folder, "start").read_bytes())
-value = float(sys.stdin.readline() or value)
-while True:
-    value += 1
-    for held in pool.blocks:
-        held.params[1], held.descriptor[1] = value, value
-        held.owner[1] = where.owner
-    print(value, flush=True)
-    t.stores.exchange(where, layout, pool, 0)
-    print("done", value, flush=True)
-    time.sleep(0.1)  # searches, too, do something in between
-"""
+def write(pipe, folder, run, value):
+    """One version after another, each with another number in all its arrays."""
+    where = store(folder, run)
+    lay = layout(where)
+    pool = pickle.loads((folder / "start").read_bytes())
+    value = pipe.recv() if value is None else value
+    while True:
+        value += 1
+        for held in pool.blocks:
+            held.params[1], held.descriptor[1] = value, value
+            held.owner[1] = where.owner
+        pipe.send(("begun", value))
+        stores.exchange(where, lay, pool, 0)
+        pipe.send(("done", value))
+        time.sleep(0.1)  # searches, too, do something in between
 
 
-def writer(folder, run=A, first=0.0):
-    """A process that writes one version after another, once it is told of the last value."""
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(folder), run, str(first)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def writer(folder, run=A, first=None):
+    """(a process that writes, the pipe by which it tells of it and hears of the last value)."""
+    # Servers fork processes that have loaded the libraries, but started nothing of them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=write, args=(theirs, folder, run, first), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
 
 
 def begin(folder):
@@ -236,36 +235,37 @@ def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
     where = begin(tmp_path)
     rng, last, following = random.Random(0), 0.0, writer(tmp_path)
     for _ in range(20):
-        # The next one loads its libraries while this one writes.
-        process, following = following, writer(tmp_path)
-        process.stdin.write(f"{last}\n")
-        process.stdin.flush()
-        lines = [process.stdout.readline() for _ in range(1 + 2 * rng.randrange(2))]
+        # The next one makes itself ready while this one writes.
+        (process, pipe), following = following, writer(tmp_path)
+        pipe.send(last)
+        told = [pipe.recv() for _ in range(1 + 2 * rng.randrange(2))]
         time.sleep(rng.uniform(0, 0.1))
         process.kill()
-        lines += process.communicate()[0].splitlines()
-        finished = [float(line.split()[1]) for line in lines if line.startswith("done")]
-        begun = [float(line) for line in lines if line and not line.startswith("done")]
+        process.join()
+        with contextlib.suppress(EOFError):
+            while True:
+                told.append(pipe.recv())
+        finished = [value for word, value in told if word == "done"]
+        begun = [value for word, value in told if word == "begun"]
         found = load(where)
         got = max(values(found), default=0.0)
         assert got in (max([last, *finished]), begun[-1])
         assert got == 0.0 or all((held.params[1] == got).all() for held in found.blocks)
         last = got
-    following.kill()
-    following.communicate()
+    following[0].kill()
     assert last > 5
 
 
 def test_two_processes_at_once_keep_both_their_blocks(tmp_path):
     where = begin(tmp_path)
     writers = [writer(tmp_path, A, 100.0), writer(tmp_path, B, 500.0)]
-    for process in writers:
-        process.stdin.close()
-    for process in writers:
-        for _ in range(6):
-            assert process.stdout.readline()
-    for process in writers:
+    for _, pipe in writers:
+        while pipe.recv()[0] != "done":
+            pass
+        while pipe.recv()[0] != "done":
+            pass
+    for process, _ in writers:
         process.kill()
-        process.wait()
+        process.join()
     got = values(load(where))
     assert any(100 < v < 500 for v in got) and any(v > 500 for v in got)
