@@ -16,6 +16,8 @@ from fnas_jax.tasks.base import Evaluator
 
 INIT, PREPARE, ASK, EVALUATE, FINAL = range(5)  # purposes of random keys
 FIGURES = ("accuracy", "reward", "latency_ms", "mflops", "params_m")
+# `prepared`: children trained before the search, which nothing was measured of
+COUNTS = ("trained", "predicted", "replayed", "failed", "prepared")
 
 
 class State(NamedTuple):
@@ -50,7 +52,7 @@ def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax
         step=0,
         iteration=0,
         prepared=0,
-        counts=dict.fromkeys(("trained", "predicted", "replayed", "failed", "proposed"), 0),
+        counts=dict.fromkeys((*COUNTS, "proposed"), 0),
         best_arch=np.full(decisions, -1, np.int32),
         best=np.full(len(FIGURES), np.nan),
         seconds=dict.fromkeys(PARTS, 0.0),
@@ -109,6 +111,7 @@ def _count(
         "predicted": counts["predicted"] + int((~proposal.train_mask).sum()),
         "replayed": counts["replayed"] + int(stats.get("replayed", 0)),
         "failed": counts["failed"] + int((metrics.fresh & ~metrics.ok).sum()),
+        "prepared": counts["prepared"],
         "proposed": counts["proposed"] + len(metrics.fresh),
     }
 

@@ -27,7 +27,7 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.logging import MetricLog, Progress, write_json
 from fnas_jax.core.types import UserError
-from fnas_jax.iteration import FIGURES, FINAL, PREPARE, State
+from fnas_jax.iteration import COUNTS, FIGURES, FINAL, PREPARE, State
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
@@ -117,9 +117,12 @@ def _search(parts: Parts) -> dict[str, Any]:
                     item = next(stage, None)
                 if item is None:
                     break
-                log.write(state.step, {"stage": "prepare", **jax.device_get(item[1])})
+                metrics = jax.device_get(item[1])
+                log.write(state.step, {"stage": "prepare", **metrics})
                 progress.say(f"preparing: step {state.step + 1}")
-                state = keep(state._replace(**{owner: item[0]}))
+                children = state.counts["prepared"] + metrics.get("children", 0)
+                counts = state.counts | {"prepared": children}
+                state = keep(state._replace(counts=counts, **{owner: item[0]}))
             state = keep(state._replace(prepared=number), last=True)
 
         steps = iteration.compiled(parts.method, parts.evaluator)
@@ -163,7 +166,7 @@ def _result(
             "description": parts.task.space.describe(state.best_arch),
             **dict(zip(FIGURES, state.best, strict=True)),
         }
-    counts = {name: state.counts[name] for name in ("trained", "predicted", "replayed", "failed")}
+    counts = {name: state.counts[name] for name in COUNTS}
     return {
         "best": best,
         "winner": winner,

@@ -52,6 +52,7 @@ def test_a_search_on_digits_survives_kill_9(tmp_path):
     result = json.loads((tmp_path / "whole" / "result.json").read_text())
     assert 8 <= result["counts"]["trained"] <= 10
     assert result["counts"]["failed"] == 0
+    assert result["counts"]["prepared"] == 6  # a fair round
     assert result["winner"]["accuracy"] > 0.5
     assert result["best"]["accuracy"] > 0.5
     assert result["space"] == "mnas"

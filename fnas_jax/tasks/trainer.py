@@ -111,13 +111,14 @@ def evaluator(bench: Bench) -> Evaluator:
             pool, seen = stores.load(store, lay, pool)
             if pools.is_trained(pool):  # by another run: nothing has to be warmed up
                 rounds = jnp.int32(config.akp.rounds)
-        nobody, archs = jnp.zeros(1, bool), jnp.zeros((1, decisions), jnp.int32)
-        figures = stats(pool, pools.find(lay, pool, archs), nobody)
-        return State(known, pool, rounds, jnp.int32(seen), figures)
-
-    def stats(pool: Pool, source: pools.Source, use: Array) -> dict[str, Array]:
-        assert lay is not None
-        return pools.statistics(lay, pool, source, use)
+        names = jax.eval_shape(
+            lambda pool, archs: pools.statistics(
+                lay, pool, pools.find(lay, pool, archs), jnp.ones(1, bool)
+            ),
+            *(pool, jnp.zeros((1, decisions), jnp.int32)),
+        )
+        nothing = dict.fromkeys(names, jnp.float32(0))
+        return State(known, pool, rounds, jnp.int32(seen), nothing)
 
     def measure(
         pool: Pool | None, archs: Array, new: Array, key: Array
