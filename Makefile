@@ -21,11 +21,12 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  && { echo $$p; break; }; done)
 
-.PHONY: help venv demo test lint format clean
+.PHONY: help venv demo test test-all lint format clean
 help:
 	@echo "make venv    create .venv (jax build: $(BUILD))"
 	@echo "make demo    set-up, then a search on the bundled images: a few minutes"
 	@echo "make test    set-up, lint and tests"
+	@echo "make test-all  the slow tests, too"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff fix what it can"
 	@echo "make clean   remove .venv, caches and runs/demo"
@@ -58,6 +59,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint
 	$(BIN)/python -m pytest
 
 format: $(STAMP)

@@ -18,7 +18,7 @@ from fnas_jax.children import plain
 from fnas_jax.children.extract import extract
 from fnas_jax.spaces import cell, macro, mnas
 
-CLASSES, CHANNELS, CHILDREN = 3, 2, 8
+CLASSES, CHANNELS, CHILDREN = 3, 2, 7
 # Few distinct widths and sizes, because un-jitted operations compile once per shape.
 SPACES = {
     "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),

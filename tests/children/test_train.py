@@ -66,7 +66,7 @@ def outcomes(mode: str, active: np.ndarray, steps: int = STEPS) -> train.Outcome
     )
     keys = jax.random.split(jax.random.key(3), n)
     archs = jnp.arange(n)[:, None] % 2
-    return run(toy_data(), archs, jnp.asarray(active), keys, jnp.int32(steps))
+    return run(toy_data(), archs, jnp.asarray(active), keys, jnp.int32(steps)).outcome
 
 
 def test_children_learn():

@@ -256,6 +256,7 @@ def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
     assert last > 5
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_keep_both_their_blocks(tmp_path):
     where = begin(tmp_path)
     writers = [writer(tmp_path, A, 100.0), writer(tmp_path, B, 500.0)]

@@ -119,6 +119,7 @@ def test_bootstrap_weights_are_poisson_of_mean_one():
     assert (np.asarray(CRITIC.weights(jax.random.key(0), 9)) == 1).all()
 
 
+@pytest.mark.slow
 def test_an_embedding_tells_tasks_apart():
     """Two tasks that want the opposite: one critic learns both."""
     critic = critics.make(CARDS, critics.Config(members=3, hidden=32), embedding=1)

@@ -114,6 +114,7 @@ def test_imagination_stays_in_its_region_and_needs_one():
     assert "imagined" not in fnas.make(toy.SPACE, off).init(jax.random.key(0)).stats
 
 
+@pytest.mark.slow
 def test_residual_uncertainty_is_another_number_from_the_same_samples():
     config = SMALL._replace(uac=SMALL.uac._replace(uncertainty="residual"))
     state, _ = searched(config)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnas_jax.methods.fnas import fnas, transfer
 from fnas_jax.spaces import base
@@ -26,6 +27,7 @@ def test_knowledge_of_a_like_task_saves_evaluations():
     assert (np.asarray(state.stats["agreement"]) > 0).all()
 
 
+@pytest.mark.slow
 def test_knowledge_that_misleads_is_dropped():
     state, _ = toy.search(fnas.make(toy.SPACE, SMALL, foreign(-1.0)), 3, 24)
     assert not np.asarray(state.uac.warm).any()
