@@ -15,7 +15,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.spaces.macro import MacroSpec
 
 
-def build(spec: MacroSpec, channels: int, classes: int) -> Network:
+def build(spec: MacroSpec, channels: int, classes: int, by_kernels: bool = False) -> Network:
     """The elastic Macro network for images of `channels` channels."""
     return stacked.network(
         stacks=macro_stacks(spec),
@@ -28,6 +28,7 @@ def build(spec: MacroSpec, channels: int, classes: int) -> Network:
         classes=classes,
         decisions=sum(spec.stages),
         by_layer=True,
+        by_kernels=by_kernels,
     )
 
 

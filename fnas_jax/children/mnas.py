@@ -66,7 +66,7 @@ def mnas_choices(spec: mnas.MnasSpec, arch: Array) -> list[Choice]:
     return choices
 
 
-def build(spec: mnas.MnasSpec, channels: int, classes: int) -> Network:
+def build(spec: mnas.MnasSpec, channels: int, classes: int, by_kernels: bool = False) -> Network:
     """The elastic MNAS network for images of `channels` channels."""
     return stacked.network(
         stacks=mnas_stacks(spec),
@@ -78,4 +78,5 @@ def build(spec: mnas.MnasSpec, channels: int, classes: int) -> Network:
         channels=channels,
         classes=classes,
         decisions=len(spec.strides) * len(mnas.FIELDS),
+        by_kernels=by_kernels,
     )

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.children import cell, macro, mnas, ops
+from fnas_jax.children import cell, kernels, macro, mnas, ops
 from fnas_jax.children.elastic import Network, Stats
 from fnas_jax.children.ops import Moments, Params
 from fnas_jax.children.plain_layers import MOMENTUM
@@ -20,16 +20,20 @@ from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.spaces.mnas import MnasSpec
 
 
-def elastic(space: Space, channels: int, classes: int) -> Network:
+def elastic(
+    space: Space, channels: int, classes: int, by_kernels: bool = True
+) -> Network:
     """The elastic network of `space` for images of `channels` channels.
 
-    Raises ValueError for a space without networks.
+    `by_kernels`: by the kernels for CPUs where devices and compilers allow it, otherwise by XLA's
+    code. Raises ValueError for a space without networks.
     """
     spec = space.spec
+    by_kernels = by_kernels and jax.default_backend() == "cpu" and kernels.available()
     if isinstance(spec, MnasSpec):
-        return mnas.build(spec, channels, classes)
+        return mnas.build(spec, channels, classes, by_kernels)
     if isinstance(spec, MacroSpec):
-        return macro.build(spec, channels, classes)
+        return macro.build(spec, channels, classes, by_kernels)
     if isinstance(spec, CellSpec):
         return cell.build(spec, channels, classes)
     raise ValueError(f"the space {space.name!r} has no networks")

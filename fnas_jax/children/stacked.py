@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnas_jax.children import blocks, convolutions, ops, tensors
+from fnas_jax.children import blocks, convolutions, native, ops, tensors
 from fnas_jax.children.blocks import SKIP_NONE, Evaluation, Setting, Variant
 from fnas_jax.children.elastic import Branch, Network, Parts, Stats, switch
 from fnas_jax.children.ops import Params
@@ -49,13 +49,16 @@ def network(
     classes: int,
     decisions: int,
     by_layer: bool = False,
+    by_kernels: bool = False,
 ) -> Network:
     """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
 
     `choose(arch [T]) -> list[Choice]`, one a stack. The blocks of `Network.parts` are the stacks,
-    or their layers where they are chosen one by one (`by_layer`).
+    or their layers where they are chosen one by one (`by_layer`). `by_kernels`: on CPUs that
+    `kernels.available` finds some for.
     """
-    net = _Stacked(stacks, choose, stem, stem_stride, head, act, channels, classes, decisions)
+    sizes = (stem, stem_stride, head, act, channels, classes, decisions)
+    net = _Stacked(stacks, choose, *sizes, by_kernels)
     if by_layer:
         parts = Parts(net.split_layers, net.join_layers, net.used, net.bypassed_layers)
     else:
@@ -73,6 +76,7 @@ class _Stacked(NamedTuple):
     channels: int
     classes: int
     decisions: int
+    by_kernels: bool
 
     def init(self, key: Array, arch: Array) -> Params:
         choices = self.choose(arch)
@@ -153,23 +157,27 @@ class _Stacked(NamedTuple):
         return [jnp.zeros(0, bool)] * sum(stack.depth for stack in self.stacks)
 
     def train(self, params: Params, arch: Array, images: Array) -> Array:
+        train_stack = _train_stack_by_kernels if self.by_kernels else _train_stack
         x, _ = self._enter(params, images, None)
-        for p, stack, choice in zip(params["stacks"], self.stacks, self.choose(arch), strict=True):
-            x = _train_stack(p, stack, choice, x)
-        return self._leave(params, x, None)[0]
+        choices = self.choose(arch)
+        for p, stack, choice in zip(params["stacks"], self.stacks, choices, strict=True):
+            x = train_stack(p, stack, choice, x)
+        return self._leave(params, x, choices[-1].setting.cout, None)[0]
 
     def evaluate(
         self, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
     ) -> tuple[Array, Stats]:
         new: Stats = {"stacks": []}
+        evaluate_stack = _evaluate_stack_by_kernels if self.by_kernels else _evaluate_stack
         x, new["stem"] = self._enter(params, images, ops.Running(stats["stem"], collect))
+        choices = self.choose(arch)
         for p, s, stack, choice in zip(
-            params["stacks"], stats["stacks"], self.stacks, self.choose(arch), strict=True
+            params["stacks"], stats["stacks"], self.stacks, choices, strict=True
         ):
-            x, stack_stats = _evaluate_stack(p, s, stack, choice, x, collect)
+            x, stack_stats = evaluate_stack(p, s, stack, choice, x, collect)
             new["stacks"].append(stack_stats)
         running = ops.Running(stats["head"], collect) if self.head else None
-        logits, moments = self._leave(params, x, running)
+        logits, moments = self._leave(params, x, choices[-1].setting.cout, running)
         if self.head:
             new["head"] = moments
         return logits, new
@@ -177,17 +185,45 @@ class _Stacked(NamedTuple):
     def _enter(
         self, params: Params, images: Array, running: ops.Running | None
     ) -> tuple[Array, ops.Moments | None]:
-        x = convolutions.conv(images, params["stem"], 0, (3,), self.stem_stride)
-        return ops.norm_act(x, params["stem_norm"], self.stem, self.act, running)
+        p = {"conv": params["stem"], "norm_out": params["stem_norm"]}
+        shape = (3, self.stem_stride, self.channels, self.stem)
+        return self._conv(p, images, *shape, running, root=True)
 
     def _leave(
-        self, params: Params, x: Array, running: ops.Running | None
+        self, params: Params, x: Array, width: Array, running: ops.Running | None
     ) -> tuple[Array, ops.Moments | None]:
         moments = None
         if self.head:
-            x = convolutions.pointwise(x, params["head"])
-            x, moments = ops.norm_act(x, params["head_norm"], self.head, self.act, running)
+            p = {"conv": params["head"][None, None], "norm_out": params["head_norm"]}
+            x, moments = self._conv(p, x, 1, 1, width, self.head, running)
         return x.mean((1, 2)) @ params["classifier"] + params["bias"], moments
+
+    def _conv(
+        self,
+        p: Params,
+        x: Array,
+        kernel: int,
+        stride: int,
+        cin: Array | int,
+        cout: int,
+        running: ops.Running | None,
+        root: bool = False,
+    ) -> tuple[Array, ops.Moments | None]:
+        """Convolution, normalisation and activation: (result, the batch's moments)."""
+        if not self.by_kernels:
+            if kernel == 1:
+                x = convolutions.pointwise(x, p["conv"][0, 0], stride)
+            else:
+                x = convolutions.conv(x, p["conv"], 0, (kernel,), stride)
+            return ops.norm_act(x, p["norm_out"], cout, self.act, running)
+        variants = (Variant("conv", (kernel,), 1, stride, self.act),)
+        numbers = (jnp.int32(v) for v in (0, cin, cout))
+        setting = Setting(*numbers, se=jnp.bool_(False), skip=jnp.int32(SKIP_NONE))
+        if running is None:
+            return native.layer(variants, p, x, 0, setting, root), None
+        evaluation = Evaluation({"norm_out": running.moments}, running.collect)
+        x, stats = native.evaluate(variants, p, x, 0, setting, evaluation)
+        return x, stats["norm_out"]
 
 
 def _layers(function: Callable[..., Params], stack: Stack, choice: Choice) -> Params:
@@ -262,3 +298,46 @@ def _evaluate_stack(
     layers = (params["rest"], stats["rest"], choice.rest, choice.rest_skip)
     x, rest = lax.scan(step, y + added, layers)
     return x, {"first": first, "rest": rest}
+
+
+def _train_stack_by_kernels(params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
+    x = native.layer(stack.first, params["first"], x, choice.variant, choice.setting)
+    for p, index, skip in _others(stack, choice, params.get("rest")):
+        setting = _rest(choice)._replace(skip=skip)
+        x = native.layer(stack.rest, p, x, index, setting)
+    return x
+
+
+def _evaluate_stack_by_kernels(
+    params: Params, stats: Stats, stack: Stack, choice: Choice, x: Array, collect: Array
+) -> tuple[Array, Stats]:
+    evaluation = Evaluation(stats["first"], collect)
+    x, first = native.evaluate(
+        stack.first, params["first"], x, choice.variant, choice.setting, evaluation
+    )
+    rest = []
+    both = (params.get("rest"), stats.get("rest"))
+    for (p, s), index, skip in _others(stack, choice, both):
+        setting = _rest(choice)._replace(skip=skip)
+        evaluation = Evaluation(s, collect)
+        x, new = native.evaluate(stack.rest, p, x, index, setting, evaluation)
+        rest.append(new)
+    if not rest:
+        return x, {"first": first}
+    return x, {"first": first, "rest": jax.tree.map(lambda *m: jnp.stack(m), *rest)}
+
+
+def _others(stack: Stack, choice: Choice, tree: Any) -> list[tuple[Any, Array, Array]]:
+    """(part of `tree`, variant, skip operation) of each layer behind the first.
+
+    No loop, because nothing is compiled for a layer but its call, and a loop would copy what each
+    keeps for its derivative.
+    """
+    count = stack.depth - 1
+    if not count:
+        return []
+    leaves, structure = jax.tree.flatten(tree)
+    # The derivative of a split is one concatenation; of indices, a sum of arrays full of zeros.
+    parts = [[part[0] for part in lax.split(leaf, (1,) * count)] for leaf in leaves]
+    trees = [jax.tree.unflatten(structure, of_layer) for of_layer in zip(*parts, strict=True)]
+    return [(trees[i], choice.rest[i], choice.rest_skip[i]) for i in range(count)]

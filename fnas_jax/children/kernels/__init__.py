@@ -1,0 +1,116 @@
+"""Kernels for CPUs, in C++: compiled when they are first needed, and kept.
+
+XLA's code for depthwise convolutions, normalisation and narrow matrix products on CPUs takes two to
+four times as long as what can be written by hand (docs/performance.md). Where no compiler is
+found, children run on XLA's code, with a warning.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import jax
+import jaxlib
+
+logger = logging.getLogger(__name__)
+
+FOLDER = pathlib.Path(__file__).parent
+CACHE = "~/.cache/fnas_jax/kernels"
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared"),
+    # Everything that speeds up but would not keep NaN: children that diverge have to be seen.
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+)
+TARGETS = ("FnasTrain", "FnasBackward", "FnasEvaluate")
+
+
+def available() -> bool:
+    """Whether the kernels can be used: there is a CPU backend, and they compile or are compiled."""
+    return _library() is not None
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """The compiled kernels, registered with JAX; None, after a warning, where there are none."""
+    try:
+        library = ctypes.CDLL(str(_compiled()))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = _reason(error)
+        logger.warning("children train on XLA's slower code: no kernels for this CPU (%s)", reason)
+        return None
+    for name in TARGETS:
+        target = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(name, target, platform="cpu")
+    return library
+
+
+def _compiled() -> pathlib.Path:
+    """The shared library, compiled unless it was before. Raises OSError, SubprocessError."""
+    compiler = _compiler()
+    sources = sorted(p for p in FOLDER.iterdir() if p.suffix in (".cc", ".h"))
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
+    digest = hashlib.sha256()
+    for part in (version, jaxlib.__version__.encode(), _processor(), *map(_read, sources)):
+        digest.update(hashlib.sha256(part).digest())
+    name = f"kernels-{digest.hexdigest()[:16]}.so"
+    for folder in (pathlib.Path(CACHE).expanduser(), pathlib.Path(tempfile.gettempdir(), "fnas")):
+        path = folder / name
+        if path.exists():
+            return path
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(suffix=".so", dir=folder)
+        except (OSError, RuntimeError):  # RuntimeError: ~ without a home
+            continue
+        os.close(handle)
+        try:
+            files = [str(p) for p in sources if p.suffix == ".cc"]
+            include = f"-I{jax.ffi.include_dir()}"
+            command = [*compiler, *FLAGS, "-w", include, "-o", draft, *files]
+            subprocess.run(command, capture_output=True, check=True)
+            os.replace(draft, path)  # another process may do the same: each has a whole file
+        finally:
+            pathlib.Path(draft).unlink(missing_ok=True)
+        return path
+    raise OSError("no folder can be written")
+
+
+def _compiler() -> list[str]:
+    """The command of a C++ compiler. Raises OSError where there is none."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        if name and shutil.which(name):
+            return [name]
+    raise OSError("no C++ compiler was found; g++ or clang++ would do")
+
+
+def _processor() -> bytes:
+    """What tells processors with other instructions apart."""
+    text = platform.machine() + platform.processor() + sys.platform
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        text += next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        pass
+    return text.encode()
+
+
+def _read(path: pathlib.Path) -> bytes:
+    return path.read_bytes()
+
+
+def _reason(error: Exception) -> str:
+    """One line on why the library could not be made."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        return f"{error.cmd[0]} failed: {next((x for x in lines if 'error' in x), '')[:200]}"
+    return str(error).splitlines()[0][:200]
