@@ -8,23 +8,35 @@ from collections.abc import Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
+from absl import flags
+
 from fnas_jax import search
-from fnas_jax.core import cli
+from fnas_jax.core import cli, devices, hosts
 
 USAGE = """Searches a network architecture; the same command goes on with an interrupted search.
 
-  python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/a"""
+  python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/a
+
+On several hosts, the same command on each, with --coordinator=HOST:PORT --num_hosts=N --host_id=I;
+on a TPU pod without them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command with `argv` (without the program's name); returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
 
+    def define(values: flags.FlagValues) -> None:
+        cli.define_workdir(values)
+        cli.define_hosts(values)
+
     def body() -> None:
-        config, values = cli.parse_config(argv, cli.define_workdir, USAGE)
+        config, values = cli.parse_config(argv, define, USAGE)
         folder = cli.require(values, "workdir")
+        devices.use_all_cores()
+        hosts.start(values.coordinator, values.num_hosts, values.host_id)
         result = search.run(config, folder)
-        print(summary(result, folder))
+        if hosts.is_first():
+            print(summary(result, folder))
 
     return cli.run_command(body)
 

@@ -71,6 +71,7 @@ def command(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         values = cli.parse_flags(sys.argv[1:] if argv is None else argv, define, USAGE)
         folder = cli.require(values, "workdir")
+        devices.use_all_cores()
         judged = retrain(folder, values.steps, values.seed)
         print(f"accuracy {cli.percent(judged['winner']['accuracy'])}")
         print(f"written to {pathlib.Path(folder) / 'retrain.json'}")

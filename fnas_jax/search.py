@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pathlib
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import ml_collections
 
 from fnas_jax import iteration
 from fnas_jax.build import Builder, build_all
-from fnas_jax.core import checkpoint, devices, workdir
+from fnas_jax.core import checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.logging import MetricLog, Progress, write_json
@@ -55,6 +56,8 @@ def run(
     Raises UserError for wrong input, before anything is trained.
     """
     config = config_lib.validate(config)
+    if not hosts.is_first():
+        return _serve(config, builder)
     with workdir.opened(folder, config) as path, contextlib.closing(Clock()) as clock:
         if (path / "result.json").exists():
             return workdir.read_json(path / "result.json")
@@ -63,7 +66,23 @@ def run(
         with _opened_knowledge(config, path, identity) as knowledge:
             parts = builder(config, knowledge)
             workdir.start(path, config, identity)
-            return _search(Parts(config, path, *parts, knowledge, clock, identity))
+            result = _search(Parts(config, path, *parts, knowledge, clock, identity))
+            parts[2].close()
+            return result
+
+
+def _serve(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
+    """Trains children for the first host until it is done; leaves no files."""
+    devices.enable_compilation_cache(config.jax.cache_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        run = workdir.Run("0" * 32, 0)
+        own = config.copy_and_resolve_references()
+        own.knowledge.dir = folder  # what is known comes from the first host with the work
+        with _opened_knowledge(own, pathlib.Path(folder), run) as knowledge:
+            evaluator = builder(config, knowledge)[2]
+            if evaluator.serve is not None:
+                evaluator.serve()
+    return {}
 
 
 def _search(parts: Parts) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def reference_arch(space: base.Space) -> np.ndarray:
 
 def reference(
     space: base.Space, classes: int, at_least_mflops: float, image_shape: tuple[int, int, int]
-) -> tuple[nn.Module, float, float, float]:
-    """The narrowest reference network of at least this cost: (module, mflops, params_m, width).
+) -> tuple[float, float, float]:
+    """The narrowest reference network of at least this cost: (width, mflops, params_m).
 
     Widths are 1.0, 1.05, 1.1, ..; `image_shape` is (height, width, channels). Raises ValueError
     where no width up to 64 is enough.
@@ -64,7 +64,7 @@ def reference(
         width = round(1.0 + step * _STEP, 2)
         params, macs = one_cost(plan.widen(space, width), arch, image_shape, classes)
         if macs >= at_least_mflops * 1e6:
-            return build(space, arch, classes, width), macs / 1e6, params / 1e6, width
+            return width, macs / 1e6, params / 1e6
     raise ValueError(
         f"no reference network up to {_WIDEST:g} times the width has {at_least_mflops:g} MFLOPs"
     )

@@ -11,10 +11,20 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnas_jax.children import blocks, convolutions, native, ops, tensors
-from fnas_jax.children.blocks import SKIP_NONE, Evaluation, Setting, Variant
+from fnas_jax.children.blocks import (
+    SKIP_IDENTITY,
+    SKIP_NONE,
+    SKIP_POOL,
+    Evaluation,
+    Setting,
+    Variant,
+)
 from fnas_jax.children.elastic import Branch, Network, Parts, Stats, switch
 from fnas_jax.children.ops import Params
+from fnas_jax.children.plan import Layer, Plan
 from fnas_jax.core.types import Array
+
+_SKIPS = {"pool": SKIP_POOL, "identity": SKIP_IDENTITY, "none": SKIP_NONE}
 
 
 class Stack(NamedTuple):
@@ -64,6 +74,38 @@ def network(
     else:
         parts = Parts(net.split, net.join, net.used, net.bypassed)
     return Network(net.init, net.init_stats, net.train, net.evaluate, parts)
+
+
+def alone(plan: Plan, channels: int, classes: int, by_kernels: bool) -> Network:
+    """The network of one `plan`, whose architecture argument means nothing."""
+
+    def choose(arch: Array) -> list[Choice]:
+        none = jnp.zeros(0, jnp.int32)
+        return [Choice(jnp.int32(0), _setting(layer), none, none) for layer in plan.layers]
+
+    return network(
+        stacks=tuple(_only(layer, plan.act) for layer in plan.layers),
+        choose=choose,
+        stem=plan.stem,
+        stem_stride=plan.stem_stride,
+        head=plan.head,
+        act=plan.act,
+        channels=channels,
+        classes=classes,
+        decisions=0,
+        by_kernels=by_kernels,
+    )
+
+
+def _only(layer: Layer, act: str) -> Stack:
+    """The stack that is this layer."""
+    variant = Variant(layer.op, (layer.kernel,), layer.expansion, layer.stride, act)
+    return Stack(layer.cin, layer.cout, 1, (variant,), (), layer.se_hidden > 0)
+
+
+def _setting(layer: Layer) -> Setting:
+    numbers = (jnp.int32(n) for n in (0, layer.cin, layer.cout))
+    return Setting(*numbers, se=jnp.bool_(layer.se_hidden > 0), skip=jnp.int32(_SKIPS[layer.skip]))
 
 
 class _Stacked(NamedTuple):

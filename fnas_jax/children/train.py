@@ -231,6 +231,7 @@ def population(
 ) -> Population:
     """The jitted function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
 
+    Keys may also be their data, [N, 2] uint32, which can be sent between hosts.
     With `start` it takes two arguments more, the first and the last of `start`: one pytree for all
     children, and one with leaves [N, ..].
 
@@ -284,6 +285,8 @@ def population(
     ) -> Trained:
         chex.assert_rank([archs, active], [2, 1])
         chex.assert_equal_shape_prefix([archs, active, keys], 1)
+        if not jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key):
+            keys = jax.random.wrap_key_data(keys)
         return mapped(data, archs, active, keys, steps, pool, sources)
 
     return run

@@ -20,6 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import hosts
 from fnas_jax.core.types import UserError
 
 
@@ -30,6 +31,20 @@ class Help(Exception):
 def run_command(body: Callable[[], object]) -> int:
     """Calls `body` and turns how it ends into an exit code and at most one line on stderr."""
     _quiet()
+    code = 1
+    try:
+        code = _run(body)
+    finally:
+        if code and hosts.count() > 1:
+            # An orderly end would wait for hosts that wait for this one.
+            if sys.exc_info()[0] is not None:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(code)
+    return code
+
+
+def _run(body: Callable[[], object]) -> int:
     try:
         try:
             body()
@@ -39,6 +54,9 @@ def run_command(body: Callable[[], object]) -> int:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except hosts.HostLost as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 1
@@ -179,6 +197,15 @@ def _quiet() -> None:
 def define_workdir(values: flags.FlagValues) -> None:
     """Declares --workdir."""
     flags.DEFINE_string("workdir", "", "folder that the run writes to", flag_values=values)
+
+
+def define_hosts(values: flags.FlagValues) -> None:
+    """Declares the flags that `hosts.start` needs."""
+    flags.DEFINE_string(
+        "coordinator", "", "HOST:PORT of host 0, where several hosts search", flag_values=values
+    )
+    flags.DEFINE_integer("num_hosts", None, "how many there are", flag_values=values)
+    flags.DEFINE_integer("host_id", None, "which of them this is, from 0", flag_values=values)
 
 
 def percent(accuracy: float | None) -> str:

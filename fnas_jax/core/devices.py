@@ -3,21 +3,85 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fnas_jax.core import hosts
 
 logger = logging.getLogger(__name__)
 
 CHILDREN = "children"  # the mesh axis over which a batch of children is spread
 
 
-def children_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """One axis `children` over `devices`, by default all of this process."""
-    return Mesh(np.asarray(jax.local_devices() if devices is None else devices), (CHILDREN,))
+def use_all_cores() -> None:
+    """Makes JAX see each CPU core as a device, so that each can train a child of its own.
+
+    To be called before JAX is used. An explicit number of devices (in XLA_FLAGS or in
+    JAX_NUM_CPU_DEVICES) is left as it is; accelerators are not affected.
+    """
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if chosen or jax.config.jax_num_cpu_devices > 0:
+        return
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        cores = os.cpu_count() or 1
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:  # JAX has devices already, in a test or a notebook: these are used
+        logger.debug("JAX was used before: its devices stay as they are")
+
+
+def children_mesh(devices: Sequence[jax.Device] | None = None, most: int | None = None) -> Mesh:
+    """One axis `children` over `devices`, by default all of all hosts.
+
+    No more than `most` of a host's: the data is copied to each, and a batch may have fewer
+    children.
+    """
+    if devices is None:
+        found, hosts = jax.devices(), jax.process_count()
+        most = len(found) if most is None else -(-most // hosts)
+        by_host = [[d for d in found if d.process_index == host] for host in range(hosts)]
+        devices = [d for own in by_host for d in own[:most]]
+    return Mesh(np.asarray(devices), (CHILDREN,))
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """Leaves [N, ..], which every host has, divided over the devices of `mesh`."""
+    return _place(tree, NamedSharding(mesh, PartitionSpec(CHILDREN)))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """A copy of all leaves, which every host has, on each device of `mesh`."""
+    return _place(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _place(tree: Any, sharding: NamedSharding) -> Any:
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda leaf: hosts.globally(sharding, leaf), tree)
+
+
+def balanced(costs: np.ndarray, mesh: Mesh) -> np.ndarray:
+    """An order [N] int64 of N children in which every device gets about the same cost.
+
+    `costs` [N], N a multiple of the number of devices, each of which takes N / D neighbours. The
+    costliest children are dealt first, each to the device with the least so far that has room.
+    """
+    groups: list[list[int]] = [[] for _ in range(mesh.shape[CHILDREN])]
+    room, loads = len(costs) // len(groups), np.zeros(len(groups))
+    for child in np.argsort(-np.asarray(costs), kind="stable"):
+        full = np.asarray([len(group) == room for group in groups])
+        device = int(np.argmin(np.where(full, np.inf, loads)))
+        groups[device].append(int(child))
+        loads[device] += costs[child]
+    return np.concatenate([np.asarray(group, np.int64) for group in groups])
 
 
 def padded_size(n: int, mesh: Mesh) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fnas_jax.children import cost as costs
 from fnas_jax.children import networks, plain, train
+from fnas_jax.children.elastic import Network
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import store as stores
@@ -153,40 +154,52 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
     }
     if config.winner.steps == 0:
         return winner
-    module = plain.build(space, arch, dataset.num_classes)
-    winner |= _train_and_test(bench, module, key)
+    shape, classes = dataset.image_shape, dataset.num_classes
+    entrants = [networks.alone(space, arch, shape, classes)]
     if config.winner.reference:
-        reference, mflops, params_m, width = plain.reference(
-            space, dataset.num_classes, winner["mflops"], dataset.image_shape
-        )
+        width, mflops, params_m = plain.reference(space, classes, winner["mflops"], shape)
+        arch = plain.reference_arch(space)
         winner["reference"] = {
-            "arch": plain.reference_arch(space).tolist(),
+            "arch": arch.tolist(),
             "width": width,
             "mflops": mflops,
             "params_m": params_m,
-            **_train_and_test(bench, reference, key),
         }
+        entrants.append(networks.alone(space, arch, shape, classes, width))
+    for entry, tested in zip(
+        (winner, winner.get("reference")), _train_and_test(bench, entrants, key), strict=False
+    ):
+        entry |= tested
     return winner
 
 
-def _train_and_test(bench: Bench, module: Any, key: Array) -> dict[str, Any]:
-    """{"accuracy", "loss", "seconds"} of a plain network after `winner.steps` steps."""
-    dataset = bench.dataset
+def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[dict[str, Any]]:
+    """{"accuracy", "loss", "steps", "seconds"} of networks after `winner.steps` steps.
+
+    Each on a device of its own where there are as many, and at the same time.
+    """
+    dataset, steps = bench.dataset, jnp.int32(bench.config.winner.steps)
     examples = train.Data(
-        jnp.concatenate([dataset.train_images, dataset.val_images]),
-        jnp.concatenate([dataset.train_labels, dataset.val_labels]),
-        jnp.asarray(dataset.test_images),
-        jnp.asarray(dataset.test_labels),
+        np.concatenate([dataset.train_images, dataset.val_images]),
+        np.concatenate([dataset.train_labels, dataset.val_labels]),
+        dataset.test_images,
+        dataset.test_labels,
     )
-    network = networks.from_module(module, dataset.image_shape)
-    steps = jnp.int32(bench.config.winner.steps)
-    start = time.monotonic()
-    fitted = train.fit(network, bench.settings, bench.pipeline)
-    _, _, outcome = fitted(examples, jnp.zeros(0, jnp.int32), key, steps)
-    outcome = jax.block_until_ready(outcome)
-    return {
-        "accuracy": float(outcome.accuracy) if outcome.ok else None,
-        "loss": float(outcome.loss) if outcome.ok else None,
-        "steps": int(steps),
-        "seconds": time.monotonic() - start,
-    }
+    own = jax.local_devices()
+    start, outcomes = time.monotonic(), []
+    for i, network in enumerate(entrants):
+        fitted = train.fit(network, bench.settings, bench.pipeline)
+        given = (examples, jnp.zeros(0, jnp.int32), key, steps)
+        outcomes.append(fitted(*jax.device_put(given, own[i % len(own)]))[2])
+    tested = []
+    for outcome in outcomes:
+        outcome = jax.block_until_ready(outcome)
+        tested.append(
+            {
+                "accuracy": float(outcome.accuracy) if outcome.ok else None,
+                "loss": float(outcome.loss) if outcome.ok else None,
+                "steps": int(steps),
+                "seconds": time.monotonic() - start,
+            }
+        )
+    return tested

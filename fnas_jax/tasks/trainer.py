@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from fnas_jax.children import cost as costs
 from fnas_jax.children import networks, train
 from fnas_jax.children.elastic import Network
-from fnas_jax.core import devices
+from fnas_jax.core import devices, hosts
 from fnas_jax.core.types import Array, Metrics
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import store as stores
@@ -94,8 +93,9 @@ def evaluator(bench: Bench) -> Evaluator:
     lay = pool_layout(config, space, network) if config.akp.enabled else None
     entries = 0 if lay is None else pool_capacity(config, lay)
     store = None if bench.store is None else bench.store._replace(capacity=entries)
-    breed = _breeder(bench, network, lay)
     cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
+    nursery = _nursery(bench, network, lay, cost)
+    breed = nursery.breed
     look_up, remember, recall = jax.jit(memo.look_up), jax.jit(memo.remember), jax.jit(memo.recall)
     # A batch may start when one evaluation is left of the budget.
     capacity = config.search.budget + config.search.batch
@@ -130,7 +130,8 @@ def evaluator(bench: Bench) -> Evaluator:
         if config.reward.cost == "latency_ms":
             for i in np.flatnonzero(new):
                 latency[i] = bench.latency_ms(archs[i])
-        seconds = (time.monotonic() - start) / max(int(new.sum()), 1)
+        work = np.where(new, np.asarray(macs), 0.0)  # what a child's share of the time is by
+        seconds = (time.monotonic() - start) * work / max(work.sum(), 1.0)
         costs_of = (jnp.asarray(latency), macs / 1e6, params / 1e6)
         ok = outcome.ok & new
         accuracy = jnp.where(ok, outcome.accuracy, 0.0)
@@ -143,7 +144,7 @@ def evaluator(bench: Bench) -> Evaluator:
                 latency_ms=costs_of[0],
                 mflops=costs_of[1],
                 params_m=costs_of[2],
-                seconds=jnp.full(len(archs), seconds, jnp.float32),
+                seconds=jnp.asarray(seconds, jnp.float32),
                 ok=ok,
                 fresh=new,
             ),
@@ -172,8 +173,11 @@ def evaluator(bench: Bench) -> Evaluator:
             state = state._replace(pool=pool, rounds=state.rounds + 1, stats=figures)
             yield state, {"children": len(archs), **figures}
 
+    def serve() -> None:
+        nursery.serve(init)
+
     if lay is None:
-        return Evaluator(init, evaluate, jittable=False)
+        return Evaluator(init, evaluate, jittable=False, serve=serve, close=nursery.close)
 
     def exchange(state: State) -> State:
         assert lay is not None and state.pool is not None
@@ -189,25 +193,31 @@ def evaluator(bench: Bench) -> Evaluator:
         prepare=prepare,
         exchange=exchange,
         stats=lambda state: state.stats,
+        serve=serve,
+        close=nursery.close,
     )
 
 
-def _breeder(bench: Bench, network: Network, lay: pools.Layout | None) -> Callable[..., Any]:
-    """(pool, archs [N, T], new [N], key) -> (pool that has learnt from the children, its
-    statistics, outcomes [N]); pool None and no statistics without AKP.
-    """
+class _Nursery(NamedTuple):
+    """Where children are trained: on all devices of all hosts."""
+
+    # (pool, archs [N, T], new [N], key) -> (pool that has learnt from the children, its
+    # statistics, outcomes [N]); pool None and no statistics without AKP
+    breed: Callable[..., Any]
+    serve: Callable[[Callable[[], Any]], None]  # what the other hosts do; see `Evaluator.serve`
+    close: Callable[[], None]  # ends `serve` on the other hosts
+
+
+def _nursery(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) -> _Nursery:
     config, space, dataset = bench.config, bench.space, bench.dataset
-    mesh = devices.children_mesh()
+    mesh = devices.children_mesh(most=config.search.batch)
     start = None if lay is None else functools.partial(pools.inherit, lay)
     population = train.population(
         network, bench.settings, bench.pipeline, mesh, mode(config.children.mode), start
     )
-    # Explicit placements: arguments placed otherwise would compile everything once more.
-    spread = NamedSharding(mesh, PartitionSpec(devices.CHILDREN))
-    everywhere = NamedSharding(mesh, PartitionSpec())
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
-    examples = jax.device_put(train.Data(*map(jnp.asarray, images)), everywhere)
-    steps = jax.device_put(np.int32(config.children.steps), everywhere)
+    examples = devices.replicate(train.Data(*images), mesh)
+    steps = devices.replicate(np.int32(config.children.steps), mesh)
     owner = 0 if bench.store is None else bench.store.owner
 
     @jax.jit
@@ -215,7 +225,7 @@ def _breeder(bench: Bench, network: Network, lay: pools.Layout | None) -> Callab
         assert lay is not None
         return pools.find(lay, pool, space.canonical(archs))
 
-    @jax.jit
+    @functools.partial(jax.jit, donate_argnames="pool")
     def deposit(
         pool: Pool, archs: Array, source: pools.Source, trained: train.Trained, new: Array
     ) -> tuple[Pool, dict[str, Array]]:
@@ -227,22 +237,50 @@ def _breeder(bench: Bench, network: Network, lay: pools.Layout | None) -> Callab
         pool = pools.tally(lay, pool, archs, use)
         return pool, pools.statistics(lay, pool, source, use)
 
+    def trained_on_all(children: Any, pool: Pool | None, entry: Any) -> train.Trained:
+        """Called on every host, with the same arguments."""
+        given = devices.spread(children, mesh)
+        if lay is None:
+            return hosts.gather(population(examples, *given, steps))
+        start_from = devices.replicate(pool, mesh), devices.spread(entry, mesh)
+        return hosts.gather(population(examples, *given, steps, *start_from))
+
     def breed(pool: Pool | None, archs: Array, new: Array, key: Array) -> Any:
         n = archs.shape[0]
         size = devices.padded_size(n, mesh)
-        archs = jnp.pad(archs, ((0, size - n), (0, 0)))
+        archs, active = np.pad(archs, ((0, size - n), (0, 0))), np.pad(new, (0, size - n))
+        # A child's key depends on neither the number of devices nor the order.
+        keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
+        order = devices.balanced(np.where(active, np.asarray(cost(archs)[1]), 0.0), mesh)
         # Trained in canonical form, so that equal networks get equal parameters too.
-        active, keys = jnp.pad(new, (0, size - n)), jax.random.split(key, size)
         forms = space.canonical(archs)
-        children = jax.device_put((forms, active, keys), spread)
+        source = None if lay is None else find(pool, archs)
+        entry = None if source is None else source.entry
+        children, entry = jax.tree.map(
+            lambda x: np.asarray(x)[order], ((forms, active, keys), entry)
+        )
+        if hosts.count() > 1:
+            hosts.share(np.int32(size))
+            hosts.share((children, pool, entry))
+        trained = trained_on_all(children, pool, entry)
+        trained = jax.tree.map(lambda x: x[np.argsort(order)], trained)
+        outcome = jax.tree.map(lambda x: x[:n], trained.outcome)
         if lay is None:
-            outcome = population(examples, *children, steps).outcome
-            return None, {}, jax.tree.map(lambda x: np.asarray(x)[:n], outcome)
-        source = find(pool, archs)
-        pool, entry = jax.device_put(pool, everywhere), jax.device_put(source.entry, spread)
-        trained = population(examples, *children, steps, pool, entry)
-        given = jax.device_put((archs, source, trained, active), everywhere)
-        pool, figures = deposit(pool, *given)
-        return pool, figures, jax.tree.map(lambda x: np.asarray(x)[:n], trained.outcome)
+            return None, {}, outcome
+        return *deposit(pool, archs, source, trained, active), outcome
 
-    return breed
+    def serve(init: Callable[[], Any]) -> None:
+        pool = init().pool
+        decisions = len(space.cardinalities)
+        while (size := int(hosts.share(np.int32(0)))) > 0:
+            archs = np.zeros((size, decisions), np.int32)
+            keys = np.zeros((size, *jax.random.key_data(jax.random.key(0)).shape), np.uint32)
+            entry = None if lay is None else jax.tree.map(np.asarray, find(pool, archs).entry)
+            children, pool, entry = hosts.share(((archs, np.zeros(size, bool), keys), pool, entry))
+            trained_on_all(children, pool, entry)
+
+    def close() -> None:
+        if hosts.count() > 1:
+            hosts.share(np.int32(0))
+
+    return _Nursery(breed, serve, close)

@@ -22,14 +22,15 @@ def test_reference_is_the_narrowest_of_enough_cost(name):
     space, image = SPACES[name], (16, 16, 3)
     arch = plain.reference_arch(space)
     one = float(cost(space, image, 10)(arch[None])[1][0]) / 1e6
-    _, mflops, params_m, width = plain.reference(space, 10, 0.5 * one, image)
+    width, mflops, params_m = plain.reference(space, 10, 0.5 * one, image)
     assert (mflops, width) == (pytest.approx(one), 1.0)
-    module, mflops, params_m, width = plain.reference(space, 10, 2.5 * one, image)
+    width, mflops, params_m = plain.reference(space, 10, 2.5 * one, image)
     params, macs = cost(widen(space, width), image, 10)(arch[None])
     assert (mflops, params_m) == (pytest.approx(macs[0] / 1e6), pytest.approx(params[0] / 1e6))
     assert mflops >= 2.5 * one
     narrower = cost(widen(space, round(width - 0.05, 2)), image, 10)(arch[None])[1][0]
     assert narrower / 1e6 < 2.5 * one
+    module = plain.build(space, arch, 10, width)
     shapes = jax.eval_shape(
         lambda: module.init(jax.random.key(0), jnp.zeros((1, *image)), train=False)
     )

@@ -1,0 +1,81 @@
+"""The elastic network of this package: compiled once, children on all cores at once."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.throughput import common
+from fnas_jax.children import cost, networks, train
+from fnas_jax.core import devices
+
+
+def begin(cache: str) -> None:
+    """Before anything is compiled."""
+    devices.use_all_cores()
+    devices.enable_compilation_cache(cache)
+
+
+def settings() -> train.Settings:
+    return train.Settings(
+        batch_size=common.BATCH,
+        lr=common.LR,
+        momentum=common.MOMENTUM,
+        weight_decay=common.DECAY,
+        warmup=common.WARMUP,
+        max_grad_norm=common.CLIP,
+        eval_batch=common.EVAL_BATCH,
+    )
+
+
+@functools.cache
+def contest(size: int, steps: int) -> tuple:
+    """(compiled population of `size` children, data, seconds of compilation)."""
+    start = time.perf_counter()
+    network = networks.elastic(common.space(), common.CHANNELS, common.CLASSES)
+    pipeline = train.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+    mesh = devices.children_mesh()
+    run = train.population(network, settings(), pipeline, mesh, "map")
+    data = devices.replicate(train.Data(*common.images()), mesh)
+    nothing = np.zeros((size, len(common.space().cardinalities)), np.int32)
+    children = spread(nothing, np.zeros(size, bool), mesh, 0)
+    compiled = run.lower(data, *children, devices.replicate(np.int32(steps), mesh)).compile()
+    return compiled, data, mesh, time.perf_counter() - start
+
+
+def spread(archs: np.ndarray, active: np.ndarray, mesh: jax.sharding.Mesh, seed: int) -> tuple:
+    """(archs, active, keys), over the devices of `mesh`."""
+    keys = jax.random.split(jax.random.key(seed), len(archs))
+    canonical = common.space().canonical(jnp.asarray(archs))
+    return devices.spread((canonical, active, keys), mesh)
+
+
+def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
+    """Trains all children together."""
+    start = time.perf_counter()
+    known = contest.cache_info().currsize
+    n = len(archs)
+    size = devices.padded_size(n, devices.children_mesh())
+    compiled, data, mesh, compile_s = contest(size, steps)
+    if contest.cache_info().currsize == known:
+        compile_s = 0.0
+    began = time.perf_counter()
+    archs, active = np.pad(archs, ((0, size - n), (0, 0))), np.arange(size) < n
+    order = devices.balanced(predicted_cost(archs) * active, mesh)
+    children = spread(archs[order], active[order], mesh, seed)
+    trained = compiled(data, *children, devices.replicate(np.int32(steps), mesh))
+    accuracy = np.empty(size)
+    accuracy[order] = np.asarray(trained.outcome.accuracy)
+    end = time.perf_counter()
+    mean = 1000 * (end - began) / steps / n
+    return common.Answer(end - start, compile_s, accuracy[:n].tolist(), [mean] * n)
+
+
+def predicted_cost(archs: np.ndarray) -> np.ndarray:
+    """Multiply-adds of each child."""
+    shape = (common.SIDE, common.SIDE, common.CHANNELS)
+    return np.asarray(cost.cost(common.space(), shape, common.CLASSES)(jnp.asarray(archs))[1])

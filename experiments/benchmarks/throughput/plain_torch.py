@@ -1,0 +1,125 @@
+"""PyTorch as its users write it: modules in channels_last, eager, all cores on one child."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from experiments.benchmarks.throughput import common
+from fnas_jax.children import plan
+
+
+class Excite(nn.Module):
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.squeeze, self.excite = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, x):
+        gate = self.excite(F.relu(self.squeeze(x.mean((2, 3)))))
+        return x * torch.sigmoid(gate)[:, :, None, None]
+
+
+def conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
+
+
+class Mobile(nn.Module):
+    """One layer of `children.plan`."""
+
+    def __init__(self, v: plan.Layer):
+        super().__init__()
+        self.v = v
+        gate = [Excite(v.gated, v.se_hidden)] if v.se_hidden else []
+        if v.op == "conv":
+            parts = [conv(v.cin, v.cout, v.kernel, v.stride), nn.BatchNorm2d(v.cout), nn.ReLU6()]
+            parts += gate
+        else:
+            parts = []
+            if v.op == "mbconv":
+                parts += [conv(v.cin, v.middle, 1), nn.BatchNorm2d(v.middle), nn.ReLU6()]
+            parts += [conv(v.middle, v.middle, v.kernel, v.stride, v.middle)]
+            parts += [nn.BatchNorm2d(v.middle), nn.ReLU6(), *gate]
+            parts += [conv(v.middle, v.cout, 1), nn.BatchNorm2d(v.cout)]
+        self.body = nn.Sequential(*parts)
+
+    def forward(self, x):
+        y, v = self.body(x), self.v
+        if v.skip == "none":
+            return y
+        if v.skip == "pool":
+            padding = 1 if v.stride == 1 else 0  # at stride 2, 'SAME' pads below and right
+            x = F.avg_pool2d(
+                x, 3, v.stride, padding, ceil_mode=v.stride == 2, count_include_pad=False
+            )
+            x = x[:, : v.cout] if v.cin > v.cout else F.pad(x, (0, 0, 0, 0, 0, v.cout - v.cin))
+        return y + x
+
+
+def network(arch: np.ndarray) -> nn.Module:
+    p = plan.make(common.space().spec, arch)
+    layers = [conv(common.CHANNELS, p.stem, 3, p.stem_stride), nn.BatchNorm2d(p.stem), nn.ReLU6()]
+    layers += [Mobile(v) for v in p.layers]
+    layers += [conv(p.layers[-1].cout, p.head, 1), nn.BatchNorm2d(p.head), nn.ReLU6()]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(p.features, common.CLASSES)]
+    module = nn.Sequential(*layers)
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
+    return module.to(memory_format=torch.channels_last)
+
+
+@functools.cache
+def _images() -> tuple[torch.Tensor, ...]:
+    data = common.images()
+
+    def channels_last(x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+    labels = (torch.from_numpy(y).long() for y in (data.train_labels, data.eval_labels))
+    train_labels, eval_labels = labels
+    images = channels_last(data.train_images), channels_last(data.eval_images)
+    return images[0], train_labels, images[1], eval_labels
+
+
+def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
+    """Trains the children one after another."""
+    start = time.perf_counter()
+    accuracy, step_ms = [], []
+    for i, arch in enumerate(archs):
+        found, seconds = _child(arch, steps, seed + i)
+        accuracy.append(found)
+        step_ms.append(1000 * seconds / steps)
+    return common.Answer(time.perf_counter() - start, 0.0, accuracy, step_ms)
+
+
+def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float]:
+    """(accuracy, seconds of all steps)."""
+    torch.manual_seed(seed)
+    images, labels, eval_images, eval_labels = _images()
+    module = network(arch)
+    weights = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim == 1]
+    groups = [{"params": weights, "weight_decay": common.DECAY}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, lr=common.LR, momentum=common.MOMENTUM, nesterov=True)
+    start = time.perf_counter()
+    for i, rows in enumerate(common.batches(len(labels), steps, seed)):
+        for group in optimizer.param_groups:
+            group["lr"] = common.rate(i, steps)
+        rows = torch.from_numpy(rows)
+        optimizer.zero_grad()
+        F.cross_entropy(module(images[rows]), labels[rows]).backward()
+        nn.utils.clip_grad_norm_(module.parameters(), common.CLIP)
+        optimizer.step()
+    seconds = time.perf_counter() - start
+    module.eval()
+    hits = 0
+    with torch.inference_mode():
+        for i in range(0, len(eval_labels), common.EVAL_BATCH):
+            part = slice(i, i + common.EVAL_BATCH)
+            hits += int((module(eval_images[part]).argmax(-1) == eval_labels[part]).sum())
+    return hits / len(eval_labels), seconds

@@ -1,0 +1,98 @@
+"""Several hosts at one search: the first one searches, the others train children for it.
+
+Every host runs the same command with the same configuration. Host 0 holds the method, the history
+and the checkpoints, and alone writes files; the others wait for work. What is sent are pytrees of
+arrays, by collectives over all devices, so that every host has to take part in each.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from fnas_jax.core.types import Array, UserError
+
+
+class HostLost(Exception):
+    """Another host has gone; the text is for users."""
+
+
+def start(coordinator: str = "", num_hosts: int | None = None, host_id: int | None = None) -> None:
+    """Joins the other hosts; without arguments, those of a TPU pod, and elsewhere nobody.
+
+    `coordinator` is host:port of host 0. To be called before JAX is used. Raises UserError for
+    arguments that do not fit together.
+    """
+    given = (bool(coordinator), num_hosts is not None, host_id is not None)
+    if not any(given):
+        if "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
+            jax.distributed.initialize()
+        return
+    if not all(given) or num_hosts is None or host_id is None:
+        raise UserError("--coordinator, --num_hosts and --host_id have to be given together")
+    if num_hosts < 1 or not 0 <= host_id < num_hosts:
+        raise UserError(
+            f"--host_id is {host_id}; with --num_hosts={num_hosts} it is 0 or more"
+            " and less than that"
+        )
+    if not coordinator.rpartition(":")[2].isdigit() or ":" not in coordinator:
+        raise UserError(f"--coordinator is {coordinator!r}; it must be HOST:PORT")
+    try:
+        jax.distributed.initialize(coordinator, num_hosts, host_id)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"host {host_id} cannot join the others at {coordinator}: {reason}"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this is the host that searches and writes."""
+    return count() == 1 or jax.process_index() == 0
+
+
+def count() -> int:
+    """Number of hosts."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def share(tree: Any) -> Any:
+    """The first host's `tree` of arrays, on every host; all call it with the same shapes."""
+    try:
+        return multihost_utils.broadcast_one_to_all(tree)
+    except jax.errors.JaxRuntimeError as error:
+        raise _lost(error) from error
+
+
+def gather(tree: Any) -> Any:
+    """Arrays that are spread over all hosts, as numpy arrays on every host."""
+    try:
+        if count() == 1:
+            return jax.device_get(tree)
+        return multihost_utils.process_allgather(tree, tiled=True)
+    except jax.errors.JaxRuntimeError as error:
+        raise _lost(error) from error
+
+
+def globally(sharding: jax.sharding.Sharding, value: Any) -> Array:
+    """An array placed as `sharding` says, of a `value` that every host has."""
+    if jax.dtypes.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.prng_key):
+        data = globally(sharding, jax.random.key_data(value))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+    whole = np.asarray(value)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def _lost(error: Exception) -> Exception:
+    """What to tell of a failed collective."""
+    if count() == 1:
+        return error
+    reason = str(error).splitlines()[0][:200]
+    return HostLost(
+        "a host of this search has gone; the same commands go on from the last checkpoint, with"
+        f" any number of hosts and devices ({reason})"
+    )
