@@ -105,4 +105,5 @@ def enable_compilation_cache(folder: str) -> None:
         logger.warning("no compilation cache: %s cannot be created (%s)", folder, reason)
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # Everything: hundreds of small programs take as long as a large one.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -218,7 +218,8 @@ def _nursery(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     examples = devices.replicate(train.Data(*images), mesh)
     steps = devices.replicate(np.int32(config.children.steps), mesh)
-    owner = 0 if bench.store is None else bench.store.owner
+    # An argument, not a constant: compiled programs must not depend on the run.
+    owner = np.uint32(0 if bench.store is None else bench.store.owner)
 
     @jax.jit
     def find(pool: Pool, archs: Array) -> pools.Source:
@@ -227,7 +228,12 @@ def _nursery(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any
 
     @functools.partial(jax.jit, donate_argnames="pool")
     def deposit(
-        pool: Pool, archs: Array, source: pools.Source, trained: train.Trained, new: Array
+        pool: Pool,
+        archs: Array,
+        source: pools.Source,
+        trained: train.Trained,
+        new: Array,
+        owner: Array,
     ) -> tuple[Pool, dict[str, Array]]:
         assert lay is not None
         use = new & trained.outcome.ok
@@ -267,7 +273,7 @@ def _nursery(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any
         outcome = jax.tree.map(lambda x: x[:n], trained.outcome)
         if lay is None:
             return None, {}, outcome
-        return *deposit(pool, archs, source, trained, active), outcome
+        return *deposit(pool, archs, source, trained, active, owner), outcome
 
     def serve(init: Callable[[], Any]) -> None:
         pool = init().pool
