@@ -64,38 +64,58 @@ def layer(
     """
     v, stats = variant, zero_stats(params)
 
-    def norm(name: str, h: Array, active: Array | int, act: str) -> Array:
-        running = evaluation and ops.Running(evaluation.stats[name], evaluation.collect)
-        h, moments = ops.norm_act(h, params[name], active, act, running)
-        if moments is not None:
-            width = params[name]["scale"].shape[0]
-            stats[name] = Moments(*(ops.fit_channels(m, width) for m in moments))
+    def norm_here(name: str, h: Array, active: Array | int, act: str) -> Array:
+        h, stats[name] = norm(params, name, h, active, act, evaluation)
         return h
 
     if v.op == "shortcut":
         h = convolutions.pointwise(x, params["shortcut"], v.stride)
-        return norm("norm_out", h, setting.cout, "none"), stats
+        return norm_here("norm_out", h, setting.cout, "none"), stats
     if v.op == "conv":
-        h = convolutions.conv(x, params["conv"], setting.kernel, v.kernels, v.stride)
-        return _gate(params, norm("norm_out", h, setting.cout, v.act), setting), stats
+        if v.kernels == (1,):
+            h = convolutions.pointwise(x, params["conv"][0, 0], v.stride)
+        else:
+            h = convolutions.conv(x, params["conv"], setting.kernel, v.kernels, v.stride)
+        return gate(params, norm_here("norm_out", h, setting.cout, v.act), setting), stats
     middle, width, h = setting.cin, x.shape[-1], x
     if v.op == "mbconv":
         middle, width = v.expansion * setting.cin, v.expansion * width
         h = convolutions.pointwise(x, params["expand"][:, :width])
-        h = norm("norm_expand", h, middle, v.act)
+        h = norm_here("norm_expand", h, middle, v.act)
     kernel = params["depthwise"][..., :width]
     h = convolutions.depthwise(h, kernel, setting.kernel, v.kernels, v.stride)
-    h = _gate(params, norm("norm_depthwise", h, middle, v.act), setting)
+    h = gate(params, norm_here("norm_depthwise", h, middle, v.act), setting)
     h = convolutions.pointwise(h, params["project"][:width])
-    return norm("norm_out", h, setting.cout, "none"), stats
+    return norm_here("norm_out", h, setting.cout, "none"), stats
 
 
-def _gate(params: Params, h: Array, setting: Setting) -> Array:
+def norm(
+    params: Params,
+    name: str,
+    h: Array,
+    active: Array | int,
+    act: str,
+    evaluation: Evaluation | None,
+) -> tuple[Array, Moments]:
+    """`ops.norm_act` by the parameters called `name`, and moments as wide as these.
+
+    In training, the moments are zeros.
+    """
+    running = evaluation and ops.Running(evaluation.stats[name], evaluation.collect)
+    h, moments = ops.norm_act(h, params[name], active, act, running)
+    if moments is None:
+        return h, ops.zero_moments(params[name])
+    width = params[name]["scale"].shape[0]
+    return h, Moments(*(ops.fit_channels(m, width) for m in moments))
+
+
+def gate(params: Params, h: Array, setting: Setting) -> Array:
+    """Squeeze-excitation of h [B, H, W, C], where the child has it."""
     if "se" not in params:
         return h
     gates = ops.squeeze_excite(h, params["se"], se_hidden(setting.cin))
     # Not a conditional: that would double the code to compile for little time saved.
-    return h * jnp.where(setting.se, gates, 1.0)
+    return h * jnp.where(setting.se, gates, 1.0).astype(h.dtype)
 
 
 def skip(x: Array, cout: int, stride: int, setting: Setting) -> Array:
@@ -104,7 +124,7 @@ def skip(x: Array, cout: int, stride: int, setting: Setting) -> Array:
     def pool(x: Array) -> Array:
         # A wider input must not fill channels that this child lacks.
         mask = jnp.arange(cout) < setting.cout
-        return ops.fit_channels(convolutions.average_pool(x, stride), cout) * mask
+        return ops.fit_channels(convolutions.average_pool(x, stride), cout) * mask.astype(x.dtype)
 
     def none(x: Array) -> Array:
         height, width = (-(-size // stride) for size in x.shape[1:3])

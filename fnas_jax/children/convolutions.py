@@ -55,7 +55,7 @@ def average_pool(x: Array, stride: int) -> Array:
         start = np.arange(out) * stride - low
         counts.append(np.minimum(start + 3, size) - np.maximum(start, 0))
     count = np.outer(*counts).astype(np.float32)[None, :, :, None]
-    return functools.reduce(jnp.add, _taps(x, 3, stride)) / count
+    return functools.reduce(jnp.add, _taps(x, 3, stride)) * (1 / count).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -10,12 +10,13 @@ import numpy as np
 from fnas_jax.children import blocks, stacked
 from fnas_jax.children.blocks import Setting, Variant
 from fnas_jax.children.elastic import Network
+from fnas_jax.children.forms import Form
 from fnas_jax.children.stacked import Choice, Stack
 from fnas_jax.core.types import Array
 from fnas_jax.spaces.macro import MacroSpec
 
 
-def build(spec: MacroSpec, channels: int, classes: int, by_kernels: bool = False) -> Network:
+def build(spec: MacroSpec, channels: int, classes: int, form: Form) -> Network:
     """The elastic Macro network for images of `channels` channels."""
     return stacked.network(
         stacks=macro_stacks(spec),
@@ -28,7 +29,7 @@ def build(spec: MacroSpec, channels: int, classes: int, by_kernels: bool = False
         classes=classes,
         decisions=sum(spec.stages),
         by_layer=True,
-        by_kernels=by_kernels,
+        form=form,
     )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnas_jax.children import blocks, stacked
 from fnas_jax.children.blocks import Setting, Variant
 from fnas_jax.children.elastic import Network
+from fnas_jax.children.forms import Form
 from fnas_jax.children.stacked import Choice, Stack
 from fnas_jax.core.types import Array
 from fnas_jax.spaces import mnas
@@ -66,7 +67,7 @@ def mnas_choices(spec: mnas.MnasSpec, arch: Array) -> list[Choice]:
     return choices
 
 
-def build(spec: mnas.MnasSpec, channels: int, classes: int, by_kernels: bool = False) -> Network:
+def build(spec: mnas.MnasSpec, channels: int, classes: int, form: Form) -> Network:
     """The elastic MNAS network for images of `channels` channels."""
     return stacked.network(
         stacks=mnas_stacks(spec),
@@ -78,5 +79,5 @@ def build(spec: mnas.MnasSpec, channels: int, classes: int, by_kernels: bool = F
         channels=channels,
         classes=classes,
         decisions=len(spec.strides) * len(mnas.FIELDS),
-        by_kernels=by_kernels,
+        form=form,
     )

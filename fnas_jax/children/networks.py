@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.children import cell, kernels, macro, mnas, ops, plain, plan, stacked
+from fnas_jax.children import cell, forms, macro, mnas, ops, plain, plan, stacked
 from fnas_jax.children.elastic import Network, Stats
 from fnas_jax.children.ops import Moments, Params
 from fnas_jax.children.plain_layers import MOMENTUM
@@ -20,18 +20,16 @@ from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.spaces.mnas import MnasSpec
 
 
-def elastic(space: Space, channels: int, classes: int, by_kernels: bool = True) -> Network:
+def elastic(space: Space, channels: int, classes: int, form: str = "auto") -> Network:
     """The elastic network of `space` for images of `channels` channels.
 
-    `by_kernels`: by the kernels for CPUs where devices and compilers allow it, otherwise by XLA's
-    code. Raises ValueError for a space without networks.
+    `form` names one of `children.forms`. Raises ValueError for a space without networks.
     """
     spec = space.spec
-    by_kernels = _use_kernels(by_kernels)
     if isinstance(spec, MnasSpec):
-        return mnas.build(spec, channels, classes, by_kernels)
+        return mnas.build(spec, channels, classes, forms.choose(form))
     if isinstance(spec, MacroSpec):
-        return macro.build(spec, channels, classes, by_kernels)
+        return macro.build(spec, channels, classes, forms.choose(form))
     if isinstance(spec, CellSpec):
         return cell.build(spec, channels, classes)
     raise ValueError(f"the space {space.name!r} has no networks")
@@ -43,7 +41,7 @@ def alone(
     image_shape: tuple[int, int, int],
     classes: int,
     width: float = 1.0,
-    by_kernels: bool = True,
+    form: str = "auto",
 ) -> Network:
     """The network of one architecture [T], all channels multiplied by `width`.
 
@@ -52,12 +50,8 @@ def alone(
     space = plan.widen(space, width)
     if isinstance(space.spec, MnasSpec | MacroSpec):
         made = plan.make(space.spec, arch)
-        return stacked.alone(made, image_shape[-1], classes, _use_kernels(by_kernels))
+        return stacked.alone(made, image_shape[-1], classes, forms.choose(form))
     return from_module(plain.build(space, arch, classes), image_shape)
-
-
-def _use_kernels(wanted: bool) -> bool:
-    return wanted and jax.default_backend() == "cpu" and kernels.available()
 
 
 def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:

@@ -46,8 +46,9 @@ def norm_act(
 ) -> tuple[Array, Moments | None]:
     """Batch normalisation, then activation; channels from `active` on come out as zero.
 
-    x [B, H, W, C], p = {"scale": [>= C], "bias": [>= C]}. `running` None: training, by the batch,
-    no moments returned. Otherwise also the batch's moments, [C] each.
+    x [B, H, W, C] of any float type, which the result has, too; p = {"scale": [>= C], "bias":
+    [>= C]}. `running` None: training, by the batch, no moments returned. Otherwise also the batch's
+    moments, [C] float32 each.
     """
     channels = x.shape[-1]
     mask = jnp.arange(channels) < active
@@ -59,11 +60,13 @@ def norm_act(
         jnp.where(running.collect, of_batch, estimate[:channels])
         for of_batch, estimate in zip(batch, running.moments, strict=True)
     )
-    return activate(act, (x - mean) * (scale * lax.rsqrt(var + BN_EPSILON)) + bias), batch
+    normed = (x - mean) * (scale * lax.rsqrt(var + BN_EPSILON)) + bias
+    return activate(act, normed).astype(x.dtype), batch
 
 
 def _moments(x: Array) -> Moments:
     axes = tuple(range(x.ndim - 1))
+    x = x.astype(jnp.float32)
     mean = x.mean(axes)
     # Clipped, because rounding can make this difference negative.
     return Moments(mean, jnp.maximum((x * x).mean(axes) - mean * mean, 0.0))
@@ -81,7 +84,8 @@ def _norm_act(x: Array, scale: Array, bias: Array, act: str) -> Array:
 def _norm_act_fwd(x: Array, scale: Array, bias: Array, act: str) -> tuple[Array, Any]:
     mean, var = _moments(x)
     rstd = lax.rsqrt(var + BN_EPSILON)
-    return activate(act, (x - mean) * (scale * rstd) + bias), (x, scale, bias, mean, rstd)
+    normed = (x - mean) * (scale * rstd) + bias
+    return activate(act, normed).astype(x.dtype), (x, scale, bias, mean, rstd)
 
 
 def _norm_act_bwd(act: str, residuals: Any, g: Array) -> tuple[Array, Array, Array]:
@@ -93,9 +97,10 @@ def _norm_act_bwd(act: str, residuals: Any, g: Array) -> tuple[Array, Array, Arr
         z = normed * scale + bias
         open_ = (z > 0) & (z < 6) if act == "relu6" else z > 0
         g = jnp.where(open_, g, 0.0)
+    g = g.astype(jnp.float32)
     dbias, dscale = g.sum(axes), (g * normed).sum(axes)
     dx = (scale * rstd) * (g - (dbias + normed * dscale) / count)
-    return dx, dscale, dbias
+    return dx.astype(x.dtype), dscale, dbias
 
 
 _norm_act.defvjp(_norm_act_fwd, _norm_act_bwd)
@@ -108,7 +113,7 @@ def squeeze_excite(x: Array, p: Params, hidden: Array | int) -> Array:
     units are used.
     """
     channels = x.shape[-1]
-    h = jax.nn.relu(x.mean((1, 2)) @ p["w1"][:channels] + p["b1"])
+    h = jax.nn.relu(x.mean((1, 2), jnp.float32) @ p["w1"][:channels] + p["b1"])
     h = h * (jnp.arange(h.shape[-1]) < hidden)
     gate = jax.nn.sigmoid(h @ p["w2"][:, :channels] + p["b2"][:channels])
     return gate[:, None, None, :]

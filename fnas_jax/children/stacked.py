@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fnas_jax.children import blocks, convolutions, native, ops, tensors
+from fnas_jax.children import blocks, ops, tensors
 from fnas_jax.children.blocks import (
     SKIP_IDENTITY,
     SKIP_NONE,
@@ -19,7 +18,8 @@ from fnas_jax.children.blocks import (
     Setting,
     Variant,
 )
-from fnas_jax.children.elastic import Branch, Network, Parts, Stats, switch
+from fnas_jax.children.elastic import Network, Parts, Stats
+from fnas_jax.children.forms import Form
 from fnas_jax.children.ops import Params
 from fnas_jax.children.plan import Layer, Plan
 from fnas_jax.core.types import Array
@@ -58,17 +58,16 @@ def network(
     channels: int,
     classes: int,
     decisions: int,
+    form: Form,
     by_layer: bool = False,
-    by_kernels: bool = False,
 ) -> Network:
     """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
 
     `choose(arch [T]) -> list[Choice]`, one a stack. The blocks of `Network.parts` are the stacks,
-    or their layers where they are chosen one by one (`by_layer`). `by_kernels`: on CPUs that
-    `kernels.available` finds some for.
+    or their layers where they are chosen one by one (`by_layer`). `form`: how layers run.
     """
     sizes = (stem, stem_stride, head, act, channels, classes, decisions)
-    net = _Stacked(stacks, choose, *sizes, by_kernels)
+    net = _Stacked(stacks, choose, *sizes, form)
     if by_layer:
         parts = Parts(net.split_layers, net.join_layers, net.used, net.bypassed_layers)
     else:
@@ -76,7 +75,7 @@ def network(
     return Network(net.init, net.init_stats, net.train, net.evaluate, parts)
 
 
-def alone(plan: Plan, channels: int, classes: int, by_kernels: bool) -> Network:
+def alone(plan: Plan, channels: int, classes: int, form: Form) -> Network:
     """The network of one `plan`, whose architecture argument means nothing."""
 
     def choose(arch: Array) -> list[Choice]:
@@ -93,7 +92,7 @@ def alone(plan: Plan, channels: int, classes: int, by_kernels: bool) -> Network:
         channels=channels,
         classes=classes,
         decisions=0,
-        by_kernels=by_kernels,
+        form=form,
     )
 
 
@@ -104,8 +103,8 @@ def _only(layer: Layer, act: str) -> Stack:
 
 
 def _setting(layer: Layer) -> Setting:
-    numbers = (jnp.int32(n) for n in (0, layer.cin, layer.cout))
-    return Setting(*numbers, se=jnp.bool_(layer.se_hidden > 0), skip=jnp.int32(_SKIPS[layer.skip]))
+    sizes = (jnp.int32(0), jnp.int32(layer.cin), jnp.int32(layer.cout))
+    return Setting(*sizes, jnp.bool_(layer.se_hidden > 0), jnp.int32(_SKIPS[layer.skip]))
 
 
 class _Stacked(NamedTuple):
@@ -118,7 +117,7 @@ class _Stacked(NamedTuple):
     channels: int
     classes: int
     decisions: int
-    by_kernels: bool
+    form: Form
 
     def init(self, key: Array, arch: Array) -> Params:
         choices = self.choose(arch)
@@ -199,24 +198,22 @@ class _Stacked(NamedTuple):
         return [jnp.zeros(0, bool)] * sum(stack.depth for stack in self.stacks)
 
     def train(self, params: Params, arch: Array, images: Array) -> Array:
-        train_stack = _train_stack_by_kernels if self.by_kernels else _train_stack
         x, _ = self._enter(params, images, None)
         choices = self.choose(arch)
         for p, stack, choice in zip(params["stacks"], self.stacks, choices, strict=True):
-            x = train_stack(p, stack, choice, x)
+            x = _train_stack(self.form, p, stack, choice, x)
         return self._leave(params, x, choices[-1].setting.cout, None)[0]
 
     def evaluate(
         self, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
     ) -> tuple[Array, Stats]:
         new: Stats = {"stacks": []}
-        evaluate_stack = _evaluate_stack_by_kernels if self.by_kernels else _evaluate_stack
         x, new["stem"] = self._enter(params, images, ops.Running(stats["stem"], collect))
         choices = self.choose(arch)
         for p, s, stack, choice in zip(
             params["stacks"], stats["stacks"], self.stacks, choices, strict=True
         ):
-            x, stack_stats = evaluate_stack(p, s, stack, choice, x, collect)
+            x, stack_stats = _evaluate_stack(self.form, p, s, stack, choice, x, collect)
             new["stacks"].append(stack_stats)
         running = ops.Running(stats["head"], collect) if self.head else None
         logits, moments = self._leave(params, x, choices[-1].setting.cout, running)
@@ -238,7 +235,7 @@ class _Stacked(NamedTuple):
         if self.head:
             p = {"conv": params["head"][None, None], "norm_out": params["head_norm"]}
             x, moments = self._conv(p, x, 1, 1, width, self.head, running)
-        return x.mean((1, 2)) @ params["classifier"] + params["bias"], moments
+        return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"], moments
 
     def _conv(
         self,
@@ -252,19 +249,13 @@ class _Stacked(NamedTuple):
         root: bool = False,
     ) -> tuple[Array, ops.Moments | None]:
         """Convolution, normalisation and activation: (result, the batch's moments)."""
-        if not self.by_kernels:
-            if kernel == 1:
-                x = convolutions.pointwise(x, p["conv"][0, 0], stride)
-            else:
-                x = convolutions.conv(x, p["conv"], 0, (kernel,), stride)
-            return ops.norm_act(x, p["norm_out"], cout, self.act, running)
         variants = (Variant("conv", (kernel,), 1, stride, self.act),)
-        numbers = (jnp.int32(v) for v in (0, cin, cout))
-        setting = Setting(*numbers, se=jnp.bool_(False), skip=jnp.int32(SKIP_NONE))
+        sizes = (jnp.int32(0), jnp.int32(cin), jnp.int32(cout))
+        setting = Setting(*sizes, jnp.bool_(False), jnp.int32(SKIP_NONE))
         if running is None:
-            return native.layer(variants, p, x, 0, setting, root), None
+            return self.form.train(variants, p, x, 0, setting, root), None
         evaluation = Evaluation({"norm_out": running.moments}, running.collect)
-        x, stats = native.evaluate(variants, p, x, 0, setting, evaluation)
+        x, stats = self.form.evaluate(variants, p, x, 0, setting, evaluation)
         return x, stats["norm_out"]
 
 
@@ -287,99 +278,56 @@ def _rest(choice: Choice) -> Setting:
     return choice.setting._replace(cin=choice.setting.cout)
 
 
-def _train_stack(params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
-    first, setting = stack.first[0], choice.setting
-    added = blocks.skip(x, stack.cout, first.stride, setting)
-    x = switch(_branches(stack.first), choice.variant, params["first"], x, setting) + added
-    if stack.depth == 1:
-        return x
+def _train_stack(form: Form, params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
+    x = form.train(stack.first, params["first"], x, choice.variant, choice.setting, False)
 
     def step(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, None]:
         p, index, skip = layer
         setting = _rest(choice)._replace(skip=skip)
-        y = switch(_branches(stack.rest, optional=True), index, p, x, setting)
-        return y + blocks.skip(x, stack.cout, 1, setting), None
+        return form.train(stack.rest, p, x, index, setting, False), None
 
-    return lax.scan(step, x, (params["rest"], choice.rest, choice.rest_skip))[0]
-
-
-@functools.cache  # the same tuple for the same layers, as `switch` compares it by identity
-def _branches(layers: tuple[Variant, ...], optional: bool = False) -> tuple[Branch, ...]:
-    """Training branches; `optional` adds one that passes its input on."""
-    train = [lambda p, x, setting, v=v: blocks.layer(v, p, x, setting, None)[0] for v in layers]
-    return tuple(train) + ((lambda p, x, setting: x),) * optional
+    if stack.depth == 1:
+        return x
+    return _scan(form, step, x, (params["rest"], choice.rest, choice.rest_skip))[0]
 
 
 def _evaluate_stack(
-    params: Params, stats: Stats, stack: Stack, choice: Choice, x: Array, collect: Array
+    form: Form,
+    params: Params,
+    stats: Stats,
+    stack: Stack,
+    choice: Choice,
+    x: Array,
+    collect: Array,
 ) -> tuple[Array, Stats]:
-    def branches(layers: tuple[Variant, ...]) -> list[Any]:
-        return [functools.partial(blocks.layer, v) for v in layers]
-
-    added = blocks.skip(x, stack.cout, stack.first[0].stride, choice.setting)
-    y, first = lax.switch(
-        choice.variant,
-        branches(stack.first),
-        params["first"],
-        x,
-        choice.setting,
-        Evaluation(stats["first"], collect),
-    )
-    if stack.depth == 1:
-        return y + added, {"first": first}
-    none = [lambda p, x, setting, evaluation: (x, blocks.zero_stats(p))]
+    evaluation = Evaluation(stats["first"], collect)
+    variant, setting = choice.variant, choice.setting
+    x, first = form.evaluate(stack.first, params["first"], x, variant, setting, evaluation)
 
     def step(x: Array, layer: tuple[Params, Stats, Array, Array]) -> tuple[Array, Stats]:
         p, s, index, skip = layer
         setting = _rest(choice)._replace(skip=skip)
-        y, new = lax.switch(
-            index, branches(stack.rest) + none, p, x, setting, Evaluation(s, collect)
-        )
-        return y + blocks.skip(x, stack.cout, 1, setting), new
+        return form.evaluate(stack.rest, p, x, index, setting, Evaluation(s, collect))
 
+    if stack.depth == 1:
+        return x, {"first": first}
     layers = (params["rest"], stats["rest"], choice.rest, choice.rest_skip)
-    x, rest = lax.scan(step, y + added, layers)
+    x, rest = _scan(form, step, x, layers)
     return x, {"first": first, "rest": rest}
 
 
-def _train_stack_by_kernels(params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
-    x = native.layer(stack.first, params["first"], x, choice.variant, choice.setting)
-    for p, index, skip in _others(stack, choice, params.get("rest")):
-        setting = _rest(choice)._replace(skip=skip)
-        x = native.layer(stack.rest, p, x, index, setting)
-    return x
+def _scan(form: Form, step: Callable[..., Any], x: Array, layers: Any) -> tuple[Array, Any]:
+    """`lax.scan`, or the same written out where a layer is nothing but a call.
 
-
-def _evaluate_stack_by_kernels(
-    params: Params, stats: Stats, stack: Stack, choice: Choice, x: Array, collect: Array
-) -> tuple[Array, Stats]:
-    evaluation = Evaluation(stats["first"], collect)
-    x, first = native.evaluate(
-        stack.first, params["first"], x, choice.variant, choice.setting, evaluation
-    )
-    rest = []
-    both = (params.get("rest"), stats.get("rest"))
-    for (p, s), index, skip in _others(stack, choice, both):
-        setting = _rest(choice)._replace(skip=skip)
-        evaluation = Evaluation(s, collect)
-        x, new = native.evaluate(stack.rest, p, x, index, setting, evaluation)
-        rest.append(new)
-    if not rest:
-        return x, {"first": first}
-    return x, {"first": first, "rest": jax.tree.map(lambda *m: jnp.stack(m), *rest)}
-
-
-def _others(stack: Stack, choice: Choice, tree: Any) -> list[tuple[Any, Array, Array]]:
-    """(part of `tree`, variant, skip operation) of each layer behind the first.
-
-    No loop, because nothing is compiled for a layer but its call, and a loop would copy what each
-    keeps for its derivative.
+    A loop would copy what each layer keeps for its derivative.
     """
-    count = stack.depth - 1
-    if not count:
-        return []
-    leaves, structure = jax.tree.flatten(tree)
+    if form.looped:
+        return lax.scan(step, x, layers)
+    leaves, structure = jax.tree.flatten(layers)
     # The derivative of a split is one concatenation; of indices, a sum of arrays full of zeros.
-    parts = [[part[0] for part in lax.split(leaf, (1,) * count)] for leaf in leaves]
-    trees = [jax.tree.unflatten(structure, of_layer) for of_layer in zip(*parts, strict=True)]
-    return [(trees[i], choice.rest[i], choice.rest_skip[i]) for i in range(count)]
+    split = [lax.split(leaf, (1,) * leaf.shape[0]) for leaf in leaves]
+    results = []
+    for of_layer in zip(*split, strict=True):
+        x, result = step(x, jax.tree.unflatten(structure, [leaf[0] for leaf in of_layer]))
+        results.append(result)
+    return x, jax.tree.map(lambda *r: jnp.stack(r), *results)

@@ -158,18 +158,18 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
     entrants = [networks.alone(space, arch, shape, classes)]
     if config.winner.reference:
         width, mflops, params_m = plain.reference(space, classes, winner["mflops"], shape)
-        arch = plain.reference_arch(space)
+        standard = plain.reference_arch(space)
         winner["reference"] = {
-            "arch": arch.tolist(),
+            "arch": standard.tolist(),
             "width": width,
             "mflops": mflops,
             "params_m": params_m,
         }
-        entrants.append(networks.alone(space, arch, shape, classes, width))
-    for entry, tested in zip(
-        (winner, winner.get("reference")), _train_and_test(bench, entrants, key), strict=False
-    ):
-        entry |= tested
+        entrants.append(networks.alone(space, standard, shape, classes, width))
+    tested = _train_and_test(bench, entrants, key)
+    winner |= tested[0]
+    if config.winner.reference:
+        winner["reference"] |= tested[1]
     return winner
 
 
@@ -179,12 +179,13 @@ def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[d
     Each on a device of its own where there are as many, and at the same time.
     """
     dataset, steps = bench.dataset, jnp.int32(bench.config.winner.steps)
-    examples = train.Data(
+    parts = (
         np.concatenate([dataset.train_images, dataset.val_images]),
         np.concatenate([dataset.train_labels, dataset.val_labels]),
         dataset.test_images,
         dataset.test_labels,
     )
+    examples = train.Data(*map(jnp.asarray, parts))
     own = jax.local_devices()
     start, outcomes = time.monotonic(), []
     for i, network in enumerate(entrants):

@@ -216,7 +216,7 @@ def _nursery(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any
         network, bench.settings, bench.pipeline, mesh, mode(config.children.mode), start
     )
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
-    examples = devices.replicate(train.Data(*images), mesh)
+    examples = devices.replicate(train.Data(*map(jnp.asarray, images)), mesh)
     steps = devices.replicate(np.int32(config.children.steps), mesh)
     # An argument, not a constant: compiled programs must not depend on the run.
     owner = np.uint32(0 if bench.store is None else bench.store.owner)
@@ -251,15 +251,17 @@ def _nursery(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any
         start_from = devices.replicate(pool, mesh), devices.spread(entry, mesh)
         return hosts.gather(population(examples, *given, steps, *start_from))
 
-    def breed(pool: Pool | None, archs: Array, new: Array, key: Array) -> Any:
-        n = archs.shape[0]
+    def breed(pool: Pool | None, proposed: Array, new: Array, key: Array) -> Any:
+        n = proposed.shape[0]
         size = devices.padded_size(n, mesh)
-        archs, active = np.pad(archs, ((0, size - n), (0, 0))), np.pad(new, (0, size - n))
+        archs, active = np.pad(proposed, ((0, size - n), (0, 0))), np.pad(new, (0, size - n))
         # A child's key depends on neither the number of devices nor the order.
         keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
-        order = devices.balanced(np.where(active, np.asarray(cost(archs)[1]), 0.0), mesh)
+        order = devices.balanced(
+            np.where(active, np.asarray(cost(jnp.asarray(archs))[1]), 0.0), mesh
+        )
         # Trained in canonical form, so that equal networks get equal parameters too.
-        forms = space.canonical(archs)
+        forms = space.canonical(jnp.asarray(archs))
         source = None if lay is None else find(pool, archs)
         entry = None if source is None else source.entry
         children, entry = jax.tree.map(

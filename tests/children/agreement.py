@@ -11,10 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fnas_jax.children import cell as elastic_cell
-from fnas_jax.children import macro as elastic_macro
-from fnas_jax.children import mnas as elastic_mnas
-from fnas_jax.children import plain
+from fnas_jax.children import networks, plain
 from fnas_jax.children.extract import extract
 from fnas_jax.spaces import cell, macro, mnas
 
@@ -25,7 +22,6 @@ SPACES = {
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
     "cell": cell.make(channels=4, cells_per_stage=1),
 }
-ELASTIC = {"mnas": elastic_mnas, "macro": elastic_macro, "cell": elastic_cell}
 QUICK = {"xla_backend_optimization_level": 0}  # a third less time to compile
 
 
@@ -46,10 +42,10 @@ class Case(NamedTuple):
     whole: list[Any]  # gradients of all parameters of the elastic network
 
 
-def case(name: str) -> Case:
+def case(name: str, form: str = "auto") -> Case:
     """Elastic and plain network of `CHILDREN` random architectures of one space."""
     space = SPACES[name]
-    net = ELASTIC[name].build(space.spec, CHANNELS, CLASSES)
+    net = networks.elastic(space, CHANNELS, CLASSES, form)
     key = jax.random.key(1)
     archs = np.array(space.sample(key, CHILDREN))
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from experiments.benchmarks.throughput import common
@@ -15,6 +15,8 @@ from fnas_jax.children import plan
 
 
 class Excite(nn.Module):
+    """Squeeze-excitation."""
+
     def __init__(self, channels: int, hidden: int):
         super().__init__()
         self.squeeze, self.excite = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
