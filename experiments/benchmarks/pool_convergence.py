@@ -108,9 +108,7 @@ def bed(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> Be
         return jax.tree.map(lambda a, b: jnp.where(inherit, a, b), inherited, fresh)
 
     mesh = devices.children_mesh()
-    population = train.population(
-        network, bench.settings, bench.pipeline, mesh, trainer.mode(config.children.mode), start
-    )
+    population = train.population(network, bench.settings, bench.pipeline, mesh, 1, start)
     examples = train.Data(
         *map(
             jnp.asarray,

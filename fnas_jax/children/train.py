@@ -13,6 +13,7 @@ import chex
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
@@ -38,12 +39,12 @@ class Settings(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a network is trained on and judged by; images as stored."""
+    """What a network is trained on and judged by; images as stored, on devices or the host."""
 
-    train_images: Array  # [n, H, W, C]
-    train_labels: Array  # [n] int32
-    eval_images: Array  # [m, H, W, C]
-    eval_labels: Array  # [m] int32
+    train_images: Array | np.ndarray  # [n, H, W, C]
+    train_labels: Array | np.ndarray  # [n] int32
+    eval_images: Array | np.ndarray  # [m, H, W, C]
+    eval_labels: Array | np.ndarray  # [m] int32
 
 
 class Pipeline(NamedTuple):
@@ -86,6 +87,86 @@ def _is_weight(path: tuple[Any, ...]) -> bool:
     return getattr(path[-1], "key", "") not in ("scale", "bias", "b1", "b2")
 
 
+class Progress(NamedTuple):
+    """A child in training."""
+
+    vector: Array  # [P] all parameters; an update per tensor would be most of what is compiled
+    momentum: Any  # of the optimiser
+    order: Array  # [n] int32 rows of the data in the order of this epoch
+
+
+def begin(
+    network: Network, settings: Settings, arch: Array, key: Array, start: Params | None = None
+) -> tuple[Array, Any]:
+    """(parameters [P], optimiser's state) of a child `arch` [T], of `start` or fresh ones."""
+    params = network.init(jax.random.split(key, 3)[0], arch) if start is None else start
+    vector = jax.flatten_util.ravel_pytree(params)[0]
+    return vector, _optimizer(settings, jnp.ones(())).init(vector)
+
+
+def params_of(network: Network, arch: Array, progress: tuple[Array, Any]) -> Params:
+    """The parameters of a child in training, as its network has them."""
+    return _unravel(network, arch)(progress[0])
+
+
+def _unravel(network: Network, arch: Array) -> Callable[[Array], Params]:
+    shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
+    return jax.flatten_util.ravel_pytree(jax.tree.map(lambda s: jnp.zeros(s.shape), shapes))[1]
+
+
+def advance(
+    network: Network,
+    settings: Settings,
+    pipeline: Pipeline,
+    data: Data,
+    arch: Array,
+    key: Array,
+    progress: tuple[Array, Any],
+    first: Array | int,
+    last: Array,
+    steps: Array,
+) -> tuple[Array, Any]:
+    """A child of `begin` after steps `first` to `last` of `steps`, all [] int32.
+
+    Batches are drawn without replacement within an epoch, which begins at `first`; an incomplete
+    last one is left out.
+    """
+    _, key_order, key_augment = jax.random.split(key, 3)
+    count = data.train_labels.shape[0]
+    batch = min(settings.batch_size, count)
+    per_epoch = count // batch
+    shapes = jax.eval_shape(network.init, key, arch)
+    weights = jax.tree_util.tree_map_with_path(
+        lambda path, p: jnp.full(p.shape, _is_weight(path), p.dtype), shapes
+    )
+    decayed, as_params = jax.flatten_util.ravel_pytree(weights)
+    optimizer = _optimizer(settings, decayed)
+
+    def loss_of(vector: Array, images: Array, labels: Array) -> Array:
+        logits = network.train(as_params(vector), arch, images)
+        targets = optax.smooth_labels(
+            jax.nn.one_hot(labels, logits.shape[-1]), settings.label_smoothing
+        )
+        return optax.softmax_cross_entropy(logits, targets).mean()
+
+    def shuffle(i: Array) -> Array:
+        return jax.random.permutation(jax.random.fold_in(key_order, i), count)
+
+    def step(i: Array, now: Progress) -> Progress:
+        position = (i - first) % per_epoch
+        order = lax.cond(position == 0, lambda: shuffle(i // per_epoch), lambda: now.order)
+        rows = lax.dynamic_slice(order, (position * batch,), (batch,))
+        images = pipeline.normalise(data.train_images[rows])
+        images = pipeline.augment(jax.random.fold_in(key_augment, i), images)
+        gradient = jax.grad(loss_of)(now.vector, images, data.train_labels[rows])
+        update, momentum = optimizer.update(gradient, now.momentum, now.vector)
+        vector = now.vector - learning_rate(settings, i, steps) * update
+        return Progress(vector, momentum, order)
+
+    now = lax.fori_loop(first, last, step, Progress(*progress, jnp.arange(count)))
+    return now.vector, now.momentum
+
+
 def train(
     network: Network,
     settings: Settings,
@@ -98,44 +179,11 @@ def train(
 ) -> Params:
     """Parameters of the child `arch` [T] after `steps` [] steps of SGD from `start`.
 
-    None: from fresh ones. Batches are drawn without replacement within an epoch; an incomplete
-    last one is left out.
+    None: from fresh ones.
     """
-    key_init, key_order, key_augment = jax.random.split(key, 3)
-    count = data.train_labels.shape[0]
-    batch = min(settings.batch_size, count)
-    per_epoch = count // batch
-    # One vector of all parameters: an update per tensor would be most of what is compiled.
-    params = network.init(key_init, arch) if start is None else start
-    vector, as_params = jax.flatten_util.ravel_pytree(params)
-    weights = jax.tree_util.tree_map_with_path(
-        lambda path, p: jnp.full(p.shape, _is_weight(path), p.dtype), params
-    )
-    optimizer = _optimizer(settings, jax.flatten_util.ravel_pytree(weights)[0])
-
-    def loss_of(vector: Array, images: Array, labels: Array) -> Array:
-        logits = network.train(as_params(vector), arch, images)
-        targets = optax.smooth_labels(
-            jax.nn.one_hot(labels, logits.shape[-1]), settings.label_smoothing
-        )
-        return optax.softmax_cross_entropy(logits, targets).mean()
-
-    def shuffle(epoch: Array) -> Array:
-        return jax.random.permutation(jax.random.fold_in(key_order, epoch), count)
-
-    def step(i: Array, carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
-        vector, momentum, order = carry
-        position = i % per_epoch
-        order = lax.cond(position == 0, lambda: shuffle(i // per_epoch), lambda: order)
-        rows = lax.dynamic_slice(order, (position * batch,), (batch,))
-        images = pipeline.normalise(data.train_images[rows])
-        images = pipeline.augment(jax.random.fold_in(key_augment, i), images)
-        gradient = jax.grad(loss_of)(vector, images, data.train_labels[rows])
-        update, momentum = optimizer.update(gradient, momentum, vector)
-        return vector - learning_rate(settings, i, steps) * update, momentum, order
-
-    first = (vector, optimizer.init(vector), jnp.arange(count))
-    return as_params(lax.fori_loop(0, steps, step, first)[0])
+    progress = begin(network, settings, arch, key, start)
+    everything = (network, settings, pipeline, data, arch, key)
+    return params_of(network, arch, advance(*everything, progress, 0, steps, steps))
 
 
 def evaluate(
@@ -226,7 +274,7 @@ def population(
     settings: Settings,
     pipeline: Pipeline,
     mesh: Mesh,
-    mode: str,
+    group: int = 1,
     start: Start | None = None,
 ) -> Population:
     """The jitted function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
@@ -235,9 +283,9 @@ def population(
     With `start` it takes two arguments more, the first and the last of `start`: one pytree for all
     children, and one with leaves [N, ..].
 
-    Children are spread over the devices of `mesh`, N a multiple of their number. On a device they
-    are trained one after another (`mode` "map": real branches, a place that is not active costs
-    nothing) or all at once ("vmap"); the numbers are the same. The data is on every device.
+    Children are spread over the devices of `mesh`, N a multiple of their number, and the data is on
+    every device. `group` children of a device are trained at once (1: one after another, so that
+    each costs what it is, and a place that is not active costs nothing); the numbers are the same.
     """
 
     def child(
@@ -251,18 +299,16 @@ def population(
     def on_device(
         data: Data, archs: Array, active: Array, keys: Array, steps: Array, pool: Any, sources: Any
     ) -> Trained:
-        if mode == "vmap":
-            # The same number of steps for all: a number per child would make the loop select.
-            everyone = jnp.bool_(True)
-            return jax.vmap(lambda a, k, s: child(data, a, everyone, k, steps, pool, s))(
-                archs, keys, sources
-            )
-
         def one(item: tuple[Array, Array, Array, Any]) -> Trained:
             arch, active, key, source = item
             return child(data, arch, active, key, jnp.where(active, steps, 0), pool, source)
 
-        return lax.map(one, (archs, active, keys, sources))
+        def alike(item: tuple[Array, Array, Array, Any]) -> Trained:
+            # The same number of steps for all: a number per child would make the loop select.
+            arch, _, key, source = item
+            return child(data, arch, jnp.bool_(True), key, steps, pool, source)
+
+        return in_groups(one if group == 1 else alike, (archs, active, keys, sources), group)
 
     spread, same = PartitionSpec(CHILDREN), PartitionSpec()
     mapped = jax.shard_map(
@@ -290,3 +336,13 @@ def population(
         return mapped(data, archs, active, keys, steps, pool, sources)
 
     return run
+
+
+def in_groups(function: Callable[[Any], Any], items: Any, group: int) -> Any:
+    """`function` of each of N items (leaves [N, ..]), `group` at once and groups in turn."""
+    n = len(jax.tree.leaves(items)[0])
+    if group == 1:
+        return lax.map(function, items)
+    if group >= n:
+        return jax.vmap(function)(items)
+    return lax.map(function, items, batch_size=group)

@@ -76,10 +76,16 @@ KEYS: dict[str, Key] = {
     "children.weight_decay": Key(1e-4, "decay of weights, not of norms and biases", 0.0, 1.0),
     "children.label_smoothing": Key(0.0, "label smoothing", 0.0, 0.9),
     "children.warmup": Key(0.1, "share of the steps in which the rate rises", 0.0, 0.9),
-    "children.mode": Key(
+    "children.group": Key(
+        0, "children of a device trained at once; 1: in turn; 0: what is fastest", 0, 65536
+    ),
+    "children.form": Key(
         "auto",
-        "children of a device one after another (map) or at once (vmap)",
-        choices=("auto", "map", "vmap"),
+        "code of the layers: kernels and switched for CPUs, masked for accelerators",
+        choices=("auto", "kernels", "switched", "masked"),
+    ),
+    "children.device_images": Key(
+        0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9
     ),
     "children.eval_batch": Key(256, "images per step of validation and test", 1, 65536),
     # --- reward = accuracy * (cost / target) ^ (alpha if cost <= target else beta)

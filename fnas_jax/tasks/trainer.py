@@ -7,10 +7,9 @@ often. Nothing is measured in these, so that no architecture is judged by a youn
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,36 +17,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.children import cost as costs
-from fnas_jax.children import networks, train
+from fnas_jax.children import networks
 from fnas_jax.children.elastic import Network
-from fnas_jax.core import devices, hosts
-from fnas_jax.core.types import Array, Metrics
+from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import store as stores
 from fnas_jax.knowledge.pool import Pool
-from fnas_jax.knowledge.store import Store
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space, fair_round
 from fnas_jax.tasks import memo
+from fnas_jax.tasks import nursery as nurseries
 from fnas_jax.tasks.base import Evaluator
-from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.memo import Memo
+from fnas_jax.tasks.nursery import Bench
 
 LOG = logging.getLogger(__name__)
 POOL_SEED = 0  # of the first, shared initialisation: the same for all runs
-
-
-class Bench(NamedTuple):
-    """What children are trained and measured with."""
-
-    config: Any  # the run's ConfigDict
-    space: Space
-    dataset: Dataset
-    pipeline: train.Pipeline
-    settings: train.Settings
-    reward: Callable[..., Array]  # (accuracy, latency_ms, mflops, params_m) -> reward, each [N]
-    latency_ms: Callable[[Array], float]  # of arch [T]
-    store: Store | None = None  # where the pool is kept; None: nowhere
 
 
 class State(NamedTuple):
@@ -58,13 +43,6 @@ class State(NamedTuple):
     rounds: Array  # [] int32 fair rounds so far
     seen: Array  # [] int32 newest version of the stored pool by another run that this one knows
     stats: dict[str, Array]  # of the pool, at the last evaluation
-
-
-def mode(name: str) -> str:
-    """The training mode called `name`: "auto" is "map" on CPUs and "vmap" elsewhere."""
-    if name != "auto":
-        return name
-    return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
 def pool_layout(config: Any, space: Space, network: Network) -> pools.Layout:
@@ -89,12 +67,16 @@ def evaluator(bench: Bench) -> Evaluator:
     The compiled program serves every batch of the same size N, with empty places for known ones.
     """
     config, space, dataset = bench.config, bench.space, bench.dataset
-    network = networks.elastic(space, dataset.image_shape[-1], dataset.num_classes)
+    channels, classes = dataset.image_shape[-1], dataset.num_classes
+    try:
+        network = networks.elastic(space, channels, classes, config.children.form)
+    except ValueError as error:
+        raise UserError(f"children.form is {config.children.form!r}: {error}") from error
     lay = pool_layout(config, space, network) if config.akp.enabled else None
     entries = 0 if lay is None else pool_capacity(config, lay)
     store = None if bench.store is None else bench.store._replace(capacity=entries)
     cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
-    nursery = _nursery(bench, network, lay, cost)
+    nursery = nurseries.make(bench, network, lay, cost)
     breed = nursery.breed
     look_up, remember, recall = jax.jit(memo.look_up), jax.jit(memo.remember), jax.jit(memo.recall)
     # A batch may start when one evaluation is left of the budget.
@@ -196,99 +178,3 @@ def evaluator(bench: Bench) -> Evaluator:
         serve=serve,
         close=nursery.close,
     )
-
-
-class _Nursery(NamedTuple):
-    """Where children are trained: on all devices of all hosts."""
-
-    # (pool, archs [N, T], new [N], key) -> (pool that has learnt from the children, its
-    # statistics, outcomes [N]); pool None and no statistics without AKP
-    breed: Callable[..., Any]
-    serve: Callable[[Callable[[], Any]], None]  # what the other hosts do; see `Evaluator.serve`
-    close: Callable[[], None]  # ends `serve` on the other hosts
-
-
-def _nursery(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) -> _Nursery:
-    config, space, dataset = bench.config, bench.space, bench.dataset
-    mesh = devices.children_mesh(most=config.search.batch)
-    start = None if lay is None else functools.partial(pools.inherit, lay)
-    population = train.population(
-        network, bench.settings, bench.pipeline, mesh, mode(config.children.mode), start
-    )
-    images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
-    examples = devices.replicate(train.Data(*map(jnp.asarray, images)), mesh)
-    steps = devices.replicate(np.int32(config.children.steps), mesh)
-    # An argument, not a constant: compiled programs must not depend on the run.
-    owner = np.uint32(0 if bench.store is None else bench.store.owner)
-
-    @jax.jit
-    def find(pool: Pool, archs: Array) -> pools.Source:
-        assert lay is not None
-        return pools.find(lay, pool, space.canonical(archs))
-
-    @functools.partial(jax.jit, donate_argnames="pool")
-    def deposit(
-        pool: Pool,
-        archs: Array,
-        source: pools.Source,
-        trained: train.Trained,
-        new: Array,
-        owner: Array,
-    ) -> tuple[Pool, dict[str, Array]]:
-        assert lay is not None
-        use = new & trained.outcome.ok
-        forms = space.canonical(archs)
-        known = (trained.params, trained.outcome.accuracy, use)
-        pool = pools.deposit(lay, pool, forms, *known, owner)
-        pool = pools.tally(lay, pool, archs, use)
-        return pool, pools.statistics(lay, pool, source, use)
-
-    def trained_on_all(children: Any, pool: Pool | None, entry: Any) -> train.Trained:
-        """Called on every host, with the same arguments."""
-        given = devices.spread(children, mesh)
-        if lay is None:
-            return hosts.gather(population(examples, *given, steps))
-        start_from = devices.replicate(pool, mesh), devices.spread(entry, mesh)
-        return hosts.gather(population(examples, *given, steps, *start_from))
-
-    def breed(pool: Pool | None, proposed: Array, new: Array, key: Array) -> Any:
-        n = proposed.shape[0]
-        size = devices.padded_size(n, mesh)
-        archs, active = np.pad(proposed, ((0, size - n), (0, 0))), np.pad(new, (0, size - n))
-        # A child's key depends on neither the number of devices nor the order.
-        keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
-        order = devices.balanced(
-            np.where(active, np.asarray(cost(jnp.asarray(archs))[1]), 0.0), mesh
-        )
-        # Trained in canonical form, so that equal networks get equal parameters too.
-        forms = space.canonical(jnp.asarray(archs))
-        source = None if lay is None else find(pool, archs)
-        entry = None if source is None else source.entry
-        children, entry = jax.tree.map(
-            lambda x: np.asarray(x)[order], ((forms, active, keys), entry)
-        )
-        if hosts.count() > 1:
-            hosts.share(np.int32(size))
-            hosts.share((children, pool, entry))
-        trained = trained_on_all(children, pool, entry)
-        trained = jax.tree.map(lambda x: x[np.argsort(order)], trained)
-        outcome = jax.tree.map(lambda x: x[:n], trained.outcome)
-        if lay is None:
-            return None, {}, outcome
-        return *deposit(pool, archs, source, trained, active, owner), outcome
-
-    def serve(init: Callable[[], Any]) -> None:
-        pool = init().pool
-        decisions = len(space.cardinalities)
-        while (size := int(hosts.share(np.int32(0)))) > 0:
-            archs = np.zeros((size, decisions), np.int32)
-            keys = np.zeros((size, *jax.random.key_data(jax.random.key(0)).shape), np.uint32)
-            entry = None if lay is None else jax.tree.map(np.asarray, find(pool, archs).entry)
-            children, pool, entry = hosts.share(((archs, np.zeros(size, bool), keys), pool, entry))
-            trained_on_all(children, pool, entry)
-
-    def close() -> None:
-        if hosts.count() > 1:
-            hosts.share(np.int32(0))
-
-    return _Nursery(breed, serve, close)

@@ -59,10 +59,10 @@ PIPELINE = train.Pipeline(lambda x: x, lambda key, x: x)
 SETTINGS = train.Settings(batch_size=16, eval_batch=8)
 
 
-def outcomes(mode: str, active: np.ndarray, steps: int = STEPS) -> train.Outcome:
+def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> train.Outcome:
     n = len(active)
     run = train.population(
-        toy_network(), SETTINGS, PIPELINE, devices.children_mesh(jax.devices()[:1]), mode
+        toy_network(), SETTINGS, PIPELINE, devices.children_mesh(jax.devices()[:1]), group
     )
     keys = jax.random.split(jax.random.key(3), n)
     archs = jnp.arange(n)[:, None] % 2
@@ -70,19 +70,20 @@ def outcomes(mode: str, active: np.ndarray, steps: int = STEPS) -> train.Outcome
 
 
 def test_children_learn():
-    result = outcomes("map", np.ones(3, bool), steps=100)
+    result = outcomes(1, np.ones(3, bool), steps=100)
     assert result.ok.all()
     assert (result.accuracy > 0.9).all()
 
 
-def test_map_and_vmap_give_the_same_numbers():
+@pytest.mark.parametrize("group", [3, 4])
+def test_children_trained_at_once_give_the_same_numbers(group):
     everyone = np.ones(4, bool)
-    chex.assert_trees_all_close(outcomes("map", everyone), outcomes("vmap", everyone), rtol=1e-5)
+    chex.assert_trees_all_close(outcomes(1, everyone), outcomes(group, everyone), rtol=1e-5)
 
 
 def test_an_empty_place_changes_nothing_for_the_others():
     everyone, some = np.ones(4, bool), np.array([True, False, True, False])
-    full, part = outcomes("map", everyone), outcomes("map", some)
+    full, part = outcomes(1, everyone), outcomes(1, some)
     chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[some], o) for o in (full, part)))
 
 
@@ -174,7 +175,7 @@ from tests.children import test_train as t
 from fnas_jax.core import devices
 t.devices.children_mesh = lambda _=None, make=devices.children_mesh: make()
 assert len(jax.devices()) == 4
-result = t.outcomes("map", np.ones(8, bool))
+result = t.outcomes(1, np.ones(8, bool))
 print(json.dumps([result.accuracy.tolist(), result.loss.tolist()]))
 """
 
@@ -185,7 +186,7 @@ def test_four_devices_give_the_results_of_one():
         [sys.executable, "-c", _FOUR_DEVICES], env=env, capture_output=True, text=True, check=True
     )
     accuracy, loss = json.loads(done.stdout)
-    one = outcomes("map", np.ones(8, bool))
+    one = outcomes(1, np.ones(8, bool))
     np.testing.assert_allclose(accuracy, one.accuracy, atol=1e-3)
     np.testing.assert_allclose(loss, one.loss, rtol=1e-4)
 

@@ -130,11 +130,6 @@ def test_large_blocks_are_fewer():
     assert trainer.pool_capacity(config, lay) == 2
 
 
-def test_mode_auto_is_one_after_another_on_cpus():
-    assert trainer.mode("auto") == "map"
-    assert trainer.mode("vmap") == "vmap"
-
-
 def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):
     kept = Knowledge(None, pool=tmp_path, run="1" * 32)
     evaluator(settings(True), kept).exchange(warmed[-1][0])
