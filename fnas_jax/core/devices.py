@@ -26,7 +26,7 @@ def use_all_cores() -> None:
     JAX_NUM_CPU_DEVICES) is left as it is; accelerators are not affected.
     """
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if chosen or jax.config.read("jax_num_cpu_devices") > 0:
+    if chosen or jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
         return
     try:
         cores = len(os.sched_getaffinity(0))

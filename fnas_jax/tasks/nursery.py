@@ -129,7 +129,7 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
         assert lay is not None
         return pools.find(lay, pool, space.canonical(archs))
 
-    @functools.partial(jax.jit, donate_argnames="pool")
+    @jax.jit
     def deposit(
         pool: Pool,
         archs: Array,

@@ -1,8 +1,13 @@
 import logging
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fnas_jax.core import devices
 
@@ -67,3 +72,41 @@ def test_clock_keeps_compilation_apart_and_goes_on_after_a_resume():
     later = second.seconds()
     second.close()
     assert all(later[name] >= spent[name] for name in PARTS)
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=40), st.integers(1, 6))
+def test_balancing_permutes_the_children_and_no_device_is_far_behind(costs, devices_):
+    class Mesh:
+        shape = {"children": devices_}  # noqa: RUF012
+
+    costs = np.asarray(costs + [0.0] * (-len(costs) % devices_))
+    order = devices.balanced(costs, Mesh())
+    assert sorted(order) == list(range(len(costs)))
+    loads = costs[order].reshape(devices_, -1).sum(axis=1)
+    assert loads.max() <= costs.sum() / devices_ + costs.max() * (1 + 1e-9)
+
+
+def test_costs_of_two_kinds_are_dealt_evenly():
+    class Mesh:
+        shape = {"children": 2}  # noqa: RUF012
+
+    order = devices.balanced(np.array([9.0, 9.0, 1.0, 1.0]), Mesh())
+    np.testing.assert_array_equal(np.sort(order.reshape(2, 2) < 2, axis=1), [[False, True]] * 2)
+
+
+def test_each_core_is_a_device_unless_told_otherwise():
+    code = (
+        "import os; os.sched_getaffinity = lambda _: range(3);"
+        "from fnas_jax.core import devices; devices.use_all_cores();"
+        "import jax; print(jax.device_count()); devices.use_all_cores()"
+    )
+    for flags, count in (("", "3"), ("--xla_force_host_platform_device_count=2", "2")):
+        env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == count
+
+
+def test_a_mesh_has_no_more_devices_than_children():
+    assert devices.children_mesh(most=1).devices.tolist() == jax.devices()[:1]

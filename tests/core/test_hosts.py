@@ -1,0 +1,50 @@
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax.core import hosts
+from fnas_jax.core.types import UserError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("localhost:1", None, None), "have to be given together"),
+        (("", 2, 0), "have to be given together"),
+        (("localhost:1", 2, 2), "--host_id is 2; with --num_hosts=2"),
+        (("localhost:1", 0, 0), "--host_id is 0; with --num_hosts=0"),
+        (("localhost", 2, 0), "must be HOST:PORT"),
+        (("localhost:http", 2, 0), "must be HOST:PORT"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        hosts.start(*arguments)
+
+
+def test_without_arguments_a_host_is_alone(monkeypatch):
+    monkeypatch.delenv("TPU_WORKER_HOSTNAMES", raising=False)
+    hosts.start()
+    assert hosts.count() == 1
+    assert hosts.is_first()
+
+
+def test_the_hosts_of_a_pod_find_each_other(monkeypatch):
+    called = []
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: called.append(given))
+    hosts.start()
+    assert called == [()]
+
+
+def test_gathering_from_one_host_makes_numpy_arrays():
+    tree = {"a": jax.numpy.arange(3), "b": np.ones(2)}
+    assert all(isinstance(leaf, np.ndarray) for leaf in hosts.gather(tree).values())
+
+
+def test_a_failed_collective_is_only_another_hosts_fault_where_there_is_one(monkeypatch):
+    error = ValueError("Gloo all-reduce failed\ndetails")
+    assert hosts._lost(error) is error
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    text = str(hosts._lost(error))
+    assert "a host of this search has gone" in text and "\n" not in text
