@@ -24,8 +24,20 @@ logger = logging.getLogger(__name__)
 
 def open_(folder: str | pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
     """The checkpoints of `folder`, created where it is missing; `close()` it in the end."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+    path = pathlib.Path(folder).absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    # This process alone writes, whatever other hosts do; Orbax would otherwise wait for them.
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"host{this}"
+    )
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        enable_async_checkpointing=False,
+        create=False,
+        multiprocessing_options=alone,
+    )
+    return ocp.CheckpointManager(path, options=options)
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:

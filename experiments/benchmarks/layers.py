@@ -1,0 +1,142 @@
+"""Where the time of a child goes: single layers, forward and backward, on one core.
+
+    python -m experiments.benchmarks.layers --json OUT
+
+Milliseconds of the value and all derivatives of a layer of 32 channels on 64 images of 16x16, each
+by the kernels for CPUs, by XLA's code for that layer alone, and by PyTorch in channels_last. The
+three take turns; the least of `--repeats` counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.children import blocks, forms, ops, plan, tensors
+from fnas_jax.children.blocks import SKIP_NONE, Setting, Variant
+from fnas_jax.spaces import mnas
+
+BENCHMARK = "layers"
+BATCH, SIDE, CHANNELS = 64, 16, 32
+LAYERS = (
+    ("conv", 1, 3),
+    ("conv", 1, 5),
+    ("sepconv", 1, 3),
+    ("sepconv", 1, 5),
+    ("mbconv", 3, 3),
+    ("mbconv", 3, 5),
+    ("mbconv", 6, 3),
+    ("mbconv", 6, 5),
+)
+
+
+def macs(op: str, expansion: int, kernel: int) -> float:
+    """Multiply-adds of one forward pass of the batch."""
+    middle = expansion * CHANNELS
+    per_pixel = kernel**2 * CHANNELS**2 if op == "conv" else kernel**2 * middle + middle * CHANNELS
+    per_pixel += middle * CHANNELS if op == "mbconv" else 0
+    return BATCH * SIDE**2 * per_pixel
+
+
+def with_jax(variant: Variant) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """(by the kernels, by XLA's code), compiled."""
+    size = jnp.int32(CHANNELS)
+    setting = Setting(jnp.int32(0), size, size, jnp.bool_(False), jnp.int32(SKIP_NONE))
+    key = jax.random.key(0)
+    zero = jnp.int32(0)
+    of = ((), CHANNELS, CHANNELS, setting, (variant,), zero, False)
+    params = ops.realise(key, tensors.init_layers(*of))
+    x = jax.random.normal(key, (BATCH, SIDE, SIDE, CHANNELS))
+
+    def both(layer: Callable[[Any, Any], Any]) -> Callable[[], Any]:
+        def run(params: Any, x: Any) -> Any:
+            y, pull = jax.vjp(layer, params, x)
+            return y, pull(x)
+
+        compiled = jax.jit(run).lower(params, x).compile()
+        return lambda: jax.block_until_ready(compiled(params, x))
+
+    by_kernels = both(lambda p, x: forms.KERNELS.train((variant,), p, x, zero, setting, False))
+    return by_kernels, both(lambda p, x: blocks.layer(variant, p, x, setting, None)[0])
+
+
+def with_torch(op: str, expansion: int, kernel: int) -> Callable[[], Any]:
+    """The same layer as a module."""
+    import torch
+
+    from experiments.benchmarks.throughput.plain_torch import Mobile
+
+    torch.set_num_threads(1)
+    shape = plan.Layer(0, 0, op, kernel, expansion, 1, CHANNELS, CHANNELS, 0, "none")
+    module = Mobile(shape).to(memory_format=torch.channels_last)
+    x = torch.randn(BATCH, CHANNELS, SIDE, SIDE).to(memory_format=torch.channels_last)
+    x.requires_grad_()
+
+    def run() -> None:
+        module.zero_grad()
+        module(x).backward(x.detach())
+
+    return run
+
+
+def milliseconds(contestants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """The least time of each; they take turns."""
+    found: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(repeats + 1):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            found[name].append(1000 * (time.perf_counter() - start))
+    return {name: min(times[1:]) for name, times in found.items()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
+    parser.add_argument("--json", help="write the records there")
+    options = parser.parse_args(arguments)
+    forms.choose("kernels")  # compiles them, or says why not
+    records = []
+    print(f"{'layer':14} {'kernels':>9} {'xla':>9} {'torch':>9}   kernels' GMAC/s")
+    for op, expansion, kernel in LAYERS:
+        variant = Variant(op, (kernel,), expansion, 1, "relu6")
+        assert op in mnas.OPS
+        kernels, xla = with_jax(variant)
+        contestants = {"kernels": kernels, "xla": xla, "torch": with_torch(op, expansion, kernel)}
+        found = milliseconds(contestants, options.repeats)
+        name = f"{op}_e{expansion}_k{kernel}"
+        speed = 3 * macs(op, expansion, kernel) / found["kernels"] / 1e6
+        print(f"{name:14}", *(f"{ms:9.1f}" for ms in found.values()), f"  {speed:.0f}")
+        for method, ms in found.items():
+            records.append(
+                {
+                    "benchmark": BENCHMARK,
+                    "task": name,
+                    "method": method,
+                    "metric": "forward_backward_ms",
+                    "value": ms,
+                    "low": None,
+                    "high": None,
+                    "n": options.repeats,
+                }
+            )
+    if options.json:
+        Path(options.json).write_text(json.dumps(records, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
