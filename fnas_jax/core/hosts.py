@@ -8,6 +8,7 @@ arrays, by collectives over all devices, so that every host has to take part in 
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import jax
@@ -15,10 +16,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from fnas_jax.core.types import Array, UserError
-
-
-class HostLost(Exception):
-    """Another host has gone; the text is for users."""
 
 
 def start(coordinator: str = "", num_hosts: int | None = None, host_id: int | None = None) -> None:
@@ -62,20 +59,14 @@ def count() -> int:
 
 def share(tree: Any) -> Any:
     """The first host's `tree` of arrays, on every host; all call it with the same shapes."""
-    try:
-        return multihost_utils.broadcast_one_to_all(tree)
-    except jax.errors.JaxRuntimeError as error:
-        raise _lost(error) from error
+    return multihost_utils.broadcast_one_to_all(tree)
 
 
 def gather(tree: Any) -> Any:
     """Arrays that are spread over all hosts, as numpy arrays on every host."""
-    try:
-        if count() == 1:
-            return jax.device_get(tree)
-        return multihost_utils.process_allgather(tree, tiled=True)
-    except jax.errors.JaxRuntimeError as error:
-        raise _lost(error) from error
+    if count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def globally(sharding: jax.sharding.Sharding, value: Any) -> Array:
@@ -87,12 +78,12 @@ def globally(sharding: jax.sharding.Sharding, value: Any) -> Array:
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
-def _lost(error: Exception) -> Exception:
-    """What to tell of a failed collective."""
-    if count() == 1:
-        return error
-    reason = str(error).splitlines()[0][:200]
-    return HostLost(
+def lost(error: Exception) -> str | None:
+    """What to tell users of an error that another host's end has caused; None: it has not."""
+    reason = str(error).splitlines()[0][:200] if str(error) else ""
+    if count() == 1 or not re.search("gloo|nccl|coordination|heartbeat", reason, re.IGNORECASE):
+        return None
+    return (
         "a host of this search has gone; the same commands go on from the last checkpoint, with"
         f" any number of hosts and devices ({reason})"
     )
