@@ -155,7 +155,8 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
     if config.winner.steps == 0:
         return winner
     shape, classes = dataset.image_shape, dataset.num_classes
-    entrants = [networks.alone(space, arch, shape, classes)]
+    form = config.children.form
+    entrants = [networks.alone(space, arch, shape, classes, form=form)]
     if config.winner.reference:
         width, mflops, params_m = plain.reference(space, classes, winner["mflops"], shape)
         standard = plain.reference_arch(space)
@@ -165,7 +166,7 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
             "mflops": mflops,
             "params_m": params_m,
         }
-        entrants.append(networks.alone(space, standard, shape, classes, width))
+        entrants.append(networks.alone(space, standard, shape, classes, width, form))
     tested = _train_and_test(bench, entrants, key)
     winner |= tested[0]
     if config.winner.reference:

@@ -56,8 +56,8 @@ def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
     return wanted if wanted < count else None
 
 
-def _group(bench: Bench, network: Network, mesh: Mesh, start: train.Start | None) -> int:
-    """How many children a device trains at once."""
+def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
+    """How many children a device trains at once: `children.group`, or what is fastest here."""
     config, dataset = bench.config, bench.dataset
     most = devices.padded_size(config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
     if config.children.group:
@@ -108,7 +108,7 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
     config, space, dataset = bench.config, bench.space, bench.dataset
     mesh = devices.children_mesh(most=config.search.batch)
     start = None if lay is None else functools.partial(pools.inherit, lay)
-    group = _group(bench, network, mesh, start)
+    group = children_at_once(bench, network, mesh)
     chunk = images_at_once(config.children.device_images, dataset, mesh)
     made = (network, bench.settings, bench.pipeline, mesh, group, start)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
