@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from fnas_jax import iteration
 from fnas_jax.build import Builder, build_all
@@ -59,7 +60,9 @@ def run(
     if not hosts.is_first():
         return _serve(config, builder)
     with workdir.opened(folder, config) as path, contextlib.closing(Clock()) as clock:
-        if (path / "result.json").exists():
+        done = (path / "result.json").exists()
+        hosts.share(np.bool_(done))
+        if done:
             return workdir.read_json(path / "result.json")
         devices.enable_compilation_cache(config.jax.cache_dir)
         identity = workdir.identify(path)
@@ -67,12 +70,14 @@ def run(
             parts = builder(config, knowledge)
             workdir.start(path, config, identity)
             result = _search(Parts(config, path, *parts, knowledge, clock, identity))
-            parts[2].close()
+            hosts.order(0)
             return result
 
 
 def _serve(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
     """Trains children for the first host until it is done; leaves no files."""
+    if hosts.share(np.bool_(False)):
+        return {}
     devices.enable_compilation_cache(config.jax.cache_dir)
     with tempfile.TemporaryDirectory() as folder:
         run = workdir.Run("0" * 32, 0)
@@ -80,7 +85,9 @@ def _serve(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any
         own.knowledge.dir = folder  # what is known comes from the first host with the work
         with _opened_knowledge(own, pathlib.Path(folder), run) as knowledge:
             evaluator = builder(config, knowledge)[2]
-            if evaluator.serve is not None:
+            if evaluator.serve is None:
+                hosts.order()
+            else:
                 evaluator.serve()
     return {}
 

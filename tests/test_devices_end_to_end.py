@@ -74,6 +74,8 @@ def test_two_hosts_of_two_devices_do_what_one_device_does(alone, tmp_path):
     assert finished(second).count("search accuracy") == 0
     assert outcome(folder) == alone
     assert not (tmp_path / "run_other").exists()  # the first host alone writes
+    for process in start_hosts(folder, 1):  # once more: there is nothing left to do
+        finished(process)
 
 
 def test_a_search_begun_on_four_devices_goes_on_with_two(alone, tmp_path):

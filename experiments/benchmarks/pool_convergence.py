@@ -30,7 +30,7 @@ import ml_collections
 import numpy as np
 from scipy import stats
 
-from fnas_jax.children import networks, train
+from fnas_jax.children import networks, populations, train
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.types import Array
@@ -108,7 +108,7 @@ def bed(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> Be
         return jax.tree.map(lambda a, b: jnp.where(inherit, a, b), inherited, fresh)
 
     mesh = devices.children_mesh()
-    population = train.population(network, bench.settings, bench.pipeline, mesh, 1, start)
+    population = populations.make(network, bench.settings, bench.pipeline, mesh, 1, start)
     examples = train.Data(
         *map(
             jnp.asarray,

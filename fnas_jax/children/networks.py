@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.children import cell, forms, macro, mnas, ops, plain, plan, stacked
+from fnas_jax.children import alone as alone_
+from fnas_jax.children import cell, forms, macro, mnas, ops, plain, plan
 from fnas_jax.children.elastic import Network, Stats
 from fnas_jax.children.ops import Moments, Params
 from fnas_jax.children.plain_layers import MOMENTUM
@@ -50,7 +51,7 @@ def alone(
     space = plan.widen(space, width)
     if isinstance(space.spec, MnasSpec | MacroSpec):
         made = plan.make(space.spec, arch)
-        return stacked.alone(made, image_shape[-1], classes, forms.choose(form))
+        return alone_.build(made, image_shape[-1], classes, forms.choose(form))
     return from_module(plain.build(space, arch, classes), image_shape)
 
 

@@ -11,9 +11,7 @@ from jax import lax
 
 from fnas_jax.children import blocks, ops, tensors
 from fnas_jax.children.blocks import (
-    SKIP_IDENTITY,
     SKIP_NONE,
-    SKIP_POOL,
     Evaluation,
     Setting,
     Variant,
@@ -21,10 +19,7 @@ from fnas_jax.children.blocks import (
 from fnas_jax.children.elastic import Network, Parts, Stats
 from fnas_jax.children.forms import Form
 from fnas_jax.children.ops import Params
-from fnas_jax.children.plan import Layer, Plan
 from fnas_jax.core.types import Array
-
-_SKIPS = {"pool": SKIP_POOL, "identity": SKIP_IDENTITY, "none": SKIP_NONE}
 
 
 class Stack(NamedTuple):
@@ -73,38 +68,6 @@ def network(
     else:
         parts = Parts(net.split, net.join, net.used, net.bypassed)
     return Network(net.init, net.init_stats, net.train, net.evaluate, parts)
-
-
-def alone(plan: Plan, channels: int, classes: int, form: Form) -> Network:
-    """The network of one `plan`, whose architecture argument means nothing."""
-
-    def choose(arch: Array) -> list[Choice]:
-        none = jnp.zeros(0, jnp.int32)
-        return [Choice(jnp.int32(0), _setting(layer), none, none) for layer in plan.layers]
-
-    return network(
-        stacks=tuple(_only(layer, plan.act) for layer in plan.layers),
-        choose=choose,
-        stem=plan.stem,
-        stem_stride=plan.stem_stride,
-        head=plan.head,
-        act=plan.act,
-        channels=channels,
-        classes=classes,
-        decisions=0,
-        form=form,
-    )
-
-
-def _only(layer: Layer, act: str) -> Stack:
-    """The stack that is this layer."""
-    variant = Variant(layer.op, (layer.kernel,), layer.expansion, layer.stride, act)
-    return Stack(layer.cin, layer.cout, 1, (variant,), (), layer.se_hidden > 0)
-
-
-def _setting(layer: Layer) -> Setting:
-    sizes = (jnp.int32(0), jnp.int32(layer.cin), jnp.int32(layer.cout))
-    return Setting(*sizes, jnp.bool_(layer.se_hidden > 0), jnp.int32(_SKIPS[layer.skip]))
 
 
 class _Stacked(NamedTuple):

@@ -17,15 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from fnas_jax.children import train
+from fnas_jax.children import populations, train
 from fnas_jax.children.elastic import Network
-from fnas_jax.children.train import Data, Outcome, Pipeline, Settings, Start, Trained
+from fnas_jax.children.populations import Population, Start, Trained
+from fnas_jax.children.train import Data, Outcome, Pipeline, Settings
 from fnas_jax.core import devices
 from fnas_jax.core.devices import CHILDREN
 from fnas_jax.core.types import Array
 
 
-def population(
+def make(
     network: Network,
     settings: Settings,
     pipeline: Pipeline,
@@ -34,8 +35,8 @@ def population(
     start: Start | None = None,
     *,
     chunk: int,
-) -> train.Population:
-    """`train.population` for `Data` of numpy arrays, of which `chunk` images are on a device.
+) -> Population:
+    """`populations.make` for `Data` of numpy arrays, of which `chunk` images are on a device.
 
     The same children as there, but for the order of images. Data that is one chunk gives the same
     numbers.
@@ -70,7 +71,7 @@ def population(
                 )
 
             own = tuple(a for a, s in zip(arguments, shared, strict=True) if not s)
-            return train.in_groups(one, own, group)
+            return populations.in_groups(one, own, group)
 
         specs = tuple(PartitionSpec() if s else PartitionSpec(CHILDREN) for s in shared)
         return jax.shard_map(

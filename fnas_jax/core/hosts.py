@@ -59,7 +59,15 @@ def count() -> int:
 
 def share(tree: Any) -> Any:
     """The first host's `tree` of arrays, on every host; all call it with the same shapes."""
-    return multihost_utils.broadcast_one_to_all(tree)
+    return tree if count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def order(children: int = 0) -> int:
+    """What the first host orders, on every host: to train so many children; 0: there are none left.
+
+    The other hosts always wait for an order, so that the first is free to do what takes long.
+    """
+    return children if count() == 1 else int(share(np.int32(children)))
 
 
 def gather(tree: Any) -> Any:

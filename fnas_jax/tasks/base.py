@@ -27,10 +27,9 @@ class Evaluator(NamedTuple):
     exchange: Callable[[Any], Any] = lambda state: state
     # Scalars worth logging after an evaluation
     stats: Callable[[Any], dict[str, Array]] = lambda state: {}
-    # On several hosts: what all but the first do, until the first calls `close`. None: nothing,
-    # as the first needs no help
+    # On several hosts: what all but the first do until `hosts.order` is 0. None: the first needs no
+    # help
     serve: Callable[[], None] | None = None
-    close: Callable[[], None] = lambda: None
 
 
 class Task(NamedTuple):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fnas_jax.children import stream, train, tune
+from fnas_jax.children import populations, stream, train, tune
 from fnas_jax.children.elastic import Network
 from fnas_jax.core import devices, hosts
 from fnas_jax.core.types import Array
@@ -70,7 +70,7 @@ def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
     examples = devices.replicate(train.Data(*map(jnp.asarray, few + few)), own)
 
     def measure(group: int) -> float:
-        run = train.population(network, bench.settings, bench.pipeline, own, group)
+        run = populations.make(network, bench.settings, bench.pipeline, own, group)
         archs = bench.space.canonical(bench.space.sample(jax.random.key(0), most))
         keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
         given = devices.spread((archs, jnp.ones(most, bool), keys), own)
@@ -87,7 +87,7 @@ def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
     name = f"{kind} jax {jax.__version__} {bench.space.spec} {shape} {most} {bench.settings}"
     chosen = tune.group(measure, most, name, config.jax.cache_dir) if hosts.is_first() else 1
-    return int(hosts.share(np.int32(chosen))) if hosts.count() > 1 else chosen
+    return int(hosts.share(np.int32(chosen)))
 
 
 class Nursery(NamedTuple):
@@ -97,7 +97,6 @@ class Nursery(NamedTuple):
     # statistics, outcomes [N]); pool None and no statistics without AKP
     breed: Callable[..., Any]
     serve: Callable[[Callable[[], Any]], None]  # what the other hosts do; see `Evaluator.serve`
-    close: Callable[[], None]  # ends `serve` on the other hosts
 
 
 def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) -> Nursery:
@@ -113,12 +112,12 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
     made = (network, bench.settings, bench.pipeline, mesh, group, start)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     if chunk is None:
-        population = train.population(*made)
+        population = populations.make(*made)
         examples = devices.replicate(train.Data(*map(jnp.asarray, images)), mesh)
     else:
         chunk = max(chunk, bench.settings.batch_size)
         LOG.info("images come to the devices %d at a time", chunk)
-        population = stream.population(*made, chunk=chunk)
+        population = stream.make(*made, chunk=chunk)
         examples = train.Data(*images)
     steps = devices.replicate(np.int32(config.children.steps), mesh)
     # An argument, not a constant: compiled programs must not depend on the run.
@@ -134,7 +133,7 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
         pool: Pool,
         archs: Array,
         source: pools.Source,
-        trained: train.Trained,
+        trained: populations.Trained,
         new: Array,
         owner: Array,
     ) -> tuple[Pool, dict[str, Array]]:
@@ -146,7 +145,7 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
         pool = pools.tally(lay, pool, archs, use)
         return pool, pools.statistics(lay, pool, source, use)
 
-    def trained_on_all(children: Any, pool: Pool | None, entry: Any) -> train.Trained:
+    def trained_on_all(children: Any, pool: Pool | None, entry: Any) -> populations.Trained:
         """Called on every host, with the same arguments."""
         given = devices.spread(children, mesh)
         if lay is None:
@@ -170,9 +169,8 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
         children, entry = jax.tree.map(
             lambda x: np.asarray(x)[order], ((forms, active, keys), entry)
         )
-        if hosts.count() > 1:
-            hosts.share(np.int32(size))
-            hosts.share((children, pool, entry))
+        hosts.order(size)
+        hosts.share((children, pool, entry))
         trained = trained_on_all(children, pool, entry)
         trained = jax.tree.map(lambda x: x[np.argsort(order)], trained)
         outcome = jax.tree.map(lambda x: x[:n], trained.outcome)
@@ -183,15 +181,11 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
     def serve(init: Callable[[], Any]) -> None:
         pool = init().pool
         decisions = len(space.cardinalities)
-        while (size := int(hosts.share(np.int32(0)))) > 0:
+        while size := hosts.order():
             archs = np.zeros((size, decisions), np.int32)
             keys = np.zeros((size, *jax.random.key_data(jax.random.key(0)).shape), np.uint32)
             entry = None if lay is None else jax.tree.map(np.asarray, find(pool, archs).entry)
             children, pool, entry = hosts.share(((archs, np.zeros(size, bool), keys), pool, entry))
             trained_on_all(children, pool, entry)
 
-    def close() -> None:
-        if hosts.count() > 1:
-            hosts.share(np.int32(0))
-
-    return Nursery(breed, serve, close)
+    return Nursery(breed, serve)

@@ -159,7 +159,7 @@ def evaluator(bench: Bench) -> Evaluator:
         nursery.serve(init)
 
     if lay is None:
-        return Evaluator(init, evaluate, jittable=False, serve=serve, close=nursery.close)
+        return Evaluator(init, evaluate, jittable=False, serve=serve)
 
     def exchange(state: State) -> State:
         assert lay is not None and state.pool is not None
@@ -176,5 +176,4 @@ def evaluator(bench: Bench) -> Evaluator:
         exchange=exchange,
         stats=lambda state: state.stats,
         serve=serve,
-        close=nursery.close,
     )

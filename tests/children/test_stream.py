@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnas_jax.children import stream, train
+from fnas_jax.children import populations, stream, train
 from fnas_jax.core import devices
 from tests.children.test_train import PIPELINE, SETTINGS, toy_data, toy_network
 
 
-def trained(chunk: int | None, steps: int = 25, start=None) -> train.Trained:
+def trained(chunk: int | None, steps: int = 25, start=None) -> populations.Trained:
     made = (toy_network(), SETTINGS, PIPELINE, devices.children_mesh(jax.devices()[:1]), 1, start)
     if chunk is None:
-        run, data = train.population(*made), toy_data()
+        run, data = populations.make(*made), toy_data()
     else:
-        run = stream.population(*made, chunk=chunk)
+        run = stream.make(*made, chunk=chunk)
         data = train.Data(*map(np.asarray, toy_data()))
     keys = jax.random.split(jax.random.key(3), 3)
     active = jnp.array([True, False, True])

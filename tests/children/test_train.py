@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.children import train
+from fnas_jax.children import populations, train
 from fnas_jax.children.elastic import Network
 from fnas_jax.children.ops import Moments
 from fnas_jax.core import devices
@@ -61,7 +61,7 @@ SETTINGS = train.Settings(batch_size=16, eval_batch=8)
 
 def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> train.Outcome:
     n = len(active)
-    run = train.population(
+    run = populations.make(
         toy_network(), SETTINGS, PIPELINE, devices.children_mesh(jax.devices()[:1]), group
     )
     keys = jax.random.split(jax.random.key(3), n)

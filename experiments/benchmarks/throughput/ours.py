@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.children import cost, networks, train
+from fnas_jax.children import cost, networks, populations, train
 from fnas_jax.core import devices
 
 
@@ -39,7 +39,7 @@ def contest(size: int, steps: int) -> tuple:
     network = networks.elastic(common.space(), common.CHANNELS, common.CLASSES)
     pipeline = train.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
     mesh = devices.children_mesh()
-    run = train.population(network, settings(), pipeline, mesh)
+    run = populations.make(network, settings(), pipeline, mesh)
     data = devices.replicate(train.Data(*common.images()), mesh)
     nothing = np.zeros((size, len(common.space().cardinalities)), np.int32)
     children = spread(nothing, np.zeros(size, bool), mesh, 0)
