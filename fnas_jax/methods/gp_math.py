@@ -1,0 +1,154 @@
+"""Gaussian processes and their acquisition functions, shared by all methods that use them.
+
+Everything computes in the precision of its inputs: float32 inside searches, where noise and an
+adaptive jitter keep the factorisation sound; float64 where a caller enables it. Symbols: n
+observed points, M candidates, D inputs of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.special import log_ndtr
+from jax.scipy.stats import norm
+
+from fnas_jax.core.types import Array
+
+
+class Posterior(NamedTuple):
+    """Of the latent, noise-free function at M candidates."""
+
+    mean: Array  # [M]
+    variance: Array  # [M], above 0
+
+
+def squared_distances(x: Array, y: Array) -> Array:
+    """[n, D], [m, D] -> [n, m], never negative."""
+    products = x @ y.T
+    return jnp.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * products, 0.0)
+
+
+def matern52(squared: Array, lengthscale: Array | float = 1.0) -> Array:
+    """(1 + r + r^2 / 3) exp(-r) with r = sqrt(5) distance / lengthscale.
+
+    Rasmussen & Williams 2006, equation 4.17; `squared` distances of any shape.
+    """
+    r = jnp.sqrt(5 * jnp.maximum(squared, 1e-12)) / lengthscale
+    return (1 + r + r**2 / 3) * jnp.exp(-r)
+
+
+def cholesky(matrix: Array) -> Array:
+    """The lower factor of [n, n], with as much jitter as it takes.
+
+    Jitter starts at 0, then grows tenfold from 1e-6 (float32) or 1e-12 (float64) of the mean
+    diagonal, up to 0.1 of it. It is a constant to derivatives.
+    """
+    size = matrix.shape[-1]
+    fixed = jax.lax.stop_gradient(matrix)
+    unit = jnp.trace(fixed) / size * (1e-6 if matrix.dtype == jnp.float32 else 1e-12)
+    eye = jnp.eye(size, dtype=matrix.dtype)
+    steps = 6 if matrix.dtype == jnp.float32 else 12
+
+    def failed(state: tuple[Array, Array]) -> Array:
+        step, factor = state
+        return (step < steps) & ~jnp.all(jnp.isfinite(factor))
+
+    def retry(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        step = state[0] + 1
+        return step, jnp.linalg.cholesky(fixed + unit * 10.0 ** (step - 1) * eye)
+
+    step, _ = jax.lax.while_loop(failed, retry, (jnp.int32(0), jnp.linalg.cholesky(fixed)))
+    jitter = jnp.where(step > 0, unit * 10.0 ** (step - 1), 0.0)
+    return jnp.linalg.cholesky(matrix + jitter * eye)
+
+
+def posterior(factor: Array, targets: Array, cross: Array, prior: Array) -> Posterior:
+    """mean K* K^-1 y and variance diag(K** - K* K^-1 K*'), Rasmussen & Williams eqs. 2.25, 2.26.
+
+    `factor` [n, n] of K (noise included), `targets` [n] less the prior mean, `cross` [n, M],
+    `prior` [M] variances of the candidates.
+    """
+    half = solve_triangular(factor, cross, lower=True)
+    variance = prior - jnp.sum(half**2, axis=0)
+    return Posterior(
+        solve_triangular(factor, targets, lower=True) @ half, jnp.maximum(variance, 1e-9)
+    )
+
+
+def weights(factor: Array, targets: Array) -> Array:
+    """K^-1 y [n]."""
+    return cho_solve((factor, True), targets)
+
+
+def log_evidence(factor: Array, targets: Array, mask: Array | None = None) -> Array:
+    """log N(y; 0, K) in nats of the masked targets [n]; masked-out ones are 0, their K unity."""
+    count = targets.shape[0] if mask is None else mask.sum()
+    half = solve_triangular(factor, targets, lower=True)
+    determinant = jnp.log(jnp.diagonal(factor)).sum()
+    return -0.5 * half @ half - determinant - 0.5 * count * np.log(2 * np.pi)
+
+
+def masked(kernel: Array, noise: Array | float, mask: Array) -> Array:
+    """`kernel` [n, n] plus noise on the diagonal; rows and columns of free places are unity."""
+    both = mask[:, None] & mask
+    return jnp.where(both, kernel, 0.0) + jnp.diag(jnp.where(mask, noise, 1.0))
+
+
+def log_expected_improvement(mean: Array, deviation: Array, best: Array) -> Array:
+    """log E[max(f - best, 0)] with f ~ N(mean, deviation^2), elementwise, finite far below `best`.
+
+    Ament et al., NeurIPS 2023 (arXiv 2310.20708), equation 9: with z = (mean - best) / deviation,
+    log(pdf(z) + z cdf(z)) is taken as it is above -1, by the Mills ratio below, and by that ratio's
+    asymptotic series where it would cancel.
+    """
+    z = (mean - best) / deviation
+    far = -7.0 if z.dtype == jnp.float32 else -40.0
+    plain = jnp.maximum(z, -1.0)
+    near = jnp.log(norm.pdf(plain) + plain * norm.cdf(plain))
+    middle = jnp.clip(z, far, -1.0)
+    mills = jnp.exp(log_ndtr(middle) - norm.logpdf(middle))
+    ratio = norm.logpdf(middle) + jnp.log1p(middle * mills)
+    tail = jnp.minimum(z, far)
+    u = 1 / tail**2
+    series = 1 - 3 * u * (1 - 5 * u * (1 - 7 * u * (1 - 9 * u)))
+    beyond = norm.logpdf(tail) + jnp.log(u * series)
+    return jnp.log(deviation) + jnp.where(z > -1, near, jnp.where(z > far, ratio, beyond))
+
+
+def upper_bound(mean: Array, deviation: Array, beta: float) -> Array:
+    """mean + beta deviation (Srinivas et al., ICML 2010)."""
+    return mean + beta * deviation
+
+
+def minimise(
+    loss: Callable[[Any], Array], start: Any, rate: float | Any, steps: int
+) -> tuple[Any, Array]:
+    """`steps` of Adam (beta 0.8, 0.95) on `loss` from the pytree `start`, at `rate`.
+
+    `rate` is a number, or a pytree of numbers as `start`. Returns the end and its loss; a step
+    whose gradient is not finite is not taken. For a few hyper-parameters and a few dozen steps.
+    """
+    rates = rate if not isinstance(rate, float) else jax.tree.map(lambda _: rate, start)
+    chex.assert_trees_all_equal_structs(rates, start)
+    zeros = jax.tree.map(jnp.zeros_like, start)
+
+    def step(carry: tuple[Any, Any, Any], i: Array) -> tuple[tuple[Any, Any, Any], None]:
+        now, first, second = carry
+        slope = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0.0), jax.grad(loss)(now))
+        first = jax.tree.map(lambda m, g: 0.8 * m + 0.2 * g, first, slope)
+        second = jax.tree.map(lambda v, g: 0.95 * v + 0.05 * g**2, second, slope)
+
+        def move(x: Array, m: Array, v: Array, r: float) -> Array:
+            unbiased = m / (1 - 0.8 ** (i + 1.0)), v / (1 - 0.95 ** (i + 1.0))
+            return x - r * unbiased[0] / (jnp.sqrt(unbiased[1]) + 1e-6)
+
+        return (jax.tree.map(move, now, first, second, rates), first, second), None
+
+    (end, _, _), _ = jax.lax.scan(step, (start, zeros, zeros), jnp.arange(steps))
+    return end, loss(end)

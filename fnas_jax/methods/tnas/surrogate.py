@@ -1,0 +1,107 @@
+"""The meta-learnt process, conditioned on the rows it was learnt from: the prior of a new task.
+
+A new task's function has, before any of its architectures is known,
+
+    mean(x) = K(x, H) (K(H, H) + noise)^-1 y_H
+    cov(x, x') = k(x, x') - K(x, H) (K(H, H) + noise)^-1 K(H, x')
+
+with H the rows of the other tasks, so `mean` is what the surrogate foretells without any
+evaluation (zero-shot). Without other tasks both are 0: everything is left to the task's own part
+(`belief.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import cho_solve, solve_triangular
+
+from fnas_jax.core.types import Array
+from fnas_jax.methods import gp_math
+from fnas_jax.methods.tnas import losses, meta, networks
+from fnas_jax.methods.tnas.history import History
+from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.spaces.base import Space
+
+CHUNK = 2048  # architectures whose covariances with H are held at once
+
+
+class Surrogate(NamedTuple):
+    """H rows of other tasks; none where there is no history."""
+
+    weights: Weights
+    code: Array  # [K] phi of the new task
+    xi: Array  # [H, D]
+    task: Array  # [H] int32
+    mask: Array  # [H] bool
+    factor: Array  # [H, H] Cholesky factor of K(H, H) + noise
+    alpha: Array  # [H] (K(H, H) + noise)^-1 y_H
+
+
+class View(NamedTuple):
+    """M architectures as the surrogate sees them."""
+
+    xi: Array  # [M, D]
+    mean: Array  # [M] zero-shot
+    variance: Array  # [M]
+
+
+def condition(
+    space: Space, net: networks.Config, weights: Weights, support: History | None
+) -> Surrogate:
+    """The surrogate of `weights` given the rows of `support`."""
+    codes = networks.task_codes(net, weights, None if support is None else support.sample)
+    if support is None:
+        nothing = jnp.zeros((1, len(space.cardinalities)), jnp.int32)
+        size = jax.eval_shape(
+            lambda: networks.embed(net, weights, codes[:1], networks.inputs(space, nothing))
+        ).shape[-1]
+        none, whole = jnp.zeros(0), jnp.zeros(0, jnp.int32)
+        return Surrogate(
+            weights, codes[-1], jnp.zeros((0, size)), whole, none > 0, jnp.zeros((0, 0)), none
+        )
+    tasks, rows = support.mask.shape
+    index = jnp.divmod(jnp.arange(tasks * rows), rows)
+    held = meta.gather(space, net, weights, support, *index)._replace(
+        mask=support.mask.reshape(-1)
+    )
+    factor = losses.factor(weights.hyper, held)
+    alpha = gp_math.weights(factor, jnp.where(held.mask, held.score, 0.0))
+    return Surrogate(weights, codes[-1], held.xi, held.task, held.mask, factor, alpha)
+
+
+def cross(s: Surrogate, xi: Array) -> Array:
+    """[H, M] K(H, x) of architectures xi [M, D] of the new task."""
+    new = jnp.full(len(xi), -1, jnp.int32)
+    found = losses.kernel(s.weights.hyper, s.xi, s.task, xi, new)
+    return jnp.where(s.mask[:, None], found, 0.0)
+
+
+def view(space: Space, net: networks.Config, s: Surrogate, forms: Array) -> View:
+    """What the surrogate foretells of `forms` [M, T]."""
+    xi = networks.embed_forms(net, s.weights, s.code, space, forms)
+    prior = jnp.exp(s.weights.hyper.signal)
+    if len(s.xi) == 0:
+        return View(xi, jnp.zeros(len(xi)), jnp.zeros(len(xi)))
+    rows = min(CHUNK, len(xi))
+
+    def part(some: Array) -> tuple[Array, Array]:
+        covariance = cross(s, some)
+        half = solve_triangular(s.factor, covariance, lower=True)
+        return s.alpha @ covariance, jnp.maximum(prior - (half**2).sum(axis=0), 1e-6)
+
+    padded = jnp.pad(xi, ((0, -len(xi) % rows), (0, 0)))
+    mean, variance = jax.lax.map(part, padded.reshape(-1, rows, xi.shape[1]))
+    return View(xi, mean.reshape(-1)[: len(xi)], variance.reshape(-1)[: len(xi)])
+
+
+def covariance(s: Surrogate, x: Array, y: Array) -> Array:
+    """[n, m] cov of the new task's function at x [n, D] and y [m, D], given H."""
+    if len(s.xi) == 0:
+        return jnp.zeros((len(x), len(y)))
+    p = s.weights.hyper
+    squared = gp_math.squared_distances(x, y)
+    prior = jnp.exp(p.signal) * gp_math.matern52(squared, jnp.exp(p.lengthscale))
+    return prior - cho_solve((s.factor, True), cross(s, x)).T @ cross(s, y)
