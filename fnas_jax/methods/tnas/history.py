@@ -24,6 +24,7 @@ class History(NamedTuple):
     scores: Array  # [Q, R] float32, standardised within the task
     mask: Array  # [Q, R] bool
     sample: Sample | None = None  # features of Q + 1 data sets, the new task's last
+    vectors: Array | None = None  # [Q + 1, Z] users' numbers of tasks without images, likewise
 
 
 def standardise(rewards: Array, mask: Array, target: str = "rank") -> Array:
@@ -66,6 +67,11 @@ def gather(
     return History(jnp.asarray(padded), scores, jnp.asarray(mask), sample)
 
 
+def codes_needed(history: History) -> int:
+    """Rows of the learnt table of codes: one a task, or one for each number of a task's vector."""
+    return len(history.mask) if history.vectors is None else history.vectors.shape[1]
+
+
 def support(history: History, most: int, seed: int = 0) -> History:
     """At most `most` rows in all for the posterior: of each task the best half and others drawn.
 
@@ -96,21 +102,14 @@ def support(history: History, most: int, seed: int = 0) -> History:
 def digest(names: list[str], history: History) -> str:
     """A hash of the rows, their tasks' names and the data sets' features, in any order of rows."""
     seen = hashlib.blake2b(digest_size=16)
-    for name, forms, scores, mask in zip(names, *map(np.asarray, history[:3]), strict=True):
+    rows = (np.asarray(x) for x in (history.forms, history.scores, history.mask))
+    for name, forms, scores, mask in zip(names, *rows, strict=True):
         seen.update(name.encode())
         order = np.lexsort(forms[mask].T[::-1])
         seen.update(forms[mask][order].tobytes())
         seen.update(np.round(scores[mask][order], 5).tobytes())
-    if history.sample is not None:
-        for q in range(len(names)):  # the new task's data teach nothing
-            seen.update(np.asarray(history.sample.mask[q]).tobytes())
+    if history.sample is not None:  # standardised over all data sets, the new one's among them
+        seen.update(np.round(np.asarray(history.sample.features), 3).tobytes())
+    if history.vectors is not None:
+        seen.update(np.asarray(history.vectors).tobytes())
     return seen.hexdigest()
-
-
-def mean_rank(history: History) -> tuple[np.ndarray, np.ndarray]:
-    """(forms [U, T], mean score [U] over the tasks that know them) of all rows."""
-    mask = np.asarray(history.mask)
-    forms, place = np.unique(np.asarray(history.forms)[mask], axis=0, return_inverse=True)
-    place = place.reshape(-1)
-    scores = np.asarray(history.scores)[mask]
-    return forms, np.bincount(place, scores) / np.bincount(place)

@@ -87,7 +87,7 @@ def gather(
     space: Space, net: networks.Config, w: Weights, history: History, task: Array, row: Array
 ) -> Rows:
     """Rows at (task [B], row [B]) of the history, embedded by w."""
-    codes = networks.task_codes(net, w, history.sample)
+    codes = networks.task_codes(net, w, history.sample, history.vectors)
     xi = networks.embed(net, w, codes[task], networks.inputs(space, history.forms[task, row]))
     return Rows(xi, task, history.scores[task, row], jnp.ones(len(task), bool))
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from fnas_jax.core.types import Array
 from fnas_jax.methods.tnas import graph_encoder, layers, set_encoder
 from fnas_jax.methods.tnas.graph_encoder import Graphs
+from fnas_jax.methods.tnas.set_encoder import Sample
 from fnas_jax.spaces.base import Space, one_hot
 
 CHUNK = 1024  # architectures that are encoded at once
@@ -50,7 +51,7 @@ class Weights(NamedTuple):
 
     graph: graph_encoder.GraphEncoder
     data: set_encoder.SetEncoder
-    tasks: Array  # [Q, K] learnt codes of tasks without images
+    tasks: Array  # [Q, K] learnt codes of tasks without images; or [Z, K], from their vectors
     nodes: Array  # [F, F] W
     fusion: tuple[layers.Dense, ...]
     film: tuple[layers.Dense, ...]  # [K, 2 x units] of each hidden layer
@@ -76,7 +77,7 @@ def start_hyper() -> Hyper:
 
 
 def init(key: Array, space: Space, config: Config, tasks: int, features: int) -> Weights:
-    """Weights for `tasks` tasks and images of `features` numbers."""
+    """Weights for `tasks` learnt codes (`history.codes_needed`) and images of `features` numbers."""
     nodes, width = graph_encoder.sizes(space)
     keys = jax.random.split(key, 5)
     code, cards = config.code, space.cardinalities
@@ -96,18 +97,21 @@ def init(key: Array, space: Space, config: Config, tasks: int, features: int) ->
     )
 
 
-def task_codes(config: Config, p: Weights, sample: set_encoder.Sample | None) -> Array:
+def task_codes(
+    config: Config, p: Weights, sample: Sample | None, vectors: Array | None = None
+) -> Array:
     """[Q + 1, K] phi of Q known tasks and a new one.
 
-    With a `sample` of Q + 1 data sets from the encoder; else the learnt codes, and 0, their mean a
-    priori, for the new task.
+    With a `sample` of Q + 1 data sets from the encoder; with their `vectors` [Q + 1, Z] a linear
+    map of these; else the learnt codes, and 0, their mean a priori, for the new task.
     """
-    blank = jnp.zeros((1, config.code))
     if not config.data:
-        return jnp.zeros((len(p.tasks) + 1, config.code))
-    if sample is None:
-        return jnp.concatenate([p.tasks, blank])
-    return set_encoder.encode(p.data, sample)
+        return jnp.zeros((len(p.tasks) + 1 if sample is None else len(sample.mask), config.code))
+    if sample is not None:
+        return set_encoder.encode(p.data, sample)
+    if vectors is not None:
+        return vectors @ p.tasks
+    return jnp.concatenate([p.tasks, jnp.zeros((1, config.code))])
 
 
 def embed(config: Config, p: Weights, codes: Array, x: Inputs) -> Array:

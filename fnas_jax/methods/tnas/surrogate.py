@@ -52,8 +52,8 @@ def condition(
     space: Space, net: networks.Config, weights: Weights, support: History | None
 ) -> Surrogate:
     """The surrogate of `weights` given the rows of `support`."""
-    codes = networks.task_codes(net, weights, None if support is None else support.sample)
     if support is None:
+        codes = jnp.zeros((1, net.code))
         nothing = jnp.zeros((1, len(space.cardinalities)), jnp.int32)
         size = jax.eval_shape(
             lambda: networks.embed(net, weights, codes[:1], networks.inputs(space, nothing))
@@ -62,6 +62,7 @@ def condition(
         return Surrogate(
             weights, codes[-1], jnp.zeros((0, size)), whole, none > 0, jnp.zeros((0, 0)), none
         )
+    codes = networks.task_codes(net, weights, support.sample, support.vectors)
     tasks, rows = support.mask.shape
     index = jnp.divmod(jnp.arange(tasks * rows), rows)
     held = meta.gather(space, net, weights, support, *index)._replace(

@@ -20,7 +20,7 @@ from fnas_jax.methods import candidates, gp_math
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, observed, update_best, usable
 from fnas_jax.methods.tnas import belief, design, losses, meta, networks, surrogate
-from fnas_jax.methods.tnas.history import TARGETS, History, standardise
+from fnas_jax.methods.tnas.history import TARGETS, History, codes_needed, standardise
 from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.surrogate import Surrogate, View
 from fnas_jax.spaces.base import Space
@@ -171,10 +171,12 @@ def make(
         )
         if history is None:
             return state._replace(design=plan(cold, None, key_plan))
+        # A run whose weights were stored meanwhile resumes with a state of the same form.
+        known = first_weights(key_warm, codes_needed(history)) if weights is None else weights
+        learning = meta.init(known)
         if weights is not None:
-            return with_warm(state, weights, key_plan)
-        untrained = first_weights(key_warm, len(history.mask))
-        return with_warm(state, untrained, key_plan)._replace(meta=meta.init(untrained))
+            learning = learning._replace(iteration=jnp.int32(c.meta.iterations))
+        return with_warm(state, known, key_plan)._replace(meta=learning)
 
     def prepare(state: State, key: Array) -> Iterator[tuple[State, dict[str, float]]]:
         """Meta-learning by parts; a restored state goes on where it was."""
@@ -305,6 +307,6 @@ def make(
         ask,
         tell,
         best=lambda state: state.best,
-        prepare=prepare if history is not None and weights is None else None,
+        prepare=None if history is None else prepare,
         stats=stats,
     )
