@@ -1,4 +1,4 @@
-"""`python -m fnas_jax.meta_train`: learns TNAS's kernel from a knowledge store and keeps it there."""
+"""`python -m fnas_jax.meta_train`: learns the kernel of TNAS from a knowledge store."""
 
 from __future__ import annotations
 

@@ -114,6 +114,12 @@ KEYS: dict[str, Key] = {
     "gp.start": Key(10, "random architectures before the model is asked", 1, 10**6),
     "gp.noise": Key(0.05, "variance of noise over that of the function", 1e-4, 10.0),
     "gp.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
+    "bananas.start": Key(10, "random architectures before the ensemble is asked", 1, 10**6),
+    "bananas.members": Key(5, "networks of the ensemble", 2, 100),
+    "bananas.hidden": Key(64, "units of each of their two layers", 4, 4096),
+    "bananas.steps": Key(150, "steps of Adam in which they are trained for each batch", 1, 10**5),
+    "bananas.lr": Key(0.01, "learning rate of these", 1e-6, 1.0),
+    "bananas.pool": Key(768, "candidates among which it chooses", 32, 10**6),
     # --- fnas: what is trained, predicted, imagined and replayed
     "fnas.verify": Key(1, "best predicted architectures trained per time", 0, 65536),
     "fnas.verify_every": Key(1, "iterations between two such times", 1, 10**6),
@@ -163,9 +169,7 @@ KEYS: dict[str, Key] = {
     ),
     # --- tnas: Bayesian optimisation with a kernel meta-learnt on other tasks
     "tnas.transfer": Key(True, "learn from other tasks in the knowledge store"),
-    "tnas.meta": Key(
-        "reptile", "how the kernel is learnt from them", choices=("reptile", "joint")
-    ),
+    "tnas.meta": Key("reptile", "how the kernel is learnt from them", choices=("reptile", "joint")),
     "tnas.iterations": Key(200, "iterations of this meta-learning", 1, 10**6),
     "tnas.tasks": Key(4, "tasks picked in each of them", 1, 1024),
     "tnas.inner": Key(5, "steps on each of these", 1, 1000),
@@ -196,9 +200,7 @@ KEYS: dict[str, Key] = {
     "tnas.design": Key(
         "rank", "these: the best of other tasks, or random", choices=("rank", "random")
     ),
-    "tnas.acquisition": Key(
-        "ei", "log expected improvement or upper bound", choices=("ei", "ucb")
-    ),
+    "tnas.acquisition": Key("ei", "log expected improvement or upper bound", choices=("ei", "ucb")),
     "tnas.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
     "tnas.adapt": Key(
         "gp",

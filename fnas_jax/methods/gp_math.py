@@ -44,32 +44,28 @@ def matern52(squared: Array, lengthscale: Array | float = 1.0) -> Array:
 
 
 def cholesky(matrix: Array) -> Array:
-    """The lower factor of [n, n], with as much jitter as it takes.
+    """The lower factor of [n, n], with the least jitter that gives one.
 
-    Jitter starts at 0, then grows tenfold from 1e-6 (float32) or 1e-12 (float64) of the mean
-    diagonal, up to 0.1 of it. It is a constant to derivatives.
+    Jitter is 0, then 1e-5, 1e-3 or 0.1 (float32) or 1e-10, 1e-6 or 1e-2 (float64) of the mean
+    diagonal; to derivatives it is a constant. All are tried in turn, without a loop: one that ends
+    early would end late for all under `vmap`.
     """
     size = matrix.shape[-1]
     fixed = jax.lax.stop_gradient(matrix)
-    unit = jnp.trace(fixed) / size * (1e-6 if matrix.dtype == jnp.float32 else 1e-12)
+    levels = (1e-5, 1e-3, 0.1) if matrix.dtype == jnp.float32 else (1e-10, 1e-6, 1e-2)
+    unit = jnp.trace(fixed) / max(size, 1)
     eye = jnp.eye(size, dtype=matrix.dtype)
-    steps = 6 if matrix.dtype == jnp.float32 else 12
-
-    def failed(state: tuple[Array, Array]) -> Array:
-        step, factor = state
-        return (step < steps) & ~jnp.all(jnp.isfinite(factor))
-
-    def retry(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        step = state[0] + 1
-        return step, jnp.linalg.cholesky(fixed + unit * 10.0 ** (step - 1) * eye)
-
-    step, _ = jax.lax.while_loop(failed, retry, (jnp.int32(0), jnp.linalg.cholesky(fixed)))
-    jitter = jnp.where(step > 0, unit * 10.0 ** (step - 1), 0.0)
+    jitter = jnp.zeros((), matrix.dtype)
+    for level in levels:
+        sound = jnp.all(jnp.isfinite(jnp.linalg.cholesky(fixed + jitter * eye)))
+        jitter = jnp.where(sound, jitter, level * unit)
     return jnp.linalg.cholesky(matrix + jitter * eye)
 
 
 def posterior(factor: Array, targets: Array, cross: Array, prior: Array) -> Posterior:
-    """mean K* K^-1 y and variance diag(K** - K* K^-1 K*'), Rasmussen & Williams eqs. 2.25, 2.26.
+    """The mean K* K^-1 y and the variance diag(K** - K* K^-1 K*').
+
+    Rasmussen & Williams 2006, equations 2.25 and 2.26.
 
     `factor` [n, n] of K (noise included), `targets` [n] less the prior mean, `cross` [n, M],
     `prior` [M] variances of the candidates.
@@ -87,7 +83,10 @@ def weights(factor: Array, targets: Array) -> Array:
 
 
 def log_evidence(factor: Array, targets: Array, mask: Array | None = None) -> Array:
-    """log N(y; 0, K) in nats of the masked targets [n]; masked-out ones are 0, their K unity."""
+    """The log density N(y; 0, K) in nats of targets [n].
+
+    With a `mask` [n], targets that are masked out are 0, and their rows of K those of the identity.
+    """
     count = targets.shape[0] if mask is None else mask.sum()
     half = solve_triangular(factor, targets, lower=True)
     determinant = jnp.log(jnp.diagonal(factor)).sum()
@@ -101,7 +100,7 @@ def masked(kernel: Array, noise: Array | float, mask: Array) -> Array:
 
 
 def log_expected_improvement(mean: Array, deviation: Array, best: Array) -> Array:
-    """log E[max(f - best, 0)] with f ~ N(mean, deviation^2), elementwise, finite far below `best`.
+    """The log of E[max(f - best, 0)] with f ~ N(mean, deviation^2), by element; finite everywhere.
 
     Ament et al., NeurIPS 2023 (arXiv 2310.20708), equation 9: with z = (mean - best) / deviation,
     log(pdf(z) + z cdf(z)) is taken as it is above -1, by the Mills ratio below, and by that ratio's
@@ -122,7 +121,7 @@ def log_expected_improvement(mean: Array, deviation: Array, best: Array) -> Arra
 
 
 def upper_bound(mean: Array, deviation: Array, beta: float) -> Array:
-    """mean + beta deviation (Srinivas et al., ICML 2010)."""
+    """The mean plus beta deviations (Srinivas et al., ICML 2010)."""
     return mean + beta * deviation
 
 

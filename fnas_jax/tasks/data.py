@@ -107,7 +107,9 @@ def normalise(images: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Arr
     return (images.astype(np.float32) - mean) / std
 
 
-def sample_images(dataset: Dataset, count: int = 20, side: int = 32, classes: int = 100) -> np.ndarray:
+def sample_images(
+    dataset: Dataset, count: int = 20, side: int = 32, classes: int = 100
+) -> np.ndarray:
     """The first `count` training images of each of at most `classes` classes, uint8.
 
     Shape [C, count, h, w, 1 or 3] with h, w at most `side`: larger images are thinned out. Classes

@@ -37,13 +37,6 @@ class Fit(NamedTuple):
     noise: Array
 
 
-class Own(NamedTuple):
-    """The C places for the task's own architectures, as one process sees them."""
-
-    xi: Array  # [C, D]
-    mean: Array  # [C] zero-shot
-
-
 class Targets(NamedTuple):
     """Own scores on the scale of a process, whose unit is worth `unit` own deviations."""
 
@@ -59,11 +52,6 @@ class Process(NamedTuple):
     incumbent: Array  # [] best posterior mean of own architectures
     spread: Array  # [] as of Targets
     evidence: Array  # [] log marginal likelihood of the own scores, nats
-
-
-def own(view: View, index: Array) -> Own:
-    """The places' architectures by their index among the view's."""
-    return Own(view.xi[index], view.mean[index])
 
 
 def align(scores: Array, mask: Array, mean: Array, warm: bool) -> Targets:
@@ -90,10 +78,10 @@ def start(s: Surrogate) -> Fit:
 PRIOR = Fit(scale=0.5, own=1.0, lengthscale=0.5, noise=0.7)  # type: ignore[arg-type]
 
 
-def fit(s: Surrogate, own: Own, targets: Targets, adapt: bool) -> tuple[Fit, Array]:
+def fit(s: Surrogate, own: View, targets: Targets, adapt: bool) -> tuple[Fit, Array]:
     """(a, b, l', noise) by MAP, and the log evidence there [], of the scores in own units."""
     squared = gp_math.squared_distances(own.xi, own.xi)
-    given = surrogate.covariance(s, own.xi, own.xi)
+    given = surrogate.covariance(s, own, own)
     middle = start(s)
     residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
 
@@ -113,28 +101,24 @@ def fit(s: Surrogate, own: Own, targets: Targets, adapt: bool) -> tuple[Fit, Arr
 
 
 def process(
-    s: Surrogate, f: Fit, own: Own, targets: Targets, candidates: View, evidence: Array
+    s: Surrogate, f: Fit, own: View, targets: Targets, candidates: View, evidence: Array
 ) -> Process:
-    """The fitted process at the candidates [M]."""
+    """The fitted process at the candidates [M]; `own` has C places."""
 
-    def kernel(x: Array, y: Array) -> Array:
-        squared = gp_math.squared_distances(x, y)
+    def kernel(x: View, y: View) -> Array:
+        squared = gp_math.squared_distances(x.xi, y.xi)
         mine = jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
         return jnp.exp(f.scale) * surrogate.covariance(s, x, y) + mine
 
-    factor = gp_math.cholesky(
-        gp_math.masked(kernel(own.xi, own.xi), jnp.exp(f.noise), targets.mask)
-    )
+    among = kernel(own, own)
+    factor = gp_math.cholesky(gp_math.masked(among, jnp.exp(f.noise), targets.mask))
     residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
-    both = jnp.concatenate([candidates.xi, own.xi])
-    cross = jnp.where(targets.mask[:, None], kernel(own.xi, both), 0.0)
-    variance = jnp.exp(f.scale) * candidates.variance + jnp.exp(f.own)
-    prior = jnp.concatenate([variance, jnp.ones(len(own.xi))])
+    cross = jnp.where(targets.mask[:, None], kernel(own, candidates), 0.0)
+    prior = jnp.exp(f.scale) * candidates.variance + jnp.exp(f.own)
     found = gp_math.posterior(factor, residual, cross, prior)
-    many = len(candidates.xi)
-    at_own = found.mean[many:] + own.mean
+    at_own = own.mean + among @ gp_math.weights(factor, residual)
     return Process(
-        gp_math.Posterior(found.mean[:many] + candidates.mean, found.variance[:many]),
+        found._replace(mean=found.mean + candidates.mean),
         jnp.max(jnp.where(targets.mask, at_own, -jnp.inf)),
         targets.spread,
         evidence,

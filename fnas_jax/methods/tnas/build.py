@@ -100,9 +100,7 @@ def configure(config: Any) -> tnas.Config:
     )
 
 
-def foreign(
-    config: Any, space: Space, task: Task, knowledge: Knowledge | None
-) -> Foreign | None:
+def foreign(config: Any, space: Space, task: Task, knowledge: Knowledge | None) -> Foreign | None:
     """The measured rows of tasks of the space other than `task`; None where they are too few.
 
     Data sets are compared by their images where the store has those of every task, else by the
@@ -190,9 +188,7 @@ def _place(config: Any, space: Space, found: Foreign, knowledge: Knowledge | Non
     return surrogates.place(knowledge.pool.parent, space.name, digest(config, found))
 
 
-def stored(
-    config: Any, space: Space, found: Foreign, knowledge: Knowledge | None
-) -> Learnt | None:
+def stored(config: Any, space: Space, found: Foreign, knowledge: Knowledge | None) -> Learnt | None:
     """The store's weights for these rows and settings, or None."""
     path = _place(config, space, found, knowledge)
     if path is None:

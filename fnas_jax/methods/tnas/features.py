@@ -57,10 +57,10 @@ def sample(images: list[np.ndarray], extract: Extractor, images_per_class: int) 
     """
     found = []
     for one in images:
-        one = jnp.asarray(one[:, :images_per_class])
-        flat = one.reshape(-1, *one.shape[2:])
+        some = jnp.asarray(one[:, :images_per_class])
+        flat = some.reshape(-1, *some.shape[2:])
         flat = jnp.broadcast_to(flat, (*flat.shape[:-1], 3))
-        found.append(np.asarray(extract(flat)).reshape(*one.shape[:2], -1))
+        found.append(np.asarray(extract(flat)).reshape(*some.shape[:2], -1))
     classes, count = (max(f.shape[axis] for f in found) for axis in (0, 1))
     shape = (len(found), classes, count)
     values, mask = np.zeros((*shape, found[0].shape[-1]), np.float32), np.zeros(shape, bool)

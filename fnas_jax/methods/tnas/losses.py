@@ -50,7 +50,7 @@ def log_prior(p: Hyper, start: Hyper) -> Array:
 
 
 def negative_log_likelihood(p: Hyper, rows: Rows) -> Array:
-    """y' K^-1 y / 2 + log |K| / 2 + const, nats in all (equation 3 of Shala et al., 2023)."""
+    """Nats of all rows, y' K^-1 y / 2 + log |K| / 2 + const (Shala et al. 2023, equation 3)."""
     return -gp_math.log_evidence(factor(p, rows), jnp.where(rows.mask, rows.score, 0.0), rows.mask)
 
 

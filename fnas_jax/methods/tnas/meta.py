@@ -78,9 +78,7 @@ def optimiser() -> optax.GradientTransformation:
 
 def init(weights: Weights) -> State:
     """Before the first iteration."""
-    return State(
-        weights, optimiser().init(weights), weights, jnp.float32(-jnp.inf), jnp.int32(0)
-    )
+    return State(weights, optimiser().init(weights), weights, jnp.float32(-jnp.inf), jnp.int32(0))
 
 
 def gather(
@@ -170,7 +168,8 @@ def iterate(
 
     def inner(task: Array, keys: Array) -> Weights:
         def step(carry: tuple, key: Array) -> tuple[tuple, None]:
-            return move(*carry, jax.grad(objective)(carry[0], task, key)), None
+            w, adam_state = carry
+            return move(w, adam_state, jax.grad(objective)(w, task, key)), None
 
         return jax.lax.scan(step, (state.weights, adam.init(state.weights)), keys)[0][0]
 
@@ -186,7 +185,7 @@ def check(
     """[] Kendall's tau within tasks, over all pairs, of the posterior at rows held out."""
 
     def some(mask: Array, key: Array) -> tuple[Rows, Array]:
-        order = jnp.where(mask.reshape(-1), jax.random.uniform(key, mask.size), -1.0)
+        order = jnp.where(mask.reshape(-1), jax.random.uniform(key, (mask.size,)), -1.0)
         value, place = jax.lax.top_k(order, min(CHECK_ROWS, mask.size))
         rows = gather(space, net, w, history, *jnp.divmod(place, mask.shape[1]))
         return rows._replace(mask=value >= 0), value >= 0

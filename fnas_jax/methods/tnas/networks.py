@@ -77,7 +77,7 @@ def start_hyper() -> Hyper:
 
 
 def init(key: Array, space: Space, config: Config, tasks: int, features: int) -> Weights:
-    """Weights for `tasks` learnt codes (`history.codes_needed`) and images of `features` numbers."""
+    """Weights for `tasks` learnt codes (`history.codes_needed`), images of `features` numbers."""
     nodes, width = graph_encoder.sizes(space)
     keys = jax.random.split(key, 5)
     code, cards = config.code, space.cardinalities
@@ -115,7 +115,7 @@ def task_codes(
 
 
 def embed(config: Config, p: Weights, codes: Array, x: Inputs) -> Array:
-    """xi [N, D] of N architectures on the tasks of `codes` [N, K]."""
+    """The xi [N, D] of N architectures on the tasks of `codes` [N, K]."""
     plain = (x.graphs.features[:, 1:-1] @ p.nodes).reshape(len(codes), -1) / 2**0.5
     if not config.deep:
         return plain
@@ -132,7 +132,7 @@ def embed(config: Config, p: Weights, codes: Array, x: Inputs) -> Array:
 
 
 def embed_forms(config: Config, p: Weights, code: Array, space: Space, forms: Array) -> Array:
-    """xi [M, D] of many architectures [M, T] on the task of `code` [K], by chunks."""
+    """The xi [M, D] of many architectures [M, T] on the task of `code` [K], by chunks."""
     many = forms.shape[0]
     rows = min(CHUNK, many)
     # Without the barrier XLA computes the graphs of a listed space while it compiles.

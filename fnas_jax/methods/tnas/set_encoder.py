@@ -71,7 +71,9 @@ def init(key: Array, features: int, hidden: int, code: int) -> SetEncoder:
         )
 
     key_images, key_classes = jax.random.split(key)
-    return SetEncoder(transformer(key_images, features, hidden), transformer(key_classes, hidden, code))
+    return SetEncoder(
+        transformer(key_images, features, hidden), transformer(key_classes, hidden, code)
+    )
 
 
 def encode(p: SetEncoder, sample: Sample) -> Array:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import solve_triangular
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
@@ -46,6 +46,13 @@ class View(NamedTuple):
     xi: Array  # [M, D]
     mean: Array  # [M] zero-shot
     variance: Array  # [M]
+    half: Array  # [H, M] L^-1 K(H, x), with L the factor of K(H, H) + noise
+
+
+def no_view(s: Surrogate, size: int) -> View:
+    """Places for `size` architectures."""
+    nothing = jnp.zeros(size)
+    return View(jnp.zeros((size, s.xi.shape[1])), nothing, nothing, jnp.zeros((len(s.xi), size)))
 
 
 def condition(
@@ -65,9 +72,7 @@ def condition(
     codes = networks.task_codes(net, weights, support.sample, support.vectors)
     tasks, rows = support.mask.shape
     index = jnp.divmod(jnp.arange(tasks * rows), rows)
-    held = meta.gather(space, net, weights, support, *index)._replace(
-        mask=support.mask.reshape(-1)
-    )
+    held = meta.gather(space, net, weights, support, *index)._replace(mask=support.mask.reshape(-1))
     factor = losses.factor(weights.hyper, held)
     alpha = gp_math.weights(factor, jnp.where(held.mask, held.score, 0.0))
     return Surrogate(weights, codes[-1], held.xi, held.task, held.mask, factor, alpha)
@@ -83,26 +88,26 @@ def cross(s: Surrogate, xi: Array) -> Array:
 def view(space: Space, net: networks.Config, s: Surrogate, forms: Array) -> View:
     """What the surrogate foretells of `forms` [M, T]."""
     xi = networks.embed_forms(net, s.weights, s.code, space, forms)
-    prior = jnp.exp(s.weights.hyper.signal)
     if len(s.xi) == 0:
-        return View(xi, jnp.zeros(len(xi)), jnp.zeros(len(xi)))
+        return no_view(s, len(xi))._replace(xi=xi)
     rows = min(CHUNK, len(xi))
 
     def part(some: Array) -> tuple[Array, Array]:
         covariance = cross(s, some)
-        half = solve_triangular(s.factor, covariance, lower=True)
-        return s.alpha @ covariance, jnp.maximum(prior - (half**2).sum(axis=0), 1e-6)
+        return s.alpha @ covariance, solve_triangular(s.factor, covariance, lower=True)
 
     padded = jnp.pad(xi, ((0, -len(xi) % rows), (0, 0)))
-    mean, variance = jax.lax.map(part, padded.reshape(-1, rows, xi.shape[1]))
-    return View(xi, mean.reshape(-1)[: len(xi)], variance.reshape(-1)[: len(xi)])
+    mean, half = jax.lax.map(part, padded.reshape(-1, rows, xi.shape[1]))
+    half = half.swapaxes(0, 1).reshape(len(s.xi), -1)[:, : len(xi)]
+    variance = jnp.exp(s.weights.hyper.signal) - (half**2).sum(axis=0)
+    return View(xi, mean.reshape(-1)[: len(xi)], jnp.maximum(variance, 1e-6), half)
 
 
-def covariance(s: Surrogate, x: Array, y: Array) -> Array:
-    """[n, m] cov of the new task's function at x [n, D] and y [m, D], given H."""
+def covariance(s: Surrogate, x: View, y: View) -> Array:
+    """[n, m] cov of the new task's function at the n architectures of x and the m of y."""
     if len(s.xi) == 0:
-        return jnp.zeros((len(x), len(y)))
+        return jnp.zeros((len(x.xi), len(y.xi)))
     p = s.weights.hyper
-    squared = gp_math.squared_distances(x, y)
+    squared = gp_math.squared_distances(x.xi, y.xi)
     prior = jnp.exp(p.signal) * gp_math.matern52(squared, jnp.exp(p.lengthscale))
-    return prior - cho_solve((s.factor, True), cross(s, x)).T @ cross(s, y)
+    return prior - x.half.T @ y.half

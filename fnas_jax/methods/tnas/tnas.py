@@ -55,7 +55,7 @@ class Side(NamedTuple):
 
     surrogate: Surrogate
     view: View  # of the whole space where it is listed; else empty
-    own: belief.Own
+    own: View  # of the C places; `variance` is not kept
 
 
 class State(NamedTuple):
@@ -96,9 +96,7 @@ def make(
         ("target", TARGETS),
     ):
         if getattr(config, name) not in allowed:
-            raise ValueError(
-                f"{name} {getattr(config, name)!r} is none of {', '.join(allowed)}"
-            )
+            raise ValueError(f"{name} {getattr(config, name)!r} is none of {', '.join(allowed)}")
     c, decisions = config, len(space.cardinalities)
     support = history if support is None else support
     start = c.start if history is None else c.start_warm
@@ -108,10 +106,9 @@ def make(
 
     def side(s: Surrogate) -> Side:
         """Before any architecture of the task is known."""
-        size = s.xi.shape[1]
-        own = belief.Own(jnp.zeros((c.capacity, size)), jnp.zeros(c.capacity))
+        own = surrogate.no_view(s, c.capacity)
         if everything is None:
-            return Side(s, View(jnp.zeros((0, size)), jnp.zeros(0), jnp.zeros(0)), own)
+            return Side(s, surrogate.no_view(s, 0), own)
         return Side(s, surrogate.view(space, c.net, s, listed), own)
 
     def look(side: Side, forms: Array) -> View:
@@ -182,17 +179,18 @@ def make(
         """Meta-learning by parts; a restored state goes on where it was."""
         assert history is not None and state.meta is not None
         key_meta, key_plan = jax.random.split(key)
-        advance = jax.jit(
+        advance: Callable[[meta.State], meta.State] = jax.jit(
             lambda s: meta.advance(space, c.net, c.meta, s, history, key_meta)
         )
-        while int(state.meta.iteration) < c.meta.iterations:
-            state = state._replace(meta=advance(state.meta))
-            assert state.meta is not None
-            if int(state.meta.iteration) >= c.meta.iterations:
-                state = jax.jit(with_warm)(state, state.meta.best, key_plan)
+        learning = state.meta
+        while int(learning.iteration) < c.meta.iterations:
+            learning = advance(learning)
+            state = state._replace(meta=learning)
+            if int(learning.iteration) >= c.meta.iterations:
+                state = jax.jit(with_warm)(state, learning.best, key_plan)
                 if keep is not None:
-                    keep(state.meta.best, float(state.meta.tau))
-            yield state, {"iteration": int(state.meta.iteration), "tau": float(state.meta.tau)}
+                    keep(learning.best, float(learning.tau))
+            yield state, {"iteration": int(learning.iteration), "tau": float(learning.tau)}
 
     def tuned(s: Side, rows: History | None, state: State, values: Array) -> Side:
         """The side after a few steps of all weights on the likelihood of its own scores."""
@@ -209,8 +207,7 @@ def make(
         w, _ = gp_math.minimise(loss, w, meta.rates(c.meta, w), c.adapt_steps)
         moved = surrogate.condition(space, c.net, w, rows)
         view = surrogate.view(space, c.net, moved, forms)
-        new = side(moved)
-        return new._replace(own=belief.Own(view.xi, view.mean))
+        return side(moved)._replace(own=view)
 
     def believe(s: Side, scores: Array, told: Array) -> tuple[belief.Targets, belief.Fit, Array]:
         warm = len(s.surrogate.xi) > 0
@@ -229,7 +226,7 @@ def make(
         log_weights = jnp.stack([b[2] for b in beliefs])
         log_weights = log_weights + prior if len(sides) > 1 else log_weights
 
-        def value(views: list[View], owns: list[belief.Own], targets: list[belief.Targets]) -> tuple:
+        def value(views: list[View], owns: list[View], targets: list[belief.Targets]) -> tuple:
             processes = [
                 belief.process(s.surrogate, b[1], o, t, v, b[2])
                 for s, b, o, t, v in zip(sides, beliefs, owns, targets, views, strict=True)
@@ -260,9 +257,10 @@ def make(
             j = jnp.argmax(jnp.where(taken, -jnp.inf, score))
             form, place = forms[j], jnp.where(taken[j], c.capacity, state.places)
             owns = [
-                belief.Own(
-                    o.xi.at[place].set(v.xi[j], mode="drop"),
-                    o.mean.at[place].set(v.mean[j], mode="drop"),
+                o._replace(
+                    xi=o.xi.at[place].set(v.xi[j], mode="drop"),
+                    mean=o.mean.at[place].set(v.mean[j], mode="drop"),
+                    half=o.half.at[:, place].set(v.half[:, j], mode="drop"),
                 )
                 for o, v in zip(owns, views, strict=True)
             ]
