@@ -5,8 +5,8 @@
 Tables: NATS-Bench CIFAR-10 to CIFAR-100 and back. The history is 200 random rows of the other task,
 drawn and meta-learnt anew for each seed; `_full`: the whole other task, learnt once; `_misled`: the
 200 rows with their accuracies permuted; the tasks without an arrow: no history at all. Evaluations
-count distinct networks. Both tables hold test accuracies only. Tasks without images have no data set
-encoder: phi of the one known task is learnt, that of the new one is 0.
+count distinct networks. Both tables hold test accuracies only. Tasks without images have no use for
+the data-set encoder: phi of the one known task is learnt, that of the new one is 0.
 
 With `--knowledge DIR`, the image tasks of `image_tasks.py`, too.
 """

@@ -61,7 +61,7 @@ def test_float32_is_near_float64():
 
 
 def test_places_that_are_masked_out_change_nothing(x64):
-    x, new, y = problem(n=12)
+    x, _, y = problem(n=12)
     mask = jnp.arange(12) < 7
 
     def evidence(count):
