@@ -12,11 +12,13 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
+import jax
 from absl import flags
 
 from fnas_jax import build
 from fnas_jax.core import cli, devices
 from fnas_jax.core.types import UserError
+from fnas_jax.iteration import INIT, PREPARE
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.tnas import build as tnas
@@ -45,6 +47,8 @@ def train(config: Any, folder: str) -> str:
     with contextlib.closing(history.open_(place)) as connection:
         knowledge = Knowledge(connection, pool=place / "pool")
         task = build.build_task(config)
+        if not config.tnas.transfer:
+            raise UserError("tnas.transfer is False: there is nothing to learn")
         found = tnas.foreign(config, task.space, task, knowledge)
         if found is None:
             raise UserError(
@@ -54,11 +58,13 @@ def train(config: Any, folder: str) -> str:
         rows = f"{int(found.history.mask.sum())} rows of {', '.join(found.names)}"
         if tnas.stored(config, task.space, found, knowledge) is not None:
             return f"the kernel that is learnt from {rows} is there already"
-        start = time.monotonic()
-        for state in tnas.train(config, task.space, found):
-            done = f"iteration {int(state.iteration)} of {config.tnas.iterations}"
-            print(f"{done}: best tau on held-out rows {float(state.tau):.3f}", flush=True)
-        tnas.keep(config, task.space, found, knowledge, state.best, float(state.tau))
+        start, key = time.monotonic(), jax.random.key(config.seed)
+        method, _ = tnas.build(config, task.space, task, knowledge)
+        assert method.prepare is not None
+        state = jax.jit(method.init)(jax.random.fold_in(key, INIT))
+        for _, figures in method.prepare(state, jax.random.fold_in(key, PREPARE)):
+            done = f"iteration {figures['iteration']} of {config.tnas.iterations}"
+            print(f"{done}: best tau on what is held out {figures['tau']:.3f}", flush=True)
         return f"learnt from {rows} in {time.monotonic() - start:.0f} s"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -216,16 +215,3 @@ def first(config: Any, space: Space, found: Foreign, key: Array) -> Weights:
     """Weights that have learnt nothing."""
     tasks = history.codes_needed(found.history)
     return networks.init(key, space, configure(config).net, tasks, found.features)
-
-
-def train(config: Any, space: Space, found: Foreign) -> Iterator[meta.State]:
-    """Meta-learning by parts, with the seed of the configuration; the last state is the result."""
-    numbers = configure(config)
-    key_weights, key_meta = jax.random.split(jax.random.key(config.seed))
-    state = meta.init(first(config, space, found, key_weights))
-    advance: Callable[[meta.State], meta.State] = jax.jit(
-        lambda s: meta.advance(space, numbers.net, numbers.meta, s, found.history, key_meta)
-    )
-    while int(state.iteration) < numbers.meta.iterations:
-        state = advance(state)
-        yield state
