@@ -12,7 +12,6 @@ that misleads makes the observations unlikely, and is given up (both ours).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -86,20 +85,21 @@ def fit(s: Surrogate, own: View, targets: Targets, adapt: bool) -> tuple[Fit, Ar
     middle = start(s)
     residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
 
-    def evidence(f: Fit, cholesky: Callable[[Array], Array]) -> Array:
+    count = targets.mask.sum().astype(residual.dtype)
+
+    def evidence(f: Fit) -> Array:
         kernel = jnp.exp(f.scale) * given
         kernel += jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
-        factor = cholesky(gp_math.masked(kernel, jnp.exp(f.noise), targets.mask))
-        return gp_math.log_evidence(factor, residual, targets.mask)
+        full = gp_math.masked(kernel, jnp.exp(f.noise), targets.mask)
+        return gp_math.log_density(full, residual, count)
 
     def loss(f: Fit) -> Array:
         terms = jax.tree.map(lambda x, m, d: 0.5 * ((x - m) / d) ** 2, f, middle, PRIOR)
-        # Noise alone keeps it sound on the way; a step that fails is not taken.
-        return sum(terms, -evidence(f, jnp.linalg.cholesky))
+        return sum(terms, -evidence(f))
 
     found = gp_math.minimise(loss, middle, RATE, STEPS)[0] if adapt else middle
     # The density of the scores in own units: they were stretched by `spread`.
-    return found, evidence(found, gp_math.cholesky) + targets.mask.sum() * jnp.log(targets.spread)
+    return found, evidence(found) + targets.mask.sum() * jnp.log(targets.spread)
 
 
 def process(

@@ -37,10 +37,15 @@ def kernel(p: Hyper, x: Array, task_x: Array, y: Array, task_y: Array) -> Array:
     return jnp.exp(p.signal) * share * gp_math.matern52(squared, jnp.exp(p.lengthscale))
 
 
+def covariance(p: Hyper, rows: Rows) -> Array:
+    """[B, B] of the rows' kernel and noise; that of the identity in masked-out places."""
+    among = kernel(p, rows.xi, rows.task, rows.xi, rows.task)
+    return gp_math.masked(among, jnp.exp(p.noise), rows.mask)
+
+
 def factor(p: Hyper, rows: Rows) -> Array:
-    """The Cholesky factor [B, B] of the rows' kernel and noise; unity in masked-out places."""
-    covariance = kernel(p, rows.xi, rows.task, rows.xi, rows.task)
-    return gp_math.cholesky(gp_math.masked(covariance, jnp.exp(p.noise), rows.mask))
+    """The Cholesky factor [B, B] of `covariance`."""
+    return gp_math.cholesky(covariance(p, rows))
 
 
 def log_prior(p: Hyper, start: Hyper) -> Array:
@@ -51,7 +56,9 @@ def log_prior(p: Hyper, start: Hyper) -> Array:
 
 def negative_log_likelihood(p: Hyper, rows: Rows) -> Array:
     """Nats of all rows, y' K^-1 y / 2 + log |K| / 2 + const (Shala et al. 2023, equation 3)."""
-    return -gp_math.log_evidence(factor(p, rows), jnp.where(rows.mask, rows.score, 0.0), rows.mask)
+    scores = jnp.where(rows.mask, rows.score, 0.0)
+    count = rows.mask.sum().astype(scores.dtype)
+    return -gp_math.log_density(covariance(p, rows), scores, count)
 
 
 def predict(p: Hyper, known: Rows, xi: Array, task: Array) -> gp_math.Posterior:
