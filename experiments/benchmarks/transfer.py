@@ -158,19 +158,25 @@ def learn(space: Space, config: tnas.Config, known: History, key: Array) -> Weig
     return meta.fit(space, config.net, config.meta, weights, known, key_meta).best
 
 
-def zero_shot(space: Space, table: Table, config: tnas.Config, w: Weights, known: History) -> Array:
-    """[] Kendall's tau of what is foretold without evaluation, over 1000 networks of the table."""
-    forms = jnp.asarray(all_forms(space))
-    some = forms[jax.random.choice(jax.random.key(0), len(forms), (min(1000, len(forms)),), False)]
-    truth = jnp.asarray(table.judged)[tabular.index(table).row_of(some)]
+def sampled(table: Table) -> tuple[Array, Array]:
+    """(forms [m, T], accuracies [m]) of at most 1000 networks of the table."""
+    forms = np.random.default_rng(0).permutation(all_forms(table.space))[:1000]
+    rows = np.asarray(tabular.index(table).row_of(jnp.asarray(forms)))
+    return jnp.asarray(forms), jnp.asarray(table.judged[rows])
+
+
+def zero_shot(
+    space: Space, some: tuple[Array, Array], config: tnas.Config, w: Weights, known: History
+) -> Array:
+    """[] Kendall's tau of what is foretold of `some` networks without any evaluation."""
     model = surrogate.condition(space, config.net, w, known)
-    mean = surrogate.view(space, config.net, model, some).mean
-    return kendall(mean, truth, jnp.isfinite(truth))
+    mean = surrogate.view(space, config.net, model, some[0]).mean
+    return kendall(mean, some[1], jnp.isfinite(some[1]))
 
 
 def transferred(table: Table, config: tnas.Config, seeds: int, other: Table, kind: str) -> Outcome:
     """TNAS on `table` with a history of the `other` task."""
-    space, start = table.space, time.perf_counter()
+    space, some, start = table.space, sampled(table), time.perf_counter()
     keys = jax.random.split(jax.random.key(1), seeds)
     if kind == "_full":
         task = np.zeros(len(other.archs), np.int32)
@@ -185,14 +191,14 @@ def transferred(table: Table, config: tnas.Config, seeds: int, other: Table, kin
             EVALUATIONS,
             seeds,
         )
-        tau = zero_shot(space, table, config, w, support)
+        tau = zero_shot(space, some, config, w, support)
         return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, tau))
 
     def prepared(key: Array) -> tuple[History, Weights, Array]:
         key_rows, key_learn = jax.random.split(key)
         known = draw(space, other, key_rows, kind == "_misled")
         w = learn(space, config, known, key_learn)
-        return known, w, zero_shot(space, table, config, w, known)
+        return known, w, zero_shot(space, some, config, w, known)
 
     known, w, tau = jax.block_until_ready(jax.jit(lambda k: jax.lax.map(prepared, k))(keys))
     spent = (time.perf_counter() - start) / seeds
