@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
 import time
 from typing import Any, NamedTuple
@@ -66,13 +67,12 @@ TASKS = {
     "mnist_odd_rotated": Kind("mnist5k", ODD, rotate=True),
 }
 NET = networks.Config(hidden=32)
-META = meta.Config(iterations=100, tasks=4)
+META = meta.Config(iterations=60, tasks=2)
 TNAS = tnas.Config(capacity=BEST_AT[-1], net=NET, meta=META)
 VARIANTS = {
     "tnas": TNAS,
     "tnas_joint": TNAS._replace(meta=META._replace(method="joint")),
     "tnas_no_data": TNAS._replace(net=NET._replace(data=False)),
-    "tnas_film": TNAS._replace(net=NET._replace(film=True)),
 }
 
 
@@ -192,13 +192,18 @@ def tables_of(folder: str) -> tuple[dict[str, tables.Table], dict[str, np.ndarra
 class Outcome(NamedTuple):
     """Of one method on one task, S seeds."""
 
-    best: np.ndarray  # [S, len(BEST_AT)] best accuracy after so many evaluations
-    tau: float  # zero-shot, on the networks that are not in the history too; NaN without
+    best: Array  # [S, len(BEST_AT)] best accuracy after so many evaluations
+    tau: Array  # [] zero-shot, on all networks of the space; NaN without a history
 
 
-def search(table: tables.Table, method: Any, seeds: int, iterations: int) -> np.ndarray:
-    """[S, len(BEST_AT)] accuracies."""
-    where = tabular.index(table)
+def search(spc: Space, accuracy: Array, method: Any, seeds: int, iterations: int) -> Array:
+    """[S, len(BEST_AT)] of searches among the networks of the space with these accuracies [M]."""
+    forms = all_forms(spc)
+    nothing = np.full(len(forms), np.nan, np.float32)
+    empty = tables.Table("", spc, forms, nothing, nothing[:, None], *[nothing] * 3, note="")
+    where = tabular.index(empty)
+    # The accuracies are an argument, so that one compiled program serves all tasks.
+    table = empty._replace(judged=accuracy, readings=accuracy[:, None])
     evaluator = tabular.evaluator(table, where, lambda accuracy, *costs: accuracy, False)
 
     def one(key: Array) -> Array:
@@ -207,8 +212,7 @@ def search(table: tables.Table, method: Any, seeds: int, iterations: int) -> np.
         reward = jnp.where(trace.fresh & trace.ok, trace.reward, 0.0).reshape(-1)
         return jnp.stack([jnp.max(jnp.where(count <= n, reward, 0.0)) for n in BEST_AT])
 
-    keys = jax.random.split(jax.random.key(0), seeds)
-    return np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys))
+    return jax.lax.map(one, jax.random.split(jax.random.key(0), seeds))
 
 
 def known_tasks(
@@ -230,19 +234,42 @@ def known_tasks(
 
 
 def transferred(
-    table: tables.Table, config: tnas.Config, known: history.History, width: int, seeds: int
+    spc: Space, config: tnas.Config, width: int, seeds: int, known: history.History, accuracy: Array
 ) -> Outcome:
-    """TNAS on one task."""
-    spc = table.space
+    """TNAS on one task: meta-learnt once, zero-shot on all networks, then S searches."""
     key_weights, key_meta = jax.random.split(jax.random.key(0))
     weights = networks.init(key_weights, spc, config.net, len(known.mask), width)
-    learn = jax.jit(lambda key: meta.fit(spc, config.net, config.meta, weights, known, key))
-    w = learn(key_meta).best
+    w = meta.fit(spc, config.net, config.meta, weights, known, key_meta).best
     model = surrogate.condition(spc, config.net, w, known)
-    mean = surrogate.view(spc, config.net, model, jnp.asarray(table.archs)).mean
-    tau = kendall(mean, jnp.asarray(table.judged), jnp.ones(len(mean), bool))
+    mean = surrogate.view(spc, config.net, model, jnp.asarray(all_forms(spc))).mean
+    tau = kendall(mean, accuracy, jnp.ones(len(mean), bool))
     method = tnas.make(spc, config, known, w, features=width)
-    return Outcome(search(table, method, seeds, BEST_AT[-1]), float(tau))
+    return Outcome(search(spc, accuracy, method, seeds, BEST_AT[-1]), tau)
+
+
+def plain(
+    spc: Space, method: Any, iterations: int, seeds: int, known: Any, accuracy: Array
+) -> Outcome:
+    """A method that knows of no other task."""
+    return Outcome(search(spc, accuracy, method, seeds, iterations), jnp.float32(jnp.nan))
+
+
+def methods(spc: Space, width: int, seeds: int) -> dict[str, Any]:
+    """(history, accuracies) -> Outcome of every method, compiled once each."""
+    # Four a time, of which most are trained: so little is no warm-up for its critic.
+    small = fnas.Config(batch=4, hidden=16, capacity=64)
+    made = {
+        "gp_ei": (gp.make(spc, capacity=BEST_AT[-1], start=5), BEST_AT[-1]),
+        "fnas": (fnas.make(spc, small), 30),
+        "random": (random.make(spc, batch=1), 40),
+    }
+    found = {
+        name: functools.partial(plain, spc, method, iterations, seeds)
+        for name, (method, iterations) in made.items()
+    }
+    for name, config in VARIANTS.items():
+        found[name] = functools.partial(transferred, spc, config, width, seeds)
+    return {name: jax.jit(function) for name, function in found.items()}
 
 
 def run(folder: str, seeds: int) -> list[dict[str, Any]]:
@@ -250,20 +277,13 @@ def run(folder: str, seeds: int) -> list[dict[str, Any]]:
     train(folder)
     named, samples = tables_of(folder)
     outcomes: dict[str, list[Outcome]] = {}
+    compiled: dict[str, Any] = {}
     for number, (target, table) in enumerate(named.items()):
         known, width = known_tasks(named, samples, target, number)
-        spc, start = table.space, time.perf_counter()
-        plain = {
-            "gp_ei": (gp.make(spc, capacity=BEST_AT[-1], start=5), BEST_AT[-1]),
-            "fnas": (fnas.make(spc, fnas.Config(batch=4, hidden=16, capacity=64)), 30),
-            "random": (random.make(spc, batch=1), 40),
-        }
-        for method, (made, iterations) in plain.items():
-            best = search(table, made, seeds, iterations)
-            outcomes.setdefault(method, []).append(Outcome(best, float("nan")))
-        for method, config in VARIANTS.items():
-            outcome = transferred(table, config, known, width, seeds)
-            outcomes.setdefault(method, []).append(outcome)
+        compiled, start = compiled or methods(table.space, width, seeds), time.perf_counter()
+        for method, function in compiled.items():
+            found = jax.device_get(function(known, jnp.asarray(table.judged)))
+            outcomes.setdefault(method, []).append(found)
         taus = " ".join(f"{m} {outcomes[m][-1].tau:.2f}" for m in VARIANTS)
         spread = f"{table.judged.min():.3f} .. {table.judged.max():.3f}"
         seconds = time.perf_counter() - start

@@ -78,6 +78,7 @@ def test_it_foretells_rows_held_out(trained):
     assert difference(trained.best, weights()) > 1e-3
 
 
+@pytest.mark.slow
 def test_parts_of_a_training_are_the_training(trained):
     config = small.META._replace(iterations=30, checks=3)
     advance = jax.jit(

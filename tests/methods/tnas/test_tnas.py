@@ -66,12 +66,17 @@ def test_the_first_proposals_are_the_design(weights):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"acquisition": "ucb", "target": "standard", "design": "random"},
-        {"adapt": "all", "adapt_steps": 2},
         {"limit": 10, "pool": 48, "batch": 2},
-        {"adapt": "none", "batch": 3},
+        *(
+            pytest.param(changes, marks=pytest.mark.slow)
+            for changes in (
+                {"acquisition": "ucb", "target": "standard", "design": "random"},
+                {"adapt": "all", "adapt_steps": 2},
+                {"adapt": "none", "batch": 3},
+            )
+        ),
     ],
-    ids=lambda c: "-".join(map(str, c.values())),
+    ids=["drawn", "ucb", "all", "none"],
 )
 def test_every_mode_learns(changes, weights):
     config = small.SMALL._replace(**changes)
