@@ -223,6 +223,29 @@ def scratch(table: Table, config: tnas.Config, seeds: int) -> Outcome:
     return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, np.nan))
 
 
+def speed(table: Table, other: Table) -> list[dict[str, Any]]:
+    """Seconds of meta-learning on a whole task and of a trial, by the product's default sizes."""
+    space, config = table.space, tnas.Config(capacity=EVALUATIONS, meta=meta.Config(tasks=1))
+    whole = history.gather(space, other.archs, other.judged, np.zeros(len(other.archs), np.int32))
+    start = time.perf_counter()
+    learning = jax.jit(lambda key: learn(space, config, whole, key))
+    w = jax.block_until_ready(learning(jax.random.key(0)))
+    learnt = time.perf_counter() - start
+    method = tnas.make(space, config, whole, w, history.support(whole, 512))
+    state, ask = jax.jit(method.init)(jax.random.key(1)), jax.jit(method.ask)
+    spent = []
+    for i in range(11):
+        start = time.perf_counter()
+        jax.block_until_ready(ask(state, jax.random.key(i)))
+        spent.append(time.perf_counter() - start)
+    trial = float(np.median(spent[1:]))  # the first compiles
+    print(f"meta-learning {learnt:.0f} s, with compilation; a trial {trial:.3f} s", flush=True)
+    figures = {"meta_train_seconds": learnt, "trial_seconds": trial}
+    names = {"benchmark": BENCHMARK, "task": "speed", "method": "tnas"}
+    empty = {"low": None, "high": None, "n": 1}
+    return [{**names, "metric": m, "value": value, **empty} for m, value in figures.items()]
+
+
 def records(task: str, method: str, outcome: Outcome) -> list[dict[str, Any]]:
     """The flat records of one method on one task."""
     n = len(outcome.hits)
@@ -286,6 +309,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                     config = VARIANTS[method]
                     outcome = transferred(table, config, options.seeds, other, kind)
                     add(arrow + kind, method, outcome)
+    if "speed" in options.parts:
+        found += speed(named["nats_cifar100"], named["nats_cifar10"])
     if "scratch" in options.parts:
         for name, table in named.items():
             add(name, "gp_ei", baseline(table, BASELINES["gp_ei"], options.seeds, None))
@@ -301,7 +326,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     data = os.environ.get("FNAS_DATA", str(shared))
     parser.add_argument("--data", default=data, help="folder of the tables (FNAS_DATA)")
     parser.add_argument("--methods", default=",".join(DEFAULT), help="joined by commas")
-    parts = ("history", "full", "misled", "scratch")
+    parts = ("history", "full", "misled", "scratch", "speed")
     parser.add_argument("--parts", default=",".join(parts), help="joined by commas; '' for none")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--knowledge", default="", help="folder of the histories of image tasks")

@@ -128,7 +128,9 @@ def make(
             some = jax.random.choice(
                 key_random, everything, (min(design.SPREAD_OVER, len(everything)),), replace=False
             )
-        if warm is None or history is None or c.design == "random":
+        if c.design == "random":
+            return some[:start]
+        if warm is None or history is None:
             xi = networks.embed_forms(
                 c.net, cold.surrogate.weights, cold.surrogate.code, space, some
             )
