@@ -10,68 +10,23 @@ function likes best. Within a batch, what is proposed is believed to turn out as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods import candidates, gp_math
-from fnas_jax.methods.base import Best, SearchMethod
+from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.best import no_best, observed, update_best, usable
 from fnas_jax.methods.tnas import belief, design, losses, meta, networks, surrogate
-from fnas_jax.methods.tnas.history import TARGETS, History, codes_needed, standardise
+from fnas_jax.methods.tnas.history import History, codes_needed, standardise
 from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.methods.tnas.state import Config, Side, State, check
 from fnas_jax.methods.tnas.surrogate import Surrogate, View
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.forms import all_forms
 
-ACQUISITIONS, ADAPTATIONS, DESIGNS = ("ei", "ucb"), ("none", "gp", "all"), ("rank", "random")
 ELITE = 8  # architectures whose neighbours are candidates, in spaces that are not listed
-
-
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
-
-    batch: int = 1  # N
-    capacity: int = 100  # C architectures that it can learn from; what comes after is random
-    start: int = 5  # size of the initial design without a history
-    start_warm: int = 1  # and with one
-    design: str = "rank"
-    acquisition: str = "ei"
-    beta: float = 1.0
-    adapt: str = "gp"
-    adapt_steps: int = 5  # of adapt="all"
-    target: str = "rank"
-    trust: float = 0.9  # prior probability that the history tells of this task
-    limit: int = 100_000  # spaces of at most so many decision vectors are searched whole
-    pool: int = 512  # candidates in larger ones
-    net: networks.Config = networks.Config()
-    meta: meta.Config = meta.Config()
-
-
-class Side(NamedTuple):
-    """One process: cold or warm."""
-
-    surrogate: Surrogate
-    view: View  # of the whole space where it is listed; else empty
-    own: View  # of the C places; `variance` is not kept
-
-
-class State(NamedTuple):
-    """C places for evaluated forms."""
-
-    forms: Array  # [C, T] int32 canonical; -1 in free places
-    rewards: Array  # [C] float32
-    told: Array  # [C] bool: has a reward
-    places: Array  # [] int32, taken so far
-    asked: Array  # [N] int32, places of the last proposal; C: none was left
-    cold: Side
-    warm: Side | None
-    design: Array  # [start, T] int32
-    meta: meta.State | None  # of the meta-learning, where this search has to do it
-    share: Array  # [] float32 weight of the warm process at the last proposal
-    best: Best
 
 
 def make(
@@ -89,14 +44,7 @@ def make(
     with their tau. `support`: the rows that the posterior is conditioned on, by default all.
     `features`: numbers that describe an image. Raises ValueError for an unknown option.
     """
-    for name, allowed in (
-        ("acquisition", ACQUISITIONS),
-        ("adapt", ADAPTATIONS),
-        ("design", DESIGNS),
-        ("target", TARGETS),
-    ):
-        if getattr(config, name) not in allowed:
-            raise ValueError(f"{name} {getattr(config, name)!r} is none of {', '.join(allowed)}")
+    check(config)
     c, decisions = config, len(space.cardinalities)
     support = history if support is None else support
     start = c.start if history is None else c.start_warm
