@@ -29,8 +29,10 @@ METHODS = {
     "evolution": "fnas_jax.methods.baselines.evolution",
     "local": "fnas_jax.methods.baselines.local",
     "gp": "fnas_jax.methods.baselines.gp",
+    "bananas": "fnas_jax.methods.baselines.bananas",
     "ppo": "fnas_jax.methods.baselines.ppo",
     "fnas": "fnas_jax.methods.fnas.build",
+    "tnas": "fnas_jax.methods.tnas.build",
 }
 Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]
 

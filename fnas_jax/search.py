@@ -112,6 +112,10 @@ def _search(parts: Parts) -> dict[str, Any]:
         history.trim(parts.knowledge.history, parts.run.id, state.iteration)
         if parts.task.statistics:
             history.record_task(parts.knowledge.history, parts.task.name, parts.task.statistics)
+        if parts.task.sample_images is not None:
+            history.record_images(
+                parts.knowledge.history, parts.task.name, parts.task.sample_images
+            )
         log = MetricLog(folder, state.step, config.log.tensorboard)
         stack.callback(log.close)
         progress = Progress(config.search.budget, state.counts["trained"], config.method.name)

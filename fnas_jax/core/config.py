@@ -24,7 +24,7 @@ import ml_collections
 from fnas_jax.core.types import UserError
 
 INF = math.inf
-METHODS = ("random", "evolution", "local", "gp", "ppo", "fnas")
+METHODS = ("random", "evolution", "local", "gp", "bananas", "ppo", "fnas", "tnas")
 
 
 class Key(NamedTuple):
@@ -120,6 +120,12 @@ KEYS: dict[str, Key] = {
     "gp.start": Key(10, "random architectures before the model is asked", 1, 10**6),
     "gp.noise": Key(0.05, "variance of noise over that of the function", 1e-4, 10.0),
     "gp.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
+    "bananas.start": Key(10, "random architectures before the ensemble is asked", 1, 10**6),
+    "bananas.members": Key(5, "networks of the ensemble", 2, 100),
+    "bananas.hidden": Key(64, "units of each of their two layers", 4, 4096),
+    "bananas.steps": Key(150, "steps of Adam in which they are trained for each batch", 1, 10**5),
+    "bananas.lr": Key(0.01, "learning rate of these", 1e-6, 1.0),
+    "bananas.pool": Key(768, "candidates among which it chooses", 32, 10**6),
     # --- fnas: what is trained, predicted, imagined and replayed
     "fnas.verify": Key(1, "best predicted architectures trained per time", 0, 65536),
     "fnas.verify_every": Key(1, "iterations between two such times", 1, 10**6),
@@ -167,6 +173,49 @@ KEYS: dict[str, Key] = {
         0,
         1000,
     ),
+    # --- tnas: Bayesian optimisation with a kernel meta-learnt on other tasks
+    "tnas.transfer": Key(True, "learn from other tasks in the knowledge store"),
+    "tnas.meta": Key("reptile", "how the kernel is learnt from them", choices=("reptile", "joint")),
+    "tnas.iterations": Key(200, "iterations of this meta-learning", 1, 10**6),
+    "tnas.tasks": Key(4, "tasks picked in each of them", 1, 1024),
+    "tnas.inner": Key(5, "steps on each of these", 1, 1000),
+    "tnas.batch": Key(48, "rows of each step", 4, 4096),
+    "tnas.outer": Key(0.5, "reptile: fraction of the way taken at first; falls to 0", 1e-4, 1.0),
+    "tnas.lr": Key(1e-3, "learning rate of encoders and fusion", 1e-7, 1.0),
+    "tnas.lr_hyper": Key(1e-2, "learning rate of the kernel's hyper-parameters", 1e-7, 1.0),
+    "tnas.support": Key(512, "rows of other tasks that predictions are conditioned on", 16, 8192),
+    "tnas.hidden": Key(64, "units of the encoders, a multiple of 4", 4, 4096),
+    "tnas.code": Key(16, "numbers of an architecture's and of a data set's code", 2, 1024),
+    "tnas.fusion": Key((128, 128, 64), "units of the layers that join both codes", 1, 4096),
+    "tnas.film": Key(False, "the data set modulates these layers instead of standing beside"),
+    "tnas.graph_encoder": Key(True, "encode graphs; False: one-hot decisions"),
+    "tnas.data_encoder": Key(True, "tell tasks apart by their data"),
+    "tnas.deep": Key(True, "learnt part of the kernel; False: Hamming distance of the nodes"),
+    "tnas.features": Key(
+        "random_conv", "what the data set encoder sees", choices=("random_conv", "pixels")
+    ),
+    "tnas.images": Key(20, "images of each class that it sees", 1, 20),
+    "tnas.task_vector": Key(
+        "", "numbers that describe a task without images, joined by commas; kept for later searches"
+    ),
+    "tnas.target": Key(
+        "rank", "scores: of ranks, or standardised rewards", choices=("rank", "standard")
+    ),
+    "tnas.start": Key(5, "architectures before the model is asked, without a history", 1, 10**4),
+    "tnas.start_warm": Key(1, "the same with a history", 1, 10**4),
+    "tnas.design": Key(
+        "rank", "these: the best of other tasks, or random", choices=("rank", "random")
+    ),
+    "tnas.acquisition": Key("ei", "log expected improvement or upper bound", choices=("ei", "ucb")),
+    "tnas.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
+    "tnas.adapt": Key(
+        "gp",
+        "fitted to the task's own rows: nothing, hyper-parameters, all weights",
+        choices=("none", "gp", "all"),
+    ),
+    "tnas.adapt_steps": Key(5, "steps of adapting all weights", 1, 1000),
+    "tnas.trust": Key(0.9, "probability, before any evaluation, that history helps", 0.01, 0.99),
+    "tnas.pool": Key(512, "candidates in spaces too large to list", 32, 10**6),
     # --- the winner
     "winner.steps": Key(1500, "steps of the winner's final training; 0: none", 0, 10**8),
     "winner.reference": Key(True, "train the reference network beside the winner"),

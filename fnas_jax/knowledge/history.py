@@ -40,6 +40,11 @@ CREATE TABLE IF NOT EXISTS tasks (
     task TEXT PRIMARY KEY,
     statistics TEXT NOT NULL      -- JSON object of numbers that describe its data
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS samples (
+    task TEXT PRIMARY KEY,
+    shape TEXT NOT NULL,          -- JSON list: classes, images of each, height, width, channels
+    images BLOB NOT NULL          -- uint8, in that order
+);
 """
 
 NUMBERS = ("accuracy", "reward", "latency_ms", "mflops", "params_m", "seconds")
@@ -179,6 +184,21 @@ def task_statistics(connection: sqlite3.Connection) -> dict[str, dict[str, float
     """The numbers of every task that the store was told of."""
     found = connection.execute("SELECT task, statistics FROM tasks").fetchall()
     return {task: json.loads(text) for task, text in found}
+
+
+def record_images(connection: sqlite3.Connection, task: str, images: np.ndarray) -> None:
+    """Writes the sample uint8 [C, n, H, W, channels] of a task's training images."""
+    values = [(task, json.dumps(images.shape), np.ascontiguousarray(images, np.uint8).tobytes())]
+    _transact(connection, "INSERT OR REPLACE INTO samples VALUES (?, ?, ?)", values)
+
+
+def task_images(connection: sqlite3.Connection) -> dict[str, np.ndarray]:
+    """The samples of images of every task that the store was told of."""
+    found = connection.execute("SELECT task, shape, images FROM samples").fetchall()
+    return {
+        task: np.frombuffer(images, np.uint8).reshape(json.loads(shape))
+        for task, shape, images in found
+    }
 
 
 def counts(connection: sqlite3.Connection, run_id: str | None = None) -> dict[str, int]:

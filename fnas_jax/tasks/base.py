@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fnas_jax.core.types import Array, Metrics
 from fnas_jax.spaces.base import Space
 
@@ -44,3 +46,5 @@ class Task(NamedTuple):
     info: dict[str, Any]  # JSON-ready facts for the log, e.g. number of images, what is measured
     # Numbers that tell data sets apart, for critics that know several; None: nothing known
     statistics: dict[str, float] | None = None
+    # A few training images of each class, for the same purpose: uint8 [C, n, H, W, 1 or 3]
+    sample_images: np.ndarray | None = None

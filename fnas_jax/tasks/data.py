@@ -107,6 +107,25 @@ def normalise(images: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Arr
     return (images.astype(np.float32) - mean) / std
 
 
+def sample_images(
+    dataset: Dataset, count: int = 20, side: int = 32, classes: int = 100
+) -> np.ndarray:
+    """The first `count` training images of each of at most `classes` classes, uint8.
+
+    Shape [C, count, h, w, 1 or 3] with h, w at most `side`: larger images are thinned out. Classes
+    with fewer images repeat theirs. Values are stretched so that the set's largest is 255.
+    """
+    images, labels = dataset.train_images, dataset.train_labels
+    step = max(1, -(-max(images.shape[1:3]) // side))
+    found = []
+    for label in range(min(dataset.num_classes, classes)):
+        rows = np.flatnonzero(labels == label)[:count]
+        found.append(images[np.resize(rows, count), ::step, ::step].astype(np.float32))
+    stacked = np.stack(found)
+    low, high = min(float(stacked.min()), 0.0), float(stacked.max())
+    return np.round(255 * (stacked - low) / max(high - low, 1e-6)).astype(np.uint8)
+
+
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation [C] float32 of [n, H, W, C], over images and pixels.
 

@@ -71,6 +71,7 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
             "mean": float(np.mean(dataset.mean)),
             "deviation": float(np.mean(dataset.std)),
         },
+        sample_images=data.sample_images(dataset),
     )
 
 

@@ -113,3 +113,13 @@ def test_a_file_that_is_no_database_is_an_os_error(tmp_path):
     (tmp_path / "history.sqlite").write_text("not a database " * 1000)
     with pytest.raises(OSError, match=r"history\.sqlite"):
         history.open_(tmp_path)
+
+
+def test_samples_of_images_come_back_as_they_were(tmp_path):
+    with contextlib.closing(history.open_(tmp_path)) as connection:
+        images = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 5, 1)).astype(np.uint8)
+        history.record_images(connection, "images/a", np.zeros((1, 1, 2, 2, 3), np.uint8))
+        history.record_images(connection, "images/a", images)
+        found = history.task_images(connection)
+        assert list(found) == ["images/a"]
+        np.testing.assert_array_equal(found["images/a"], images)

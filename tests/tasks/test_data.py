@@ -216,3 +216,15 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
         data.load(str(tmp_path / "a.csv"))
     with pytest.raises(UserError, match="Unknown data set ''"):
         data.load("")
+
+
+def test_a_sample_holds_training_images_of_every_class_stretched_to_bytes():
+    dataset = data.load("digits")
+    sample = data.sample_images(dataset, count=7)
+    assert sample.shape == (10, 7, 8, 8, 1) and sample.dtype == np.uint8
+    threes = dataset.train_images[dataset.train_labels == 3][:7].astype(float)
+    np.testing.assert_allclose(sample[3], 255 * threes / threes.max(), atol=0.51)
+    small = dataset._replace(train_labels=np.where(np.arange(len(dataset.train_labels)) < 2, 0, 1))
+    repeated = data.sample_images(small._replace(num_classes=2), count=5, side=3)
+    assert repeated.shape == (2, 5, 3, 3, 1)
+    np.testing.assert_array_equal(repeated[0, :2], repeated[0, 2:4])

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
-from jax.scipy.stats import norm
 
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
+from fnas_jax.methods import gp_math
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, observed, update_best, usable
 from fnas_jax.methods.candidates import contains, draw
@@ -104,9 +104,8 @@ def make(
         """The acquisition function, by candidate."""
         deviation = jnp.sqrt(jnp.maximum(variance, 1e-9))
         if acquisition == "ucb":
-            return mean + beta * deviation
-        z = (mean - best) / deviation
-        return jnp.log(jnp.maximum(deviation * (z * norm.cdf(z) + norm.pdf(z)), 1e-30))
+            return gp_math.upper_bound(mean, deviation, beta)
+        return gp_math.log_expected_improvement(mean, deviation, best)
 
     def ask(state: State, key: Array) -> tuple[State, Proposal]:
         key_pool, key_noise = jax.random.split(key)

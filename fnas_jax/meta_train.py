@@ -1,0 +1,83 @@
+"""`python -m fnas_jax.meta_train`: learns the kernel of TNAS from a knowledge store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
+
+import jax
+from absl import flags
+
+from fnas_jax import build
+from fnas_jax.core import cli, devices
+from fnas_jax.core.types import UserError
+from fnas_jax.iteration import INIT, PREPARE
+from fnas_jax.knowledge import history
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.methods.tnas import build as tnas
+
+USAGE = """Learns the kernel of method tnas from what earlier searches have measured.
+
+  python -m fnas_jax.meta_train --config=experiments/tnas_nats.py --knowledge=DIR
+
+Rows of all tasks of the space are used, but for those of the configuration's own task. A search
+with the same configuration and --config.knowledge.dir=DIR finds the result and learns nothing."""
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the flags of this command."""
+    flags.DEFINE_string(
+        "knowledge", "", "folder of the knowledge store that searches write to", flag_values=values
+    )
+
+
+def train(config: Any, folder: str) -> str:
+    """Trains and stores the surrogate; returns what to tell. Raises UserError."""
+    place = pathlib.Path(folder).expanduser()
+    if not (place / "history.sqlite").exists():
+        raise UserError(f"there is no knowledge store in {folder!r}: it has no history.sqlite")
+    devices.enable_compilation_cache(config.jax.cache_dir)
+    with contextlib.closing(history.open_(place)) as connection:
+        knowledge = Knowledge(connection, pool=place / "pool")
+        task = build.build_task(config)
+        if not config.tnas.transfer:
+            raise UserError("tnas.transfer is False: there is nothing to learn")
+        found = tnas.foreign(config, task.space, task, knowledge)
+        if found is None:
+            raise UserError(
+                f"{folder!r} holds fewer than {tnas.MIN_ROWS} rows of space {task.space.name!r} of"
+                f" tasks other than {task.name}"
+            )
+        rows = f"{int(found.history.mask.sum())} rows of {', '.join(found.names)}"
+        if tnas.stored(config, task.space, found, knowledge) is not None:
+            return f"the kernel that is learnt from {rows} is there already"
+        start, key = time.monotonic(), jax.random.key(config.seed)
+        method, _ = tnas.build(config, task.space, task, knowledge)
+        assert method.prepare is not None
+        state = jax.jit(method.init)(jax.random.fold_in(key, INIT))
+        for _, figures in method.prepare(state, jax.random.fold_in(key, PREPARE)):
+            done = f"iteration {figures['iteration']} of {config.tnas.iterations}"
+            print(f"{done}: best tau on what is held out {figures['tau']:.3f}", flush=True)
+        return f"learnt from {rows} in {time.monotonic() - start:.0f} s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command with `argv` (without the program's name); returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+
+    def body() -> None:
+        config, values = cli.parse_config(argv, define, USAGE)
+        print(train(config, cli.require(values, "knowledge")))
+
+    return cli.run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

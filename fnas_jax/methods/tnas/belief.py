@@ -1,0 +1,147 @@
+"""What a search believes of a task: a mixture of a transferred and an untransferred process.
+
+Either process has what its surrogate knows of other tasks (cold: nothing, and weights that are
+not trained; warm: meta-learnt), times a factor, and a part of its own:
+
+    cov(x, x') = a cov_surrogate(x, x') + b Matern52(|xi - xi'| / l')
+
+and noise. (a, b, l', noise) are fitted by MAP before every proposal, from the meta-learnt start.
+The weights of the two are their marginal likelihoods of the task's own observations: a history
+that misleads makes the observations unlikely, and is given up (both ours).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core.types import Array
+from fnas_jax.methods import gp_math
+from fnas_jax.methods.tnas import surrogate
+from fnas_jax.methods.tnas.surrogate import Surrogate, View
+
+LEAST_SPREAD = 0.3  # of own scores, in deviations of the history's
+OWN_SHARE = 0.1  # of the variance, where other tasks are known
+STEPS, RATE = 12, 0.15  # of the MAP fit
+
+
+class Fit(NamedTuple):
+    """Logarithms of a, b, l' and the noise's variance."""
+
+    scale: Array
+    own: Array
+    lengthscale: Array
+    noise: Array
+
+
+class Targets(NamedTuple):
+    """Own scores on the scale of a process, whose unit is worth `unit` own deviations."""
+
+    value: Array  # [C], 0 in free places
+    mask: Array  # [C] bool
+    spread: Array  # [] own deviation in the process's unit
+
+
+class Process(NamedTuple):
+    """One of the mixture, fitted."""
+
+    posterior: gp_math.Posterior  # at the candidates, in the process's unit
+    incumbent: Array  # [] best posterior mean of own architectures
+    spread: Array  # [] as of Targets
+    evidence: Array  # [] log marginal likelihood of the own scores, nats
+
+
+def align(scores: Array, mask: Array, mean: Array, warm: bool) -> Targets:
+    """Own scores [C] moved and scaled to what the zero-shot `mean` [C] says of the same rows.
+
+    The first own architectures are the history's favourites: their middle is not the space's.
+    """
+    if not warm:
+        return Targets(jnp.where(mask, scores, 0.0), mask, jnp.float32(1.0))
+    count = jnp.maximum(mask.sum(), 1)
+    middle = jnp.where(mask, mean, 0.0).sum() / count
+    variance = jnp.where(mask, (mean - middle) ** 2, 0.0).sum() / count
+    spread = jnp.maximum(jnp.sqrt(variance), LEAST_SPREAD)
+    return Targets(jnp.where(mask, middle + spread * scores, 0.0), mask, spread)
+
+
+def start(s: Surrogate) -> Fit:
+    """The prior's middle: what is known as it is, and a tenth of the variance besides."""
+    p = s.weights.hyper
+    share = np.log(OWN_SHARE) if len(s.xi) else 0.0
+    return Fit(jnp.zeros_like(p.signal), p.signal + share, p.lengthscale, p.noise)
+
+
+PRIOR = Fit(scale=0.5, own=1.0, lengthscale=0.5, noise=0.7)  # type: ignore[arg-type]
+
+
+def fit(s: Surrogate, own: View, targets: Targets, adapt: bool) -> tuple[Fit, Array]:
+    """(a, b, l', noise) by MAP, and the log evidence there [], of the scores in own units."""
+    squared = gp_math.squared_distances(own.xi, own.xi)
+    given = surrogate.covariance(s, own, own)
+    middle = start(s)
+    residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
+
+    count = targets.mask.sum().astype(residual.dtype)
+
+    def evidence(f: Fit) -> Array:
+        kernel = jnp.exp(f.scale) * given
+        kernel += jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
+        full = gp_math.masked(kernel, jnp.exp(f.noise), targets.mask)
+        return gp_math.log_density(full, residual, count)
+
+    def loss(f: Fit) -> Array:
+        terms = jax.tree.map(lambda x, m, d: 0.5 * ((x - m) / d) ** 2, f, middle, PRIOR)
+        return sum(terms, -evidence(f))
+
+    found = gp_math.minimise(loss, middle, RATE, STEPS)[0] if adapt else middle
+    # The density of the scores in own units: they were stretched by `spread`.
+    return found, evidence(found) + targets.mask.sum() * jnp.log(targets.spread)
+
+
+def process(
+    s: Surrogate, f: Fit, own: View, targets: Targets, candidates: View, evidence: Array
+) -> Process:
+    """The fitted process at the candidates [M]; `own` has C places."""
+
+    def kernel(x: View, y: View) -> Array:
+        squared = gp_math.squared_distances(x.xi, y.xi)
+        mine = jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
+        return jnp.exp(f.scale) * surrogate.covariance(s, x, y) + mine
+
+    among = kernel(own, own)
+    factor = gp_math.cholesky(gp_math.masked(among, jnp.exp(f.noise), targets.mask))
+    residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
+    cross = jnp.where(targets.mask[:, None], kernel(own, candidates), 0.0)
+    prior = jnp.exp(f.scale) * candidates.variance + jnp.exp(f.own)
+    found = gp_math.posterior(factor, residual, cross, prior)
+    at_own = own.mean + among @ gp_math.weights(factor, residual)
+    return Process(
+        found._replace(mean=found.mean + candidates.mean),
+        jnp.max(jnp.where(targets.mask, at_own, -jnp.inf)),
+        targets.spread,
+        evidence,
+    )
+
+
+def acquire(processes: list[Process], log_weights: Array, beta: float | None) -> Array:
+    """[M]: log of the mixture's expected improvement; or, with `beta`, its mean upper bound.
+
+    `log_weights` [len(processes)] are normalised here.
+    """
+    share = jax.nn.log_softmax(log_weights)
+    values = []
+    for p in processes:
+        mean, deviation = p.posterior.mean, jnp.sqrt(p.posterior.variance)
+        if beta is None:
+            value = gp_math.log_expected_improvement(mean, deviation, p.incumbent)
+            values.append(value - jnp.log(p.spread))
+        else:
+            best = jnp.where(jnp.isfinite(p.incumbent), p.incumbent, 0.0)
+            values.append(gp_math.upper_bound(mean - best, deviation, beta) / p.spread)
+    if beta is None:
+        return jax.nn.logsumexp(jnp.stack(values) + share[:, None], axis=0)
+    return jnp.exp(share) @ jnp.stack(values)

@@ -1,0 +1,69 @@
+"""The deep-kernel Gaussian process over (task, architecture) pairs, and what its weights minimise.
+
+    k((q, x), (q', x')) = s^2 Matern52(|xi - xi'| / l) (1 if q = q' else rho)
+
+The factor rho is ours: what tasks without images have in common is learnt from pairs of tasks, or
+stays at its prior where there is one task only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array
+from fnas_jax.methods import gp_math
+from fnas_jax.methods.tnas.networks import Hyper
+
+# Deviations of the log-normal priors about `networks.start_hyper`, and of the log-odds of rho.
+PRIOR = Hyper(lengthscale=0.5, signal=0.5, noise=0.7, share=1.0, gate=jnp.inf)  # type: ignore[arg-type]
+
+
+class Rows(NamedTuple):
+    """B rows of a history as the process sees them."""
+
+    xi: Array  # [B, D]
+    task: Array  # [B] int32
+    score: Array  # [B] float32, standardised within the task
+    mask: Array  # [B] bool
+
+
+def kernel(p: Hyper, x: Array, task_x: Array, y: Array, task_y: Array) -> Array:
+    """[n, m] covariances of x [n, D] on tasks [n] and y [m, D] on tasks [m]."""
+    share = jnp.where(task_x[:, None] == task_y, 1.0, jax.nn.sigmoid(p.share))
+    squared = gp_math.squared_distances(x, y)
+    return jnp.exp(p.signal) * share * gp_math.matern52(squared, jnp.exp(p.lengthscale))
+
+
+def covariance(p: Hyper, rows: Rows) -> Array:
+    """[B, B] of the rows' kernel and noise; that of the identity in masked-out places."""
+    among = kernel(p, rows.xi, rows.task, rows.xi, rows.task)
+    return gp_math.masked(among, jnp.exp(p.noise), rows.mask)
+
+
+def factor(p: Hyper, rows: Rows) -> Array:
+    """The Cholesky factor [B, B] of `covariance`."""
+    return gp_math.cholesky(covariance(p, rows))
+
+
+def log_prior(p: Hyper, start: Hyper) -> Array:
+    """[] nats, up to a constant, of the hyper-parameters about those of the start."""
+    terms = jax.tree.map(lambda x, m, s: -0.5 * ((x - m) / s) ** 2, p, start, PRIOR)
+    return sum(terms, jnp.float32(0))
+
+
+def negative_log_likelihood(p: Hyper, rows: Rows) -> Array:
+    """Nats of all rows, y' K^-1 y / 2 + log |K| / 2 + const (Shala et al. 2023, equation 3)."""
+    scores = jnp.where(rows.mask, rows.score, 0.0)
+    count = rows.mask.sum().astype(scores.dtype)
+    return -gp_math.log_density(covariance(p, rows), scores, count)
+
+
+def predict(p: Hyper, known: Rows, xi: Array, task: Array) -> gp_math.Posterior:
+    """The posterior given the `known` rows at xi [M, D] on tasks [M]."""
+    cross = jnp.where(known.mask[:, None], kernel(p, known.xi, known.task, xi, task), 0.0)
+    prior = jnp.full(len(xi), jnp.exp(p.signal))
+    scores = jnp.where(known.mask, known.score, 0.0)
+    return gp_math.posterior(factor(p, known), scores, cross, prior)

@@ -1,0 +1,145 @@
+"""The deep kernel's input xi(data set, architecture), from the two encoders (Shala et al., 2023).
+
+    xi = [ vec(X W) / sqrt(2) ;  g MLP([phi; psi]) ]
+
+psi is the graph's code, phi the data set's, and the MLP their fusion. The first part is ours: the
+features X of the nodes through one shared matrix W, which is the identity at the start, so that a
+kernel that has learnt nothing is one of the decisions' Hamming distance. The factor g is small at
+the start and grows as the fusion learns something.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array
+from fnas_jax.methods.tnas import graph_encoder, layers, set_encoder
+from fnas_jax.methods.tnas.graph_encoder import Graphs
+from fnas_jax.methods.tnas.set_encoder import Sample
+from fnas_jax.spaces.base import Space, one_hot
+
+CHUNK = 1024  # architectures that are encoded at once
+
+
+class Config(NamedTuple):
+    """Sizes and parts; core/config.py explains and documents the product's defaults."""
+
+    hidden: int = 64  # units of the encoders
+    code: int = 16  # L and K
+    fusion: tuple[int, ...] = (128, 128, 64)
+    film: bool = False  # phi modulates the fusion's layers, instead of standing beside psi
+    graph: bool = True  # False: the decisions' one-hot code instead of psi
+    data: bool = True  # False: phi is 0 for all tasks
+    deep: bool = True  # False: only the first part of xi
+
+
+class Hyper(NamedTuple):
+    """Of the Gaussian process; logarithms, all [] float32."""
+
+    lengthscale: Array
+    signal: Array  # variance s^2
+    noise: Array  # variance
+    share: Array  # log-odds of rho, the correlation of a function between tasks
+    gate: Array  # g
+
+
+class Weights(NamedTuple):
+    """w = (w_psi, w_phi, w_xi, w_k) of the paper's equation 3."""
+
+    graph: graph_encoder.GraphEncoder
+    data: set_encoder.SetEncoder
+    tasks: Array  # [Q, K] learnt codes of tasks without images; or [Z, K], from their vectors
+    nodes: Array  # [F, F] W
+    fusion: tuple[layers.Dense, ...]
+    film: tuple[layers.Dense, ...]  # [K, 2 x units] of each hidden layer
+    hyper: Hyper
+
+
+class Inputs(NamedTuple):
+    """What the encoders read of N architectures; leading axis N."""
+
+    graphs: Graphs
+    one_hot: Array  # [N, sum K_t]
+
+
+def inputs(space: Space, forms: Array) -> Inputs:
+    """Of canonical architectures `forms` [N, T]."""
+    return Inputs(graph_encoder.graphs(space, forms), one_hot(space.cardinalities, forms))
+
+
+def start_hyper() -> Hyper:
+    """Before anything is learnt: lengthscale 2 (in roots of changed decisions), noise 0.05."""
+    values = (jnp.log(2.0), 0.0, jnp.log(0.05), 2.0, jnp.log(0.3))
+    return Hyper(*(jnp.asarray(v, jnp.float32) for v in values))
+
+
+def init(key: Array, space: Space, config: Config, tasks: int, features: int) -> Weights:
+    """Weights for `tasks` learnt codes (`history.codes_needed`), images of `features` numbers."""
+    nodes, width = graph_encoder.sizes(space)
+    keys = jax.random.split(key, 5)
+    code, cards = config.code, space.cardinalities
+    entry = (code if config.graph else sum(cards)) + (0 if config.film else code)
+    film = [
+        layers.dense_init(k, code, 2 * units, 0.3)
+        for k, units in zip(jax.random.split(keys[3], 8), config.fusion[:-1], strict=False)
+    ]
+    return Weights(
+        graph_encoder.init(keys[0], nodes, width, config.hidden, code),
+        set_encoder.init(keys[1], features, config.hidden, code),
+        0.1 * jax.random.normal(keys[4], (tasks, code)),
+        jnp.eye(width),
+        layers.mlp_init(keys[2], (entry, *config.fusion)),
+        tuple(film),
+        start_hyper(),
+    )
+
+
+def task_codes(
+    config: Config, p: Weights, sample: Sample | None, vectors: Array | None = None
+) -> Array:
+    """[Q + 1, K] phi of Q known tasks and a new one.
+
+    With a `sample` of Q + 1 data sets from the encoder; with their `vectors` [Q + 1, Z] a linear
+    map of these; else the learnt codes, and 0, their mean a priori, for the new task.
+    """
+    if not config.data:
+        return jnp.zeros((len(p.tasks) + 1 if sample is None else len(sample.mask), config.code))
+    if sample is not None:
+        return set_encoder.encode(p.data, sample)
+    if vectors is not None:
+        return vectors @ p.tasks
+    return jnp.concatenate([p.tasks, jnp.zeros((1, config.code))])
+
+
+def embed(config: Config, p: Weights, codes: Array, x: Inputs) -> Array:
+    """The xi [N, D] of N architectures on the tasks of `codes` [N, K]."""
+    plain = (x.graphs.features[:, 1:-1] @ p.nodes).reshape(len(codes), -1) / 2**0.5
+    if not config.deep:
+        return plain
+    psi = graph_encoder.encode(p.graph, x.graphs) if config.graph else x.one_hot
+    h = psi if config.film else jnp.concatenate([codes, psi], axis=-1)
+    for i, layer in enumerate(p.fusion[:-1]):
+        h = layers.dense(layer, h)
+        if config.film:
+            scale, shift = jnp.split(layers.dense(p.film[i], codes), 2, axis=-1)
+            h = h * (1 + scale) + shift
+        h = jax.nn.relu(h)
+    out = layers.dense(p.fusion[-1], h)
+    return jnp.concatenate([plain, jnp.exp(p.hyper.gate) * out / out.shape[-1] ** 0.5], axis=-1)
+
+
+def embed_forms(config: Config, p: Weights, code: Array, space: Space, forms: Array) -> Array:
+    """The xi [M, D] of many architectures [M, T] on the task of `code` [K], by chunks."""
+    many = forms.shape[0]
+    rows = min(CHUNK, many)
+    # Without the barrier XLA computes the graphs of a listed space while it compiles.
+    padded = jnp.pad(jax.lax.optimization_barrier(forms), ((0, -many % rows), (0, 0)))
+
+    def part(some: Array) -> Array:
+        return embed(config, p, jnp.broadcast_to(code, (rows, len(code))), inputs(space, some))
+
+    found = jax.lax.map(part, padded.reshape(-1, rows, forms.shape[1]))
+    return found.reshape(-1, found.shape[-1])[:many]

@@ -1,0 +1,113 @@
+"""The meta-learnt process, conditioned on the rows it was learnt from: the prior of a new task.
+
+A new task's function has, before any of its architectures is known,
+
+    mean(x) = K(x, H) (K(H, H) + noise)^-1 y_H
+    cov(x, x') = k(x, x') - K(x, H) (K(H, H) + noise)^-1 K(H, x')
+
+with H the rows of the other tasks, so `mean` is what the surrogate foretells without any
+evaluation (zero-shot). Without other tasks both are 0: everything is left to the task's own part
+(`belief.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+from fnas_jax.core.types import Array
+from fnas_jax.methods import gp_math
+from fnas_jax.methods.tnas import losses, meta, networks
+from fnas_jax.methods.tnas.history import History
+from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.spaces.base import Space
+
+CHUNK = 2048  # architectures whose covariances with H are held at once
+
+
+class Surrogate(NamedTuple):
+    """H rows of other tasks; none where there is no history."""
+
+    weights: Weights
+    code: Array  # [K] phi of the new task
+    xi: Array  # [H, D]
+    task: Array  # [H] int32
+    mask: Array  # [H] bool
+    factor: Array  # [H, H] Cholesky factor of K(H, H) + noise
+    alpha: Array  # [H] (K(H, H) + noise)^-1 y_H
+
+
+class View(NamedTuple):
+    """M architectures as the surrogate sees them."""
+
+    xi: Array  # [M, D]
+    mean: Array  # [M] zero-shot
+    variance: Array  # [M]
+    half: Array  # [H, M] L^-1 K(H, x), with L the factor of K(H, H) + noise
+
+
+def no_view(s: Surrogate, size: int) -> View:
+    """Places for `size` architectures."""
+    nothing = jnp.zeros(size)
+    return View(jnp.zeros((size, s.xi.shape[1])), nothing, nothing, jnp.zeros((len(s.xi), size)))
+
+
+def condition(
+    space: Space, net: networks.Config, weights: Weights, support: History | None
+) -> Surrogate:
+    """The surrogate of `weights` given the rows of `support`."""
+    if support is None:
+        codes = jnp.zeros((1, net.code))
+        nothing = jnp.zeros((1, len(space.cardinalities)), jnp.int32)
+        size = jax.eval_shape(
+            lambda: networks.embed(net, weights, codes[:1], networks.inputs(space, nothing))
+        ).shape[-1]
+        none, whole = jnp.zeros(0), jnp.zeros(0, jnp.int32)
+        return Surrogate(
+            weights, codes[-1], jnp.zeros((0, size)), whole, none > 0, jnp.zeros((0, 0)), none
+        )
+    codes = networks.task_codes(net, weights, support.sample, support.vectors)
+    tasks, rows = support.mask.shape
+    index = jnp.divmod(jnp.arange(tasks * rows), rows)
+    held = meta.gather(space, net, weights, support, *index)._replace(mask=support.mask.reshape(-1))
+    factor = losses.factor(weights.hyper, held)
+    alpha = gp_math.weights(factor, jnp.where(held.mask, held.score, 0.0))
+    return Surrogate(weights, codes[-1], held.xi, held.task, held.mask, factor, alpha)
+
+
+def cross(s: Surrogate, xi: Array) -> Array:
+    """[H, M] K(H, x) of architectures xi [M, D] of the new task."""
+    new = jnp.full(len(xi), -1, jnp.int32)
+    found = losses.kernel(s.weights.hyper, s.xi, s.task, xi, new)
+    return jnp.where(s.mask[:, None], found, 0.0)
+
+
+def view(space: Space, net: networks.Config, s: Surrogate, forms: Array) -> View:
+    """What the surrogate foretells of `forms` [M, T]."""
+    xi = networks.embed_forms(net, s.weights, s.code, space, forms)
+    if len(s.xi) == 0:
+        return no_view(s, len(xi))._replace(xi=xi)
+    rows = min(CHUNK, len(xi))
+
+    def part(some: Array) -> tuple[Array, Array]:
+        covariance = cross(s, some)
+        return s.alpha @ covariance, solve_triangular(s.factor, covariance, lower=True)
+
+    padded = jnp.pad(xi, ((0, -len(xi) % rows), (0, 0)))
+    mean, half = jax.lax.map(part, padded.reshape(-1, rows, xi.shape[1]))
+    half = half.swapaxes(0, 1).reshape(len(s.xi), -1)[:, : len(xi)]
+    variance = jnp.exp(s.weights.hyper.signal) - (half**2).sum(axis=0)
+    return View(xi, mean.reshape(-1)[: len(xi)], jnp.maximum(variance, 1e-6), half)
+
+
+def covariance(s: Surrogate, x: View, y: View) -> Array:
+    """[n, m] cov of the new task's function at the n architectures of x and the m of y."""
+    if len(s.xi) == 0:
+        return jnp.zeros((len(x.xi), len(y.xi)))
+    p = s.weights.hyper
+    squared = gp_math.squared_distances(x.xi, y.xi)
+    prior = jnp.exp(p.signal) * gp_math.matern52(squared, jnp.exp(p.lengthscale))
+    return prior - x.half.T @ y.half

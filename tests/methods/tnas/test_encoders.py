@@ -1,0 +1,162 @@
+"""What the encoders must not notice: padding, order, and how an architecture is written down."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fnas_jax.methods.tnas import features, graph_encoder, networks, set_encoder
+from fnas_jax.spaces import categorical, cell, macro, mnas
+
+CELL = cell.make()
+SPACES = {
+    "cell": CELL,
+    "macro": macro.make(),
+    "mnas": mnas.make(blocks=2),
+    "categorical": categorical.make((3, 2, 4)),
+}
+
+
+def encoder(space, extra=0):
+    nodes, width = graph_encoder.sizes(space)
+    return graph_encoder.init(jax.random.key(0), nodes + extra, width, 8, 5)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_space_is_encoded_and_different_networks_differ(name):
+    space = SPACES[name]
+    forms = np.unique(space.canonical(space.sample(jax.random.key(1), 12)), axis=0)
+    codes = graph_encoder.encode(encoder(space), graph_encoder.graphs(space, jnp.asarray(forms)))
+    assert codes.shape == (len(forms), 5)
+    distance = np.abs(codes[:, None] - codes).max(axis=-1) + np.eye(len(forms))
+    assert distance.min() > 1e-6
+
+
+def test_padding_has_no_influence():
+    p = encoder(CELL, extra=3)
+    graphs = graph_encoder.graphs(CELL, CELL.sample(jax.random.key(2), 6))
+    padded = graph_encoder.Graphs(
+        jnp.pad(graphs.features, ((0, 0), (0, 3), (0, 0)), constant_values=7.0),
+        jnp.pad(graphs.adjacency, ((0, 0), (0, 3), (0, 3)), constant_values=True),
+        jnp.pad(graphs.mask, ((0, 0), (0, 3))),
+    )
+    got, expected = graph_encoder.encode(p, padded), graph_encoder.encode(p, graphs)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@given(st.integers(0, 5**6 - 1))
+def test_isomorphic_cells_have_one_code(index):
+    """Any cell that has the same canonical form as cell `index`."""
+    form = int(cell.representatives()[index])
+    twins = np.flatnonzero(cell.representatives() == form)[[0, -1]]
+    archs = np.stack(np.unravel_index([index, *twins], (5,) * 6), axis=-1).astype(np.int32)
+    codes = graph_encoder.encode(encoder(CELL), graph_encoder.graphs(CELL, jnp.asarray(archs)))
+    np.testing.assert_array_equal(codes, np.broadcast_to(codes[0], codes.shape))
+
+
+def test_messages_are_those_of_the_formula():
+    """Node by node in numpy, from the definition."""
+    p = jax.tree.map(np.asarray, encoder(CELL))
+    graph = graph_encoder.graphs(CELL, jnp.array([[3, 0, 2, 1, 4, 3]], jnp.int32))
+    x, edges = np.asarray(graph.features[0]), np.asarray(graph.adjacency[0])
+
+    def sigmoid(a):
+        return 1 / (1 + np.exp(-a))
+
+    def walk(d, edges, order):
+        h = {}
+        for v in order:
+            m = np.zeros(8)
+            for u in h:
+                if edges[u, v]:
+                    gate = sigmoid(h[u] @ d.gate.w + d.gate.b + d.gate_at[u])
+                    m = m + gate * (h[u] @ d.map + d.map_at[u])
+            from_x, from_m = np.split(x[v] @ d.gru.x.w + d.gru.x.b, 3), np.split(m @ d.gru.h, 3)
+            r, z = sigmoid(from_x[0] + from_m[0]), sigmoid(from_x[1] + from_m[1])
+            h[v] = (1 - z) * np.tanh(from_x[2] + r * from_m[2]) + z * m
+        return h
+
+    ends = np.concatenate(
+        [walk(p.forward, edges, range(8))[7], walk(p.backward, edges.T, range(7, -1, -1))[0]]
+    )
+    expected = ends @ p.project.w + p.project.b
+    got = graph_encoder.encode(jax.tree.map(jnp.asarray, p), graph)[0]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def data_sets():
+    p = set_encoder.init(jax.random.key(0), 6, 8, 5)
+    x = jax.random.normal(jax.random.key(1), (2, 3, 4, 6))
+    return p, set_encoder.Sample(x, jnp.ones((2, 3, 4), bool))
+
+
+@given(st.permutations(range(3)), st.permutations(range(4)))
+def test_the_order_of_classes_and_images_does_not_matter(data_sets, classes, images):
+    p, sample = data_sets
+    mixed = sample._replace(
+        features=sample.features[:, jnp.array(classes)][:, :, jnp.array(images)]
+    )
+    expected = set_encoder.encode(p, sample)
+    np.testing.assert_allclose(set_encoder.encode(p, mixed), expected, atol=2e-5)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+
+
+def test_classes_and_images_that_are_masked_out_do_not_matter(data_sets):
+    p, sample = data_sets
+    widths = ((0, 0), (0, 2), (0, 3))
+    padded = set_encoder.Sample(
+        jnp.pad(sample.features, (*widths, (0, 0)), constant_values=9.0),
+        jnp.pad(sample.mask, widths),
+    )
+    expected = set_encoder.encode(p, sample)
+    np.testing.assert_allclose(set_encoder.encode(p, padded), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", features.EXTRACTORS)
+def test_features_of_any_size_and_colour_have_one_shape(name):
+    rng = np.random.default_rng(0)
+    sets = [rng.random((2, 5, 8, 8, 1)), rng.random((3, 4, 28, 20, 3))]
+    sample = features.sample(
+        [s.astype(np.float32) for s in sets], features.EXTRACTORS[name], images_per_class=4
+    )
+    assert sample.features.shape[:3] == (2, 3, 4)
+    assert sample.mask.sum() == 2 * 4 + 3 * 4
+    assert np.isfinite(sample.features).all()
+    known = np.asarray(sample.features)[np.asarray(sample.mask)]
+    np.testing.assert_allclose(known.mean(axis=0), 0, atol=1e-4)
+
+
+def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
+    config = networks.Config(hidden=8, deep=False)
+    forms = CELL.canonical(CELL.sample(jax.random.key(3), 9))
+    p = networks.init(jax.random.key(0), CELL, config, 0, 1)
+    xi = networks.embed_forms(config, p, jnp.zeros(16), CELL, forms)
+    squared = ((xi[:, None] - xi) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(squared, (forms[:, None] != forms).sum(axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"film": True}, {"graph": False}])
+def test_the_task_moves_the_kernels_input_and_chunks_do_not(changes):
+    config = networks.Config(hidden=8, **changes)
+    forms = CELL.canonical(CELL.sample(jax.random.key(3), 5))
+    p = networks.init(jax.random.key(0), CELL, config, 0, 1)
+    codes = jax.random.normal(jax.random.key(1), (2, 16))
+    one, two = (networks.embed_forms(config, p, c, CELL, forms) for c in codes)
+    assert np.abs(one - two).max() > 1e-4
+    many = jnp.tile(forms, (networks.CHUNK // 4, 1))
+    again = networks.embed_forms(config, p, codes[0], CELL, many)
+    np.testing.assert_allclose(again[-5:], one, atol=1e-5)
+
+
+def test_codes_of_tasks_come_from_images_vectors_or_the_table():
+    config = networks.Config(hidden=8, code=4)
+    p = networks.init(jax.random.key(0), CELL, config, 2, 6)
+    codes = networks.task_codes(config, p, None)
+    np.testing.assert_array_equal(codes, jnp.concatenate([p.tasks, jnp.zeros((1, 4))]))
+    vectors = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    np.testing.assert_allclose(networks.task_codes(config, p, None, vectors), vectors @ p.tasks)
+    off = config._replace(data=False)
+    assert not networks.task_codes(off, p, None, vectors).any()

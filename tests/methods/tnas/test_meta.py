@@ -1,0 +1,118 @@
+"""Meta-learning: single steps against their definition, and that it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fnas_jax.methods.tnas import losses, meta, networks
+from tests.methods import toy
+from tests.methods.tnas import small
+
+KNOWN = small.known()
+
+
+def weights(seed=0):
+    return networks.init(jax.random.key(seed), toy.SPACE, small.NET, 2, 1)
+
+
+def difference(a, b):
+    return max(
+        float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    config = small.META._replace(iterations=30, checks=3)
+    return jax.jit(lambda key: meta.fit(toy.SPACE, small.NET, config, weights(), KNOWN, key))(
+        jax.random.key(0)
+    )
+
+
+def test_the_loss_is_the_negative_log_density_of_scipy():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    xi, score = rng.normal(size=(7, 3)), rng.normal(size=7)
+    task = np.array([0, 0, 0, 1, 1, 2, 2])
+    p = networks.start_hyper()
+    rows = losses.Rows(*map(jnp.asarray, (xi, task, score)), jnp.ones(7, bool))
+    r = np.sqrt(5) * np.linalg.norm(xi[:, None] - xi, axis=-1) / 2
+    k = (1 + r + r**2 / 3) * np.exp(-r)
+    k *= np.where(task[:, None] == task, 1, 1 / (1 + np.exp(-2)))
+    expected = -stats.multivariate_normal(np.zeros(7), k + 0.05 * np.eye(7)).logpdf(score)
+    np.testing.assert_allclose(losses.negative_log_likelihood(p, rows), expected, rtol=1e-4)
+    known, new = jax.tree.map(lambda x: x[:5], rows), jax.tree.map(lambda x: x[5:], rows)
+    mean = losses.predict(p, known, new.xi, new.task).mean
+    inverse = np.linalg.inv(k[:5, :5] + 0.05 * np.eye(5))
+    np.testing.assert_allclose(mean, k[5:, :5] @ inverse @ score[:5], atol=1e-4)
+
+
+@pytest.mark.parametrize("method", meta.METHODS)
+def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
+    """One task and one inner step: both are Adam on that mini-batch, Reptile times `outer`."""
+    config = small.META._replace(method=method, tasks=1, inner=1, outer=0.25)
+    w, train = weights(), KNOWN.mask.at[1].set(False)
+    key = jax.random.key(5)
+    state = meta.iterate(toy.SPACE, small.NET, config, meta.init(w), KNOWN, train, key)
+    _, key_steps = jax.random.split(key)
+    key_loss = jax.random.split(key_steps, (1, 1))[0, 0]
+    slope = jax.grad(
+        lambda w: meta.loss(toy.SPACE, small.NET, config, w, KNOWN, train, jnp.int32(0), key_loss)
+    )(w)
+    clipped, _ = optax.clip_by_global_norm(10.0).update(slope, optax.EmptyState())
+    share = 0.25 if method == "reptile" else 1.0
+    rates = meta.rates(config, w)
+    expected = jax.tree.map(
+        lambda x, g, r: x - share * r * g / (jnp.abs(g) + 1e-8), w, clipped, rates
+    )
+    assert difference(state.weights, expected) < 2e-5
+    assert state.iteration == 1
+
+
+def test_it_foretells_rows_held_out(trained):
+    assert trained.iteration == 30
+    assert trained.tau > 0.6
+    assert difference(trained.best, weights()) > 1e-3
+
+
+@pytest.mark.slow
+def test_parts_of_a_training_are_the_training(trained):
+    config = small.META._replace(iterations=30, checks=3)
+    advance = jax.jit(
+        lambda s: meta.advance(toy.SPACE, small.NET, config, s, KNOWN, jax.random.key(0))
+    )
+    state = meta.init(weights())
+    for _ in range(3):
+        state = advance(state)
+    assert difference(state.best, trained.best) < 1e-4
+    np.testing.assert_allclose(state.tau, trained.tau, atol=1e-5)
+
+
+def test_a_fifth_of_many_tasks_is_held_out_whole_and_of_few_tasks_rows():
+    many = small.known(tasks=6, rows=20)
+    parts = meta.split(many, jax.random.key(0))
+    assert sorted(np.asarray(parts.check).sum(axis=1)) == [0, 0, 0, 0, 20, 20]
+    assert not (parts.check & parts.train).any()
+    few = meta.split(KNOWN, jax.random.key(0))
+    assert 8 < few.check.sum() < 40 and (few.check | few.train).sum() == 120
+
+
+def test_minibatches_have_different_rows_of_the_task():
+    mask = jnp.zeros((2, 30), bool).at[1, :9].set(True)
+    row, valid = meta.draw(mask, jax.random.key(0), jnp.int32(1), 12)
+    assert sorted(np.asarray(row)[np.asarray(valid)]) == list(range(9))
+
+
+def test_rho_is_learnt_from_pairs_of_tasks_only(trained):
+    """One task alone says nothing about what tasks have in common."""
+    alone = KNOWN._replace(**{f: getattr(KNOWN, f)[:1] for f in ("forms", "scores", "mask")})
+    w = networks.init(jax.random.key(0), toy.SPACE, small.NET, 1, 1)
+    config = small.META._replace(tasks=1)
+    state = meta.iterate(
+        toy.SPACE, small.NET, config, meta.init(w), alone, alone.mask, jax.random.key(1)
+    )
+    assert state.weights.hyper.share == w.hyper.share
+    assert trained.weights.hyper.share != w.hyper.share
