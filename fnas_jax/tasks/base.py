@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from fnas_jax.children import train
+from fnas_jax.children.elastic import Network
+from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array, Metrics
 from fnas_jax.spaces.base import Space
 
@@ -27,6 +30,27 @@ class Evaluator(NamedTuple):
     exchange: Callable[[Any], Any] = lambda state: state
     # Scalars worth logging after an evaluation
     stats: Callable[[Any], dict[str, Array]] = lambda state: {}
+    # (state, the method's state after its `prepare`) -> state with what is needed of it
+    adopt: Callable[[Any, Any], Any] | None = None
+    # (state, arch [T], key) -> JSON-ready facts of the winner that only the evaluator can add
+    finish: Callable[[Any, Array, Array], dict[str, Any]] | None = None
+
+
+class OneShot(NamedTuple):
+    """What methods need that train one network for all architectures themselves."""
+
+    network: Network  # elastic
+    pipeline: train.Pipeline
+    settings: train.Settings
+    data: train.Data  # training and validation images
+    classes: int
+    vmap: bool  # networks at once (accelerators), or one after another
+    cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]
+    # Fresh parameters -> those to start from: with the blocks of the knowledge pool, where it has
+    # any
+    start: Callable[[Params], Params]
+    # Judges with inherited weights; (eval state, params) -> eval state is its `adopt`
+    evaluator: Evaluator
 
 
 class Task(NamedTuple):
@@ -41,3 +65,5 @@ class Task(NamedTuple):
     info: dict[str, Any]  # JSON-ready facts for the log, e.g. number of images, what is measured
     # Numbers that tell data sets apart, for critics that know several; None: nothing known
     statistics: dict[str, float] | None = None
+    # Builds what one-shot methods need; None: architectures can only be looked up
+    oneshot: Callable[[], OneShot] | None = None

@@ -22,7 +22,7 @@ from fnas_jax.knowledge import store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.store import Store
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, data
+from fnas_jax.tasks import augment, data, inherited
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.trainer import Bench, evaluator
@@ -70,6 +70,7 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
             "mean": float(np.mean(dataset.mean)),
             "deviation": float(np.mean(dataset.std)),
         },
+        oneshot=functools.partial(inherited.oneshot, bench),
     )
 
 
