@@ -119,8 +119,9 @@ def _search(parts: Parts) -> dict[str, Any]:
                 if item is None:
                     break
                 metrics = jax.device_get(item[1])
+                text = metrics.pop("text", "")
                 log.write(state.step, {"stage": "prepare", **metrics})
-                progress.say(f"preparing: step {state.step + 1}{metrics.get('text', '')}")
+                progress.say(f"preparing: step {state.step + 1}{text}")
                 children = state.counts["prepared"] + metrics.get("children", 0)
                 counts = state.counts | {"prepared": children}
                 state = keep(state._replace(counts=counts, **{owner: item[0]}))

@@ -62,14 +62,23 @@ def train(spec: MacroSpec, params: Params, arch: Array, z: Array, images: Array)
 
     `params` are those of `macro.build`.
     """
-    x = convolutions.conv(images, params["stem"], 0, (3,), spec.stem_stride)
-    x, _ = ops.norm_act(x, params["stem_norm"], spec.stem, "relu", None)
-    start = 0
+    x, start = enter(spec, params, images), 0
     choices = macro.macro_choices(spec, arch)
     for p, stack, choice in zip(params["stacks"], macro.macro_stacks(spec), choices, strict=True):
         last = start + stack.depth
         x = _stage(p, stack, choice.setting, arch[start:last], z[start:last], x)
         start = last
+    return leave(spec, params, x)
+
+
+def enter(spec: MacroSpec, params: Params, images: Array) -> Array:
+    """The stem: images [B, H, W, C] -> [B, H', W', stem]."""
+    x = convolutions.conv(images, params["stem"], 0, (3,), spec.stem_stride)
+    return ops.norm_act(x, params["stem_norm"], spec.stem, "relu", None)[0]
+
+
+def leave(spec: MacroSpec, params: Params, x: Array) -> Array:
+    """Head and classifier: the last layer's output -> logits [B, classes]."""
     if spec.head:
         x = convolutions.pointwise(x, params["head"])
         x, _ = ops.norm_act(x, params["head_norm"], spec.head, "relu", None)

@@ -162,9 +162,8 @@ KEYS: dict[str, Key] = {
         1000,
     ),
     # --- one-shot methods: one network for all architectures, which inherit its weights
-    "oneshot.steps": Key(1000, "training steps of that network", 1, 10**8),
+    "oneshot.steps": Key(1000, "architectures that train it, a minibatch each", 1, 10**8),
     "oneshot.every": Key(50, "steps between two log entries", 1, 10**6),
-    "oneshot.paths": Key(1, "spos: uniform architectures trained in a step", 1, 1024),
     "oneshot.finetune": Key(
         300, "steps that train the winner on from its inherited weights; 0: none", 0, 10**7
     ),
@@ -173,7 +172,8 @@ KEYS: dict[str, Key] = {
         "estimator for the posterior; auto: concrete for macro, score elsewhere",
         choices=("auto", "concrete", "second", "score"),
     ),
-    "pgnas.mc_samples": Key(4, "architectures drawn and trained in a step", 1, 1024),
+    "pgnas.mc_samples": Key(2, "architectures drawn and trained in a step", 1, 1024),
+    "pgnas.average": Key(False, "they move the weights once, on average; else in turn"),
     "pgnas.lr": Key(0.03, "learning rate of the posterior's logits (Adam)", 1e-6, 10.0),
     "pgnas.warmup": Key(0.3, "share of the steps that train weights only", 0.0, 1.0),
     "pgnas.temperature": Key(1.0, "temperature of the relaxation at first", 0.01, 100.0),

@@ -1,7 +1,7 @@
 """Training of one network for all architectures: what one-shot methods share.
 
-A step trains several architectures on the same minibatch and averages their gradients. What is
-drawn, and what is learnt about architectures beside the weights, is the method's.
+A step trains one or several architectures on the same minibatch. What is drawn, and what is learnt
+about architectures beside the weights, is the method's.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Weights(NamedTuple):
 
     vector: Array  # [P] float32, all parameters
     momentum: Any  # of the optimizer
-    step: Array  # [] int32 steps done
+    step: Array  # [] int32 updates done
 
 
-class Gradients(NamedTuple):
-    """Of S architectures on one minibatch."""
+class Found(NamedTuple):
+    """What S architectures found on one minibatch."""
 
-    vector: Array  # [P] mean over the architectures
     nll: Array  # [S] nats per image
+    norm: Array  # [S] squared norm of the weights that they use
     switches: Array  # [S, L, K] d nll / d switches; zeros unless asked for
 
 
@@ -50,8 +50,8 @@ class Supernet(NamedTuple):
     template: Params  # shapes of the parameters
     used: Callable[[Array], Params]  # arch [T] -> booleans as the parameters
     settings: train.Settings
-    steps: int  # of the whole training
-    vmap: bool  # architectures of a step at once, or one after another
+    updates: int  # of the whole training
+    vmap: bool  # architectures whose gradients are averaged run at once
 
     def start(self, params: Params) -> Weights:
         """Before the first step."""
@@ -75,42 +75,53 @@ class Supernet(NamedTuple):
         # One after another, so that no more than one set of booleans is in memory.
         return lax.map(lambda arch: jnp.vdot(self.weighs(arch), vector**2), archs)
 
-    def gradients(
+    def visit(
         self,
-        vector: Array,
+        weights: Weights,
         archs: Array,
         switches: Array,
         images: Array,
         labels: Array,
         decay: float,
         by_switch: bool = False,
-    ) -> Gradients:
-        """Of `archs` [S, T] = `switches` [S, L, K], with `decay` times the weights they use."""
+        average: bool = False,
+    ) -> tuple[Weights, Found]:
+        """Trains `archs` [S, T] = `switches` [S, L, K] on a minibatch, one after another.
 
-        def one(arch: Array, z: Array) -> Gradients:
+        Each moves the weights, S updates in all; or, with `average`, the mean of their gradients
+        makes one. The loss has `decay` / 2 times the squared norm of the weights they use.
+        """
+
+        def one(vector: Array, arch: Array, z: Array) -> tuple[Array, Found]:
             def loss(vector: Array, z: Array) -> Array:
                 return self.loss(self.params(vector), arch, z, images, labels)
 
             arguments = (0, 1) if by_switch else (0,)
             nll, found = jax.value_and_grad(loss, arguments)(vector, z)
             g = found[1] if by_switch else jnp.zeros_like(z)
-            return Gradients(found[0] + decay * self.weighs(arch) * vector, nll, g)
+            used = self.weighs(arch) * vector
+            return found[0] + decay * used, Found(nll, jnp.vdot(used, used), g)
 
+        def move(weights: Weights, item: tuple[Array, Array]) -> tuple[Weights, Found]:
+            gradient, found = one(weights.vector, *item)
+            return self.update(weights, gradient), found
+
+        def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, Found]:
+            gradient, found = one(weights.vector, *item)
+            return total + gradient, found
+
+        if not average:
+            return lax.scan(move, weights, (archs, switches))
         if self.vmap:
-            every = jax.vmap(one)(archs, switches)
-            return every._replace(vector=every.vector.mean(0))
-
-        def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            found = one(*item)
-            return total + found.vector, (found.nll, found.switches)
-
-        total, rest = lax.scan(add, jnp.zeros_like(vector), (archs, switches))
-        return Gradients(total / len(archs), *rest)
+            gradients, found = jax.vmap(lambda a, z: one(weights.vector, a, z))(archs, switches)
+            return self.update(weights, gradients.mean(0)), found
+        total, found = lax.scan(add, jnp.zeros_like(weights.vector), (archs, switches))
+        return self.update(weights, total / len(archs)), found
 
     def update(self, weights: Weights, gradient: Array) -> Weights:
         """One step of SGD with Nesterov's momentum, warm-up and cosine decay."""
         change, momentum = self._optimizer().update(gradient, weights.momentum)
-        rate = train.learning_rate(self.settings, weights.step, jnp.int32(self.steps))
+        rate = train.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
         return Weights(weights.vector - rate * change, momentum, weights.step + 1)
 
     def _optimizer(self) -> optax.GradientTransformation:
@@ -121,13 +132,13 @@ class Supernet(NamedTuple):
 
 
 def make(
-    network: Network, settings: train.Settings, arch: Array, steps: int, vmap: bool, loss: Loss
+    network: Network, settings: train.Settings, arch: Array, updates: int, vmap: bool, loss: Loss
 ) -> Supernet:
     """The supernet of an elastic network; `arch` [T] is any architecture of its space."""
     assert network.parts is not None
     shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
     template = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return Supernet(loss, template, network.parts.used, settings, steps, vmap)
+    return Supernet(loss, template, network.parts.used, settings, updates, vmap)
 
 
 def single_path(network: Network) -> Loss:

@@ -54,9 +54,10 @@ def assemble(
     """The method and the evaluator that uses its weights."""
     q = posterior.make(space.cardinalities)
     largest = jnp.asarray(space.cardinalities, jnp.int32) - 1
-    steps = config.oneshot.steps
+    steps = -(-config.oneshot.steps // numbers.mc_samples)
+    updates = steps if numbers.average else steps * numbers.mc_samples
     net = supernet.make(
-        parts.network, parts.settings, largest, steps, parts.vmap, loss(space, numbers, parts)
+        parts.network, parts.settings, largest, updates, parts.vmap, loss(space, numbers, parts)
     )
 
     def costs(archs: Array) -> Array:
@@ -72,7 +73,7 @@ def assemble(
         return state._replace(learnt=learnt), scalars
 
     def steps_done(state: pgnas.State) -> Array:
-        return state.learnt.weights.step
+        return state.learnt.steps
 
     run = supernet.runner(of_state, steps_done, parts.pipeline, parts.settings.batch_size)
     method = pgnas.make(

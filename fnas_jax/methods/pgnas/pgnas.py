@@ -26,13 +26,15 @@ from fnas_jax.spaces.base import Space
 
 COST_SAMPLES = 16  # architectures from which the cost's part of the gradient is estimated
 NORM_STEPS = 16  # steps between two looks at the norms of all operations, which change slowly
+AIM = 0.95  # share of the budget that gamma steers the expected cost to
 CANDIDATES = 16  # draws for each proposal, of which those within the budget are taken first
 
 
 class Config(NamedTuple):
     """The method's numbers; see `pgnas` in core/config.py."""
 
-    mc_samples: int = 4
+    mc_samples: int = 2
+    average: bool = False
     estimator: str = "score"
     lr: float = 0.03
     warmup: float = 0.3
@@ -49,6 +51,7 @@ class Config(NamedTuple):
 class Learnt(NamedTuple):
     """What the training stage changes."""
 
+    steps: Array  # [] int32 done
     weights: Weights  # the means m of the posterior's Gaussians
     phi: Array  # [L, K] float32 logits of the switches
     moments: Any  # of Adam, which moves phi
@@ -73,7 +76,7 @@ def start(q: Posterior, net: Supernet, params: Any) -> Learnt:
     """Uniform switches, and the parameters of the supernet."""
     phi = q.init()
     norms = jnp.zeros((1, *phi.shape))
-    return Learnt(net.start(params), phi, _adam().init(phi), norms, jnp.float32(0))
+    return Learnt(jnp.int32(0), net.start(params), phi, _adam().init(phi), norms, jnp.float32(0))
 
 
 def make_step(
@@ -81,46 +84,57 @@ def make_step(
 ) -> supernet.Step:
     """One step of training on a minibatch of `examples` images in all (D).
 
-    All samples of a step see the same images (common random numbers), each step draws new ones.
+    All samples of a step see the same images (common random numbers), each step draws new ones. One
+    after another they move the weights, which changes their losses by about the same (ours; with
+    `average` the mean of their gradients does, at once).
     """
 
     def step(
         state: Learnt, images: Array, labels: Array, key: Array
     ) -> tuple[Learnt, dict[str, Array]]:
         key_noise, key_cost = jax.random.split(key)
-        phi, vector = state.phi, state.weights.vector
+        phi, progress = state.phi, state.weights.step / net.updates
         noise = q.noise(key_noise, config.mc_samples)
         z = q.draw(phi, noise)
-        archs = q.to_archs(z)
-        temperature = annealed(config, state.weights.step / net.steps)
+        temperature = annealed(config, progress)
         decay = config.precision / examples
-        batch = (images, labels, decay, config.estimator != "score")
-        found = net.gradients(vector, archs, z, *batch)
-
+        weights, found = net.visit(
+            state.weights,
+            q.to_archs(z),
+            z,
+            images,
+            labels,
+            decay,
+            by_switch=config.estimator != "score",
+            average=config.average,
+        )
         norms = jax.lax.cond(
-            state.weights.step % NORM_STEPS == 0,
-            lambda: elbo.alternatives(q, z[:1], lambda a: net.norms(vector, a)),
+            state.steps % NORM_STEPS == 0,
+            lambda: elbo.alternatives(q, z[:1], lambda a: net.norms(state.weights.vector, a)),
             lambda: state.norms,
         )
-        drawn = q.draw(phi, q.noise(key_cost, COST_SAMPLES))
-        price = config.gamma + state.gamma
         gradient = (
             likelihood_gradient(q, config, phi, noise, z, found, temperature)
             + elbo.local(q, phi, norms) * decay / 2
-            + elbo.local(q, phi, elbo.alternatives(q, drawn, costs)) * price / examples
             - elbo.entropy_gradient(q, phi) / examples
         )
+        drawn = q.draw(phi, q.noise(key_cost, COST_SAMPLES))
+        price = config.gamma + state.gamma
+        if config.gamma or config.mflops:
+            values = elbo.alternatives(q, drawn, costs)
+            gradient += elbo.local(q, phi, values) * price / examples
         mflops = costs(q.to_archs(drawn)).mean()
-        learning = state.weights.step >= config.warmup * net.steps
+        learning = progress >= config.warmup
         phi, moments = jax.tree.map(
             lambda new, old: jnp.where(learning, new, old),
-            _move(config, net, state, gradient),
+            _move(config, state, gradient, progress),
             (phi, state.moments),
         )
-        excess = mflops / config.mflops - 1 if config.mflops else jnp.float32(-1)
+        excess = mflops / (AIM * config.mflops) - 1 if config.mflops else jnp.float32(-1)
         rate = config.dual * examples / max(config.mflops, 1e-9) * learning
         new = Learnt(
-            weights=net.update(state.weights, found.vector),
+            steps=state.steps + 1,
+            weights=weights,
             phi=phi,
             moments=moments,
             norms=norms,
@@ -128,7 +142,7 @@ def make_step(
         )
         return new, {
             "nll": found.nll.mean(),
-            "kl_weights": net.norms(vector, archs).mean() * decay / 2,
+            "kl_weights": found.norm.mean() * decay / 2,
             "kl_cost": price * mflops / examples,
             "kl_entropy": -q.entropy(state.phi).sum() / examples,
             "mflops": mflops,
@@ -144,7 +158,7 @@ def likelihood_gradient(
     phi: Array,
     noise: Array,
     z: Array,
-    found: supernet.Gradients,
+    found: supernet.Found,
     temperature: Array,
 ) -> Array:
     """[L, K] gradient of E_q[nll] by the estimator of `config`; see `elbo`."""
@@ -165,10 +179,10 @@ def _adam() -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=0.9, b2=0.99)
 
 
-def _move(config: Config, net: Supernet, state: Learnt, gradient: Array) -> tuple[Array, Any]:
+def _move(config: Config, state: Learnt, gradient: Array, progress: Array) -> tuple[Array, Any]:
     """Phi and Adam's moments after one step whose rate falls to 0 with those of the weights."""
     change, moments = _adam().update(gradient, state.moments)
-    rate = config.lr * 0.5 * (1 + jnp.cos(jnp.pi * state.weights.step / net.steps))
+    rate = config.lr * 0.5 * (1 + jnp.cos(jnp.pi * progress))
     return state.phi - rate * change, moments
 
 

@@ -29,7 +29,7 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         parts.vmap,
         supernet.single_path(parts.network),
     )
-    step = spos.make_step(space, net, section.paths, parts.settings.weight_decay)
+    step = spos.make_step(space, net, parts.settings.weight_decay)
 
     def steps_done(state: spos.State) -> Array:
         return state.weights.step

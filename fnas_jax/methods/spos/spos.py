@@ -1,7 +1,7 @@
 """Uniform single-path one-shot search (SPOS, arXiv 1904.00420), without its evolutionary stage.
 
-Each step of `prepare` trains `oneshot.paths` architectures drawn uniformly; then architectures,
-again uniform, are judged with their inherited weights. The baseline of PGNAS.
+Each step of `prepare` trains one architecture, drawn uniformly; then architectures, again uniform,
+are judged with their inherited weights. The baseline of PGNAS.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ class State(NamedTuple):
     best: Best
 
 
-def make_step(space: Space, net: Supernet, paths: int, decay: float) -> supernet.Step:
-    """One step: the mean gradient of `paths` architectures, uniform over decision vectors."""
+def make_step(space: Space, net: Supernet, decay: float) -> supernet.Step:
+    """One step with one architecture, uniform over decision vectors."""
 
     def step(
         state: State, images: Array, labels: Array, key: Array
     ) -> tuple[State, dict[str, Array]]:
-        archs = space.sample(key, paths)
-        none = jnp.zeros((paths, 0, 0))
-        found = net.gradients(state.weights.vector, archs, none, images, labels, decay)
-        weights = net.update(state.weights, found.vector)
+        none = jnp.zeros((1, 0, 0))
+        batch = (images, labels, decay)
+        weights, found = net.visit(state.weights, space.sample(key, 1), none, *batch)
         return state._replace(weights=weights), {"nll": found.nll.mean()}
 
     return step
