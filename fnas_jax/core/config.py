@@ -172,7 +172,7 @@ KEYS: dict[str, Key] = {
         "estimator for the posterior; auto: concrete for macro, score elsewhere",
         choices=("auto", "concrete", "second", "score"),
     ),
-    "pgnas.mc_samples": Key(2, "architectures drawn and trained in a step", 1, 1024),
+    "pgnas.mc_samples": Key(1, "architectures drawn and trained in a step", 1, 1024),
     "pgnas.average": Key(False, "they move the weights once, on average; else in turn"),
     "pgnas.lr": Key(0.03, "learning rate of the posterior's logits (Adam)", 1e-6, 10.0),
     "pgnas.warmup": Key(0.3, "share of the steps that train weights only", 0.0, 1.0),

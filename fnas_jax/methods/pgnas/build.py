@@ -43,8 +43,6 @@ def configure(config: Any, space: Space) -> pgnas.Config:
             f"pgnas.gradient is {estimator!r}; the space {space.name!r} allows score only, because"
             " its decisions are not operations of their own"
         )
-    if estimator == "score" and section.mc_samples < 2:
-        raise UserError("pgnas.mc_samples is 1; pgnas.gradient='score' needs at least 2")
     return pgnas.Config(estimator=estimator, **{name: section[name] for name in fields})
 
 

@@ -9,7 +9,8 @@ r is the prior's part of the KL: of the weights' Gaussians, and of log p(z) = -g
 The entropy's gradient is exact. r is cheap to compute for every operation of a slot, so its
 gradient is a local expectation (`local`). That of the likelihood is one of
 
-score:    score function with the other samples' mean as baseline: unbiased, needs only nll(z);
+score:    score function with a baseline, the other samples or earlier steps: unbiased, needs only
+          nll(z);
 concrete: Concrete relaxation with straight-through: needs the derivatives g = d nll / d z of all
           switches, also of operations that did not run; biased by temperature and curvature;
 second:   the same derivatives in Heun's rule: exact where nll is quadratic in a slot's switches.
@@ -32,16 +33,17 @@ from fnas_jax.methods.pgnas.posterior import Posterior
 ESTIMATORS = ("concrete", "second", "score")
 
 
-def score(q: Posterior, phi: Array, z: Array, nll: Array) -> Array:
-    """[L, K] from S samples: switches z [S, L, K] and their losses nll [S], S >= 2.
+def score(q: Posterior, phi: Array, z: Array, nll: Array, baseline: Array | float = 0.0) -> Array:
+    """[L, K] from S samples: switches z [S, L, K] and their losses nll [S].
 
-    mean_s (nll_s - mean of the others) grad log q(z_s) (Kool et al., 2019).
+    mean_s (nll_s - b_s) grad log q(z_s), with b_s the mean of the others' losses (Kool et al.,
+    2019), or `baseline`, which must not depend on z, where there is one sample only.
     """
     chex.assert_rank([z, nll], [3, 1])
     samples = len(nll)
-    if samples < 2:
-        raise ValueError(f"the score function needs at least 2 samples, got {samples}")
-    advantage = (nll - nll.mean()) * samples / (samples - 1)
+    advantage = nll - baseline
+    if samples > 1:
+        advantage = (nll - nll.mean()) * samples / (samples - 1)
     # d log q / d phi is z - pi for both families.
     return jnp.einsum("s,slk->lk", advantage, z - q.pi(phi)) / samples * q.mask
 

@@ -26,6 +26,7 @@ from fnas_jax.spaces.base import Space
 
 COST_SAMPLES = 16  # architectures from which the cost's part of the gradient is estimated
 NORM_STEPS = 16  # steps between two looks at the norms of all operations, which change slowly
+BASELINE_DECAY = 0.9  # of the average that stands for the other samples where there are none
 AIM = 0.95  # share of the budget that gamma steers the expected cost to
 CANDIDATES = 16  # draws for each proposal, of which those within the budget are taken first
 
@@ -33,7 +34,7 @@ CANDIDATES = 16  # draws for each proposal, of which those within the budget are
 class Config(NamedTuple):
     """The method's numbers; see `pgnas` in core/config.py."""
 
-    mc_samples: int = 2
+    mc_samples: int = 1
     average: bool = False
     estimator: str = "score"
     lr: float = 0.03
@@ -57,6 +58,7 @@ class Learnt(NamedTuple):
     moments: Any  # of Adam, which moves phi
     norms: Array  # [1, L, K] float32 squared norms; see `elbo.alternatives`
     gamma: Array  # [] float32 nats per MFLOP that were added to meet the budget
+    baseline: Array  # [] float32 moving average of nll over steps
 
 
 class State(NamedTuple):
@@ -76,7 +78,7 @@ def start(q: Posterior, net: Supernet, params: Any) -> Learnt:
     """Uniform switches, and the parameters of the supernet."""
     phi = q.init()
     norms = jnp.zeros((1, *phi.shape))
-    return Learnt(jnp.int32(0), net.start(params), phi, _adam().init(phi), norms, jnp.float32(0))
+    return Learnt(jnp.int32(0), net.start(params), phi, _adam().init(phi), norms, *jnp.zeros(2))
 
 
 def make_step(
@@ -113,8 +115,10 @@ def make_step(
             lambda: elbo.alternatives(q, z[:1], lambda a: net.norms(state.weights.vector, a)),
             lambda: state.norms,
         )
+        nll = found.nll.mean()
+        baseline = jnp.where(state.steps > 0, state.baseline, nll)
         gradient = (
-            likelihood_gradient(q, config, phi, noise, z, found, temperature)
+            likelihood_gradient(q, config, phi, noise, z, found, temperature, baseline)
             + elbo.local(q, phi, norms) * decay / 2
             - elbo.entropy_gradient(q, phi) / examples
         )
@@ -139,9 +143,10 @@ def make_step(
             moments=moments,
             norms=norms,
             gamma=jnp.maximum(state.gamma + rate * excess, 0.0) * bool(config.mflops),
+            baseline=BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * nll,
         )
         return new, {
-            "nll": found.nll.mean(),
+            "nll": nll,
             "kl_weights": found.norm.mean() * decay / 2,
             "kl_cost": price * mflops / examples,
             "kl_entropy": -q.entropy(state.phi).sum() / examples,
@@ -160,13 +165,14 @@ def likelihood_gradient(
     z: Array,
     found: supernet.Found,
     temperature: Array,
+    baseline: Array,
 ) -> Array:
     """[L, K] gradient of E_q[nll] by the estimator of `config`; see `elbo`."""
     if config.estimator == "concrete":
         return elbo.concrete(q, phi, noise, temperature, found.switches)
     if config.estimator == "second":
         return elbo.second(q, phi, z, found.switches)
-    return elbo.score(q, phi, z, found.nll)
+    return elbo.score(q, phi, z, found.nll, baseline)
 
 
 def annealed(config: Config, progress: Array) -> Array:
