@@ -16,7 +16,9 @@ mode_rank: share of these that are better, trained alone, than the mode of the p
 final_accuracy: of the winners on test images, trained from fresh weights on all others;
 seconds: CPU seconds of the whole search (all threads, without compilation), because other programs
     may run beside it: training and `--search` samples for one-shot methods, `--children` children
-    of `--child_steps` steps for `ppo`.
+    of `--child_steps` steps for `ppo`;
+mflops@gamma..: mean MFLOPs of 1,000 posterior samples with this gamma (seed 0), and with a budget
+    of 80% of the first of them (mflops_over_budget, a share of it).
 """
 
 from __future__ import annotations
@@ -271,7 +273,34 @@ def run_task(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             figures["pgnas", "speedup_over_ppo"] = ratio
         for pair, figure in figures.items():
             metrics.setdefault(pair, []).append(figure)
+    gammas = [float(g) for g in options.gammas.split(",") if g]
+    if gammas:
+        metrics |= priced(place, gammas)
     return [record(name, *pair, values) for pair, values in sorted(metrics.items())]
+
+
+def priced(place: Bed, gammas: list[float]) -> dict[tuple[str, str], list[float]]:
+    """What a cost in the prior does to the MFLOPs of samples, with one seed."""
+    space, parts, key = place.task.space, place.judge.parts, jax.random.key(0)
+    q = posterior.make(space.cardinalities)
+
+    def mean_mflops(method: SearchMethod, gamma: float) -> float:
+        assert method.prepare is not None
+        state = method.init(key)
+        state = state._replace(learnt=state.learnt._replace(gamma=jnp.float32(gamma)))
+        for item in method.prepare(state, key):
+            state = item[0]
+        z = q.draw(state.learnt.phi, q.noise(jax.random.fold_in(key, 2), 1000))
+        return float(parts.cost(q.to_archs(z))[1].mean() / 1e6)
+
+    # Its own gamma is next to nothing: that of the state is what changes, without compilation.
+    with_price = changed(place.config, pgnas__gamma=1e-6)
+    method, _ = pgnas.build(with_price, space, place.task, None)
+    found = {("pgnas", f"mflops@gamma{g:g}"): [mean_mflops(method, g)] for g in gammas}
+    budget = 0.8 * next(iter(found.values()))[0]
+    limited, _ = pgnas.build(changed(place.config, pgnas__mflops=budget), space, place.task, None)
+    found["pgnas", "mflops_over_budget"] = [mean_mflops(limited, 0.0) / budget]
+    return found
 
 
 def record(task: str, method: str, metric: str, values: list[float]) -> dict[str, Any]:
@@ -299,6 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--child_steps", type=int, default=150, help="of each of them")
     parser.add_argument("--alone", type=int, default=24, help="architectures trained alone")
     parser.add_argument("--long", type=int, default=300, help="steps of these and the winners")
+    parser.add_argument("--gammas", default="0,1000,3000,10000", help="'' for none")
     parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
     tasks = [t for t in options.tasks.split(",") if t]

@@ -37,8 +37,8 @@ class Config(NamedTuple):
     mc_samples: int = 1
     average: bool = False
     estimator: str = "score"
-    lr: float = 0.03
-    warmup: float = 0.3
+    lr: float = 0.2
+    warmup: float = 0.2
     temperature: float = 1.0
     temperature_end: float = 0.1
     precision: float = 1.0
@@ -134,15 +134,18 @@ def make_step(
             _move(config, state, gradient, progress),
             (phi, state.moments),
         )
-        excess = mflops / (AIM * config.mflops) - 1 if config.mflops else jnp.float32(-1)
-        rate = config.dual * examples / max(config.mflops, 1e-9) * learning
+        price_added = state.gamma
+        if config.mflops:
+            excess = mflops / (AIM * config.mflops) - 1
+            rate = config.dual * examples / config.mflops * learning
+            price_added = jnp.maximum(state.gamma + rate * excess, 0.0)
         new = Learnt(
             steps=state.steps + 1,
             weights=weights,
             phi=phi,
             moments=moments,
             norms=norms,
-            gamma=jnp.maximum(state.gamma + rate * excess, 0.0) * bool(config.mflops),
+            gamma=price_added,
             baseline=BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * nll,
         )
         return new, {
