@@ -107,11 +107,10 @@ class Judge:
         self.parts = task.oneshot()
         parts = self.parts
         self._run = inherited.judging(parts.network, parts.settings, parts.pipeline, parts.vmap)
-        self._canonical = jax.jit(task.space.canonical)
 
     def __call__(self, params: Any, archs: np.ndarray) -> np.ndarray:
-        """[N] accuracies of `archs` [N, T], each network judged once."""
-        forms, back = np.unique(np.asarray(self._canonical(archs)), axis=0, return_inverse=True)
+        """[N] accuracies of `archs` [N, T], each vector judged once."""
+        forms, back = np.unique(archs, axis=0, return_inverse=True)
         found = []
         for i in range(0, len(forms), CHUNK):
             some = np.resize(forms[i : i + CHUNK], (CHUNK, forms.shape[1]))

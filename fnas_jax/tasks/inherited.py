@@ -1,7 +1,8 @@
 """Children judged with weights that one network for all of them has learnt; none is trained.
 
 The statistics of a child's normalisations are estimated anew on training images, because those of
-the other children are not its own. After the search the winner may be trained on from its inherited
+the other children are not its own. Children are judged as they were asked for, not in their
+canonical form, because the same network may stand at places with other weights. After the search the winner may be trained on from its inherited
 weights, and the best children's blocks enter the knowledge pool.
 """
 
@@ -76,27 +77,27 @@ def evaluator(bench: Bench, network: Network, data: train.Data) -> Evaluator:
         params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return State(memo.empty(capacity, decisions), params)
 
-    def measure(params: Params, forms: Array, new: Array) -> Metrics:
+    def measure(params: Params, archs: Array, new: Array) -> Metrics:
         start = time.monotonic()
-        outcome = jax.block_until_ready(judge(params, data, forms, new))
-        weights, macs = cost(forms)
-        latency = np.full(len(forms), np.nan, np.float32)
+        outcome = jax.block_until_ready(judge(params, data, archs, new))
+        weights, macs = cost(archs)
+        latency = np.full(len(archs), np.nan, np.float32)
         if config.reward.cost == "latency_ms":
             for i in np.flatnonzero(new):
-                latency[i] = bench.latency_ms(forms[i])
+                latency[i] = bench.latency_ms(archs[i])
         seconds = (time.monotonic() - start) / max(int(new.sum()), 1)
         costs_of = (jnp.asarray(latency), macs / 1e6, weights / 1e6)
         ok = outcome.ok & new
         accuracy = jnp.where(ok, outcome.accuracy, 0.0)
         reward = jnp.where(ok, bench.reward(accuracy, *costs_of), 0.0)
-        spent = jnp.full(len(forms), seconds, jnp.float32)
+        spent = jnp.full(len(archs), seconds, jnp.float32)
         return Metrics(accuracy, reward, *costs_of, seconds=spent, ok=ok, fresh=new)
 
     def evaluate(state: State, archs: Array, mask: Array, key: Array) -> tuple[State, Metrics]:
         forms = space.canonical(archs)
         found = look_up(state.memo, forms, mask)
         if found.new.any():
-            measured = measure(state.params, forms, found.new)
+            measured = measure(state.params, archs, found.new)
             state = state._replace(memo=remember(state.memo, found, forms, measured))
         return state, recall(state.memo, found)
 
@@ -153,7 +154,6 @@ def finetune(
         return train.evaluate(*parts, data, arch, tuned, jnp.bool_(True))[1]
 
     start = time.monotonic()
-    arch = bench.space.canonical(arch[None])[0]
     outcome = jax.block_until_ready(run(everything, arch, params, config.oneshot.finetune))
     return {
         "accuracy": float(outcome.accuracy) if outcome.ok else None,
