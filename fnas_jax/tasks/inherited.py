@@ -2,8 +2,9 @@
 
 The statistics of a child's normalisations are estimated anew on training images, because those of
 the other children are not its own. Children are judged as they were asked for, not in their
-canonical form, because the same network may stand at places with other weights. After the search the winner may be trained on from its inherited
-weights, and the best children's blocks enter the knowledge pool.
+canonical form, because the same network may stand at places with other weights. After the search
+the winner may be trained on from its inherited weights, and the best children's blocks enter the
+knowledge pool.
 """
 
 from __future__ import annotations
