@@ -2,7 +2,8 @@
 
     python -m fnas_jax.main --config=experiments/pgnas_mnist5k.py --workdir=runs/pgnas
 
-(not measured yet)
+Images of 14x14 pixels, a quarter of the space's channels, 600 networks that train the supernet and
+32 samples from its posterior.
 """
 
 from fnas_jax.core.config import default
