@@ -141,7 +141,7 @@ def bed(name: str, options: argparse.Namespace) -> Bed:
     space, key = task.space, jax.random.key(0)
     guided, _ = pgnas.build(config, space, task, None)
     uniform, _ = spos.build(config, space, task, None)
-    for method in (guided, uniform):
+    for method in (guided, uniform) if options.seeds else ():
         assert method.prepare is not None
         next(method.prepare(method.init(key), key))
     method, evaluator = ppo.build(config, space, task, None)
@@ -150,9 +150,10 @@ def bed(name: str, options: argparse.Namespace) -> Bed:
     _, index = np.unique(drawn, axis=0, return_index=True)
     alone = drawn[np.sort(index)][: options.alone]
     judges = Judge(task)
-    judges(judges.parts.start(judges.parts.network.init(key, jnp.asarray(alone[0]))), alone[:1])
+    if options.seeds:
+        judges(jax.jit(judges.parts.network.init)(key, jnp.asarray(alone[0])), alone[:1])
     found = Bed(config, task, judges, guided, uniform, steps, method, evaluator, alone)
-    if options.children:
+    if options.children and options.seeds:
         run_ppo(found, 0, most=1)
     return found
 
@@ -236,8 +237,20 @@ def run_seed(place: Bed, seed: int, options: argparse.Namespace) -> Seed:
 
 
 def run_task(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All seeds of a task, then the trainings alone that they are judged by."""
-    place = bed(name, options)
+    """All figures of a task."""
+    place, metrics = bed(name, options), {}
+    if options.seeds:
+        metrics = compare(name, place, options)
+    gammas = [float(g) for g in options.gammas.split(",") if g]
+    if gammas:
+        metrics |= priced(place, gammas)
+    return [record(name, *pair, values) for pair, values in sorted(metrics.items())]
+
+
+def compare(
+    name: str, place: Bed, options: argparse.Namespace
+) -> dict[tuple[str, str], list[float]]:
+    """Figures by method and metric, one a seed."""
     alone, seeds = place.alone, []
     for seed in range(options.seeds):
         seeds.append(run_seed(place, seed, options))
@@ -272,10 +285,7 @@ def run_task(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             figures["pgnas", "speedup_over_ppo"] = ratio
         for pair, figure in figures.items():
             metrics.setdefault(pair, []).append(figure)
-    gammas = [float(g) for g in options.gammas.split(",") if g]
-    if gammas:
-        metrics |= priced(place, gammas)
-    return [record(name, *pair, values) for pair, values in sorted(metrics.items())]
+    return metrics
 
 
 def priced(place: Bed, gammas: list[float]) -> dict[tuple[str, str], list[float]]:
@@ -317,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--tasks", default=",".join(TASKS), help="joined by commas")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="0: only costs")
     parser.add_argument("--steps", type=int, default=400, help="networks that train the supernet")
     parser.add_argument("--samples", type=int, default=64, help="from the posterior")
     parser.add_argument("--search", type=int, default=16, help="samples of a one-shot search")
@@ -327,19 +337,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--child_steps", type=int, default=150, help="of each of them")
     parser.add_argument("--alone", type=int, default=24, help="architectures trained alone")
     parser.add_argument("--long", type=int, default=300, help="steps of these and the winners")
-    parser.add_argument("--gammas", default="0,1000,3000,10000", help="'' for none")
+    parser.add_argument("--gammas", default="0,30,100,300,1000", help="'' for none")
     parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
     tasks = [t for t in options.tasks.split(",") if t]
     for name in tasks:
         if name not in TASKS:
             parser.error(f"unknown task {name!r}; allowed are {', '.join(TASKS)}")
-    numbers = ("seeds", "steps", "samples", "search", "uniform", "own", "child_steps", "long")
+    numbers = ("steps", "samples", "search", "uniform", "own", "child_steps", "long")
     for name in numbers:
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1")
-    if options.alone < 2 or options.children < 0:
-        parser.error("--alone must be at least 2, --children at least 0")
+    if options.alone < 2 or min(options.children, options.seeds) < 0:
+        parser.error("--alone must be at least 2, --children and --seeds at least 0")
     devices.enable_compilation_cache(config_lib.default().jax.cache_dir)
     out = [r for name in tasks for r in run_task(name, options)]
     for r in out:

@@ -32,7 +32,7 @@ def test_both_tasks_have_small_networks(task):
     assert config.oneshot.steps == 10
 
 
-@pytest.mark.parametrize("arguments", [["--tasks", "mnist"], ["--seeds", "0"], ["--alone", "1"]])
+@pytest.mark.parametrize("arguments", [["--tasks", "mnist"], ["--seeds", "-1"], ["--alone", "1"]])
 def test_bad_input_exits_with_2(arguments):
     with pytest.raises(SystemExit) as stop:
         benchmark.main(arguments)

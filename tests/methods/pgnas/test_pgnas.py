@@ -110,7 +110,7 @@ def test_expected_cost_falls_with_gamma(priced):
 def test_the_budget_is_met(priced):
     space, q, net, learn = priced
     budget = 60.0
-    mflops, state, config, costs = learn(mflops=budget)
+    mflops, state, config, costs = learn(mflops=budget, dual=0.02)
     assert state.gamma > 0
     assert 0.85 * budget < mflops < budget
     method = pgnas.make(
