@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from fnas_jax.children import plan
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
@@ -18,7 +19,7 @@ from fnas_jax.tasks.base import Evaluator, Task
 
 SPACES: dict[str, Callable[[Any], Space]] = {
     "mnas": lambda s: mnas.make(s.blocks, s.width, s.strides, s.stem, s.stem_stride, s.head),
-    "macro": lambda s: macro.make(),
+    "macro": lambda s: plan.widen(macro.make(), s.width),
     "cell": lambda s: cell.make(s.cell_channels, s.cells_per_stage),
     "categorical": lambda s: categorical.make(s.cardinalities),
 }
@@ -33,6 +34,8 @@ METHODS = {
     "ppo": "fnas_jax.methods.baselines.ppo",
     "fnas": "fnas_jax.methods.fnas.build",
     "tnas": "fnas_jax.methods.tnas.build",
+    "pgnas": "fnas_jax.methods.pgnas.build",
+    "spos": "fnas_jax.methods.spos.build",
 }
 Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]
 

@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def summary(result: dict, folder: str) -> str:
     """What a finished search tells on the terminal."""
     best, winner, counts = result["best"], result["winner"], result["counts"]
-    lines = [f"{counts['trained']} architectures trained in {result['seconds']['total']:.0f} s"]
+    done = "judged with inherited weights" if result.get("inherited") else "trained"
+    lines = [f"{counts['trained']} architectures {done} in {result['seconds']['total']:.0f} s"]
     if best is None:
         lines.append("none of them gave a result")
     else:
@@ -54,6 +55,9 @@ def summary(result: dict, folder: str) -> str:
         )
     if winner and winner.get("accuracy") is not None:
         lines.append(f"final accuracy {cli.percent(winner['accuracy'])}{cost(winner)}")
+    if winner and "finetuned" in winner:
+        tuned = winner["finetuned"]["accuracy"]
+        lines.append(f"the same from inherited weights {cli.percent(tuned)}")
     if winner and "reference" in winner:
         reference = winner["reference"]
         lines.append(f"reference network {cli.percent(reference['accuracy'])}{cost(reference)}")

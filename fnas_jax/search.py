@@ -97,7 +97,8 @@ def _search(parts: Parts) -> dict[str, Any]:
     config, folder, clock = parts.config, parts.folder, parts.clock
     key = jax.random.key(config.seed)
     versions = workdir.versions()
-    steps = config.children.steps if parts.task.name.startswith("images/") else 0
+    trains = parts.task.name.startswith("images/") and parts.evaluator.adopt is None
+    steps = config.children.steps if trains else 0
     origin = history.Run(
         parts.run.id, parts.task.space.name, parts.task.name, steps, config.seed, versions
     )
@@ -148,19 +149,23 @@ def _search(parts: Parts) -> dict[str, Any]:
                 if item is None:
                     break
                 metrics = jax.device_get(item[1])
+                text = metrics.pop("text", "")
                 log.write(state.step, {"stage": "prepare", **metrics})
-                progress.say(f"preparing: step {state.step + 1}")
+                progress.say(f"preparing: step {state.step + 1}{text}")
                 children = state.counts["prepared"] + metrics.get("children", 0)
                 counts = state.counts | {"prepared": children}
                 state = keep(state._replace(counts=counts, **{owner: item[0]}))
+            if owner == "method" and parts.evaluator.adopt is not None:
+                known = parts.evaluator.adopt(state.evaluator, state.method)
+                state = state._replace(evaluator=known)
             state = keep(state._replace(prepared=number), last=True)
 
         steps = iteration.compiled(parts.method, parts.evaluator)
-        while not _done(config, state.counts):
+        while not _done(parts, state):
             number = state.iteration
             state, rows, scalars = iteration.iterate(steps, state, key, clock)
             history.record(parts.knowledge.history, origin, number, rows)
-            last = _done(config, state.counts)
+            last = _done(parts, state)
             if state.iteration % config.log.every == 0 or last:
                 spent = {f"seconds/{name}": value for name, value in clock.seconds().items()}
                 log.write(state.step, scalars | spent)
@@ -173,14 +178,20 @@ def _search(parts: Parts) -> dict[str, Any]:
             with clock.part("children"):
                 best_arch = jnp.asarray(state.best_arch)
                 winner = parts.task.final(best_arch, jax.random.fold_in(key, FINAL))
+                if parts.evaluator.finish is not None:
+                    key_finish = jax.random.fold_in(key, FINAL)
+                    winner |= parts.evaluator.finish(state.evaluator, best_arch, key_finish)
     write_json(folder / "result.json", _result(parts, state, winner, versions))
     return workdir.read_json(folder / "result.json")
 
 
-def _done(config: ml_collections.ConfigDict, counts: dict[str, int]) -> bool:
-    """The budget is spent, or so many proposals were known ones that it never will be."""
-    limit = config.search.max_proposals or 20 * config.search.budget
-    return counts["trained"] >= config.search.budget or counts["proposed"] >= limit
+def _done(parts: Parts, state: State) -> bool:
+    """The budget is spent, the method says so, or all that it proposes has long been known."""
+    search, counts = parts.config.search, state.counts
+    limit = search.max_proposals or 20 * search.budget
+    if counts["trained"] >= search.budget or counts["proposed"] >= limit:
+        return True
+    return parts.method.done is not None and bool(parts.method.done(state.method))
 
 
 def _result(
@@ -201,6 +212,8 @@ def _result(
         "best": best,
         "winner": winner,
         "counts": counts,
+        # "trained" are then judged with the weights of one network that was trained for all
+        "inherited": parts.evaluator.adopt is not None,
         "iterations": state.iteration,
         "seconds": parts.clock.seconds(),
         "method": parts.config.method.name,

@@ -111,6 +111,7 @@ def _cout(params: Params) -> int:
 # ---- one piece of code for all variants
 
 
+@functools.cache  # one form for one type
 def masked(dtype: Any) -> Form:
     """The form that computes convolutions and activations in `dtype`, normalisations in float32."""
 

@@ -24,7 +24,10 @@ import ml_collections
 from fnas_jax.core.types import UserError
 
 INF = math.inf
-METHODS = ("random", "evolution", "local", "gp", "bananas", "ppo", "fnas", "tnas")
+METHODS = (
+    *("random", "evolution", "local", "gp", "bananas", "ppo"),
+    *("fnas", "tnas", "pgnas", "spos"),
+)
 
 
 class Key(NamedTuple):
@@ -42,7 +45,7 @@ KEYS: dict[str, Key] = {
     # --- the space of architectures (tabular tasks bring their own)
     "space.name": Key("mnas", "space", choices=("mnas", "macro", "cell", "categorical")),
     "space.blocks": Key(7, "mnas: number of blocks kept", 1, 7),
-    "space.width": Key(1.0, "mnas: multiplies all channels", 0.05, 4.0),
+    "space.width": Key(1.0, "mnas, macro: multiplies all channels", 0.05, 4.0),
     "space.strides": Key((), "mnas: stride of each block; () for MobileNetV2's", 1, 2),
     "space.stem": Key(32, "mnas: channels of the first convolution", 1, 512),
     "space.stem_stride": Key(2, "mnas: stride of the first convolution", 1, 2),
@@ -216,6 +219,29 @@ KEYS: dict[str, Key] = {
     "tnas.adapt_steps": Key(5, "steps of adapting all weights", 1, 1000),
     "tnas.trust": Key(0.9, "probability, before any evaluation, that history helps", 0.01, 0.99),
     "tnas.pool": Key(512, "candidates in spaces too large to list", 32, 10**6),
+    # --- one-shot methods: one network for all architectures, which inherit its weights
+    "oneshot.steps": Key(1000, "architectures that train it, a minibatch each", 1, 10**8),
+    "oneshot.every": Key(50, "steps between two log entries", 1, 10**6),
+    "oneshot.finetune": Key(
+        300, "steps that train the winner on from its inherited weights; 0: none", 0, 10**7
+    ),
+    "pgnas.gradient": Key(
+        "auto",
+        "estimator for the posterior; auto: concrete for macro, score elsewhere",
+        choices=("auto", "concrete", "second", "score"),
+    ),
+    "pgnas.mc_samples": Key(1, "architectures drawn and trained in a step", 1, 1024),
+    "pgnas.average": Key(False, "they move the weights once, on average; else in turn"),
+    "pgnas.lr": Key(0.2, "learning rate of the posterior's logits (Adam)", 1e-6, 10.0),
+    "pgnas.warmup": Key(0.2, "share of the steps that train weights only", 0.0, 1.0),
+    "pgnas.temperature": Key(1.0, "temperature of the relaxation at first", 0.01, 100.0),
+    "pgnas.temperature_end": Key(0.1, "and at last", 0.01, 100.0),
+    "pgnas.precision": Key(1.0, "precision of the prior of all weights (lambda)", 0.0, 1e6),
+    "pgnas.gamma": Key(0.0, "nats that a MFLOP costs in the prior of architectures", 0.0, 1e9),
+    "pgnas.mflops": Key(0.0, "most MFLOPs; gamma rises until samples have less; 0: any", 0.0, 1e9),
+    "pgnas.dual": Key(0.005, "how fast gamma rises and falls then", 0.0, 10.0),
+    "pgnas.top": Key(3, "best samples that have to stay the same", 1, 1000),
+    "pgnas.patience": Key(32, "samples for which they stay before the end; 0: never", 0, 10**7),
     # --- the winner
     "winner.steps": Key(1500, "steps of the winner's final training; 0: none", 0, 10**8),
     "winner.reference": Key(True, "train the reference network beside the winner"),

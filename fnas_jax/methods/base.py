@@ -31,3 +31,5 @@ class SearchMethod(NamedTuple):
     prepare: Callable[[State, Array], Iterator[tuple[State, dict[str, float]]]] | None = None
     # Scalars worth logging after a tell: state -> {"entropy": [] float32, ..}
     stats: Callable[[State], dict[str, Array]] = lambda state: {}
+    # [] bool: more proposals would change nothing, so the search may end before its budget
+    done: Callable[[State], Array] | None = None

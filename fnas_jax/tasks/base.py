@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnas_jax.children import train
+from fnas_jax.children.elastic import Network
+from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array, Metrics
 from fnas_jax.spaces.base import Space
 
@@ -32,6 +35,27 @@ class Evaluator(NamedTuple):
     # On several hosts: what all but the first do until `hosts.order` is 0. None: the first needs no
     # help
     serve: Callable[[], None] | None = None
+    # (state, the method's state after its `prepare`) -> state with what is needed of it
+    adopt: Callable[[Any, Any], Any] | None = None
+    # (state, arch [T], key) -> JSON-ready facts of the winner that only the evaluator can add
+    finish: Callable[[Any, Array, Array], dict[str, Any]] | None = None
+
+
+class OneShot(NamedTuple):
+    """What methods need that train one network for all architectures themselves."""
+
+    network: Network  # elastic
+    pipeline: train.Pipeline
+    settings: train.Settings
+    data: train.Data  # training and validation images
+    classes: int
+    vmap: bool  # networks at once (accelerators), or one after another
+    cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]
+    # Fresh parameters -> those to start from: with the blocks of the knowledge pool, where it has
+    # any
+    start: Callable[[Params], Params]
+    # Judges with inherited weights; (eval state, params) -> eval state is its `adopt`
+    evaluator: Evaluator
 
 
 class Task(NamedTuple):
@@ -48,3 +72,5 @@ class Task(NamedTuple):
     statistics: dict[str, float] | None = None
     # A few training images of each class, for the same purpose: uint8 [C, n, H, W, 1 or 3]
     sample_images: np.ndarray | None = None
+    # Builds what one-shot methods need; None: architectures can only be looked up
+    oneshot: Callable[[], OneShot] | None = None

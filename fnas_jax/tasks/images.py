@@ -23,7 +23,7 @@ from fnas_jax.knowledge import store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.store import Store
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, data
+from fnas_jax.tasks import augment, data, inherited
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.trainer import Bench, evaluator
@@ -72,6 +72,7 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
             "deviation": float(np.mean(dataset.std)),
         },
         sample_images=data.sample_images(dataset),
+        oneshot=functools.partial(inherited.oneshot, bench),
     )
 
 

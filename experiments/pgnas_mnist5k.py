@@ -1,0 +1,24 @@
+"""Small Macro networks searched by PGNAS on 5,000 MNIST images.
+
+    python -m fnas_jax.main --config=experiments/pgnas_mnist5k.py --workdir=runs/pgnas
+
+Images of 14x14 pixels, a quarter of the space's channels, 600 networks that train the supernet and
+32 samples from its posterior.
+"""
+
+from fnas_jax.core.config import default
+
+
+def get_config():
+    config = default()
+    config.task.name = "images/mnist5k"
+    config.task.image_size = 14
+    config.space.name = "macro"
+    config.space.width = 0.25
+    config.children.batch_size = 32
+    config.method.name = "pgnas"
+    config.oneshot.steps = 600
+    config.search.budget = 32
+    config.search.batch = 8
+    config.winner.steps = 600
+    return config

@@ -1,0 +1,40 @@
+"""The best few sampled architectures, and for how long they have been the best."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array
+
+
+class Ranking(NamedTuple):
+    """The R best distinct networks, best first."""
+
+    forms: Array  # [R, T] int32 canonical architectures, -1 where there is none yet
+    rewards: Array  # [R] float32, -inf where there is none yet
+    stable: Array  # [] int32 samples in a row that have not changed the above
+
+
+def empty(size: int, decisions: int) -> Ranking:
+    """Before the first sample."""
+    forms = jnp.full((size, decisions), -1, jnp.int32)
+    return Ranking(forms, jnp.full(size, -jnp.inf), jnp.int32(0))
+
+
+def add(ranking: Ranking, forms: Array, rewards: Array) -> Ranking:
+    """With N samples: canonical `forms` [N, T] and `rewards` [N], -inf where not to be ranked.
+
+    Ties go to the earlier one. A network that stands in the ranking does not enter again, but
+    counts as a sample that changed nothing.
+    """
+    all_forms = jnp.concatenate([ranking.forms, forms])
+    all_rewards = jnp.concatenate([ranking.rewards, rewards])
+    same = jnp.all(all_forms[:, None] == all_forms, axis=-1)
+    again = jnp.tril(same, -1).any(axis=1)
+    best, index = jax.lax.top_k(jnp.where(again, -jnp.inf, all_rewards), len(ranking.rewards))
+    kept = jnp.where((best > -jnp.inf)[:, None], all_forms[index], -1)
+    changed = jnp.any(kept != ranking.forms)
+    return Ranking(kept, best, jnp.where(changed, 0, ranking.stable + len(rewards)))

@@ -1,0 +1,223 @@
+"""Training of one network for all architectures: what one-shot methods share.
+
+A step trains one or several architectures on the same minibatch. What is drawn, and what is learnt
+about architectures beside the weights, is the method's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from fnas_jax.children import train
+from fnas_jax.children.elastic import Network
+from fnas_jax.children.ops import Params
+from fnas_jax.core.types import Array
+
+# (params, arch [T], switches [L, K], images, labels) -> mean nats per image. Switches are the same
+# architecture as `arch`, for losses that can be differentiated in them.
+Loss = Callable[[Params, Array, Array, Array, Array], Array]
+# (state, images, labels, key) -> (state, scalars or small arrays to average over steps)
+Step = Callable[[Any, Array, Array, Array], tuple[Any, dict[str, Array]]]
+
+
+class Weights(NamedTuple):
+    """The supernet in training."""
+
+    vector: Array  # [P] float32, all parameters
+    momentum: Any  # of the optimizer
+    step: Array  # [] int32 updates done
+
+
+class Found(NamedTuple):
+    """What S architectures found on one minibatch."""
+
+    nll: Array  # [S] nats per image
+    norm: Array  # [S] squared norm of the weights that they use
+    switches: Array  # [S, L, K] d nll / d switches; zeros unless asked for
+
+
+class Supernet(NamedTuple):
+    """What is trained and how; nothing that changes."""
+
+    loss: Loss
+    template: Params  # shapes of the parameters
+    used: Callable[[Array], Params]  # arch [T] -> booleans as the parameters
+    settings: train.Settings
+    updates: int  # of the whole training
+    vmap: bool  # architectures whose gradients are averaged run at once
+
+    def start(self, params: Params) -> Weights:
+        """Before the first step."""
+        vector = _ravel(params)
+        return Weights(vector, self._optimizer().init(vector), jnp.int32(0))
+
+    def params(self, vector: Array) -> Params:
+        """The parameters of the network."""
+        return jax.flatten_util.ravel_pytree(self.template)[1](vector)
+
+    def weighs(self, arch: Array) -> Array:
+        """[P] bool: a weight (no scale or bias) that the architecture [T] uses."""
+        return _ravel(self.used(arch)) & _ravel(
+            jax.tree_util.tree_map_with_path(
+                lambda path, leaf: jnp.full(leaf.shape, is_weight(path)), self.template
+            )
+        )
+
+    def norms(self, vector: Array, archs: Array) -> Array:
+        """[N] squared norm of the weights that each of `archs` [N, T] uses."""
+        # One after another, so that no more than one set of booleans is in memory.
+        return lax.map(lambda arch: jnp.vdot(self.weighs(arch), vector**2), archs)
+
+    def visit(
+        self,
+        weights: Weights,
+        archs: Array,
+        switches: Array,
+        images: Array,
+        labels: Array,
+        decay: float,
+        by_switch: bool = False,
+        average: bool = False,
+    ) -> tuple[Weights, Found]:
+        """Trains `archs` [S, T] = `switches` [S, L, K] on a minibatch, one after another.
+
+        Each moves the weights, S updates in all; or, with `average`, the mean of their gradients
+        makes one. The loss has `decay` / 2 times the squared norm of the weights they use.
+        """
+
+        def one(vector: Array, arch: Array, z: Array) -> tuple[Array, Found]:
+            def loss(vector: Array, z: Array) -> Array:
+                return self.loss(self.params(vector), arch, z, images, labels)
+
+            arguments = (0, 1) if by_switch else (0,)
+            nll, found = jax.value_and_grad(loss, arguments)(vector, z)
+            g = found[1] if by_switch else jnp.zeros_like(z)
+            used = self.weighs(arch) * vector
+            return found[0] + decay * used, Found(nll, jnp.vdot(used, used), g)
+
+        def move(weights: Weights, item: tuple[Array, Array]) -> tuple[Weights, Found]:
+            gradient, found = one(weights.vector, *item)
+            return self.update(weights, gradient), found
+
+        def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, Found]:
+            gradient, found = one(weights.vector, *item)
+            return total + gradient, found
+
+        if not average:
+            return lax.scan(move, weights, (archs, switches))
+        if self.vmap:
+            gradients, found = jax.vmap(lambda a, z: one(weights.vector, a, z))(archs, switches)
+            return self.update(weights, gradients.mean(0)), found
+        total, found = lax.scan(add, jnp.zeros_like(weights.vector), (archs, switches))
+        return self.update(weights, total / len(archs)), found
+
+    def update(self, weights: Weights, gradient: Array) -> Weights:
+        """One step of SGD with Nesterov's momentum, warm-up and cosine decay."""
+        change, momentum = self._optimizer().update(gradient, weights.momentum)
+        rate = train.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
+        return Weights(weights.vector - rate * change, momentum, weights.step + 1)
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.clip_by_global_norm(self.settings.max_grad_norm),
+            optax.trace(self.settings.momentum, nesterov=True),
+        )
+
+
+def make(
+    network: Network, settings: train.Settings, arch: Array, updates: int, vmap: bool, loss: Loss
+) -> Supernet:
+    """The supernet of an elastic network; `arch` [T] is any architecture of its space."""
+    assert network.parts is not None
+    shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
+    template = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return Supernet(loss, template, network.parts.used, settings, updates, vmap)
+
+
+def single_path(network: Network) -> Loss:
+    """The loss that runs only what the architecture chose; its switches have no derivative."""
+
+    def loss(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
+        return nll(network.train(params, arch, images), labels)
+
+    return loss
+
+
+def nll(logits: Array, labels: Array) -> Array:
+    """[] mean cross-entropy in nats of logits [B, C] and labels [B]."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def is_weight(path: tuple[Any, ...]) -> bool:
+    """Whether a parameter is neither a bias nor a scale of a normalisation."""
+    return getattr(path[-1], "key", "") not in ("scale", "bias", "b1", "b2")
+
+
+def runner(
+    step: Step, steps_done: Callable[[Any], Array], pipeline: train.Pipeline, batch_size: int
+) -> Callable[[Any, Array, train.Data, Array], tuple[Any, dict[str, Array]]]:
+    """The jitted function (state, key, data, count []) -> (state `count` steps on, mean scalars).
+
+    Minibatches, augmentation and keys are functions of `key` and the number of the step, so that a
+    training cut anywhere goes on as if it had not been.
+    """
+
+    def run(state: Any, key: Array, data: train.Data, count: Array) -> tuple[Any, dict[str, Array]]:
+        total = data.train_labels.shape[0]
+        batch = min(batch_size, total)
+        per_epoch = total // batch
+        key_order, key_augment, key_step = jax.random.split(key, 3)
+
+        def shuffle(epoch: Array) -> Array:
+            return jax.random.permutation(jax.random.fold_in(key_order, epoch), total)
+
+        def one(i: Array, state: Any, order: Array) -> tuple[Any, dict[str, Array]]:
+            rows = lax.dynamic_slice(order, ((i % per_epoch) * batch,), (batch,))
+            images = pipeline.normalise(data.train_images[rows])
+            images = pipeline.augment(jax.random.fold_in(key_augment, i), images)
+            return step(state, images, data.train_labels[rows], jax.random.fold_in(key_step, i))
+
+        def body(_: Array, carry: tuple[Any, Array, Any]) -> tuple[Any, Array, Any]:
+            state, order, sums = carry
+            i = steps_done(state)
+            order = lax.cond(i % per_epoch == 0, lambda: shuffle(i // per_epoch), lambda: order)
+            state, scalars = one(i, state, order)
+            return state, order, jax.tree.map(jnp.add, sums, scalars)
+
+        order = shuffle(steps_done(state) // per_epoch)
+        shapes = jax.eval_shape(lambda: one(jnp.int32(0), state, order)[1])
+        sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        state, _, sums = lax.fori_loop(0, count, body, (state, order, sums))
+        return state, jax.tree.map(lambda s: s / count, sums)
+
+    return jax.jit(run)
+
+
+def stages(
+    run: Callable[..., tuple[Any, dict[str, Array]]],
+    steps_done: Callable[[Any], Array],
+    report: Callable[[Any, dict[str, Any]], dict[str, Any]],
+    data: train.Data,
+    total: int,
+    every: int,
+) -> Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]]:
+    """The `prepare` of a method: `total` steps, with a report each `every`; goes on where it is."""
+
+    def prepare(state: Any, key: Array) -> Iterator[tuple[Any, dict[str, Any]]]:
+        while int(steps_done(state)) < total:
+            count = min(every, total - int(steps_done(state)))
+            state, scalars = run(state, key, data, jnp.int32(count))
+            yield state, report(state, jax.device_get(scalars))
+
+    return prepare
+
+
+def _ravel(tree: Any) -> Array:
+    return jax.flatten_util.ravel_pytree(tree)[0]

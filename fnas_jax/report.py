@@ -1,0 +1,161 @@
+"""`python -m fnas_jax.report`: one page of HTML about a search, finished or not."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
+
+from fnas_jax import build
+from fnas_jax.core import cli, svg, workdir
+
+USAGE = """Writes report.html, a page without other files, about the search of a workdir.
+
+  python -m fnas_jax.report --workdir=runs/a"""
+
+STYLE = """body{font:15px/1.5 sans-serif;margin:2em auto;max-width:56em;color:#222}
+td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}
+code{overflow-wrap:anywhere}"""
+
+
+def write(folder: str) -> pathlib.Path:
+    """Writes the report of the run in `folder`. Raises UserError where there is none."""
+    config = workdir.read_config(folder)
+    path = pathlib.Path(folder).expanduser()
+    result = workdir.read_json(path / "result.json") if (path / "result.json").exists() else None
+    target = path / "report.html"
+    temporary = path / f".report.{os.getpid()}"
+    temporary.write_text(page(config, read_metrics(path / "metrics.jsonl"), result))
+    temporary.replace(target)
+    return target
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; one that is still being written is left out."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def page(config: Any, metrics: list[dict[str, Any]], result: dict[str, Any] | None) -> str:
+    """The whole page; `result` None: the search still runs."""
+    name = f"{config.method.name} on {config.task.name}"
+    loop = [m for m in metrics if "iteration" in m]
+    training = [m for m in metrics if m.get("stage") == "prepare" and "nll" in m]
+    sections = [f"<h1>{html.escape(name)}</h1>"]
+    if result is None:
+        sections.append("<p>The search has not finished yet.</p>")
+    else:
+        sections += [_best(result), _winner(result), _counts(result)]
+    sections += [
+        _section("Search", _plot(loop, "trained", ("best_accuracy", "accuracy"), "evaluations")),
+        _section(
+            "Training of the supernet (nats per image)",
+            _plot(training, "step", ("nll", "kl", "kl_weights", "kl_cost"), "log entries"),
+        ),
+        _section(
+            "Entropy of the posterior (nats)", _plot(training, "step", ("entropy",), "log entries")
+        ),
+        _posterior(config, training),
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(name)}'
+        f"</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _plot(entries: list[dict[str, Any]], x: str, names: Sequence[str], x_label: str) -> str:
+    series = {
+        name: [(m[x], m[name]) for m in entries if None not in (m.get(x), m.get(name))]
+        for name in names
+    }
+    return svg.lines({name: points for name, points in series.items() if points}, x_label, "value")
+
+
+def _posterior(config: Any, training: list[dict[str, Any]]) -> str:
+    """Pi of the last log entry that has it, a row for each slot."""
+    known = [m for m in training if "pi" in m]
+    if not known:
+        return ""
+    names: Sequence[str] = [f"slot {i}" for i in range(len(known[-1]["pi"]))]
+    if config.space.name in build.SPACES:
+        names = build.SPACES[config.space.name](config.space).names
+    rows = dict(zip(names, known[-1]["pi"], strict=True))
+    return _section("Posterior: probability of each choice", svg.heat_map(rows))
+
+
+def _best(result: dict[str, Any]) -> str:
+    best = result["best"]
+    if best is None:
+        return "<p>No architecture gave a result.</p>"
+    text = html.escape(best["description"]["text"])
+    return _section("Best architecture", f"<p><code>{text}</code></p>")
+
+
+def _winner(result: dict[str, Any]) -> str:
+    """Accuracy and cost of the winner in the search, after it, and of its reference."""
+    best, winner = result["best"], result["winner"]
+    if best is None or winner is None:
+        return ""
+    rows = {"in the search": best, "after it": winner}
+    rows |= {
+        label: winner[name]
+        for label, name in (("fine-tuned", "finetuned"), ("reference network", "reference"))
+        if name in winner
+    }
+    head = ("", "accuracy", "MFLOPs", "parameters (millions)", "latency (ms)")
+    fields = ("mflops", "params_m", "latency_ms")
+    body = [
+        (label, cli.percent(row.get("accuracy")), *(_number(row.get(f)) for f in fields))
+        for label, row in rows.items()
+    ]
+    return _section("Winner", _table([head, *body]))
+
+
+def _counts(result: dict[str, Any]) -> str:
+    counts = [(name, str(value)) for name, value in result["counts"].items()]
+    seconds = [(f"{name}, s", f"{value:.1f}") for name, value in result["seconds"].items()]
+    facts = [("seed", str(result["seed"])), ("resumed", str(result["resumed"]))]
+    return _section("Counts and times", _table([("", ""), *counts, *seconds, *facts]))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    cells = [
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        for tag, row in zip(("th", *["td"] * len(rows)), rows, strict=False)
+    ]
+    return f"<table><tr>{'</tr><tr>'.join(cells)}</tr></table>"
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{html.escape(title)}</h2>\n{body}" if body else ""
+
+
+def command(argv: Sequence[str] | None = None) -> int:
+    """Runs the command with `argv` (without the program's name); returns the exit code."""
+
+    def body() -> None:
+        given = sys.argv[1:] if argv is None else argv
+        values = cli.parse_flags(given, cli.define_workdir, USAGE)
+        print(f"written to {write(cli.require(values, 'workdir'))}")
+
+    return cli.run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

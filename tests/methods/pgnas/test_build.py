@@ -1,0 +1,180 @@
+"""PGNAS and SPOS from a configuration: refusals, and whole small searches on real images."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax import build, report, search
+from fnas_jax.core import logging as log_lib
+from fnas_jax.core.config import default
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.methods.pgnas import build as pgnas
+
+STEPS, EVERY, BUDGET = 240, 120, 6
+
+
+def configuration(method, **keys):
+    """The smallest network of the MNAS space on images of digits."""
+    config = default()
+    config.task.name = "images/digits"
+    config.space.blocks = 1
+    config.space.strides = (2,)
+    config.space.stem = 16
+    config.space.stem_stride = 1
+    config.space.head = 64
+    config.children.batch_size = 32
+    config.method.name = method
+    config.oneshot.steps = STEPS
+    config.oneshot.every = EVERY
+    config.oneshot.finetune = 0
+    config.search.budget = BUDGET
+    config.search.batch = 3
+    config.winner.steps = 0
+    config.jax.cache_dir = ""
+    config.log.checkpoint_seconds = 0.0
+    config.log.tensorboard = False
+    config.update_from_flattened_dict(keys)
+    return config
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+
+
+def timeless(value):
+    if isinstance(value, dict):
+        return {
+            k: timeless(v)
+            for k, v in value.items()
+            if k not in ("latency_ms", "resumed") and "seconds" not in k
+        }
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+class Cut(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """(a whole search, the same one cut while it trains and while it samples)."""
+    whole, cut = (tmp_path_factory.mktemp(name) for name in ("whole", "cut"))
+    config = configuration("pgnas", **{"oneshot.finetune": 40})
+    search.run(config, whole)
+    write = log_lib.MetricLog.write
+    for last in (1, 4):
+
+        def stop(self, step, values, last=last):
+            if step == last:
+                raise Cut
+            write(self, step, values)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(log_lib.MetricLog, "write", stop)
+            with pytest.raises(Cut):
+                search.run(config, cut)
+    search.run(config, cut)
+    return whole, cut
+
+
+def test_a_search_on_digits_learns_samples_and_fine_tunes(runs):
+    result = json.loads((runs[0] / "result.json").read_text())
+    assert BUDGET <= result["counts"]["trained"] <= BUDGET + 2
+    assert result["best"]["accuracy"] > 0.5
+    tuned = result["winner"]["finetuned"]
+    assert tuned["steps"] == 40 and tuned["accuracy"] > 0.5
+    training = [m for m in lines(runs[0]) if m.get("stage") == "prepare"]
+    assert len(training) == STEPS // EVERY
+    assert training[-1]["nll"] < training[0]["nll"] < 3
+    for entry in training:
+        parts = sum(entry[f"kl_{part}"] for part in ("weights", "cost", "entropy"))
+        np.testing.assert_allclose(entry["kl"], parts, rtol=1e-5)
+        assert len(entry["entropy_slots"]) == len(entry["mode"]) == len(entry["pi"]) == 7
+        for pi, choice in zip(entry["pi"], entry["mode"], strict=True):
+            np.testing.assert_allclose(sum(pi), 1, rtol=1e-5)
+            assert pi[choice] == max(pi)
+    sampled = [m for m in lines(runs[0]) if "iteration" in m]
+    for entry in sampled:  # log q of every sample
+        for arch, log_q in zip(entry["samples"], entry["log_q"], strict=True):
+            pi = [row[k] for row, k in zip(training[-1]["pi"], arch, strict=True)]
+            np.testing.assert_allclose(log_q, np.log(pi).sum(), rtol=1e-4)
+
+
+def test_a_cut_search_goes_on_as_if_it_had_not_been(runs):
+    results = [json.loads((folder / "result.json").read_text()) for folder in runs]
+    assert results[1]["resumed"] == 2
+    assert timeless(results[0]) == timeless(results[1])
+    assert timeless(lines(runs[0])) == timeless(lines(runs[1]))
+
+
+def test_rows_of_the_history_say_that_no_child_was_trained(runs):
+    connection = history.open_(runs[0] / "knowledge")
+    steps = {row[0] for row in connection.execute("SELECT steps FROM evaluations")}
+    connection.close()
+    assert steps == {0}
+
+
+def test_the_report_shows_the_posterior(runs, capsys):
+    assert report.command([f"--workdir={runs[0]}"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    page = (runs[0] / "report.html").read_text()
+    for text in ("block0/kernel", "probability of each choice", "fine-tuned", "best_accuracy"):
+        assert text in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # nothing to be loaded
+
+
+def test_learnt_blocks_start_another_supernet(runs, tmp_path):
+    """A second search with the knowledge of the first one starts from its blocks."""
+    first = runs[0] / "knowledge"
+    connection = history.open_(tmp_path)
+    config = configuration("pgnas")
+
+    def start(pool):
+        knowledge = Knowledge(connection, pool=pool, run="00000002")
+        task = build.build_task(config, knowledge)
+        method, _ = pgnas.build(config, task.space, task, knowledge)
+        state = method.init(jax.random.key(0))
+        return np.asarray(state.learnt.weights.vector)
+
+    learnt, fresh = start(first / "pool"), start(tmp_path / "pool")
+    connection.close()
+    assert learnt.shape == fresh.shape
+    assert np.mean(learnt != fresh) > 0.02  # the blocks of a few small networks
+    assert np.isfinite(learnt).all()
+
+
+def test_spos_searches_on_digits(tmp_path):
+    result = search.run(configuration("spos"), tmp_path)
+    assert result["best"]["accuracy"] > 0.4
+    training = [m for m in lines(tmp_path) if m.get("stage") == "prepare"]
+    assert training[-1]["nll"] < training[0]["nll"]
+    q = [value for m in lines(tmp_path) if "iteration" in m for value in m.get("log_q", [])]
+    assert not q  # uniform: there is nothing to record
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"pgnas.gradient": "concrete"}, "allows score only"),
+        ({"pgnas.mflops": 1e-6}, "the cheapest of 10,000 random architectures has"),
+    ],
+)
+def test_what_cannot_be_is_told(keys, message):
+    config = configuration("pgnas", **keys)
+    task = build.build_task(config)
+    with pytest.raises(UserError, match=message):
+        pgnas.build(config, task.space, task, None)
+
+
+@pytest.mark.parametrize("method", ["pgnas", "spos"])
+def test_tables_hold_no_weights_to_inherit(tmp_path, method):
+    table = tmp_path / "t.csv"
+    table.write_text("decision_0,accuracy\n0,90\n1,80\n")
+    config = configuration(method)
+    config.task.name = f"tabular/{table}"
+    with pytest.raises(UserError, match="only looks architectures up"):
+        search.run(config, tmp_path / "w")

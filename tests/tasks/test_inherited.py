@@ -1,0 +1,83 @@
+"""Judging with inherited weights, on a linear classifier in place of a convolutional network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.children.elastic import Network
+from fnas_jax.core.config import default
+from fnas_jax.spaces import mnas
+from fnas_jax.tasks import data, images, inherited
+
+SPACE = mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)
+ARCHS = jnp.asarray(
+    [SPACE.parse(f"{op}-e3-k3-se0-none-f1-l+0") for op in ("conv", "sepconv", "mbconv", "sepconv")]
+)
+
+
+def logits(params, arch, images):
+    """The classifier of the block's operation."""
+    return images.reshape(len(images), -1) @ params["w"][arch[0]]
+
+
+NETWORK = Network(
+    init=lambda key, arch: {"w": jax.random.normal(key, (3, 64, 10))},
+    init_stats=dict,
+    train=logits,
+    evaluate=lambda params, stats, arch, images, collect: (logits(params, arch, images), stats),
+)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    config = default()
+    config.reward.cost = "mflops"
+    config.reward.target = 0.05
+    return images.make_bench(config, SPACE, data.load("digits"))
+
+
+@pytest.fixture(scope="module")
+def evaluator(bench):
+    d = bench.dataset
+    parts = (d.train_images, d.train_labels, d.val_images, d.val_labels)
+    return inherited.evaluator(bench, NETWORK, inherited.train.Data(*map(jnp.asarray, parts)))
+
+
+def test_accuracies_are_those_of_the_adopted_weights(bench, evaluator):
+    params = NETWORK.init(jax.random.key(0), ARCHS[0])
+    state = evaluator.adopt(evaluator.init(), params)
+    everyone = jnp.ones(4, bool)
+    state, first = evaluator.evaluate(state, ARCHS, everyone, jax.random.key(0))
+    pixels = np.asarray(bench.pipeline.normalise(bench.dataset.val_images), np.float64)
+    for i in range(3):
+        scores = pixels.reshape(len(pixels), -1) @ np.asarray(params["w"][i], np.float64)
+        hits = scores.argmax(-1) == bench.dataset.val_labels
+        np.testing.assert_allclose(first.accuracy[i], hits.mean(), atol=1e-6)
+    assert first.accuracy[3] == first.accuracy[1]
+    assert first.fresh.tolist() == [True, True, True, False]
+    assert first.ok.all()
+    ratio = np.asarray(first.mflops) / 0.05
+    np.testing.assert_allclose(first.reward, first.accuracy * ratio**-0.07, rtol=1e-5)
+
+    # What is known keeps its first reading, whatever the weights have become.
+    state = evaluator.adopt(state, {"w": jnp.zeros_like(params["w"])})
+    _, again = evaluator.evaluate(state, ARCHS, everyone, jax.random.key(1))
+    np.testing.assert_array_equal(again.accuracy, first.accuracy)
+    assert not again.fresh.any()
+
+
+def test_weights_that_are_no_numbers_are_failed_children(evaluator):
+    params = {"w": jnp.full((3, 64, 10), jnp.nan).at[1].set(0.5)}
+    state = evaluator.adopt(evaluator.init(), params)
+    _, found = evaluator.evaluate(state, ARCHS, jnp.ones(4, bool), jax.random.key(0))
+    assert found.ok.tolist() == [False, True, False, True]
+    assert found.reward[0] == 0 and found.fresh[0]
+
+
+def test_masked_architectures_are_not_judged(evaluator):
+    state = evaluator.adopt(evaluator.init(), NETWORK.init(jax.random.key(0), ARCHS[0]))
+    mask = jnp.asarray([False, True, False, False])
+    _, found = evaluator.evaluate(state, ARCHS, mask, jax.random.key(0))
+    assert found.fresh.tolist() == mask.tolist()
+    assert found.accuracy[0] == 0 < found.accuracy[1]

@@ -1,0 +1,62 @@
+"""The report of runs that are finished, that are not, and that are none."""
+
+import json
+
+import pytest
+
+from fnas_jax import report
+from fnas_jax.core.config import default
+from fnas_jax.core.logging import write_json
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config = default()
+    config.method.name = "evolution"
+    write_json(tmp_path / "config.json", config.to_dict())
+    lines = [
+        {"step": i, "iteration": i, "trained": 4 * i, "best_accuracy": 0.5 + i / 10, "accuracy": a}
+        for i, a in enumerate((0.4, None, 0.6))
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 3, "itera')  # torn by a kill
+    return tmp_path
+
+
+def result():
+    figures = {"accuracy": 0.7, "mflops": 1.25, "params_m": 0.1, "latency_ms": None}
+    best = {"arch": [0], "description": {"text": "a<b>"}, "reward": 0.7, **figures}
+    return {
+        "best": best,
+        "winner": figures | {"reference": figures | {"accuracy": 0.65}},
+        "counts": {"trained": 8, "failed": 0},
+        "seconds": {"total": 12.0},
+        "seed": 3,
+        "resumed": 0,
+    }
+
+
+def test_a_finished_run_has_winner_counts_and_curve(folder):
+    write_json(folder / "result.json", result())
+    page = report.write(str(folder)).read_text()
+    for text in ("reference network", "65.00%", "1.25", "trained", "best_accuracy", "a&lt;b&gt;"):
+        assert text in page
+    assert "<b>" not in page
+    assert "Posterior" not in page  # the method has none
+
+
+def test_a_run_without_result_says_so(folder, capsys):
+    assert report.command([f"--workdir={folder}"]) == 0
+    page = (folder / "report.html").read_text()
+    assert "not finished" in page and "<polyline" in page
+
+
+def test_a_search_that_found_nothing_has_a_report(folder):
+    write_json(folder / "result.json", result() | {"best": None, "winner": None})
+    assert "No architecture gave a result" in report.write(str(folder)).read_text()
+
+
+def test_a_folder_without_run_is_told(tmp_path, capsys):
+    assert report.command([f"--workdir={tmp_path}"]) == 2
+    assert "no config.json" in capsys.readouterr().err
+    assert report.command(["--help"]) == 0
