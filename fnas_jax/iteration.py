@@ -47,7 +47,7 @@ class Steps(NamedTuple):
 def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax.Array) -> State:
     """The state before anything was asked; also the template that checkpoints are read into."""
     return State(
-        method=jax.jit(method.init)(jax.random.fold_in(key, INIT)),
+        method=method.init(jax.random.fold_in(key, INIT)),
         evaluator=evaluator.init(),
         step=0,
         iteration=0,

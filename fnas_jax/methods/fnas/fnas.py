@@ -271,5 +271,9 @@ def make(
         )
 
     return SearchMethod(
-        init, ask, tell, best=lambda state: state.best, stats=lambda state: state.stats
+        jax.jit(init),  # hundreds of small draws: one program starts sooner
+        ask,
+        tell,
+        best=lambda state: state.best,
+        stats=lambda state: state.stats,
     )
