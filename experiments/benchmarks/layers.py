@@ -25,7 +25,6 @@ import jax.numpy as jnp
 
 from fnas_jax.children import blocks, forms, ops, plan, tensors
 from fnas_jax.children.blocks import SKIP_NONE, Setting, Variant
-from fnas_jax.spaces import mnas
 
 BENCHMARK = "layers"
 BATCH, SIDE, CHANNELS = 64, 16, 32
@@ -113,7 +112,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{'layer':14} {'kernels':>9} {'xla':>9} {'torch':>9}   kernels' GMAC/s")
     for op, expansion, kernel in LAYERS:
         variant = Variant(op, (kernel,), expansion, 1, "relu6")
-        assert op in mnas.OPS
         kernels, xla = with_jax(variant)
         contestants = {"kernels": kernels, "xla": xla, "torch": with_torch(op, expansion, kernel)}
         found = milliseconds(contestants, options.repeats)

@@ -234,16 +234,16 @@ def _conv_input_gradient(x: Array, w: Array, g: Array, stride: int) -> Array:
         low, _, out = same_padding(size, k, stride)
         before = k - 1 - low
         pads.append((before, size + low - ((out - 1) * stride + 1), stride - 1))
-    spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    spread = lax.pad(g, _zero(g), ((0, 0, 0), *pads, (0, 0, 0)))
     return _valid(spread, jnp.swapaxes(w[::-1, ::-1], 2, 3))
 
 
 def _conv_weight_gradient(x: Array, g: Array, k: int, stride: int) -> Array:
     """A convolution whose kernel is g and whose channels are the images of the batch."""
-    spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *((0, 0, stride - 1),) * 2, (0, 0, 0)))
+    spread = lax.pad(g, _zero(g), ((0, 0, 0), *((0, 0, stride - 1),) * 2, (0, 0, 0)))
     pads = []
     for size, cover in zip(x.shape[1:3], spread.shape[1:3], strict=True):
         low, _, _ = same_padding(size, k, stride)
         pads.append((low, cover + k - 1 - size - low, 0))  # a negative pad cuts
-    padded = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    padded = lax.pad(x, _zero(x), ((0, 0, 0), *pads, (0, 0, 0)))
     return _valid(padded.transpose(3, 1, 2, 0), spread.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)

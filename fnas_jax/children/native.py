@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -40,7 +42,7 @@ def layer(
     derivative, then zero, costs no time.
     """
     chex.assert_rank(x, 4)
-    sizes = _sizes(variants, variant, setting, root)
+    sizes = _sizes(variants, variant, _gated(params, setting), root)
     return _layer(variants[0].stride, _arrays(params), x, sizes)
 
 
@@ -61,9 +63,14 @@ def evaluate(
     call = _call("FnasEvaluate", (_output(x, stride, cout), *like), stride, cout)
     given = (*(m.mean for m in moments), *(m.var for m in moments))
     collect = jnp.asarray(evaluation.collect, jnp.int32)
-    y, *new = call(x, _sizes(variants, variant, setting), *arrays, *given, collect)
+    y, *new = call(x, _sizes(variants, variant, _gated(params, setting)), *arrays, *given, collect)
     stats = {name: Moments(new[i], new[3 + i]) for i, name in enumerate(NORMS)}
     return y, {name: stats[name] for name in evaluation.stats}
+
+
+def _gated(params: Params, setting: Setting) -> Setting:
+    """The setting, without squeeze-excitation where the parameters hold none."""
+    return setting if "se" in params else setting._replace(se=jnp.bool_(False))
 
 
 def _sizes(
@@ -87,7 +94,8 @@ def _sizes(
     exists = row[0] != _OPS["pass"]
     fits = (setting.cin == setting.cout) & (stride == 1)
     adds = exists & ((setting.skip != blocks.SKIP_IDENTITY) | fits)
-    hidden = jnp.where(setting.se & exists, blocks.se_hidden(setting.cin), 0)
+    gated = jnp.asarray([v.op != "shortcut" for v in variants] + [False])[variant]
+    hidden = jnp.where(setting.se & gated, blocks.se_hidden(setting.cin), 0)
     fields = (
         row[0],
         row[3 + setting.kernel],
@@ -128,13 +136,19 @@ def _output(x: Array, stride: int, cout: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _call(name: str, results: tuple, stride: int, cout: int):
+def _call(name: str, results: tuple, stride: int, cout: int) -> Callable[..., Any]:
+    def checked(*arguments: Array, **attributes: Any) -> Any:
+        # The kernels take arrays at their word.
+        whole = [a for a in arguments if jnp.issubdtype(a.dtype, jnp.floating)]
+        chex.assert_type(whole, jnp.float32)
+        return call(*arguments, **attributes)
+
     call = jax.ffi.ffi_call(
         name,
         [jax.ShapeDtypeStruct(r.shape, jnp.float32) for r in results],
         vmap_method="sequential",
     )
-    return functools.partial(call, stride=np.int64(stride), channels=np.int64(cout))
+    return functools.partial(checked, stride=np.int64(stride), channels=np.int64(cout))
 
 
 def _kept(arrays: tuple[Array, ...], x: Array, y: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -145,7 +159,7 @@ def _kept(arrays: tuple[Array, ...], x: Array, y: jax.ShapeDtypeStruct) -> jax.S
     hidden, gated = (w1.shape[1], w1.shape[0]) if w1.ndim > 1 else (0, 0)
     into, out = (math.prod(shape[:3]) for shape in (x.shape, y.shape))
     size = (into + out) * middle + out * cout + 2 * (2 * middle + cout)
-    size += x.shape[0] * (2 * _pitch(max(gated, middle, cout)) + _pitch(hidden)) + 64
+    size += x.shape[0] * (2 * _pitch(max(gated, middle, cout)) + _pitch(hidden))
     return jax.ShapeDtypeStruct((size,), jnp.float32)
 
 

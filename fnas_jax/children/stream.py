@@ -38,8 +38,8 @@ def make(
 ) -> Population:
     """`populations.make` for `Data` of numpy arrays, of which `chunk` images are on a device.
 
-    The same children as there, but for the order of images. Data that is one chunk gives the same
-    numbers.
+    Data that is one chunk gives the numbers of that; otherwise batches are drawn in another order,
+    and what an epoch's last chunk would not fill is left out of it.
     """
 
     def begin(arch: Array, key: Array, pool: Any, source: Any) -> Any:
@@ -49,14 +49,17 @@ def make(
     def advance(
         progress: Any, data: Data, arch: Array, active: Array, key: Array, span: Any, steps: Array
     ) -> Any:
-        first, last = span[0], jnp.where(active, span[1], span[0])
+        first, last = span[0], span[1]
+        if group == 1:  # together, a number per child would make the loop select
+            last = jnp.where(active, last, first)
         return train.advance(
             network, settings, pipeline, data, arch, key, progress, first, last, steps
         )
 
     def judge(progress: Any, data: Data, arch: Array, active: Array) -> tuple[Outcome, Any]:
         params = train.params_of(network, arch, progress)
-        _, outcome = train.evaluate(network, settings, pipeline, data, arch, params, active)
+        everything = (network, settings, pipeline, data, arch, params)
+        _, outcome = train.evaluate(*everything, active if group == 1 else jnp.bool_(True))
         return outcome, params
 
     def mapped(function: Callable[..., Any], same: str) -> Callable[..., Any]:
@@ -95,15 +98,19 @@ def make(
             keys = jax.random.wrap_key_data(keys)
         progress = begin_all(archs, keys, pool, sources)
         total = int(steps)
-        place = None
         for place, span in _prefetched(data, settings, total, chunk, mesh):
             given = devices.replicate((np.asarray(span, np.int32), np.int32(total)), mesh)
-            progress = advance_all(progress, place, archs, active, keys, *given)
+            # Three chunks at most: in use, next, and on its way.
+            progress = advance_all(
+                jax.block_until_ready(progress), place, archs, active, keys, *given
+            )
+            del place
         outcomes, counts, params = [], [], None
+        enough = settings.calibration * settings.eval_batch  # for the statistics
         for part in _parts(len(data.eval_labels), chunk):
             rows = Data(
-                data.train_images[:chunk],
-                data.train_labels[:chunk],
+                data.train_images[:enough],
+                data.train_labels[:enough],
                 data.eval_images[part],
                 data.eval_labels[part],
             )

@@ -39,6 +39,7 @@ def run_command(body: Callable[[], object]) -> int:
             # An orderly end would wait for hosts that wait for this one.
             if sys.exc_info()[0] is not None:
                 traceback.print_exc()
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
     return code

@@ -45,9 +45,9 @@ def children_mesh(devices: Sequence[jax.Device] | None = None, most: int | None 
     children.
     """
     if devices is None:
-        found, hosts = jax.devices(), jax.process_count()
-        most = len(found) if most is None else -(-most // hosts)
-        by_host = [[d for d in found if d.process_index == host] for host in range(hosts)]
+        found, count = jax.devices(), jax.process_count()
+        most = len(found) if most is None else -(-most // count)
+        by_host = [[d for d in found if d.process_index == host] for host in range(count)]
         devices = [d for own in by_host for d in own[:most]]
     return Mesh(np.asarray(devices), (CHILDREN,))
 

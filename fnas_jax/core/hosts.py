@@ -17,6 +17,8 @@ from jax.experimental import multihost_utils
 
 from fnas_jax.core.types import Array, UserError
 
+PATIENCE = f"--xla_cpu_collective_timeout_seconds={30 * 24 * 3600}"
+
 
 def start(coordinator: str = "", num_hosts: int | None = None, host_id: int | None = None) -> None:
     """Joins the other hosts; without arguments, those of a TPU pod, and elsewhere nobody.
@@ -38,6 +40,8 @@ def start(coordinator: str = "", num_hosts: int | None = None, host_id: int | No
         )
     if not coordinator.rpartition(":")[2].isdigit() or ":" not in coordinator:
         raise UserError(f"--coordinator is {coordinator!r}; it must be HOST:PORT")
+    # The other hosts wait as long as the first one takes for what it does alone.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}".strip()
     try:
         jax.distributed.initialize(coordinator, num_hosts, host_id)
     except RuntimeError as error:

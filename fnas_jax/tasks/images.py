@@ -15,18 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.children import cost as costs
-from fnas_jax.children import networks, plain, train
+from fnas_jax.children import networks, plain, populations, stream, train
 from fnas_jax.children.elastic import Network
+from fnas_jax.core import devices
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.store import Store
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, data, inherited
+from fnas_jax.tasks import augment, data, inherited, nursery
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.tasks.trainer import Bench, evaluator
+from fnas_jax.tasks.nursery import Bench
+from fnas_jax.tasks.trainer import evaluator
 
 
 def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task:
@@ -182,26 +184,33 @@ def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[d
     Each on a device of its own where there are as many, and at the same time.
     """
     dataset, steps = bench.dataset, jnp.int32(bench.config.winner.steps)
-    parts = (
+    examples = train.Data(
         np.concatenate([dataset.train_images, dataset.val_images]),
         np.concatenate([dataset.train_labels, dataset.val_labels]),
         dataset.test_images,
         dataset.test_labels,
     )
-    examples = train.Data(*map(jnp.asarray, parts))
     own = jax.local_devices()
-    start, outcomes = time.monotonic(), []
+    running = []
     for i, network in enumerate(entrants):
-        fitted = train.fit(network, bench.settings, bench.pipeline)
-        given = (examples, jnp.zeros(0, jnp.int32), key, steps)
-        outcomes.append(fitted(*jax.device_put(given, own[i % len(own)]))[2])
+        start = time.monotonic()
+        mesh = devices.children_mesh([own[i % len(own)]])
+        chunk = nursery.images_at_once(bench.config.children.device_images, dataset, mesh)
+        made = (network, bench.settings, bench.pipeline, mesh)
+        if chunk is None:
+            run, data = populations.make(*made), devices.replicate(examples, mesh)
+        else:
+            run, data = stream.make(*made, 1, chunk=chunk), examples
+        one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
+        given = (*devices.spread(one, mesh), devices.replicate(steps, mesh))
+        running.append((start, run(data, *given).outcome))
     tested = []
-    for outcome in outcomes:
-        outcome = jax.block_until_ready(outcome)
+    for start, outcome in running:
+        accuracy, loss, ok = (x[0] for x in jax.device_get(outcome))
         tested.append(
             {
-                "accuracy": float(outcome.accuracy) if outcome.ok else None,
-                "loss": float(outcome.loss) if outcome.ok else None,
+                "accuracy": float(accuracy) if ok else None,
+                "loss": float(loss) if ok else None,
                 "steps": int(steps),
                 "seconds": time.monotonic() - start,
             }

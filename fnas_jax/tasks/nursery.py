@@ -43,8 +43,8 @@ class Bench(NamedTuple):
 def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
     """How many images are on a device at a time; None: all of them.
 
-    `wanted` 0: all, if they take at most half of the device's memory, else as many as take a
-    quarter of it, as the next ones come before these have gone.
+    `wanted` 0: all, if they take at most half of the device's memory, else as many as take a sixth
+    of it, as three such parts may be there at a time.
     """
     count = max(len(dataset.train_labels), len(dataset.val_labels))
     if not wanted:
@@ -52,7 +52,7 @@ def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
         memory = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", math.inf)
         if sum(part.nbytes for part in parts) <= memory / 2:
             return None
-        wanted = int(memory / 4 / (dataset.train_images.nbytes / len(dataset.train_labels)))
+        wanted = int(memory / 6 / (dataset.train_images.nbytes / len(dataset.train_labels)))
     return wanted if wanted < count else None
 
 
@@ -65,9 +65,9 @@ def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
     if jax.default_backend() == "cpu":
         return 1  # together they would only share what each has to itself in turn
     own = devices.children_mesh(jax.local_devices()[:1])
-    count = min(len(dataset.train_labels), 4 * config.children.batch_size)
-    few = (dataset.train_images[:count], dataset.train_labels[:count])
-    examples = devices.replicate(train.Data(*map(jnp.asarray, few + few)), own)
+    count = images_at_once(config.children.device_images, dataset, own)
+    images = (dataset.train_images[:count], dataset.train_labels[:count])
+    examples = devices.replicate(train.Data(*images, *(part[:256] for part in images)), own)
 
     def measure(group: int) -> float:
         run = populations.make(network, bench.settings, bench.pipeline, own, group)
@@ -85,7 +85,8 @@ def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
         return time.monotonic() - begin
 
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
-    name = f"{kind} jax {jax.__version__} {bench.space.spec} {shape} {most} {bench.settings}"
+    told = (bench.space.spec, shape, dataset.num_classes, count, most, config.children.form)
+    name = f"{kind} jax {jax.__version__} {told} {bench.settings}"
     chosen = tune.group(measure, most, name, config.jax.cache_dir) if hosts.is_first() else 1
     return int(hosts.share(np.int32(chosen)))
 
@@ -113,7 +114,7 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     if chunk is None:
         population = populations.make(*made)
-        examples = devices.replicate(train.Data(*map(jnp.asarray, images)), mesh)
+        examples = devices.replicate(train.Data(*images), mesh)
     else:
         chunk = max(chunk, bench.settings.batch_size)
         LOG.info("images come to the devices %d at a time", chunk)

@@ -1,7 +1,7 @@
 """Kernels for CPUs, in C++: compiled when they are first needed, and kept.
 
-XLA's code for depthwise convolutions, normalisation and narrow matrix products on CPUs takes two to
-four times as long as what can be written by hand (docs/performance.md). Where no compiler is
+XLA's code for depthwise convolutions, normalisation and narrow matrix products on CPUs takes
+several times as long as what can be written by hand (docs/performance.md). Where no compiler is
 found, children run on XLA's code, with a warning.
 """
 
@@ -14,6 +14,7 @@ import logging
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ TARGETS = ("FnasTrain", "FnasBackward", "FnasEvaluate")
 
 
 def available() -> bool:
-    """Whether the kernels can be used: there is a CPU backend, and they compile or are compiled."""
+    """Whether there are kernels for this machine's CPU: they compile, or were compiled before."""
     return _library() is not None
 
 
@@ -60,15 +61,19 @@ def _compiled() -> pathlib.Path:
     sources = sorted(p for p in FOLDER.iterdir() if p.suffix in (".cc", ".h"))
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     digest = hashlib.sha256()
-    for part in (version, jaxlib.__version__.encode(), _processor(), *map(_read, sources)):
+    flags = " ".join(FLAGS).encode()
+    for part in (version, flags, jaxlib.__version__.encode(), _processor(), *map(_read, sources)):
         digest.update(hashlib.sha256(part).digest())
     name = f"kernels-{digest.hexdigest()[:16]}.so"
-    for folder in (pathlib.Path(CACHE).expanduser(), pathlib.Path(tempfile.gettempdir(), "fnas")):
-        path = folder / name
-        if path.exists():
-            return path
+    for place in (CACHE, f"{tempfile.gettempdir()}/fnas_jax_{os.getuid()}"):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = pathlib.Path(place).expanduser()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / name
+            if folder.stat().st_uid != os.getuid():
+                continue  # what others can write is not loaded
+            if path.exists():
+                return path
             handle, draft = tempfile.mkstemp(suffix=".so", dir=folder)
         except (OSError, RuntimeError):  # RuntimeError: ~ without a home
             continue
@@ -88,8 +93,8 @@ def _compiled() -> pathlib.Path:
 def _compiler() -> list[str]:
     """The command of a C++ compiler. Raises OSError where there is none."""
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and shutil.which(name):
-            return [name]
+        if name and shutil.which(shlex.split(name)[0]):
+            return shlex.split(name)
     raise OSError("no C++ compiler was found; g++ or clang++ would do")
 
 

@@ -19,7 +19,6 @@ Layer::Kept Layer::divide(float* memory) const {
     memory += size;
     return start;
   };
-  memory += (64 - reinterpret_cast<size_t>(memory) % 64) % 64 / sizeof(float);
   k.expanded = take(in * mp * (d.op == kBottleneck));
   k.filtered = take(out * mp * (d.op != kConv));
   k.out = take(out * op_);

@@ -54,7 +54,8 @@ class Layer {
       : s(shape), d(sizes), p(params), g(shape.h, shape.w, sizes.kernel, shape.stride),
         pool(shape.h, shape.w, 3, shape.stride), mp(pitch(sizes.mid)), op_(pitch(sizes.cout)),
         norms{Norm(mp), Norm(mp), Norm(op_)} {
-    if (d.cin > s.cin || d.cout > s.cout || d.kernel > kLargest || d.kernel % 2 == 0)
+    const bool passes = s.stride == 1 && s.cin == s.cout;
+    if (d.op == kPass ? !passes : !within())
       throw std::invalid_argument("sizes of a layer are out of range");
     for (int n = 0; n < 3; ++n) {
       if (!has(Place(n))) continue;
@@ -68,7 +69,7 @@ class Layer {
   long kept() const {
     const long in = s.batch * g.pixels(), out = s.batch * g.out_pixels();
     const long gp = pitch(gated());
-    return 64 + in * mp * (d.op == kBottleneck) + out * mp * (d.op != kConv) + out * op_ +
+    return in * mp * (d.op == kBottleneck) + out * mp * (d.op != kConv) + out * op_ +
            2 * (2 * mp + op_) + s.batch * (2 * gp + pitch(s.hidden));
   }
 
@@ -84,6 +85,12 @@ class Layer {
     float* moments;
   };
 
+  bool within() const {
+    return d.cin <= s.cin && d.cout <= s.cout && d.kernel <= std::min(s.kernel, kLargest) &&
+           d.kernel % 2 == 1 && d.mid <= std::max(s.middle, 0L) && d.hidden <= s.hidden &&
+           (d.hidden == 0 || gated() <= s.gated) && (d.op != kSeparable || d.mid == d.cin) &&
+           d.act >= kNone && d.act <= kRelu6;
+  }
   bool has(Place n) const {
     return n == kOut || d.op == kBottleneck || (n == kDepthwise && d.op == kSeparable);
   }

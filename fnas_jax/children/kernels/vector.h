@@ -12,7 +12,6 @@ namespace fnas {
 
 constexpr long kLanes = 16;
 typedef float Vec __attribute__((vector_size(64)));
-typedef int Mask __attribute__((vector_size(64)));
 
 inline Vec load(const float* p) {
   Vec v;
@@ -34,6 +33,7 @@ class Scratch {
   float* get(long size) {
     if (size > size_) {
       std::free(data_);
+      size_ = 0;
       const size_t bytes = (size * sizeof(float) + 63) / 64 * 64;
       data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
       if (data_ == nullptr) throw std::bad_alloc();
