@@ -44,7 +44,7 @@ class Config(NamedTuple):
     precision: float = 1.0
     gamma: float = 0.0
     mflops: float = 0.0
-    dual: float = 0.005
+    dual: float = 0.01
     top: int = 3
     patience: int = 32
 
