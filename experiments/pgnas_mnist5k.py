@@ -5,8 +5,8 @@
 Images of 14x14 pixels, a quarter of the space's channels, 600 networks that train the supernet and
 up to 32 samples from its posterior.
 
-Seed 0: the posterior ends so certain (0.5 nats) that 40 samples are 3 distinct networks, the best of
-which has 95.8% on validation images with inherited weights; after these the search ends early.
+Seed 0: the posterior ends so certain (0.5 nats) that 40 samples are 3 distinct networks, the best
+of which has 95.8% on validation images with inherited weights; after these the search ends early.
 """
 
 from fnas_jax.core.config import default
