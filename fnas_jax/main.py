@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def summary(result: dict, folder: str) -> str:
     """What a finished search tells on the terminal."""
     best, winner, counts = result["best"], result["winner"], result["counts"]
-    done = "judged with inherited weights" if result.get("inherited") else "trained"
+    done = (winner or {}).get("searched_by", "trained")
     lines = [f"{counts['trained']} architectures {done} in {result['seconds']['total']:.0f} s"]
     if best is None:
         lines.append("none of them gave a result")

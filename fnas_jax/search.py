@@ -212,8 +212,6 @@ def _result(
         "best": best,
         "winner": winner,
         "counts": counts,
-        # "trained" are then judged with the weights of one network that was trained for all
-        "inherited": parts.evaluator.adopt is not None,
         "iterations": state.iteration,
         "seconds": parts.clock.seconds(),
         "method": parts.config.method.name,

@@ -5,10 +5,12 @@
 All train the same random architectures of a small MNAS space (four blocks of 16 to 64 channels,
 32x32x3 pixels) with the same batches of 64, steps and optimiser. Each contestant is a process of
 its own; they take turns, a group of architectures each, so that whatever else the machine does
-meets all of them. Seconds begin after imports; `children_per_minute` is with compilation from an empty
-cache (of ours also that of the kernels), `children_per_minute_warm` of a second process that finds
-the cache filled. Flax compiles a step and an evaluation for each architecture; its own cache is
-off, as no architecture comes twice. PyTorch has nothing to compile.
+meets all of them. Seconds begin after imports; `children_per_minute` is with compilation from an
+empty cache (of ours also that of the kernels), `children_per_minute_warm` of a second process that
+finds the cache filled. `step_ms` of ours is the time of all children over that of their steps,
+evaluation included, on all cores; of the others it is a child's own, without evaluation. Flax
+compiles a step and an evaluation for each architecture; its own cache is off, as no architecture
+comes twice. PyTorch has nothing to compile.
 
 `--scaling` also shows that a child costs what its own multiply-adds cost, and that neither the time
 per child nor memory grows with the number of children.

@@ -106,9 +106,10 @@ def evaluator(bench: Bench, network: Network, data: train.Data) -> Evaluator:
 
     def finish(state: State, arch: Array, key: Array) -> dict[str, Any]:
         _teach(bench, network, state)
-        if not config.oneshot.finetune:
-            return {}
-        return {"finetuned": finetune(bench, network, state.params, arch, key)}
+        facts: dict[str, Any] = {"searched_by": "judged with inherited weights"}
+        if config.oneshot.finetune:
+            facts["finetuned"] = finetune(bench, network, state.params, arch, key)
+        return facts
 
     return Evaluator(
         init,

@@ -44,7 +44,7 @@ class Config(NamedTuple):
     precision: float = 1.0
     gamma: float = 0.0
     mflops: float = 0.0
-    dual: float = 0.005
+    dual: float = 0.01
     top: int = 3
     patience: int = 32
 
@@ -229,7 +229,8 @@ def make(
             first = jnp.argsort(~fits, stable=True)[:batch]
             z, archs, fits = z[first], archs[first], fits[first]
         log_q = q.log_prob(phi, z)
-        proposal = propose(archs)._replace(log_prob=log_q, train_mask=fits)
+        unknown = jnp.where(fits, 0.0, jnp.nan)
+        proposal = propose(archs)._replace(log_prob=log_q, train_mask=fits, predicted=unknown)
         return state._replace(samples=archs, log_q=log_q), proposal
 
     def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
