@@ -201,7 +201,8 @@ def search(spc: Space, accuracy: Array, method: Any, seeds: int, iterations: int
     forms = all_forms(spc)
     nothing = np.full(len(forms), np.nan, np.float32)
     empty = tables.Table("", spc, forms, nothing, nothing[:, None], *[nothing] * 3, note="")
-    where = tabular.index(empty)
+    with jax.ensure_compile_time_eval():
+        where = tabular.index(empty)
     # The accuracies are an argument, so that one compiled program serves all tasks.
     table = empty._replace(judged=accuracy, readings=accuracy[:, None])
     evaluator = tabular.evaluator(table, where, lambda accuracy, *costs: accuracy, False)

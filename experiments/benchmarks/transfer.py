@@ -28,12 +28,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import image_tasks, sample_efficiency
-from experiments.benchmarks.sample_efficiency import FNAS, finite, foreign, quantile
+from experiments.benchmarks.sample_efficiency import finite, foreign, quantile
+from experiments.benchmarks.transfer_methods import (
+    BASELINES,
+    DEFAULT,
+    EVALUATIONS,
+    TNAS,
+    VARIANTS,
+    Baseline,
+)
 from fnas_jax import scan
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.baselines import bananas, evolution, gp, random
-from fnas_jax.methods.fnas import fnas
 from fnas_jax.methods.scores import kendall
 from fnas_jax.methods.tnas import history, meta, networks, surrogate, tnas
 from fnas_jax.methods.tnas.history import History
@@ -45,52 +51,8 @@ from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "transfer"
 REGRET_AT = (1, 2, 3, 5, 10, 20, 30, 40, 50)
-EVALUATIONS = 50
 ROWS = 200  # of the history
 KINDS = ("", "_full", "_misled")  # of the history
-
-NET = networks.Config(hidden=32)
-META = meta.Config(iterations=60, tasks=1)
-TNAS = tnas.Config(capacity=EVALUATIONS, net=NET, meta=META)
-
-
-def changed(net: dict[str, Any] | None = None, **fields: Any) -> tnas.Config:
-    """TNAS with other numbers."""
-    config = TNAS._replace(**fields)
-    return config._replace(net=config.net._replace(**(net or {})))
-
-
-# TNAS, and with one part changed; only the first two are run where none is named.
-VARIANTS = {
-    "tnas": TNAS,
-    "tnas_joint": changed(meta=META._replace(method="joint")),
-    "tnas_untrained": changed(meta=META._replace(lr=0.0, lr_hyper=0.0)),
-    "tnas_one_hot": changed({"graph": False}),
-    "tnas_shallow": changed({"deep": False}),
-    "tnas_film": changed({"film": True}),
-    "tnas_random_design": changed(design="random", start_warm=5),
-    "tnas_design_of_5": changed(start_warm=5),
-    "tnas_ucb": changed(acquisition="ucb"),
-    "tnas_adapt_none": changed(adapt="none"),
-}
-
-
-class Baseline(NamedTuple):
-    """A method that needs no meta-learning."""
-
-    make: Callable[..., SearchMethod]  # of the space, and of foreign samples where `warm`
-    iterations: int
-    warm: bool = False
-
-
-BASELINES = {
-    "gp_ei": Baseline(lambda space: gp.make(space, capacity=150), 150),
-    "fnas_warm": Baseline(lambda space, rows: fnas.make(space, FNAS, rows), 60, warm=True),
-    "evolution": Baseline(lambda space: evolution.make(space, 1, population=30, sample=10), 400),
-    "random": Baseline(lambda space: random.make(space, batch=10), 200),
-    "bananas": Baseline(lambda space: bananas.make(space, capacity=100), 100),
-}
-DEFAULT = ("tnas", "tnas_joint", "gp_ei", "fnas_warm", "evolution", "random")
 
 
 class Outcome(NamedTuple):

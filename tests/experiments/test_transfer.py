@@ -33,7 +33,7 @@ def test_a_history_is_made_of_different_rows_and_a_misleading_one_of_their_permu
 
 
 def test_records_are_complete_and_named():
-    chosen = transfer.Baseline(lambda space: random.make(space, batch=4), 60)
+    chosen = transfer.Baseline(lambda space: random.make(space, batch=4), 500)
     outcome = transfer.baseline(table(), chosen, 3, None)
     assert np.isfinite(outcome.hits).all() and (np.diff(outcome.regret, axis=1) <= 1e-6).all()
     by = {r["metric"]: r for r in transfer.records("a_to_b", "random", outcome)}
