@@ -7,7 +7,7 @@
 
 namespace fnas {
 
-constexpr int kLargest = 7;  // kernel
+constexpr long kLargest = 7;  // kernel
 
 // One spatial axis, padded as jax.lax does it.
 struct Axis {

@@ -87,7 +87,7 @@ class Layer {
 
   bool within() const {
     return d.cin <= s.cin && d.cout <= s.cout && d.kernel <= std::min(s.kernel, kLargest) &&
-           d.kernel % 2 == 1 && d.mid <= std::max(s.middle, 0L) && d.hidden <= s.hidden &&
+           d.kernel % 2 == 1 && d.mid <= s.middle && d.hidden <= s.hidden &&
            (d.hidden == 0 || gated() <= s.gated) && (d.op != kSeparable || d.mid == d.cin) &&
            d.act >= kNone && d.act <= kRelu6;
   }
