@@ -22,11 +22,12 @@ from fnas_jax.children import cost as costs
 from fnas_jax.children import networks, train
 from fnas_jax.children.elastic import Network
 from fnas_jax.children.ops import Params
-from fnas_jax.core.types import Array, Metrics
+from fnas_jax.core import devices
+from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
-from fnas_jax.tasks import memo
+from fnas_jax.tasks import memo, nursery
 from fnas_jax.tasks.base import Evaluator, OneShot
 from fnas_jax.tasks.memo import Memo
 from fnas_jax.tasks.nursery import Bench
@@ -45,6 +46,12 @@ class State(NamedTuple):
 def oneshot(bench: Bench) -> OneShot:
     """What one-shot methods need of an image task."""
     dataset, space = bench.dataset, bench.space
+    wanted, mesh = bench.config.children.device_images, devices.children_mesh(most=1)
+    if nursery.images_at_once(wanted, dataset, mesh) is not None:
+        raise UserError(
+            f"method.name is {bench.config.method.name!r}, which needs all images on the device;"
+            " task.image_size or children.device_images (0) would have to change"
+        )
     channels, classes = dataset.image_shape[-1], dataset.num_classes
     network = networks.elastic(space, channels, classes, bench.config.children.form)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)

@@ -13,8 +13,9 @@ from fnas_jax.core import devices
 from tests.children.test_train import PIPELINE, SETTINGS, toy_data, toy_network
 
 
-def trained(chunk: int | None, steps: int = 25, start=None) -> populations.Trained:
-    made = (toy_network(), SETTINGS, PIPELINE, devices.children_mesh(jax.devices()[:1]), 1, start)
+def trained(chunk: int | None, steps: int = 25, start=None, group: int = 1) -> populations.Trained:
+    mesh = devices.children_mesh(jax.devices()[:1])
+    made = (toy_network(), SETTINGS, PIPELINE, mesh, group, start)
     if chunk is None:
         run, data = populations.make(*made), toy_data()
     else:
@@ -39,8 +40,18 @@ def test_one_chunk_gives_the_numbers_of_resident_data():
     )
 
 
-def test_children_learn_from_chunks():
-    result = trained(32, steps=100).outcome
+@pytest.mark.parametrize("group", [1, 3])
+def test_children_trained_at_once_are_the_same(group):
+    used = np.array([True, False, True])
+    chex.assert_trees_all_close(
+        *(jax.tree.map(lambda x: x[used], trained(32, group=g).outcome) for g in (1, group)),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("chunk", [16, 20, 32])  # two parts to evaluate, a remainder, one part
+def test_children_learn_from_chunks(chunk):
+    result = trained(chunk, steps=100).outcome
     assert result.ok.all()
     assert result.accuracy[0] > 0.9 and result.accuracy[2] > 0.9
 

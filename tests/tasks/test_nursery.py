@@ -9,8 +9,9 @@ import pytest
 
 from fnas_jax.children import networks, tune
 from fnas_jax.core import devices
+from fnas_jax.core.types import UserError
 from fnas_jax.spaces import cell
-from fnas_jax.tasks import data, images, nursery
+from fnas_jax.tasks import data, images, inherited, nursery
 from tests.tasks.test_trainer import KEY, SPACE, evaluator, settings
 
 
@@ -47,6 +48,15 @@ def test_the_number_of_images_can_be_chosen(dataset):
     mesh = devices.children_mesh()
     assert nursery.images_at_once(100, dataset, mesh) == 100
     assert nursery.images_at_once(10**6, dataset, mesh) is None
+
+
+def test_one_shot_methods_need_all_images_at_once(dataset):
+    config = settings(False)
+    config.method.name = "spos"
+    config.children.device_images = 64
+    bench = images.make_bench(config, SPACE, dataset)
+    with pytest.raises(UserError, match="'spos', which needs all images on the device"):
+        inherited.oneshot(bench)
 
 
 def test_children_of_a_search_learn_from_chunks():
