@@ -89,6 +89,7 @@ def test_a_search_begun_on_four_devices_goes_on_with_two(alone, tmp_path):
     assert outcome(folder) == alone
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_ends_the_search_which_goes_on_without_it(alone, tmp_path):
     folder = tmp_path / "run"
     first, second = start_hosts(folder, 1)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.children import macro, train
+from fnas_jax.children import forms, macro, train
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.pgnas import posterior
 from fnas_jax.spaces.macro import MacroSpec
@@ -66,7 +66,7 @@ def test_or_the_mean_of_their_gradients_does(net, weights, vmap):
 
 
 def test_norms_count_weights_that_an_architecture_uses():
-    network = macro.build(MacroSpec(channels=(4, 6, 8), stem=4, head=8), 1, 3)
+    network = macro.build(MacroSpec(channels=(4, 6, 8), stem=4, head=8), 1, 3, forms.choose())
     arch = jnp.asarray([0, 1, 0, 0, 0, 2, 0, 0])
     net = supernet.make(network, train.Settings(), arch, 10, False, supernet.single_path(network))
     ones = net.start(jax.tree.map(jnp.ones_like, net.template)).vector
