@@ -32,7 +32,6 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.children import cost
 
 BENCHMARK, TASK = "children_throughput", "mnas_small"
 CONTESTANTS = ("ours", "warm", "torch", "flax")
@@ -74,12 +73,6 @@ def sample(n: int, seed: int) -> np.ndarray:
     """[n, T] random architectures."""
     space = common.space()
     return np.asarray(space.canonical(space.sample(jax.random.key(seed), n)))
-
-
-def mflops(archs: np.ndarray) -> np.ndarray:
-    """[N] millions of multiply-adds."""
-    shape = (common.SIDE, common.SIDE, common.CHANNELS)
-    return np.asarray(cost.cost(common.space(), shape, common.CLASSES)(archs)[1]) / 1e6
 
 
 def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -157,7 +150,9 @@ def scaling(options: argparse.Namespace) -> list[dict[str, Any]]:
             min(alone.answer(arch[None], steps, 0)["seconds"] for _ in range(2)) for arch in archs
         ]
         alone.close()
-        out = [record("ours", "flops_correlation", np.corrcoef(mflops(archs), times)[0, 1], 30)]
+        out = [
+            record("ours", "flops_correlation", np.corrcoef(common.mflops(archs), times)[0, 1], 30)
+        ]
         print(f"one child after another: {sum(times):.1f} s", flush=True)
         for name, time in (("fastest", min(times)), ("slowest", max(times))):
             out.append(record("ours", f"child_seconds_{name}", time, 30))

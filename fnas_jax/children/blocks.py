@@ -14,6 +14,7 @@ of the input at the layer's stride, with channels cut or filled with zeros.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -136,6 +137,20 @@ def skip(x: Array, cout: int, stride: int, setting: Setting) -> Array:
     fits = setting.cin == setting.cout
     index = jnp.where((setting.skip == SKIP_IDENTITY) & ~fits, SKIP_NONE, setting.skip)
     return lax.switch(index, [pool, identity, none], x)
+
+
+def widest_output(params: Params) -> int:
+    """Output channels of the widest layer with these parameters."""
+    return params["norm_out"]["scale"].shape[0]
+
+
+def kernel_table(variants: Sequence[Variant]) -> list[tuple[int, ...]]:
+    """What `Setting.kernel` chooses from, variant by variant.
+
+    Rows are filled up with their first entry, which no setting then chooses.
+    """
+    most = max(len(v.kernels) for v in variants)
+    return [v.kernels + v.kernels[:1] * (most - len(v.kernels)) for v in variants]
 
 
 def se_hidden(cin: Array) -> Array:

@@ -60,7 +60,7 @@ def _switched(
     setting: Setting,
     root: bool = False,
 ) -> Array:
-    cout, stride = _cout(params), variants[0].stride
+    cout, stride = blocks.widest_output(params), variants[0].stride
     branches = _branches(variants, optional=_may_be_absent(params, x, stride))
     if len(branches) == 1:
         y = branches[0](params, x, setting)
@@ -89,23 +89,21 @@ def _switched_evaluate(
     if _may_be_absent(params, x, stride):
         branches.append(lambda p, x, setting, evaluation: (x, blocks.zero_stats(p)))
     y, stats = lax.switch(jnp.asarray(variant), branches, params, x, setting, evaluation)
-    added = blocks.skip(x, _cout(params), stride, _present(variants, variant, setting))
+    added = blocks.skip(
+        x, blocks.widest_output(params), stride, _present(variants, variant, setting)
+    )
     return y + added, stats
 
 
 def _may_be_absent(params: Params, x: Array, stride: int) -> bool:
     """Only a layer that keeps its input's shape can be left out."""
-    return stride == 1 and x.shape[-1] == _cout(params)
+    return stride == 1 and x.shape[-1] == blocks.widest_output(params)
 
 
 def _present(variants: Variants, variant: Array | int, setting: Setting) -> Setting:
     """The setting, without a skip operation where there is no layer."""
     skip = jnp.where(variant < len(variants), setting.skip, blocks.SKIP_NONE)
     return setting._replace(skip=skip)
-
-
-def _cout(params: Params) -> int:
-    return params["norm_out"]["scale"].shape[0]
 
 
 # ---- one piece of code for all variants
@@ -192,7 +190,7 @@ def _masked(
     y = norm("norm_out", y, setting.cout, "none")
     if "conv" in ops_here:
         y = jnp.where(is_full, blocks.gate(params, ops.activate(act, y), setting), y)
-    y += blocks.skip(x, _cout(params), stride, _present(variants, variant, setting))
+    y += blocks.skip(x, blocks.widest_output(params), stride, _present(variants, variant, setting))
     if y.shape == x.shape:
         y = jnp.where(variant < len(variants), y, x)
     return y, stats
@@ -200,8 +198,7 @@ def _masked(
 
 def _kernel_mask(variants: Variants, index: Array, setting: Setting, largest: int) -> Array:
     """[K, K]: one inside the kernel that the child has, the centre of the largest."""
-    most = max(len(v.kernels) for v in variants)
-    sizes = jnp.asarray([v.kernels + v.kernels[:1] * (most - len(v.kernels)) for v in variants])
+    sizes = jnp.asarray(blocks.kernel_table(variants))
     side = jnp.abs(np.arange(largest) - largest // 2) <= sizes[index, setting.kernel] // 2
     return jnp.outer(side, side)
 

@@ -56,7 +56,7 @@ def evaluate(
 ) -> tuple[Array, dict[str, Moments]]:
     """`layer` outside training, and the batch's statistics if they are to be collected."""
     chex.assert_rank(x, 4)
-    stride, arrays, cout = variants[0].stride, _arrays(params), _cout(params)
+    stride, arrays, cout = variants[0].stride, _arrays(params), blocks.widest_output(params)
     nothing = Moments(jnp.zeros(0), jnp.zeros(0))
     moments = [evaluation.stats.get(name, nothing) for name in NORMS]
     like = [m.mean for m in moments] * 2
@@ -78,18 +78,11 @@ def _sizes(
 ) -> Array:
     """[9] int32, what layer.h reads of the child."""
     stride = variants[0].stride
-    most = max(len(v.kernels) for v in variants)
     table = [
-        (
-            _OPS[v.op],
-            v.expansion,
-            _ACTS["none" if v.op == "shortcut" else v.act],
-            *v.kernels,
-            *(v.kernels[:1] * (most - len(v.kernels))),
-        )
-        for v in variants
+        (_OPS[v.op], v.expansion, _ACTS["none" if v.op == "shortcut" else v.act], *kernels)
+        for v, kernels in zip(variants, blocks.kernel_table(variants), strict=True)
     ]
-    absent = (_OPS["pass"], 1, 0, *(1,) * most)
+    absent = (_OPS["pass"], 1, 0, *(1,) * (len(table[0]) - 3))
     row = jnp.asarray(np.asarray([*table, absent], np.int32))[variant]
     exists = row[0] != _OPS["pass"]
     fits = (setting.cin == setting.cout) & (stride == 1)
@@ -108,10 +101,6 @@ def _sizes(
         root,
     )
     return jnp.stack([jnp.asarray(f, jnp.int32) for f in fields])
-
-
-def _cout(params: Params) -> int:
-    return params["norm_out"]["scale"].shape[0]
 
 
 def _arrays(params: Params) -> tuple[Array, ...]:

@@ -91,13 +91,19 @@ def make(
         pool: Any = None,
         sources: Any = None,
     ) -> Trained:
-        chex.assert_rank([archs, active], [2, 1])
-        chex.assert_equal_shape_prefix([archs, active, keys], 1)
-        if not jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key):
-            keys = jax.random.wrap_key_data(keys)
+        keys = checked_keys(archs, active, keys)
         return mapped(data, archs, active, keys, steps, pool, sources)
 
     return run
+
+
+def checked_keys(archs: Array, active: Array, keys: Array) -> Array:
+    """The N keys, also of their data, of as many architectures [N, T] and flags [N]."""
+    chex.assert_rank([archs, active], [2, 1])
+    chex.assert_equal_shape_prefix([archs, active, keys], 1)
+    if jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        return keys
+    return jax.random.wrap_key_data(keys)
 
 
 def in_groups(function: Callable[[Any], Any], items: Any, group: int) -> Any:

@@ -94,8 +94,7 @@ def make(
         pool: Any = None,
         sources: Any = None,
     ) -> Trained:
-        if not jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key):
-            keys = jax.random.wrap_key_data(keys)
+        keys = populations.checked_keys(archs, active, keys)
         progress = begin_all(archs, keys, pool, sources)
         total = int(steps)
         for place, span in _prefetched(data, settings, total, chunk, mesh):

@@ -113,9 +113,8 @@ def _tensors(
         return Axis(size, jnp.broadcast_to(active, shape).astype(jnp.int32), central)
 
     kernel = max(k for v in variants for k in v.kernels)
-    # Rows are filled up with their first entry, which no setting then chooses.
-    sizes = [v.kernels + v.kernels[:1] * (kernel - len(v.kernels)) for v in variants]
-    side = axis(kernel, jnp.asarray(sizes)[variant, setting.kernel], central=True)
+    sizes = jnp.asarray(blocks.kernel_table(variants))
+    side = axis(kernel, sizes[variant, setting.kernel], central=True)
     expansions = of_variant([v.expansion for v in variants])
     into, out = axis(cin, setting.cin), axis(cout, setting.cout)
     middle = axis(max(v.expansion for v in variants) * cin, expansions * setting.cin)

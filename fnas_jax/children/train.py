@@ -239,16 +239,3 @@ def _average(sums: Stats, batches: int) -> Stats:
         return Moments(mean, jnp.maximum(s.var / batches - mean**2, 0.0))
 
     return jax.tree.map(moments, sums, is_leaf=_leaf)
-
-
-def fit(
-    network: Network, settings: Settings, pipeline: Pipeline
-) -> Callable[[Data, Array, Array, Array], tuple[Params, Stats, Outcome]]:
-    """The jitted function (data, arch [T], key, steps []) -> (params, stats, outcome)."""
-
-    def run(data: Data, arch: Array, key: Array, steps: Array) -> tuple[Params, Stats, Outcome]:
-        params = train(network, settings, pipeline, data, arch, key, steps)
-        everything = (network, settings, pipeline, data, arch, params)
-        return params, *evaluate(*everything, jnp.bool_(True))
-
-    return jax.jit(run)

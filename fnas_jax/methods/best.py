@@ -1,6 +1,8 @@
-"""Following the best trained architecture, which every method has to report."""
+"""What methods do with the metrics they are told: rewards, and the best architecture so far."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -33,4 +35,18 @@ def update_best(best: Best, proposal: Proposal, metrics: Metrics) -> Best:
     better = reward[i] > best.reward
     return Best(
         jnp.where(better, proposal.archs[i], best.arch), jnp.where(better, reward[i], best.reward)
+    )
+
+
+def remember(state: Any, proposal: Proposal, metrics: Metrics) -> Any:
+    """`tell` of a method that keeps the reward of everything it has asked for.
+
+    Its state has `rewards` [C] float32, `told` [C] bool, `best`, and `asked` [N] int32, the places
+    of the newest proposal (C: not kept).
+    """
+    slot = jnp.where(usable(proposal, metrics), state.asked, len(state.rewards))
+    return state._replace(
+        rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
+        told=state.told.at[slot].set(True, mode="drop"),
+        best=update_best(state.best, proposal, metrics),
     )

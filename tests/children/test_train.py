@@ -59,6 +59,17 @@ PIPELINE = train.Pipeline(lambda x: x, lambda key, x: x)
 SETTINGS = train.Settings(batch_size=16, eval_batch=8)
 
 
+def fit(network, settings, pipeline):
+    """The jitted function (data, arch [T], key, steps []) -> (params, stats, outcome)."""
+
+    def run(data, arch, key, steps):
+        params = train.train(network, settings, pipeline, data, arch, key, steps)
+        everything = (network, settings, pipeline, data, arch, params)
+        return params, *train.evaluate(*everything, jnp.bool_(True))
+
+    return jax.jit(run)
+
+
 def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> train.Outcome:
     n = len(active)
     run = populations.make(
@@ -163,7 +174,7 @@ def test_statistics_are_those_of_all_calibration_batches_together():
 
 def test_a_child_that_diverges_is_not_ok_and_has_accuracy_zero():
     settings = SETTINGS._replace(lr=1e30)
-    run = train.fit(toy_network(), settings, PIPELINE)
+    run = fit(toy_network(), settings, PIPELINE)
     *_, outcome = run(toy_data(), jnp.zeros(1), jax.random.key(0), jnp.int32(STEPS))
     assert not outcome.ok
     assert outcome.accuracy == 0.0
@@ -203,7 +214,7 @@ def test_a_plain_module_trains_like_any_network():
     from fnas_jax.children import networks
 
     network = networks.from_module(_Plain(), (2, 2, 1))
-    run = train.fit(network, SETTINGS, PIPELINE)
+    run = fit(network, SETTINGS, PIPELINE)
     params, stats, outcome = run(toy_data(), jnp.zeros(0), jax.random.key(0), jnp.int32(150))
     assert outcome.accuracy > 0.9
     # The statistics are the training images' own, not a running average of them.

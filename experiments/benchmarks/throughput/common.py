@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.children import cost
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data
@@ -39,6 +41,12 @@ class Answer(NamedTuple):
 def space() -> Space:
     """The small MNAS space: four blocks of 16, 24, 32 and 64 channels, for 32x32 pixels."""
     return mnas.make(blocks=4, strides=(1, 2, 2, 2), stem=16, stem_stride=1, head=128)
+
+
+def mflops(archs: np.ndarray) -> np.ndarray:
+    """[N] millions of multiply-adds of archs [N, T]."""
+    macs = cost.cost(space(), (SIDE, SIDE, CHANNELS), CLASSES)(jnp.asarray(archs))[1]
+    return np.asarray(macs) / 1e6
 
 
 def images() -> Images:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.children import cost, networks, populations, train
+from fnas_jax.children import networks, populations, train
 from fnas_jax.core import devices
 
 
@@ -65,7 +65,7 @@ def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
         compile_s = 0.0
     began = time.perf_counter()
     archs, active = np.pad(archs, ((0, size - n), (0, 0))), np.arange(size) < n
-    order = devices.balanced(predicted_cost(archs) * active, mesh)
+    order = devices.balanced(common.mflops(archs) * active, mesh)
     children = spread(archs[order], active[order], mesh, seed)
     trained = compiled(data, *children, devices.replicate(np.int32(steps), mesh))
     accuracy = np.empty(size)
@@ -73,9 +73,3 @@ def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
     end = time.perf_counter()
     mean = 1000 * (end - began) / steps / n
     return common.Answer(end - start, compile_s, accuracy[:n].tolist(), [mean] * n)
-
-
-def predicted_cost(archs: np.ndarray) -> np.ndarray:
-    """Multiply-adds of each child."""
-    shape = (common.SIDE, common.SIDE, common.CHANNELS)
-    return np.asarray(cost.cost(common.space(), shape, common.CLASSES)(jnp.asarray(archs))[1])

@@ -75,6 +75,9 @@ void Layer::train(const float* x, float* y, float* memory) {
 
 void Layer::evaluate(const float* x, const Statistics& statistics, float* y) {
   const Kept k = divide(work.kept.get(kept()));
+  collects = statistics.collect;
+  if (!collects)
+    for (int n = 0; n < 3; ++n) settle(Place(n), 0, &statistics);
   // With moments that are known, a few images go through the whole layer while in the cache.
   const long at_once = statistics.collect ? s.batch : images_at_once();
   for (long image = 0; image < s.batch; image += at_once)
@@ -84,16 +87,12 @@ void Layer::evaluate(const float* x, const Statistics& statistics, float* y) {
 
 void Layer::forward(const float* x, long batch, Kept k, const Statistics* statistics, float* y) {
   const double in = double(batch) * g.pixels(), out = double(batch) * g.out_pixels();
-  const bool collect = statistics == nullptr || statistics->collect;
   if (d.op == kPass) {
     std::memcpy(y, x, batch * g.pixels() * s.cin * sizeof(float));
     return;
   }
-  if (!collect) {
-    for (int n = 0; n < 3; ++n) settle(Place(n), 0, statistics);
-  }
   auto after = [&](Place n, double count) {
-    if (collect) settle(n, count, statistics);
+    if (collects) settle(n, count, statistics);
   };
   if (d.op == kConv) {
     convolve(x, batch, k);
@@ -141,7 +140,7 @@ void Layer::convolve(const float* x, long batch, Kept k) {
     }
     float* out = k.out + image * pixels * op_;
     gemm(images * pixels, op_, depth, a, weights, op_, out, op_, false);
-    norms[kOut].collect(out, images * pixels);
+    if (collects) norms[kOut].collect(out, images * pixels);
   }
 }
 
@@ -153,7 +152,7 @@ void Layer::expand(const float* x, long batch, Kept k) {
     const long n = std::min(256L, rows - r);
     float* out = k.expanded + r * mp;
     gemm(n, mp, d.cin, {x + r * s.cin, s.cin, 1}, weights, mp, out, mp, false);
-    norms[kExpand].collect(out, n);
+    if (collects) norms[kExpand].collect(out, n);
   }
 }
 
@@ -172,7 +171,7 @@ void Layer::filter(const float* x, long batch, Kept k) {
     }
     float* out = k.filtered + image * g.out_pixels() * mp;
     depthwise(g, padded, weights, mp, out);
-    norms[kDepthwise].collect(out, g.out_pixels());
+    if (collects) norms[kDepthwise].collect(out, g.out_pixels());
   }
 }
 
@@ -199,7 +198,7 @@ void Layer::project(long batch, Kept k) {
     }
     float* out = k.out + image * pixels * op_;
     gemm(images * pixels, op_, d.mid, {rows, mp, 1}, weights, op_, out, op_, false);
-    norms[kOut].collect(out, images * pixels);
+    if (collects) norms[kOut].collect(out, images * pixels);
   }
 }
 

@@ -134,6 +134,7 @@ class Layer {
   const Geometry g, pool;
   const long mp, op_;
   Norm norms[3];
+  bool collects = true;  // the batch's moments are needed
 };
 
 }  // namespace fnas

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fnas_jax.core.types import Array, Metrics, Proposal, propose
+from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, observed, update_best, usable
+from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.candidates import contains, draw, first_of_each
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
@@ -134,15 +134,7 @@ def make(
         )
         return state, propose(forms[chosen])
 
-    def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
-        slot = jnp.where(usable(proposal, metrics), state.asked, capacity)
-        return state._replace(
-            rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
-            told=state.told.at[slot].set(True, mode="drop"),
-            best=update_best(state.best, proposal, metrics),
-        )
-
-    return SearchMethod(init, ask, tell, best=lambda state: state.best)
+    return SearchMethod(init, ask, remember, best=lambda state: state.best)
 
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:

@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from fnas_jax.core.types import Array, Metrics, Proposal, propose
+from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods import gp_math
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, observed, update_best, usable
+from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.candidates import contains, draw
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
@@ -145,15 +145,7 @@ def make(
         kept = solved if everything is not None else state.solved
         return state._replace(solved=kept, asked=asked.astype(jnp.int32)), propose(archs)
 
-    def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
-        slot = jnp.where(usable(proposal, metrics), state.asked, capacity)
-        return state._replace(
-            rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
-            told=state.told.at[slot].set(True, mode="drop"),
-            best=update_best(state.best, proposal, metrics),
-        )
-
-    return SearchMethod(init, ask, tell, best=lambda state: state.best)
+    return SearchMethod(init, ask, remember, best=lambda state: state.best)
 
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:

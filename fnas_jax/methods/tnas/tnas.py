@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array, Metrics, Proposal, propose
+from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods import candidates, gp_math
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.best import no_best, observed, update_best, usable
+from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.tnas import belief, design, losses, meta, networks, surrogate
 from fnas_jax.methods.tnas.history import History, codes_needed, standardise
 from fnas_jax.methods.tnas.networks import Weights
@@ -238,14 +238,6 @@ def make(
             state = state._replace(warm=state.warm._replace(own=owns[1]))
         return state, propose(archs)
 
-    def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
-        slot = jnp.where(usable(proposal, metrics), state.asked, c.capacity)
-        return state._replace(
-            rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
-            told=state.told.at[slot].set(True, mode="drop"),
-            best=update_best(state.best, proposal, metrics),
-        )
-
     def stats(state: State) -> dict[str, Array]:
         rows = jnp.float32(0) if support is None else support.mask.sum().astype(jnp.float32)
         return {"trust": state.share, "foreign_rows": rows}
@@ -253,7 +245,7 @@ def make(
     return SearchMethod(
         init,
         ask,
-        tell,
+        remember,
         best=lambda state: state.best,
         prepare=None if history is None else prepare,
         stats=stats,
