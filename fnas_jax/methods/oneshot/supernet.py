@@ -25,6 +25,8 @@ from fnas_jax.core.types import Array
 Loss = Callable[[Params, Array, Array, Array, Array], Array]
 # (state, images, labels, key) -> (state, scalars or small arrays to average over steps)
 Step = Callable[[Any, Array, Array, Array], tuple[Any, dict[str, Array]]]
+# (nll of any arch [T] = switches [L, K], the switches that are trained, their nll) -> [L, K]
+Compare = Callable[[Callable[[Array, Array], Array], Array, Array], Array]
 
 
 class Weights(NamedTuple):
@@ -40,7 +42,7 @@ class Found(NamedTuple):
 
     nll: Array  # [S] nats per image
     norm: Array  # [S] squared norm of the weights that they use
-    switches: Array  # [S, L, K] d nll / d switches; zeros unless asked for
+    switches: Array  # [S, L, K] d nll / d switches, or what `compare` says; zeros unless asked for
 
 
 class Supernet(NamedTuple):
@@ -84,21 +86,25 @@ class Supernet(NamedTuple):
         labels: Array,
         decay: float,
         by_switch: bool = False,
+        compare: Compare | None = None,
         average: bool = False,
     ) -> tuple[Weights, Found]:
         """Trains `archs` [S, T] = `switches` [S, L, K] on a minibatch, one after another.
 
         Each moves the weights, S updates in all; or, with `average`, the mean of their gradients
         makes one. The loss has `decay` / 2 times the squared norm of the weights they use.
+        `compare` sees the weights as they are before each architecture moves them.
         """
 
         def one(vector: Array, arch: Array, z: Array) -> tuple[Array, Found]:
-            def loss(vector: Array, z: Array) -> Array:
+            def loss(vector: Array, arch: Array, z: Array) -> Array:
                 return self.loss(self.params(vector), arch, z, images, labels)
 
-            arguments = (0, 1) if by_switch else (0,)
-            nll, found = jax.value_and_grad(loss, arguments)(vector, z)
+            arguments = (0, 2) if by_switch else (0,)
+            nll, found = jax.value_and_grad(loss, arguments)(vector, arch, z)
             g = found[1] if by_switch else jnp.zeros_like(z)
+            if compare is not None:
+                g = compare(lambda arch, z: loss(vector, arch, z), z, nll)
             used = self.weighs(arch) * vector
             return found[0] + decay * used, Found(nll, jnp.vdot(used, used), g)
 

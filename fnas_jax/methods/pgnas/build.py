@@ -37,11 +37,11 @@ def configure(config: Any, space: Space) -> pgnas.Config:
     estimator = section.gradient
     operations = isinstance(space.spec, MacroSpec)
     if estimator == "auto":
-        estimator = "concrete" if operations else "score"
-    if estimator != "score" and not operations:
+        estimator = "concrete" if operations else "local"
+    if estimator in ("concrete", "second") and not operations:
         raise UserError(
-            f"pgnas.gradient is {estimator!r}; the space {space.name!r} allows score only, because"
-            " its decisions are not operations of their own"
+            f"pgnas.gradient is {estimator!r}; the space {space.name!r} allows local and score"
+            " only, because its decisions are not operations of their own"
         )
     return pgnas.Config(estimator=estimator, **{name: section[name] for name in fields})
 
@@ -100,7 +100,7 @@ def assemble(
 
 def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
-    if numbers.estimator == "score":
+    if numbers.estimator in ("local", "score"):
         return supernet.single_path(parts.network)
     form = forms.choose()
 

@@ -9,13 +9,15 @@ r is the prior's part of the KL: of the weights' Gaussians, and of log p(z) = -g
 The entropy's gradient is exact. r is cheap to compute for every operation of a slot, so its
 gradient is a local expectation (`local`). That of the likelihood is one of
 
+local:    local expectations as for r: needs the losses of networks with one slot changed, of a few
+          slots a step; unbiased;
 score:    score function with a baseline, the other samples or earlier steps: unbiased, needs only
           nll(z);
 concrete: Concrete relaxation with straight-through: needs the derivatives g = d nll / d z of all
           switches, also of operations that did not run; biased by temperature and curvature;
 second:   the same derivatives in Heun's rule: exact where nll is quadratic in a slot's switches.
 
-The paper uses Concrete; the other two are ours.
+The paper uses Concrete; the other three are ours.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.methods.pgnas.posterior import Posterior
 
-ESTIMATORS = ("concrete", "second", "score")
+ESTIMATORS = ("concrete", "local", "second", "score")
 
 
 def score(q: Posterior, phi: Array, z: Array, nll: Array, baseline: Array | float = 0.0) -> Array:
@@ -99,6 +101,39 @@ def alternatives(q: Posterior, z: Array, function: Callable[[Array], Array]) -> 
 
     values = changed(True) - changed(False) if q.subset else changed(True)
     return jnp.zeros_like(z).at[:, places[:, 0], places[:, 1]].set(values)
+
+
+def some_alternatives(
+    q: Posterior,
+    z: Array,
+    slots: Array,
+    function: Callable[[Array, Array], Array],
+    known: Array,
+) -> Array:
+    """`alternatives` of one z [L, K] in the n slots [n] only, [L, K] with zeros elsewhere.
+
+    `function` (arch [T], switches [L, K]) -> [] runs once for each, one after another; `known` []
+    is its value at z, which is not computed again.
+    """
+    chex.assert_shape(z, q.mask.shape)
+
+    def at(changed: Array) -> Array:
+        same = jnp.all(changed == z)
+        return jax.lax.cond(same, lambda: known, lambda: function(q.to_archs(changed), changed))
+
+    def value(slot: Array, k: Array) -> Array:
+        if q.subset:
+            return at(z.at[slot, k].set(1.0)) - at(z.at[slot, k].set(0.0))
+        return at(z.at[slot].set(jax.nn.one_hot(k, z.shape[1])))
+
+    def of_slot(slot: Array) -> Array:
+        def one(k: Array) -> Array:
+            exists = jnp.asarray(q.mask)[slot, k]
+            return jax.lax.cond(exists, lambda: value(slot, k), lambda: 0.0)
+
+        return jax.lax.map(one, jnp.arange(z.shape[1]))
+
+    return jnp.zeros_like(z).at[slots].set(jax.lax.map(of_slot, slots))
 
 
 def entropy_gradient(q: Posterior, phi: Array) -> Array:

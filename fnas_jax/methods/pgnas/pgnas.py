@@ -37,8 +37,9 @@ class Config(NamedTuple):
     mc_samples: int = 1
     average: bool = False
     estimator: str = "score"
+    slots: int = 2
     lr: float = 0.2
-    warmup: float = 0.2
+    warmup: float = 0.5
     temperature: float = 1.0
     temperature_end: float = 0.1
     precision: float = 1.0
@@ -91,11 +92,24 @@ def make_step(
     `average` the mean of their gradients does, at once).
     """
 
+    def compare(key: Array, learning: Array) -> supernet.Compare:
+        slots = jax.random.permutation(key, len(q.cardinalities))[: config.slots]
+
+        def of(nll: Callable[[Array, Array], Array], z: Array, known: Array) -> Array:
+            return jax.lax.cond(
+                learning,
+                lambda: elbo.some_alternatives(q, z, slots, nll, known),
+                lambda: jnp.zeros_like(z),
+            )
+
+        return of
+
     def step(
         state: Learnt, images: Array, labels: Array, key: Array
     ) -> tuple[Learnt, dict[str, Array]]:
-        key_noise, key_cost = jax.random.split(key)
+        key_noise, key_cost, key_slots = jax.random.split(key, 3)
         phi, progress = state.phi, state.weights.step / net.updates
+        learning = progress >= config.warmup
         noise = q.noise(key_noise, config.mc_samples)
         z = q.draw(phi, noise)
         temperature = annealed(config, progress)
@@ -107,7 +121,8 @@ def make_step(
             images,
             labels,
             decay,
-            by_switch=config.estimator != "score",
+            by_switch=config.estimator in ("concrete", "second"),
+            compare=compare(key_slots, learning) if config.estimator == "local" else None,
             average=config.average,
         )
         norms = jax.lax.cond(
@@ -128,7 +143,6 @@ def make_step(
             values = elbo.alternatives(q, drawn, costs)
             gradient += elbo.local(q, phi, values) * price / examples
         mflops = costs(q.to_archs(drawn)).mean()
-        learning = progress >= config.warmup
         phi, moments = jax.tree.map(
             lambda new, old: jnp.where(learning, new, old),
             _move(config, state, gradient, progress),
@@ -175,6 +189,9 @@ def likelihood_gradient(
         return elbo.concrete(q, phi, noise, temperature, found.switches)
     if config.estimator == "second":
         return elbo.second(q, phi, z, found.switches)
+    if config.estimator == "local":  # of some slots, each as likely as the others
+        slots = len(q.cardinalities)
+        return elbo.local(q, phi, found.switches) * slots / min(config.slots, slots)
     return elbo.score(q, phi, z, found.nll, baseline)
 
 

@@ -159,7 +159,7 @@ def test_spos_searches_on_digits(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"pgnas.gradient": "concrete"}, "allows score only"),
+        ({"pgnas.gradient": "concrete"}, "allows local and score only"),
         ({"pgnas.mflops": 1e-6}, "the cheapest of 10,000 random architectures has"),
     ],
 )

@@ -126,6 +126,26 @@ def test_local_expectations_are_unbiased_for_any_loss(q, loss):
 
 
 @pytest.mark.parametrize("q", FAMILIES, ids=IDS)
+def test_some_alternatives_are_those_of_their_slots(q):
+    z = patterns(q)[3]
+    wanted = elbo.alternatives(q, z[None], lambda archs: jax.vmap(wild)(q.to_switches(archs)))[0]
+    for slots in ([0], [1], [1, 0]):
+        found = elbo.some_alternatives(
+            q, z, jnp.asarray(slots), lambda arch, z: wild(q.to_switches(arch)), wild(z)
+        )
+        others = np.setdiff1d(np.arange(len(q.mask)), slots)
+        np.testing.assert_allclose(found[np.asarray(slots)], wanted[np.asarray(slots)], atol=1e-6)
+        assert (found[others] == 0).all()
+
+
+@pytest.mark.parametrize("q", FAMILIES, ids=IDS)
+def test_a_known_loss_is_not_computed_again(q):
+    z, known = patterns(q)[0], 1000.0
+    found = elbo.some_alternatives(q, z, jnp.asarray([0]), lambda arch, z: wild(z), known)
+    assert np.sum(np.abs(found) > 500) == (q.mask[0].sum() if q.subset else 1)
+
+
+@pytest.mark.parametrize("q", FAMILIES, ids=IDS)
 def test_one_sample_with_any_baseline_is_unbiased(q):
     phi, z = phi_of(q), patterns(q)
     f = jax.vmap(wild)(z)

@@ -36,7 +36,7 @@ def exact_pi(q, features, targets):
 
 
 @pytest.mark.parametrize("choice", posterior.CHOICES)
-@pytest.mark.parametrize("estimator", ["score", "second"])
+@pytest.mark.parametrize("estimator", ["local", "score", "second"])
 def test_the_learnt_pi_is_the_exact_posterior(choice, estimator):
     q = posterior.make(CARDS, choice)
     features, targets = toy.regression(CARDS, EXAMPLES)
