@@ -226,9 +226,9 @@ KEYS: dict[str, Key] = {
         300, "steps that train the winner on from its inherited weights; 0: none", 0, 10**7
     ),
     "pgnas.gradient": Key(
-        "auto",
-        "estimator for the posterior; auto: concrete for macro, local elsewhere",
-        choices=("auto", "concrete", "local", "second", "score"),
+        "local",
+        "estimator for the posterior; concrete and second for macro only",
+        choices=("concrete", "local", "second", "score"),
     ),
     "pgnas.mc_samples": Key(1, "architectures drawn and trained in a step", 1, 1024),
     "pgnas.average": Key(False, "they move the weights once, on average; else in turn"),

@@ -15,7 +15,7 @@ from fnas_jax.core.types import Array, UserError
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.oneshot.build import initial_of, needs_training
-from fnas_jax.methods.pgnas import pgnas, posterior
+from fnas_jax.methods.pgnas import elbo, pgnas, posterior
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.macro import MacroSpec
 
@@ -31,19 +31,14 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
 
 
 def configure(config: Any, space: Space) -> pgnas.Config:
-    """The method's numbers, its estimator fit for the space. Raises UserError."""
-    section = config.pgnas
-    fields = set(pgnas.Config._fields) - {"estimator"}
-    estimator = section.gradient
-    operations = isinstance(space.spec, MacroSpec)
-    if estimator == "auto":
-        estimator = "concrete" if operations else "local"
-    if estimator in ("concrete", "second") and not operations:
+    """The method's numbers. Raises UserError for an estimator that does not fit the space."""
+    numbers = pgnas.Config(**{name: config.pgnas[name] for name in pgnas.Config._fields})
+    if numbers.gradient in elbo.BY_SWITCH and not isinstance(space.spec, MacroSpec):
         raise UserError(
-            f"pgnas.gradient is {estimator!r}; the space {space.name!r} allows local and score"
-            " only, because its decisions are not operations of their own"
+            f"pgnas.gradient is {numbers.gradient!r}; the space {space.name!r} allows local and"
+            " score only, because its decisions are not operations of their own"
         )
-    return pgnas.Config(estimator=estimator, **{name: section[name] for name in fields})
+    return numbers
 
 
 def assemble(
@@ -100,7 +95,7 @@ def assemble(
 
 def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
-    if numbers.estimator in ("local", "score"):
+    if numbers.gradient not in elbo.BY_SWITCH:
         return supernet.single_path(parts.network)
     form = forms.choose()
 

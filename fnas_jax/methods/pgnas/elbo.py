@@ -32,7 +32,7 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.methods.pgnas.posterior import Posterior
 
-ESTIMATORS = ("concrete", "local", "second", "score")
+BY_SWITCH = ("concrete", "second")  # those that need d nll / d z
 
 
 def score(q: Posterior, phi: Array, z: Array, nll: Array, baseline: Array | float = 0.0) -> Array:

@@ -25,7 +25,7 @@ from fnas_jax.methods.pgnas.posterior import Posterior
 from fnas_jax.spaces.base import Space
 
 COST_SAMPLES = 16  # architectures from which the cost's part of the gradient is estimated
-NORM_STEPS = 16  # steps between two looks at the norms of all operations, which change slowly
+NORM_STEPS = 64  # steps between two looks at the norms of all operations, which change slowly
 BASELINE_DECAY = 0.9  # of the average that stands for the other samples where there are none
 AIM = 0.95  # share of the budget that gamma steers the expected cost to
 CANDIDATES = 16  # draws for each proposal, of which those within the budget are taken first
@@ -36,7 +36,7 @@ class Config(NamedTuple):
 
     mc_samples: int = 1
     average: bool = False
-    estimator: str = "score"
+    gradient: str = "local"
     slots: int = 2
     lr: float = 0.2
     warmup: float = 0.5
@@ -121,12 +121,12 @@ def make_step(
             images,
             labels,
             decay,
-            by_switch=config.estimator in ("concrete", "second"),
-            compare=compare(key_slots, learning) if config.estimator == "local" else None,
+            by_switch=config.gradient in elbo.BY_SWITCH,
+            compare=compare(key_slots, learning) if config.gradient == "local" else None,
             average=config.average,
         )
         norms = jax.lax.cond(
-            state.steps % NORM_STEPS == 0,
+            learning & ((state.steps % NORM_STEPS == 0) | ~state.norms.any()),
             lambda: elbo.alternatives(q, z[:1], lambda a: net.norms(state.weights.vector, a)),
             lambda: state.norms,
         )
@@ -185,11 +185,11 @@ def likelihood_gradient(
     baseline: Array,
 ) -> Array:
     """[L, K] gradient of E_q[nll] by the estimator of `config`; see `elbo`."""
-    if config.estimator == "concrete":
+    if config.gradient == "concrete":
         return elbo.concrete(q, phi, noise, temperature, found.switches)
-    if config.estimator == "second":
+    if config.gradient == "second":
         return elbo.second(q, phi, z, found.switches)
-    if config.estimator == "local":  # of some slots, each as likely as the others
+    if config.gradient == "local":  # of some slots, each as likely as the others
         slots = len(q.cardinalities)
         return elbo.local(q, phi, found.switches) * slots / min(config.slots, slots)
     return elbo.score(q, phi, z, found.nll, baseline)

@@ -42,7 +42,7 @@ def test_the_learnt_pi_is_the_exact_posterior(choice, estimator):
     features, targets = toy.regression(CARDS, EXAMPLES)
     net = toy.make(q, toy.squared_error, steps=2500)
     config = pgnas.Config(
-        mc_samples=8, average=True, estimator=estimator, precision=PRECISION, lr=0.03, warmup=0.05
+        mc_samples=8, average=True, gradient=estimator, precision=PRECISION, lr=0.03, warmup=0.05
     )
     state, scalars = toy.learn(q, net, config, features, targets, toy.no_cost, jax.random.key(0))
     wanted = exact_pi(q, features, targets)
@@ -72,7 +72,7 @@ def test_concrete_learns_the_posterior_of_a_loss_that_is_linear_in_a_slot():
     values = jnp.asarray([[0.3, -0.8, 0.5], [1.1, -0.4, 0.0]])
     net = toy.make(q, lambda params, arch, z, x, y: (values * z).sum() / len(y), steps=2500)
     config = pgnas.Config(
-        mc_samples=64, average=True, estimator="concrete", precision=0.0, lr=0.03, warmup=0.0
+        mc_samples=64, average=True, gradient="concrete", precision=0.0, lr=0.03, warmup=0.0
     )
     features, targets = toy.regression(CARDS, EXAMPLES)
     state, _ = toy.learn(q, net, config, features, targets, toy.no_cost, jax.random.key(0))
@@ -91,7 +91,7 @@ def priced():
     features = np.zeros((50, 1, 1), np.float32)
 
     def learn(**numbers):
-        config = pgnas.Config(precision=0.0, lr=0.05, warmup=0.0, estimator="score", **numbers)
+        config = pgnas.Config(precision=0.0, lr=0.05, warmup=0.0, gradient="score", **numbers)
         costs = lambda archs: cost(archs)[1] / 1e6  # noqa: E731
         state, _ = toy.learn(q, net, config, features, features[:, 0, 0], costs, jax.random.key(0))
         z = q.draw(state.phi, q.noise(jax.random.key(1), 1000))
