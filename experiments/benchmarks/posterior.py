@@ -334,9 +334,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--tasks", default=",".join(TASKS), help="joined by commas")
     parser.add_argument("--seeds", type=int, default=3, help="0: only costs")
-    parser.add_argument("--steps", type=int, default=400, help="networks that train the supernet")
+    parser.add_argument("--steps", type=int, default=650, help="networks that train the supernet")
     parser.add_argument("--samples", type=int, default=64, help="from the posterior")
-    parser.add_argument("--search", type=int, default=16, help="samples of a one-shot search")
+    parser.add_argument("--search", type=int, default=8, help="samples of a one-shot search")
     parser.add_argument("--uniform", type=int, default=1000, help="uniform samples")
     parser.add_argument("--own", type=int, default=200, help="uniform ones with PGNAS's weights")
     parser.add_argument("--children", type=int, default=64, help="that PPO trains; 0: no PPO")

@@ -37,12 +37,12 @@ class Config(NamedTuple):
     mc_samples: int = 1
     average: bool = False
     gradient: str = "local"
-    slots: int = 2
-    lr: float = 0.2
+    slots: int = 1
+    lr: float = 0.3
     warmup: float = 0.5
     temperature: float = 1.0
     temperature_end: float = 0.1
-    precision: float = 1.0
+    precision: float = 1e-3
     gamma: float = 0.0
     mflops: float = 0.0
     dual: float = 0.01
