@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fnas_jax import build, report, search
+from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
@@ -178,3 +179,23 @@ def test_tables_hold_no_weights_to_inherit(tmp_path, method):
     config.task.name = f"tabular/{table}"
     with pytest.raises(UserError, match="only looks architectures up"):
         search.run(config, tmp_path / "w")
+
+
+@pytest.mark.parametrize("gradient", ["concrete", "local"])
+def test_the_macro_space_learns_by_either_gradient(gradient):
+    keys = {
+        "space.name": "macro",
+        "space.width": 0.125,
+        "pgnas.gradient": gradient,
+        "pgnas.warmup": 0.0,
+        "oneshot.steps": 20,
+        "oneshot.every": 20,
+    }
+    config = config_lib.validate(configuration("pgnas", **keys))
+    task = build.build_task(config)
+    method, _ = pgnas.build(config, task.space, task, None)
+    key = jax.random.key(0)
+    state, values = list(method.prepare(method.init(key), key))[-1]
+    phi = np.asarray(state.learnt.phi)
+    assert np.isfinite(phi).all() and (np.abs(phi).max(1) > 0).all()
+    assert np.isfinite(values["nll"])
