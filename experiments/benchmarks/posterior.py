@@ -245,7 +245,7 @@ def run_task(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
         metrics = compare(name, place, options)
     gammas = [float(g) for g in options.gammas.split(",") if g]
     if gammas:
-        metrics |= priced(place, gammas, max(options.seeds, 1))
+        metrics |= priced(place, gammas, options.priced)
     return [record(name, *pair, values) for pair, values in sorted(metrics.items())]
 
 
@@ -346,13 +346,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--alone", type=int, default=24, help="architectures trained alone")
     parser.add_argument("--long", type=int, default=300, help="steps of these and the winners")
     parser.add_argument("--gammas", default="0,30,100,300,1000", help="'' for none")
+    parser.add_argument("--priced", type=int, default=5, help="seeds of each gamma")
     parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
     tasks = [t for t in options.tasks.split(",") if t]
     for name in tasks:
         if name not in TASKS:
             parser.error(f"unknown task {name!r}; allowed are {', '.join(TASKS)}")
-    numbers = ("samples", "search", "uniform", "own", "child_steps", "long")
+    numbers = ("priced", "samples", "search", "uniform", "own", "child_steps", "long")
     for name in numbers:
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1")

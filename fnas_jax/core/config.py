@@ -240,7 +240,7 @@ KEYS: dict[str, Key] = {
     "pgnas.precision": Key(1e-3, "precision of the prior of all weights (lambda)", 0.0, 1e6),
     "pgnas.gamma": Key(0.0, "nats that a MFLOP costs in the prior of architectures", 0.0, 1e9),
     "pgnas.mflops": Key(0.0, "most MFLOPs; gamma rises until samples have less; 0: any", 0.0, 1e9),
-    "pgnas.dual": Key(0.01, "how fast gamma rises and falls then", 0.0, 10.0),
+    "pgnas.dual": Key(0.03, "how fast gamma rises and falls then", 0.0, 10.0),
     "pgnas.top": Key(3, "best samples that have to stay the same", 1, 1000),
     "pgnas.patience": Key(32, "samples for which they stay before the end; 0: never", 0, 10**7),
     # --- the winner

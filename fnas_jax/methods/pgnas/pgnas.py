@@ -45,7 +45,7 @@ class Config(NamedTuple):
     precision: float = 1e-3
     gamma: float = 0.0
     mflops: float = 0.0
-    dual: float = 0.01
+    dual: float = 0.03
     top: int = 3
     patience: int = 32
 
