@@ -295,9 +295,11 @@ def priced(place: Bed, gammas: list[float], seeds: int) -> dict[tuple[str, str],
     space, parts = place.task.space, place.judge.parts
     q = posterior.make(space.cardinalities)
 
-    def mean_mflops(method: SearchMethod, gamma: float, seed: int) -> float:
+    def mean_mflops(method: SearchMethod, gamma: float) -> list[float]:
+        return [of_seed(method, gamma, jax.random.key(seed)) for seed in range(seeds)]
+
+    def of_seed(method: SearchMethod, gamma: float, key: jax.Array) -> float:
         assert method.prepare is not None
-        key = jax.random.key(seed)
         state = method.init(key)
         state = state._replace(learnt=state.learnt._replace(gamma=jnp.float32(gamma)))
         for item in method.prepare(state, key):
@@ -308,15 +310,10 @@ def priced(place: Bed, gammas: list[float], seeds: int) -> dict[tuple[str, str],
     # Its own gamma is next to nothing: that of the state is what changes, without compilation.
     with_price = changed(place.config, pgnas__gamma=1e-6)
     method, _ = pgnas.build(with_price, space, place.task, None)
-    found = {
-        ("pgnas", f"mflops@gamma{g:g}"): [mean_mflops(method, g, s) for s in range(seeds)]
-        for g in gammas
-    }
+    found = {("pgnas", f"mflops@gamma{g:g}"): mean_mflops(method, g) for g in gammas}
     budget = 0.8 * float(np.mean(next(iter(found.values()))))
     limited, _ = pgnas.build(changed(place.config, pgnas__mflops=budget), space, place.task, None)
-    found["pgnas", "mflops_over_budget"] = [
-        mean_mflops(limited, 0.0, s) / budget for s in range(seeds)
-    ]
+    found["pgnas", "mflops_over_budget"] = [m / budget for m in mean_mflops(limited, 0.0)]
     return found
 
 
