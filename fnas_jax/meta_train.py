@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 import jax
 from absl import flags
 
-from fnas_jax import build
+from fnas_jax import registry
 from fnas_jax.core import cli, devices
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import INIT, PREPARE
@@ -46,7 +46,7 @@ def train(config: Any, folder: str) -> str:
     devices.enable_compilation_cache(config.jax.cache_dir)
     with contextlib.closing(history.open_(place)) as connection:
         knowledge = Knowledge(connection, pool=place / "pool")
-        task = build.build_task(config)
+        task = registry.build_task(config)
         if not config.tnas.transfer:
             raise UserError("tnas.transfer is False: there is nothing to learn")
         found = tnas.foreign(config, task.space, task, knowledge)

@@ -12,7 +12,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
-from fnas_jax import build
+from fnas_jax import registry
 from fnas_jax.core import cli, svg, workdir
 
 USAGE = """Writes report.html, a page without other files, about the search of a workdir.
@@ -89,8 +89,8 @@ def _posterior(config: Any, training: list[dict[str, Any]]) -> str:
     if not known:
         return ""
     names: Sequence[str] = [f"slot {i}" for i in range(len(known[-1]["pi"]))]
-    if config.space.name in build.SPACES:
-        names = build.SPACES[config.space.name](config.space).names
+    if config.space.name in registry.SPACES:
+        names = registry.SPACES[config.space.name](config.space).names
     rows = dict(zip(names, known[-1]["pi"], strict=True))
     return _section("Posterior: probability of each choice", svg.heat_map(rows))
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from fnas_jax import build
+from fnas_jax import registry
 from fnas_jax.core import cli, devices, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import write_json
@@ -52,7 +52,7 @@ def retrain(folder: str, steps: int | None, seed: int | None) -> dict:
         changed |= {} if seed is None else {"seed": seed}
         config = config_lib.validate(config_lib.nest(changed))
         devices.enable_compilation_cache(config.jax.cache_dir)
-        task = build.build_task(config)
+        task = registry.build_task(config)
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
         judged = {
             "arch": best["arch"],

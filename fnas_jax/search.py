@@ -23,7 +23,6 @@ import ml_collections
 import numpy as np
 
 from fnas_jax import iteration
-from fnas_jax.build import Builder, build_all
 from fnas_jax.core import checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.clock import Clock
@@ -33,6 +32,7 @@ from fnas_jax.iteration import COUNTS, FIGURES, FINAL, PREPARE, State
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
+from fnas_jax.registry import Builder, build_all
 from fnas_jax.tasks.base import Evaluator, Task
 
 

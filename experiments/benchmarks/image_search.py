@@ -26,12 +26,12 @@ import ml_collections
 import numpy as np
 
 from fnas_jax import iteration
-from fnas_jax.build import build_task
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.clock import Clock
 from fnas_jax.methods.baselines import ppo
 from fnas_jax.methods.fnas import build as fnas
+from fnas_jax.registry import build_task
 from fnas_jax.tasks import data, images
 from fnas_jax.tasks.base import Task
 

@@ -34,7 +34,7 @@ from fnas_jax.methods.scores import kendall
 from fnas_jax.methods.tnas import features, history, meta, networks, surrogate, tnas
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.forms import all_forms
+from fnas_jax.spaces.enumerate import all_forms
 from fnas_jax.tasks import data, images, tables, tabular
 from fnas_jax.tasks.data import Dataset
 

@@ -23,8 +23,9 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.children import blocks, forms, ops, plan, tensors
-from fnas_jax.children.blocks import SKIP_NONE, Setting, Variant
+from fnas_jax.layers import backends, ops, parameters, reference
+from fnas_jax.layers.reference import SKIP_NONE, Setting, Variant
+from fnas_jax.networks import layer_specs
 
 BENCHMARK = "layers"
 BATCH, SIDE, CHANNELS = 64, 16, 32
@@ -55,7 +56,7 @@ def with_jax(variant: Variant) -> tuple[Callable[[], Any], Callable[[], Any]]:
     key = jax.random.key(0)
     zero = jnp.int32(0)
     of = ((), CHANNELS, CHANNELS, setting, (variant,), zero, False)
-    params = ops.realise(key, tensors.init_layers(*of))
+    params = ops.realise(key, parameters.init_layers(*of))
     x = jax.random.normal(key, (BATCH, SIDE, SIDE, CHANNELS))
 
     def both(layer: Callable[[Any, Any], Any]) -> Callable[[], Any]:
@@ -66,8 +67,8 @@ def with_jax(variant: Variant) -> tuple[Callable[[], Any], Callable[[], Any]]:
         compiled = jax.jit(run).lower(params, x).compile()
         return lambda: jax.block_until_ready(compiled(params, x))
 
-    by_kernels = both(lambda p, x: forms.KERNELS.train((variant,), p, x, zero, setting, False))
-    return by_kernels, both(lambda p, x: blocks.layer(variant, p, x, setting, None)[0])
+    by_kernels = both(lambda p, x: backends.KERNELS.train((variant,), p, x, zero, setting, False))
+    return by_kernels, both(lambda p, x: reference.layer(variant, p, x, setting, None)[0])
 
 
 def with_torch(op: str, expansion: int, kernel: int) -> Callable[[], Any]:
@@ -77,7 +78,7 @@ def with_torch(op: str, expansion: int, kernel: int) -> Callable[[], Any]:
     from experiments.benchmarks.throughput.plain_torch import Mobile
 
     torch.set_num_threads(1)
-    shape = plan.Layer(0, 0, op, kernel, expansion, 1, CHANNELS, CHANNELS, 0, "none")
+    shape = layer_specs.Layer(0, 0, op, kernel, expansion, 1, CHANNELS, CHANNELS, 0, "none")
     module = Mobile(shape).to(memory_format=torch.channels_last)
     x = torch.randn(BATCH, CHANNELS, SIDE, SIDE).to(memory_format=torch.channels_last)
     x.requires_grad_()
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
     parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
-    forms.choose("kernels")  # compiles them, or says why not
+    backends.choose("kernels")  # compiles them, or says why not
     records = []
     print(f"{'layer':14} {'kernels':>9} {'xla':>9} {'torch':>9}   kernels' GMAC/s")
     for op, expansion, kernel in LAYERS:

@@ -30,16 +30,18 @@ import ml_collections
 import numpy as np
 from scipy import stats
 
-from fnas_jax.children import networks, populations, train
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.pool import Pool
+from fnas_jax.networks import elastic
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space, fair_round
-from fnas_jax.tasks import data, images, trainer
+from fnas_jax.tasks import children_evaluator, data, images
 from fnas_jax.tasks.data import Dataset
+from fnas_jax.training import child
+from fnas_jax.training import population as population_lib
 
 BENCHMARK = "pool_convergence"
 SHARES = (0.25, 0.375, 0.5, 0.7)  # of the steps, at which inherited children stop
@@ -99,8 +101,8 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
 def bed(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> Bed:
     """One compiled program trains children from fresh and from inherited weights."""
     bench = images.make_bench(config, space, dataset)
-    network = networks.elastic(space, dataset.image_shape[-1], dataset.num_classes)
-    lay = trainer.pool_layout(config, space, network)
+    network = elastic.make(space, dataset.image_shape[-1], dataset.num_classes)
+    lay = children_evaluator.pool_layout(config, space, network)
 
     def start(pool: Pool, arch: Array, own: tuple[Array, Array, Array]) -> Any:
         entry, key, inherit = own
@@ -108,8 +110,8 @@ def bed(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> Be
         return jax.tree.map(lambda a, b: jnp.where(inherit, a, b), inherited, fresh)
 
     mesh = devices.children_mesh()
-    population = populations.make(network, bench.settings, bench.pipeline, mesh, 1, start)
-    examples = train.Data(
+    population = population_lib.make(network, bench.settings, bench.pipeline, mesh, 1, start)
+    examples = child.Data(
         *map(
             jnp.asarray,
             (

@@ -31,7 +31,7 @@ from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
 from fnas_jax.methods.fnas import critic, decision, fnas, imagination, transfer, uac
-from fnas_jax.methods.fnas.ppo import Config
+from fnas_jax.methods.rl.ppo import Config
 from fnas_jax.tasks import tables, tabular
 from fnas_jax.tasks.tables import Table
 

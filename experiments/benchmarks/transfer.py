@@ -45,7 +45,7 @@ from fnas_jax.methods.tnas import history, meta, networks, surrogate, tnas
 from fnas_jax.methods.tnas.history import History
 from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.forms import all_forms
+from fnas_jax.spaces.enumerate import all_forms
 from fnas_jax.tasks import tables, tabular
 from fnas_jax.tasks.tables import Table
 

@@ -16,12 +16,12 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.children.elastic import Network, Parts
-from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array
-from fnas_jax.knowledge import bridge, entries
-from fnas_jax.knowledge.entries import Entries
+from fnas_jax.knowledge import pool_entries, weight_transfer
+from fnas_jax.knowledge.pool_entries import Entries
 from fnas_jax.knowledge.similarity import cosine
+from fnas_jax.layers.ops import Params
+from fnas_jax.networks.base import Network, Parts
 from fnas_jax.spaces.base import Space
 
 
@@ -126,7 +126,7 @@ def inherit(lay: Layout, pool: Pool, arch: Array, entry: Array) -> Params:
         trained = _used(lay, jnp.maximum(source, 0))[0][s]
         trained = jax.tree.map(lambda mask, fresh=fresh: mask | fresh, trained)
         params = lay.unravel[s](held.params[entry[s]])
-        blocks.append(bridge.adapt(params, trained, bypassed[s]))
+        blocks.append(weight_transfer.adapt(params, trained, bypassed[s]))
     return lay.parts.join(blocks, pool.shared)
 
 
@@ -160,7 +160,9 @@ def deposit(
         known = jnp.where(use[:, None], jax.vmap(_ravel)(blocks[s]), 0.0)
         means = jax.vmap(lay.unravel[s])(share @ known)
         news = Entries(
-            params=jax.vmap(lambda p, u: _ravel(bridge.by_importance(p, u)))(means, used[s]),
+            params=jax.vmap(lambda p, u: _ravel(weight_transfer.by_importance(p, u)))(
+                means, used[s]
+            ),
             arch=archs,
             descriptor=descriptors[:, s],
             size=sizes[:, s],
@@ -169,7 +171,7 @@ def deposit(
             owner=jnp.full(n, owner, jnp.uint32),
             valid=first & (sizes[:, s] > 0),
         )
-        places.append(entries.insert(held, news, lay.weights, add=True))
+        places.append(pool_entries.insert(held, news, lay.weights, add=True))
 
     def mean(old: Array, values: Array, masks: Array) -> Array:
         masks = masks & use.reshape(-1, *(1,) * (masks.ndim - 1))
@@ -200,7 +202,7 @@ def merge(lay: Layout, mine: Pool, theirs: Pool, owner: Array | int) -> Pool:
     places = []
     for a, b in zip(mine.blocks, theirs.blocks, strict=True):
         foreign = b.valid & (b.owner != jnp.uint32(owner)) & (b.updates > 0)
-        places.append(entries.insert(a, b._replace(valid=foreign), lay.weights, add=False))
+        places.append(pool_entries.insert(a, b._replace(valid=foreign), lay.weights, add=False))
     return mine._replace(blocks=tuple(places))
 
 
@@ -218,7 +220,7 @@ def without(pool: Pool, owner: Array | int) -> Pool:
 
 def resize(pool: Pool, capacity: int) -> Pool:
     """The pool with another number of entries a place, on the host."""
-    return pool._replace(blocks=tuple(entries.resize(held, capacity) for held in pool.blocks))
+    return pool._replace(blocks=tuple(pool_entries.resize(held, capacity) for held in pool.blocks))
 
 
 def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str, Array]:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnas_jax.children import train
-from fnas_jax.children.elastic import Network
-from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array, Metrics
+from fnas_jax.layers.ops import Params
+from fnas_jax.networks.base import Network
 from fnas_jax.spaces.base import Space
+from fnas_jax.training import child
 
 
 class Evaluator(NamedTuple):
@@ -45,9 +45,9 @@ class OneShot(NamedTuple):
     """What methods need that train one network for all architectures themselves."""
 
     network: Network  # elastic
-    pipeline: train.Pipeline
-    settings: train.Settings
-    data: train.Data  # training and validation images
+    pipeline: child.Pipeline
+    settings: child.Settings
+    data: child.Data  # training and validation images
     classes: int
     vmap: bool  # networks at once (accelerators), or one after another
     cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]

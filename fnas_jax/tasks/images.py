@@ -14,21 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.children import cost as costs
-from fnas_jax.children import networks, plain, populations, stream, train
-from fnas_jax.children.elastic import Network
 from fnas_jax.core import devices
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.knowledge import store as stores
+from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
-from fnas_jax.knowledge.store import Store
+from fnas_jax.knowledge.pool_store import Store
+from fnas_jax.networks import cost as costs
+from fnas_jax.networks import elastic, flax_reference
+from fnas_jax.networks.base import Network
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, data, inherited, nursery
+from fnas_jax.tasks import augment, data, inherited, population_trainer
 from fnas_jax.tasks.base import Task
+from fnas_jax.tasks.children_evaluator import evaluator
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.tasks.nursery import Bench
-from fnas_jax.tasks.trainer import evaluator
+from fnas_jax.tasks.population_trainer import Bench
+from fnas_jax.training import child, population, streaming
 
 
 def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task:
@@ -104,9 +105,9 @@ def make_bench(
     )
 
 
-def _pipeline(config: Any, dataset: Dataset) -> train.Pipeline:
+def _pipeline(config: Any, dataset: Dataset) -> child.Pipeline:
     options = config.task.augment
-    return train.Pipeline(
+    return child.Pipeline(
         normalise=lambda images: data.normalise(images, dataset.mean, dataset.std),
         augment=lambda key, images: augment.augment(
             key, images, options.flip, options.crop, options.cutout
@@ -114,9 +115,9 @@ def _pipeline(config: Any, dataset: Dataset) -> train.Pipeline:
     )
 
 
-def _settings(config: Any) -> train.Settings:
+def _settings(config: Any) -> child.Settings:
     children = config.children
-    return train.Settings(
+    return child.Settings(
         batch_size=children.batch_size,
         lr=children.lr,
         momentum=children.momentum,
@@ -130,7 +131,7 @@ def _settings(config: Any) -> train.Settings:
 def latency_ms(config: Any, space: Space, dataset: Dataset, arch: Array) -> float:
     """Milliseconds of one forward pass of the plain network of `arch` [T] on this device."""
     options = config.latency
-    module = plain.build(space, arch, dataset.num_classes)
+    module = flax_reference.build(space, arch, dataset.num_classes)
     # Time does not depend on the weights, and drawing them would compile longer than the network.
     image = jnp.zeros((1, *dataset.image_shape))
     shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
@@ -160,17 +161,17 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
         return winner
     shape, classes = dataset.image_shape, dataset.num_classes
     form = config.children.form
-    entrants = [networks.alone(space, arch, shape, classes, form=form)]
+    entrants = [elastic.alone(space, arch, shape, classes, form=form)]
     if config.winner.reference:
-        width, mflops, params_m = plain.reference(space, classes, winner["mflops"], shape)
-        standard = plain.reference_arch(space)
+        width, mflops, params_m = flax_reference.reference(space, classes, winner["mflops"], shape)
+        standard = flax_reference.reference_arch(space)
         winner["reference"] = {
             "arch": standard.tolist(),
             "width": width,
             "mflops": mflops,
             "params_m": params_m,
         }
-        entrants.append(networks.alone(space, standard, shape, classes, width, form))
+        entrants.append(elastic.alone(space, standard, shape, classes, width, form))
     tested = _train_and_test(bench, entrants, key)
     winner |= tested[0]
     if config.winner.reference:
@@ -184,7 +185,7 @@ def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[d
     Each on a device of its own where there are as many, and at the same time.
     """
     dataset, steps = bench.dataset, jnp.int32(bench.config.winner.steps)
-    examples = train.Data(
+    examples = child.Data(
         np.concatenate([dataset.train_images, dataset.val_images]),
         np.concatenate([dataset.train_labels, dataset.val_labels]),
         dataset.test_images,
@@ -195,12 +196,14 @@ def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[d
     for i, network in enumerate(entrants):
         start = time.monotonic()
         mesh = devices.children_mesh([own[i % len(own)]])
-        chunk = nursery.images_at_once(bench.config.children.device_images, dataset, mesh)
+        chunk = population_trainer.images_at_once(
+            bench.config.children.device_images, dataset, mesh
+        )
         made = (network, bench.settings, bench.pipeline, mesh)
         if chunk is None:
-            run, data = populations.make(*made), devices.replicate(examples, mesh)
+            run, data = population.make(*made), devices.replicate(examples, mesh)
         else:
-            run, data = stream.make(*made, 1, chunk=chunk), examples
+            run, data = streaming.make(*made, 1, chunk=chunk), examples
         one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
         given = (*devices.spread(one, mesh), devices.replicate(steps, mesh))
         running.append((start, run(data, *given).outcome))

@@ -18,20 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fnas_jax.children import cost as costs
-from fnas_jax.children import networks, train
-from fnas_jax.children.elastic import Network
-from fnas_jax.children.ops import Params
 from fnas_jax.core import devices
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.knowledge import pool as pools
-from fnas_jax.knowledge import store as stores
+from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
-from fnas_jax.tasks import memo, nursery
+from fnas_jax.layers.ops import Params
+from fnas_jax.networks import cost as costs
+from fnas_jax.networks import elastic
+from fnas_jax.networks.base import Network
+from fnas_jax.tasks import cache, population_trainer
 from fnas_jax.tasks.base import Evaluator, OneShot
-from fnas_jax.tasks.memo import Memo
-from fnas_jax.tasks.nursery import Bench
-from fnas_jax.tasks.trainer import POOL_SEED, pool_capacity, pool_layout
+from fnas_jax.tasks.cache import Memo
+from fnas_jax.tasks.children_evaluator import POOL_SEED, pool_capacity, pool_layout
+from fnas_jax.tasks.population_trainer import Bench
+from fnas_jax.training import child
 
 TAUGHT = 8  # best children whose blocks enter the pool
 
@@ -47,15 +48,15 @@ def oneshot(bench: Bench) -> OneShot:
     """What one-shot methods need of an image task."""
     dataset, space = bench.dataset, bench.space
     wanted, mesh = bench.config.children.device_images, devices.children_mesh(most=1)
-    if nursery.images_at_once(wanted, dataset, mesh) is not None:
+    if population_trainer.images_at_once(wanted, dataset, mesh) is not None:
         raise UserError(
             f"method.name is {bench.config.method.name!r}, which needs all images on the device;"
             " task.image_size or children.device_images (0) would have to change"
         )
     channels, classes = dataset.image_shape[-1], dataset.num_classes
-    network = networks.elastic(space, channels, classes, bench.config.children.form)
+    network = elastic.make(space, channels, classes, bench.config.children.form)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
-    data = train.Data(*map(jnp.asarray, images))
+    data = child.Data(*map(jnp.asarray, images))
     return OneShot(
         network=network,
         pipeline=bench.pipeline,
@@ -69,7 +70,7 @@ def oneshot(bench: Bench) -> OneShot:
     )
 
 
-def evaluator(bench: Bench, network: Network, data: train.Data) -> Evaluator:
+def evaluator(bench: Bench, network: Network, data: child.Data) -> Evaluator:
     """Judges what the memo does not know; not jittable, because it measures time.
 
     Its `adopt` takes the parameters of the elastic network. A fresh evaluation is one that was made
@@ -77,7 +78,11 @@ def evaluator(bench: Bench, network: Network, data: train.Data) -> Evaluator:
     """
     config, space, dataset = bench.config, bench.space, bench.dataset
     cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
-    look_up, remember, recall = jax.jit(memo.look_up), jax.jit(memo.remember), jax.jit(memo.recall)
+    look_up, remember, recall = (
+        jax.jit(cache.look_up),
+        jax.jit(cache.remember),
+        jax.jit(cache.recall),
+    )
     judge = judging(network, bench.settings, bench.pipeline, jax.default_backend() != "cpu")
     capacity = config.search.budget + config.search.batch
     decisions = len(space.cardinalities)
@@ -85,7 +90,7 @@ def evaluator(bench: Bench, network: Network, data: train.Data) -> Evaluator:
     def init() -> State:
         shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(decisions, jnp.int32))
         params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return State(memo.empty(capacity, decisions), params)
+        return State(cache.empty(capacity, decisions), params)
 
     def measure(params: Params, archs: Array, new: Array) -> Metrics:
         start = time.monotonic()
@@ -128,15 +133,15 @@ def evaluator(bench: Bench, network: Network, data: train.Data) -> Evaluator:
 
 
 def judging(
-    network: Network, settings: train.Settings, pipeline: train.Pipeline, vmap: bool
+    network: Network, settings: child.Settings, pipeline: child.Pipeline, vmap: bool
 ) -> Any:
     """The jitted function (params, data, archs [N, T], active [N]) -> Outcome of [N]."""
 
-    def one(params: Params, data: train.Data, arch: Array, active: Array) -> train.Outcome:
-        return train.evaluate(network, settings, pipeline, data, arch, params, active)[1]
+    def one(params: Params, data: child.Data, arch: Array, active: Array) -> child.Outcome:
+        return child.evaluate(network, settings, pipeline, data, arch, params, active)[1]
 
     @jax.jit
-    def run(params: Params, data: train.Data, archs: Array, active: Array) -> train.Outcome:
+    def run(params: Params, data: child.Data, archs: Array, active: Array) -> child.Outcome:
         if vmap:
             return jax.vmap(lambda arch: one(params, data, arch, jnp.bool_(True)))(archs)
         return lax.map(lambda item: one(params, data, *item), (archs, active))
@@ -149,7 +154,7 @@ def finetune(
 ) -> dict[str, Any]:
     """Test accuracy of `arch` [T] trained on from its inherited weights, on all other images."""
     dataset, config = bench.dataset, bench.config
-    everything = train.Data(
+    everything = child.Data(
         jnp.concatenate([dataset.train_images, dataset.val_images]),
         jnp.concatenate([dataset.train_labels, dataset.val_labels]),
         jnp.asarray(dataset.test_images),
@@ -160,9 +165,9 @@ def finetune(
     parts = (network, settings, bench.pipeline)
 
     @jax.jit
-    def run(data: train.Data, arch: Array, params: Params, steps: Array) -> train.Outcome:
-        tuned = train.train(*parts, data, arch, key, steps, params)
-        return train.evaluate(*parts, data, arch, tuned, jnp.bool_(True))[1]
+    def run(data: child.Data, arch: Array, params: Params, steps: Array) -> child.Outcome:
+        tuned = child.train(*parts, data, arch, key, steps, params)
+        return child.evaluate(*parts, data, arch, tuned, jnp.bool_(True))[1]
 
     start = time.monotonic()
     outcome = jax.block_until_ready(run(everything, arch, params, config.oneshot.finetune))

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.children import networks
 from fnas_jax.knowledge import pool as pools
+from fnas_jax.networks import elastic
 from fnas_jax.spaces import cell, macro, mnas
 
 SPACES = {
@@ -22,7 +22,7 @@ jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 @functools.cache
 def layout(name):
-    return pools.layout(networks.elastic(SPACES[name], 1, 3), SPACES[name])
+    return pools.layout(elastic.make(SPACES[name], 1, 3), SPACES[name])
 
 
 class Functions(NamedTuple):

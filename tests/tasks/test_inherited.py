@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.children.elastic import Network
 from fnas_jax.core.config import default
+from fnas_jax.networks.base import Network
 from fnas_jax.spaces import mnas
 from fnas_jax.tasks import data, images, inherited
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.children import cost
+from fnas_jax.networks import cost
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.children import networks, populations, train
 from fnas_jax.core import devices
+from fnas_jax.networks import elastic
+from fnas_jax.training import child, population
 
 
 def begin(cache: str) -> None:
@@ -20,8 +21,8 @@ def begin(cache: str) -> None:
     devices.enable_compilation_cache(cache)
 
 
-def settings() -> train.Settings:
-    return train.Settings(
+def settings() -> child.Settings:
+    return child.Settings(
         batch_size=common.BATCH,
         lr=common.LR,
         momentum=common.MOMENTUM,
@@ -36,11 +37,11 @@ def settings() -> train.Settings:
 def contest(size: int) -> tuple:
     """(compiled population of `size` children, data, seconds of compilation)."""
     start = time.perf_counter()
-    network = networks.elastic(common.space(), common.CHANNELS, common.CLASSES)
-    pipeline = train.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+    network = elastic.make(common.space(), common.CHANNELS, common.CLASSES)
+    pipeline = child.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
     mesh = devices.children_mesh()
-    run = populations.make(network, settings(), pipeline, mesh)
-    data = devices.replicate(train.Data(*common.images()), mesh)
+    run = population.make(network, settings(), pipeline, mesh)
+    data = devices.replicate(child.Data(*common.images()), mesh)
     nothing = np.zeros((size, len(common.space().cardinalities)), np.int32)
     children = spread(nothing, np.zeros(size, bool), mesh, 0)
     compiled = run.lower(data, *children, devices.replicate(np.int32(0), mesh)).compile()

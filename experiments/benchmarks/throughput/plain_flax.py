@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.children import plain
+from fnas_jax.networks import flax_reference
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
 def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float, float]:
     """(accuracy, seconds of all steps, seconds of compilation)."""
     data = _images()
-    module = plain.build(common.space(), arch, common.CLASSES, fast=False)
+    module = flax_reference.build(common.space(), arch, common.CLASSES, fast=False)
 
     def decayed(params):
         return jax.tree.map(lambda p: p.ndim > 1, params)

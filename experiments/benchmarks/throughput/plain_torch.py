@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.children import plan
+from fnas_jax.networks import layer_specs
 
 
 class Excite(nn.Module):
@@ -33,7 +33,7 @@ def conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> 
 class Mobile(nn.Module):
     """One layer of `children.plan`."""
 
-    def __init__(self, v: plan.Layer):
+    def __init__(self, v: layer_specs.Layer):
         super().__init__()
         self.v = v
         gate = [Excite(v.gated, v.se_hidden)] if v.se_hidden else []
@@ -63,7 +63,7 @@ class Mobile(nn.Module):
 
 
 def network(arch: np.ndarray) -> nn.Module:
-    p = plan.make(common.space().spec, arch)
+    p = layer_specs.make(common.space().spec, arch)
     layers = [conv(common.CHANNELS, p.stem, 3, p.stem_stride), nn.BatchNorm2d(p.stem), nn.ReLU6()]
     layers += [Mobile(v) for v in p.layers]
     layers += [conv(p.layers[-1].cout, p.head, 1), nn.BatchNorm2d(p.head), nn.ReLU6()]

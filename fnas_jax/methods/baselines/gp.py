@@ -27,7 +27,7 @@ from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.candidates import contains, draw
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
-from fnas_jax.spaces.forms import all_forms
+from fnas_jax.spaces.enumerate import all_forms
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task

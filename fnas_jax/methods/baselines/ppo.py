@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from fnas_jax.core.types import Array, Metrics, Proposal, UserError, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, observed, update_best, usable
-from fnas_jax.methods.fnas import policy as policies
-from fnas_jax.methods.fnas import ppo
+from fnas_jax.methods.rl import policy as policies
+from fnas_jax.methods.rl import ppo
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:

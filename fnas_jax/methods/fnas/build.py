@@ -12,16 +12,16 @@ from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.fnas import (
+    acquire,
     critic,
     decision,
     fnas,
     imagination,
-    ppo,
     replay,
     transfer,
     uac,
-    verify,
 )
+from fnas_jax.methods.rl import ppo
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def configure(config: Any) -> fnas.Config:
         hidden=config.ppo.hidden,
         uac_enabled=config.uac.enabled,
         aeb_enabled=aeb.enabled,
-        capacity=max(aeb.capacity, config.search.batch, verify.ELITE),
+        capacity=max(aeb.capacity, config.search.batch, acquire.ELITE),
         replay=part(replay.Config, aeb),
-        verify=part(verify.Config, section),
+        verify=part(acquire.Config, section),
         uac=uac.Config(
             uncertainty=config.uac.uncertainty,
             rows=config.uac.rows,

@@ -19,7 +19,8 @@ from fnas_jax.methods import candidates
 from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, observed, update_best, usable
-from fnas_jax.methods.fnas import decision, imagination, policy, ppo, replay, transfer, uac, verify
+from fnas_jax.methods.fnas import acquire, decision, imagination, replay, transfer, uac
+from fnas_jax.methods.rl import policy, ppo
 from fnas_jax.spaces.base import Space
 
 
@@ -32,7 +33,7 @@ class Config(NamedTuple):
     aeb_enabled: bool = True
     capacity: int = 1024  # of the buffer
     replay: replay.Config = replay.Config()
-    verify: verify.Config = verify.Config()
+    verify: acquire.Config = acquire.Config()
     uac: uac.Config = uac.Config()
     imagination: imagination.Config = imagination.Config()
     ppo: ppo.Config = ppo.Config()
@@ -72,7 +73,7 @@ def make(
     """
     c = Config() if config is None else config
     n, decisions, picks = c.batch, len(space.cardinalities), c.verify.verify
-    if not 0 <= picks <= n or c.capacity < max(n, verify.ELITE):
+    if not 0 <= picks <= n or c.capacity < max(n, acquire.ELITE):
         raise ValueError(f"verify {picks} or capacity {c.capacity} do not suit a batch of {n}")
     if (2 * n if c.aeb_enabled else n) % c.ppo.minibatches:
         raise ValueError(f"{c.ppo.minibatches} minibatches do not divide the batch")
@@ -94,7 +95,7 @@ def make(
             ppo=ppo.init(controller, c.ppo, key_ppo),
             uac=critic.init(key_uac) if c.uac_enabled else None,
             buffer=replay.empty(c.capacity, decisions),
-            elite=jnp.zeros((verify.ELITE, decisions), jnp.int32),
+            elite=jnp.zeros((acquire.ELITE, decisions), jnp.int32),
             iteration=jnp.int32(0),
             trained=jnp.int32(0),
             asked=Asked(zeros > 0, uac.Prediction(zeros, zeros, zeros), jnp.uint32(0)),
@@ -131,7 +132,7 @@ def make(
         held = replay.filled(state.buffer)
         grown = state.trained >= warmup
         if picks:
-            found, elite = verify.choose(
+            found, elite = acquire.choose(
                 space,
                 c.verify,
                 key_verify,

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.methods.fnas import ppo
-from fnas_jax.methods.fnas.policy import Policy
+from fnas_jax.methods.rl import ppo
+from fnas_jax.methods.rl.policy import Policy
 
 JUDGES = 32  # samples, at least, of the grounded policy that its divergence is estimated on
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.methods.fnas import ppo
+from fnas_jax.methods.rl import ppo
 
 
 class Config(NamedTuple):

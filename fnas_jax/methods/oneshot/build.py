@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array, UserError
+from fnas_jax.layers.ops import Params
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import OneShot, Task

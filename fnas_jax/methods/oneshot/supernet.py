@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fnas_jax.children import train
-from fnas_jax.children.elastic import Network
-from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array
+from fnas_jax.layers.ops import Params
+from fnas_jax.networks.base import Network
+from fnas_jax.training import child
 
 # (params, arch [T], switches [L, K], images, labels) -> mean nats per image. Switches are the same
 # architecture as `arch`, for losses that can be differentiated in them.
@@ -51,7 +51,7 @@ class Supernet(NamedTuple):
     loss: Loss
     template: Params  # shapes of the parameters
     used: Callable[[Array], Params]  # arch [T] -> booleans as the parameters
-    settings: train.Settings
+    settings: child.Settings
     updates: int  # of the whole training
     vmap: bool  # architectures whose gradients are averaged run at once
 
@@ -127,7 +127,7 @@ class Supernet(NamedTuple):
     def update(self, weights: Weights, gradient: Array) -> Weights:
         """One step of SGD with Nesterov's momentum, warm-up and cosine decay."""
         change, momentum = self._optimizer().update(gradient, weights.momentum)
-        rate = train.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
+        rate = child.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
         return Weights(weights.vector - rate * change, momentum, weights.step + 1)
 
     def _optimizer(self) -> optax.GradientTransformation:
@@ -138,7 +138,7 @@ class Supernet(NamedTuple):
 
 
 def make(
-    network: Network, settings: train.Settings, arch: Array, updates: int, vmap: bool, loss: Loss
+    network: Network, settings: child.Settings, arch: Array, updates: int, vmap: bool, loss: Loss
 ) -> Supernet:
     """The supernet of an elastic network; `arch` [T] is any architecture of its space."""
     assert network.parts is not None
@@ -167,15 +167,15 @@ def is_weight(path: tuple[Any, ...]) -> bool:
 
 
 def runner(
-    step: Step, steps_done: Callable[[Any], Array], pipeline: train.Pipeline, batch_size: int
-) -> Callable[[Any, Array, train.Data, Array], tuple[Any, dict[str, Array]]]:
+    step: Step, steps_done: Callable[[Any], Array], pipeline: child.Pipeline, batch_size: int
+) -> Callable[[Any, Array, child.Data, Array], tuple[Any, dict[str, Array]]]:
     """The jitted function (state, key, data, count []) -> (state `count` steps on, mean scalars).
 
     Minibatches, augmentation and keys are functions of `key` and the number of the step, so that a
     training cut anywhere goes on as if it had not been.
     """
 
-    def run(state: Any, key: Array, data: train.Data, count: Array) -> tuple[Any, dict[str, Array]]:
+    def run(state: Any, key: Array, data: child.Data, count: Array) -> tuple[Any, dict[str, Array]]:
         total = data.train_labels.shape[0]
         batch = min(batch_size, total)
         per_epoch = total // batch
@@ -210,7 +210,7 @@ def stages(
     run: Callable[..., tuple[Any, dict[str, Array]]],
     steps_done: Callable[[Any], Array],
     report: Callable[[Any, dict[str, Any]], dict[str, Any]],
-    data: train.Data,
+    data: child.Data,
     total: int,
     every: int,
 ) -> Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]]:

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.children import forms, superposed
-from fnas_jax.children.ops import Params
 from fnas_jax.core.types import Array, UserError
+from fnas_jax.layers import backends
+from fnas_jax.layers.ops import Params
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.oneshot.build import initial_of, needs_training
 from fnas_jax.methods.pgnas import elbo, pgnas, posterior
+from fnas_jax.networks import mixed_op
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.macro import MacroSpec
 
@@ -97,10 +98,10 @@ def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
     if numbers.gradient not in elbo.BY_SWITCH:
         return supernet.single_path(parts.network)
-    form = forms.choose()
+    form = backends.choose()
 
     def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return supernet.nll(superposed.train(space.spec, form, params, arch, z, images), labels)
+        return supernet.nll(mixed_op.train(space.spec, form, params, arch, z, images), labels)
 
     return of
 

@@ -18,13 +18,13 @@ from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods import candidates, gp_math
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.best import no_best, remember
-from fnas_jax.methods.tnas import belief, design, losses, meta, networks, surrogate
+from fnas_jax.methods.tnas import design, gp_mixture, losses, meta, networks, surrogate
 from fnas_jax.methods.tnas.history import History, codes_needed, standardise
 from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.state import Config, Side, State, check
 from fnas_jax.methods.tnas.surrogate import Surrogate, View
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.forms import all_forms
+from fnas_jax.spaces.enumerate import all_forms
 
 ELITE = 8  # architectures whose neighbours are candidates, in spaces that are not listed
 
@@ -159,10 +159,12 @@ def make(
         view = surrogate.view(space, c.net, moved, forms)
         return side(moved)._replace(own=view)
 
-    def believe(s: Side, scores: Array, told: Array) -> tuple[belief.Targets, belief.Fit, Array]:
+    def believe(
+        s: Side, scores: Array, told: Array
+    ) -> tuple[gp_mixture.Targets, gp_mixture.Fit, Array]:
         warm = len(s.surrogate.xi) > 0
-        targets = belief.align(scores, told, s.own.mean, warm)
-        return targets, *belief.fit(s.surrogate, s.own, targets, c.adapt != "none")
+        targets = gp_mixture.align(scores, told, s.own.mean, warm)
+        return targets, *gp_mixture.fit(s.surrogate, s.own, targets, c.adapt != "none")
 
     def ask(state: State, key: Array) -> tuple[State, Proposal]:
         key_first, key_second, key_noise = jax.random.split(key, 3)
@@ -176,12 +178,12 @@ def make(
         log_weights = jnp.stack([b[2] for b in beliefs])
         log_weights = log_weights + prior if len(sides) > 1 else log_weights
 
-        def value(views: list[View], owns: list[View], targets: list[belief.Targets]) -> tuple:
+        def value(views: list[View], owns: list[View], targets: list[gp_mixture.Targets]) -> tuple:
             processes = [
-                belief.process(s.surrogate, b[1], o, t, v, b[2])
+                gp_mixture.process(s.surrogate, b[1], o, t, v, b[2])
                 for s, b, o, t, v in zip(sides, beliefs, owns, targets, views, strict=True)
             ]
-            return processes, belief.acquire(processes, log_weights, beta)
+            return processes, gp_mixture.acquire(processes, log_weights, beta)
 
         owns, targets = [s.own for s in sides], [b[0] for b in beliefs]
         forms = listed

@@ -9,7 +9,7 @@ from scipy import stats
 from fnas_jax.core.config import default
 from fnas_jax.methods.baselines import gp
 from fnas_jax.spaces import macro
-from fnas_jax.spaces.forms import all_forms
+from fnas_jax.spaces.enumerate import all_forms
 from tests.methods import toy
 
 FORMS = all_forms(toy.SPACE)

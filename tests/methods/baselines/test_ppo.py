@@ -8,7 +8,7 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.baselines import ppo
-from fnas_jax.methods.fnas.ppo import Config
+from fnas_jax.methods.rl.ppo import Config
 from tests.methods import toy
 
 

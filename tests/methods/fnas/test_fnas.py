@@ -9,14 +9,15 @@ import pytest
 
 from fnas_jax.core.types import Proposal
 from fnas_jax.methods.baselines import ppo as baseline
-from fnas_jax.methods.fnas import critic, decision, fnas, imagination, policy, ppo, uac, verify
+from fnas_jax.methods.fnas import acquire, critic, decision, fnas, imagination, uac
+from fnas_jax.methods.rl import policy, ppo
 from tests.methods import toy
 
 SMALL = fnas.Config(
     batch=4,
     hidden=8,
     capacity=64,
-    verify=verify.Config(pool=48),
+    verify=acquire.Config(pool=48),
     imagination=imagination.Config(iterations=2),
     ppo=ppo.Config(lr=0.02, epochs=2),
     uac=uac.Config(
@@ -30,7 +31,7 @@ PLAIN = SMALL._replace(uac_enabled=False, aeb_enabled=False)
 @functools.cache
 def small():
     """The compiled functions of one method."""
-    method = fnas.make(toy.SPACE, SMALL._replace(verify=verify.Config(pool=48, verify_every=4)))
+    method = fnas.make(toy.SPACE, SMALL._replace(verify=acquire.Config(pool=48, verify_every=4)))
     quick = functools.partial(jax.jit, compiler_options=toy.QUICK)
     return method._replace(ask=quick(method.ask), tell=quick(method.tell))
 
@@ -156,4 +157,4 @@ def test_numbers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="none of ensemble, residual"):
         fnas.make(toy.SPACE, SMALL._replace(uac=SMALL.uac._replace(uncertainty="none")))
     with pytest.raises(ValueError, match="do not suit a batch of 4"):
-        fnas.make(toy.SPACE, SMALL._replace(verify=verify.Config(verify=5)))
+        fnas.make(toy.SPACE, SMALL._replace(verify=acquire.Config(verify=5)))

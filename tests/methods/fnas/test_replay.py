@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.methods.fnas import policy, ppo, replay
+from fnas_jax.methods.fnas import replay
+from fnas_jax.methods.rl import policy, ppo
 from fnas_jax.spaces import base
 from tests.methods import toy
 

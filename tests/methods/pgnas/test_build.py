@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnas_jax import build, report, search
+from fnas_jax import registry, report, search
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.config import default
@@ -136,7 +136,7 @@ def test_learnt_blocks_start_another_supernet(runs, tmp_path):
 
     def start(pool):
         knowledge = Knowledge(connection, pool=pool, run="00000002")
-        task = build.build_task(config, knowledge)
+        task = registry.build_task(config, knowledge)
         method, _ = pgnas.build(config, task.space, task, knowledge)
         state = method.init(jax.random.key(0))
         return np.asarray(state.learnt.weights.vector)
@@ -166,7 +166,7 @@ def test_spos_searches_on_digits(tmp_path):
 )
 def test_what_cannot_be_is_told(keys, message):
     config = configuration("pgnas", **keys)
-    task = build.build_task(config)
+    task = registry.build_task(config)
     with pytest.raises(UserError, match=message):
         pgnas.build(config, task.space, task, None)
 
@@ -191,7 +191,7 @@ def test_the_macro_space_learns_by_the_concrete_relaxation():
         "oneshot.every": 20,
     }
     config = config_lib.validate(configuration("pgnas", **keys))
-    task = build.build_task(config)
+    task = registry.build_task(config)
     method, _ = pgnas.build(config, task.space, task, None)
     key = jax.random.key(0)
     state, values = list(method.prepare(method.init(key), key))[-1]

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.children import train
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.pgnas import pgnas
+from fnas_jax.training import child
 
-PIPELINE = train.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+PIPELINE = child.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
 
 
 def regression(cardinalities, examples, seed=0):
@@ -34,7 +34,7 @@ def make(q, loss, steps, lr=0.05):
         loss=loss,
         template={"w": jnp.zeros(q.mask.shape)},
         used=lambda arch: {"w": q.to_switches(arch) > 0},
-        settings=train.Settings(lr=lr, max_grad_norm=100.0),
+        settings=child.Settings(lr=lr, max_grad_norm=100.0),
         updates=steps,
         vmap=False,
     )
@@ -43,7 +43,7 @@ def make(q, loss, steps, lr=0.05):
 def learn(q, net, config, features, targets, costs, key):
     """The posterior and weights after `net.steps` steps on all examples at a time."""
     examples = len(targets)
-    data = train.Data(*map(jnp.asarray, (features, targets, features, targets)))
+    data = child.Data(*map(jnp.asarray, (features, targets, features, targets)))
     step = pgnas.make_step(q, net, config, examples, costs)
     run = supernet.runner(step, lambda state: state.steps, PIPELINE, examples)
     state = pgnas.start(q, net, {"w": jnp.full(q.mask.shape, 0.1)})

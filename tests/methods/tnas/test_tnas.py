@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.methods.tnas import networks, tnas
-from fnas_jax.spaces.forms import all_forms
+from fnas_jax.spaces.enumerate import all_forms
 from tests.methods import toy
 from tests.methods.tnas import small
 

@@ -1,1 +1,0 @@
-"""Child networks: one elastic network per space, compiled once, that becomes any architecture."""

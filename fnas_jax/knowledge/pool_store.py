@@ -1,0 +1,186 @@
+"""Pools on disk: atomic versions in one folder that searches may share.
+
+`pool.json` says what space the pool is of, and of every version what its arrays look like. A
+version is a checkpoint (see `core.checkpoint`): complete or not there, and passed over where it is
+damaged. Whoever reads or writes holds the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import filelock
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core import checkpoint
+from fnas_jax.core.logging import write_json
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.knowledge.pool import Layout, Pool
+from fnas_jax.networks import elastic
+from fnas_jax.spaces.base import Space
+
+LOCK_SECONDS = 60.0
+FREE = {"strides", "stem_stride"}  # settings of a space that weights do not depend on
+
+
+class Store(NamedTuple):
+    """Where a run keeps its pool."""
+
+    folder: pathlib.Path
+    space: Space
+    channels: int  # of the images
+    classes: int
+    capacity: int  # entries of each place
+    run: str  # id of the run
+    lock_seconds: float = LOCK_SECONDS
+
+    @property
+    def owner(self) -> int:
+        """The run as 32 bits, never 0."""
+        return int(self.run[:8], 16) or 1
+
+
+def check(store: Store) -> None:
+    """Raises UserError where the folder holds a pool of another space or cannot be used."""
+    with _locked(store):
+        _describe(store)
+
+
+def load(store: Store, lay: Layout, fresh: Pool) -> tuple[Pool, int]:
+    """(newest good version in the shape of `fresh`, number of the newest version by another run).
+
+    `fresh` stands for what does not exist, for stem and classifier of other images, and for what
+    this run itself has written, because a run that begins anew must not know its own future.
+    Raises UserError where the pool is of another space, cannot be read, or stays locked.
+    """
+    with _locked(store):
+        found, versions = _newest(store), _describe(store)["versions"]
+    if found is None:
+        return fresh, 0
+    seen = _foreign(store, versions, found[0])
+    if not seen:
+        return fresh, 0
+    read = pools.resize(pools.without(found[1], store.owner), store.capacity)
+    blocks = tuple(
+        jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), held, like)
+        for held, like in zip(read.blocks, fresh.blocks, strict=True)
+    )
+    shared = {
+        name: jax.tree.map(jnp.asarray, read.shared[name]) if _same(read.shared[name], own) else own
+        for name, own in fresh.shared.items()
+    }
+    return Pool(blocks, shared, fresh.counts), seen
+
+
+def exchange(store: Store, lay: Layout, mine: Pool, seen: int) -> tuple[Pool, int]:
+    """Writes `mine` as a new version, with what other runs have written since version `seen`.
+
+    Returns what was written, and the new `seen`. Raises UserError as `load` does.
+    """
+    with _locked(store):
+        about = _describe(store)
+        with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
+            steps = sorted(manager.all_steps())
+        if steps and _foreign(store, about["versions"], steps[-1]) > seen:
+            found = _newest(store)
+            if found is not None:
+                mine = pools.merge(lay, mine, found[1], store.owner)
+                seen = _foreign(store, about["versions"], found[0])
+        with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
+            version = 1 + max(map(int, about["versions"]), default=0)
+            versions = {str(step): about["versions"][str(step)] for step in steps}
+            versions[str(version)] = {
+                "run": store.run,
+                "seen": seen,
+                "channels": store.channels,
+                "classes": store.classes,
+                "capacity": store.capacity,
+            }
+            # First, so that every complete version is described.
+            write_json(store.folder / "pool.json", about | {"versions": versions})
+            checkpoint.save(manager, version, mine)
+    return mine, seen
+
+
+def _foreign(store: Store, versions: dict[str, Any], version: int) -> int:
+    """The newest version by another run that `version` knows; it may be that one itself."""
+    about = versions[str(version)]
+    return version if about["run"] != store.run else about["seen"]
+
+
+@contextlib.contextmanager
+def _locked(store: Store) -> Iterator[None]:
+    lock = filelock.FileLock(store.folder / ".lock", timeout=store.lock_seconds)
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        (store.folder / ".lock").touch()
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"another process has held the pool in {str(store.folder)!r} for"
+            f" {store.lock_seconds:g} s; stop it, or use another knowledge.dir"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"pool {str(store.folder)!r} cannot be written: {reason}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _describe(store: Store) -> dict[str, Any]:
+    """The content of pool.json, refused where it is of another space."""
+    own = {"name": store.space.name} | json.loads(json.dumps(_settings(store.space.spec)))
+    path = store.folder / "pool.json"
+    if not path.exists():
+        return {"space": own, "versions": {}}
+    try:
+        about = json.loads(path.read_text())
+        theirs, _ = about["space"], about["versions"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error}") from None
+    for name in own.keys() | theirs.keys():
+        if theirs.get("name") != own["name"]:
+            name = "name"
+        if own.get(name) != theirs.get(name):
+            raise UserError(
+                f"the pool in {str(store.folder)!r} is of another space: {name} is"
+                f" {theirs.get(name)} there and {own.get(name)} here; use another knowledge.dir,"
+                " or akp.enabled=False"
+            )
+    return about
+
+
+def _settings(spec: Any) -> dict[str, Any]:
+    return {name: value for name, value in spec._asdict().items() if name not in FREE}
+
+
+def _newest(store: Store) -> tuple[int, Pool] | None:
+    """The newest good version as it was written; the lock is held."""
+    about = _describe(store)
+
+    def template(version: int) -> Pool:
+        was = about["versions"][str(version)]
+        network = elastic.make(store.space, was["channels"], was["classes"])
+        lay = pools.layout(network, store.space)
+        shapes = jax.eval_shape(
+            lambda key: pools.init(lay, was["capacity"], key), jax.random.key(0)
+        )
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    if not about["versions"]:
+        return None
+    with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
+        return checkpoint.restore(manager, template)
+
+
+def _same(a: Any, b: Any) -> bool:
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
+    return shapes[0] == shapes[1]

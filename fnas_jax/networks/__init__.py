@@ -1,0 +1,1 @@
+"""Networks that an architecture vector turns into one of their children."""

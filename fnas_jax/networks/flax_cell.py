@@ -1,0 +1,73 @@
+"""The plain Flax network of one NAS-Bench-201 cell (arXiv 2001.00326, section 2.1)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array
+from fnas_jax.networks.flax_mobile import conv, norm
+from fnas_jax.spaces.cell import EDGES, CellSpec
+
+
+class CellNetwork(nn.Module):
+    """Stem, stages of equal cells with residual reductions between them, linear classifier."""
+
+    spec: CellSpec
+    ops: tuple[str, ...]  # operation of each of `EDGES`, a name of spaces.cell.OPS
+    classes: int
+    fast: bool = True
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool) -> Array:
+        """Images [B, H, W, channels] -> logits [B, classes]."""
+        x = conv(self.fast, "stem", self.spec.channels, 3)(images)
+        x = norm("stem_norm", train)(x)
+        for s in range(self.spec.stages):
+            if s:
+                x = Reduction(self.fast, name=f"reduction{s - 1}")(x, train)
+            for c in range(self.spec.cells_per_stage):
+                x = Cell(self.ops, self.fast, name=f"stage{s}_cell{c}")(x, train)
+        x = nn.relu(norm("last_norm", train)(x))
+        return nn.Dense(self.classes, name="classifier")(x.mean((1, 2)))
+
+
+class Cell(nn.Module):
+    """Four nodes; each is the sum of its incoming edges."""
+
+    ops: tuple[str, ...]
+    fast: bool
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C] -> the same shape."""
+        nodes = [x, jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x)]
+        for (source, target), op in zip(EDGES, self.ops, strict=True):
+            h = nodes[source]
+            if op == "none":
+                continue
+            if op == "avg_pool_3x3":
+                h = nn.avg_pool(h, (3, 3), (1, 1), "SAME", count_include_pad=False)
+            elif op != "skip_connect":
+                size, name = int(op[-1]), f"edge{source}_{target}"
+                h = conv(self.fast, f"{name}_conv", h.shape[-1], size)(nn.relu(h))
+                h = norm(f"{name}_norm", train)(h)
+            nodes[target] = nodes[target] + h
+        return nodes[-1]
+
+
+class Reduction(nn.Module):
+    """Residual block of two 3x3 convolutions; the shortcut averages 2x2 pixels."""
+
+    fast: bool
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C] -> [B, H/2, W/2, 2 C]."""
+        width = 2 * x.shape[-1]
+        h = conv(self.fast, "conv1", width, 3, 2)(nn.relu(x))
+        h = nn.relu(norm("norm1", train)(h))
+        h = conv(self.fast, "conv2", width, 3)(h)
+        h = norm("norm2", train)(h)
+        x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
+        return h + conv(self.fast, "shortcut", width, 1)(x)

@@ -1,0 +1,130 @@
+"""Weights of one child, cut out of the elastic network into the plain network's variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnas_jax.core.types import Array
+from fnas_jax.layers import convolutions
+from fnas_jax.layers.ops import Moments, Params
+from fnas_jax.networks import layer_specs
+from fnas_jax.networks.base import Stats
+from fnas_jax.networks.flax_mobile import layer_name
+from fnas_jax.networks.layer_specs import Layer
+from fnas_jax.spaces import base, cell, macro, mnas
+
+
+def extract(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str, Any]:
+    """{"params": .., "batch_stats": ..} for `plain.build(space, arch, ..)`.
+
+    `params` and `stats` are those of the space's elastic network, as children of `arch` [T] use
+    them: leading channels, centres of kernels. Gradients can stand for `params`, as this only
+    cuts. Raises ValueError for a space without networks.
+    """
+    out = _Variables()
+    if isinstance(space.spec, mnas.MnasSpec | macro.MacroSpec):
+        _stacked(layer_specs.make(space.spec, arch), params, stats, out)
+    elif isinstance(space.spec, cell.CellSpec):
+        _cells(space.spec, np.asarray(arch), params, stats, out)
+    else:
+        raise ValueError(f"the space {space.name!r} has no networks")
+    return {"params": out.params, "batch_stats": out.stats}
+
+
+class _Variables:
+    """The variables under construction, by path."""
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+        self.stats: dict[str, Any] = {}
+
+    def kernel(self, *path: str, value: Array) -> None:
+        """`value` [I, O] of a 1x1 convolution or [k, k, I, O] of any."""
+        value = value if value.ndim == 4 else value[None, None]
+        _put(self.params, path, {"kernel": value})
+
+    def dense(self, *path: str, kernel: Array, bias: Array) -> None:
+        _put(self.params, path, {"kernel": kernel, "bias": bias})
+
+    def norm(self, *path: str, p: Params, moments: Moments, width: int) -> None:
+        _put(self.params, path, {name: p[name][:width] for name in ("scale", "bias")})
+        _put(self.stats, path, {"mean": moments.mean[:width], "var": moments.var[:width]})
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = leaf
+
+
+def _stacked(network: layer_specs.Plan, params: Params, stats: Stats, out: _Variables) -> None:
+    out.kernel("stem", value=params["stem"])
+    out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=network.stem)
+    for layer in network.layers:
+        p, s = params["stacks"][layer.stack], stats["stacks"][layer.stack]
+        if layer.position:
+            p, s = jax.tree.map(lambda leaf, i=layer.position - 1: leaf[i], (p["rest"], s["rest"]))
+        else:
+            p, s = p["first"], s["first"]
+        _layer(layer, p, s, out)
+    if network.head:
+        out.kernel("head", value=params["head"][: network.layers[-1].cout])
+        out.norm("head_norm", p=params["head_norm"], moments=stats["head"], width=network.head)
+    kernel = params["classifier"][: network.features]
+    out.dense("classifier", kernel=kernel, bias=params["bias"])
+
+
+def _layer(v: Layer, p: Params, s: dict[str, Moments], out: _Variables) -> None:
+    name = layer_name(v)
+
+    def norm(which: str, width: int) -> None:
+        out.norm(name, which, p=p[which], moments=s[which], width=width)
+
+    if v.op == "conv":
+        kernel = convolutions.crop(p["conv"], v.kernel)[:, :, : v.cin, : v.cout]
+        out.kernel(name, "conv", value=kernel)
+    elif v.op == "shortcut":
+        out.kernel(name, "shortcut", value=p["shortcut"][: v.cin, : v.cout])
+    else:
+        if v.op == "mbconv":
+            out.kernel(name, "expand", value=p["expand"][: v.cin, : v.middle])
+            norm("norm_expand", v.middle)
+        kernel = convolutions.crop(p["depthwise"], v.kernel)[:, :, None, : v.middle]
+        out.kernel(name, "depthwise", value=kernel)
+        norm("norm_depthwise", v.middle)
+        out.kernel(name, "project", value=p["project"][: v.middle, : v.cout])
+    norm("norm_out", v.cout)
+    if v.se_hidden:
+        se, hidden, gated = p["se"], v.se_hidden, v.gated
+        out.dense(name, "squeeze", kernel=se["w1"][:gated, :hidden], bias=se["b1"][:hidden])
+        out.dense(name, "excite", kernel=se["w2"][:hidden, :gated], bias=se["b2"][:gated])
+
+
+def _cells(
+    spec: cell.CellSpec, arch: np.ndarray, params: Params, stats: Stats, out: _Variables
+) -> None:
+    widths = [spec.channels * 2**s for s in range(spec.stages)]
+    convs = {cell.OPS.index("nor_conv_1x1"): "conv1", cell.OPS.index("nor_conv_3x3"): "conv3"}
+    out.kernel("stem", value=params["stem"])
+    out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=spec.channels)
+    for s, width in enumerate(widths):
+        p, moments = params["stages"][s], stats["stages"][s]
+        for c in range(spec.cells_per_stage):
+            for e, ((source, target), op) in enumerate(zip(cell.EDGES, arch.tolist(), strict=True)):
+                if op not in convs:
+                    continue
+                path, edge = f"stage{s}_cell{c}", f"edge{source}_{target}"
+                out.kernel(path, f"{edge}_conv", value=p[convs[op]][c, e])
+                norm, of = jax.tree.map(lambda leaf, c=c, e=e: leaf[c, e], (p["norm"], moments))
+                out.norm(path, f"{edge}_norm", p=norm, moments=of, width=width)
+    for r, (p, s) in enumerate(zip(params["reductions"], stats["reductions"], strict=True)):
+        path, width = f"reduction{r}", widths[r + 1]
+        for name in ("conv1", "conv2", "shortcut"):
+            out.kernel(path, name, value=p[name])
+        for name in ("norm1", "norm2"):
+            out.norm(path, name, p=p[name], moments=s[name], width=width)
+    out.norm("last_norm", p=params["last_norm"], moments=stats["last"], width=widths[-1])
+    out.dense("classifier", kernel=params["classifier"], bias=params["bias"])

@@ -1,0 +1,64 @@
+"""From a configuration's names to spaces, tasks and methods; the one place that knows all."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.networks import layer_specs
+from fnas_jax.spaces import categorical, cell, macro, mnas
+from fnas_jax.spaces.base import Space
+from fnas_jax.tasks.base import Evaluator, Task
+
+SPACES: dict[str, Callable[[Any], Space]] = {
+    "mnas": lambda s: mnas.make(s.blocks, s.width, s.strides, s.stem, s.stem_stride, s.head),
+    "macro": lambda s: layer_specs.widen(macro.make(), s.width),
+    "cell": lambda s: cell.make(s.cell_channels, s.cells_per_stage),
+    "categorical": lambda s: categorical.make(s.cardinalities),
+}
+# Modules with a `build`; only the chosen ones are imported.
+TASKS = {"images": "fnas_jax.tasks.images", "tabular": "fnas_jax.tasks.tabular"}
+METHODS = {
+    "random": "fnas_jax.methods.baselines.random",
+    "evolution": "fnas_jax.methods.baselines.evolution",
+    "local": "fnas_jax.methods.baselines.local",
+    "gp": "fnas_jax.methods.baselines.gp",
+    "bananas": "fnas_jax.methods.baselines.bananas",
+    "ppo": "fnas_jax.methods.baselines.ppo",
+    "fnas": "fnas_jax.methods.fnas.build",
+    "tnas": "fnas_jax.methods.tnas.build",
+    "pgnas": "fnas_jax.methods.pgnas.build",
+    "spos": "fnas_jax.methods.spos.build",
+}
+Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]
+
+
+def build_task(config: ml_collections.ConfigDict, knowledge: Knowledge | None = None) -> Task:
+    """The task of the configuration; tabular tasks bring their space. Raises UserError."""
+    kind = config.task.name.partition("/")[0]
+    if kind not in TASKS:
+        near = config_lib.nearest(kind, TASKS)
+        raise UserError(
+            f"task.name is {config.task.name!r}; it starts with images/ or tabular/{near}"
+        )
+    try:
+        space = None if kind == "tabular" else SPACES[config.space.name](config.space)
+        return importlib.import_module(TASKS[kind]).build(config, space, knowledge)
+    except ValueError as error:  # a space's complaint about its options
+        raise UserError(str(error)) from error
+
+
+def build_all(
+    config: ml_collections.ConfigDict, knowledge: Knowledge
+) -> tuple[Task, SearchMethod, Evaluator]:
+    """What the configuration names. Raises UserError."""
+    task = build_task(config, knowledge)
+    module = importlib.import_module(METHODS[config.method.name])
+    return task, *module.build(config, task.space, task, knowledge)

@@ -1,0 +1,1 @@
+"""Training of children: one, a population over devices, images that do not fit."""

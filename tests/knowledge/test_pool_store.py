@@ -1,0 +1,272 @@
+"""Pools on disk: atomic, shared, and never mistaken for those of another space."""
+
+import contextlib
+import json
+import multiprocessing
+import pathlib
+import pickle
+import random
+import shutil
+import time
+
+import filelock
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.knowledge import pool_store as stores
+from fnas_jax.knowledge.pool_store import Store
+from fnas_jax.networks import elastic
+from fnas_jax.spaces import cell, mnas
+
+# Orbax leaves callbacks behind that fail when the reading of an array fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+SPACE = cell.make(channels=2, cells_per_stage=1)
+A, B = "a" * 32, "b" * 32
+
+
+def store(folder, run=A, **changes):
+    return Store(pathlib.Path(folder), SPACE, 1, 3, 4, run)._replace(**changes)
+
+
+def layout(where):
+    return pools.layout(elastic.make(where.space, where.channels, where.classes), where.space)
+
+
+def fresh(where):
+    return pools.init(layout(where), where.capacity, jax.random.key(0))
+
+
+def holding(pool, value, owner, slot=1, updates=1):
+    """`pool` with one more block at each place: all numbers `value`, a descriptor of its own."""
+
+    def add(held):
+        return held._replace(
+            params=held.params.at[slot].set(value),
+            descriptor=held.descriptor.at[slot].set(value),
+            size=held.size.at[slot].set(5),
+            updates=held.updates.at[slot].set(updates),
+            owner=held.owner.at[slot].set(owner),
+            valid=held.valid.at[slot].set(True),
+        )
+
+    return pool._replace(blocks=tuple(add(held) for held in pool.blocks))
+
+
+def values(pool):
+    """The numbers that `holding` put there."""
+    held = pool.blocks[0]
+    return {
+        float(p[0]) for p in np.asarray(held.params)[np.asarray(held.valid & (held.updates > 0))]
+    }
+
+
+def load(where, reader="c" * 32):
+    """What another run finds."""
+    return stores.load(where._replace(run=reader), layout(where), fresh(where))[0]
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    where = store(tmp_path / "deep" / "pool")
+    start = fresh(where)
+    jax.tree.map(np.testing.assert_array_equal, load(where), start)
+    for value in (2.0, 3.0, 4.0):
+        mine = holding(start, value, where.owner)
+        got, seen = stores.exchange(where, layout(where), mine, 0)
+        jax.tree.map(np.testing.assert_array_equal, got, mine)
+        assert seen == 0
+    jax.tree.map(
+        np.testing.assert_array_equal, load(where)._replace(counts=0), mine._replace(counts=0)
+    )
+    assert len(list((where.folder / "versions").iterdir())) == 2
+    assert len(json.loads((where.folder / "pool.json").read_text())["versions"]) <= 3
+
+
+def test_a_run_that_begins_anew_does_not_know_its_own_future(tmp_path):
+    where = store(tmp_path)
+    lay, start = layout(where), fresh(where)
+    stores.exchange(where, lay, holding(start, 2.0, where.owner), 0)
+    got, seen = stores.load(where, lay, start)
+    assert values(got) == set() and seen == 0
+    stores.exchange(store(tmp_path, B), lay, holding(start, 3.0, store(tmp_path, B).owner), 0)
+    got, seen = stores.load(where, lay, start)
+    assert values(got) == {3.0} and seen == 2
+
+
+def test_searches_that_share_a_folder_lose_nothing(tmp_path):
+    one, two = store(tmp_path), store(tmp_path, B)
+    lay, start = layout(one), fresh(one)
+    mine, mine_seen = stores.exchange(one, lay, holding(start, 2.0, one.owner), 0)
+    theirs, _ = stores.exchange(two, lay, holding(start, 3.0, two.owner), 0)
+    assert values(theirs) == {2.0, 3.0}
+    older = mine_seen
+    mine, mine_seen = stores.exchange(one, lay, mine, mine_seen)
+    assert values(mine) == {2.0, 3.0} and mine_seen == 2
+    assert values(load(two)) == {2.0, 3.0}
+    # What this run wrote and then forgot, as a resumed one does, does not return; others' does.
+    again, _ = stores.exchange(one, lay, holding(start, 5.0, one.owner), older)
+    assert values(again) == {3.0, 5.0}
+    # What it knew and gave up does not come back each time.
+    again, _ = stores.exchange(one, lay, holding(start, 6.0, one.owner), 2)
+    assert values(again) == {6.0}
+
+
+def test_a_damaged_newest_version_falls_back(tmp_path, caplog):
+    where = store(tmp_path)
+    lay, start = layout(where), fresh(where)
+    for value in (2.0, 3.0):
+        stores.exchange(where, lay, holding(start, value, where.owner), 0)
+    newest = max((tmp_path / "versions").iterdir(), key=lambda path: int(path.name))
+    for arrays in list(newest.rglob("d")):
+        shutil.rmtree(arrays, ignore_errors=True)
+    assert values(load(where)) == {2.0}
+    assert f"checkpoint {newest.name} is damaged" in caplog.text
+    stores.exchange(where, lay, holding(start, 4.0, where.owner), 0)
+    assert values(load(where)) == {4.0}
+
+
+def test_another_number_of_places_takes_what_fits(tmp_path):
+    where = store(tmp_path)
+    lay, start = layout(where), fresh(where)
+    stores.exchange(where, lay, holding(holding(start, 2.0, 9), 3.0, 9, slot=2, updates=5), 0)
+    small, large = store(tmp_path, capacity=1), store(tmp_path, B, capacity=6)
+    assert values(load(small)) == {3.0}
+    got, _ = stores.exchange(large, lay, holding(fresh(large), 7.0, large.owner), 0)
+    assert values(got) == {2.0, 3.0, 7.0} and len(got.blocks[0].params) == 6
+
+
+def test_other_images_get_their_own_stem_and_classifier(tmp_path):
+    where = store(tmp_path)
+    left = holding(fresh(where), 2.0, 9)
+    left = left._replace(shared=jax.tree.map(lambda p: p + 9.0, left.shared))
+    stores.exchange(where, layout(where), left, 0)
+    other = store(tmp_path, B, channels=2, classes=5)
+    start = fresh(other)
+    got, _ = stores.load(other, layout(other), start)
+    assert values(got) == {2.0}
+    for name in ("stem", "classifier", "bias"):
+        np.testing.assert_array_equal(got.shared[name], start.shared[name])
+    for name in ("stem_norm", "last_norm", "reductions"):
+        jax.tree.map(np.testing.assert_array_equal, got.shared[name], left.shared[name])
+
+
+def test_a_pool_of_another_space_or_width_is_refused(tmp_path):
+    where = store(tmp_path)
+    stores.exchange(where, layout(where), fresh(where), 0)
+    for space, difference in (
+        (cell.make(channels=4, cells_per_stage=1), "channels is 2 there and 4 here"),
+        (mnas.make(blocks=1), "name is cell there and mnas here"),
+    ):
+        other = store(tmp_path, space=space)
+        for call, *more in ((stores.load,), (stores.exchange, 0)):
+            with pytest.raises(UserError, match=difference) as error:
+                call(other, layout(where), fresh(where), *more)
+            assert "\n" not in str(error.value)
+    load(where)
+
+
+def test_strides_are_no_difference(tmp_path):
+    one, two = (mnas.make(1, 0.5, (stride,), 16, stride, 16) for stride in (1, 2))
+    where = store(tmp_path, space=one)
+    stores.exchange(where, layout(where), holding(fresh(where), 2.0, 9), 0)
+    other = store(tmp_path, space=two)
+    assert values(load(other)) == {2.0}
+
+
+def test_a_held_lock_is_said(tmp_path):
+    where = store(tmp_path, lock_seconds=0.05)
+    with (
+        filelock.FileLock(tmp_path / ".lock"),
+        pytest.raises(UserError, match=r"another process has held the pool .* for 0.05 s"),
+    ):
+        stores.load(where, layout(where), fresh(where))
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    where = store(tmp_path / "file" / "pool")
+    with pytest.raises(UserError, match="cannot be written"):
+        stores.load(where, layout(where), fresh(where))
+
+
+def write(pipe, folder, run, value):
+    """One version after another, each with another number in all its arrays."""
+    where = store(folder, run)
+    lay = layout(where)
+    pool = pickle.loads((folder / "start").read_bytes())
+    value = pipe.recv() if value is None else value
+    while True:
+        value += 1
+        for held in pool.blocks:
+            held.params[1], held.descriptor[1] = value, value
+            held.owner[1] = where.owner
+        pipe.send(("begun", value))
+        stores.exchange(where, lay, pool, 0)
+        pipe.send(("done", value))
+        time.sleep(0.1)  # searches, too, do something in between
+
+
+def writer(folder, run=A, first=None):
+    """(a process that writes, the pipe by which it tells of it and hears of the last value)."""
+    # Servers fork processes that have loaded the libraries, but started nothing of them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=write, args=(theirs, folder, run, first), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def begin(folder):
+    """What writers start from: a block at place 1, in arrays that can be written."""
+    where = store(folder)
+    start = fresh(where)
+    pool = jax.tree.map(np.array, holding(start, 0.0, 1))
+    (folder / "start").write_bytes(pickle.dumps(pool))
+    return where
+
+
+def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
+    """The pool opens after each of 20 kills, with the last finished version or the one begun."""
+    where = begin(tmp_path)
+    rng, last, following = random.Random(0), 0.0, writer(tmp_path)
+    for _ in range(20):
+        # The next one makes itself ready while this one writes.
+        (process, pipe), following = following, writer(tmp_path)
+        pipe.send(last)
+        told = [pipe.recv() for _ in range(1 + 2 * rng.randrange(2))]
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        with contextlib.suppress(EOFError):
+            while True:
+                told.append(pipe.recv())
+        finished = [value for word, value in told if word == "done"]
+        begun = [value for word, value in told if word == "begun"]
+        found = load(where)
+        got = max(values(found), default=0.0)
+        assert got in (max([last, *finished]), begun[-1])
+        assert got == 0.0 or all((held.params[1] == got).all() for held in found.blocks)
+        last = got
+    following[0].kill()
+    assert last > 5
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_keep_both_their_blocks(tmp_path):
+    where = begin(tmp_path)
+    writers = [writer(tmp_path, A, 100.0), writer(tmp_path, B, 500.0)]
+    for _, pipe in writers:
+        while pipe.recv()[0] != "done":
+            pass
+        while pipe.recv()[0] != "done":
+            pass
+    for process, _ in writers:
+        process.kill()
+        process.join()
+    got = values(load(where))
+    assert any(100 < v < 500 for v in got) and any(v > 500 for v in got)

@@ -1,0 +1,47 @@
+"""Every form of a layer makes the children that plain networks with the extracted weights are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.layers import backends
+from fnas_jax.networks import mnas
+from tests.networks import agreement
+from tests.networks.agreement import CHANNELS, CLASSES, SPACES
+
+
+# Those of the kernels are in test_extract.py and test_plain_layers.py.
+@pytest.fixture(scope="module", params=["mnas switched", "mnas masked", "macro masked"])
+def case(request):
+    return agreement.case(*request.param.split())
+
+
+@pytest.mark.parametrize("check", agreement.CHECKS)
+def test_elastic_child_equals_plain_network(case, check):
+    check(case)
+
+
+def test_bfloat16_changes_the_last_digits_only():
+    space = SPACES["mnas"]
+    arch = space.sample(jax.random.key(3), 1)[0]
+    images = jax.random.normal(jax.random.key(1), (16, 8, 8, CHANNELS))
+
+    def gradient(dtype):
+        net = mnas.build(space.spec, CHANNELS, CLASSES, backends.masked(dtype))
+        params = net.init(jax.random.key(0), arch)
+        run = jax.jit(jax.grad(lambda p: agreement.mean_loss(net.train(p, arch, images))))
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run(params))])
+
+    exact, short = gradient(jnp.float32), gradient(jnp.bfloat16)
+    assert short.dtype == np.float32
+    assert not np.array_equal(exact, short)
+    cosine = exact @ short / np.linalg.norm(exact) / np.linalg.norm(short)
+    assert cosine > 0.97
+
+
+def test_no_kernels_where_there_is_no_cpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with pytest.raises(ValueError, match="no kernels"):
+        backends.choose("kernels")
+    assert backends.choose() is backends.masked(jnp.bfloat16)

@@ -1,0 +1,143 @@
+"""Convolutions with kernel sizes as data, against XLA's own and explicit sums."""
+
+import functools
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from fnas_jax.layers import convolutions
+
+SIZES = (3, 5)
+BATCH, CHANNELS, FEATURES = 6, 3, 4
+# Odd, even, and smaller than either kernel.
+CASES = list(itertools.product(((5, 7), (8, 6), (1, 2)), (1, 2)))
+
+
+def reference(x, w, kernel, stride, groups):
+    w = w[1:-1, 1:-1] if kernel == 3 else w
+    return lax.conv_general_dilated(
+        x,
+        w,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def check(ours, groups, image, stride, weights_shape):
+    """Value and both gradients of `ours(x, w, size)` for every kernel size, compiled once."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((BATCH, *image, CHANNELS)).astype(np.float32)
+    w = rng.standard_normal((5, 5, *weights_shape)).astype(np.float32)
+    out = [-(-size // stride) for size in image]
+    g = rng.standard_normal((BATCH, *out, weights_shape[-1])).astype(np.float32)
+
+    @jax.jit
+    def compare(size):
+        y, pull = jax.vjp(lambda x, w: ours(x, w, size), x, w)
+        found = (y, *pull(g))
+        expected = []
+        for kernel in SIZES:
+            y, pull = jax.vjp(lambda x, w, k=kernel: reference(x, w, k, stride, groups), x, w)
+            expected.append((y, *pull(g)))
+        return found, expected
+
+    for size in range(len(SIZES)):
+        found, expected = compare(jnp.int32(size))
+        for a, b in zip(found, expected[size], strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("image", "stride"), CASES)
+def test_depthwise_equals_grouped_convolution(image, stride):
+    def ours(x, w, size):
+        return convolutions.depthwise(x, w[:, :, 0], size, SIZES, stride)
+
+    check(ours, CHANNELS, image, stride, (1, CHANNELS))
+
+
+@pytest.mark.parametrize(("image", "stride"), CASES)
+def test_conv_equals_convolution(image, stride):
+    def ours(x, w, size):
+        return convolutions.conv(x, w, size, SIZES, stride)
+
+    check(ours, 1, image, stride, (CHANNELS, FEATURES))
+
+
+@pytest.mark.parametrize("op", ["depthwise", "conv"])
+def test_both_platforms_forms_are_equal_under_vmap(op):
+    forms = {
+        "depthwise": (convolutions._shifted, convolutions._grouped),
+        "conv": (convolutions._padded, convolutions._direct),
+    }[op]
+    forms = [functools.partial(form, stride=2) for form in forms]
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (2, BATCH, 5, 6, CHANNELS))
+    shape = (CHANNELS,) if op == "depthwise" else (CHANNELS, FEATURES)
+    w = jax.random.normal(key, (2, 3, 3, *shape))
+    both = jax.jit(lambda x, w: [jax.vmap(form)(x, w) for form in forms])
+    np.testing.assert_allclose(*both(x, w), atol=1e-5)
+
+
+def test_a_batch_of_kernel_sizes_gives_each_image_its_own():
+    key = jax.random.key(1)
+    x, w = (
+        jax.random.normal(key, (2, BATCH, 5, 6, CHANNELS)),
+        jax.random.normal(key, (5, 5, CHANNELS)),
+    )
+
+    def loss(x, w, size):
+        return (convolutions.depthwise(x, w, size, SIZES, 1) ** 2).sum()
+
+    run = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    together = jax.jit(jax.vmap(jax.grad(loss, argnums=(0, 1)), (0, None, 0)))
+    batched = together(x, w, jnp.arange(2))
+    for size in range(2):
+        alone = run(x[size], w, jnp.int32(size))
+        jax.tree.map(
+            lambda a, b, i=size: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-4),
+            batched,
+            alone,
+        )
+
+
+@pytest.mark.parametrize(("image", "stride"), CASES)
+def test_average_pool_counts_no_padding(image, stride):
+    x = np.random.default_rng(2).standard_normal((BATCH, *image, CHANNELS)).astype(np.float32)
+    out = [-(-size // stride) for size in image]
+    g = np.random.default_rng(3).standard_normal((BATCH, *out, CHANNELS)).astype(np.float32)
+    # What "SAME" means for a window of three: padding as even as can be, the odd one behind.
+    low = [max((o - 1) * stride + 3 - s, 0) // 2 for o, s in zip(out, image, strict=True)]
+    expected, gradient = np.zeros_like(g), np.zeros_like(x)
+    for i, j in itertools.product(range(out[0]), range(out[1])):
+        top, left = i * stride - low[0], j * stride - low[1]
+        window = np.s_[:, max(top, 0) : top + 3, max(left, 0) : left + 3]
+        expected[:, i, j] = x[window].mean((1, 2))
+        pixels = x[window].shape[1] * x[window].shape[2]
+        gradient[window] += g[:, i : i + 1, j : j + 1] / pixels
+    y, pull = jax.vjp(jax.jit(lambda x: convolutions.average_pool(x, stride)), x)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    np.testing.assert_allclose(pull(g)[0], gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pointwise_equals_a_convolution(stride):
+    module = nn.Conv(FEATURES, (1, 1), (stride, stride), use_bias=False)
+    x = jax.random.normal(jax.random.key(4), (2, 5, 6, CHANNELS))
+    w = jax.random.normal(jax.random.key(5), (CHANNELS, FEATURES))
+    expected = module.apply({"params": {"kernel": w[None, None]}}, x)
+    np.testing.assert_allclose(convolutions.pointwise(x, w, stride), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8])
+def test_same_padding_is_xlas(size):
+    for kernel, stride in itertools.product((1, 3, 5), (1, 2)):
+        low, high, out = convolutions.same_padding(size, kernel, stride)
+        assert [(low, high)] == lax.padtype_to_pads((size,), (kernel,), (stride,), "SAME")
+        assert out == (size + low + high - kernel) // stride + 1 or stride > kernel

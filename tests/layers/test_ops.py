@@ -1,0 +1,127 @@
+"""Normalisation, gates and initialisation of children, against plain formulas."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.layers import ops
+
+ACTIVE, CHANNELS = 5, 8
+KEY = jax.random.key(0)
+X = 3 * jax.random.normal(KEY, (4, 3, 5, CHANNELS)) + 1
+P = {
+    "scale": 1 + jax.random.normal(jax.random.key(1), (CHANNELS + 2,)),
+    "bias": jax.random.normal(jax.random.key(2), (CHANNELS + 2,)),
+}
+
+
+def formula(x, p, active, act, mean, var):
+    """Over the active channels alone, zeros behind."""
+    scale, bias = p["scale"][:active], p["bias"][:active]
+    y = (x[..., :active] - mean[:active]) / jnp.sqrt(var[:active] + 1e-5) * scale + bias
+    y = {"none": y, "relu": jnp.maximum(y, 0), "relu6": jnp.minimum(jnp.maximum(y, 0), 6)}[act]
+    return jnp.concatenate([y, jnp.zeros((*x.shape[:-1], x.shape[-1] - active))], axis=-1)
+
+
+@pytest.mark.parametrize("act", ["none", "relu", "relu6"])
+def test_norm_act_and_its_gradient_in_training(act):
+    weights = jax.random.normal(jax.random.key(3), X.shape)
+
+    def ours(x, p):
+        y, moments = ops.norm_act(x, p, ACTIVE, act, None)
+        assert moments is None
+        return (y * weights).sum(), y
+
+    def expected(x, p):
+        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        y = formula(x, p, ACTIVE, act, mean, var)
+        return (y * weights).sum(), y
+
+    @jax.jit
+    def both(x, p):
+        grads = (jax.grad(f, argnums=(0, 1), has_aux=True)(x, p) for f in (ours, expected))
+        return tuple(grads)
+
+    found, wanted = both(X, P)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-4), found, wanted)
+
+
+def test_channels_that_a_child_lacks_stay_zero_and_get_no_gradient():
+    def loss(x, p):
+        y, _ = ops.norm_act(x, p, ACTIVE, "none", None)
+        return (y**3).sum() + y[..., ACTIVE:].sum(), y
+
+    gradient, y = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(X, P)
+    assert not np.any(y[..., ACTIVE:])
+    assert not np.any(gradient[0][..., ACTIVE:])
+    assert not np.any(gradient[1]["scale"][ACTIVE:]) and not np.any(gradient[1]["bias"][ACTIVE:])
+
+
+def test_channels_of_zeros_stay_finite():
+    zeros = jnp.zeros((2, 3, 3, CHANNELS))
+    grad = jax.jit(jax.grad(lambda x: ops.norm_act(x, P, CHANNELS, "relu", None)[0].sum()))(zeros)
+    assert np.all(np.isfinite(grad))
+
+
+@pytest.mark.parametrize("act", ["none", "relu6"])
+def test_evaluation_uses_the_estimate_or_collects_the_batch(act):
+    estimate = ops.Moments(jnp.arange(CHANNELS + 2.0) / 4, jnp.arange(CHANNELS + 2.0) + 0.5)
+    run = jax.jit(lambda collect: ops.norm_act(X, P, ACTIVE, act, ops.Running(estimate, collect)))
+    batch = ops.Moments(np.asarray(X).mean((0, 1, 2)), np.asarray(X).var((0, 1, 2)))
+    for collect, used in ((False, estimate), (True, batch)):
+        y, moments = run(jnp.bool_(collect))
+        np.testing.assert_allclose(y, formula(X, P, ACTIVE, act, *used), atol=2e-5)
+        np.testing.assert_allclose(moments.mean, batch.mean, atol=1e-5)
+        np.testing.assert_allclose(moments.var, batch.var, rtol=1e-4)
+
+
+def test_a_constant_channel_never_has_a_negative_variance():
+    x = jnp.full((2, 3, 3, 1), 1234.567)
+    running = ops.Running(ops.Moments(jnp.zeros(1), jnp.ones(1)), jnp.bool_(True))
+    _, moments = ops.norm_act(x, ops.norm_params(1), 1, "none", running)
+    assert moments.var >= 0
+
+
+def test_squeeze_excite_uses_only_the_hidden_units_of_the_child():
+    rng = np.random.default_rng(0)
+    p = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in (("w1", (10, 4)), ("b1", (4,)), ("w2", (4, 10)), ("b2", (10,)))
+    }
+    x, hidden = np.asarray(X), 3
+    h = x.mean((1, 2)) @ p["w1"][:CHANNELS, :hidden] + p["b1"][:hidden]
+    z = np.maximum(h, 0) @ p["w2"][:hidden, :CHANNELS] + p["b2"][:CHANNELS]
+    found = jax.jit(ops.squeeze_excite)(X, p, hidden)
+    assert found.shape == (4, 1, 1, CHANNELS)
+    np.testing.assert_allclose(found[:, 0, 0], 1 / (1 + np.exp(-z)), rtol=1e-4, atol=1e-6)
+
+
+def test_fit_channels_cuts_and_fills():
+    x = np.arange(6.0).reshape(1, 1, 1, 6)
+    np.testing.assert_array_equal(ops.fit_channels(x, 4), x[..., :4])
+    np.testing.assert_array_equal(ops.fit_channels(x, 8)[0, 0, 0], [0, 1, 2, 3, 4, 5, 0, 0])
+
+
+def test_realised_weights_have_hes_deviation_and_differ():
+    tree = {
+        "a": ops.he_normal((100, 50), 8),
+        "b": ops.he_normal((2, 50, 50), jnp.array([[[2.0]], [[50.0]]])),
+        "norm": ops.norm_params(7),
+    }
+    found = jax.jit(lambda key: ops.realise(key, tree))(KEY)
+    assert found["a"].std() == pytest.approx(0.5, rel=0.05)
+    np.testing.assert_allclose(found["b"].std((1, 2)), [1.0, 0.2], rtol=0.1)
+    halves = found["a"].ravel()[:2500] / 0.5, found["b"][0].ravel()
+    assert abs(np.corrcoef(*halves)[0, 1]) < 0.1
+    np.testing.assert_array_equal(found["norm"]["scale"], np.ones(7))
+    np.testing.assert_array_equal(found["norm"]["bias"], np.zeros(7))
+
+
+def test_activations():
+    x = jnp.array([-1.0, 0.5, 7.0])
+    np.testing.assert_array_equal(ops.activate("none", x), x)
+    np.testing.assert_array_equal(ops.activate("relu", x), [0, 0.5, 7])
+    np.testing.assert_array_equal(ops.activate("relu6", x), [0, 0.5, 6])

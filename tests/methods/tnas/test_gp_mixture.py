@@ -1,0 +1,114 @@
+"""The mixture of a transferred and an untransferred process."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from fnas_jax.methods import gp_math
+from fnas_jax.methods.tnas import gp_mixture, history, networks, surrogate
+from tests.methods import toy
+from tests.methods.tnas import small
+
+W = networks.init(jax.random.key(0), toy.SPACE, small.NET, 2, 1)
+OWN = jnp.asarray(np.random.default_rng(3).permutation(small.ARCHS)[:20])
+MASK = jnp.arange(20) < 14
+
+
+def side(known):
+    s = surrogate.condition(toy.SPACE, small.NET, W, known)
+    return s, surrogate.view(toy.SPACE, small.NET, s, OWN)
+
+
+def scores():
+    return history.standardise(jnp.asarray(toy.accuracy(np.asarray(OWN))), MASK)
+
+
+def test_own_scores_get_the_middle_and_spread_of_what_was_foretold():
+    mean = jnp.array([1.0, 2.0, 3.0, -9.0])
+    mask = jnp.array([True, True, True, False])
+    own = jnp.array([-1.0, 0.0, 1.0, 0.0])
+    got = gp_mixture.align(own, mask, mean, warm=True)
+    spread = np.std([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(got.value, [2 - spread, 2, 2 + spread, 0], rtol=1e-5)
+    flat = gp_mixture.align(own, mask, jnp.ones(4), warm=True)
+    np.testing.assert_allclose(flat.spread, gp_mixture.LEAST_SPREAD)
+    cold = gp_mixture.align(own, mask, mean, warm=False)
+    np.testing.assert_array_equal(cold.value, own)
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_evidence_is_the_density_of_the_own_scores(warm):
+    """By scipy, at hyper-parameters that were not adapted."""
+    s, view = side(small.known() if warm else None)
+    targets = gp_mixture.align(scores(), MASK, view.mean, warm)
+    f, evidence = gp_mixture.fit(s, view, targets, adapt=False)
+    squared = gp_math.squared_distances(view.xi, view.xi)
+    kernel = surrogate.covariance(s, view, view)
+    kernel += jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
+    kernel = np.asarray(kernel, np.float64)[:14, :14] + 0.05 * np.eye(14)
+    # Own scores are (value - middle) / spread; the density is per unit of these.
+    spread = float(targets.spread)
+    mean = (view.mean[:14] - (targets.value - targets.spread * scores())[0]) / spread
+    expected = stats.multivariate_normal(mean, kernel / spread**2).logpdf(scores()[:14])
+    np.testing.assert_allclose(evidence, expected, rtol=1e-3, atol=0.02)
+    fitted, _ = gp_mixture.fit(s, view, targets, adapt=True)
+    assert abs(float(fitted.noise - f.noise)) > 1e-3
+
+
+@pytest.mark.parametrize(("sign", "helps"), [(1.0, True), (-1.0, False)])
+def test_a_history_that_misleads_is_less_likely_than_none(sign, helps):
+    evidence = []
+    for known in (None, small.known(sign)):
+        s, view = side(known)
+        targets = gp_mixture.align(scores(), MASK, view.mean, known is not None)
+        evidence.append(float(gp_mixture.fit(s, view, targets, adapt=True)[1]))
+    assert (evidence[1] > evidence[0]) == helps
+
+
+def test_the_fitted_process_is_the_textbooks():
+    s, view = side(small.known())
+    targets = gp_mixture.align(scores(), MASK, view.mean, warm=True)
+    f, evidence = gp_mixture.fit(s, view, targets, adapt=True)
+    forms = jnp.asarray(small.ARCHS[::5])
+    at = surrogate.view(toy.SPACE, small.NET, s, forms)
+    got = gp_mixture.process(s, f, view, targets, at, evidence)
+
+    def kernel(x, y):
+        mine = gp_math.matern52(gp_math.squared_distances(x.xi, y.xi), jnp.exp(f.lengthscale))
+        found = jnp.exp(f.scale) * surrogate.covariance(s, x, y) + jnp.exp(f.own) * mine
+        return np.asarray(found, np.float64)
+
+    noise = float(jnp.exp(f.noise)) * np.eye(14)
+    inverse = np.linalg.inv(kernel(view, view)[:14, :14] + noise)
+    cross, residual = kernel(view, at)[:14], np.asarray(targets.value - view.mean)[:14]
+    np.testing.assert_allclose(
+        got.posterior.mean, at.mean + cross.T @ inverse @ residual, atol=5e-3
+    )
+    variance = np.diag(kernel(at, at)) - np.einsum("im,ij,jm->m", cross, inverse, cross)
+    np.testing.assert_allclose(got.posterior.variance, variance, atol=5e-3)
+    own = np.asarray(view.mean)[:14] + kernel(view, view)[:14, :14] @ inverse @ residual
+    np.testing.assert_allclose(got.incumbent, own.max(), atol=5e-3)
+
+
+def test_the_acquisition_is_the_mixtures():
+    def process(mean, spread):
+        posterior = gp_math.Posterior(jnp.array(mean), jnp.array([1.0, 4.0]))
+        return gp_mixture.Process(posterior, jnp.float32(0.5), jnp.float32(spread), jnp.float32(0))
+
+    pair = [process([0.0, 1.0], 1.0), process([3.0, -1.0], 2.0)]
+    got = gp_mixture.acquire(pair, jnp.log(jnp.array([0.3, 0.7])) + 5, None)
+
+    def improvement(mean, sd):
+        z = (mean - 0.5) / sd
+        return sd * (z * stats.norm.cdf(z) + stats.norm.pdf(z))
+
+    expected = [
+        0.3 * improvement(0, 1) + 0.7 * improvement(3, 1) / 2,
+        0.3 * improvement(1, 2) + 0.7 * improvement(-1, 2) / 2,
+    ]
+    np.testing.assert_allclose(got, np.log(expected), rtol=1e-4)
+    bound = gp_mixture.acquire(pair, jnp.log(jnp.array([0.3, 0.7])), 2.0)
+    expected = [0.3 * 1.5 + 0.7 * 4.5 / 2, 0.3 * 4.5 + 0.7 * 2.5 / 2]
+    np.testing.assert_allclose(bound, expected, rtol=1e-4)

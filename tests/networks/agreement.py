@@ -1,0 +1,148 @@
+"""Whether elastic children equal plain networks of the same weights: logits, gradients, statistics.
+
+Used by one test file per space, which test runners can then spread over processes.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fnas_jax.networks import elastic, flax_reference
+from fnas_jax.networks.subnet_weights import extract
+from fnas_jax.spaces import cell, macro, mnas
+
+CLASSES, CHANNELS, CHILDREN = 3, 2, 7
+# Few distinct widths and sizes, because un-jitted operations compile once per shape.
+SPACES = {
+    "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),
+    "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
+    "cell": cell.make(channels=4, cells_per_stage=1),
+}
+QUICK = {"xla_backend_optimization_level": 0}  # a third less time to compile
+
+
+class Outcome(NamedTuple):
+    """What a network makes of the images."""
+
+    logits: Any  # in training mode
+    gradients: Any  # of the mean loss in that mode
+    evaluated: Any  # logits by given statistics
+    moments: Any  # the batch's, of every normalisation
+
+
+class Case(NamedTuple):
+    """Both forms of some children of one space."""
+
+    elastic: list[Outcome]  # gradients and moments already cut to the child
+    plain: list[Outcome]
+    whole: list[Any]  # gradients of all parameters of the elastic network
+
+
+def case(name: str, form: str = "auto") -> Case:
+    """Elastic and plain network of `CHILDREN` random architectures of one space."""
+    space = SPACES[name]
+    net = elastic.make(space, CHANNELS, CLASSES, form)
+    key = jax.random.key(1)
+    archs = np.array(space.sample(key, CHILDREN))
+    images = jax.random.normal(key, (8, 5, 7, CHANNELS))
+    params, stats = filled(jax.eval_shape(lambda: (net.init(key, archs[0]), net.init_stats())))
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def run(arch: Any) -> tuple[Any, Any]:
+        def loss(params: Any) -> tuple[Any, Any]:
+            logits = net.train(params, arch, images)
+            return mean_loss(logits), logits
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def evaluate(arch: Any, collect: bool) -> tuple[Any, Any]:
+        return net.evaluate(params, stats, arch, images, collect)
+
+    found = Case([], [], [])
+    for arch in archs:
+        gradients, logits = jax.tree.map(np.asarray, run(arch))
+        _, moments = jax.tree.map(np.asarray, evaluate(arch, True))
+        cut = extract(space, arch, gradients, moments)
+        found.elastic.append(
+            Outcome(logits, cut["params"], evaluate(arch, False)[0], cut["batch_stats"])
+        )
+        found.whole.append(gradients)
+        module = flax_reference.build(space, arch, CLASSES, fast=False)
+        found.plain.append(run_plain(module, extract(space, arch, params, stats), images))
+    return found
+
+
+def run_plain(module: Any, variables: Any, images: Any) -> Outcome:
+    """Un-jitted, as architectures share most operations."""
+
+    def loss(params: Any) -> tuple[Any, Any]:
+        of = variables | {"params": params}
+        logits, new = module.apply(of, images, train=True, mutable=["batch_stats"])
+        return mean_loss(logits), (logits, new["batch_stats"])
+
+    gradients, (logits, running) = jax.grad(loss, has_aux=True)(variables["params"])
+    # The running average moves by a tenth towards the batch's moments.
+    moments = jax.tree.map(lambda new, old: 10 * new - 9 * old, running, variables["batch_stats"])
+    return Outcome(logits, gradients, module.apply(variables, images, train=False), moments)
+
+
+def mean_loss(logits: Any) -> Any:
+    labels = jnp.arange(len(logits)) % CLASSES
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def filled(tree: Any) -> Any:
+    """Numbers for all leaves: statistics' variances positive, no scale one and no bias zero."""
+    rng = np.random.default_rng(0)
+
+    def fill(path: Any, leaf: Any) -> np.ndarray:
+        name = str(path[-1])
+        values = rng.standard_normal(leaf.shape).astype(np.float32)
+        if "var" in name:
+            return np.abs(values) + 0.5
+        return 1 + 0.2 * values if "scale" in name else 0.2 * values
+
+    return jax.tree_util.tree_map_with_path(fill, tree)
+
+
+def assert_close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Equal trees, but for `tolerance` of the largest number of `expected` or of one."""
+    scale = max(1.0, *(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected)))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=0, atol=tolerance * scale), got, expected
+    )
+
+
+def check_training_logits(case: Case) -> None:
+    for ours, child in zip(case.elastic, case.plain, strict=True):
+        assert_close(ours.logits, child.logits)
+
+
+def check_gradients(case: Case) -> None:
+    """Equal, and none outside the child."""
+    for ours, child, whole in zip(case.elastic, case.plain, case.whole, strict=True):
+        assert_close(ours.gradients, child.gradients)
+        np.testing.assert_allclose(squares(whole), squares(ours.gradients), rtol=1e-5)
+
+
+def squares(tree: Any) -> float:
+    return sum(float((leaf.astype(np.float64) ** 2).sum()) for leaf in jax.tree.leaves(tree))
+
+
+def check_evaluation_logits(case: Case) -> None:
+    for ours, child in zip(case.elastic, case.plain, strict=True):
+        assert_close(ours.evaluated, child.evaluated)
+
+
+def check_moments(case: Case) -> None:
+    # Undoing the running average costs a digit.
+    for ours, child in zip(case.elastic, case.plain, strict=True):
+        assert_close(ours.moments, child.moments, 1e-4)
+
+
+CHECKS = (check_training_logits, check_gradients, check_evaluation_logits, check_moments)

@@ -1,0 +1,15 @@
+"""Children of the cell space equal plain networks with the extracted weights."""
+
+import pytest
+
+from tests.networks import agreement
+
+
+@pytest.fixture(scope="module")
+def case():
+    return agreement.case("cell")
+
+
+@pytest.mark.parametrize("check", agreement.CHECKS)
+def test_elastic_child_equals_plain_network(case, check):
+    check(case)

@@ -1,0 +1,86 @@
+"""The Macro network with derivatives in its switches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.layers import backends
+from fnas_jax.layers import reference as reference_lib
+from fnas_jax.networks import macro, mixed_op
+from fnas_jax.spaces.macro import MacroSpec
+from tests.methods.toy import QUICK
+
+SPEC = MacroSpec(channels=(4, 6, 8), stem=4, stem_stride=2, head=8)
+NETWORK = macro.build(SPEC, 1, 3, backends.SWITCHED)
+ARCHS = jnp.asarray([[0, 1, 2, 0, 1, 1, 2, 0], [2, 0, 1, 2, 2, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def child():
+    params = jax.jit(NETWORK.init)(jax.random.key(0), jnp.full(8, 2))
+    images = jax.random.normal(jax.random.key(1), (4, 12, 12, 1))
+    weights = jax.random.normal(jax.random.key(2), (4, 3))
+    return params, images, weights
+
+
+def reference(params, z, images):
+    """Sums over all operations, written layer by layer, for JAX to differentiate."""
+    operations = []
+    for stack, choice in zip(
+        macro.macro_stacks(SPEC), macro.macro_choices(SPEC, ARCHS[0]), strict=True
+    ):
+        rest = choice.setting._replace(cin=choice.setting.cout)
+        operations.append([(v, choice.setting) for v in stack.first])
+        operations += [[(v, rest) for v in stack.rest]] * (stack.depth - 1)
+    layers, _ = NETWORK.parts.split(params)
+    x = mixed_op.enter(SPEC, params, images)
+    for layer, ops, switches in zip(layers, operations, z, strict=True):
+        found = [reference_lib.layer(v, layer["first"], x, s, None)[0] for v, s in ops]
+        if len(ops) == 2:  # behind the first layer of a stage: an identity, and a residual
+            found = [x, *(y + x for y in found)]
+        x = sum(k * y for k, y in zip(switches, found, strict=True))
+    return mixed_op.leave(SPEC, params, x)
+
+
+@pytest.fixture(scope="module")
+def found(child):
+    """For each of ARCHS: (logits, gradients in parameters and switches) of this and by reference.
+
+    One program for all, compiled without optimisation, because compiling is most of the time.
+    """
+    params, images, weights = child
+
+    def value(logits):
+        return (logits * weights).sum(), logits
+
+    @jax.jit
+    def run(arch):
+        z = jax.nn.one_hot(arch, 3)
+        ours = jax.value_and_grad(
+            lambda p, z: value(mixed_op.train(SPEC, backends.choose(), p, arch, z, images)),
+            (0, 1),
+            True,
+        )(params, z)
+        elastic = jax.value_and_grad(lambda p: value(NETWORK.train(p, arch, images)), has_aux=True)(
+            params
+        )
+        summed = jax.grad(lambda z: value(reference(params, z, images))[0])(z)
+        return ours, elastic, summed
+
+    compiled = run.lower(ARCHS[0]).compile(compiler_options=QUICK)
+    return [compiled(arch) for arch in ARCHS]
+
+
+def test_logits_and_gradients_are_those_of_the_elastic_network(found):
+    for ((_, logits), (gradient, _)), ((_, their_logits), theirs), _ in found:
+        np.testing.assert_allclose(logits, their_logits, rtol=1e-4, atol=1e-4)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=5e-4), gradient, theirs
+        )
+
+
+def test_switches_have_the_derivative_of_the_sum_of_all_operations(found):
+    for (_, (_, switches)), _, summed in found:
+        assert np.abs(summed).max() > 0.1
+        np.testing.assert_allclose(switches, summed, rtol=2e-3, atol=2e-3)

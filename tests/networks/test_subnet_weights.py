@@ -1,0 +1,22 @@
+"""Children of the MNAS space equal plain networks with the extracted weights."""
+
+import pytest
+
+from fnas_jax.networks.subnet_weights import extract
+from fnas_jax.spaces import categorical
+from tests.networks import agreement
+
+
+@pytest.fixture(scope="module")
+def case():
+    return agreement.case("mnas")
+
+
+@pytest.mark.parametrize("check", agreement.CHECKS)
+def test_elastic_child_equals_plain_network(case, check):
+    check(case)
+
+
+def test_a_space_without_networks_is_refused():
+    with pytest.raises(ValueError, match="has no networks"):
+        extract(categorical.make((2, 3)), [0, 0], {}, {})

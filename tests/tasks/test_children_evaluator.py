@@ -1,0 +1,141 @@
+"""The evaluator with and without the knowledge pool, on very small cells and few digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.core.config import default
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.networks import elastic
+from fnas_jax.spaces import cell
+from fnas_jax.tasks import children_evaluator, data, images
+
+SPACE = cell.make(channels=4, cells_per_stage=1)
+KEY = jax.random.key(0)
+
+
+def settings(enabled, **changes):
+    config = default()
+    config.akp.enabled = enabled
+    config.akp.rounds = 2
+    config.akp.capacity = 6
+    config.children.steps = 40
+    config.children.batch_size = 32
+    config.search.budget = 12
+    config.search.batch = 3
+    for name, value in changes.items():
+        config.akp[name] = value
+    return config
+
+
+def evaluator(config, knowledge=None):
+    dataset = data.load("digits")
+    few = dataset._replace(
+        train_images=dataset.train_images[:256, ::2, ::2],
+        train_labels=dataset.train_labels[:256],
+        val_images=dataset.val_images[:, ::2, ::2],
+    )
+    return images.evaluator(images.make_bench(config, SPACE, few, knowledge))
+
+
+@pytest.fixture(scope="module")
+def pooled():
+    return evaluator(settings(True))
+
+
+@pytest.fixture(scope="module")
+def warmed(pooled):
+    """The states and metrics of the two fair rounds."""
+    return list(pooled.prepare(pooled.init(), KEY))
+
+
+@pytest.fixture(scope="module")
+def archs():
+    return SPACE.canonical(SPACE.sample(jax.random.key(1), 3))
+
+
+def test_fair_rounds_train_all_choices_equally_and_measure_nothing(pooled, warmed):
+    assert len(warmed) == 2
+    for rounds, (state, figures) in enumerate(warmed, start=1):
+        assert state.rounds == rounds
+        assert figures["children"] == 5  # operations
+        assert figures["pool/hits"] == 1 and figures["pool/spread"] == 0
+        assert (state.pool.counts == rounds).all()
+        assert state.memo.size == 0
+    assert list(pooled.prepare(warmed[-1][0], KEY)) == []
+
+
+def test_a_resumed_warm_up_goes_on_as_if_undisturbed(pooled, warmed):
+    again = list(pooled.prepare(warmed[0][0], KEY))
+    assert len(again) == 1
+    jax.tree.map(np.testing.assert_array_equal, again[0][0], warmed[1][0])
+
+
+def test_children_inherit_and_leave_their_blocks(pooled, warmed, archs):
+    start = warmed[-1][0]
+    state, metrics = pooled.evaluate(start, archs, jnp.array([True, True, False]), KEY)
+    assert metrics.ok.tolist() == metrics.fresh.tolist() == [True, True, False]
+    figures = pooled.stats(state)
+    assert figures["pool/hits"] == 1 and 0 < figures["pool/similarity"] <= 1
+    assert state.pool.counts.sum() - start.pool.counts.sum() == 2 * 6
+    updates = [sum(int(h.updates.sum()) for h in s.pool.blocks) for s in (start, state)]
+    assert updates[1] > updates[0]
+    again, known = pooled.evaluate(state, archs, jnp.array([True, True, False]), KEY)
+    assert not known.fresh.any()
+    jax.tree.map(np.testing.assert_array_equal, again, state)  # nothing was trained
+
+
+def test_without_a_pool_children_start_fresh(archs, warmed, pooled):
+    plain = evaluator(settings(False))
+    assert plain.prepare is None
+    state, fresh = plain.evaluate(plain.init(), archs, jnp.ones(3, bool), KEY)
+    assert state.pool is None and plain.stats(state) == {}
+    _, again = plain.evaluate(plain.init(), archs, jnp.ones(3, bool), KEY)
+    np.testing.assert_array_equal(fresh.accuracy, again.accuracy)
+    _, inherited = pooled.evaluate(warmed[-1][0], archs, jnp.ones(3, bool), KEY)
+    assert (fresh.accuracy != inherited.accuracy).any()
+
+
+def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warmed):
+    first = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="1" * 32))
+    left = first.exchange(warmed[-1][0])
+    assert (tmp_path / "pool" / "pool.json").exists()
+    second = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="2" * 32))
+    start = second.init()
+    for held, was in zip(start.pool.blocks, left.pool.blocks, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, held, was)
+    assert pools.is_trained(start.pool) and start.rounds == 2  # no warm-up once more
+    assert start.pool.counts.sum() == 0 and list(second.prepare(start, KEY)) == []
+
+
+def test_large_blocks_are_fewer():
+    config = settings(True, mib=1)
+    network = elastic.make(cell.make(channels=16, cells_per_stage=2), 1, 10)
+    lay = children_evaluator.pool_layout(config, SPACE, network)
+    sizes = [
+        int(np.prod(x.shape))
+        for x in jax.tree.leaves(
+            jax.eval_shape(
+                lambda: network.parts.split(network.init(KEY, jnp.zeros(6, jnp.int32)))[0]
+            )
+        )
+    ]
+    assert pools.entry_bytes(lay) == 4 * sum(sizes)
+    config.akp.mib = 3 * 4 * sum(sizes) // 2**20 + 1
+    assert children_evaluator.pool_capacity(config, lay) == config.akp.mib * 2**20 // (
+        4 * sum(sizes)
+    )
+    config.akp.mib = 1
+    assert children_evaluator.pool_capacity(config, lay) == 2
+
+
+def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):
+    kept = Knowledge(None, pool=tmp_path, run="1" * 32)
+    evaluator(settings(True), kept).exchange(warmed[-1][0])
+    config = settings(True)
+    config.task.name = "images/digits"
+    with pytest.raises(UserError, match="is of another space: channels is 4 there and 8 here"):
+        images.build(config, cell.make(channels=8, cells_per_stage=1), kept)

@@ -1,0 +1,223 @@
+"""The training loop, with a small network that compiles at once."""
+
+import json
+import os
+import subprocess
+import sys
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.core import devices
+from fnas_jax.layers.ops import Moments
+from fnas_jax.networks import elastic
+from fnas_jax.networks.base import Network
+from fnas_jax.training import child, population
+
+STEPS = 25
+
+
+def toy_network() -> Network:
+    """Normalised pixels, then a linear layer; arch [1] scales the logits."""
+
+    def forward(params, arch, x, mean, var):
+        x = (x.reshape(len(x), -1) - mean) * jax.lax.rsqrt(var + 1e-3) * params["scale"]
+        return (x @ params["w"] + params["bias"]) * (1.0 + arch[0])
+
+    def train_step(params, arch, images):
+        x = images.reshape(len(images), -1)
+        return forward(params, arch, images, x.mean(0), x.var(0))
+
+    def evaluate(params, stats, arch, images, collect):
+        x = images.reshape(len(images), -1)
+        batch = Moments(x.mean(0), x.var(0))
+        used = jax.tree.map(lambda b, s: jnp.where(collect, b, s), batch, stats["norm"])
+        return forward(params, arch, images, *used), {"norm": batch}
+
+    def init(key, arch):
+        w = 0.1 * jax.random.normal(key, (4, 3))
+        return {"w": w, "bias": jnp.zeros(3), "scale": jnp.ones(4)}
+
+    zeros = Moments(jnp.zeros(4), jnp.zeros(4))
+    return Network(init, lambda: {"norm": zeros}, train_step, evaluate)
+
+
+def toy_data(n: int = 90) -> child.Data:
+    """Three classes of 2x2 images, apart by their mean; 90 to train, 30 to evaluate."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n + n // 3) % 3
+    centres = rng.normal(size=(3, 2, 2, 1)) * 3
+    images = (centres[labels] + rng.normal(size=(len(labels), 2, 2, 1))).astype(np.float32)
+    labels = labels.astype(np.int32)
+    return child.Data(*map(jnp.asarray, (images[:n], labels[:n], images[n:], labels[n:])))
+
+
+PIPELINE = child.Pipeline(lambda x: x, lambda key, x: x)
+SETTINGS = child.Settings(batch_size=16, eval_batch=8)
+
+
+def fit(network, settings, pipeline):
+    """The jitted function (data, arch [T], key, steps []) -> (params, stats, outcome)."""
+
+    def run(data, arch, key, steps):
+        params = child.train(network, settings, pipeline, data, arch, key, steps)
+        everything = (network, settings, pipeline, data, arch, params)
+        return params, *child.evaluate(*everything, jnp.bool_(True))
+
+    return jax.jit(run)
+
+
+def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> child.Outcome:
+    n = len(active)
+    run = population.make(
+        toy_network(), SETTINGS, PIPELINE, devices.children_mesh(jax.devices()[:1]), group
+    )
+    keys = jax.random.split(jax.random.key(3), n)
+    archs = jnp.arange(n)[:, None] % 2
+    return run(toy_data(), archs, jnp.asarray(active), keys, jnp.int32(steps)).outcome
+
+
+def test_children_learn():
+    result = outcomes(1, np.ones(3, bool), steps=100)
+    assert result.ok.all()
+    assert (result.accuracy > 0.9).all()
+
+
+@pytest.mark.parametrize("group", [3, 4])
+def test_children_trained_at_once_give_the_same_numbers(group):
+    everyone = np.ones(4, bool)
+    chex.assert_trees_all_close(outcomes(1, everyone), outcomes(group, everyone), rtol=1e-5)
+
+
+def test_an_empty_place_changes_nothing_for_the_others():
+    everyone, some = np.ones(4, bool), np.array([True, False, True, False])
+    full, part = outcomes(1, everyone), outcomes(1, some)
+    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[some], o) for o in (full, part)))
+
+
+def test_the_number_of_steps_is_data_not_code():
+    run = jax.jit(
+        lambda steps: child.train(
+            toy_network(), SETTINGS, PIPELINE, toy_data(), jnp.zeros(1), jax.random.key(0), steps
+        )
+    )
+    untrained, trained = run(0), run(STEPS)
+    assert run._cache_size() == 1
+    start = toy_network().init(jax.random.split(jax.random.key(0), 3)[0], jnp.zeros(1))
+    chex.assert_trees_all_close(untrained, start)
+    assert not np.allclose(untrained["w"], trained["w"])
+
+
+def test_training_equals_sgd_written_out():
+    """Two steps against numpy: gradient of the mean cross-entropy, decay, Nesterov momentum."""
+    settings = SETTINGS._replace(weight_decay=0.01, momentum=0.8, lr=0.5, label_smoothing=0.1)
+    data, steps = toy_data(32), 2
+    params = child.train(
+        toy_network(), settings, PIPELINE, data, jnp.zeros(1), jax.random.key(0), steps
+    )
+    key_init, key_order, _ = jax.random.split(jax.random.key(0), 3)
+    p = jax.tree.map(np.float64, toy_network().init(key_init, jnp.zeros(1)))
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(key_order, 0), 32))
+    trace = jax.tree.map(np.zeros_like, p)
+    for i in range(steps):
+        rows = order[i * 16 : (i + 1) * 16]
+        raw = np.asarray(data.train_images, np.float64)[rows].reshape(16, 4)
+        x = (raw - raw.mean(0)) / np.sqrt(raw.var(0) + 1e-3)
+        logits = x * p["scale"] @ p["w"] + p["bias"]
+        probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        targets = 0.9 * np.eye(3)[np.asarray(data.train_labels)[rows]] + 0.1 / 3
+        error = (probs - targets) / 16
+        gradient = {
+            "w": (x * p["scale"]).T @ error,
+            "bias": error.sum(0),
+            "scale": (x * (error @ p["w"].T)).sum(0),
+        }
+        gradient["w"] += 0.01 * p["w"]
+        rate = float(child.learning_rate(settings, jnp.int32(i), jnp.int32(steps)))
+        for name, g in gradient.items():
+            trace[name] = g + 0.8 * trace[name]
+            p[name] = p[name] - rate * (g + 0.8 * trace[name])
+    for name in p:
+        np.testing.assert_allclose(params[name], p[name], rtol=1e-4, atol=1e-5)
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    settings, steps = child.Settings(lr=0.4, warmup=0.2), 50
+    rates = [
+        float(child.learning_rate(settings, jnp.int32(i), jnp.int32(steps))) for i in range(51)
+    ]
+    assert rates[0] == pytest.approx(0.04)
+    assert max(rates) == pytest.approx(0.4) and rates.index(max(rates)) in (9, 10)
+    assert rates[30] == pytest.approx(0.2)  # half of the cosine
+    assert rates[50] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_statistics_are_those_of_all_calibration_batches_together():
+    data = toy_data()
+    params = toy_network().init(jax.random.key(0), jnp.zeros(1))
+    stats, outcome = child.evaluate(
+        toy_network(), SETTINGS, PIPELINE, data, jnp.zeros(1), params, jnp.bool_(True)
+    )
+    seen = np.asarray(data.train_images)[: 8 * SETTINGS.calibration].reshape(-1, 4)
+    np.testing.assert_allclose(stats["norm"].mean, seen.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(stats["norm"].var, seen.var(0), rtol=1e-4)
+    x = (np.asarray(data.eval_images).reshape(-1, 4) - seen.mean(0)) / np.sqrt(seen.var(0) + 1e-3)
+    logits = x @ np.asarray(params["w"])
+    # 30 images in batches of 8: the last batch is not full, and no image counts twice.
+    assert outcome.accuracy == pytest.approx((logits.argmax(1) == data.eval_labels).mean())
+    nats = np.log(np.exp(logits).sum(1)) - logits[np.arange(30), np.asarray(data.eval_labels)]
+    assert outcome.loss == pytest.approx(nats.mean(), rel=1e-4)
+
+
+def test_a_child_that_diverges_is_not_ok_and_has_accuracy_zero():
+    settings = SETTINGS._replace(lr=1e30)
+    run = fit(toy_network(), settings, PIPELINE)
+    *_, outcome = run(toy_data(), jnp.zeros(1), jax.random.key(0), jnp.int32(STEPS))
+    assert not outcome.ok
+    assert outcome.accuracy == 0.0
+
+
+_FOUR_DEVICES = """
+import json, numpy as np, jax
+from tests.children import test_train as t
+from fnas_jax.core import devices
+t.devices.children_mesh = lambda _=None, make=devices.children_mesh: make()
+assert len(jax.devices()) == 4
+result = t.outcomes(1, np.ones(8, bool))
+print(json.dumps([result.accuracy.tolist(), result.loss.tolist()]))
+"""
+
+
+def test_four_devices_give_the_results_of_one():
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", _FOUR_DEVICES], env=env, capture_output=True, text=True, check=True
+    )
+    accuracy, loss = json.loads(done.stdout)
+    one = outcomes(1, np.ones(8, bool))
+    np.testing.assert_allclose(accuracy, one.accuracy, atol=1e-3)
+    np.testing.assert_allclose(loss, one.loss, rtol=1e-4)
+
+
+class _Plain(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Conv(5, (3, 3), use_bias=False)(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)(x)
+        return nn.Dense(3)(nn.relu(x).mean((1, 2)))
+
+
+def test_a_plain_module_trains_like_any_network():
+    network = elastic.from_module(_Plain(), (2, 2, 1))
+    run = fit(network, SETTINGS, PIPELINE)
+    params, stats, outcome = run(toy_data(), jnp.zeros(0), jax.random.key(0), jnp.int32(150))
+    assert outcome.accuracy > 0.9
+    # The statistics are the training images' own, not a running average of them.
+    images = toy_data().train_images[: 8 * SETTINGS.calibration]
+    conv = nn.Conv(5, (3, 3), use_bias=False).apply({"params": params["Conv_0"]}, images)
+    np.testing.assert_allclose(stats["BatchNorm_0"].mean, conv.mean((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(stats["BatchNorm_0"].var, conv.var((0, 1, 2)), rtol=1e-3)

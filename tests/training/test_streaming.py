@@ -1,0 +1,90 @@
+"""Images that come in chunks: the same children, as far as the order of images allows it."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fnas_jax.core import devices
+from fnas_jax.training import child, population, streaming
+from tests.training.test_child import PIPELINE, SETTINGS, toy_data, toy_network
+
+
+def trained(chunk: int | None, steps: int = 25, start=None, group: int = 1) -> population.Trained:
+    mesh = devices.children_mesh(jax.devices()[:1])
+    made = (toy_network(), SETTINGS, PIPELINE, mesh, group, start)
+    if chunk is None:
+        run, data = population.make(*made), toy_data()
+    else:
+        run = streaming.make(*made, chunk=chunk)
+        data = child.Data(*map(np.asarray, toy_data()))
+    keys = jax.random.split(jax.random.key(3), 3)
+    active = jnp.array([True, False, True])
+    archs = jnp.arange(3)[:, None] % 2
+    return run(data, archs, active, keys, jnp.int32(steps), jnp.zeros(()), jnp.zeros(3))
+
+
+def test_one_chunk_gives_the_numbers_of_resident_data():
+    start = lambda pool, arch, source: {  # noqa: E731
+        "w": jnp.ones((4, 3)),
+        "bias": pool + source * jnp.ones(3),
+        "scale": jnp.ones(4),
+    }
+    resident, streamed = trained(None, start=start), trained(1000, start=start)
+    used = np.array([True, False, True])
+    chex.assert_trees_all_close(
+        *(jax.tree.map(lambda x: x[used], t) for t in (resident, streamed)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("group", [1, 3])
+def test_children_trained_at_once_are_the_same(group):
+    used = np.array([True, False, True])
+    chex.assert_trees_all_close(
+        *(jax.tree.map(lambda x: x[used], trained(32, group=g).outcome) for g in (1, group)),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("chunk", [16, 20, 32])  # two parts to evaluate, a remainder, one part
+def test_children_learn_from_chunks(chunk):
+    result = trained(chunk, steps=100).outcome
+    assert result.ok.all()
+    assert result.accuracy[0] > 0.9 and result.accuracy[2] > 0.9
+
+
+@given(st.integers(16, 200), st.integers(1, 60), st.integers(1, 8))
+def test_every_step_is_made_once_and_no_row_comes_twice_in_an_epoch(count, steps, batches):
+    batch, chunk = 16, 16 * batches
+    visits = list(streaming._visits(count, batch, steps, chunk))
+    done = 0
+    for rows, (first, last) in visits:
+        assert first == done
+        done = last
+        assert len(set(rows.tolist())) == len(rows) and rows.max() < count
+    assert done == steps
+    per_epoch = max(count // chunk, 1)
+    for i in range(0, len(visits), per_epoch):
+        epoch = np.concatenate([rows for rows, _ in visits[i : i + per_epoch]])
+        assert len(np.unique(epoch)) == len(epoch)
+
+
+def test_parts_cover_everything_once():
+    parts = streaming._parts(10, 4)
+    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(10))
+    assert max(part.stop - part.start for part in parts) <= 4
+
+
+def test_one_part_that_is_not_finite_makes_a_child_not_ok():
+    outcomes = [
+        child.Outcome(jnp.array([0.5]), jnp.array([1.0]), jnp.array([True])),
+        child.Outcome(jnp.array([1.0]), jnp.array([4.0]), jnp.array([True])),
+    ]
+    joined = streaming._joined(outcomes, [30, 10])
+    assert joined.accuracy[0] == pytest.approx(0.625)
+    assert joined.loss[0] == pytest.approx(1.75)
+    bad = outcomes[1]._replace(ok=jnp.array([False]))
+    assert not streaming._joined([outcomes[0], bad], [30, 10]).ok[0]
