@@ -126,7 +126,7 @@ def inherit(lay: Layout, pool: Pool, arch: Array, entry: Array) -> Params:
         trained = _used(lay, jnp.maximum(source, 0))[0][s]
         trained = jax.tree.map(lambda mask, fresh=fresh: mask | fresh, trained)
         params = lay.unravel[s](held.params[entry[s]])
-        blocks.append(weight_transfer.adapt(params, trained, bypassed[s]))
+        blocks.append(weight_transfer.expand(params, trained, bypassed[s]))
     return lay.parts.join(blocks, pool.shared)
 
 
@@ -160,7 +160,7 @@ def deposit(
         known = jnp.where(use[:, None], jax.vmap(_ravel)(blocks[s]), 0.0)
         means = jax.vmap(lay.unravel[s])(share @ known)
         news = Entries(
-            params=jax.vmap(lambda p, u: _ravel(weight_transfer.by_importance(p, u)))(
+            params=jax.vmap(lambda p, u: _ravel(weight_transfer.sort_channels(p, u)))(
                 means, used[s]
             ),
             arch=archs,

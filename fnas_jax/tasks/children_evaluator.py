@@ -69,9 +69,9 @@ def evaluator(bench: Bench) -> Evaluator:
     config, space, dataset = bench.config, bench.space, bench.dataset
     channels, classes = dataset.image_shape[-1], dataset.num_classes
     try:
-        network = elastic.make(space, channels, classes, config.children.form)
+        network = elastic.make(space, channels, classes, config.children.backend)
     except ValueError as error:
-        raise UserError(f"children.form is {config.children.form!r}: {error}") from error
+        raise UserError(f"children.backend is {config.children.backend!r}: {error}") from error
     lay = pool_layout(config, space, network) if config.akp.enabled else None
     entries = 0 if lay is None else pool_capacity(config, lay)
     store = None if bench.store is None else bench.store._replace(capacity=entries)

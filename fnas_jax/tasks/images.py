@@ -160,8 +160,8 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
     if config.winner.steps == 0:
         return winner
     shape, classes = dataset.image_shape, dataset.num_classes
-    form = config.children.form
-    entrants = [elastic.alone(space, arch, shape, classes, form=form)]
+    backend = config.children.backend
+    entrants = [elastic.fixed_network(space, arch, shape, classes, backend=backend)]
     if config.winner.reference:
         width, mflops, params_m = flax_reference.reference(space, classes, winner["mflops"], shape)
         standard = flax_reference.reference_arch(space)
@@ -171,7 +171,7 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
             "mflops": mflops,
             "params_m": params_m,
         }
-        entrants.append(elastic.alone(space, standard, shape, classes, width, form))
+        entrants.append(elastic.fixed_network(space, standard, shape, classes, width, backend))
     tested = _train_and_test(bench, entrants, key)
     winner |= tested[0]
     if config.winner.reference:

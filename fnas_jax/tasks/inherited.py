@@ -54,7 +54,7 @@ def oneshot(bench: Bench) -> OneShot:
             " task.image_size or children.device_images (0) would have to change"
         )
     channels, classes = dataset.image_shape[-1], dataset.num_classes
-    network = elastic.make(space, channels, classes, bench.config.children.form)
+    network = elastic.make(space, channels, classes, bench.config.children.backend)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     data = child.Data(*map(jnp.asarray, images))
     return OneShot(

@@ -86,7 +86,7 @@ def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
         return time.monotonic() - begin
 
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
-    told = (bench.space.spec, shape, dataset.num_classes, count, most, config.children.form)
+    told = (bench.space.spec, shape, dataset.num_classes, count, most, config.children.backend)
     name = f"{kind} jax {jax.__version__} {told} {bench.settings}"
     chosen = autotune.group(measure, most, name, config.jax.cache_dir) if hosts.is_first() else 1
     return int(hosts.share(np.int32(chosen)))

@@ -98,10 +98,10 @@ def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
     if numbers.gradient not in elbo.BY_SWITCH:
         return supernet.single_path(parts.network)
-    form = backends.choose()
+    backend = backends.choose()
 
     def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return supernet.nll(mixed_op.train(space.spec, form, params, arch, z, images), labels)
+        return supernet.nll(mixed_op.apply(space.spec, backend, params, arch, z, images), labels)
 
     return of
 
