@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, csrc, ops, reference
+from fnas_jax.layers import compile_kernels, convolutions, ops, reference
 from fnas_jax.layers import kernels as kernels_lib
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.reference import Evaluation, Setting, Variant
@@ -42,8 +42,8 @@ def choose(name: str = "auto") -> Backend:
     """The backend called "kernels", "reference" or "masked"; "auto": what suits the devices."""
     on_cpu = jax.default_backend() == "cpu"
     if name == "auto":
-        name = "masked" if not on_cpu else "kernels" if csrc.available() else "reference"
-    if name == "kernels" and not (on_cpu and csrc.available()):
+        name = "masked" if not on_cpu else "kernels" if compile_kernels.available() else "reference"
+    if name == "kernels" and not (on_cpu and compile_kernels.available()):
         raise ValueError("there are no kernels for these devices")
     if name == "masked":
         return masked(jnp.float32 if on_cpu else jnp.bfloat16)

@@ -27,7 +27,7 @@ from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space, fair_round
 from fnas_jax.tasks import cache
 from fnas_jax.tasks import population_trainer as nurseries
-from fnas_jax.tasks.base import Evaluator
+from fnas_jax.tasks.base import Evaluator, Hooks
 from fnas_jax.tasks.cache import Memo
 from fnas_jax.tasks.population_trainer import Bench
 
@@ -159,13 +159,13 @@ def evaluator(bench: Bench) -> Evaluator:
             state = state._replace(pool=pool, rounds=state.rounds + 1, stats=figures)
             yield state, {"children": len(archs), **figures}
 
-    def serve() -> None:
-        nursery.serve(init)
+    def worker_loop() -> None:
+        nursery.worker_loop(init)
 
     if lay is None:
-        return Evaluator(init, evaluate, jittable=False, serve=serve)
+        return Evaluator(init, evaluate, jittable=False, hooks=Hooks(worker_loop=worker_loop))
 
-    def exchange(state: State) -> State:
+    def sync(state: State) -> State:
         assert lay is not None and state.pool is not None
         if store is None:
             return state
@@ -176,8 +176,6 @@ def evaluator(bench: Bench) -> Evaluator:
         init,
         evaluate,
         jittable=False,
-        prepare=prepare,
-        exchange=exchange,
         stats=lambda state: state.stats,
-        serve=serve,
+        hooks=Hooks(prepare, sync, worker_loop),
     )

@@ -59,13 +59,7 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
         space=space,
         evaluator=evaluator(bench),
         final=functools.partial(final, bench),
-        info={
-            "images": [len(p) for p in (dataset.train_labels, dataset.val_labels)]
-            + [len(dataset.test_labels)],
-            "shape": list(dataset.image_shape),
-            "classes": dataset.num_classes,
-            "measures": "accuracy on validation images; the winner's on test images",
-        },
+        trains=True,
         statistics={
             "images": float(len(dataset.train_labels)),
             "classes": float(dataset.num_classes),
@@ -205,7 +199,7 @@ def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[d
         else:
             run, data = streaming.make(*made, 1, chunk=chunk), examples
         one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
-        given = (*devices.spread(one, mesh), devices.replicate(steps, mesh))
+        given = (*devices.shard(one, mesh), devices.replicate(steps, mesh))
         running.append((start, run(data, *given).outcome))
     tested = []
     for start, outcome in running:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnas_jax.layers import csrc, ops, parameters, reference
+from fnas_jax.layers import compile_kernels, ops, parameters, reference
 from fnas_jax.layers import kernels as kernels_lib
 from fnas_jax.layers.reference import Evaluation, Setting
 from fnas_jax.networks import mnas
 
-if not csrc.available():
+if not compile_kernels.available():
     pytest.skip("no C++ compiler for the kernels", allow_module_level=True)
 
 KEY = jax.random.key(0)
@@ -132,24 +132,24 @@ def test_the_input_of_a_root_has_no_derivative():
 @pytest.fixture
 def anew(monkeypatch, tmp_path):
     """The kernels as in a process that has none, compiled in a folder of its own."""
-    monkeypatch.setattr(csrc, "CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(csrc.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    csrc._library.cache_clear()
+    monkeypatch.setattr(compile_kernels, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compile_kernels.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    compile_kernels._library.cache_clear()
     yield tmp_path
-    csrc._library.cache_clear()
+    compile_kernels._library.cache_clear()
 
 
 def test_without_a_compiler_a_warning_says_so(anew, monkeypatch, caplog):
-    monkeypatch.setattr(csrc.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compile_kernels.shutil, "which", lambda name: None)
     with caplog.at_level(logging.WARNING, "fnas_jax"):
-        assert not csrc.available()
+        assert not compile_kernels.available()
     assert "no C++ compiler was found" in caplog.text
 
 
 def test_a_compiler_that_fails_leaves_nothing_and_is_a_warning(anew, monkeypatch, caplog):
-    monkeypatch.setattr(csrc, "FLAGS", ("--no-such-flag",))
+    monkeypatch.setattr(compile_kernels, "FLAGS", ("--no-such-flag",))
     with caplog.at_level(logging.WARNING, "fnas_jax"):
-        assert not csrc.available()
+        assert not compile_kernels.available()
     assert "no-such-flag" in caplog.text
     assert list((anew / "cache").iterdir()) == []
 
@@ -162,12 +162,12 @@ def test_kernels_are_compiled_once(anew, monkeypatch):
         return subprocess.CompletedProcess(command, 0, stdout=b"1.0")
 
     calls = []
-    monkeypatch.setattr(csrc.subprocess, "run", run)
-    assert csrc._compiled() == csrc._compiled()
+    monkeypatch.setattr(compile_kernels.subprocess, "run", run)
+    assert compile_kernels._compiled() == compile_kernels._compiled()
     assert len(calls) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(anew, monkeypatch):
     (anew / "file").write_text("")
-    monkeypatch.setattr(csrc, "CACHE", str(anew / "file" / "cache"))
-    assert csrc._compiled().parent.parent == anew / "tmp"
+    monkeypatch.setattr(compile_kernels, "CACHE", str(anew / "file" / "cache"))
+    assert compile_kernels._compiled().parent.parent == anew / "tmp"

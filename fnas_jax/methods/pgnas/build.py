@@ -87,10 +87,13 @@ def assemble(
             config.oneshot.every,
         ),
     )
-    adopt = parts.evaluator.adopt
-    assert adopt is not None
+    hooks = parts.evaluator.hooks
+    load = hooks.load_weights
+    assert load is not None
     return method, parts.evaluator._replace(
-        adopt=lambda known, state: adopt(known, net.params(state.learnt.weights.vector))
+        hooks=hooks._replace(
+            load_weights=lambda known, state: load(known, net.params(state.learnt.weights.vector))
+        )
     )
 
 
