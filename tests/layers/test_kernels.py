@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnas_jax.layers import csrc, ops, parameters, reference
+from fnas_jax.layers import compile_kernels, ops, parameters, reference
 from fnas_jax.layers import kernels as kernels_lib
 from fnas_jax.layers.reference import Evaluation, Setting
 from fnas_jax.networks import mnas
 
-if not csrc.available():
+if not compile_kernels.available():
     pytest.skip("no C++ compiler for the kernels", allow_module_level=True)
 
 KEY = jax.random.key(0)
@@ -43,7 +43,7 @@ def differences(place, kind, kernel, cin, cout, se, skip):
         return y + reference.skip(x, widest_out, stride, setting)
 
     def by_kernels(params, x):
-        return kernels_lib.layer(variants, params, x, kind, setting)
+        return kernels_lib.apply(variants, params, x, kind, setting)
 
     (y, pull), (z, pull_z) = (jax.vjp(f, params, x) for f in (by_xla, by_kernels))
     g = jax.random.normal(jax.random.key(1), y.shape) * out
@@ -56,7 +56,7 @@ def differences(place, kind, kernel, cin, cout, se, skip):
     for collect in (False, True):
         evaluation = Evaluation(stats, jnp.bool_(collect))
         a, moments = reference.layer(variants[kind], params, x, setting, evaluation)
-        b, found = kernels_lib.evaluate(variants, params, x, kind, setting, evaluation)
+        b, found = kernels_lib.apply_eval(variants, params, x, kind, setting, evaluation)
         pairs[f"evaluated {collect}"] = (a + reference.skip(x, widest_out, stride, setting), b)
     width = jnp.arange(widest_out) < cout
     pairs["mean"] = (moments["norm_out"].mean * width, found["norm_out"].mean)
@@ -91,7 +91,7 @@ def layer(x, kind=3):
     variants = mnas.variants(1)
     of = ((), 8, 8, setting(8, 8), variants, jnp.int32(kind), True)
     params = ops.realise(KEY, parameters.init_layers(*of))
-    return kernels_lib.layer(variants, params, x, kind, setting(8, 8))
+    return kernels_lib.apply(variants, params, x, kind, setting(8, 8))
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -122,7 +122,7 @@ def test_the_input_of_a_root_has_no_derivative():
     x = jax.random.normal(KEY, (2, 4, 4, 8))
 
     def loss(params, x, root):
-        return (kernels_lib.layer(variants, params, x, 0, setting(8, 8), root) ** 2).sum()
+        return (kernels_lib.apply(variants, params, x, 0, setting(8, 8), root) ** 2).sum()
 
     (dp, dx), (ep, ex) = (jax.grad(loss, (0, 1))(params, x, root) for root in (False, True))
     jax.tree.map(np.testing.assert_array_equal, dp, ep)
@@ -132,24 +132,24 @@ def test_the_input_of_a_root_has_no_derivative():
 @pytest.fixture
 def anew(monkeypatch, tmp_path):
     """The kernels as in a process that has none, compiled in a folder of its own."""
-    monkeypatch.setattr(csrc, "CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(csrc.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    csrc._library.cache_clear()
+    monkeypatch.setattr(compile_kernels, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(compile_kernels.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    compile_kernels._library.cache_clear()
     yield tmp_path
-    csrc._library.cache_clear()
+    compile_kernels._library.cache_clear()
 
 
 def test_without_a_compiler_a_warning_says_so(anew, monkeypatch, caplog):
-    monkeypatch.setattr(csrc.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compile_kernels.shutil, "which", lambda name: None)
     with caplog.at_level(logging.WARNING, "fnas_jax"):
-        assert not csrc.available()
+        assert not compile_kernels.available()
     assert "no C++ compiler was found" in caplog.text
 
 
 def test_a_compiler_that_fails_leaves_nothing_and_is_a_warning(anew, monkeypatch, caplog):
-    monkeypatch.setattr(csrc, "FLAGS", ("--no-such-flag",))
+    monkeypatch.setattr(compile_kernels, "FLAGS", ("--no-such-flag",))
     with caplog.at_level(logging.WARNING, "fnas_jax"):
-        assert not csrc.available()
+        assert not compile_kernels.available()
     assert "no-such-flag" in caplog.text
     assert list((anew / "cache").iterdir()) == []
 
@@ -162,12 +162,12 @@ def test_kernels_are_compiled_once(anew, monkeypatch):
         return subprocess.CompletedProcess(command, 0, stdout=b"1.0")
 
     calls = []
-    monkeypatch.setattr(csrc.subprocess, "run", run)
-    assert csrc._compiled() == csrc._compiled()
+    monkeypatch.setattr(compile_kernels.subprocess, "run", run)
+    assert compile_kernels._compiled() == compile_kernels._compiled()
     assert len(calls) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_replaced(anew, monkeypatch):
     (anew / "file").write_text("")
-    monkeypatch.setattr(csrc, "CACHE", str(anew / "file" / "cache"))
-    assert csrc._compiled().parent.parent == anew / "tmp"
+    monkeypatch.setattr(compile_kernels, "CACHE", str(anew / "file" / "cache"))
+    assert compile_kernels._compiled().parent.parent == anew / "tmp"

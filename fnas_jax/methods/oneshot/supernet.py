@@ -151,7 +151,7 @@ def single_path(network: Network) -> Loss:
     """The loss that runs only what the architecture chose; its switches have no derivative."""
 
     def loss(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return nll(network.train(params, arch, images), labels)
+        return nll(network.apply(params, arch, images), labels)
 
     return loss
 

@@ -88,10 +88,13 @@ def assemble(
             config.oneshot.every,
         ),
     )
-    adopt = parts.evaluator.adopt
-    assert adopt is not None
+    hooks = parts.evaluator.hooks
+    load = hooks.load_weights
+    assert load is not None
     return method, parts.evaluator._replace(
-        adopt=lambda known, state: adopt(known, net.params(state.learnt.weights.vector))
+        hooks=hooks._replace(
+            load_weights=lambda known, state: load(known, net.params(state.learnt.weights.vector))
+        )
     )
 
 
@@ -99,10 +102,10 @@ def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
     if numbers.gradient not in elbo.BY_SWITCH:
         return supernet.single_path(parts.network)
-    form = backends.choose()
+    backend = backends.choose()
 
     def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return supernet.nll(mixed_op.train(space.spec, form, params, arch, z, images), labels)
+        return supernet.nll(mixed_op.apply(space.spec, backend, params, arch, z, images), labels)
 
     return of
 

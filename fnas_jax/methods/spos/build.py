@@ -39,8 +39,11 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         run, steps_done, spos.report, parts.data, section.steps, section.every
     )
     method = spos.make(space, net, config.search.batch, initial_of(parts, largest), prepare)
-    adopt = parts.evaluator.adopt
-    assert adopt is not None
+    hooks = parts.evaluator.hooks
+    load = hooks.load_weights
+    assert load is not None
     return method, parts.evaluator._replace(
-        adopt=lambda known, state: adopt(known, net.params(state.weights.vector))
+        hooks=hooks._replace(
+            load_weights=lambda known, state: load(known, net.params(state.weights.vector))
+        )
     )

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
 
 LOG = logging.getLogger(__name__)
-MIN_ROWS = 20  # fewer rows of other tasks teach nothing
 VECTOR = "vector/"  # the names of a task's own numbers among its statistics
 
 
@@ -113,21 +112,14 @@ def foreign(config: Any, space: Space, task: Task, knowledge: Knowledge | None) 
         known = rows_of.task_statistics(knowledge.history).get(task.name, {})
         numbers = {f"{VECTOR}{i}": number for i, number in enumerate(vector)}
         rows_of.record_task(knowledge.history, task.name, known | numbers)
-    found = rows_of.rows(knowledge.history, space.name, until=knowledge.until)
-    decisions = found.decisions
-    use = (found.task != task.name) & found.ok & np.isfinite(found.reward)
-    if use.any() and decisions.shape[1] == len(space.cardinalities):
-        # A space of the same name may have been made with other options.
-        use &= np.all((decisions >= 0) & (decisions < np.asarray(space.cardinalities)), axis=1)
-    else:
-        use &= False
-    if use.sum() < MIN_ROWS:
+    found = rows_of.source_rows(knowledge.history, space, task.name, knowledge.until)
+    if found is None:
         return None
-    names, task_of = np.unique(found.task[use], return_inverse=True)
+    names, task_of = np.unique(found.task, return_inverse=True)
     told = [str(name) for name in names]
     sample, vectors, width = _data(config, told, task, knowledge, vector)
     whole = source_tasks.gather(
-        space, decisions[use], found.reward[use], task_of, sample, config.tnas.target
+        space, found.decisions, found.reward, task_of, sample, config.tnas.target
     )._replace(vectors=vectors)
     support = source_tasks.support(whole, config.tnas.support)
     return Foreign(told, whole, support, width)

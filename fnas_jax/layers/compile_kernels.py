@@ -1,4 +1,4 @@
-"""Kernels for CPUs, in C++: compiled when they are first needed, and kept.
+"""The kernels of csrc/, in C++ for CPUs: compiled when they are first needed, and kept.
 
 XLA's code for depthwise convolutions, normalisation and narrow matrix products on CPUs takes
 several times as long as what can be written by hand (docs/performance.md). Where no compiler is
@@ -25,7 +25,7 @@ import jaxlib
 
 logger = logging.getLogger(__name__)
 
-FOLDER = pathlib.Path(__file__).parent
+SOURCES = pathlib.Path(__file__).parent / "csrc"
 CACHE = "~/.cache/fnas_jax/kernels"
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared"),
@@ -58,7 +58,7 @@ def _library() -> ctypes.CDLL | None:
 def _compiled() -> pathlib.Path:
     """The shared library, compiled unless it was before. Raises OSError, SubprocessError."""
     compiler = _compiler()
-    sources = sorted(p for p in FOLDER.iterdir() if p.suffix in (".cc", ".h"))
+    sources = sorted(p for p in SOURCES.iterdir() if p.suffix in (".cc", ".h"))
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     digest = hashlib.sha256()
     flags = " ".join(FLAGS).encode()
