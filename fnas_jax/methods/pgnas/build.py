@@ -15,7 +15,8 @@ from fnas_jax.layers.ops import Params
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.oneshot.build import initial_of, needs_training
-from fnas_jax.methods.pgnas import elbo, pgnas, posterior
+from fnas_jax.methods.pgnas import elbo, posterior
+from fnas_jax.methods.pgnas import method as pgnas
 from fnas_jax.networks import mixed_op
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.macro import MacroSpec
