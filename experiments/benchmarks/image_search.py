@@ -32,7 +32,7 @@ from fnas_jax.core.clock import Clock
 from fnas_jax.methods.baselines import ppo
 from fnas_jax.methods.fnas import build as fnas
 from fnas_jax.registry import build_task
-from fnas_jax.tasks import data, images
+from fnas_jax.tasks import data, images, trained
 from fnas_jax.tasks.base import Task
 
 BENCHMARK = "image_search"
@@ -152,7 +152,7 @@ def judge(
         longer.children.steps = steps
         longer.akp.enabled = False
         longer.search.budget = len(archs)
-    evaluator = images.evaluator(images.make_bench(longer, task.space, swapped))
+    evaluator = trained.evaluator(images.train_context(longer, task.space, swapped))
     everyone = jnp.ones(len(archs), bool)
     _, metrics = evaluator.evaluate(
         evaluator.init(), jnp.asarray(archs), everyone, jax.random.key(0)

@@ -38,10 +38,11 @@ from fnas_jax.knowledge.pool import Pool
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space, fair_round
-from fnas_jax.tasks import children_evaluator, data, images
+from fnas_jax.tasks import data, images, pool_access
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import child
 from fnas_jax.training import population as population_lib
+from fnas_jax.training.minibatches import Data
 
 BENCHMARK = "pool_convergence"
 SHARES = (0.25, 0.375, 0.5, 0.7)  # of the steps, at which inherited children stop
@@ -100,9 +101,9 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
 
 def bed(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> Bed:
     """One compiled program trains children from fresh and from inherited weights."""
-    bench = images.make_bench(config, space, dataset)
+    ctx = images.train_context(config, space, dataset)
     network = elastic.make(space, dataset.image_shape[-1], dataset.num_classes)
-    lay = children_evaluator.pool_layout(config, space, network)
+    lay = pool_access.pool_layout(config.akp, space, network)
 
     def start(pool: Pool, arch: Array, own: tuple[Array, Array, Array]) -> Any:
         entry, key, inherit = own
@@ -110,8 +111,12 @@ def bed(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> Be
         return jax.tree.map(lambda a, b: jnp.where(inherit, a, b), inherited, fresh)
 
     mesh = devices.children_mesh()
-    population = population_lib.make(network, bench.settings, bench.pipeline, mesh, 1, start)
-    examples = child.Data(
+    population = population_lib.make(
+        population_lib.Context(
+            child.Context(network, ctx.settings, ctx.pipeline), mesh, start=start
+        )
+    )
+    examples = Data(
         *map(
             jnp.asarray,
             (

@@ -51,6 +51,7 @@ from fnas_jax.spaces import macro, mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import images, inherited
 from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.training import child
 
 BENCHMARK = "posterior"
 # Networks that train the supernet, the share of them before phi is learnt; tuned on these tasks.
@@ -108,7 +109,9 @@ class Judge:
         assert task.oneshot is not None
         self.parts = task.oneshot()
         parts = self.parts
-        self._run = inherited.judging(parts.network, parts.settings, parts.pipeline, parts.vmap)
+        self._run = inherited.judging(
+            child.Context(parts.network, parts.settings, parts.pipeline), parts.vmap
+        )
 
     def __call__(self, params: Any, archs: np.ndarray) -> np.ndarray:
         """[N] accuracies of `archs` [N, T], each vector judged once."""

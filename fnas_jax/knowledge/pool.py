@@ -240,6 +240,15 @@ def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str,
     }
 
 
+def no_statistics(lay: Layout, pool: Pool) -> dict[str, Array]:
+    """Zeros under the names of `statistics`, before there are any."""
+    arch = jnp.zeros((1, len(lay.cardinalities)), jnp.int32)
+    names = jax.eval_shape(
+        lambda pool: statistics(lay, pool, find(lay, pool, arch), jnp.ones(1, bool)), pool
+    )
+    return dict.fromkeys(names, jnp.float32(0))
+
+
 def is_trained(pool: Pool) -> bool:
     """Whether any block has been trained."""
     return any(bool((held.updates > 0).any()) for held in pool.blocks)

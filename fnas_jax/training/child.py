@@ -89,9 +89,7 @@ def advance(
     An epoch begins at `first`.
     """
     _, key_order, key_augment = jax.random.split(key, 3)
-    batches = minibatches.make(
-        data, ctx.pipeline, ctx.settings.batch_size, key_order, key_augment
-    )
+    batches = minibatches.make(data, ctx.pipeline, ctx.settings.batch_size, key_order, key_augment)
     shapes = jax.eval_shape(ctx.network.init, key, arch)
     decayed, as_params = jax.flatten_util.ravel_pytree(optimizer.weights(shapes))
     chain = optimizer.sgd(ctx.settings, decayed)
@@ -140,7 +138,7 @@ def evaluate(
         eval_rows = jnp.clip(eval_rows, 0, total - 1)
         images = jnp.where(collect, data.train_images[train_rows], data.eval_images[eval_rows])
         labels = data.eval_labels[eval_rows]
-        logits, moments = network.apply_eval(
+        logits, moments = ctx.network.apply_eval(
             params, _average(sums, calibration), arch, ctx.pipeline.normalise(images), collect
         )
         raw = jax.tree.map(lambda m: Moments(m.mean, m.var + m.mean**2), moments, is_leaf=_leaf)

@@ -97,4 +97,3 @@ def over_steps(
         return train_step(step, state, *load(batches, order, position, step)), order
 
     return lax.fori_loop(first, last, body, (state, order))[0]
-

@@ -5,6 +5,7 @@ Parameters are one vector, because an update per tensor would be most of what is
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -30,15 +31,18 @@ def sgd(settings: Children, decayed: Array | None = None) -> optax.GradientTrans
     Weights marked in `decayed` [P] decay by `settings.weight_decay`, after the gradient was
     clipped; None: losses that have the decay in them.
     """
-
-    def decay(gradient: Array, params: Any) -> Array:
-        return gradient + settings.weight_decay * decayed * params
-
+    decay = optax.identity()
+    if decayed is not None:
+        decay = optax.stateless(functools.partial(_decay, settings.weight_decay, decayed))
     return optax.chain(
         optax.clip_by_global_norm(settings.max_grad_norm),
-        optax.identity() if decayed is None else optax.stateless(decay),
+        decay,
         optax.trace(settings.momentum, nesterov=True),
     )
+
+
+def _decay(rate: float, decayed: Array, gradient: Array, params: Array) -> Array:
+    return gradient + rate * decayed * params
 
 
 def is_weight(path: tuple[Any, ...]) -> bool:

@@ -110,9 +110,7 @@ def train(
     for part, span in _prefetched(data, ctx.child.settings, total, chunk, ctx.mesh):
         numbers = devices.replicate(tuple(map(np.int32, (*span, total))), ctx.mesh)
         # Three chunks at most: in use, next, and on its way.
-        progress = steps_of.advance(
-            jax.block_until_ready(progress), Span(part, *numbers), children
-        )
+        progress = steps_of.advance(jax.block_until_ready(progress), Span(part, *numbers), children)
         del part
     return _judged(ctx, steps_of, chunk, data, (progress, children))
 

@@ -101,11 +101,12 @@ def assemble(
 def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
     if numbers.gradient not in elbo.BY_SWITCH:
-        return supernet.single_path(parts.network)
+        return supernet.single_path(parts.network, parts.settings.label_smoothing)
     backend = backends.choose()
 
     def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return supernet.nll(mixed_op.apply(space.spec, backend, params, arch, z, images), labels)
+        logits = mixed_op.apply(space.spec, backend, params, arch, z, images)
+        return supernet.nll(logits, labels, parts.settings.label_smoothing)
 
     return of
 
