@@ -1,10 +1,6 @@
 """The training loop, with a small network that compiles at once."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 
 import chex
 import flax.linen as nn
@@ -13,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.core import devices
 from fnas_jax.layers.ops import Moments
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
-from fnas_jax.training import child, optimizer, population
+from fnas_jax.training import child, optimizer
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
@@ -74,33 +69,6 @@ def fit(ctx):
         return params, *child.evaluate(ctx, data, arch, params, jnp.bool_(True))
 
     return jax.jit(run)
-
-
-def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> child.Outcome:
-    n = len(active)
-    mesh = devices.children_mesh(jax.devices()[:1])
-    run = population.make(population.Context(CONTEXT, mesh, group))
-    keys = jax.random.split(jax.random.key(3), n)
-    archs = jnp.arange(n)[:, None] % 2
-    return run(toy_data(), archs, jnp.asarray(active), keys, jnp.int32(steps)).outcome
-
-
-def test_children_learn():
-    result = outcomes(1, np.ones(3, bool), steps=100)
-    assert result.ok.all()
-    assert (result.accuracy > 0.9).all()
-
-
-@pytest.mark.parametrize("group", [3, 4])
-def test_children_trained_at_once_give_the_same_numbers(group):
-    everyone = np.ones(4, bool)
-    chex.assert_trees_all_close(outcomes(1, everyone), outcomes(group, everyone), rtol=1e-5)
-
-
-def test_an_empty_place_changes_nothing_for_the_others():
-    everyone, some = np.ones(4, bool), np.array([True, False, True, False])
-    full, part = outcomes(1, everyone), outcomes(1, some)
-    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[some], o) for o in (full, part)))
 
 
 def test_the_number_of_steps_is_data_not_code():
@@ -179,28 +147,6 @@ def test_a_child_that_diverges_is_not_ok_and_has_accuracy_zero():
     *_, outcome = run(toy_data(), jnp.zeros(1), jax.random.key(0), jnp.int32(STEPS))
     assert not outcome.ok
     assert outcome.accuracy == 0.0
-
-
-_FOUR_DEVICES = """
-import json, numpy as np, jax
-from tests.training import test_child as t
-from fnas_jax.core import devices
-t.devices.children_mesh = lambda _=None, make=devices.children_mesh: make()
-assert len(jax.devices()) == 4
-result = t.outcomes(1, np.ones(8, bool))
-print(json.dumps([result.accuracy.tolist(), result.loss.tolist()]))
-"""
-
-
-def test_four_devices_give_the_results_of_one():
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    done = subprocess.run(
-        [sys.executable, "-c", _FOUR_DEVICES], env=env, capture_output=True, text=True, check=True
-    )
-    accuracy, loss = json.loads(done.stdout)
-    one = outcomes(1, np.ones(8, bool))
-    np.testing.assert_allclose(accuracy, one.accuracy, atol=1e-3)
-    np.testing.assert_allclose(loss, one.loss, rtol=1e-4)
 
 
 class _Plain(nn.Module):
