@@ -58,8 +58,7 @@ class OneShot(NamedTuple):
     classes: int
     vmap: bool  # networks at once (accelerators), or one after another
     cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]
-    # Fresh parameters -> those to start from: with the blocks of the knowledge pool, where it has
-    # any
+    # Fresh parameters -> those to start from, which are the knowledge pool's where it has any
     start: Callable[[Params], Params]
     # Judges with inherited weights; (eval state, params) -> eval state is its `load_weights`
     evaluator: Evaluator

@@ -64,7 +64,11 @@ def initial(ctx: TrainContext, init: Callable[[], Any]) -> State:
 def evaluate(
     ctx: TrainContext, judge: Judge, state: State, archs: Array, mask: Array, key: Array
 ) -> tuple[State, Metrics]:
-    """As `Evaluator.evaluate`: judges those of `archs` under `mask` that the cache lacks."""
+    """As `Evaluator.evaluate`.
+
+    This alone decides which architectures are judged: those that the method wants to be (`mask`,
+    its `Proposal.train_mask`) and that are not in the cache.
+    """
     canonical = ctx.canonical(archs)
     lookup = _look_up(state.cache, canonical, mask)
     if lookup.new.any():
