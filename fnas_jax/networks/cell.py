@@ -15,7 +15,9 @@ from jax import lax
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.networks.base import Network, Parts, Stats, switch
+from fnas_jax.layers.spec import NONE, RELU
+from fnas_jax.layers.switch import switch
+from fnas_jax.networks.base import Network, Parts, Stats
 from fnas_jax.spaces.cell import EDGES, OPS, CellSpec
 
 NODES = 4
@@ -109,9 +111,8 @@ class _Cells(NamedTuple):
     def _run(
         self, params: Params, stats: Stats | None, arch: Array, images: Array, collect: Array
     ) -> tuple[Array, Stats]:
-        def norm(x: Array, p: Params, moments: Moments | None, act: str) -> tuple[Array, Any]:
-            running = None if moments is None else ops.Running(moments, collect)
-            return ops.norm_act(x, p, x.shape[-1], act, running)
+        def norm(x: Array, p: Params, moments: Moments | None, act: int) -> tuple[Array, Any]:
+            return ops.norm_act(x, p, x.shape[-1], act, moments, collect)
 
         def of(*path: Any) -> Any:
             found = stats
@@ -121,7 +122,7 @@ class _Cells(NamedTuple):
 
         new: Stats = {"stages": [], "reductions": []}
         x = convolutions.conv(images, params["stem"], 0, (3,), 1)
-        x, new["stem"] = norm(x, params["stem_norm"], of("stem"), "none")
+        x, new["stem"] = norm(x, params["stem_norm"], of("stem"), NONE)
         for s, stage in enumerate(params["stages"]):
             if s:
                 block, previous = params["reductions"][s - 1], of("reductions", s - 1)
@@ -129,7 +130,7 @@ class _Cells(NamedTuple):
                 new["reductions"].append(moments)
             x, moments = _stage(x, stage, of("stages", s), arch, collect)
             new["stages"].append(moments)
-        x, new["last"] = norm(x, params["last_norm"], of("last"), "relu")
+        x, new["last"] = norm(x, params["last_norm"], of("last"), RELU)
         return x.mean((1, 2)) @ params["classifier"] + params["bias"], new
 
 
@@ -147,9 +148,9 @@ def _reduce(x: Array, p: Params, stats: Any, norm: Any) -> tuple[Array, Stats]:
     """Residual block: [B, H, W, C] -> [B, H/2, W/2, 2 C]; the shortcut averages 2x2 pixels."""
     stats = stats or {"norm1": None, "norm2": None}
     h = convolutions.conv(jax.nn.relu(x), p["conv1"], 0, (3,), 2)
-    h, first = norm(h, p["norm1"], stats["norm1"], "relu")
+    h, first = norm(h, p["norm1"], stats["norm1"], RELU)
     h = convolutions.conv(h, p["conv2"], 0, (3,), 1)
-    h, second = norm(h, p["norm2"], stats["norm2"], "none")
+    h, second = norm(h, p["norm2"], stats["norm2"], NONE)
     shortcut = convolutions.pointwise(_halve(x), p["shortcut"])
     return h + shortcut, {"norm1": first, "norm2": second}
 
@@ -184,7 +185,7 @@ def _stage(
             if s is None:
                 y, moments = switch(_TRAIN, op, p, nodes[source], None), None
             else:
-                y, moments = lax.switch(op, _EVALUATE, p, nodes[source], ops.Running(s, collect))
+                y, moments = lax.switch(op, _EVALUATE, p, nodes[source], (s, collect))
             return nodes.at[target].add(y), moments
 
         nodes = jnp.zeros((NODES, *x.shape), x.dtype).at[0].set(x)
@@ -194,19 +195,22 @@ def _stage(
     return lax.scan(cell, x, (params, stats))
 
 
-def _conv1(p: Params, x: Array, running: ops.Running | None) -> tuple[Array, Moments | None]:
+Given = tuple[Moments, Array] | None  # (moments, collect) outside training, see `ops.norm_act`
+
+
+def _conv1(p: Params, x: Array, given: Given) -> tuple[Array, Moments | None]:
     h = convolutions.pointwise(jax.nn.relu(x), p["conv1"])
-    return ops.norm_act(h, p["norm"], h.shape[-1], "none", running)
+    return ops.norm_act(h, p["norm"], h.shape[-1], NONE, *(given or ()))
 
 
-def _conv3(p: Params, x: Array, running: ops.Running | None) -> tuple[Array, Moments | None]:
+def _conv3(p: Params, x: Array, given: Given) -> tuple[Array, Moments | None]:
     h = convolutions.conv(jax.nn.relu(x), p["conv3"], 0, (3,), 1)
-    return ops.norm_act(h, p["norm"], h.shape[-1], "none", running)
+    return ops.norm_act(h, p["norm"], h.shape[-1], NONE, *(given or ()))
 
 
 def _plain(f: Any) -> Any:
     """An operation without normalisation, with statistics that nobody reads."""
-    return lambda p, x, running: (f(x), ops.zero_moments(p["norm"]))
+    return lambda p, x, given: (f(x), ops.zero_moments(p["norm"]))
 
 
 # In the order of spaces.cell.OPS: none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3.

@@ -1,7 +1,8 @@
-"""From spaces, or plain Flax modules, to the `Network` that `children.train` trains."""
+"""From spaces, or Flax modules, to the `Network` that `training.child` trains."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,30 +10,36 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array
-from fnas_jax.layers import backends, ops
+from fnas_jax.core.types import Array, UserError
+from fnas_jax.layers import ops
+from fnas_jax.layers.choose import choose
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.networks import cell, fixed, flax_reference, layer_specs, macro, mnas
+from fnas_jax.networks import cell, flax_reference, mixed_op, mobile, mobile_spaces
 from fnas_jax.networks.base import Network, Stats
 from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cell import CellSpec
-from fnas_jax.spaces.macro import MacroSpec
-from fnas_jax.spaces.mnas import MnasSpec
+from fnas_jax.spaces.widen import widen
+
+CELL_BACKENDS = ("auto", "reference")
 
 
 def make(space: Space, channels: int, classes: int, backend: str = "auto") -> Network:
     """The elastic network of `space` for images of `channels` channels.
 
-    `backend` names one of `layers.backends`. Raises ValueError for a space without networks.
+    `backend` as `layers.choose` takes it. Raises ValueError for a space without networks, and
+    UserError for a backend that the space or the devices do not have.
     """
-    spec = space.spec
-    if isinstance(spec, MnasSpec):
-        return mnas.build(spec, channels, classes, backends.choose(backend))
-    if isinstance(spec, MacroSpec):
-        return macro.build(spec, channels, classes, backends.choose(backend))
-    if isinstance(spec, CellSpec):
-        return cell.build(spec, channels, classes)
+    if type(space.spec) in mobile_spaces.SPACES:
+        by_layer = isinstance(space.spec, mobile_spaces.BY_LAYER)
+        context = mobile.elastic(space.spec, channels, classes, choose(backend))
+        network = mobile.network(context, by_layer)
+        if not by_layer:
+            return network
+        return network._replace(apply_mixed=functools.partial(mixed_op.apply, context))
+    if isinstance(space.spec, CellSpec):
+        _check_cell(backend)
+        return cell.build(space.spec, channels, classes)
     raise ValueError(f"the space {space.name!r} has no networks")
 
 
@@ -46,17 +53,27 @@ def fixed_network(
 ) -> Network:
     """The network of one architecture [T], all channels multiplied by `width`.
 
-    Its architecture argument means nothing. Raises ValueError for a space without networks.
+    It ignores its architecture argument. Raises as `make` does.
     """
-    space = layer_specs.widen(space, width)
-    if isinstance(space.spec, MnasSpec | MacroSpec):
-        made = layer_specs.make(space.spec, arch)
-        return fixed.build(made, image_shape[-1], classes, backends.choose(backend))
+    space = widen(space, width)
+    if type(space.spec) in mobile_spaces.SPACES:
+        made = (space.spec, arch, image_shape[-1], classes, choose(backend))
+        return mobile.network(mobile.fixed(*made))
+    if isinstance(space.spec, CellSpec):
+        _check_cell(backend)
     return from_module(flax_reference.build(space, arch, classes), image_shape)
 
 
+def _check_cell(backend: str) -> None:
+    if backend not in CELL_BACKENDS:
+        raise UserError(
+            f"children.backend is {backend!r}; the cell space has XLA's code only and allows"
+            f" {' and '.join(CELL_BACKENDS)}"
+        )
+
+
 def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
-    """A plain network as a `Network` whose architecture argument means nothing."""
+    """A Flax network as a `Network`, which ignores its architecture argument."""
     image = jnp.zeros((1, *image_shape))
 
     shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
@@ -93,7 +110,7 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network
 
 
 def _initial(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Any:
-    """What `ops.realise` makes of a plain parameter, as in elastic networks.
+    """What `ops.realise` makes of a Flax parameter, as in elastic networks.
 
     Flax's own initialisers, a generator call for each tensor, take longer to compile than the
     training of a small network.
