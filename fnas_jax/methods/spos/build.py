@@ -10,7 +10,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.oneshot.build import initial_of, needs_training
-from fnas_jax.methods.spos import spos
+from fnas_jax.methods.spos import method as spos
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
