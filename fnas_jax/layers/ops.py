@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers.spec import NONE, RELU6
+from fnas_jax.layers.spec import HARD_SWISH, NONE, RELU6
 
 BN_EPSILON = 1e-5
 Params = dict[str, Any]
@@ -29,10 +29,24 @@ class Moments(NamedTuple):
 
 
 def activate(act: int, x: Array) -> Array:
-    """The activation of this code, NONE, RELU or RELU6 of `layers.spec`."""
+    """The activation of this code of `layers.spec`.
+
+    HARD_SWISH is x min(max(x + 3, 0), 6) / 6 (MobileNetV3, arXiv 1905.02244).
+    """
     if act == NONE:
         return x
+    if act == HARD_SWISH:
+        return x * (jnp.clip(x + 3.0, 0.0, 6.0) * (1 / 6))
     return jnp.clip(x, 0.0, 6.0) if act == RELU6 else jax.nn.relu(x)
+
+
+def _activation_gradient(act: int, z: Array, g: Array) -> Array:
+    """The gradient of z, where `g` is that of `activate(act, z)`."""
+    if act == HARD_SWISH:
+        inside = jnp.where(z < 3, (2.0 * z + 3.0) * (1 / 6), 1.0)
+        return jnp.where(z > -3, inside * g, 0.0)
+    open_ = (z > 0) & (z < 6) if act == RELU6 else z > 0
+    return jnp.where(open_, g, 0.0)
 
 
 def norm_act(
@@ -93,9 +107,7 @@ def _norm_act_bwd(act: int, residuals: Any, g: Array) -> tuple[Array, Array, Arr
     count = np.float32(x.size // x.shape[-1])
     normed = (x - mean) * rstd
     if act != NONE:
-        z = normed * scale + bias
-        open_ = (z > 0) & (z < 6) if act == RELU6 else z > 0
-        g = jnp.where(open_, g, 0.0)
+        g = _activation_gradient(act, normed * scale + bias, g)
     g = g.astype(jnp.float32)
     dbias, dscale = g.sum(axes), (g * normed).sum(axes)
     dx = (scale * rstd) * (g - (dbias + normed * dscale) / count)
@@ -134,26 +146,26 @@ def zero_moments(norm: Params) -> Moments:
     return Moments(jnp.zeros(norm["scale"].shape), jnp.zeros(norm["scale"].shape))
 
 
-class Normal(NamedTuple):
+class _Normal(NamedTuple):
     """A tensor that `realise` draws: normal with standard deviation `std`."""
 
     shape: tuple[int, ...]
     std: Array
 
 
-def he_normal(shape: tuple[int, ...], fan_in: Array | int) -> Normal:
+def he_normal(shape: tuple[int, ...], fan_in: Array | int) -> _Normal:
     """Standard deviation sqrt(2 / fan_in) (arXiv 1502.01852)."""
-    return Normal(shape, jnp.sqrt(2.0 / fan_in))
+    return _Normal(shape, jnp.sqrt(2.0 / fan_in))
 
 
 def realise(key: Array, params: Any) -> Any:
-    """Replace every `Normal` of a tree by a draw; one generator call for all compiles fast."""
-    leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, Normal))
-    drawn = [leaf for leaf in leaves if isinstance(leaf, Normal)]
+    """Replace every `_Normal` of a tree by a draw; one generator call for all compiles fast."""
+    leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, _Normal))
+    drawn = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
     sizes = [int(np.prod(leaf.shape)) for leaf in drawn]
     parts = iter(lax.split(jax.random.normal(key, (sum(sizes),)), sizes))
     filled = [
-        next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, Normal) else leaf
+        next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, _Normal) else leaf
         for leaf in leaves
     ]
     return jax.tree.unflatten(tree, filled)

@@ -16,7 +16,7 @@ from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, NONE, NORMS, PASS, LayerSpec, Slot
 from fnas_jax.layers.switch import Branch, switch
 
-Kind = tuple[LayerSpec, ...]  # choices that differ in their kernels only: one branch
+_Kind = tuple[LayerSpec, ...]  # choices that differ in their kernels only: one branch
 
 
 def apply(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = False) -> Array:
@@ -26,7 +26,7 @@ def apply(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = Fa
     if len(branches) == 1:
         y = branches[0](params, x, spec)
     else:
-        y = switch(branches, kind_of(slot, spec), params, x, _traced(spec))
+        y = switch(branches, _kind_of(slot, spec), params, x, _traced(spec))
     return add_skip(slot, x, y, spec)
 
 
@@ -39,18 +39,18 @@ def apply_eval(
     collect: Array,
 ) -> tuple[Array, dict[str, Moments]]:
     """See `choose.Backend`."""
-    branches = [functools.partial(layer, slot.stride, kind) for kind in kinds(slot)]
+    branches = [functools.partial(layer, slot.stride, kind) for kind in _kinds(slot)]
     if len(branches) == 1:
         y, new = branches[0](params, x, spec, stats, collect)
     else:
-        index = kind_of(slot, spec)
+        index = _kind_of(slot, spec)
         y, new = lax.switch(index, branches, params, x, _traced(spec), stats, collect)
     return add_skip(slot, x, y, spec), new
 
 
 def layer(
     stride: int,
-    kind: Kind,
+    kind: _Kind,
     params: Params,
     x: Array,
     spec: LayerSpec,
@@ -87,7 +87,7 @@ def layer(
     return norm_here("norm_out", h, spec.cout, NONE), new
 
 
-def kinds(slot: Slot) -> tuple[Kind, ...]:
+def _kinds(slot: Slot) -> tuple[_Kind, ...]:
     """The slot's choices, one group for each branch of code; narrower ones first."""
     groups: dict[tuple[int, int, int], list[LayerSpec]] = {}
     for choice in sorted(slot.choices, key=lambda c: (c.op, c.act, c.middle)):
@@ -95,18 +95,18 @@ def kinds(slot: Slot) -> tuple[Kind, ...]:
     return tuple(map(tuple, groups.values()))
 
 
-def kind_of(slot: Slot, spec: LayerSpec) -> Array:
-    """Index of the first of `kinds`, hence the narrowest, that `spec` fits into."""
+def _kind_of(slot: Slot, spec: LayerSpec) -> Array:
+    """Index of the first of `_kinds`, hence the narrowest, that `spec` fits into."""
     fits = [
         (spec.op == kind[0].op) & (spec.act == kind[0].act) & (spec.middle <= kind[0].middle)
-        for kind in kinds(slot)
+        for kind in _kinds(slot)
     ]
     return jnp.argmax(jnp.stack([jnp.asarray(fit) for fit in fits]))
 
 
 @functools.cache  # the same tuple for the same slot, as `switch` compares it by identity
 def _branches(slot: Slot) -> tuple[Branch, ...]:
-    return tuple(_in_training(functools.partial(layer, slot.stride, k)) for k in kinds(slot))
+    return tuple(_in_training(functools.partial(layer, slot.stride, k)) for k in _kinds(slot))
 
 
 def _in_training(branch: Callable[..., Any]) -> Branch:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 # The codes of csrc/layer.h.
 PASS, CONV, SEPCONV, MBCONV = range(4)  # op; PASS: no layer, the input goes on
 POOL, IDENTITY, NO_SKIP = range(3)  # skip
-NONE, RELU, RELU6 = range(3)  # act
+NONE, RELU, RELU6, HARD_SWISH = range(4)  # act
 SE_FRACTION = 4  # hidden units of squeeze-excitation: input channels / 4
 NORMS = ("norm_expand", "norm_depthwise", "norm_out")  # the normalisations of a layer, in order
 

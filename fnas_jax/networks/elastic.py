@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -75,38 +76,50 @@ def _check_cell(backend: str) -> None:
 def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
     """A Flax network as a `Network`, which ignores its architecture argument."""
     image = jnp.zeros((1, *image_shape))
-
     shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
+    zeros = functools.partial(_zeros, shapes["batch_stats"])
+    return Network(
+        init=functools.partial(_init, shapes["params"]),
+        init_stats=zeros,
+        apply=lambda params, arch, images: _by_batch(module, zeros, params, images)[0],
+        apply_eval=functools.partial(_apply_eval, module, zeros),
+    )
 
-    def init(key: Array, arch: Array) -> Params:
-        return ops.realise(key, jax.tree_util.tree_map_with_path(_initial, shapes["params"]))
 
-    def init_stats() -> Stats:
-        return _to_moments(
-            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes["batch_stats"])
-        )
+def _init(shapes: Any, key: Array, arch: Array) -> Params:
+    return ops.realise(key, jax.tree_util.tree_map_with_path(_initial, shapes))
 
-    def by_batch(params: Params, images: Array) -> tuple[Array, Stats]:
-        variables = {"params": params, "batch_stats": _from_moments(init_stats())}
-        logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
-        # Flax adds (1 - momentum) times the batch's moments to what is zero here.
-        moments = jax.tree.map(lambda s: s / (1 - MOMENTUM), new["batch_stats"])
-        return logits, _to_moments(moments)
 
-    def by_stats(params: Params, stats: Stats, images: Array) -> Array:
-        variables = {"params": params, "batch_stats": _from_moments(stats)}
-        return jnp.asarray(module.apply(variables, images, train=False))
+def _zeros(shapes: Any) -> Stats:
+    return _to_moments(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
 
-    def apply_eval(
-        params: Params, stats: Stats, arch: Array, images: Array, collect: Array
-    ) -> tuple[Array, Stats]:
-        return jax.lax.cond(
-            collect,
-            lambda: by_batch(params, images),
-            lambda: (by_stats(params, stats, images), stats),
-        )
 
-    return Network(init, init_stats, lambda p, arch, x: by_batch(p, x)[0], apply_eval)
+def _by_batch(
+    module: nn.Module, zeros: Callable[[], Stats], params: Params, images: Array
+) -> tuple[Array, Stats]:
+    """Logits by the batch's statistics, and these."""
+    variables = {"params": params, "batch_stats": _from_moments(zeros())}
+    logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    # Flax adds (1 - momentum) times the batch's moments to what is zero here.
+    moments = jax.tree.map(lambda s: s / (1 - MOMENTUM), new["batch_stats"])
+    return logits, _to_moments(moments)
+
+
+def _apply_eval(
+    module: nn.Module,
+    zeros: Callable[[], Stats],
+    params: Params,
+    stats: Stats,
+    arch: Array,
+    images: Array,
+    collect: Array,
+) -> tuple[Array, Stats]:
+    variables = {"params": params, "batch_stats": _from_moments(stats)}
+    return jax.lax.cond(
+        collect,
+        lambda: _by_batch(module, zeros, params, images),
+        lambda: (jnp.asarray(module.apply(variables, images, train=False)), stats),
+    )
 
 
 def _initial(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Any:

@@ -23,12 +23,12 @@ from fnas_jax.layers.spec import PASS, LayerSpec, Slot
 from fnas_jax.networks import mobile
 from fnas_jax.networks.mobile import Context
 
-Operation = Callable[[Params, Array], Array]  # (params, x) -> y
+_Operation = Callable[[Params, Array], Array]  # (params, x) -> y
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def mixed_op(
-    operations: tuple[Operation, ...], index: Array, z: Array, params: Params, x: Array
+    operations: tuple[_Operation, ...], index: Array, z: Array, params: Params, x: Array
 ) -> Array:
     """`sum_k z[k] operations[k](params, x)` for the one-hot z [K] of `index`.
 
@@ -38,15 +38,15 @@ def mixed_op(
 
 
 def _forward(
-    operations: tuple[Operation, ...], index: Array, z: Array, params: Params, x: Array
+    operations: tuple[_Operation, ...], index: Array, z: Array, params: Params, x: Array
 ) -> tuple[Array, Any]:
     return mixed_op(operations, index, z, params, x), (index, params, x)
 
 
-def _backward(operations: tuple[Operation, ...], residuals: Any, g: Array) -> tuple[Any, ...]:
+def _backward(operations: tuple[_Operation, ...], residuals: Any, g: Array) -> tuple[Any, ...]:
     index, params, x = residuals
 
-    def derivative(operation: Operation) -> Any:
+    def derivative(operation: _Operation) -> Any:
         return lambda: jax.vjp(lambda p, x: operation(p, x), params, x)[1](g)
 
     dparams, dx = lax.switch(index, [derivative(operation) for operation in operations])
@@ -87,7 +87,7 @@ def _layer(
 
 
 @functools.cache  # the same tuple for the same slot, as `mixed_op` compares it by identity
-def _operations(backend: Backend, slot: Slot) -> tuple[Operation, ...]:
+def _operations(backend: Backend, slot: Slot) -> tuple[_Operation, ...]:
     """The slot's choices, each by itself."""
     return tuple(
         functools.partial(_run, backend, Slot(slot.stride, (choice,))) for choice in slot.choices

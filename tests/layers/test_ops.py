@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.layers import ops
-from fnas_jax.layers.spec import NONE, RELU, RELU6
+from fnas_jax.layers.spec import HARD_SWISH, NONE, RELU, RELU6
 
 ACTIVE, CHANNELS = 5, 8
 KEY = jax.random.key(0)
@@ -23,11 +23,13 @@ def formula(x, p, active, act, mean, var):
     """Over the active channels alone, zeros behind."""
     scale, bias = p["scale"][:active], p["bias"][:active]
     y = (x[..., :active] - mean[:active]) / jnp.sqrt(var[:active] + 1e-5) * scale + bias
-    y = {NONE: y, RELU: jnp.maximum(y, 0), RELU6: jnp.minimum(jnp.maximum(y, 0), 6)}[act]
+    relu6 = jnp.minimum(jnp.maximum(y, 0), 6)
+    hard_swish = jnp.where(y < -3, 0, jnp.where(y > 3, y, y * (y + 3) / 6))
+    y = {NONE: y, RELU: jnp.maximum(y, 0), RELU6: relu6, HARD_SWISH: hard_swish}[act]
     return jnp.concatenate([y, jnp.zeros((*x.shape[:-1], x.shape[-1] - active))], axis=-1)
 
 
-@pytest.mark.parametrize("act", [NONE, RELU, RELU6])
+@pytest.mark.parametrize("act", [NONE, RELU, RELU6, HARD_SWISH])
 def test_norm_act_and_its_gradient_in_training(act):
     weights = jax.random.normal(jax.random.key(3), X.shape)
 
@@ -67,7 +69,7 @@ def test_channels_of_zeros_stay_finite():
     assert np.all(np.isfinite(grad))
 
 
-@pytest.mark.parametrize("act", [NONE, RELU6])
+@pytest.mark.parametrize("act", [NONE, RELU6, HARD_SWISH])
 def test_evaluation_uses_the_estimate_or_collects_the_batch(act):
     estimate = ops.Moments(jnp.arange(CHANNELS + 2.0) / 4, jnp.arange(CHANNELS + 2.0) + 0.5)
     run = jax.jit(lambda collect: ops.norm_act(X, P, ACTIVE, act, estimate, collect))
@@ -126,3 +128,5 @@ def test_activations():
     np.testing.assert_array_equal(ops.activate(NONE, x), x)
     np.testing.assert_array_equal(ops.activate(RELU, x), [0, 0.5, 7])
     np.testing.assert_array_equal(ops.activate(RELU6, x), [0, 0.5, 6])
+    np.testing.assert_allclose(ops.activate(HARD_SWISH, x), [-1 / 3, 0.5 * 3.5 / 6, 7], rtol=1e-6)
+    np.testing.assert_array_equal(ops.activate(HARD_SWISH, jnp.array([-3.0, -4.0, 3.0])), [0, 0, 3])

@@ -41,12 +41,12 @@ class Case(NamedTuple):
     whole: list[Any]  # gradients of all parameters of the elastic network
 
 
-def case(name: str, backend: str = "auto") -> Case:
-    """Elastic and Flax network of `CHILDREN` random architectures of one space."""
-    space = SPACES[name]
+def case(space: Any, backend: str = "auto", archs: Any = None) -> Case:
+    """Elastic and Flax network of `archs`, or `CHILDREN` random architectures of one space."""
+    space = SPACES[space] if isinstance(space, str) else space
     net = elastic.make(space, CHANNELS, CLASSES, backend)
     key = jax.random.key(1)
-    archs = np.array(space.sample(key, CHILDREN))
+    archs = np.array(space.sample(key, CHILDREN)) if archs is None else archs
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))
     params, stats = filled(jax.eval_shape(lambda: (net.init(key, archs[0]), net.init_stats())))
 
