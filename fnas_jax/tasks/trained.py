@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array, UserError
+from fnas_jax.core.types import Array
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Pool
@@ -62,11 +62,7 @@ def evaluator(ctx: TrainContext) -> Evaluator:
 def elastic_network(ctx: TrainContext) -> Network:
     """The network that becomes any child. Raises UserError for a backend that does not fit."""
     channels, classes = ctx.dataset.image_shape[-1], ctx.dataset.num_classes
-    try:
-        return elastic.make(ctx.space, channels, classes, ctx.settings.backend)
-    except ValueError as error:
-        message = f"children.backend is {ctx.settings.backend!r}: {error}"
-        raise UserError(message) from error
+    return elastic.make(ctx.space, channels, classes, ctx.settings.backend)
 
 
 def initial(ctx: TrainContext, access: PoolAccess | None) -> Learnt:

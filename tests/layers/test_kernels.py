@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fnas_jax.layers import compile_kernels, ops, parameters, reference
 from fnas_jax.layers import kernels as kernels_lib
-from fnas_jax.layers.reference import Evaluation, Setting
-from fnas_jax.networks import mnas
+from fnas_jax.layers import spec as specs
+from fnas_jax.layers.spec import CONV, IDENTITY, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
 
 if not compile_kernels.available():
     pytest.skip("no C++ compiler for the kernels", allow_module_level=True)
@@ -25,25 +25,44 @@ PLACES = ((1, 24, 24, 9), (2, 16, 40, 8), (2, 40, 16, 3))
 WIDTHS = (8, 16, 24, 40)
 
 
+KINDS = ((CONV, 1), (SEPCONV, 1), (MBCONV, 3), (MBCONV, 6))  # (op, expansion)
+
+
+def spec_of(kind, kernel, cin, cout, hidden, skip):
+    op, expansion = KINDS[kind]
+    middle = 0 if op == CONV else expansion * cin
+    return LayerSpec(op, kernel, cin, middle, cout, hidden, skip, RELU6)
+
+
+def slot_of(stride, widest, widest_out):
+    """A place for all of KINDS."""
+    hidden = widest // 4
+    choices = [
+        spec_of(kind, kernel, widest, widest_out, hidden, NO_SKIP)
+        for kind in range(4)
+        for kernel in (3, 5)
+    ]
+    return Slot(stride, (*choices, specs.absent(widest)))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def differences(place, kind, kernel, cin, cout, se, skip):
+def differences(place, kind, kernel, cin, cout, hidden, skip):
     """Largest difference of every result of a layer, over the largest number of it."""
-    stride, widest, widest_out, side = place
-    variants = mnas.variants(stride)
-    setting = Setting(kernel, cin, cout, se, skip)
-    of = ((), widest, widest_out, setting, variants, jnp.int32(kind), True)
-    params = ops.realise(KEY, parameters.init_layers(*of))
+    _, widest, widest_out, side = place
+    slot, spec = slot_of(*place[:3]), spec_of(kind, kernel, cin, cout, hidden, skip)
+    params = ops.realise(KEY, parameters.init(slot, spec))
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(KEY, p.shape), params)
-    used = parameters.used_layers(*of)
+    used = parameters.used(slot, spec)
     into, out = jnp.arange(widest) < cin, jnp.arange(widest_out) < cout
     x = jax.random.normal(KEY, (5, side, side, widest)) * into
+    # One kind of layer alone, as there is less to compile.
+    alone = slot._replace(choices=slot.choices[2 * kind : 2 * kind + 2])
 
     def by_xla(params, x):
-        y, _ = reference.layer(variants[kind], params, x, setting, None)
-        return y + reference.skip(x, widest_out, stride, setting)
+        return reference.apply(alone, params, x, spec)
 
     def by_kernels(params, x):
-        return kernels_lib.apply(variants, params, x, kind, setting)
+        return kernels_lib.apply(slot, params, x, spec)
 
     (y, pull), (z, pull_z) = (jax.vjp(f, params, x) for f in (by_xla, by_kernels))
     g = jax.random.normal(jax.random.key(1), y.shape) * out
@@ -54,10 +73,10 @@ def differences(place, kind, kernel, cin, cout, se, skip):
         pairs[jax.tree_util.keystr(path)] = (a, b)
     stats = jax.tree.map(lambda s: s + 0.3, reference.zero_stats(params))
     for collect in (False, True):
-        evaluation = Evaluation(stats, jnp.bool_(collect))
-        a, moments = reference.layer(variants[kind], params, x, setting, evaluation)
-        b, found = kernels_lib.apply_eval(variants, params, x, kind, setting, evaluation)
-        pairs[f"evaluated {collect}"] = (a + reference.skip(x, widest_out, stride, setting), b)
+        given = (params, x, spec, stats, jnp.bool_(collect))
+        a, moments = reference.apply_eval(alone, *given)
+        b, found = kernels_lib.apply_eval(slot, *given)
+        pairs[f"evaluated {collect}"] = (a, b)
     width = jnp.arange(widest_out) < cout
     pairs["mean"] = (moments["norm_out"].mean * width, found["norm_out"].mean)
     pairs["var"] = (moments["norm_out"].var * width, found["norm_out"].var)
@@ -74,24 +93,21 @@ def test_layers_are_those_of_xla(kind, data):
     place = data.draw(st.sampled_from(PLACES if kind in (0, 3) else PLACES[1:2]))
     cin = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[1]]))
     cout = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[2]]))
-    kernel, se, skip = (data.draw(st.integers(0, n)) for n in (1, 1, 2))
-    found = differences(
-        place, kind, *(jnp.int32(v) for v in (kernel, cin, cout)), jnp.bool_(se), jnp.int32(skip)
-    )
+    kernel, se = data.draw(st.sampled_from([3, 5])), data.draw(st.booleans())
+    skip = data.draw(st.integers(0, 2))
+    if skip == IDENTITY and (place[0] > 1 or cin != cout):
+        skip = NO_SKIP
+    numbers = (jnp.int32(v) for v in (kernel, cin, cout, se * max(1, cin // 4), skip))
+    found = differences(place, kind, *numbers)
     worst = max(found, key=lambda name: found[name])
     assert found[worst] < 3e-4, worst
 
 
-def setting(cin, cout, skip=reference.SKIP_NONE):
-    numbers = (jnp.int32(n) for n in (0, cin, cout))
-    return Setting(*numbers, jnp.bool_(False), jnp.int32(skip))
-
-
 def layer(x, kind=3):
-    variants = mnas.variants(1)
-    of = ((), 8, 8, setting(8, 8), variants, jnp.int32(kind), True)
-    params = ops.realise(KEY, parameters.init_layers(*of))
-    return kernels_lib.apply(variants, params, x, kind, setting(8, 8))
+    slot = slot_of(1, 8, 8)
+    spec = specs.absent(8) if kind == 4 else spec_of(kind, 3, 8, 8, 0, NO_SKIP)
+    params = ops.realise(KEY, parameters.init(slot, spec))
+    return kernels_lib.apply(slot, params, x, spec)
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -117,12 +133,12 @@ def test_under_vmap_each_is_itself():
 
 
 def test_the_input_of_a_root_has_no_derivative():
-    variants = (reference.Variant("conv", (3,), 1, 1, "relu6"),)
+    spec = spec_of(0, 3, 8, 8, 0, NO_SKIP)
     params = {"conv": jnp.ones((3, 3, 8, 8)), "norm_out": ops.norm_params(8)}
     x = jax.random.normal(KEY, (2, 4, 4, 8))
 
     def loss(params, x, root):
-        return (kernels_lib.apply(variants, params, x, 0, setting(8, 8), root) ** 2).sum()
+        return (kernels_lib.apply(Slot(1, (spec,)), params, x, spec, root) ** 2).sum()
 
     (dp, dx), (ep, ex) = (jax.grad(loss, (0, 1))(params, x, root) for root in (False, True))
     jax.tree.map(np.testing.assert_array_equal, dp, ep)

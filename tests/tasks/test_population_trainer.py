@@ -1,5 +1,6 @@
 """Where children are trained: how many at once, and on how many images."""
 
+import dataclasses
 import json
 
 import jax
@@ -85,5 +86,5 @@ def test_on_an_accelerator_the_fastest_number_is_measured_once(dataset, tmp_path
     assert list(json.loads((tmp_path / autotune.FILE).read_text()).values()) == [chosen]
     monkeypatch.setattr(autotune, "candidates", lambda most: pytest.fail("measured again"))
     assert population_trainer.children_at_once(ctx, network, mesh) == chosen
-    config.children.group = 7
+    ctx = ctx._replace(settings=dataclasses.replace(ctx.settings, group=7))
     assert population_trainer.children_at_once(ctx, network, mesh) == 2  # no more than there are
