@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ml_collections
@@ -36,6 +37,44 @@ METHODS = {
     "tnas": "fnas_jax.methods.tnas.build",
     "pgnas": "fnas_jax.methods.pgnas.build",
     "spos": "fnas_jax.methods.spos.build",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """The section `method`."""
+
+    name: str = config_lib.key("ppo", "search method", choices=tuple(METHODS))
+
+
+TABLE = "core.config.TABLE"  # sections whose keys still stand there
+# The dataclass of every section of the configuration, in the order of --help. They are imported
+# when the keys are first asked for, so their modules should hold little else.
+SECTIONS = {
+    "": "fnas_jax.core.sections.Run",
+    "space": TABLE,
+    "task": TABLE,
+    "task.augment": TABLE,
+    "children": TABLE,
+    "reward": "fnas_jax.core.sections.Reward",
+    "latency": "fnas_jax.core.sections.Latency",
+    "search": "fnas_jax.core.sections.Search",
+    "method": "fnas_jax.registry.Method",
+    "ppo": "fnas_jax.methods.rl.config.Ppo",
+    "evolution": "fnas_jax.methods.baselines.config.Evolution",
+    "gp": "fnas_jax.methods.baselines.config.Gp",
+    "bananas": "fnas_jax.methods.baselines.config.Bananas",
+    "fnas": "fnas_jax.methods.fnas.config.Fnas",
+    "uac": "fnas_jax.methods.fnas.config.Uac",
+    "aeb": "fnas_jax.methods.fnas.config.Aeb",
+    "akp": TABLE,
+    "tnas": TABLE,
+    "oneshot": TABLE,
+    "pgnas": TABLE,
+    "winner": "fnas_jax.core.sections.Winner",
+    "knowledge": "fnas_jax.core.sections.Knowledge",
+    "log": "fnas_jax.core.sections.Log",
+    "jax": "fnas_jax.core.sections.Jax",
 }
 Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]
 

@@ -9,7 +9,8 @@ from experiments.benchmarks.sample_efficiency import FNAS
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import bananas, evolution, gp, random
 from fnas_jax.methods.fnas import fnas
-from fnas_jax.methods.tnas import meta, networks, tnas
+from fnas_jax.methods.tnas import meta, networks
+from fnas_jax.methods.tnas import method as tnas
 
 EVALUATIONS = 50
 NET = networks.Config(hidden=32)

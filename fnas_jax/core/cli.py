@@ -113,7 +113,7 @@ def parse_config(
     path, rest = _take_config_file(argv)
     for arg in rest:
         named = re.match(r"--?(?:no)?config\.([^=]*)", arg)
-        if named and named[1] not in config_lib.KEYS:
+        if named and named[1] not in config_lib.all_keys():
             raise config_lib.unknown_key(named[1])
     config = config_lib.default() if path is None else load_file(path)
     keys = "\n\nconfiguration (after --config=FILE, whose values they replace):\n"
@@ -166,8 +166,8 @@ def _flag_message(error: flags.Error) -> str:
     """A sentence for what absl says about a flag."""
     text = str(error)
     override = re.match(r"flag --config\.([\w.]+)=(.*?): ", text, re.DOTALL)
-    if override and override[1] in config_lib.KEYS:
-        kind = config_lib.kind(config_lib.KEYS[override[1]])
+    if override and override[1] in config_lib.all_keys():
+        kind = config_lib.kind(config_lib.all_keys()[override[1]])
         return f"{override[1]} is {override[2]!r}; it must be {kind}"
     return text.splitlines()[0]
 

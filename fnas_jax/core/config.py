@@ -1,6 +1,14 @@
-"""Every configuration key: its one default, its range and what it means.
+"""Configuration keys: what one is, and how values are read, checked and explained.
 
-A config file defines `get_config()`, which starts from `default()` and changes what it needs:
+The keys of a section are the fields of a frozen dataclass that stands beside what it configures,
+each with its default, range and meaning; `registry.SECTIONS` lists these classes:
+
+    @dataclass(frozen=True)
+    class Evolution:
+        population: int = key(30, "architectures alive", 2, 10**6)
+
+is `--config.evolution.population`, and `read(Evolution, config.evolution)` its values. A config
+file defines `get_config()`, which starts from `default()` and changes what it needs:
 
     from fnas_jax.core.config import default
 
@@ -14,20 +22,21 @@ Values of the command line (`--config.search.budget=256`) come on top.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
+import importlib
 import math
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import ml_collections
 
 from fnas_jax.core.types import UserError
 
 INF = math.inf
-METHODS = (
-    *("random", "evolution", "local", "gp", "bananas", "ppo"),
-    *("fnas", "tnas", "pgnas", "spos"),
-)
+T = TypeVar("T")
 
 
 class Key(NamedTuple):
@@ -40,8 +49,221 @@ class Key(NamedTuple):
     choices: tuple[str, ...] = ()  # allowed strings; empty: any
 
 
-KEYS: dict[str, Key] = {
-    "seed": Key(0, "seed of everything random but the data split", 0, 2**31 - 1),
+class Renamed(NamedTuple):
+    """What became of a key that users' files may still name."""
+
+    name: str  # of today
+    values: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # old value -> that of today, where they differ
+
+
+# Refused in commands and config files, with a sentence; translated in the config.json of old runs.
+RENAMED = {"children.form": Renamed("children.backend", {"switched": "reference"})}
+
+
+def key(
+    default: Any, doc: str, low: float = -INF, high: float = INF, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field of a section's dataclass: a key with its default, meaning and allowed values."""
+    metadata = {"key": Key(default, doc, low, high, choices)}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@functools.cache
+def all_keys() -> dict[str, Key]:
+    """All keys by name ("search.budget"), in the order in which they are explained."""
+    return dict(_collect())
+
+
+def _collect() -> Iterator[tuple[str, Key]]:
+    """Every key of `registry.SECTIONS`, whose classes are imported only now."""
+    registry = importlib.import_module("fnas_jax.registry")
+    for section, path in registry.SECTIONS.items():
+        if path == registry.TABLE:
+            own = [name for name in TABLE if name.rpartition(".")[0] == section]
+            yield from ((name, TABLE[name]) for name in own)
+            continue
+        module, _, kind = path.rpartition(".")
+        for field in dataclasses.fields(getattr(importlib.import_module(module), kind)):
+            name = f"{section}.{field.name}" if section else field.name
+            yield name, field.metadata["key"]
+
+
+def read(kind: type[T], section: Any) -> T:
+    """The dataclass `kind` with the values of a ConfigDict's `section`.
+
+    Sections within it are read on their own. Raises ValueError unless its names are the fields of
+    `kind`, all of them.
+    """
+    values = {name: value for name, value in section.items() if not hasattr(value, "items")}
+    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if values.keys() != fields:
+        raise ValueError(
+            f"the section of {kind.__name__} lacks {sorted(fields - values.keys())}"
+            f" and has {sorted(values.keys() - fields)} besides"
+        )
+    return kind(**values)
+
+
+def default() -> ml_collections.ConfigDict:
+    """The locked configuration with every key at its default."""
+    return nest({name: key.default for name, key in all_keys().items()})
+
+
+def nest(flat: dict[str, Any]) -> ml_collections.ConfigDict:
+    """The locked ConfigDict of {"search.budget": 64, ..}."""
+    config = ml_collections.ConfigDict()
+    for name, value in flat.items():
+        *sections, last = name.split(".")
+        node = config
+        for section in sections:
+            if section not in node:
+                node[section] = ml_collections.ConfigDict()
+            node = node[section]
+        node[last] = value
+    return config.lock()
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"search.budget": 64, ..} of a ConfigDict, or of a dict read from JSON."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = tuple(value) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """'; did you mean X?' for the entry of `allowed` nearest to `word`, or '' if none is near."""
+    scored = [(_similarity(word, entry), entry) for entry in allowed]
+    best, entry = max(scored, default=(0.0, ""))
+    return f"; did you mean {entry!r}?" if best > 0.6 else ""
+
+
+def _similarity(a: str, b: str) -> float:
+    """Of dotted names, in 0..1; the last part counts as much as the whole, or alone if b has it."""
+    whole = difflib.SequenceMatcher(None, a, b).ratio()
+    last = difflib.SequenceMatcher(None, a.rpartition(".")[2], b.rpartition(".")[2]).ratio()
+    return max((whole + last) / 2, 0.9 * last if last > 0.8 else 0.0)
+
+
+def unknown_key(name: str) -> UserError:
+    """The error for a key that does not exist."""
+    today = renamed(name)
+    if today:
+        return UserError(today)
+    keys = all_keys()
+    sections = {key.rpartition(".")[0] for key in keys} - {""}
+    section = name if name in sections else name.rpartition(".")[0]
+    siblings = [key.removeprefix(section + ".") for key in keys if key.startswith(section + ".")]
+    listed = f"; {section} has {', '.join(siblings)}" if siblings else "; --help lists all"
+    near = "" if name in sections else nearest(name, [*keys, *sections])
+    return UserError(f"unknown config key {name!r}{near or listed}")
+
+
+def renamed(name: str) -> str:
+    """What became of key `name` in a sentence; '' unless it was renamed.
+
+    The name may lack its section, as in what a ConfigDict says of an unknown key.
+    """
+    for old, today in RENAMED.items():
+        if name in (old, old.rpartition(".")[2]) and old not in all_keys():
+            values = "".join(f" and {a!r} is now {b!r}" for a, b in today.values.items())
+            return f"config key {old!r} is now {today.name!r}{values}"
+    return ""
+
+
+def modernize(flat: dict[str, Any]) -> dict[str, Any]:
+    """The values of an old run under the names of today."""
+    found = {}
+    for name, value in flat.items():
+        if name in RENAMED and name not in all_keys():
+            name, values = RENAMED[name]
+            value = values.get(value, value)
+        found[name] = value
+    return found
+
+
+def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The same configuration, locked. Raises UserError at the first key that is not right."""
+    flat = flatten(config)
+    for name in flat:
+        if name not in all_keys():
+            raise unknown_key(name)
+    for name in all_keys():
+        if name not in flat:
+            raise UserError(f"config key {name!r} is missing; start from core.config.default()")
+        _check(name, flat[name])
+    if flat["reward.cost"] != "none" and not flat["reward.target"] > 0:
+        raise UserError(
+            f"reward.target is {flat['reward.target']}; with reward.cost={flat['reward.cost']!r}"
+            " it must be above 0"
+        )
+    if flat["task.val_fraction"] + flat["task.test_fraction"] > 0.9:
+        raise UserError(
+            f"task.val_fraction is {flat['task.val_fraction']} and task.test_fraction is"
+            f" {flat['task.test_fraction']}; together they may be at most 0.9"
+        )
+    return nest(flat)
+
+
+def _check(name: str, value: Any) -> None:
+    """Raises UserError unless `value` has the type and range of key `name`."""
+    key = all_keys()[name]
+    type_ = type(key.default)
+    if not (type(value) is type_ or (type_ is float and type(value) is int)):
+        raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
+    if key.choices and value not in key.choices:
+        raise UserError(
+            f"{name} is {value!r}; allowed are {', '.join(key.choices)}"
+            + nearest(str(value), key.choices)
+        )
+    entries = value if isinstance(value, tuple) else (value,)
+    for entry in entries:
+        if type_ is tuple and type(entry) is not int:
+            raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
+        if type_ in (int, float, tuple) and not key.low <= entry <= key.high:
+            raise UserError(f"{name} is {value}; allowed is {allowed(key)}")
+        if type_ is float and not math.isfinite(entry):
+            raise UserError(f"{name} is {value}; it must be finite")
+
+
+def kind(key: Key) -> str:
+    """The type of the key's values in words."""
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names.get(type(key.default), "a tuple of whole numbers such as (1, 2)")
+
+
+def allowed(key: Key) -> str:
+    """The allowed values in words, e.g. '1 to 7', or '' where any is."""
+    if key.choices:
+        return ", ".join(key.choices)
+    if key.low == -INF and key.high == INF:
+        return ""
+    if key.high == INF:
+        return f"{key.low:g} or more"
+    each = "entries from " if isinstance(key.default, tuple) else ""
+    return f"{each}{_number(key.low)} to {_number(key.high)}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() and value < 10**15 else f"{value:g}"
+
+
+def help_text() -> str:
+    """One line per key: name, default, meaning, allowed values."""
+    lines = []
+    for name, key in all_keys().items():
+        range_ = f" [{allowed(key)}]" if allowed(key) else ""
+        lines.append(f"  --config.{name}={key.default!r}\n        {key.doc}{range_}")
+    return "\n".join(lines)
+
+
+# Sections whose dataclasses do not stand beside their code yet (`registry.TABLE`).
+TABLE: dict[str, Key] = {
     # --- the space of architectures (tabular tasks bring their own)
     "space.name": Key("mnas", "space", choices=("mnas", "macro", "cell", "categorical")),
     "space.blocks": Key(7, "mnas: number of blocks kept", 1, 7),
@@ -82,90 +304,15 @@ KEYS: dict[str, Key] = {
     "children.group": Key(
         0, "children of a device trained at once; 1: in turn; 0: what is fastest", 0, 65536
     ),
-    "children.form": Key(
+    "children.backend": Key(
         "auto",
-        "code of the layers: kernels and switched for CPUs, masked for accelerators",
-        choices=("auto", "kernels", "switched", "masked"),
+        "code of the layers: kernels and reference for CPUs, masked for accelerators",
+        choices=("auto", "kernels", "reference", "masked"),
     ),
     "children.device_images": Key(
         0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9
     ),
     "children.eval_batch": Key(256, "images per step of validation and test", 1, 65536),
-    # --- reward = accuracy * (cost / target) ^ (alpha if cost <= target else beta)
-    "reward.cost": Key(
-        "none", "cost in the reward", choices=("none", "latency_ms", "mflops", "params_m")
-    ),
-    "reward.target": Key(0.0, "target of the cost, in its unit; needed unless cost is none", 0.0),
-    "reward.alpha": Key(-0.07, "exponent at or below the target", -10.0, 0.0),
-    "reward.beta": Key(-0.07, "exponent above the target", -10.0, 0.0),
-    "latency.batch_size": Key(1, "images per timed forward pass", 1, 4096),
-    "latency.repeats": Key(30, "timed passes, of which the median counts", 1, 10000),
-    # --- the search
-    "search.budget": Key(64, "stop once this many architectures were trained", 1, 10**7),
-    "search.max_proposals": Key(
-        0, "stop after this many proposals, known ones included; 0: 20 x budget", 0, 10**9
-    ),
-    "search.batch": Key(8, "architectures proposed per iteration", 1, 65536),
-    "method.name": Key("ppo", "search method", choices=METHODS),
-    "ppo.hidden": Key(128, "units of the controller's LSTM", 1, 4096),
-    "ppo.lr": Key(7e-3, "learning rate of Adam", 1e-7, 1.0),
-    "ppo.clip": Key(0.2, "clipping range of the probability ratio", 0.01, 1.0),
-    "ppo.epochs": Key(4, "passes over each batch", 1, 1000),
-    "ppo.minibatches": Key(1, "parts that a batch is split into", 1, 65536),
-    "ppo.entropy": Key(0.1, "weight of the entropy bonus", 0.0, 10.0),
-    "ppo.max_grad_norm": Key(0.5, "gradients are clipped to this norm", 1e-3, 1e3),
-    "ppo.baseline_decay": Key(
-        0.0, "decay of the moving average of rewards; 0: the last batch's mean", 0.0, 0.9999
-    ),
-    "evolution.population": Key(30, "architectures alive", 2, 10**6),
-    "evolution.sample": Key(10, "candidates of each tournament", 1, 10**6),
-    "gp.acquisition": Key("ei", "expected improvement or upper bound", choices=("ei", "ucb")),
-    "gp.start": Key(10, "random architectures before the model is asked", 1, 10**6),
-    "gp.noise": Key(0.05, "variance of noise over that of the function", 1e-4, 10.0),
-    "gp.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
-    "bananas.start": Key(10, "random architectures before the ensemble is asked", 1, 10**6),
-    "bananas.members": Key(5, "networks of the ensemble", 2, 100),
-    "bananas.hidden": Key(64, "units of each of their two layers", 4, 4096),
-    "bananas.steps": Key(150, "steps of Adam in which they are trained for each batch", 1, 10**5),
-    "bananas.lr": Key(0.01, "learning rate of these", 1e-6, 1.0),
-    "bananas.pool": Key(768, "candidates among which it chooses", 32, 10**6),
-    # --- fnas: what is trained, predicted, imagined and replayed
-    "fnas.verify": Key(1, "best predicted architectures trained per time", 0, 65536),
-    "fnas.verify_every": Key(1, "iterations between two such times", 1, 10**6),
-    "fnas.optimism": Key(0.5, "mean weight of the uncertainty when they are chosen", 0.0, 100.0),
-    "fnas.pool": Key(384, "candidates among which they are looked for", 32, 10**6),
-    "fnas.imagination": Key(4, "controller updates on predictions alone per iteration", 0, 1000),
-    "fnas.kl_max": Key(0.1, "nats that these may move the controller", 0.0, 100.0),
-    "fnas.transfer": Key(True, "start the critic from other tasks in the knowledge store"),
-    "fnas.foreign_rows": Key(500, "rows of other tasks used at most", 20, 10**4),
-    "fnas.shift": Key(0.3, "variance of what sets tasks apart, over that of one", 1e-3, 1e3),
-    "fnas.rank": Key(1.0, "weight of the errors of differences in a warm critic's fit", 0.0, 1e3),
-    "uac.enabled": Key(True, "predict what the critic is sure of instead of training it"),
-    "uac.uncertainty": Key(
-        "ensemble",
-        "the ensemble's spread, or a network of errors",
-        choices=("ensemble", "residual"),
-    ),
-    "uac.members": Key(8, "networks of the ensemble", 2, 100),
-    "uac.hidden": Key(128, "units of each of their two layers", 8, 4096),
-    "uac.gain": Key(0.3, "scale of their inputs: how far from linear they are", 1e-3, 100.0),
-    "uac.prior": Key(0.4, "standard deviation of a network's random prior function", 0.0, 10.0),
-    "uac.noise": Key(0.02, "variance of noise over that of a network", 1e-4, 100.0),
-    "uac.bootstrap": Key(False, "weigh samples by Poisson(1), anew for each network"),
-    "uac.steps": Key(1, "Gauss-Newton steps of each fit", 1, 1000),
-    "uac.rows": Key(128, "samples of a fit, half the best and half the newest", 16, 4096),
-    "uac.tau": Key(2.0, "train above this uncertainty, in deviations of scores", 0.0, 100.0),
-    "uac.tau_points": Key(0.0, "the same in points of the reward; above 0: instead", 0.0, 100.0),
-    "uac.warmup": Key(16, "architectures trained before predictions count", 2, 10**6),
-    "uac.explore": Key(0.05, "share of confident proposals that are trained anyway", 0.0, 1.0),
-    "aeb.enabled": Key(True, "replay trained samples to the controller"),
-    "aeb.capacity": Key(1024, "samples kept", 8, 65536),
-    "aeb.truncate": Key(1.0, "largest importance ratio of a replayed sample", 0.01, 1e6),
-    "aeb.min_ratio": Key(1e-3, "samples of smaller ratio are skipped", 0.0, 1.0),
-    "aeb.max_age": Key(10**6, "iterations after which samples are skipped", 1, 10**9),
-    "aeb.recency": Key(
-        0.0, "the newest sample is exp(this) times as likely as the oldest", 0.0, 20.0
-    ),
     "akp.enabled": Key(True, "children inherit blocks from the knowledge pool (images only)"),
     "akp.capacity": Key(32, "blocks kept at each place of the network", 2, 4096),
     "akp.mib": Key(512, "memory for them; fewer are kept where they are large", 1, 2**20),
@@ -243,144 +390,4 @@ KEYS: dict[str, Key] = {
     "pgnas.dual": Key(0.03, "how fast gamma rises and falls then", 0.0, 10.0),
     "pgnas.top": Key(3, "best samples that have to stay the same", 1, 1000),
     "pgnas.patience": Key(32, "samples for which they stay before the end; 0: never", 0, 10**7),
-    # --- the winner
-    "winner.steps": Key(1500, "steps of the winner's final training; 0: none", 0, 10**8),
-    "winner.reference": Key(True, "train the reference network beside the winner"),
-    # --- what outlives a run, what is shown
-    "knowledge.dir": Key("", "folder of the knowledge store; '' for <workdir>/knowledge"),
-    "log.every": Key(1, "iterations between two log entries", 1, 10**6),
-    "log.tensorboard": Key(True, "write TensorBoard events"),
-    "log.checkpoint_seconds": Key(
-        1.0, "least time between two checkpoints; 0: one after every iteration", 0.0, 86400.0
-    ),
-    "jax.cache_dir": Key("~/.cache/fnas_jax", "persistent compilation cache; '' for none"),
 }
-
-
-def default() -> ml_collections.ConfigDict:
-    """The locked configuration with every key at its default."""
-    return nest({name: key.default for name, key in KEYS.items()})
-
-
-def nest(flat: dict[str, Any]) -> ml_collections.ConfigDict:
-    """The locked ConfigDict of {"search.budget": 64, ..}."""
-    config = ml_collections.ConfigDict()
-    for name, value in flat.items():
-        *sections, last = name.split(".")
-        node = config
-        for section in sections:
-            if section not in node:
-                node[section] = ml_collections.ConfigDict()
-            node = node[section]
-        node[last] = value
-    return config.lock()
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """{"search.budget": 64, ..} of a ConfigDict, or of a dict read from JSON."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = tuple(value) if isinstance(value, list | tuple) else value
-    return flat
-
-
-def nearest(word: str, allowed: Iterable[str]) -> str:
-    """'; did you mean X?' for the entry of `allowed` nearest to `word`, or '' if none is near."""
-    scored = [(_similarity(word, entry), entry) for entry in allowed]
-    best, entry = max(scored, default=(0.0, ""))
-    return f"; did you mean {entry!r}?" if best > 0.6 else ""
-
-
-def _similarity(a: str, b: str) -> float:
-    """Of dotted names, in 0..1; the last part counts as much as the whole, or alone if b has it."""
-    whole = difflib.SequenceMatcher(None, a, b).ratio()
-    last = difflib.SequenceMatcher(None, a.rpartition(".")[2], b.rpartition(".")[2]).ratio()
-    return max((whole + last) / 2, 0.9 * last if last > 0.8 else 0.0)
-
-
-def unknown_key(name: str) -> UserError:
-    """The error for a key that does not exist."""
-    sections = {key.rpartition(".")[0] for key in KEYS} - {""}
-    section = name if name in sections else name.rpartition(".")[0]
-    siblings = [key.removeprefix(section + ".") for key in KEYS if key.startswith(section + ".")]
-    listed = f"; {section} has {', '.join(siblings)}" if siblings else "; --help lists all"
-    near = "" if name in sections else nearest(name, [*KEYS, *sections])
-    return UserError(f"unknown config key {name!r}{near or listed}")
-
-
-def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The same configuration, locked. Raises UserError at the first key that is not right."""
-    flat = flatten(config)
-    for name in flat:
-        if name not in KEYS:
-            raise unknown_key(name)
-    for name in KEYS:
-        if name not in flat:
-            raise UserError(f"config key {name!r} is missing; start from core.config.default()")
-        _check(name, flat[name])
-    if flat["reward.cost"] != "none" and not flat["reward.target"] > 0:
-        raise UserError(
-            f"reward.target is {flat['reward.target']}; with reward.cost={flat['reward.cost']!r}"
-            " it must be above 0"
-        )
-    if flat["task.val_fraction"] + flat["task.test_fraction"] > 0.9:
-        raise UserError(
-            f"task.val_fraction is {flat['task.val_fraction']} and task.test_fraction is"
-            f" {flat['task.test_fraction']}; together they may be at most 0.9"
-        )
-    return nest(flat)
-
-
-def _check(name: str, value: Any) -> None:
-    """Raises UserError unless `value` has the type and range of key `name`."""
-    key = KEYS[name]
-    type_ = type(key.default)
-    if not (type(value) is type_ or (type_ is float and type(value) is int)):
-        raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
-    if key.choices and value not in key.choices:
-        raise UserError(
-            f"{name} is {value!r}; allowed are {', '.join(key.choices)}"
-            + nearest(str(value), key.choices)
-        )
-    entries = value if isinstance(value, tuple) else (value,)
-    for entry in entries:
-        if type_ is tuple and type(entry) is not int:
-            raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
-        if type_ in (int, float, tuple) and not key.low <= entry <= key.high:
-            raise UserError(f"{name} is {value}; allowed is {allowed(key)}")
-        if type_ is float and not math.isfinite(entry):
-            raise UserError(f"{name} is {value}; it must be finite")
-
-
-def kind(key: Key) -> str:
-    """The type of the key's values in words."""
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return names.get(type(key.default), "a tuple of whole numbers such as (1, 2)")
-
-
-def allowed(key: Key) -> str:
-    """The allowed values in words, e.g. '1 to 7', or '' where any is."""
-    if key.choices:
-        return ", ".join(key.choices)
-    if key.low == -INF and key.high == INF:
-        return ""
-    if key.high == INF:
-        return f"{key.low:g} or more"
-    each = "entries from " if isinstance(key.default, tuple) else ""
-    return f"{each}{_number(key.low)} to {_number(key.high)}"
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() and value < 10**15 else f"{value:g}"
-
-
-def help_text() -> str:
-    """One line per key: name, default, meaning, allowed values."""
-    lines = []
-    for name, key in KEYS.items():
-        range_ = f" [{allowed(key)}]" if allowed(key) else ""
-        lines.append(f"  --config.{name}={key.default!r}\n        {key.doc}{range_}")
-    return "\n".join(lines)

@@ -63,7 +63,7 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     path = pathlib.Path(workdir).expanduser() / "config.json"
     if not path.exists():
         raise UserError(f"{str(workdir)!r} is not the workdir of a run: it has no config.json")
-    return config_lib.validate(config_lib.nest(config_lib.flatten(read_json(path))))
+    return config_lib.validate(config_lib.nest(_stored(path)))
 
 
 class Run(NamedTuple):
@@ -100,12 +100,17 @@ def versions() -> dict[str, str]:
     return own | packages | {"platform": jax.default_backend()}
 
 
+def _stored(path: pathlib.Path) -> dict[str, Any]:
+    """The keys and values of a run's config.json, under the names of today."""
+    return config_lib.modernize(config_lib.flatten(read_json(path)))
+
+
 def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Raises UserError if the run whose config.json is `path` has another configuration."""
     if not path.exists():
         return
     new = config_lib.flatten(config)
-    old = config_lib.flatten(read_json(path))
+    old = _stored(path)
     missing = "not set"
     differences = [
         f"{name} ({old.get(name, missing)} there, {new.get(name, missing)} now)"

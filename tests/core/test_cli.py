@@ -100,6 +100,17 @@ def test_wrong_config_files_are_told_with_their_line(config_file, body, message)
     assert "\n" not in str(error.value)
 
 
+def test_renamed_keys_are_refused_with_their_new_name(config_file, monkeypatch):
+    new = config_lib.Renamed("search.budget")
+    monkeypatch.setattr(config_lib, "RENAMED", {"search.limit": new})
+    for argument in (
+        "--config.search.limit=3",
+        f"--config={config_file('config.search.limit = 3')}",
+    ):
+        with pytest.raises(UserError, match=r"'search.limit' is now 'search.budget'"):
+            parse(argument)
+
+
 def test_a_config_file_needs_get_config(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(UserError, match=r"defines no get_config\(\)"):
@@ -111,7 +122,7 @@ def test_help_lists_flags_and_every_key():
         parse("--help")
     assert "usage text" in str(text.value)
     assert "--workdir" in str(text.value)
-    assert all(f"--config.{name}=" in str(text.value) for name in config_lib.KEYS)
+    assert all(f"--config.{name}=" in str(text.value) for name in config_lib.all_keys())
 
 
 def fail(error):

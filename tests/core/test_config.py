@@ -1,9 +1,15 @@
+import dataclasses
+import importlib
 import math
+import subprocess
+import sys
 
 import pytest
 
+from fnas_jax import registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
+from fnas_jax.methods.baselines.config import Evolution
 
 
 def with_value(name, value):
@@ -12,20 +18,20 @@ def with_value(name, value):
 
 def test_defaults_are_valid_and_locked():
     config = config_lib.validate(config_lib.default())
-    assert config_lib.flatten(config) == {n: k.default for n, k in config_lib.KEYS.items()}
+    assert config_lib.flatten(config) == {n: k.default for n, k in config_lib.all_keys().items()}
     with pytest.raises(AttributeError):
         config.search.budgt = 1
 
 
-@pytest.mark.parametrize("name", config_lib.KEYS)
+@pytest.mark.parametrize("name", config_lib.all_keys())
 def test_every_key_says_what_it_means_and_appears_in_the_help(name):
-    assert len(config_lib.KEYS[name].doc) > 3
+    assert len(config_lib.all_keys()[name].doc) > 3
     assert f"--config.{name}=" in config_lib.help_text()
 
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [(n, k) for n, k in config_lib.KEYS.items() if isinstance(k.default, int | float)],
+    [(n, k) for n, k in config_lib.all_keys().items() if isinstance(k.default, int | float)],
 )
 def test_values_beyond_either_end_of_a_range_are_refused(name, key):
     for value in (key.low - 1, key.high + 1):
@@ -91,3 +97,74 @@ def test_flatten_undoes_nest_and_reads_json_lists_as_tuples():
     flat = {"a": 1, "b.c": (1, 2), "b.d.e": "x"}
     assert config_lib.flatten(config_lib.nest(flat)) == flat
     assert config_lib.flatten({"b": {"c": [1, 2]}}) == {"b.c": (1, 2)}
+
+
+def test_the_fields_of_a_dataclass_are_the_keys_of_its_section():
+    changed = with_value("evolution.sample", 7)
+    assert config_lib.read(Evolution, changed.evolution) == Evolution(sample=7)
+    assert config_lib.all_keys()["evolution.sample"].default == Evolution().sample
+    assert hash(Evolution()) == hash(Evolution(sample=10))  # can be static under jit
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Evolution().sample = 3
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"population": 30}, r"lacks \['sample'\] and has \[\] besides"),
+        ({"population": 30, "sampel": 3}, r"lacks \['sample'\] and has \['sampel'\] besides"),
+        ({"population": 30, "sample": 3, "size": 1}, r"lacks \[\] and has \['size'\] besides"),
+    ],
+)
+def test_a_name_that_does_not_match_never_falls_back_to_a_default(section, message):
+    with pytest.raises(ValueError, match=message):
+        config_lib.read(Evolution, section)
+
+
+def test_sections_within_a_section_are_read_on_their_own():
+    section = {"population": 30, "sample": 3, "inner": {"a": 1}}
+    assert config_lib.read(Evolution, section) == Evolution(30, 3)
+
+
+def test_every_section_of_the_keys_is_registered_and_every_method_is_a_choice():
+    assert {name.rpartition(".")[0] for name in config_lib.all_keys()} == set(registry.SECTIONS)
+    assert config_lib.all_keys()["method.name"].choices == tuple(registry.METHODS)
+    for module in registry.METHODS.values():
+        assert callable(importlib.import_module(module).build)
+
+
+def test_explaining_the_keys_imports_no_method():
+    code = (
+        "import sys; from fnas_jax.core import config; config.help_text();"
+        "print(*(m for m in sys.modules if m.startswith('fnas_jax.methods')))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    allowed = ("fnas_jax.methods.base", "fnas_jax.methods.baselines")
+    loaded = [m for m in out.stdout.split() if not m.endswith(".config") and m not in allowed]
+    assert all(m.count(".") <= 2 for m in loaded), loaded  # packages, nothing in them
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    """A key `search.limit` of old that is `search.budget` today."""
+    new = config_lib.Renamed("search.budget", {"few": 16})
+    monkeypatch.setattr(config_lib, "RENAMED", {"search.limit": new})
+
+
+def test_a_renamed_key_is_refused_with_its_new_name(renamed):
+    sentence = "config key 'search.limit' is now 'search.budget' and 'few' is now 16"
+    assert str(config_lib.unknown_key("search.limit")) == sentence
+    assert str(config_lib.unknown_key("limit")) == sentence  # as from a config file
+    flat = config_lib.flatten(config_lib.default()) | {"search.limit": 3}
+    with pytest.raises(UserError, match=r"is now 'search\.budget'"):
+        config_lib.validate(config_lib.nest(flat))
+
+
+def test_values_of_old_runs_are_read_under_the_names_of_today(renamed):
+    assert config_lib.modernize({"search.limit": "few"}) == {"search.budget": 16}
+    assert config_lib.modernize({"search.limit": 5, "seed": 1}) == {"search.budget": 5, "seed": 1}
+
+
+def test_renamed_keys_lead_to_keys_of_today():
+    for old, new in config_lib.RENAMED.items():
+        assert new.name in config_lib.all_keys() or old in config_lib.all_keys()

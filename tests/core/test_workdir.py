@@ -53,6 +53,18 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
             open_once(folder, config_with())
 
 
+def test_an_old_run_is_read_and_continued_under_the_names_of_today(tmp_path, monkeypatch):
+    flat = config_lib.flatten(config_with())
+    flat["search.limit"] = flat.pop("search.budget")
+    (tmp_path / "config.json").write_text(config_lib.nest(flat).to_json())
+    with pytest.raises(UserError, match=r"unknown config key 'search\.limit'"):
+        workdir.read_config(tmp_path)
+    new = config_lib.Renamed("search.budget")
+    monkeypatch.setattr(config_lib, "RENAMED", {"search.limit": new})
+    assert workdir.read_config(tmp_path) == config_with()
+    open_once(tmp_path, config_with())  # is not another configuration
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)

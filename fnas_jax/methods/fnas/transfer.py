@@ -19,7 +19,6 @@ from fnas_jax.methods.fnas.critic import Critic, Ensemble
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space
 
-MIN_ROWS = 20  # fewer foreign rows teach nothing
 STEPS = 4  # Gauss-Newton steps of the fit to foreign samples
 LEAST_SPREAD = 0.3  # of own scores, in foreign standard deviations
 

@@ -1,0 +1,78 @@
+"""The sections of the configuration that belong to no room of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fnas_jax.core.config import key
+
+
+@dataclass(frozen=True)
+class Run:
+    """Keys outside sections."""
+
+    seed: int = key(0, "seed of everything random but the data split", 0, 2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Reward:
+    """reward = accuracy * (cost / target) ^ (alpha if cost <= target else beta)."""
+
+    cost: str = key(
+        "none", "cost in the reward", choices=("none", "latency_ms", "mflops", "params_m")
+    )
+    target: float = key(0.0, "target of the cost, in its unit; needed unless cost is none", 0.0)
+    alpha: float = key(-0.07, "exponent at or below the target", -10.0, 0.0)
+    beta: float = key(-0.07, "exponent above the target", -10.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How the latency of a network is measured."""
+
+    batch_size: int = key(1, "images per timed forward pass", 1, 4096)
+    repeats: int = key(30, "timed passes, of which the median counts", 1, 10000)
+
+
+@dataclass(frozen=True)
+class Search:
+    """How much is searched."""
+
+    budget: int = key(64, "stop once this many architectures were trained", 1, 10**7)
+    max_proposals: int = key(
+        0, "stop after this many proposals, known ones included; 0: 20 x budget", 0, 10**9
+    )
+    batch: int = key(8, "architectures proposed per iteration", 1, 65536)
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The final training of the best architecture."""
+
+    steps: int = key(1500, "steps of the winner's final training; 0: none", 0, 10**8)
+    reference: bool = key(True, "train the reference network beside the winner")
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What outlives a run."""
+
+    dir: str = key("", "folder of the knowledge store; '' for <workdir>/knowledge")
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is shown and kept."""
+
+    every: int = key(1, "iterations between two log entries", 1, 10**6)
+    tensorboard: bool = key(True, "write TensorBoard events")
+    checkpoint_seconds: float = key(
+        1.0, "least time between two checkpoints; 0: one after every iteration", 0.0, 86400.0
+    )
+
+
+@dataclass(frozen=True)
+class Jax:
+    """Of JAX itself."""
+
+    cache_dir: str = key("~/.cache/fnas_jax", "persistent compilation cache; '' for none")
