@@ -11,13 +11,21 @@ namespace fnas {
 
 constexpr float kEpsilon = 1e-5f;  // ops.BN_EPSILON
 
-enum Act { kNone = 0, kRelu = 1, kRelu6 = 2 };
+enum Act { kNone = 0, kRelu = 1, kRelu6 = 2, kHardSwish = 3 };
 
 // Comparisons are written so that NaN stays NaN: a child that diverges has to be seen.
+inline Vec relu(Vec z) { return z < 0.0f ? Vec{} : z; }
+
+inline Vec relu6(Vec z) {
+  z = relu(z);
+  return z > 6.0f ? Vec{} + 6.0f : z;
+}
+
 template <Act A>
 inline Vec activate(Vec z) {
-  if constexpr (A != kNone) z = z < 0.0f ? Vec{} : z;
-  if constexpr (A == kRelu6) z = z > 6.0f ? Vec{} + 6.0f : z;
+  if constexpr (A == kRelu) z = relu(z);
+  if constexpr (A == kRelu6) z = relu6(z);
+  if constexpr (A == kHardSwish) z = z * (relu6(z + 3.0f) * (1.0f / 6.0f));
   return z;
 }
 
@@ -26,6 +34,10 @@ template <Act A>
 inline Vec activate_backward(Vec z, Vec dh) {
   if constexpr (A == kRelu) dh = z > 0.0f ? dh : Vec{};
   if constexpr (A == kRelu6) dh = (z > 0.0f) & (z < 6.0f) ? dh : Vec{};
+  if constexpr (A == kHardSwish) {
+    const Vec inside = dh * ((2.0f * z + 3.0f) * (1.0f / 6.0f));
+    dh = z <= -3.0f ? Vec{} : z >= 3.0f ? dh : inside;
+  }
   return dh;
 }
 
@@ -35,6 +47,7 @@ inline void with_act(long act, Body body) {
   if (act == kNone) body(std::integral_constant<Act, kNone>());
   if (act == kRelu) body(std::integral_constant<Act, kRelu>());
   if (act == kRelu6) body(std::integral_constant<Act, kRelu6>());
+  if (act == kHardSwish) body(std::integral_constant<Act, kHardSwish>());
 }
 
 // One normalisation of p channels; scale and bias are zero beyond the child's.

@@ -31,7 +31,8 @@ bool Layer::fits_slot() const {
          spec.kernel <= std::min(slot.kernel, kLargestKernel) && spec.kernel % 2 == 1 &&
          spec.hidden <= slot.hidden && (spec.hidden == 0 || gated() <= slot.gated) &&
          (spec.op != kSeparable || spec.middle == spec.cin) &&
-         (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone && spec.act <= kRelu6;
+         (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone &&
+         spec.act <= kHardSwish;
 }
 
 long Layer::channels(NormIndex n) const {
