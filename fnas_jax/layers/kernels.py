@@ -1,7 +1,6 @@
-"""Layers of `children.blocks` by the kernels for CPUs: sizes are data, and nothing is compiled.
+"""Layers by the kernels for CPUs: sizes are data, and nothing is compiled.
 
-The same function of parameters, input and choices as `blocks.layer` plus `blocks.skip`; channels
-beyond the child's are zero in results and derivatives, and cost no time.
+Channels beyond the child's are zero in results and derivatives, and cost no time.
 """
 
 from __future__ import annotations
@@ -16,97 +15,50 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import compile_kernels, reference
+from fnas_jax.layers import compile_kernels
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.reference import NORMS, Evaluation, Setting, Variant
+from fnas_jax.layers.reference import full_weights
+from fnas_jax.layers.spec import NORMS, LayerSpec, Slot
 
-# The codes of layer.h
-_OPS = {"pass": 0, "conv": 1, "shortcut": 1, "sepconv": 2, "mbconv": 3}
-_ACTS = {"none": 0, "relu": 1, "relu6": 2}
 _SE = ("w1", "b1", "w2", "b2")
 
 
-def apply(
-    variants: tuple[Variant, ...],
-    params: Params,
-    x: Array,
-    variant: Array | int,
-    setting: Setting,
-    root: bool = False,
-) -> Array:
-    """Training: x [B, H, W, Cin] -> [B, H/s, W/s, Cout], skip added; widths are maximal.
-
-    A `variant` beyond the last of `variants` passes its input on. `root`: the input is data, whose
-    derivative, then zero, costs no time.
-    """
+def apply(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = False) -> Array:
+    """See `choose.Backend`; the derivative of a `root`'s input is zero, and costs no time."""
     chex.assert_rank(x, 4)
-    sizes = _sizes(variants, variant, _gated(params, setting), root)
-    return _layer(variants[0].stride, _arrays(params), x, sizes)
+    return _layer(slot.stride, _arrays(params), x, _row(spec, root))
 
 
 def apply_eval(
-    variants: tuple[Variant, ...],
+    slot: Slot,
     params: Params,
     x: Array,
-    variant: Array | int,
-    setting: Setting,
-    evaluation: Evaluation,
+    spec: LayerSpec,
+    stats: dict[str, Moments],
+    collect: Array,
 ) -> tuple[Array, dict[str, Moments]]:
-    """`apply` outside training, and the batch's statistics if they are to be collected."""
+    """See `choose.Backend`."""
     chex.assert_rank(x, 4)
-    stride, arrays, cout = variants[0].stride, _arrays(params), reference.widest_output(params)
+    arrays, cout = _arrays(params), params["norm_out"]["scale"].shape[0]
     nothing = Moments(jnp.zeros(0), jnp.zeros(0))
-    moments = [evaluation.stats.get(name, nothing) for name in NORMS]
+    moments = [stats.get(name, nothing) for name in NORMS]
     like = [m.mean for m in moments] * 2
-    call = _call("FnasEvaluate", (_output(x, stride, cout), *like), stride, cout)
+    call = _call("FnasEvaluate", (_output(x, slot.stride, cout), *like), slot.stride, cout)
     given = (*(m.mean for m in moments), *(m.var for m in moments))
-    collect = jnp.asarray(evaluation.collect, jnp.int32)
-    y, *new = call(x, _sizes(variants, variant, _gated(params, setting)), *arrays, *given, collect)
-    stats = {name: Moments(new[i], new[3 + i]) for i, name in enumerate(NORMS)}
-    return y, {name: stats[name] for name in evaluation.stats}
+    y, *new = call(x, _row(spec), *arrays, *given, jnp.asarray(collect, jnp.int32))
+    found = {name: Moments(new[i], new[3 + i]) for i, name in enumerate(NORMS)}
+    return y, {name: found[name] for name in stats}
 
 
-def _gated(params: Params, setting: Setting) -> Setting:
-    """The setting, without squeeze-excitation where the parameters hold none."""
-    return setting if "se" in params else setting._replace(se=jnp.bool_(False))
-
-
-def _sizes(
-    variants: tuple[Variant, ...], variant: Array | int, setting: Setting, root: bool = False
-) -> Array:
+def _row(spec: LayerSpec, root: bool = False) -> Array:
     """[9] int32, what layer.h reads of the child."""
-    stride = variants[0].stride
-    table = [
-        (_OPS[v.op], v.expansion, _ACTS["none" if v.op == "shortcut" else v.act], *kernels)
-        for v, kernels in zip(variants, reference.kernel_table(variants), strict=True)
-    ]
-    absent = (_OPS["pass"], 1, 0, *(1,) * (len(table[0]) - 3))
-    row = jnp.asarray(np.asarray([*table, absent], np.int32))[variant]
-    exists = row[0] != _OPS["pass"]
-    fits = (setting.cin == setting.cout) & (stride == 1)
-    adds = exists & ((setting.skip != reference.SKIP_IDENTITY) | fits)
-    gated = jnp.asarray([v.op != "shortcut" for v in variants] + [False])[variant]
-    hidden = jnp.where(setting.se & gated, reference.se_hidden(setting.cin), 0)
-    fields = (
-        row[0],
-        row[3 + setting.kernel],
-        setting.cin,
-        row[1] * setting.cin,
-        setting.cout,
-        hidden,
-        jnp.where(adds, setting.skip, reference.SKIP_NONE),
-        row[2],
-        root,
-    )
-    return jnp.stack([jnp.asarray(f, jnp.int32) for f in fields])
+    return jnp.stack([jnp.asarray(field, jnp.int32) for field in (*spec, root)])
 
 
 def _arrays(params: Params) -> tuple[Array, ...]:
     """The parameters in the order of layer.h, with empty arrays for those that are not there."""
     none = jnp.zeros(0)
-    full = params.get("conv", none)
-    if "shortcut" in params:
-        full = params["shortcut"][None, None]
+    full = full_weights(params) if {"conv", "shortcut"} & params.keys() else none
     norms = [params.get(name, {"scale": none, "bias": none}) for name in NORMS]
     return (
         full,

@@ -6,7 +6,7 @@
 
 namespace fnas {
 
-enum NormIndex { kExpand = 0, kDepthwise = 1, kOut = 2, kNorms = 3 };  // as reference.NORMS
+enum NormIndex { kExpand = 0, kDepthwise = 1, kOut = 2, kNorms = 3 };  // as spec.NORMS
 
 struct KeptSizes {
   long images, in_pixels, out_pixels;

@@ -29,7 +29,7 @@ bool Layer::fits_slot() const {
   if (spec.op == kPass) return slot.stride == 1 && slot.cin == slot.cout;
   return spec.cin <= slot.cin && spec.cout <= slot.cout && spec.middle <= slot.middle &&
          spec.kernel <= std::min(slot.kernel, kLargestKernel) && spec.kernel % 2 == 1 &&
-         spec.hidden <= slot.hidden && (spec.hidden == 0 || gated() <= slot.gated) &&
+         spec.se_hidden <= slot.hidden && (spec.se_hidden == 0 || gated() <= slot.gated) &&
          (spec.op != kSeparable || spec.middle == spec.cin) &&
          (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone &&
          spec.act <= kHardSwish;
@@ -202,7 +202,7 @@ void Layer::add_skip_backward(const float* dy, long ldy, float* dx) const {
 
 SqueezeExcite Layer::squeeze_excite_params() const {
   return {gated(),
-          spec.hidden,
+          spec.se_hidden,
           slot.hidden,
           slot.gated,
           params[kSqueezeW1],

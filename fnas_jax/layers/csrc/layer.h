@@ -1,4 +1,4 @@
-// A layer of a mobile network as `layers.reference` defines it, with its sizes as data.
+// A layer of a mobile network as layers/spec.py defines it, with its sizes as data.
 //
 // conv:       kxk - norm - act - (SE)
 // separable:  [1x1 to `middle` - norm - act -] depthwise kxk - norm - act - (SE) - 1x1 - norm
@@ -19,7 +19,7 @@
 namespace fnas {
 
 enum Op { kPass = 0, kConv = 1, kSeparable = 2, kBottleneck = 3 };
-enum Skip { kPool = 0, kIdentity = 1, kNoSkip = 2 };  // as reference.SKIP_*
+enum Skip { kPool = 0, kIdentity = 1, kNoSkip = 2 };  // as in spec.py
 
 // The arrays of a layer's parameters, in this order; absent ones are empty.
 enum Param {
@@ -55,12 +55,12 @@ struct LayerSpec {
         cin(row[2]),
         middle(row[0] > kConv ? row[3] : 0),
         cout(row[4]),
-        hidden(row[5]),
+        se_hidden(row[5]),
         skip(row[6]),
         act(row[7]),
         root(row[8]) {}
   long op, kernel, cin, middle, cout;
-  long hidden;  // units of squeeze-excitation, 0 without
+  long se_hidden;  // units of squeeze-excitation, 0 without
   long skip, act;
   long root;  // the input is data: nobody asks for its derivative
 };
@@ -108,7 +108,7 @@ class Layer {
   long channels(NormIndex n) const;
   long gated() const { return spec.op == kConv ? spec.cout : spec.middle; }
   // Squeeze-excitation follows the last convolution.
-  bool gates_output() const { return spec.op == kConv && spec.hidden; }
+  bool gates_output() const { return spec.op == kConv && spec.se_hidden; }
   KeptSizes kept_sizes() const;
   long images_at_once() const {
     return std::max(1L, std::min(slot.images, kRowsAtOnce / g.out_pixels()));

@@ -119,8 +119,8 @@ void Layer::project(long images, const Kept<float>& kept) {
     const long n = std::min(group, images - image);
     for (long i = 0; i < n; ++i) {
       const float* filtered = kept.filtered + (image + i) * pixels * middle_pitch;
-      const float* gate = spec.hidden ? kept.gate + (image + i) * middle_pitch : nullptr;
-      if (spec.hidden) squeeze_excite(norms[kDepthwise], filtered, image + i, kept);
+      const float* gate = spec.se_hidden ? kept.gate + (image + i) * middle_pitch : nullptr;
+      if (spec.se_hidden) squeeze_excite(norms[kDepthwise], filtered, image + i, kept);
       norm_act(norms[kDepthwise], spec.act, filtered, pixels, gate,
                rows + i * pixels * middle_pitch);
     }
@@ -145,11 +145,11 @@ void Layer::project_backward(const KeptIn& kept, Gradients& d) {
          d.filtered + image * size);
     for (long i = 0; i < n; ++i) {
       const float* filtered = kept.filtered + (image + i) * size;
-      const float* gate = spec.hidden ? kept.gate + (image + i) * middle_pitch : nullptr;
+      const float* gate = spec.se_hidden ? kept.gate + (image + i) * middle_pitch : nullptr;
       const float* dmean = nullptr;
       float *h = rows + i * size, *dh = d.filtered + (image + i) * size;
       norm_act(norms[kDepthwise], spec.act, filtered, pixels, nullptr, h);
-      if (spec.hidden) {
+      if (spec.se_hidden) {
         gate_backward(h, dh, gate, pixels, middle_pitch, dgate);
         dmean = squeeze_excite_backward(kept, image + i, dgate, d);
       }
