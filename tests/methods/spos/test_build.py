@@ -31,8 +31,7 @@ def test_children_are_judged_with_the_weights_of_the_supernet():
     vector = jax.flatten_util.ravel_pytree(known.params)[0]
     np.testing.assert_array_equal(vector, marked.weights.vector)
     assert evaluator.evaluate is not task.evaluator.evaluate
-    fresh = task.oneshot().network.init(
-        jax.random.key(0), jnp.asarray(task.space.cardinalities) - 1
-    )
+    largest = jnp.asarray(task.space.cardinalities) - 1
+    fresh = jax.jit(task.oneshot().network.init)(jax.random.key(0), largest)
     own = jax.flatten_util.ravel_pytree(fresh)[0]
     np.testing.assert_array_equal(state.weights.vector, own)  # without a pool: fresh ones
