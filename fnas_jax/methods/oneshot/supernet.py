@@ -115,6 +115,20 @@ def single_path(
     return nll(network.apply(params, arch, images), labels, label_smoothing)
 
 
+def mixed(
+    network: Network,
+    label_smoothing: float,
+    params: Params,
+    arch: Array,
+    z: Array,
+    images: Array,
+    labels: Array,
+) -> Array:
+    """The `Loss` with derivatives in its switches, of networks that have them."""
+    assert network.apply_mixed is not None
+    return nll(network.apply_mixed(params, arch, z, images), labels, label_smoothing)
+
+
 def nll(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
     """[] mean cross-entropy in nats of logits [B, C] and labels [B], whose targets are smoothed."""
     if not label_smoothing:

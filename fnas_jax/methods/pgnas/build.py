@@ -11,16 +11,12 @@ import numpy as np
 
 from fnas_jax.core.config import read
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers import backends
-from fnas_jax.layers.backends import Backend
-from fnas_jax.layers.ops import Params
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import stages, supernet
 from fnas_jax.methods.oneshot.build import inheriting, initial_of, needs_training
 from fnas_jax.methods.oneshot.config import Oneshot
 from fnas_jax.methods.pgnas import elbo, method, posterior, step
 from fnas_jax.methods.pgnas.config import Pgnas
-from fnas_jax.networks import mixed_op
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.macro import MacroSpec
 
@@ -63,8 +59,9 @@ def context(
     """What a search of `steps` training steps works with. Raises UserError for a tight budget."""
     largest = jnp.asarray(space.cardinalities, jnp.int32) - 1
     updates = steps if numbers.average else steps * numbers.mc_samples
-    of = loss(config, numbers, space, parts)
-    net = supernet.make(parts.network, parts.settings, largest, updates, parts.vmap, of)
+    net = supernet.make(
+        parts.network, parts.settings, largest, updates, parts.vmap, loss(numbers, parts)
+    )
     costs = functools.partial(mflops, parts)
     check_budget(numbers, space, costs)
     training = step.Context(
@@ -78,28 +75,13 @@ def mflops(parts: OneShot, archs: Array) -> Array:
     return parts.cost(archs)[1] / 1e6
 
 
-def loss(config: Any, numbers: Pgnas, space: Space, parts: OneShot) -> supernet.Loss:
+def loss(numbers: Pgnas, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
-    smoothing = parts.settings.label_smoothing
+    network, smoothing = parts.network, parts.settings.label_smoothing
     if numbers.gradient not in elbo.BY_SWITCH:
-        return functools.partial(supernet.single_path, parts.network, smoothing)
-    backend = backends.choose(config.children.backend)
-    return functools.partial(mixed_loss, space.spec, backend, smoothing)
-
-
-def mixed_loss(
-    spec: MacroSpec,
-    backend: Backend,
-    label_smoothing: float,
-    params: Params,
-    arch: Array,
-    z: Array,
-    images: Array,
-    labels: Array,
-) -> Array:
-    """The `supernet.Loss` with derivatives in the switches."""
-    logits = mixed_op.apply(spec, backend, params, arch, z, images)
-    return supernet.nll(logits, labels, label_smoothing)
+        return functools.partial(supernet.single_path, network, smoothing)
+    assert network.apply_mixed is not None  # `configure` has refused the other spaces
+    return functools.partial(supernet.mixed, network, smoothing)
 
 
 def check_budget(numbers: Pgnas, space: Space, costs: step.Costs) -> None:
