@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.training import child
+from fnas_jax.training import minibatches
+from fnas_jax.training.minibatches import Data, Pipeline
 
 # (state, images, labels, key) -> (state, scalars or small arrays to average over steps)
 Step = Callable[[Any, Array, Array, Array], tuple[Any, dict[str, Array]]]
@@ -26,62 +26,38 @@ class Stage(NamedTuple):
 
     step: Step
     steps_done: Callable[[Any], Array]  # state -> [] int32
-    pipeline: child.Pipeline
+    pipeline: Pipeline
     batch_size: int
 
 
-class Keys(NamedTuple):
-    """Of a stage, for the order of images, their augmentation, and the steps."""
-
-    order: Array
-    augment: Array
-    step: Array
-
-
 def run(
-    stage: Stage, state: Any, key: Array, data: child.Data, count: Array
+    stage: Stage, state: Any, key: Array, data: Data, count: Array
 ) -> tuple[Any, dict[str, Array]]:
     """(the state `count` [] steps on, mean scalars of these steps)."""
-    total = data.train_labels.shape[0]
-    per_epoch = total // min(stage.batch_size, total)
-    keys = Keys(*jax.random.split(key, 3))
-    one = functools.partial(_one, stage, keys, data)
-    shuffle = functools.partial(_shuffle, keys, total)
+    key_order, key_augment, key_step = jax.random.split(key, 3)
+    batches = minibatches.make(data, stage.pipeline, stage.batch_size, key_order, key_augment)
 
-    def body(_: Array, carry: tuple[Any, Array, Any]) -> tuple[Any, Array, Any]:
-        state, order, sums = carry
-        i = stage.steps_done(state)
-        order = lax.cond(i % per_epoch == 0, lambda: shuffle(i // per_epoch), lambda: order)
-        state, scalars = one(i, state, order)
-        return state, order, jax.tree.map(jnp.add, sums, scalars)
+    def train_step(i: Array, carry: Any, images: Array, labels: Array) -> Any:
+        state, sums = carry
+        state, scalars = stage.step(state, images, labels, jax.random.fold_in(key_step, i))
+        return state, jax.tree.map(jnp.add, sums, scalars)
 
-    order = shuffle(stage.steps_done(state) // per_epoch)
-    shapes = jax.eval_shape(lambda: one(jnp.int32(0), state, order)[1])
+    first = stage.steps_done(state)
+    order = minibatches.order_of(batches, first // batches.per_epoch)
+    batch = minibatches.load(batches, order, jnp.int32(0), first)
+    shapes = jax.eval_shape(lambda: stage.step(state, *batch, key_step)[1])
     sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    state, _, sums = lax.fori_loop(0, count, body, (state, order, sums))
+    start = (state, sums)
+    state, sums = minibatches.over_steps(
+        batches, train_step, start, first, first + count, epoch_start=0, order=order
+    )
     return state, jax.tree.map(lambda s: s / count, sums)
-
-
-def _shuffle(keys: Keys, total: int, epoch: Array) -> Array:
-    """[total] int32: the images in the order of an epoch []."""
-    return jax.random.permutation(jax.random.fold_in(keys.order, epoch), total)
-
-
-def _one(
-    stage: Stage, keys: Keys, data: child.Data, i: Array, state: Any, order: Array
-) -> tuple[Any, dict[str, Array]]:
-    """Step `i` [] of the stage with its minibatch."""
-    batch = min(stage.batch_size, len(order))
-    rows = lax.dynamic_slice(order, ((i % (len(order) // batch)) * batch,), (batch,))
-    images = stage.pipeline.normalise(data.train_images[rows])
-    images = stage.pipeline.augment(jax.random.fold_in(keys.augment, i), images)
-    return stage.step(state, images, data.train_labels[rows], jax.random.fold_in(keys.step, i))
 
 
 def prepare(
     stage: Stage,
     report: Callable[[Any, dict[str, Any]], dict[str, Any]],
-    data: child.Data,
+    data: Data,
     total: int,
     every: int,
 ) -> Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]]:
@@ -94,7 +70,7 @@ def _prepare(
     run: Callable[..., tuple[Any, dict[str, Array]]],
     steps_done: Callable[[Any], Array],
     report: Callable[[Any, dict[str, Any]], dict[str, Any]],
-    data: child.Data,
+    data: Data,
     total: int,
     every: int,
     state: Any,

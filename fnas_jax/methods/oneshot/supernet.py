@@ -19,7 +19,8 @@ from jax import lax
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
-from fnas_jax.training import child
+from fnas_jax.training import child, optimizer
+from fnas_jax.training.config import Children
 
 # (params, arch [T], switches [L, K], images, labels) -> mean nats per image. Switches are the same
 # architecture as `arch`, for losses that can be differentiated in them.
@@ -53,47 +54,41 @@ class Supernet(NamedTuple):
     loss: Loss
     template: Params  # shapes of the parameters
     used: Callable[[Array], Params]  # arch [T] -> booleans as the parameters
-    settings: child.Settings
+    settings: Children
     updates: int  # of the whole training
     vmap: bool  # architectures whose gradients are averaged run at once
 
     def start(self, params: Params) -> Weights:
         """Before the first step."""
         vector = _ravel(params)
-        return Weights(vector, self._optimizer().init(vector), jnp.int32(0))
+        return Weights(vector, optimizer.sgd(self.settings).init(vector), jnp.int32(0))
 
     def params(self, vector: Array) -> Params:
         """The parameters of the network."""
         return jax.flatten_util.ravel_pytree(self.template)[1](vector)
 
-    def weighs(self, arch: Array) -> Array:
+    def used_weights(self, arch: Array) -> Array:
         """[P] bool: a weight (no scale or bias) that the architecture [T] uses."""
         return _ravel(self.used(arch)) & _ravel(
             jax.tree_util.tree_map_with_path(
-                lambda path, leaf: jnp.full(leaf.shape, is_weight(path)), self.template
+                lambda path, leaf: jnp.full(leaf.shape, optimizer.is_weight(path)), self.template
             )
         )
 
     def norms(self, vector: Array, archs: Array) -> Array:
         """[N] squared norm of the weights that each of `archs` [N, T] uses."""
         # One after another, so that no more than one set of booleans is in memory.
-        return lax.map(lambda arch: jnp.vdot(self.weighs(arch), vector**2), archs)
+        return lax.map(lambda arch: jnp.vdot(self.used_weights(arch), vector**2), archs)
 
     def update(self, weights: Weights, gradient: Array) -> Weights:
         """One step of SGD with Nesterov's momentum, warm-up and cosine decay."""
-        change, momentum = self._optimizer().update(gradient, weights.momentum)
-        rate = child.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
+        change, momentum = optimizer.sgd(self.settings).update(gradient, weights.momentum)
+        rate = optimizer.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
         return Weights(weights.vector - rate * change, momentum, weights.step + 1)
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.clip_by_global_norm(self.settings.max_grad_norm),
-            optax.trace(self.settings.momentum, nesterov=True),
-        )
 
 
 def make(
-    network: Network, settings: child.Settings, arch: Array, updates: int, vmap: bool, loss: Loss
+    network: Network, settings: Children, arch: Array, updates: int, vmap: bool, loss: Loss
 ) -> Supernet:
     """The supernet of an elastic network; `arch` [T] is any architecture of its space."""
     assert network.parts is not None
@@ -131,15 +126,9 @@ def mixed(
 
 def nll(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
     """[] mean cross-entropy in nats of logits [B, C] and labels [B], whose targets are smoothed."""
-    if not label_smoothing:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-    return optax.softmax_cross_entropy(logits, targets).mean()
-
-
-def is_weight(path: tuple[Any, ...]) -> bool:
-    """Whether a parameter is neither a bias nor a scale of a normalisation."""
-    return getattr(path[-1], "key", "") not in ("scale", "bias", "b1", "b2")
+    if label_smoothing:
+        return child.smoothed_cross_entropy(logits, labels, label_smoothing)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def weights_only(
@@ -210,7 +199,7 @@ def _gradient(
         return net.loss(net.params(vector), arch, z, images, labels)
 
     nll, gradient, switches = differentiate(loss, vector, arch, z)
-    used = net.weighs(arch) * vector
+    used = net.used_weights(arch) * vector
     return gradient + decay * used, StepOutput(nll, jnp.vdot(used, used), switches)
 
 

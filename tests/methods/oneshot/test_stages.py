@@ -9,7 +9,7 @@ import pytest
 
 from fnas_jax.methods.oneshot import stages, supernet
 from fnas_jax.methods.pgnas import posterior
-from fnas_jax.training import child
+from fnas_jax.training.minibatches import Data
 from tests.methods.pgnas import toy
 
 Q = posterior.make((3, 2))
@@ -28,7 +28,7 @@ def weights(net):
 
 
 def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been(net, weights):
-    data = child.Data(FEATURES, TARGETS, FEATURES, TARGETS)
+    data = Data(FEATURES, TARGETS, FEATURES, TARGETS)
 
     def step(state, images, labels, key):
         arch = jax.random.randint(key, (1, 2), 0, jnp.asarray([3, 2]))
@@ -53,7 +53,7 @@ def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been(net, weights):
 
 def test_a_stage_is_reported_by_parts_and_goes_on_where_it_is():
     """Every three of seven steps, from the second on."""
-    data = child.Data(FEATURES, TARGETS, FEATURES, TARGETS)
+    data = Data(FEATURES, TARGETS, FEATURES, TARGETS)
 
     def step(state, images, labels, key):
         return state + 1, {"number": state.astype(jnp.float32)}

@@ -8,9 +8,10 @@ import numpy as np
 
 from fnas_jax.methods.oneshot import stages, supernet
 from fnas_jax.methods.pgnas import step
-from fnas_jax.training import child
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data, Pipeline
 
-PIPELINE = child.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+PIPELINE = Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
 
 
 def regression(cardinalities, examples, seed=0):
@@ -37,7 +38,7 @@ def make(q, loss, steps, lr=0.05):
         loss=loss,
         template={"w": jnp.zeros(q.mask.shape)},
         used=lambda arch: {"w": to_switches(q, arch) > 0},
-        settings=child.Settings(lr=lr, max_grad_norm=100.0),
+        settings=Children(lr=lr, max_grad_norm=100.0),
         updates=steps,
         vmap=False,
     )
@@ -54,7 +55,7 @@ def to_switches(q, archs):
 def learn(q, net, config, features, targets, costs, key):
     """The posterior and weights after `net.steps` steps on all examples at a time."""
     examples = len(targets)
-    data = child.Data(*map(jnp.asarray, (features, targets, features, targets)))
+    data = Data(*map(jnp.asarray, (features, targets, features, targets)))
     ctx = step.Context(q, net, config, examples, costs)
     train = functools.partial(step.step, ctx)
     stage = stages.Stage(train, lambda state: state.steps, PIPELINE, examples)
