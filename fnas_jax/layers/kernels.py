@@ -6,7 +6,6 @@ Channels beyond the child's are zero in results and derivatives, and cost no tim
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
+from fnas_jax.layers import compile_kernels
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.reference import full_weights
 from fnas_jax.layers.spec import NORMS, LayerSpec, Slot
 
-_LANES = 16  # channels are kept in multiples of this
 _SE = ("w1", "b1", "w2", "b2")
 
 
@@ -94,17 +93,13 @@ def _call(name: str, results: tuple, stride: int, cout: int) -> Callable[..., An
 def _kept(arrays: tuple[Array, ...], x: Array, y: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Room for what the widest child keeps; memory that a child does not use is never touched."""
     depthwise, scale_out, w1 = arrays[2], arrays[6], arrays[10]
-    middle = _pitch(depthwise.shape[-1]) if depthwise.ndim > 1 else 0
-    cout = _pitch(scale_out.shape[0])
-    hidden, gated = (w1.shape[1], w1.shape[0]) if w1.ndim > 1 else (0, 0)
-    into, out = (math.prod(shape[:3]) for shape in (x.shape, y.shape))
-    size = (into + out) * middle + out * cout + 2 * (2 * middle + cout)
-    size += x.shape[0] * (2 * _pitch(max(gated, middle, cout)) + _pitch(hidden))
+    middle = depthwise.shape[-1] if depthwise.ndim > 1 else 0
+    hidden = w1.shape[1] if w1.ndim > 1 else 0
+    in_pixels, out_pixels = (shape[1] * shape[2] for shape in (x.shape, y.shape))
+    size = compile_kernels.kept_size(
+        x.shape[0], in_pixels, out_pixels, middle, scale_out.shape[0], hidden
+    )
     return jax.ShapeDtypeStruct((size,), jnp.float32)
-
-
-def _pitch(channels: int) -> int:
-    return -(-channels // _LANES) * _LANES
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -117,7 +112,7 @@ def _layer_fwd(
 ) -> tuple[Array, tuple]:
     cout = arrays[6].shape[0]
     result = _output(x, stride, cout)
-    call = _call("FnasTrain", (result, _kept(arrays, x, result)), stride, cout)
+    call = _call("FnasForward", (result, _kept(arrays, x, result)), stride, cout)
     y, kept = call(x, sizes, *arrays)
     return y, (arrays, x, sizes, kept)
 
