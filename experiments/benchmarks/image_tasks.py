@@ -37,7 +37,7 @@ from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
-from fnas_jax.tasks import data, images, tables, tabular
+from fnas_jax.tasks import data, images, tables, tabular, trained
 from fnas_jax.tasks.data import Dataset
 
 BENCHMARK, TASK = "transfer", "image_tasks"
@@ -148,7 +148,7 @@ def train(folder: str) -> None:
                 continue
             found = dataset(name, kind)
             store.record_images(connection, title, data.sample_images(found))
-            evaluator = images.evaluator(images.make_bench(config, spc, found))
+            evaluator = trained.evaluator(images.train_context(config, spc, found))
             run = store.Run(f"image_tasks_{name}", spc.name, title, STEPS, 0, workdir.versions())
             for i in range(0, len(missing), BATCH):
                 some = missing[i : i + BATCH]
