@@ -26,7 +26,7 @@ from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.source_tasks import SourceTasks, codes_needed, standardise
 from fnas_jax.methods.tnas.state import Context, State, component
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 
 LISTED = 100_000  # spaces of at most so many decision vectors are searched whole
 
@@ -51,7 +51,7 @@ def context(
     image. Raises ValueError for an unknown option.
     """
     check(config)
-    listed = jnp.asarray(all_forms(space)) if space.size <= most_listed else None
+    listed = jnp.asarray(enumerate_networks(space)) if space.size <= most_listed else None
     support = source if support is None else support
     return Context(
         space, config, proposals, capacity, listed, source, support, weights, features, keep

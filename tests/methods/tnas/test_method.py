@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.methods.tnas import batch, gp_mixture, method, networks
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 from tests.methods import toy
 from tests.methods.tnas import small
 
@@ -154,7 +154,7 @@ def test_unknown_options_are_refused():
 
 def test_the_space_is_listed_by_network():
     state = small.make().init(jax.random.key(0))
-    assert state.cold.listed.xi.shape[0] == len(all_forms(toy.SPACE))
+    assert state.cold.listed.xi.shape[0] == len(enumerate_networks(toy.SPACE))
     assert jnp.isfinite(state.cold.listed.xi).all()
 
 
@@ -182,7 +182,7 @@ def test_candidates_of_a_large_space_are_near_the_best_and_the_whole_of_a_small_
     state = after_two(ctx)
     keys = jax.random.split(jax.random.key(2))
     pool = batch.pool(ctx, state, method.fit_mixture(ctx, state), *keys)
-    np.testing.assert_array_equal(pool.archs, all_forms(toy.SPACE))
+    np.testing.assert_array_equal(pool.archs, enumerate_networks(toy.SPACE))
     ctx = small.context(config, source=KNOWN, weights=weights, proposals=2, most_listed=10)
     state = after_two(ctx)
     pool = batch.pool(ctx, state, method.fit_mixture(ctx, state), *keys)
