@@ -27,7 +27,7 @@ from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.candidates import contains, draw
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
@@ -71,7 +71,7 @@ def make(
     if acquisition not in ACQUISITIONS:
         raise ValueError(f"acquisition {acquisition!r} is none of {', '.join(ACQUISITIONS)}")
     cards, decisions = space.cardinalities, len(space.cardinalities)
-    everything = jnp.asarray(all_forms(space)) if space.size <= limit else None
+    everything = jnp.asarray(enumerate_networks(space)) if space.size <= limit else None
 
     def kernel(x: Array, y: Array) -> Array:
         """[n, T], [m, T] -> [n, m]."""

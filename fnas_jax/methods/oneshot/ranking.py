@@ -30,11 +30,11 @@ def add(ranking: Ranking, forms: Array, rewards: Array) -> Ranking:
     Ties go to the earlier one. A network that stands in the ranking does not enter again, but
     counts as a sample that changed nothing.
     """
-    all_forms = jnp.concatenate([ranking.forms, forms])
+    enumerate_networks = jnp.concatenate([ranking.forms, forms])
     all_rewards = jnp.concatenate([ranking.rewards, rewards])
-    same = jnp.all(all_forms[:, None] == all_forms, axis=-1)
+    same = jnp.all(enumerate_networks[:, None] == enumerate_networks, axis=-1)
     again = jnp.tril(same, -1).any(axis=1)
     best, index = jax.lax.top_k(jnp.where(again, -jnp.inf, all_rewards), len(ranking.rewards))
-    kept = jnp.where((best > -jnp.inf)[:, None], all_forms[index], -1)
+    kept = jnp.where((best > -jnp.inf)[:, None], enumerate_networks[index], -1)
     changed = jnp.any(kept != ranking.forms)
     return Ranking(kept, best, jnp.where(changed, 0, ranking.stable + len(rewards)))
