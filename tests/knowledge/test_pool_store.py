@@ -72,8 +72,8 @@ def load(where, reader="c" * 32):
     return stores.load(where._replace(run=reader), layout(where), fresh(where))[0]
 
 
-# Of pools that earlier versions have written: the space as pool.json has it, and a checksum over the
-# types and shapes of all arrays in order.
+# Of pools that earlier versions have written: the space as pool.json has it, and a checksum over
+# the types and shapes of all arrays in order.
 BEFORE = {
     "mnas": (
         {"name": "mnas", "stem": 8, "head": 8, "channels": [[8, 8, 16]], "depths": [[1, 1, 2]]},
