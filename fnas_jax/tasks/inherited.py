@@ -25,7 +25,6 @@ from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.layers.ops import Params
-from fnas_jax.networks import cost as costs
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks import children_evaluator, pool_access, trained
 from fnas_jax.tasks.base import Evaluator, Hooks, OneShot
@@ -59,8 +58,7 @@ def oneshot(ctx: TrainContext) -> OneShot:
         data=data,
         classes=dataset.num_classes,
         vmap=_vmap(),
-        # Not the compiled one: within a method's own program it is to be compiled with the rest.
-        cost=costs.cost(ctx.space, dataset.image_shape, dataset.num_classes),
+        cost=ctx.cost,
         start=functools.partial(start, ctx, network),
         evaluator=evaluator(ctx, network, data),
     )
