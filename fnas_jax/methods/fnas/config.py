@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fnas_jax.core.config import key
+from fnas_jax.methods.rl.config import Ppo
 
 UNCERTAINTIES = ("ensemble", "residual")
 
@@ -59,3 +61,13 @@ class Aeb:
     recency: float = key(
         0.0, "the newest sample is exp(this) times as likely as the oldest", 0.0, 20.0
     )
+
+
+class Config(NamedTuple):
+    """All numbers of a search."""
+
+    batch: int  # N, architectures per iteration
+    fnas: Fnas = Fnas()
+    uac: Uac = Uac()
+    aeb: Aeb = Aeb()
+    ppo: Ppo = Ppo()
