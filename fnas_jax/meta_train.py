@@ -52,8 +52,8 @@ def train(config: Any, folder: str) -> str:
         found = tnas.foreign(config, task.space, task, knowledge)
         if found is None:
             raise UserError(
-                f"{folder!r} holds fewer than {tnas.MIN_ROWS} rows of space {task.space.name!r} of"
-                f" tasks other than {task.name}"
+                f"{folder!r} holds fewer than {history.MIN_ROWS} rows of space"
+                f" {task.space.name!r} of tasks other than {task.name}"
             )
         rows = f"{int(found.history.mask.sum())} rows of {', '.join(found.names)}"
         if tnas.stored(config, task.space, found, knowledge) is not None:

@@ -61,7 +61,7 @@ def run(
         return _serve(config, builder)
     with workdir.opened(folder, config) as path, contextlib.closing(Clock()) as clock:
         done = (path / "result.json").exists()
-        hosts.share(np.bool_(done))
+        hosts.broadcast(np.bool_(done))
         if done:
             return workdir.read_json(path / "result.json")
         devices.enable_compilation_cache(config.jax.cache_dir)
@@ -70,13 +70,13 @@ def run(
             parts = builder(config, knowledge)
             workdir.start(path, config, identity)
             result = _search(Parts(config, path, *parts, knowledge, clock, identity))
-            hosts.order(0)
+            hosts.broadcast_command(0)
             return result
 
 
 def _serve(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
     """Trains children for the first host until it is done; leaves no files."""
-    if hosts.share(np.bool_(False)):
+    if hosts.broadcast(np.bool_(False)):
         return {}
     devices.enable_compilation_cache(config.jax.cache_dir)
     with tempfile.TemporaryDirectory() as folder:
@@ -85,10 +85,10 @@ def _serve(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any
         own.knowledge.dir = folder  # what is known comes from the first host with the work
         with _opened_knowledge(own, pathlib.Path(folder), run) as knowledge:
             evaluator = builder(config, knowledge)[2]
-            if evaluator.serve is None:
-                hosts.order()
+            if evaluator.hooks.worker_loop is None:
+                hosts.broadcast_command()
             else:
-                evaluator.serve()
+                evaluator.hooks.worker_loop()
     return {}
 
 
@@ -97,7 +97,8 @@ def _search(parts: Parts) -> dict[str, Any]:
     config, folder, clock = parts.config, parts.folder, parts.clock
     key = jax.random.key(config.seed)
     versions = workdir.versions()
-    trains = parts.task.name.startswith("images/") and parts.evaluator.adopt is None
+    hooks = parts.evaluator.hooks
+    trains = parts.task.trains and hooks.load_weights is None
     steps = config.children.steps if trains else 0
     origin = history.Run(
         parts.run.id, parts.task.space.name, parts.task.name, steps, config.seed, versions
@@ -129,14 +130,15 @@ def _search(parts: Parts) -> dict[str, Any]:
             state = state._replace(step=state.step + 1, seconds=clock.seconds())
             start = time.monotonic()
             if last or start >= due:
-                state = state._replace(evaluator=parts.evaluator.exchange(state.evaluator))
+                if hooks.sync is not None:
+                    state = state._replace(evaluator=hooks.sync(state.evaluator))
                 checkpoint.save(manager, state.step, state)
                 # Large states take long to write: at most a tenth of the time is spent so.
                 now = time.monotonic()
                 due = now + max(config.log.checkpoint_seconds, 9 * (now - start))
             return state
 
-        stages = {"evaluator": parts.evaluator.prepare, "method": parts.method.prepare}
+        stages = {"evaluator": hooks.prepare, "method": parts.method.prepare}
         for number, (owner, prepare) in enumerate(stages.items(), start=1):
             if prepare is None or state.prepared >= number:
                 continue
@@ -155,8 +157,8 @@ def _search(parts: Parts) -> dict[str, Any]:
                 children = state.counts["prepared"] + metrics.get("children", 0)
                 counts = state.counts | {"prepared": children}
                 state = keep(state._replace(counts=counts, **{owner: item[0]}))
-            if owner == "method" and parts.evaluator.adopt is not None:
-                known = parts.evaluator.adopt(state.evaluator, state.method)
+            if owner == "method" and hooks.load_weights is not None:
+                known = hooks.load_weights(state.evaluator, state.method)
                 state = state._replace(evaluator=known)
             state = keep(state._replace(prepared=number), last=True)
 
@@ -178,9 +180,9 @@ def _search(parts: Parts) -> dict[str, Any]:
             with clock.part("children"):
                 best_arch = jnp.asarray(state.best_arch)
                 winner = parts.task.final(best_arch, jax.random.fold_in(key, FINAL))
-                if parts.evaluator.finish is not None:
+                if hooks.finalize is not None:
                     key_finish = jax.random.fold_in(key, FINAL)
-                    winner |= parts.evaluator.finish(state.evaluator, best_arch, key_finish)
+                    winner |= hooks.finalize(state.evaluator, best_arch, key_finish)
     write_json(folder / "result.json", _result(parts, state, winner, versions))
     return workdir.read_json(folder / "result.json")
 

@@ -84,7 +84,7 @@ def final(arch, key):
     return {"accuracy": float(accuracy(jnp.asarray(arch))), "noise": noise, "seconds": 0.1}
 
 
-TASK = Task("tabular/quadratic", SPACE, EVALUATOR, final, {})
+TASK = Task("tabular/quadratic", SPACE, EVALUATOR, final)
 
 
 def build(config, knowledge, method=METHOD, task=TASK):

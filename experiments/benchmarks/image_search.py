@@ -99,9 +99,9 @@ def search(
     method, evaluator = BUILDERS[PRESETS[name][0]](config, task.space, task, None)
     steps = iteration.compiled(method, evaluator)
     state = iteration.initial(method, evaluator, len(task.space.cardinalities), key)
-    if evaluator.prepare is not None:
+    if evaluator.hooks.prepare is not None:
         with clock.part("children"):
-            for prepared, figures in evaluator.prepare(state.evaluator, key):
+            for prepared, figures in evaluator.hooks.prepare(state.evaluator, key):
                 state = state._replace(evaluator=prepared)
                 children += figures["children"]
     log: list[dict[str, Any]] = []

@@ -29,9 +29,13 @@ from fnas_jax.core import devices, workdir
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import history as store
 from fnas_jax.methods.baselines import gp, random
-from fnas_jax.methods.fnas import fnas
+from fnas_jax.methods.baselines.config import Gp
+from fnas_jax.methods.fnas import method as fnas
+from fnas_jax.methods.fnas.config import Aeb, Config
 from fnas_jax.methods.scores import kendall
-from fnas_jax.methods.tnas import features, history, meta, networks, surrogate, tnas
+from fnas_jax.methods.tnas import features, meta, networks, source_tasks, surrogate
+from fnas_jax.methods.tnas import method as tnas
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import all_forms
@@ -218,7 +222,7 @@ def search(spc: Space, accuracy: Array, method: Any, seeds: int, iterations: int
 
 def known_tasks(
     named: dict[str, tables.Table], samples: dict[str, np.ndarray], target: str, seed: int
-) -> tuple[history.History, int]:
+) -> tuple[SourceTasks, int]:
     """The history of all tasks but `target`, with all data sets, and features of an image."""
     others = [name for name in named if name != target]
     rng = np.random.default_rng(seed)
@@ -231,18 +235,23 @@ def known_tasks(
     every = [samples[name].astype(np.float32) / 255 for name in [*others, target]]
     sample = features.sample(every, features.random_conv, 20)
     joined = (np.concatenate(part) for part in (archs, reward, task))
-    return history.gather(named[target].space, *joined, sample), sample.features.shape[-1]
+    return source_tasks.gather(named[target].space, *joined, sample), sample.features.shape[-1]
 
 
 def transferred(
-    spc: Space, config: tnas.Config, width: int, seeds: int, known: history.History, accuracy: Array
+    spc: Space,
+    config: tnas.Config,
+    width: int,
+    seeds: int,
+    known: SourceTasks,
+    accuracy: Array,
 ) -> Outcome:
     """TNAS on one task: meta-learnt once, zero-shot on all networks, then S searches."""
     key_weights, key_meta = jax.random.split(jax.random.key(0))
     weights = networks.init(key_weights, spc, config.net, len(known.mask), width)
     w = meta.fit(spc, config.net, config.meta, weights, known, key_meta).best
     model = surrogate.condition(spc, config.net, w, known)
-    mean = surrogate.view(spc, config.net, model, jnp.asarray(all_forms(spc))).mean
+    mean = surrogate.conditioned(spc, config.net, model, jnp.asarray(all_forms(spc))).mean
     tau = kendall(mean, accuracy, jnp.ones(len(mean), bool))
     method = tnas.make(spc, config, known, w, features=width)
     return Outcome(search(spc, accuracy, method, seeds, BEST_AT[-1]), tau)
@@ -258,9 +267,9 @@ def plain(
 def methods(spc: Space, width: int, seeds: int) -> dict[str, Any]:
     """(history, accuracies) -> Outcome of every method, compiled once each."""
     # Four a time, of which most are trained: so little is no warm-up for its critic.
-    small = fnas.Config(batch=4, hidden=16, capacity=64)
+    small = Config(batch=4, aeb=Aeb(capacity=64))
     made = {
-        "gp_ei": (gp.make(spc, capacity=BEST_AT[-1], start=5), BEST_AT[-1]),
+        "gp_ei": (gp.make(spc, Gp(start=5), batch=1, capacity=BEST_AT[-1]), BEST_AT[-1]),
         "fnas": (fnas.make(spc, small), 30),
         "random": (random.make(spc, batch=1), 40),
     }

@@ -67,7 +67,7 @@ def with_jax(variant: Variant) -> tuple[Callable[[], Any], Callable[[], Any]]:
         compiled = jax.jit(run).lower(params, x).compile()
         return lambda: jax.block_until_ready(compiled(params, x))
 
-    by_kernels = both(lambda p, x: backends.KERNELS.train((variant,), p, x, zero, setting, False))
+    by_kernels = both(lambda p, x: backends.KERNELS.apply((variant,), p, x, zero, setting, False))
     return by_kernels, both(lambda p, x: reference.layer(variant, p, x, setting, None)[0])
 
 

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import image_tasks, sample_efficiency
-from experiments.benchmarks.sample_efficiency import finite, foreign, quantile
+from experiments.benchmarks.sample_efficiency import finite, quantile, source
 from experiments.benchmarks.transfer_methods import (
     BASELINES,
     DEFAULT,
@@ -41,9 +41,10 @@ from fnas_jax import scan
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.scores import kendall
-from fnas_jax.methods.tnas import history, meta, networks, surrogate, tnas
-from fnas_jax.methods.tnas.history import History
+from fnas_jax.methods.tnas import meta, networks, source_tasks, surrogate
+from fnas_jax.methods.tnas import method as tnas
 from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import all_forms
 from fnas_jax.tasks import tables, tabular
@@ -91,7 +92,7 @@ def searches(
 def baseline(table: Table, chosen: Baseline, seeds: int, other: Table | None) -> Outcome:
     """A method that needs no meta-learning; a warm one knows rows of `other`."""
     start = time.perf_counter()
-    given = [foreign(other)] if chosen.warm and other is not None else []
+    given = [source(other)] if chosen.warm and other is not None else []
     hits, regret = searches(
         table,
         lambda _: chosen.make(table.space, *given),
@@ -102,7 +103,7 @@ def baseline(table: Table, chosen: Baseline, seeds: int, other: Table | None) ->
     return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, np.nan))
 
 
-def draw(space: Space, other: Table, key: Array, misled: bool) -> History:
+def draw(space: Space, other: Table, key: Array, misled: bool) -> SourceTasks:
     """`ROWS` random rows of the other task; with their accuracies permuted where `misled`."""
     key_rows, key_permute = jax.random.split(key)
     rows = jax.random.choice(key_rows, len(other.archs), (ROWS,), replace=False)
@@ -110,10 +111,12 @@ def draw(space: Space, other: Table, key: Array, misled: bool) -> History:
     reward = jax.random.permutation(key_permute, reward) if misled else reward
     everyone = jnp.ones(ROWS, bool)
     forms = space.canonical(jnp.asarray(other.archs)[rows])
-    return History(forms[None], history.standardise(reward, everyone)[None], everyone[None])
+    return SourceTasks(
+        forms[None], source_tasks.standardise(reward, everyone)[None], everyone[None]
+    )
 
 
-def learn(space: Space, config: tnas.Config, known: History, key: Array) -> Weights:
+def learn(space: Space, config: tnas.Config, known: SourceTasks, key: Array) -> Weights:
     """The weights that one history teaches."""
     key_weights, key_meta = jax.random.split(key)
     weights = networks.init(key_weights, space, config.net, 1, 1)
@@ -128,11 +131,11 @@ def sampled(table: Table) -> tuple[Array, Array]:
 
 
 def zero_shot(
-    space: Space, some: tuple[Array, Array], config: tnas.Config, w: Weights, known: History
+    space: Space, some: tuple[Array, Array], config: tnas.Config, w: Weights, known: SourceTasks
 ) -> Array:
     """[] Kendall's tau of what is foretold of `some` networks without any evaluation."""
     model = surrogate.condition(space, config.net, w, known)
-    mean = surrogate.view(space, config.net, model, some[0]).mean
+    mean = surrogate.conditioned(space, config.net, model, some[0]).mean
     return kendall(mean, some[1], jnp.isfinite(some[1]))
 
 
@@ -142,8 +145,8 @@ def transferred(table: Table, config: tnas.Config, seeds: int, other: Table, kin
     keys = jax.random.split(jax.random.key(1), seeds)
     if kind == "_full":
         task = np.zeros(len(other.archs), np.int32)
-        whole = history.gather(space, other.archs, other.judged, task)
-        support = history.support(whole, 512)
+        whole = source_tasks.gather(space, other.archs, other.judged, task)
+        support = source_tasks.support(whole, 512)
         w = jax.jit(lambda key: learn(space, config, whole, key))(keys[0])
         print(f"  learnt from the full history in {time.perf_counter() - start:.0f} s", flush=True)
         hits, regret = searches(
@@ -156,7 +159,7 @@ def transferred(table: Table, config: tnas.Config, seeds: int, other: Table, kin
         tau = zero_shot(space, some, config, w, support)
         return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, tau))
 
-    def prepared(key: Array) -> tuple[History, Weights, Array]:
+    def prepared(key: Array) -> tuple[SourceTasks, Weights, Array]:
         key_rows, key_learn = jax.random.split(key)
         known = draw(space, other, key_rows, kind == "_misled")
         w = learn(space, config, known, key_learn)
@@ -188,12 +191,14 @@ def scratch(table: Table, config: tnas.Config, seeds: int) -> Outcome:
 def speed(table: Table, other: Table) -> list[dict[str, Any]]:
     """Seconds of meta-learning on a whole task and of a trial, by the product's default sizes."""
     space, config = table.space, tnas.Config(capacity=EVALUATIONS, meta=meta.Config(tasks=1))
-    whole = history.gather(space, other.archs, other.judged, np.zeros(len(other.archs), np.int32))
+    whole = source_tasks.gather(
+        space, other.archs, other.judged, np.zeros(len(other.archs), np.int32)
+    )
     start = time.perf_counter()
     learning = jax.jit(lambda key: learn(space, config, whole, key))
     w = jax.block_until_ready(learning(jax.random.key(0)))
     learnt = time.perf_counter() - start
-    method = tnas.make(space, config, whole, w, history.support(whole, 512))
+    method = tnas.make(space, config, whole, w, source_tasks.support(whole, 512))
     state, ask = jax.jit(method.init)(jax.random.key(1)), jax.jit(method.ask)
     spent = []
     for i in range(11):

@@ -304,10 +304,10 @@ TABLE: dict[str, Key] = {
     "children.group": Key(
         0, "children of a device trained at once; 1: in turn; 0: what is fastest", 0, 65536
     ),
-    "children.form": Key(
+    "children.backend": Key(
         "auto",
-        "code of the layers: kernels and switched for CPUs, masked for accelerators",
-        choices=("auto", "kernels", "switched", "masked"),
+        "code of the layers: kernels and reference for CPUs, masked for accelerators",
+        choices=("auto", "kernels", "reference", "masked"),
     ),
     "children.device_images": Key(
         0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9

@@ -52,7 +52,7 @@ def children_mesh(devices: Sequence[jax.Device] | None = None, most: int | None 
     return Mesh(np.asarray(devices), (CHILDREN,))
 
 
-def spread(tree: Any, mesh: Mesh) -> Any:
+def shard(tree: Any, mesh: Mesh) -> Any:
     """Leaves [N, ..], which every host has, divided over the devices of `mesh`."""
     return _place(tree, NamedSharding(mesh, PartitionSpec(CHILDREN)))
 

@@ -61,21 +61,21 @@ def count() -> int:
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
-def share(tree: Any) -> Any:
+def broadcast(tree: Any) -> Any:
     """The first host's `tree` of arrays, on every host; all call it with the same shapes."""
     return tree if count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
-def order(children: int = 0) -> int:
-    """What the first host orders, on every host: to train so many children; 0: there are none left.
+def broadcast_command(children: int = 0) -> int:
+    """The first host's command, on every host: to train so many children; 0: there are none left.
 
-    The other hosts always wait for an order, so that the first is free to do what takes long.
+    The other hosts always wait for a command, so that the first is free to do what takes long.
     """
-    return children if count() == 1 else int(share(np.int32(children)))
+    return children if count() == 1 else int(broadcast(np.int32(children)))
 
 
 def gather(tree: Any) -> Any:
-    """Arrays that are spread over all hosts, as numpy arrays on every host."""
+    """Arrays that are divided over all hosts, as numpy arrays on every host."""
     if count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fnas_jax.spaces.base import Space
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
     run TEXT NOT NULL,            -- id of the search that made the row
@@ -47,6 +49,7 @@ CREATE TABLE IF NOT EXISTS samples (
 );
 """
 
+MIN_ROWS = 20  # fewer rows of other tasks teach nothing
 NUMBERS = ("accuracy", "reward", "latency_ms", "mflops", "params_m", "seconds")
 
 
@@ -172,6 +175,25 @@ def rows(
         task=np.asarray(columns.get("task", ()), str),
         run=np.asarray(columns.get("run", ()), str),
     )
+
+
+def source_rows(
+    connection: sqlite3.Connection, space: Space, task: str, until: float = math.inf
+) -> Rows | None:
+    """The measured, finite rows of other tasks than `task` whose architectures are of `space`.
+
+    None where there are fewer than `MIN_ROWS`. A space of the same name may have been made with
+    other options, so decisions that `space` does not have are left out.
+    """
+    found = rows(connection, space.name, until=until)
+    decisions = found.decisions
+    use = (found.task != task) & found.ok & np.isfinite(found.reward)
+    if decisions.shape[1] != len(space.cardinalities):
+        return None
+    use &= np.all((decisions >= 0) & (decisions < np.asarray(space.cardinalities)), axis=1)
+    if use.sum() < MIN_ROWS:
+        return None
+    return Rows(*(column[use] for column in found))
 
 
 def record_task(connection: sqlite3.Connection, task: str, statistics: dict[str, float]) -> None:

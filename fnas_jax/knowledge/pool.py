@@ -126,7 +126,7 @@ def inherit(lay: Layout, pool: Pool, arch: Array, entry: Array) -> Params:
         trained = _used(lay, jnp.maximum(source, 0))[0][s]
         trained = jax.tree.map(lambda mask, fresh=fresh: mask | fresh, trained)
         params = lay.unravel[s](held.params[entry[s]])
-        blocks.append(weight_transfer.adapt(params, trained, bypassed[s]))
+        blocks.append(weight_transfer.expand(params, trained, bypassed[s]))
     return lay.parts.join(blocks, pool.shared)
 
 
@@ -160,7 +160,7 @@ def deposit(
         known = jnp.where(use[:, None], jax.vmap(_ravel)(blocks[s]), 0.0)
         means = jax.vmap(lay.unravel[s])(share @ known)
         news = Entries(
-            params=jax.vmap(lambda p, u: _ravel(weight_transfer.by_importance(p, u)))(
+            params=jax.vmap(lambda p, u: _ravel(weight_transfer.sort_channels(p, u)))(
                 means, used[s]
             ),
             arch=archs,
@@ -235,7 +235,7 @@ def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str,
         "pool/similarity": share(source.similarity),
         "pool/exact": share(source.similarity == 1.0),
         "pool/entries": jnp.float32(sum(held.valid.sum() for held in pool.blocks)),
-        "pool/spread": spread(lay, pool),
+        "pool/count_range": count_range(lay, pool),
         "pool/mib": jnp.float32(size_bytes(pool) / 2**20),
     }
 
@@ -245,7 +245,7 @@ def is_trained(pool: Pool) -> bool:
     return any(bool((held.updates > 0).any()) for held in pool.blocks)
 
 
-def spread(lay: Layout, pool: Pool) -> Array:
+def count_range(lay: Layout, pool: Pool) -> Array:
     """[] float32: the largest difference of trained children between choices of a decision."""
     parts = jnp.split(pool.counts, np.cumsum(lay.cardinalities)[:-1])
     return jnp.max(jnp.stack([part.max() - part.min() for part in parts])).astype(jnp.float32)

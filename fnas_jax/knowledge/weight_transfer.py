@@ -13,7 +13,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
 
 
-def adapt(params: Params, trained: Params, bypassed: Array) -> Params:
+def expand(params: Params, trained: Params, bypassed: Array) -> Params:
     """The block for a child that may use more of it than was `trained` (booleans, as `params`).
 
     What was trained keeps computing the same: its new inputs (channels, rims of kernels) weigh
@@ -42,7 +42,7 @@ def adapt(params: Params, trained: Params, bypassed: Array) -> Params:
     return block | {"rest": rest}
 
 
-def by_importance(params: Params, used: Params) -> Params:
+def sort_channels(params: Params, used: Params) -> Params:
     """The block with inner channels in order of importance, so that leading ones are the best.
 
     Only channels between expansion and projection can change places without other layers noticing.

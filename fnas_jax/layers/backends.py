@@ -1,7 +1,7 @@
 """Three ways to run a layer whose kind is data; all are the same function.
 
 `KERNELS`: by the kernels of CPUs, to which sizes are data.
-`SWITCHED`: XLA's code, a branch for every variant, of which one runs. For CPUs without compiler.
+`REFERENCE`: XLA's code, a branch for every variant, of which one runs. For CPUs without compiler.
 `masked`: one piece of code for all variants, the widest, with zeros where the child has nothing.
 For accelerators: under `vmap` a switch would run all its branches, and they gain from bfloat16.
 """
@@ -27,33 +27,33 @@ from fnas_jax.networks.base import Branch, switch
 Variants = tuple[Variant, ...]
 
 
-class Form(NamedTuple):
+class Backend(NamedTuple):
     """How layers run. A variant beyond the last of `variants` passes its input on."""
 
     # (variants, params, x [B, H, W, Cin], variant, setting, root) -> [B, H/s, W/s, Cout], skip
     # added; `root`: x is data, whose derivative nobody needs
-    train: Callable[[Variants, Params, Array, Array | int, Setting, bool], Array]
+    apply: Callable[[Variants, Params, Array, Array | int, Setting, bool], Array]
     # (variants, params, x, variant, setting, evaluation) -> (result, the batch's statistics)
-    evaluate: Callable[..., tuple[Array, dict[str, Moments]]]
+    apply_eval: Callable[..., tuple[Array, dict[str, Moments]]]
     looped: bool  # equal layers as a `scan`: compiled once
 
 
-def choose(name: str = "auto") -> Form:
-    """The form called "kernels", "switched" or "masked"; "auto": what suits the devices."""
+def choose(name: str = "auto") -> Backend:
+    """The backend called "kernels", "reference" or "masked"; "auto": what suits the devices."""
     on_cpu = jax.default_backend() == "cpu"
     if name == "auto":
-        name = "masked" if not on_cpu else "kernels" if compile_kernels.available() else "switched"
+        name = "masked" if not on_cpu else "kernels" if compile_kernels.available() else "reference"
     if name == "kernels" and not (on_cpu and compile_kernels.available()):
         raise ValueError("there are no kernels for these devices")
     if name == "masked":
         return masked(jnp.float32 if on_cpu else jnp.bfloat16)
-    return {"kernels": KERNELS, "switched": SWITCHED}[name]
+    return {"kernels": KERNELS, "reference": REFERENCE}[name]
 
 
 # ---- a branch for each variant
 
 
-def _switched(
+def _reference(
     variants: Variants,
     params: Params,
     x: Array,
@@ -77,7 +77,7 @@ def _branches(layers: Variants, optional: bool) -> tuple[Branch, ...]:
     return tuple(train) + ((lambda p, x, setting: x),) * optional
 
 
-def _switched_evaluate(
+def _reference_eval(
     variants: Variants,
     params: Params,
     x: Array,
@@ -110,11 +110,11 @@ def _present(variants: Variants, variant: Array | int, setting: Setting) -> Sett
 # ---- one piece of code for all variants
 
 
-@functools.cache  # one form for one type
-def masked(dtype: Any) -> Form:
-    """The form that computes convolutions and activations in `dtype`, normalisations in float32."""
+@functools.cache  # one backend for one type
+def masked(dtype: Any) -> Backend:
+    """Convolutions and activations in `dtype`, normalisations in float32."""
 
-    def train(
+    def apply(
         variants: Variants,
         params: Params,
         x: Array,
@@ -124,7 +124,7 @@ def masked(dtype: Any) -> Form:
     ) -> Array:
         return _masked(variants, params, x.astype(dtype), variant, setting, None)[0]
 
-    def evaluate(
+    def apply_eval(
         variants: Variants,
         params: Params,
         x: Array,
@@ -134,7 +134,7 @@ def masked(dtype: Any) -> Form:
     ) -> tuple[Array, dict[str, Moments]]:
         return _masked(variants, params, x.astype(dtype), variant, setting, evaluation)
 
-    return Form(train, evaluate, looped=True)
+    return Backend(apply, apply_eval, looped=True)
 
 
 def _masked(
@@ -206,5 +206,5 @@ def _kernel_mask(variants: Variants, index: Array, setting: Setting, largest: in
     return jnp.outer(side, side)
 
 
-KERNELS = Form(kernels_lib.layer, kernels_lib.evaluate, looped=False)
-SWITCHED = Form(_switched, _switched_evaluate, looped=True)
+KERNELS = Backend(kernels_lib.apply, kernels_lib.apply_eval, looped=False)
+REFERENCE = Backend(_reference, _reference_eval, looped=True)

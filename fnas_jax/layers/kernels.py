@@ -28,7 +28,7 @@ _LANES = 16  # channels are kept in multiples of this
 _SE = ("w1", "b1", "w2", "b2")
 
 
-def layer(
+def apply(
     variants: tuple[Variant, ...],
     params: Params,
     x: Array,
@@ -46,7 +46,7 @@ def layer(
     return _layer(variants[0].stride, _arrays(params), x, sizes)
 
 
-def evaluate(
+def apply_eval(
     variants: tuple[Variant, ...],
     params: Params,
     x: Array,
@@ -54,7 +54,7 @@ def evaluate(
     setting: Setting,
     evaluation: Evaluation,
 ) -> tuple[Array, dict[str, Moments]]:
-    """`layer` outside training, and the batch's statistics if they are to be collected."""
+    """`apply` outside training, and the batch's statistics if they are to be collected."""
     chex.assert_rank(x, 4)
     stride, arrays, cout = variants[0].stride, _arrays(params), reference.widest_output(params)
     nothing = Moments(jnp.zeros(0), jnp.zeros(0))

@@ -37,10 +37,10 @@ class Network(NamedTuple):
     init: Callable[[Array, Array], Params]  # (key, arch) -> params
     init_stats: Callable[[], Stats]  # zeros
     # Training: (params, arch, images [B, H, W, C]) -> logits [B, classes], by batch statistics
-    train: Callable[[Params, Array, Array], Array]
+    apply: Callable[[Params, Array, Array], Array]
     # (params, stats, arch, images, collect []) -> (logits, the batch's statistics); `collect`
     # True normalises by the batch, so that the statistics can be averaged over batches
-    evaluate: Callable[[Params, Stats, Array, Array, Array], tuple[Array, Stats]]
+    apply_eval: Callable[[Params, Stats, Array, Array, Array], tuple[Array, Stats]]
     parts: Parts | None = None  # None for plain networks
 
 

@@ -26,7 +26,7 @@ def build(spec: CellSpec, channels: int, classes: int) -> Network:
     """The elastic cell network for images of `channels` channels."""
     net = _Cells(spec.channels, spec.cells_per_stage, spec.stages, channels, classes)
     parts = Parts(net.split, net.join, net.used, net.bypassed)
-    return Network(net.init, net.init_stats, net.train, net.evaluate, parts)
+    return Network(net.init, net.init_stats, net.apply, net.apply_eval, parts)
 
 
 class _Cells(NamedTuple):
@@ -98,10 +98,10 @@ class _Cells(NamedTuple):
             "last": ops.zero_moments(shapes["last_norm"]),
         }
 
-    def train(self, params: Params, arch: Array, images: Array) -> Array:
+    def apply(self, params: Params, arch: Array, images: Array) -> Array:
         return self._run(params, None, arch, images, jnp.bool_(False))[0]
 
-    def evaluate(
+    def apply_eval(
         self, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
     ) -> tuple[Array, Stats]:
         return self._run(params, stats, arch, images, collect)

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from fnas_jax.core.types import Array
 from fnas_jax.layers import backends, ops
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.networks import cell, flax_reference, layer_specs, macro, mnas
-from fnas_jax.networks import fixed as alone_
+from fnas_jax.networks import cell, fixed, flax_reference, layer_specs, macro, mnas
 from fnas_jax.networks.base import Network, Stats
 from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
@@ -22,28 +21,28 @@ from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.spaces.mnas import MnasSpec
 
 
-def make(space: Space, channels: int, classes: int, form: str = "auto") -> Network:
+def make(space: Space, channels: int, classes: int, backend: str = "auto") -> Network:
     """The elastic network of `space` for images of `channels` channels.
 
-    `form` names one of `children.forms`. Raises ValueError for a space without networks.
+    `backend` names one of `layers.backends`. Raises ValueError for a space without networks.
     """
     spec = space.spec
     if isinstance(spec, MnasSpec):
-        return mnas.build(spec, channels, classes, backends.choose(form))
+        return mnas.build(spec, channels, classes, backends.choose(backend))
     if isinstance(spec, MacroSpec):
-        return macro.build(spec, channels, classes, backends.choose(form))
+        return macro.build(spec, channels, classes, backends.choose(backend))
     if isinstance(spec, CellSpec):
         return cell.build(spec, channels, classes)
     raise ValueError(f"the space {space.name!r} has no networks")
 
 
-def alone(
+def fixed_network(
     space: Space,
     arch: Any,
     image_shape: tuple[int, int, int],
     classes: int,
     width: float = 1.0,
-    form: str = "auto",
+    backend: str = "auto",
 ) -> Network:
     """The network of one architecture [T], all channels multiplied by `width`.
 
@@ -52,7 +51,7 @@ def alone(
     space = layer_specs.widen(space, width)
     if isinstance(space.spec, MnasSpec | MacroSpec):
         made = layer_specs.make(space.spec, arch)
-        return alone_.build(made, image_shape[-1], classes, backends.choose(form))
+        return fixed.build(made, image_shape[-1], classes, backends.choose(backend))
     return from_module(flax_reference.build(space, arch, classes), image_shape)
 
 
@@ -81,7 +80,7 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network
         variables = {"params": params, "batch_stats": _from_moments(stats)}
         return jnp.asarray(module.apply(variables, images, train=False))
 
-    def evaluate(
+    def apply_eval(
         params: Params, stats: Stats, arch: Array, images: Array, collect: Array
     ) -> tuple[Array, Stats]:
         return jax.lax.cond(
@@ -90,7 +89,7 @@ def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network
             lambda: (by_stats(params, stats, images), stats),
         )
 
-    return Network(init, init_stats, lambda p, arch, x: by_batch(p, x)[0], evaluate)
+    return Network(init, init_stats, lambda p, arch, x: by_batch(p, x)[0], apply_eval)
 
 
 def _initial(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers.backends import Form
+from fnas_jax.layers.backends import Backend
 from fnas_jax.layers.reference import SKIP_IDENTITY, SKIP_NONE, SKIP_POOL, Setting, Variant
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.layer_specs import Layer, Plan
@@ -14,7 +14,7 @@ from fnas_jax.networks.mobile import Choice, Stack, network
 _SKIPS = {"pool": SKIP_POOL, "identity": SKIP_IDENTITY, "none": SKIP_NONE}
 
 
-def build(plan: Plan, channels: int, classes: int, form: Form) -> Network:
+def build(plan: Plan, channels: int, classes: int, backend: Backend) -> Network:
     """The network of one `plan`, whose architecture argument means nothing."""
 
     def choose(arch: Array) -> list[Choice]:
@@ -31,7 +31,7 @@ def build(plan: Plan, channels: int, classes: int, form: Form) -> Network:
         channels=channels,
         classes=classes,
         decisions=0,
-        form=form,
+        backend=backend,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import reference
-from fnas_jax.layers.backends import Form
+from fnas_jax.layers.backends import Backend
 from fnas_jax.layers.reference import Setting, Variant
 from fnas_jax.networks import mobile
 from fnas_jax.networks.base import Network
@@ -17,7 +17,7 @@ from fnas_jax.networks.mobile import Choice, Stack
 from fnas_jax.spaces.macro import MacroSpec
 
 
-def build(spec: MacroSpec, channels: int, classes: int, form: Form) -> Network:
+def build(spec: MacroSpec, channels: int, classes: int, backend: Backend) -> Network:
     """The elastic Macro network for images of `channels` channels."""
     return mobile.network(
         stacks=macro_stacks(spec),
@@ -30,7 +30,7 @@ def build(spec: MacroSpec, channels: int, classes: int, form: Form) -> Network:
         classes=classes,
         decisions=sum(spec.stages),
         by_layer=True,
-        form=form,
+        backend=backend,
     )
 
 

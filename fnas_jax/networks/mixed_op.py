@@ -18,7 +18,7 @@ from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops, reference
-from fnas_jax.layers.backends import Form
+from fnas_jax.layers.backends import Backend
 from fnas_jax.layers.ops import Params
 from fnas_jax.layers.reference import Variant
 from fnas_jax.networks import macro
@@ -59,18 +59,18 @@ def _backward(operations: tuple[Operation, ...], residuals: Any, g: Array) -> tu
 superpose.defvjp(_forward, _backward)
 
 
-def train(
-    spec: MacroSpec, form: Form, params: Params, arch: Array, z: Array, images: Array
+def apply(
+    spec: MacroSpec, backend: Backend, params: Params, arch: Array, z: Array, images: Array
 ) -> Array:
-    """Logits [B, classes] of `arch` [8] = switches `z` [8, 3], as `Network.train` gives them.
+    """Logits [B, classes] of `arch` [8] = switches `z` [8, 3], as `Network.apply` gives them.
 
-    `params` are those of `macro.build`; layers run as `form` says.
+    `params` are those of `macro.build`; layers run on `backend`.
     """
     x, start = enter(spec, params, images), 0
     choices = macro.macro_choices(spec, arch)
     for p, stack, choice in zip(params["stacks"], macro.macro_stacks(spec), choices, strict=True):
         last = start + stack.depth
-        x = _stage(form, p, stack, choice.setting, arch[start:last], z[start:last], x)
+        x = _stage(backend, p, stack, choice.setting, arch[start:last], z[start:last], x)
         start = last
     return leave(spec, params, x)
 
@@ -90,7 +90,7 @@ def leave(spec: MacroSpec, params: Params, x: Array) -> Array:
 
 
 def _stage(
-    form: Form,
+    backend: Backend,
     params: Params,
     stack: Stack,
     setting: reference.Setting,
@@ -98,11 +98,11 @@ def _stage(
     z: Array,
     x: Array,
 ) -> Array:
-    first = _operations(form, stack.first, residual=False)
+    first = _operations(backend, stack.first, residual=False)
     x = superpose(first, arch[0], z[0], params["first"], x, setting)
     if stack.depth == 1:
         return x
-    rest = _operations(form, stack.rest, residual=True)
+    rest = _operations(backend, stack.rest, residual=True)
     setting = setting._replace(cin=setting.cout)
 
     def step(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, None]:
@@ -113,14 +113,16 @@ def _stage(
 
 
 @functools.cache  # the same tuple for the same layers, as `superpose` compares it by identity
-def _operations(form: Form, layers: tuple[Variant, ...], residual: bool) -> tuple[Operation, ...]:
+def _operations(
+    backend: Backend, layers: tuple[Variant, ...], residual: bool
+) -> tuple[Operation, ...]:
     """The operations of a layer in the order of its choices; behind the first layer of a stage, an
     identity, and its input added to the others.
     """
 
     def operation(variant: Variant) -> Operation:
         def run(p: Params, x: Array, setting: Any) -> Array:
-            y = form.train((variant,), p, x, 0, setting, False)
+            y = backend.apply((variant,), p, x, 0, setting, False)
             return x + y if residual else y
 
         return run

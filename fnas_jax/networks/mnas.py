@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import reference
-from fnas_jax.layers.backends import Form
+from fnas_jax.layers.backends import Backend
 from fnas_jax.layers.reference import Setting, Variant
 from fnas_jax.networks import mobile
 from fnas_jax.networks.base import Network
@@ -68,7 +68,7 @@ def mnas_choices(spec: mnas.MnasSpec, arch: Array) -> list[Choice]:
     return choices
 
 
-def build(spec: mnas.MnasSpec, channels: int, classes: int, form: Form) -> Network:
+def build(spec: mnas.MnasSpec, channels: int, classes: int, backend: Backend) -> Network:
     """The elastic MNAS network for images of `channels` channels."""
     return mobile.network(
         stacks=mnas_stacks(spec),
@@ -80,5 +80,5 @@ def build(spec: mnas.MnasSpec, channels: int, classes: int, form: Form) -> Netwo
         channels=channels,
         classes=classes,
         decisions=len(spec.strides) * len(mnas.FIELDS),
-        form=form,
+        backend=backend,
     )

@@ -11,7 +11,7 @@ from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import ops, parameters, reference
-from fnas_jax.layers.backends import Form
+from fnas_jax.layers.backends import Backend
 from fnas_jax.layers.ops import Params
 from fnas_jax.layers.reference import SKIP_NONE, Evaluation, Setting, Variant
 from fnas_jax.networks.base import Network, Parts, Stats
@@ -48,7 +48,7 @@ def network(
     channels: int,
     classes: int,
     decisions: int,
-    form: Form,
+    backend: Backend,
     by_layer: bool = False,
 ) -> Network:
     """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
@@ -57,12 +57,12 @@ def network(
     or their layers where they are chosen one by one (`by_layer`). `form`: how layers run.
     """
     sizes = (stem, stem_stride, head, act, channels, classes, decisions)
-    net = _Stacked(stacks, choose, *sizes, form)
+    net = _Stacked(stacks, choose, *sizes, backend)
     if by_layer:
         parts = Parts(net.split_layers, net.join_layers, net.used, net.bypassed_layers)
     else:
         parts = Parts(net.split, net.join, net.used, net.bypassed)
-    return Network(net.init, net.init_stats, net.train, net.evaluate, parts)
+    return Network(net.init, net.init_stats, net.apply, net.apply_eval, parts)
 
 
 class _Stacked(NamedTuple):
@@ -75,7 +75,7 @@ class _Stacked(NamedTuple):
     channels: int
     classes: int
     decisions: int
-    form: Form
+    backend: Backend
 
     def init(self, key: Array, arch: Array) -> Params:
         choices = self.choose(arch)
@@ -155,14 +155,14 @@ class _Stacked(NamedTuple):
     def bypassed_layers(self, arch: Array) -> list[Array]:
         return [jnp.zeros(0, bool)] * sum(stack.depth for stack in self.stacks)
 
-    def train(self, params: Params, arch: Array, images: Array) -> Array:
+    def apply(self, params: Params, arch: Array, images: Array) -> Array:
         x, _ = self._enter(params, images, None)
         choices = self.choose(arch)
         for p, stack, choice in zip(params["stacks"], self.stacks, choices, strict=True):
-            x = _train_stack(self.form, p, stack, choice, x)
+            x = _train_stack(self.backend, p, stack, choice, x)
         return self._leave(params, x, choices[-1].setting.cout, None)[0]
 
-    def evaluate(
+    def apply_eval(
         self, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
     ) -> tuple[Array, Stats]:
         new: Stats = {"stacks": []}
@@ -171,7 +171,7 @@ class _Stacked(NamedTuple):
         for p, s, stack, choice in zip(
             params["stacks"], stats["stacks"], self.stacks, choices, strict=True
         ):
-            x, stack_stats = _evaluate_stack(self.form, p, s, stack, choice, x, collect)
+            x, stack_stats = _evaluate_stack(self.backend, p, s, stack, choice, x, collect)
             new["stacks"].append(stack_stats)
         running = ops.Running(stats["head"], collect) if self.head else None
         logits, moments = self._leave(params, x, choices[-1].setting.cout, running)
@@ -211,9 +211,9 @@ class _Stacked(NamedTuple):
         sizes = (jnp.int32(0), jnp.int32(cin), jnp.int32(cout))
         setting = Setting(*sizes, jnp.bool_(False), jnp.int32(SKIP_NONE))
         if running is None:
-            return self.form.train(variants, p, x, 0, setting, root), None
+            return self.backend.apply(variants, p, x, 0, setting, root), None
         evaluation = Evaluation({"norm_out": running.moments}, running.collect)
-        x, stats = self.form.evaluate(variants, p, x, 0, setting, evaluation)
+        x, stats = self.backend.apply_eval(variants, p, x, 0, setting, evaluation)
         return x, stats["norm_out"]
 
 
@@ -236,21 +236,21 @@ def _rest(choice: Choice) -> Setting:
     return choice.setting._replace(cin=choice.setting.cout)
 
 
-def _train_stack(form: Form, params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
-    x = form.train(stack.first, params["first"], x, choice.variant, choice.setting, False)
+def _train_stack(backend: Backend, params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
+    x = backend.apply(stack.first, params["first"], x, choice.variant, choice.setting, False)
 
     def step(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, None]:
         p, index, skip = layer
         setting = _rest(choice)._replace(skip=skip)
-        return form.train(stack.rest, p, x, index, setting, False), None
+        return backend.apply(stack.rest, p, x, index, setting, False), None
 
     if stack.depth == 1:
         return x
-    return _scan(form, step, x, (params["rest"], choice.rest, choice.rest_skip))[0]
+    return _scan(backend, step, x, (params["rest"], choice.rest, choice.rest_skip))[0]
 
 
 def _evaluate_stack(
-    form: Form,
+    backend: Backend,
     params: Params,
     stats: Stats,
     stack: Stack,
@@ -260,26 +260,26 @@ def _evaluate_stack(
 ) -> tuple[Array, Stats]:
     evaluation = Evaluation(stats["first"], collect)
     variant, setting = choice.variant, choice.setting
-    x, first = form.evaluate(stack.first, params["first"], x, variant, setting, evaluation)
+    x, first = backend.apply_eval(stack.first, params["first"], x, variant, setting, evaluation)
 
     def step(x: Array, layer: tuple[Params, Stats, Array, Array]) -> tuple[Array, Stats]:
         p, s, index, skip = layer
         setting = _rest(choice)._replace(skip=skip)
-        return form.evaluate(stack.rest, p, x, index, setting, Evaluation(s, collect))
+        return backend.apply_eval(stack.rest, p, x, index, setting, Evaluation(s, collect))
 
     if stack.depth == 1:
         return x, {"first": first}
     layers = (params["rest"], stats["rest"], choice.rest, choice.rest_skip)
-    x, rest = _scan(form, step, x, layers)
+    x, rest = _scan(backend, step, x, layers)
     return x, {"first": first, "rest": rest}
 
 
-def _scan(form: Form, step: Callable[..., Any], x: Array, layers: Any) -> tuple[Array, Any]:
+def _scan(backend: Backend, step: Callable[..., Any], x: Array, layers: Any) -> tuple[Array, Any]:
     """`lax.scan`, or the same written out where a layer is nothing but a call.
 
     A loop would copy what each layer keeps for its derivative.
     """
-    if form.looped:
+    if backend.looped:
         return lax.scan(step, x, layers)
     leaves, structure = jax.tree.flatten(layers)
     # The derivative of a split is one concatenation; of indices, a sum of arrays full of zeros.

@@ -17,7 +17,7 @@ from fnas_jax.networks.layer_specs import Layer
 from fnas_jax.spaces import base, cell, macro, mnas
 
 
-def extract(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str, Any]:
+def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str, Any]:
     """{"params": .., "batch_stats": ..} for `plain.build(space, arch, ..)`.
 
     `params` and `stats` are those of the space's elastic network, as children of `arch` [T] use

@@ -14,6 +14,23 @@ from fnas_jax.spaces.base import Space
 from fnas_jax.training import child
 
 
+class Hooks(NamedTuple):
+    """What an evaluator may do around the loop; None: nothing."""
+
+    # A stage before the loop, as `SearchMethod.prepare`: (state, key) -> (state, metrics)..
+    prepare: Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]] | None = None
+    # Before every checkpoint: gives what was learnt to the knowledge store, and takes what other
+    # runs have learnt
+    sync: Callable[[Any], Any] | None = None
+    # On several hosts: what all but the first do until `hosts.broadcast_command` gives 0
+    worker_loop: Callable[[], None] | None = None
+    # (state, the method's state after its `prepare`) -> state with the weights that it trained;
+    # an evaluator with this hook judges children with these and trains none
+    load_weights: Callable[[Any, Any], Any] | None = None
+    # (state, arch [T], key) -> JSON-ready facts of the winner that only the evaluator can add
+    finalize: Callable[[Any, Array, Array], dict[str, Any]] | None = None
+
+
 class Evaluator(NamedTuple):
     """`evaluate(eval_state, archs [N, T], mask [N], key) -> (eval_state, Metrics)`.
 
@@ -25,20 +42,9 @@ class Evaluator(NamedTuple):
     init: Callable[[], Any]
     evaluate: Callable[[Any, Array, Array, Array], tuple[Any, Metrics]]
     jittable: bool  # True: pure, may stand inside jit, scan and vmap
-    # A stage before the loop, as `SearchMethod.prepare`: (state, key) -> (state, metrics)..
-    prepare: Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]] | None = None
-    # Gives what was learnt to the knowledge store and takes what others learnt; called before
-    # every checkpoint
-    exchange: Callable[[Any], Any] = lambda state: state
     # Scalars worth logging after an evaluation
     stats: Callable[[Any], dict[str, Array]] = lambda state: {}
-    # On several hosts: what all but the first do until `hosts.order` is 0. None: the first needs no
-    # help
-    serve: Callable[[], None] | None = None
-    # (state, the method's state after its `prepare`) -> state with what is needed of it
-    adopt: Callable[[Any, Any], Any] | None = None
-    # (state, arch [T], key) -> JSON-ready facts of the winner that only the evaluator can add
-    finish: Callable[[Any, Array, Array], dict[str, Any]] | None = None
+    hooks: Hooks = Hooks()
 
 
 class OneShot(NamedTuple):
@@ -54,7 +60,7 @@ class OneShot(NamedTuple):
     # Fresh parameters -> those to start from: with the blocks of the knowledge pool, where it has
     # any
     start: Callable[[Params], Params]
-    # Judges with inherited weights; (eval state, params) -> eval state is its `adopt`
+    # Judges with inherited weights; (eval state, params) -> eval state is its `load_weights`
     evaluator: Evaluator
 
 
@@ -67,7 +73,7 @@ class Task(NamedTuple):
     # (arch [T], key) -> JSON-ready dict: the winner trained fully and tested beside a reference
     # network (images), or the table's own judgement (tabular). Called once, after the search.
     final: Callable[[Array, Array], dict[str, Any]]
-    info: dict[str, Any]  # JSON-ready facts for the log, e.g. number of images, what is measured
+    trains: bool = False  # its evaluator trains children for a number of steps
     # Numbers that tell data sets apart, for critics that know several; None: nothing known
     statistics: dict[str, float] | None = None
     # A few training images of each class, for the same purpose: uint8 [C, n, H, W, 1 or 3]

@@ -27,7 +27,7 @@ from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space, fair_round
 from fnas_jax.tasks import cache
 from fnas_jax.tasks import population_trainer as nurseries
-from fnas_jax.tasks.base import Evaluator
+from fnas_jax.tasks.base import Evaluator, Hooks
 from fnas_jax.tasks.cache import Memo
 from fnas_jax.tasks.population_trainer import Bench
 
@@ -69,9 +69,9 @@ def evaluator(bench: Bench) -> Evaluator:
     config, space, dataset = bench.config, bench.space, bench.dataset
     channels, classes = dataset.image_shape[-1], dataset.num_classes
     try:
-        network = elastic.make(space, channels, classes, config.children.form)
+        network = elastic.make(space, channels, classes, config.children.backend)
     except ValueError as error:
-        raise UserError(f"children.form is {config.children.form!r}: {error}") from error
+        raise UserError(f"children.backend is {config.children.backend!r}: {error}") from error
     lay = pool_layout(config, space, network) if config.akp.enabled else None
     entries = 0 if lay is None else pool_capacity(config, lay)
     store = None if bench.store is None else bench.store._replace(capacity=entries)
@@ -159,13 +159,13 @@ def evaluator(bench: Bench) -> Evaluator:
             state = state._replace(pool=pool, rounds=state.rounds + 1, stats=figures)
             yield state, {"children": len(archs), **figures}
 
-    def serve() -> None:
-        nursery.serve(init)
+    def worker_loop() -> None:
+        nursery.worker_loop(init)
 
     if lay is None:
-        return Evaluator(init, evaluate, jittable=False, serve=serve)
+        return Evaluator(init, evaluate, jittable=False, hooks=Hooks(worker_loop=worker_loop))
 
-    def exchange(state: State) -> State:
+    def sync(state: State) -> State:
         assert lay is not None and state.pool is not None
         if store is None:
             return state
@@ -176,8 +176,6 @@ def evaluator(bench: Bench) -> Evaluator:
         init,
         evaluate,
         jittable=False,
-        prepare=prepare,
-        exchange=exchange,
         stats=lambda state: state.stats,
-        serve=serve,
+        hooks=Hooks(prepare, sync, worker_loop),
     )

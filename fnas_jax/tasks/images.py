@@ -59,13 +59,7 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
         space=space,
         evaluator=evaluator(bench),
         final=functools.partial(final, bench),
-        info={
-            "images": [len(p) for p in (dataset.train_labels, dataset.val_labels)]
-            + [len(dataset.test_labels)],
-            "shape": list(dataset.image_shape),
-            "classes": dataset.num_classes,
-            "measures": "accuracy on validation images; the winner's on test images",
-        },
+        trains=True,
         statistics={
             "images": float(len(dataset.train_labels)),
             "classes": float(dataset.num_classes),
@@ -160,8 +154,8 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
     if config.winner.steps == 0:
         return winner
     shape, classes = dataset.image_shape, dataset.num_classes
-    form = config.children.form
-    entrants = [elastic.alone(space, arch, shape, classes, form=form)]
+    backend = config.children.backend
+    entrants = [elastic.fixed_network(space, arch, shape, classes, backend=backend)]
     if config.winner.reference:
         width, mflops, params_m = flax_reference.reference(space, classes, winner["mflops"], shape)
         standard = flax_reference.reference_arch(space)
@@ -171,7 +165,7 @@ def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
             "mflops": mflops,
             "params_m": params_m,
         }
-        entrants.append(elastic.alone(space, standard, shape, classes, width, form))
+        entrants.append(elastic.fixed_network(space, standard, shape, classes, width, backend))
     tested = _train_and_test(bench, entrants, key)
     winner |= tested[0]
     if config.winner.reference:
@@ -205,7 +199,7 @@ def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[d
         else:
             run, data = streaming.make(*made, 1, chunk=chunk), examples
         one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
-        given = (*devices.spread(one, mesh), devices.replicate(steps, mesh))
+        given = (*devices.shard(one, mesh), devices.replicate(steps, mesh))
         running.append((start, run(data, *given).outcome))
     tested = []
     for start, outcome in running:

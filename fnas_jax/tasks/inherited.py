@@ -28,7 +28,7 @@ from fnas_jax.networks import cost as costs
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks import cache, population_trainer
-from fnas_jax.tasks.base import Evaluator, OneShot
+from fnas_jax.tasks.base import Evaluator, Hooks, OneShot
 from fnas_jax.tasks.cache import Memo
 from fnas_jax.tasks.children_evaluator import POOL_SEED, pool_capacity, pool_layout
 from fnas_jax.tasks.population_trainer import Bench
@@ -41,7 +41,7 @@ class State(NamedTuple):
     """What the evaluator knows."""
 
     memo: Memo
-    params: Params  # of the elastic network; zeros until they are adopted
+    params: Params  # of the elastic network; zeros until they are loaded
 
 
 def oneshot(bench: Bench) -> OneShot:
@@ -54,7 +54,7 @@ def oneshot(bench: Bench) -> OneShot:
             " task.image_size or children.device_images (0) would have to change"
         )
     channels, classes = dataset.image_shape[-1], dataset.num_classes
-    network = elastic.make(space, channels, classes, bench.config.children.form)
+    network = elastic.make(space, channels, classes, bench.config.children.backend)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     data = child.Data(*map(jnp.asarray, images))
     return OneShot(
@@ -73,8 +73,8 @@ def oneshot(bench: Bench) -> OneShot:
 def evaluator(bench: Bench, network: Network, data: child.Data) -> Evaluator:
     """Judges what the memo does not know; not jittable, because it measures time.
 
-    Its `adopt` takes the parameters of the elastic network. A fresh evaluation is one that was made
-    now, although nothing was trained for it.
+    Its `load_weights` takes the parameters of the elastic network. A fresh evaluation is one that
+    was made now, although nothing was trained for it.
     """
     config, space, dataset = bench.config, bench.space, bench.dataset
     cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
@@ -116,7 +116,7 @@ def evaluator(bench: Bench, network: Network, data: child.Data) -> Evaluator:
             state = state._replace(memo=remember(state.memo, found, forms, measured))
         return state, recall(state.memo, found)
 
-    def finish(state: State, arch: Array, key: Array) -> dict[str, Any]:
+    def finalize(state: State, arch: Array, key: Array) -> dict[str, Any]:
         _teach(bench, network, state)
         facts: dict[str, Any] = {"searched_by": "judged with inherited weights"}
         if config.oneshot.finetune:
@@ -127,8 +127,9 @@ def evaluator(bench: Bench, network: Network, data: child.Data) -> Evaluator:
         init,
         evaluate,
         jittable=False,
-        adopt=lambda state, params: state._replace(params=params),
-        finish=finish,
+        hooks=Hooks(
+            load_weights=lambda state, params: state._replace(params=params), finalize=finalize
+        ),
     )
 
 

@@ -74,7 +74,7 @@ def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
         run = population_lib.make(network, bench.settings, bench.pipeline, own, group)
         archs = bench.space.canonical(bench.space.sample(jax.random.key(0), most))
         keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
-        given = devices.spread((archs, jnp.ones(most, bool), keys), own)
+        given = devices.shard((archs, jnp.ones(most, bool), keys), own)
         try:
             for _ in range(2):  # the first one compiles
                 begin = time.monotonic()
@@ -86,10 +86,10 @@ def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
         return time.monotonic() - begin
 
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
-    told = (bench.space.spec, shape, dataset.num_classes, count, most, config.children.form)
+    told = (bench.space.spec, shape, dataset.num_classes, count, most, config.children.backend)
     name = f"{kind} jax {jax.__version__} {told} {bench.settings}"
     chosen = autotune.group(measure, most, name, config.jax.cache_dir) if hosts.is_first() else 1
-    return int(hosts.share(np.int32(chosen)))
+    return int(hosts.broadcast(np.int32(chosen)))
 
 
 class Nursery(NamedTuple):
@@ -98,7 +98,7 @@ class Nursery(NamedTuple):
     # (pool, archs [N, T], new [N], key) -> (pool that has learnt from the children, its
     # statistics, outcomes [N]); pool None and no statistics without AKP
     breed: Callable[..., Any]
-    serve: Callable[[Callable[[], Any]], None]  # what the other hosts do; see `Evaluator.serve`
+    worker_loop: Callable[[Callable[[], Any]], None]  # what the other hosts do; see `Hooks`
 
 
 def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) -> Nursery:
@@ -149,10 +149,10 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
 
     def trained_on_all(children: Any, pool: Pool | None, entry: Any) -> population_lib.Trained:
         """Called on every host, with the same arguments."""
-        given = devices.spread(children, mesh)
+        given = devices.shard(children, mesh)
         if lay is None:
             return hosts.gather(population(examples, *given, steps))
-        start_from = devices.replicate(pool, mesh), devices.spread(entry, mesh)
+        start_from = devices.replicate(pool, mesh), devices.shard(entry, mesh)
         return hosts.gather(population(examples, *given, steps, *start_from))
 
     def breed(pool: Pool | None, proposed: Array, new: Array, key: Array) -> Any:
@@ -171,8 +171,8 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
         children, entry = jax.tree.map(
             lambda x: np.asarray(x)[order], ((forms, active, keys), entry)
         )
-        hosts.order(size)
-        hosts.share((children, pool, entry))
+        hosts.broadcast_command(size)
+        hosts.broadcast((children, pool, entry))
         trained = trained_on_all(children, pool, entry)
         trained = jax.tree.map(lambda x: x[np.argsort(order)], trained)
         outcome = jax.tree.map(lambda x: x[:n], trained.outcome)
@@ -180,14 +180,16 @@ def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) ->
             return None, {}, outcome
         return *deposit(pool, archs, source, trained, active, owner), outcome
 
-    def serve(init: Callable[[], Any]) -> None:
+    def worker_loop(init: Callable[[], Any]) -> None:
         pool = init().pool
         decisions = len(space.cardinalities)
-        while size := hosts.order():
+        while size := hosts.broadcast_command():
             archs = np.zeros((size, decisions), np.int32)
             keys = np.zeros((size, *jax.random.key_data(jax.random.key(0)).shape), np.uint32)
             entry = None if lay is None else jax.tree.map(np.asarray, find(pool, archs).entry)
-            children, pool, entry = hosts.share(((archs, np.zeros(size, bool), keys), pool, entry))
+            children, pool, entry = hosts.broadcast(
+                ((archs, np.zeros(size, bool), keys), pool, entry)
+            )
             trained_on_all(children, pool, entry)
 
-    return Nursery(breed, serve)
+    return Nursery(breed, worker_loop)

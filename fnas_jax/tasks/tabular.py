@@ -168,14 +168,6 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
         space=table.space,
         evaluator=evaluator(table, where, reward, bool(config.task.noisy)),
         final=lambda arch, key: judge(table, where, arch),
-        info={
-            "table": table.name,
-            "architectures": len(table.archs),
-            "networks": where.networks,
-            "readings": table.readings.shape[1] if config.task.noisy else 1,
-            "best": float(np.nanmax(table.judged)),
-            "measures": table.note,
-        },
     )
 
 

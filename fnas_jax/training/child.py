@@ -140,7 +140,7 @@ def advance(
     optimizer = _optimizer(settings, decayed)
 
     def loss_of(vector: Array, images: Array, labels: Array) -> Array:
-        logits = network.train(as_params(vector), arch, images)
+        logits = network.apply(as_params(vector), arch, images)
         targets = optax.smooth_labels(
             jax.nn.one_hot(labels, logits.shape[-1]), settings.label_smoothing
         )
@@ -211,7 +211,7 @@ def evaluate(
         eval_rows = jnp.clip(eval_rows, 0, total - 1)
         images = jnp.where(collect, data.train_images[train_rows], data.eval_images[eval_rows])
         labels = data.eval_labels[eval_rows]
-        logits, moments = network.evaluate(
+        logits, moments = network.apply_eval(
             params, _average(sums, calibration), arch, pipeline.normalise(images), collect
         )
         raw = jax.tree.map(lambda m: Moments(m.mean, m.var + m.mean**2), moments, is_leaf=_leaf)

@@ -57,7 +57,7 @@ def gradient(name):
     network, images = layout(name).network, jax.random.normal(jax.random.key(3), (4, 5, 7, 1))
 
     def loss(params, arch):
-        logits = network.train(params, arch, images)
+        logits = network.apply(params, arch, images)
         return (logits**2).sum(), logits
 
     return jit(jax.grad(loss, has_aux=True))

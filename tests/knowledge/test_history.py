@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.knowledge import history
+from fnas_jax.spaces import categorical
 
 NAN = float("nan")
 
@@ -50,6 +51,37 @@ def test_rows_are_chosen_by_space_task_run_and_kind(store):
     assert history.rows(store, "other").decisions.shape == (1, 3)
 
 
+SPACE = categorical.make((4, 4))
+
+
+def filled(store, space="cells", decisions=(0, 1), count=history.MIN_ROWS):
+    """`count` measured rows of task t1, one of t2, one predicted, one failed."""
+    history.record(store, run("a", space, "t1"), 0, [row(i, decisions) for i in range(count)])
+    history.record(store, run("b", space, "t2"), 0, [row(0, (3, 3))])
+    history.record(store, run("c", space, "t1"), 0, [row(0, trained=False), row(1, ok=False)])
+
+
+def test_source_rows_are_the_measured_ones_of_other_tasks_that_fit(store):
+    space = SPACE._replace(name="cells")
+    filled(store)
+    history.record(store, run("d", task="t1"), 0, [row(0, (4, 0)), row(1, (-1, 0))])
+    found = history.source_rows(store, space, "t2")
+    assert found.decisions.tolist() == [[0, 1]] * history.MIN_ROWS
+    assert set(found.task) == {"t1"} and found.ok.all() and found.trained.all()
+    assert len(history.source_rows(store, space, "new").ok) == history.MIN_ROWS + 1
+    assert history.source_rows(store, space, "t1") is None  # one row teaches nothing
+    assert history.source_rows(store, space, "t2", until=0.0) is None
+
+
+@pytest.mark.parametrize("cardinalities", [(4, 4, 4), (4, 1)])
+def test_source_rows_of_another_space_of_the_same_name_are_left_out(store, cardinalities):
+    filled(store)
+    assert (
+        history.source_rows(store, categorical.make(cardinalities)._replace(name="cells"), "t2")
+        is None
+    )
+
+
 def test_counts(store):
     assert history.counts(store) == {"trained": 0, "predicted": 0, "failed": 0}
     history.record(store, run("a"), 0, [row(0), row(1, trained=False), row(2, ok=False)])
@@ -86,6 +118,7 @@ def test_a_failed_record_leaves_nothing_behind(store):
 WRITER = """
 import sys
 from fnas_jax.knowledge import history
+from fnas_jax.spaces import categorical
 connection = history.open_(sys.argv[1])
 run = history.Run(sys.argv[2], "cells", "t", 0, 0, {})
 nan = float("nan")

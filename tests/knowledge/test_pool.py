@@ -184,9 +184,9 @@ def test_after_fair_rounds_all_choices_were_trained_equally_often(name):
         pool = pools.tally(lay, pool, archs, jnp.ones(length, bool))
     expected = [rounds * length // k for k in space.cardinalities for _ in range(k)]
     assert pool.counts.tolist() == expected
-    assert pools.spread(lay, pool) == 0
+    assert pools.count_range(lay, pool) == 0
     pool = pools.tally(lay, pool, archs[:2], jnp.array([True, False]))
-    assert pools.spread(lay, pool) == 1
+    assert pools.count_range(lay, pool) == 1
 
 
 def test_statistics_are_of_the_children_in_use():

@@ -62,7 +62,7 @@ def test_by_hand():
             "norm_out": {"scale": jnp.zeros((3, 2), bool).at[0].set(True)},
         },
     }
-    got = weight_transfer.adapt(
+    got = weight_transfer.expand(
         {"first": layer, "rest": rest}, trained, jnp.array([True, True, False])
     )
     # New inputs of the trained output weigh nothing; the other output is as it was.
@@ -87,7 +87,7 @@ def test_channels_stand_by_the_norm_of_what_reads_them():
         },
     }
     used = {"expand": jnp.array([[1, 1, 1, 0], [0, 0, 0, 0]], bool)}
-    got = weight_transfer.by_importance({"first": layer}, {"first": used})["first"]
+    got = weight_transfer.sort_channels({"first": layer}, {"first": used})["first"]
     order = [1, 2, 0, 3]  # the last is not used, however large
     np.testing.assert_array_equal(got["project"], layer["project"][jnp.array(order)])
     np.testing.assert_array_equal(got["expand"][0], order)

@@ -43,7 +43,7 @@ def differences(place, kind, kernel, cin, cout, se, skip):
         return y + reference.skip(x, widest_out, stride, setting)
 
     def by_kernels(params, x):
-        return kernels_lib.layer(variants, params, x, kind, setting)
+        return kernels_lib.apply(variants, params, x, kind, setting)
 
     (y, pull), (z, pull_z) = (jax.vjp(f, params, x) for f in (by_xla, by_kernels))
     g = jax.random.normal(jax.random.key(1), y.shape) * out
@@ -56,7 +56,7 @@ def differences(place, kind, kernel, cin, cout, se, skip):
     for collect in (False, True):
         evaluation = Evaluation(stats, jnp.bool_(collect))
         a, moments = reference.layer(variants[kind], params, x, setting, evaluation)
-        b, found = kernels_lib.evaluate(variants, params, x, kind, setting, evaluation)
+        b, found = kernels_lib.apply_eval(variants, params, x, kind, setting, evaluation)
         pairs[f"evaluated {collect}"] = (a + reference.skip(x, widest_out, stride, setting), b)
     width = jnp.arange(widest_out) < cout
     pairs["mean"] = (moments["norm_out"].mean * width, found["norm_out"].mean)
@@ -91,7 +91,7 @@ def layer(x, kind=3):
     variants = mnas.variants(1)
     of = ((), 8, 8, setting(8, 8), variants, jnp.int32(kind), True)
     params = ops.realise(KEY, parameters.init_layers(*of))
-    return kernels_lib.layer(variants, params, x, kind, setting(8, 8))
+    return kernels_lib.apply(variants, params, x, kind, setting(8, 8))
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -122,7 +122,7 @@ def test_the_input_of_a_root_has_no_derivative():
     x = jax.random.normal(KEY, (2, 4, 4, 8))
 
     def loss(params, x, root):
-        return (kernels_lib.layer(variants, params, x, 0, setting(8, 8), root) ** 2).sum()
+        return (kernels_lib.apply(variants, params, x, 0, setting(8, 8), root) ** 2).sum()
 
     (dp, dx), (ep, ex) = (jax.grad(loss, (0, 1))(params, x, root) for root in (False, True))
     jax.tree.map(np.testing.assert_array_equal, dp, ep)

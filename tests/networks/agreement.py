@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fnas_jax.networks import elastic, flax_reference
-from fnas_jax.networks.subnet_weights import extract
+from fnas_jax.networks import elastic, flax_reference, subnet_weights
 from fnas_jax.spaces import cell, macro, mnas
 
 CLASSES, CHANNELS, CHILDREN = 3, 2, 7
@@ -42,10 +41,10 @@ class Case(NamedTuple):
     whole: list[Any]  # gradients of all parameters of the elastic network
 
 
-def case(name: str, form: str = "auto") -> Case:
+def case(name: str, backend: str = "auto") -> Case:
     """Elastic and plain network of `CHILDREN` random architectures of one space."""
     space = SPACES[name]
-    net = elastic.make(space, CHANNELS, CLASSES, form)
+    net = elastic.make(space, CHANNELS, CLASSES, backend)
     key = jax.random.key(1)
     archs = np.array(space.sample(key, CHILDREN))
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))
@@ -54,26 +53,28 @@ def case(name: str, form: str = "auto") -> Case:
     @functools.partial(jax.jit, compiler_options=QUICK)
     def run(arch: Any) -> tuple[Any, Any]:
         def loss(params: Any) -> tuple[Any, Any]:
-            logits = net.train(params, arch, images)
+            logits = net.apply(params, arch, images)
             return mean_loss(logits), logits
 
         return jax.grad(loss, has_aux=True)(params)
 
     @functools.partial(jax.jit, compiler_options=QUICK)
     def evaluate(arch: Any, collect: bool) -> tuple[Any, Any]:
-        return net.evaluate(params, stats, arch, images, collect)
+        return net.apply_eval(params, stats, arch, images, collect)
 
     found = Case([], [], [])
     for arch in archs:
         gradients, logits = jax.tree.map(np.asarray, run(arch))
         _, moments = jax.tree.map(np.asarray, evaluate(arch, True))
-        cut = extract(space, arch, gradients, moments)
+        cut = subnet_weights.get(space, arch, gradients, moments)
         found.elastic.append(
             Outcome(logits, cut["params"], evaluate(arch, False)[0], cut["batch_stats"])
         )
         found.whole.append(gradients)
         module = flax_reference.build(space, arch, CLASSES, fast=False)
-        found.plain.append(run_plain(module, extract(space, arch, params, stats), images))
+        found.plain.append(
+            run_plain(module, subnet_weights.get(space, arch, params, stats), images)
+        )
     return found
 
 

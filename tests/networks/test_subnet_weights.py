@@ -2,7 +2,7 @@
 
 import pytest
 
-from fnas_jax.networks.subnet_weights import extract
+from fnas_jax.networks import subnet_weights
 from fnas_jax.spaces import categorical
 from tests.networks import agreement
 
@@ -19,4 +19,4 @@ def test_elastic_child_equals_plain_network(case, check):
 
 def test_a_space_without_networks_is_refused():
     with pytest.raises(ValueError, match="has no networks"):
-        extract(categorical.make((2, 3)), [0, 0], {}, {})
+        subnet_weights.get(categorical.make((2, 3)), [0, 0], {}, {})

@@ -49,7 +49,7 @@ def pooled():
 @pytest.fixture(scope="module")
 def warmed(pooled):
     """The states and metrics of the two fair rounds."""
-    return list(pooled.prepare(pooled.init(), KEY))
+    return list(pooled.hooks.prepare(pooled.init(), KEY))
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,11 @@ def test_fair_rounds_train_all_choices_equally_and_measure_nothing(pooled, warme
         assert figures["pool/hits"] == 1 and figures["pool/spread"] == 0
         assert (state.pool.counts == rounds).all()
         assert state.memo.size == 0
-    assert list(pooled.prepare(warmed[-1][0], KEY)) == []
+    assert list(pooled.hooks.prepare(warmed[-1][0], KEY)) == []
 
 
 def test_a_resumed_warm_up_goes_on_as_if_undisturbed(pooled, warmed):
-    again = list(pooled.prepare(warmed[0][0], KEY))
+    again = list(pooled.hooks.prepare(warmed[0][0], KEY))
     assert len(again) == 1
     jax.tree.map(np.testing.assert_array_equal, again[0][0], warmed[1][0])
 
@@ -90,7 +90,7 @@ def test_children_inherit_and_leave_their_blocks(pooled, warmed, archs):
 
 def test_without_a_pool_children_start_fresh(archs, warmed, pooled):
     plain = evaluator(settings(False))
-    assert plain.prepare is None
+    assert plain.hooks.prepare is None
     state, fresh = plain.evaluate(plain.init(), archs, jnp.ones(3, bool), KEY)
     assert state.pool is None and plain.stats(state) == {}
     _, again = plain.evaluate(plain.init(), archs, jnp.ones(3, bool), KEY)
@@ -101,14 +101,14 @@ def test_without_a_pool_children_start_fresh(archs, warmed, pooled):
 
 def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warmed):
     first = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="1" * 32))
-    left = first.exchange(warmed[-1][0])
+    left = first.hooks.sync(warmed[-1][0])
     assert (tmp_path / "pool" / "pool.json").exists()
     second = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="2" * 32))
     start = second.init()
     for held, was in zip(start.pool.blocks, left.pool.blocks, strict=True):
         jax.tree.map(np.testing.assert_array_equal, held, was)
     assert pools.is_trained(start.pool) and start.rounds == 2  # no warm-up once more
-    assert start.pool.counts.sum() == 0 and list(second.prepare(start, KEY)) == []
+    assert start.pool.counts.sum() == 0 and list(second.hooks.prepare(start, KEY)) == []
 
 
 def test_large_blocks_are_fewer():
@@ -134,7 +134,7 @@ def test_large_blocks_are_fewer():
 
 def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):
     kept = Knowledge(None, pool=tmp_path, run="1" * 32)
-    evaluator(settings(True), kept).exchange(warmed[-1][0])
+    evaluator(settings(True), kept).hooks.sync(warmed[-1][0])
     config = settings(True)
     config.task.name = "images/digits"
     with pytest.raises(UserError, match="is of another space: channels is 4 there and 8 here"):

@@ -41,12 +41,12 @@ def bench():
 def evaluator(bench):
     d = bench.dataset
     parts = (d.train_images, d.train_labels, d.val_images, d.val_labels)
-    return inherited.evaluator(bench, NETWORK, inherited.train.Data(*map(jnp.asarray, parts)))
+    return inherited.evaluator(bench, NETWORK, inherited.child.Data(*map(jnp.asarray, parts)))
 
 
 def test_accuracies_are_those_of_the_adopted_weights(bench, evaluator):
     params = NETWORK.init(jax.random.key(0), ARCHS[0])
-    state = evaluator.adopt(evaluator.init(), params)
+    state = evaluator.hooks.load_weights(evaluator.init(), params)
     everyone = jnp.ones(4, bool)
     state, first = evaluator.evaluate(state, ARCHS, everyone, jax.random.key(0))
     pixels = np.asarray(bench.pipeline.normalise(bench.dataset.val_images), np.float64)
@@ -61,7 +61,7 @@ def test_accuracies_are_those_of_the_adopted_weights(bench, evaluator):
     np.testing.assert_allclose(first.reward, first.accuracy * ratio**-0.07, rtol=1e-5)
 
     # What is known keeps its first reading, whatever the weights have become.
-    state = evaluator.adopt(state, {"w": jnp.zeros_like(params["w"])})
+    state = evaluator.hooks.load_weights(state, {"w": jnp.zeros_like(params["w"])})
     _, again = evaluator.evaluate(state, ARCHS, everyone, jax.random.key(1))
     np.testing.assert_array_equal(again.accuracy, first.accuracy)
     assert not again.fresh.any()
@@ -69,14 +69,16 @@ def test_accuracies_are_those_of_the_adopted_weights(bench, evaluator):
 
 def test_weights_that_are_no_numbers_are_failed_children(evaluator):
     params = {"w": jnp.full((3, 64, 10), jnp.nan).at[1].set(0.5)}
-    state = evaluator.adopt(evaluator.init(), params)
+    state = evaluator.hooks.load_weights(evaluator.init(), params)
     _, found = evaluator.evaluate(state, ARCHS, jnp.ones(4, bool), jax.random.key(0))
     assert found.ok.tolist() == [False, True, False, True]
     assert found.reward[0] == 0 and found.fresh[0]
 
 
 def test_masked_architectures_are_not_judged(evaluator):
-    state = evaluator.adopt(evaluator.init(), NETWORK.init(jax.random.key(0), ARCHS[0]))
+    state = evaluator.hooks.load_weights(
+        evaluator.init(), NETWORK.init(jax.random.key(0), ARCHS[0])
+    )
     mask = jnp.asarray([False, True, False, False])
     _, found = evaluator.evaluate(state, ARCHS, mask, jax.random.key(0))
     assert found.fresh.tolist() == mask.tolist()

@@ -52,7 +52,7 @@ def spread(archs: np.ndarray, active: np.ndarray, mesh: jax.sharding.Mesh, seed:
     """(archs, active, keys), over the devices of `mesh`."""
     keys = jax.random.split(jax.random.key(seed), len(archs))
     canonical = common.space().canonical(jnp.asarray(archs))
-    return devices.spread((canonical, active, keys), mesh)
+    return devices.shard((canonical, active, keys), mesh)
 
 
 def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:

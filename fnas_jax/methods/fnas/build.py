@@ -73,26 +73,19 @@ def source_tasks(
 ) -> transfer.SourceTasks | None:
     """Measured rows of other tasks of the space, `most` of them drawn where there are more.
 
-    None where there are fewer than `transfer.MIN_ROWS`. Tasks are told apart by the statistics of
+    None where there are fewer than `history.MIN_ROWS`. Tasks are told apart by the statistics of
     their data where the store knows them; `statistics` are the new task's.
     """
-    found = history.rows(knowledge.history, space.name, until=knowledge.until)
-    decisions = found.decisions
-    use = (found.task != task) & found.ok & np.isfinite(found.reward)
-    if use.any() and decisions.shape[1] == len(space.cardinalities):
-        # A space of the same name may have been made with other options.
-        use &= np.all((decisions >= 0) & (decisions < np.asarray(space.cardinalities)), axis=1)
-    else:
-        use &= False
-    if use.sum() < transfer.MIN_ROWS:
+    found = history.source_rows(knowledge.history, space, task, knowledge.until)
+    if found is None:
         return None
-    names, task_of = np.unique(found.task[use], return_inverse=True)
+    names, task_of = np.unique(found.task, return_inverse=True)
     known = history.task_statistics(knowledge.history)
     embedding = transfer.embed([known.get(name, {}) for name in names] + [statistics])
     return transfer.SourceTasks(
-        decisions[use],
-        found.reward[use].astype(np.float32),
+        found.decisions,
+        found.reward.astype(np.float32),
         task_of.astype(np.int32),
         embedding,
-        min(most, int(use.sum())),
+        min(most, len(found.reward)),
     )

@@ -20,8 +20,7 @@ from fnas_jax.methods.fnas.critic import Critic, Ensemble
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space
 
-MIN_ROWS = 20  # fewer rows of other tasks teach nothing
-STEPS = 4  # Gauss-Newton steps of the fit to them
+STEPS = 4  # Gauss-Newton steps of the fit to samples of other tasks
 
 
 class SourceTasks(NamedTuple):

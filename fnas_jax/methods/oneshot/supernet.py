@@ -37,7 +37,7 @@ class Weights(NamedTuple):
     step: Array  # [] int32 updates done
 
 
-class Found(NamedTuple):
+class StepOutput(NamedTuple):
     """What S architectures found on one minibatch."""
 
     nll: Array  # [S] nats per image
@@ -77,7 +77,7 @@ class Supernet(NamedTuple):
         # One after another, so that no more than one set of booleans is in memory.
         return lax.map(lambda arch: jnp.vdot(self.weighs(arch), vector**2), archs)
 
-    def visit(
+    def train_step(
         self,
         weights: Weights,
         archs: Array,
@@ -88,7 +88,7 @@ class Supernet(NamedTuple):
         by_switch: bool = False,
         compare: Compare | None = None,
         average: bool = False,
-    ) -> tuple[Weights, Found]:
+    ) -> tuple[Weights, StepOutput]:
         """Trains `archs` [S, T] = `switches` [S, L, K] on a minibatch, one after another.
 
         Each moves the weights, S updates in all; or, with `average`, the mean of their gradients
@@ -96,7 +96,7 @@ class Supernet(NamedTuple):
         `compare` sees the weights as they are before each architecture moves them.
         """
 
-        def one(vector: Array, arch: Array, z: Array) -> tuple[Array, Found]:
+        def one(vector: Array, arch: Array, z: Array) -> tuple[Array, StepOutput]:
             def loss(vector: Array, arch: Array, z: Array) -> Array:
                 return self.loss(self.params(vector), arch, z, images, labels)
 
@@ -106,13 +106,13 @@ class Supernet(NamedTuple):
             if compare is not None:
                 g = compare(lambda arch, z: loss(vector, arch, z), z, nll)
             used = self.weighs(arch) * vector
-            return found[0] + decay * used, Found(nll, jnp.vdot(used, used), g)
+            return found[0] + decay * used, StepOutput(nll, jnp.vdot(used, used), g)
 
-        def move(weights: Weights, item: tuple[Array, Array]) -> tuple[Weights, Found]:
+        def move(weights: Weights, item: tuple[Array, Array]) -> tuple[Weights, StepOutput]:
             gradient, found = one(weights.vector, *item)
             return self.update(weights, gradient), found
 
-        def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, Found]:
+        def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, StepOutput]:
             gradient, found = one(weights.vector, *item)
             return total + gradient, found
 
@@ -151,7 +151,7 @@ def single_path(network: Network) -> Loss:
     """The loss that runs only what the architecture chose; its switches have no derivative."""
 
     def loss(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return nll(network.train(params, arch, images), labels)
+        return nll(network.apply(params, arch, images), labels)
 
     return loss
 

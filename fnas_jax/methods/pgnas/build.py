@@ -15,7 +15,8 @@ from fnas_jax.layers.ops import Params
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.oneshot.build import initial_of, needs_training
-from fnas_jax.methods.pgnas import elbo, pgnas, posterior
+from fnas_jax.methods.pgnas import elbo, posterior
+from fnas_jax.methods.pgnas import method as pgnas
 from fnas_jax.networks import mixed_op
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.macro import MacroSpec
@@ -87,10 +88,13 @@ def assemble(
             config.oneshot.every,
         ),
     )
-    adopt = parts.evaluator.adopt
-    assert adopt is not None
+    hooks = parts.evaluator.hooks
+    load = hooks.load_weights
+    assert load is not None
     return method, parts.evaluator._replace(
-        adopt=lambda known, state: adopt(known, net.params(state.learnt.weights.vector))
+        hooks=hooks._replace(
+            load_weights=lambda known, state: load(known, net.params(state.learnt.weights.vector))
+        )
     )
 
 
@@ -98,10 +102,10 @@ def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
     if numbers.gradient not in elbo.BY_SWITCH:
         return supernet.single_path(parts.network)
-    form = backends.choose()
+    backend = backends.choose()
 
     def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return supernet.nll(mixed_op.train(space.spec, form, params, arch, z, images), labels)
+        return supernet.nll(mixed_op.apply(space.spec, backend, params, arch, z, images), labels)
 
     return of
 

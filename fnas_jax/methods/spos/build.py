@@ -10,7 +10,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.oneshot.build import initial_of, needs_training
-from fnas_jax.methods.spos import spos
+from fnas_jax.methods.spos import method as spos
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
@@ -39,8 +39,11 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         run, steps_done, spos.report, parts.data, section.steps, section.every
     )
     method = spos.make(space, net, config.search.batch, initial_of(parts, largest), prepare)
-    adopt = parts.evaluator.adopt
-    assert adopt is not None
+    hooks = parts.evaluator.hooks
+    load = hooks.load_weights
+    assert load is not None
     return method, parts.evaluator._replace(
-        adopt=lambda known, state: adopt(known, net.params(state.weights.vector))
+        hooks=hooks._replace(
+            load_weights=lambda known, state: load(known, net.params(state.weights.vector))
+        )
     )

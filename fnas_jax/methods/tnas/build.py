@@ -15,17 +15,17 @@ from fnas_jax.knowledge import history as rows_of
 from fnas_jax.knowledge import surrogates
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.tnas import features, history, meta, networks, tnas
-from fnas_jax.methods.tnas.history import History
+from fnas_jax.methods.tnas import features, meta, networks, source_tasks
+from fnas_jax.methods.tnas import method as tnas
 from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.set_encoder import HEADS
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
 
 LOG = logging.getLogger(__name__)
-MIN_ROWS = 20  # fewer rows of other tasks teach nothing
 VECTOR = "vector/"  # the names of a task's own numbers among its statistics
 
 
@@ -40,8 +40,8 @@ class Foreign(NamedTuple):
     """The rows of other tasks that a store holds."""
 
     names: list[str]  # of the tasks
-    history: History  # all of them
-    support: History  # those that predictions are conditioned on
+    history: SourceTasks  # all of them
+    support: SourceTasks  # those that predictions are conditioned on
     features: int  # numbers that describe an image
 
 
@@ -112,23 +112,16 @@ def foreign(config: Any, space: Space, task: Task, knowledge: Knowledge | None) 
         known = rows_of.task_statistics(knowledge.history).get(task.name, {})
         numbers = {f"{VECTOR}{i}": number for i, number in enumerate(vector)}
         rows_of.record_task(knowledge.history, task.name, known | numbers)
-    found = rows_of.rows(knowledge.history, space.name, until=knowledge.until)
-    decisions = found.decisions
-    use = (found.task != task.name) & found.ok & np.isfinite(found.reward)
-    if use.any() and decisions.shape[1] == len(space.cardinalities):
-        # A space of the same name may have been made with other options.
-        use &= np.all((decisions >= 0) & (decisions < np.asarray(space.cardinalities)), axis=1)
-    else:
-        use &= False
-    if use.sum() < MIN_ROWS:
+    found = rows_of.source_rows(knowledge.history, space, task.name, knowledge.until)
+    if found is None:
         return None
-    names, task_of = np.unique(found.task[use], return_inverse=True)
+    names, task_of = np.unique(found.task, return_inverse=True)
     told = [str(name) for name in names]
     sample, vectors, width = _data(config, told, task, knowledge, vector)
-    whole = history.gather(
-        space, decisions[use], found.reward[use], task_of, sample, config.tnas.target
+    whole = source_tasks.gather(
+        space, found.decisions, found.reward, task_of, sample, config.tnas.target
     )._replace(vectors=vectors)
-    support = history.support(whole, config.tnas.support)
+    support = source_tasks.support(whole, config.tnas.support)
     return Foreign(told, whole, support, width)
 
 
@@ -175,7 +168,7 @@ def digest(config: Any, found: Foreign) -> str:
     """The name of the weights that these settings learn from these rows."""
     numbers = configure(config)
     seen = hashlib.blake2b(digest_size=12)
-    seen.update(history.digest(found.names, found.history).encode())
+    seen.update(source_tasks.digest(found.names, found.history).encode())
     settings = (numbers.net, numbers.meta, config.tnas.features, config.tnas.images, config.seed)
     seen.update(repr(settings).encode())
     return seen.hexdigest()
@@ -213,5 +206,5 @@ def keep(
 
 def first(config: Any, space: Space, found: Foreign, key: Array) -> Weights:
     """Weights that have learnt nothing."""
-    tasks = history.codes_needed(found.history)
+    tasks = source_tasks.codes_needed(found.history)
     return networks.init(key, space, configure(config).net, tasks, found.features)

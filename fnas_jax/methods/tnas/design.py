@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
-from fnas_jax.methods.tnas.history import History
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 
-FAVOURITES = 64  # among which the design is made diverse
+TOP = 64  # among which the design is made diverse
 SPREAD_OVER = 256  # random architectures that a space-filling design stands for
 
 
@@ -31,14 +31,14 @@ def k_medoids(xi: Array, first: Array, size: int) -> Array:
     return jnp.concatenate([first[None], rest])
 
 
-def favourites(history: History, forms: Array, foretold: Array) -> tuple[Array, Array]:
+def top_k(history: SourceTasks, forms: Array, foretold: Array) -> tuple[Array, Array]:
     """(forms [F, T], scores [F]): what did best on other tasks, or should, the best first.
 
     Of `forms` [M, T] those with the highest zero-shot score `foretold` [M], and the best rows of
     the history. A network that other tasks know is judged by its mean score there, that is by its
     rank; one that none knows by what is foretold.
     """
-    half = FAVOURITES // 2
+    half = TOP // 2
     value, some = jax.lax.top_k(foretold, min(half, len(forms)))
     rows = history.forms.reshape(-1, forms.shape[1])
     mask, scores = history.mask.reshape(-1), history.scores.reshape(-1)

@@ -21,7 +21,7 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
 from fnas_jax.methods.tnas import surrogate
-from fnas_jax.methods.tnas.surrogate import Surrogate, View
+from fnas_jax.methods.tnas.surrogate import Conditioned, Surrogate
 
 LEAST_SPREAD = 0.3  # of own scores, in deviations of the history's
 OWN_SHARE = 0.1  # of the variance, where other tasks are known
@@ -78,7 +78,7 @@ def start(s: Surrogate) -> Fit:
 PRIOR = Fit(scale=0.5, own=1.0, lengthscale=0.5, noise=0.7)  # type: ignore[arg-type]
 
 
-def fit(s: Surrogate, own: View, targets: Targets, adapt: bool) -> tuple[Fit, Array]:
+def fit(s: Surrogate, own: Conditioned, targets: Targets, adapt: bool) -> tuple[Fit, Array]:
     """(a, b, l', noise) by MAP, and the log evidence there [], of the scores in own units."""
     squared = gp_math.squared_distances(own.xi, own.xi)
     given = surrogate.covariance(s, own, own)
@@ -103,11 +103,16 @@ def fit(s: Surrogate, own: View, targets: Targets, adapt: bool) -> tuple[Fit, Ar
 
 
 def process(
-    s: Surrogate, f: Fit, own: View, targets: Targets, candidates: View, evidence: Array
+    s: Surrogate,
+    f: Fit,
+    own: Conditioned,
+    targets: Targets,
+    candidates: Conditioned,
+    evidence: Array,
 ) -> Process:
     """The fitted process at the candidates [M]; `own` has C places."""
 
-    def kernel(x: View, y: View) -> Array:
+    def kernel(x: Conditioned, y: Conditioned) -> Array:
         squared = gp_math.squared_distances(x.xi, y.xi)
         mine = jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
         return jnp.exp(f.scale) * surrogate.covariance(s, x, y) + mine

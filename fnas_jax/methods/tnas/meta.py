@@ -20,9 +20,9 @@ import optax
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods.tnas import losses, networks
-from fnas_jax.methods.tnas.history import History
 from fnas_jax.methods.tnas.losses import Rows
 from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
 
 METHODS = ("reptile", "joint")
@@ -60,7 +60,7 @@ class Split(NamedTuple):
     check: Array  # [Q, R] bool
 
 
-def split(history: History, key: Array) -> Split:
+def split(history: SourceTasks, key: Array) -> Split:
     """Holds out a fifth of the tasks where there are four, else of the rows."""
     tasks, rows = history.mask.shape
     if tasks >= 4:
@@ -82,7 +82,7 @@ def init(weights: Weights) -> State:
 
 
 def gather(
-    space: Space, net: networks.Config, w: Weights, history: History, task: Array, row: Array
+    space: Space, net: networks.Config, w: Weights, history: SourceTasks, task: Array, row: Array
 ) -> Rows:
     """Rows at (task [B], row [B]) of the history, embedded by w."""
     codes = networks.task_codes(net, w, history.sample, history.vectors)
@@ -102,7 +102,7 @@ def loss(
     net: networks.Config,
     config: Config,
     w: Weights,
-    history: History,
+    history: SourceTasks,
     train: Array,
     task: Array,
     key: Array,
@@ -137,7 +137,7 @@ def iterate(
     net: networks.Config,
     config: Config,
     state: State,
-    history: History,
+    history: SourceTasks,
     train: Array,
     key: Array,
 ) -> State:
@@ -180,7 +180,7 @@ def iterate(
 
 
 def check(
-    space: Space, net: networks.Config, w: Weights, history: History, parts: Split, key: Array
+    space: Space, net: networks.Config, w: Weights, history: SourceTasks, parts: Split, key: Array
 ) -> Array:
     """[] Kendall's tau within tasks, over all pairs, of the posterior at rows held out."""
 
@@ -203,7 +203,7 @@ def advance(
     net: networks.Config,
     config: Config,
     state: State,
-    history: History,
+    history: SourceTasks,
     key: Array,
 ) -> State:
     """The next `iterations / checks` iterations and a check; keys depend on the iteration only."""
@@ -226,7 +226,7 @@ def fit(
     net: networks.Config,
     config: Config,
     weights: Weights,
-    history: History,
+    history: SourceTasks,
     key: Array,
 ) -> State:
     """A whole training as one pure function."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from fnas_jax.core.types import Array
 from fnas_jax.methods.base import Best
 from fnas_jax.methods.tnas import meta, networks
-from fnas_jax.methods.tnas.history import TARGETS
-from fnas_jax.methods.tnas.surrogate import Surrogate, View
+from fnas_jax.methods.tnas.source_tasks import TARGETS
+from fnas_jax.methods.tnas.surrogate import Conditioned, Surrogate
 
 ACQUISITIONS, ADAPTATIONS, DESIGNS = ("ei", "ucb"), ("none", "gp", "all"), ("rank", "random")
 OPTIONS = {
@@ -39,12 +39,12 @@ class Config(NamedTuple):
     meta: meta.Config = meta.Config()
 
 
-class Side(NamedTuple):
+class Component(NamedTuple):
     """One process: cold or warm."""
 
     surrogate: Surrogate
-    view: View  # of the whole space where it is listed; else empty
-    own: View  # of the C places; `variance` is not kept
+    view: Conditioned  # of the whole space where it is listed; else empty
+    own: Conditioned  # of the C places; `variance` is not kept
 
 
 class State(NamedTuple):
@@ -55,8 +55,8 @@ class State(NamedTuple):
     told: Array  # [C] bool: has a reward
     places: Array  # [] int32, taken so far
     asked: Array  # [N] int32, places of the last proposal; C: none was left
-    cold: Side
-    warm: Side | None
+    cold: Component
+    warm: Component | None
     design: Array  # [start, T] int32
     meta: meta.State | None  # of the meta-learning, where this search has to do it
     share: Array  # [] float32 weight of the warm process at the last proposal

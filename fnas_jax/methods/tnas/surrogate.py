@@ -21,8 +21,8 @@ from jax.scipy.linalg import solve_triangular
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
 from fnas_jax.methods.tnas import losses, meta, networks
-from fnas_jax.methods.tnas.history import History
 from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
 
 CHUNK = 2048  # architectures whose covariances with H are held at once
@@ -40,23 +40,25 @@ class Surrogate(NamedTuple):
     alpha: Array  # [H] (K(H, H) + noise)^-1 y_H
 
 
-class View(NamedTuple):
+class Conditioned(NamedTuple):
     """M architectures as the surrogate sees them."""
 
     xi: Array  # [M, D]
     mean: Array  # [M] zero-shot
     variance: Array  # [M]
-    half: Array  # [H, M] L^-1 K(H, x), with L the factor of K(H, H) + noise
+    whitened_cross: Array  # [H, M] L^-1 K(H, x), with L the factor of K(H, H) + noise
 
 
-def no_view(s: Surrogate, size: int) -> View:
+def empty(s: Surrogate, size: int) -> Conditioned:
     """Places for `size` architectures."""
     nothing = jnp.zeros(size)
-    return View(jnp.zeros((size, s.xi.shape[1])), nothing, nothing, jnp.zeros((len(s.xi), size)))
+    return Conditioned(
+        jnp.zeros((size, s.xi.shape[1])), nothing, nothing, jnp.zeros((len(s.xi), size))
+    )
 
 
 def condition(
-    space: Space, net: networks.Config, weights: Weights, support: History | None
+    space: Space, net: networks.Config, weights: Weights, support: SourceTasks | None
 ) -> Surrogate:
     """The surrogate of `weights` given the rows of `support`."""
     if support is None:
@@ -85,11 +87,11 @@ def cross(s: Surrogate, xi: Array) -> Array:
     return jnp.where(s.mask[:, None], found, 0.0)
 
 
-def view(space: Space, net: networks.Config, s: Surrogate, forms: Array) -> View:
+def conditioned(space: Space, net: networks.Config, s: Surrogate, forms: Array) -> Conditioned:
     """What the surrogate foretells of `forms` [M, T]."""
     xi = networks.embed_forms(net, s.weights, s.code, space, forms)
     if len(s.xi) == 0:
-        return no_view(s, len(xi))._replace(xi=xi)
+        return empty(s, len(xi))._replace(xi=xi)
     rows = min(CHUNK, len(xi))
 
     def part(some: Array) -> tuple[Array, Array]:
@@ -100,14 +102,14 @@ def view(space: Space, net: networks.Config, s: Surrogate, forms: Array) -> View
     mean, half = jax.lax.map(part, padded.reshape(-1, rows, xi.shape[1]))
     half = half.swapaxes(0, 1).reshape(len(s.xi), -1)[:, : len(xi)]
     variance = jnp.exp(s.weights.hyper.signal) - (half**2).sum(axis=0)
-    return View(xi, mean.reshape(-1)[: len(xi)], jnp.maximum(variance, 1e-6), half)
+    return Conditioned(xi, mean.reshape(-1)[: len(xi)], jnp.maximum(variance, 1e-6), half)
 
 
-def covariance(s: Surrogate, x: View, y: View) -> Array:
+def covariance(s: Surrogate, x: Conditioned, y: Conditioned) -> Array:
     """[n, m] cov of the new task's function at the n architectures of x and the m of y."""
     if len(s.xi) == 0:
         return jnp.zeros((len(x.xi), len(y.xi)))
     p = s.weights.hyper
     squared = gp_math.squared_distances(x.xi, y.xi)
     prior = jnp.exp(p.signal) * gp_math.matern52(squared, jnp.exp(p.lengthscale))
-    return prior - x.half.T @ y.half
+    return prior - x.whitened_cross.T @ y.whitened_cross

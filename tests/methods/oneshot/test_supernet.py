@@ -31,7 +31,7 @@ def weights(net):
 
 def visit(net, weights, archs, **options):
     z = Q.to_switches(archs)
-    return net.visit(weights, archs, z, FEATURES, TARGETS, DECAY, **options)
+    return net.train_step(weights, archs, z, FEATURES, TARGETS, DECAY, **options)
 
 
 def test_architectures_move_the_weights_in_turn(net, weights):
@@ -83,7 +83,7 @@ def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been(net, weights):
 
     def step(state, images, labels, key):
         arch = jax.random.randint(key, (1, 2), 0, jnp.asarray([3, 2]))
-        moved, found = net.visit(state, arch, Q.to_switches(arch), images, labels, DECAY)
+        moved, found = net.train_step(state, arch, Q.to_switches(arch), images, labels, DECAY)
         return moved, {"nll": found.nll.mean(), "seen": images.sum((1, 2))}
 
     run = supernet.runner(step, lambda state: state.step, toy.PIPELINE, 4)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.methods.oneshot import supernet
-from fnas_jax.methods.pgnas import pgnas
+from fnas_jax.methods.pgnas import method as pgnas
 from fnas_jax.training import child
 
 PIPELINE = child.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.methods.tnas import history, meta, networks, tnas
+from fnas_jax.methods.tnas import meta, networks, source_tasks
+from fnas_jax.methods.tnas import method as tnas
 from fnas_jax.spaces import base
 from tests.methods import toy
 
@@ -19,7 +20,7 @@ def known(sign=1.0, rows=60, tasks=2, seed=0):
     chosen = [rng.permutation(len(ARCHS))[:rows] for _ in range(tasks)]
     noise = 0.02 * rng.normal(size=(tasks, rows))
     reward = np.stack([sign * toy.accuracy(ARCHS[c]) for c in chosen]) + noise
-    return history.gather(
+    return source_tasks.gather(
         toy.SPACE, ARCHS[np.concatenate(chosen)], reward.reshape(-1), np.repeat(range(tasks), rows)
     )
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.methods.tnas import design
-from fnas_jax.methods.tnas.history import History
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 
 
 def test_medoids_are_those_of_a_search_by_hand():
@@ -22,13 +22,13 @@ def test_medoids_are_those_of_a_search_by_hand():
 
 def test_favourites_are_judged_by_other_tasks_where_these_know_them():
     forms = jnp.arange(6)[:, None]
-    known = History(
+    known = SourceTasks(
         jnp.array([[[0], [1]], [[0], [2]]]),
         jnp.array([[1.0, 0.2], [0.0, -1.0]]),
         jnp.ones((2, 2), bool),
     )
     foretold = jnp.array([9.0, 9.0, 9.0, 0.3, 0.6, -2.0])
-    found, score = design.favourites(known, forms, foretold)
+    found, score = design.top_k(known, forms, foretold)
     finite = np.isfinite(score)
     np.testing.assert_array_equal(found[finite][:, 0], [4, 0, 3, 1, 2, 5])
     np.testing.assert_allclose(score[finite], [0.6, 0.5, 0.3, 0.2, -1.0, -2.0])

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from fnas_jax.methods import gp_math
-from fnas_jax.methods.tnas import gp_mixture, history, networks, surrogate
+from fnas_jax.methods.tnas import gp_mixture, networks, source_tasks, surrogate
 from tests.methods import toy
 from tests.methods.tnas import small
 
@@ -18,11 +18,11 @@ MASK = jnp.arange(20) < 14
 
 def side(known):
     s = surrogate.condition(toy.SPACE, small.NET, W, known)
-    return s, surrogate.view(toy.SPACE, small.NET, s, OWN)
+    return s, surrogate.conditioned(toy.SPACE, small.NET, s, OWN)
 
 
 def scores():
-    return history.standardise(jnp.asarray(toy.accuracy(np.asarray(OWN))), MASK)
+    return source_tasks.standardise(jnp.asarray(toy.accuracy(np.asarray(OWN))), MASK)
 
 
 def test_own_scores_get_the_middle_and_spread_of_what_was_foretold():
@@ -72,7 +72,7 @@ def test_the_fitted_process_is_the_textbooks():
     targets = gp_mixture.align(scores(), MASK, view.mean, warm=True)
     f, evidence = gp_mixture.fit(s, view, targets, adapt=True)
     forms = jnp.asarray(small.ARCHS[::5])
-    at = surrogate.view(toy.SPACE, small.NET, s, forms)
+    at = surrogate.conditioned(toy.SPACE, small.NET, s, forms)
     got = gp_mixture.process(s, f, view, targets, at, evidence)
 
     def kernel(x, y):

@@ -31,7 +31,7 @@ def textbook():
 
 def test_mean_and_covariance_are_those_of_the_textbook():
     s = surrogate.condition(toy.SPACE, small.NET, W, KNOWN)
-    view = surrogate.view(toy.SPACE, small.NET, s, FORMS)
+    view = surrogate.conditioned(toy.SPACE, small.NET, s, FORMS)
     mean, covariance = textbook()
     np.testing.assert_allclose(view.mean, mean, atol=1e-3)
     np.testing.assert_allclose(view.variance, np.diag(covariance), atol=1e-3)
@@ -41,7 +41,7 @@ def test_mean_and_covariance_are_those_of_the_textbook():
 def test_float64_agrees():
     def run(weights, known):
         s = surrogate.condition(toy.SPACE, small.NET, weights, known)
-        return surrogate.view(toy.SPACE, small.NET, s, FORMS)
+        return surrogate.conditioned(toy.SPACE, small.NET, s, FORMS)
 
     single = run(W, KNOWN)
     with jax.enable_x64(True):
@@ -68,7 +68,7 @@ def test_places_of_the_history_that_are_empty_change_nothing():
     }
     padded = KNOWN._replace(**{n: jnp.pad(getattr(KNOWN, n), w) for n, w in widths.items()})
     views = [
-        surrogate.view(
+        surrogate.conditioned(
             toy.SPACE, small.NET, surrogate.condition(toy.SPACE, small.NET, W, known), FORMS
         )
         for known in (KNOWN, padded)
@@ -79,6 +79,10 @@ def test_places_of_the_history_that_are_empty_change_nothing():
 
 def test_without_a_history_nothing_is_foretold():
     s = surrogate.condition(toy.SPACE, small.NET, W, None)
-    view = surrogate.view(toy.SPACE, small.NET, s, FORMS)
-    assert not view.mean.any() and not view.variance.any() and view.half.shape == (0, len(FORMS))
+    view = surrogate.conditioned(toy.SPACE, small.NET, s, FORMS)
+    assert (
+        not view.mean.any()
+        and not view.variance.any()
+        and view.whitened_cross.shape == (0, len(FORMS))
+    )
     assert not surrogate.covariance(s, view, view).any()

@@ -114,7 +114,7 @@ def make_step(
         z = q.draw(phi, noise)
         temperature = annealed(config, progress)
         decay = config.precision / examples
-        weights, found = net.visit(
+        weights, found = net.train_step(
             state.weights,
             q.to_archs(z),
             z,
@@ -180,7 +180,7 @@ def likelihood_gradient(
     phi: Array,
     noise: Array,
     z: Array,
-    found: supernet.Found,
+    found: supernet.StepOutput,
     temperature: Array,
     baseline: Array,
 ) -> Array:

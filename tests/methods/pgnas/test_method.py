@@ -7,7 +7,8 @@ import pytest
 from scipy import special
 
 from fnas_jax.core.types import propose
-from fnas_jax.methods.pgnas import pgnas, posterior
+from fnas_jax.methods.pgnas import method as pgnas
+from fnas_jax.methods.pgnas import posterior
 from fnas_jax.networks import cost as real_cost
 from fnas_jax.spaces import categorical, macro
 from tests.methods import toy as search_toy

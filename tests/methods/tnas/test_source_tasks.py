@@ -4,16 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.methods.tnas import history
+from fnas_jax.methods.tnas import source_tasks
 from fnas_jax.spaces import macro
 from tests.methods.tnas import small
 
 
 def test_scores_are_standardised_within_each_task():
     values, mask = jnp.array([3.0, 1.0, 2.0, 99.0]), jnp.array([True, True, True, False])
-    scores = history.standardise(values, mask, "standard")
+    scores = source_tasks.standardise(values, mask, "standard")
     np.testing.assert_allclose(scores, [np.sqrt(1.5), -np.sqrt(1.5), 0, 0], atol=1e-4)
-    ranked = history.standardise(values, mask, "rank")
+    ranked = source_tasks.standardise(values, mask, "rank")
     assert ranked[0] > ranked[2] > ranked[1] and ranked[3] == 0
     known = small.known(rows=30)
     np.testing.assert_allclose(known.scores.mean(axis=1), 0, atol=1e-5)
@@ -21,7 +21,7 @@ def test_scores_are_standardised_within_each_task():
 
 def test_equal_networks_of_a_task_are_one_row_with_their_mean():
     archs = np.array([[2] * 4 + [0, 2, 2, 2], [2, 2, 2, 0, 2, 2, 2, 2], [1] * 8, [1] * 8])
-    found = history.gather(
+    found = source_tasks.gather(
         macro.make(),
         archs,
         np.array([0.4, 0.6, 0.1, 0.9]),
@@ -36,8 +36,8 @@ def test_equal_networks_of_a_task_are_one_row_with_their_mean():
 
 def test_the_support_keeps_the_best_half():
     whole = small.known(rows=60)
-    assert history.support(whole, 120) is whole
-    some = history.support(whole, 40)
+    assert source_tasks.support(whole, 120) is whole
+    some = source_tasks.support(whole, 40)
     assert some.mask.sum() == 40
     for q in range(2):
         best = np.sort(whole.scores[q])[-10:]
@@ -47,21 +47,21 @@ def test_the_support_keeps_the_best_half():
 
 def test_the_digest_tells_rows_apart_but_not_their_order():
     whole = small.known(rows=20)
-    name = history.digest(["a", "b"], whole)
+    name = source_tasks.digest(["a", "b"], whole)
     turned = whole._replace(
         forms=whole.forms[:, ::-1], scores=whole.scores[:, ::-1], mask=whole.mask[:, ::-1]
     )
-    assert history.digest(["a", "b"], turned) == name
-    assert history.digest(["a", "c"], whole) != name
+    assert source_tasks.digest(["a", "b"], turned) == name
+    assert source_tasks.digest(["a", "c"], whole) != name
     other = whole._replace(scores=whole.scores.at[0, 0].add(0.1))
-    assert history.digest(["a", "b"], other) != name
+    assert source_tasks.digest(["a", "b"], other) != name
     told = whole._replace(vectors=jnp.ones((3, 2)))
-    assert history.digest(["a", "b"], told) != name
-    assert history.codes_needed(whole) == history.codes_needed(told) == 2
+    assert source_tasks.digest(["a", "b"], told) != name
+    assert source_tasks.codes_needed(whole) == source_tasks.codes_needed(told) == 2
 
 
 @pytest.mark.parametrize("most", [16, 33])
 def test_supports_of_any_size_are_whole_rows(most):
-    some = history.support(small.known(rows=60, tasks=3), most)
+    some = source_tasks.support(small.known(rows=60, tasks=3), most)
     assert 2 * 3 <= some.mask.sum() <= most
     assert np.asarray(some.scores)[~np.asarray(some.mask)].sum() == 0

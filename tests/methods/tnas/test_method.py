@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.methods.tnas import networks, tnas
+from fnas_jax.methods.tnas import method as tnas
+from fnas_jax.methods.tnas import networks
 from fnas_jax.spaces.enumerate import all_forms
 from tests.methods import toy
 from tests.methods.tnas import small

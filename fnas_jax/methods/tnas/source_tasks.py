@@ -17,7 +17,7 @@ from fnas_jax.spaces.base import Space
 TARGETS = ("rank", "standard")
 
 
-class History(NamedTuple):
+class SourceTasks(NamedTuple):
     """Q tasks with at most R rows each."""
 
     forms: Array  # [Q, R, T] int32 canonical
@@ -47,7 +47,7 @@ def gather(
     task: np.ndarray,
     sample: Sample | None = None,
     target: str = "rank",
-) -> History:
+) -> SourceTasks:
     """The history of rows [G, T] with rewards [G] on tasks [G] in 0..Q-1.
 
     Networks that stand several times in a task are joined, with the mean of their rewards.
@@ -64,15 +64,15 @@ def gather(
     for q, (own, mean) in enumerate(found):
         padded[q, : len(own)], rewards[q, : len(own)], mask[q, : len(own)] = own, mean, True
     scores = jax.vmap(lambda r, m: standardise(r, m, target))(jnp.asarray(rewards), mask)
-    return History(jnp.asarray(padded), scores, jnp.asarray(mask), sample)
+    return SourceTasks(jnp.asarray(padded), scores, jnp.asarray(mask), sample)
 
 
-def codes_needed(history: History) -> int:
+def codes_needed(history: SourceTasks) -> int:
     """Rows of the learnt table of codes: one a task, or one for each number of a task's vector."""
     return len(history.mask) if history.vectors is None else history.vectors.shape[1]
 
 
-def support(history: History, most: int, seed: int = 0) -> History:
+def support(history: SourceTasks, most: int, seed: int = 0) -> SourceTasks:
     """At most `most` rows in all for the posterior: of each task the best half and others drawn.
 
     Fewer rows than that are returned as they are.
@@ -99,7 +99,7 @@ def support(history: History, most: int, seed: int = 0) -> History:
     )
 
 
-def digest(names: list[str], history: History) -> str:
+def digest(names: list[str], history: SourceTasks) -> str:
     """A hash of the rows, their tasks' names and the data sets' features, in any order of rows."""
     seen = hashlib.blake2b(digest_size=16)
     rows = (np.asarray(x) for x in (history.forms, history.scores, history.mask))

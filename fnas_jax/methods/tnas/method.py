@@ -20,10 +20,10 @@ from fnas_jax.methods import candidates, gp_math
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.tnas import design, gp_mixture, losses, meta, networks, surrogate
-from fnas_jax.methods.tnas.history import History, codes_needed, standardise
 from fnas_jax.methods.tnas.networks import Weights
-from fnas_jax.methods.tnas.state import Config, Side, State, check
-from fnas_jax.methods.tnas.surrogate import Surrogate, View
+from fnas_jax.methods.tnas.source_tasks import SourceTasks, codes_needed, standardise
+from fnas_jax.methods.tnas.state import Component, Config, State, check
+from fnas_jax.methods.tnas.surrogate import Conditioned, Surrogate
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import all_forms
 
@@ -33,9 +33,9 @@ ELITE = 8  # architectures whose neighbours are candidates, in spaces that are n
 def make(
     space: Space,
     config: Config,
-    history: History | None = None,
+    history: SourceTasks | None = None,
     weights: Weights | None = None,
-    support: History | None = None,
+    support: SourceTasks | None = None,
     features: int = 1,
     keep: Callable[[Weights, float], None] | None = None,
 ) -> SearchMethod:
@@ -53,23 +53,23 @@ def make(
     listed = jnp.zeros((0, decisions), jnp.int32) if everything is None else everything
     beta = c.beta if c.acquisition == "ucb" else None
 
-    def side(s: Surrogate) -> Side:
+    def side(s: Surrogate) -> Component:
         """Before any architecture of the task is known."""
-        own = surrogate.no_view(s, c.capacity)
+        own = surrogate.empty(s, c.capacity)
         if everything is None:
-            return Side(s, surrogate.no_view(s, 0), own)
-        return Side(s, surrogate.view(space, c.net, s, listed), own)
+            return Component(s, surrogate.empty(s, 0), own)
+        return Component(s, surrogate.conditioned(space, c.net, s, listed), own)
 
-    def look(side: Side, forms: Array) -> View:
+    def look(side: Component, forms: Array) -> Conditioned:
         """The view of the candidates `forms`, which are all where the space is listed."""
         if everything is not None:
             return side.view
-        return surrogate.view(space, c.net, side.surrogate, forms)
+        return surrogate.conditioned(space, c.net, side.surrogate, forms)
 
     def first_weights(key: Array, tasks: int) -> Weights:
         return networks.init(key, space, c.net, tasks, features)
 
-    def plan(cold: Side, warm: Side | None, key: Array) -> Array:
+    def plan(cold: Component, warm: Component | None, key: Array) -> Array:
         """The initial design [start, T]."""
         key_random, key_draw = jax.random.split(key)
         some = space.canonical(space.sample(key_random, design.SPREAD_OVER))
@@ -91,9 +91,9 @@ def make(
             parents = rows[jax.lax.top_k(scores, min(ELITE, len(rows)))[1]]
             forms = jnp.concatenate([candidates.draw(space, key_draw, parents, c.pool), some])
             view = look(warm, forms)
-        found, _ = design.favourites(history, forms, view.mean)
-        found = found[: design.FAVOURITES // 2]
-        xi = surrogate.view(space, c.net, warm.surrogate, found).xi
+        found, _ = design.top_k(history, forms, view.mean)
+        found = found[: design.TOP // 2]
+        xi = surrogate.conditioned(space, c.net, warm.surrogate, found).xi
         return found[design.k_medoids(xi, jnp.int32(0), start)]
 
     def with_warm(state: State, learnt: Weights, key: Array) -> State:
@@ -143,7 +143,7 @@ def make(
                     keep(learning.best, float(learning.tau))
             yield state, {"iteration": int(learning.iteration), "tau": float(learning.tau)}
 
-    def tuned(s: Side, rows: History | None, state: State, values: Array) -> Side:
+    def tuned(s: Component, rows: SourceTasks | None, state: State, values: Array) -> Component:
         """The side after a few steps of all weights on the likelihood of its own scores."""
         w, forms = s.surrogate.weights, jnp.maximum(state.forms, 0)
         codes = jnp.broadcast_to(s.surrogate.code, (c.capacity, c.net.code))
@@ -157,11 +157,11 @@ def make(
 
         w, _ = gp_math.minimise(loss, w, meta.rates(c.meta, w), c.adapt_steps)
         moved = surrogate.condition(space, c.net, w, rows)
-        view = surrogate.view(space, c.net, moved, forms)
+        view = surrogate.conditioned(space, c.net, moved, forms)
         return side(moved)._replace(own=view)
 
     def believe(
-        s: Side, scores: Array, told: Array
+        s: Component, scores: Array, told: Array
     ) -> tuple[gp_mixture.Targets, gp_mixture.Fit, Array]:
         warm = len(s.surrogate.xi) > 0
         targets = gp_mixture.align(scores, told, s.own.mean, warm)
@@ -179,7 +179,9 @@ def make(
         log_weights = jnp.stack([b[2] for b in beliefs])
         log_weights = log_weights + prior if len(sides) > 1 else log_weights
 
-        def value(views: list[View], owns: list[View], targets: list[gp_mixture.Targets]) -> tuple:
+        def value(
+            views: list[Conditioned], owns: list[Conditioned], targets: list[gp_mixture.Targets]
+        ) -> tuple:
             processes = [
                 gp_mixture.process(s.surrogate, b[1], o, t, v, b[2])
                 for s, b, o, t, v in zip(sides, beliefs, owns, targets, views, strict=True)
@@ -213,7 +215,9 @@ def make(
                 o._replace(
                     xi=o.xi.at[place].set(v.xi[j], mode="drop"),
                     mean=o.mean.at[place].set(v.mean[j], mode="drop"),
-                    half=o.half.at[:, place].set(v.half[:, j], mode="drop"),
+                    whitened_cross=o.whitened_cross.at[:, place].set(
+                        v.whitened_cross[:, j], mode="drop"
+                    ),
                 )
                 for o, v in zip(owns, views, strict=True)
             ]

@@ -34,7 +34,7 @@ def make_step(space: Space, net: Supernet, decay: float) -> supernet.Step:
     ) -> tuple[State, dict[str, Array]]:
         none = jnp.zeros((1, 0, 0))
         batch = (images, labels, decay)
-        weights, found = net.visit(state.weights, space.sample(key, 1), none, *batch)
+        weights, found = net.train_step(state.weights, space.sample(key, 1), none, *batch)
         return state._replace(weights=weights), {"nll": found.nll.mean()}
 
     return step
