@@ -10,60 +10,22 @@ Then the controller practises on predictions alone, within a trust region (imagi
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.rows import contains, first_of_each
+from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array, Metrics, Proposal
 from fnas_jax.methods import scores as scoring
-from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, observed, update_best, usable
-from fnas_jax.methods.fnas import acquire, decision, imagination, replay, transfer, uac
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.methods.best import no_best, observed, update_best
+from fnas_jax.methods.fnas import acquire, decision, learning, replay, transfer, uac
 from fnas_jax.methods.fnas.config import Config
+from fnas_jax.methods.fnas.state import Asked, Context, State, critic_of
 from fnas_jax.methods.rl import policy as policies
 from fnas_jax.methods.rl import ppo
 from fnas_jax.methods.rl.policy import Policy
 from fnas_jax.spaces.base import Space
-
-
-class Context(NamedTuple):
-    """What does not change during a search."""
-
-    space: Space
-    config: Config
-    policy: Policy
-    critic: uac.Context | None  # None: `uac.enabled` is off
-    capacity: int  # C, places of the buffer
-    warmup: int  # architectures trained before predictions count
-
-    @property
-    def sampled(self) -> int:
-        """Members of a batch that are always drawn by the policy; the others can be acquired."""
-        return self.config.batch - self.config.fnas.verify
-
-
-class Asked(NamedTuple):
-    """What `tell` needs to know of the proposal that `ask` made."""
-
-    acquired: Array  # [N] bool: chosen by the critic, not drawn by the policy
-    prediction: uac.Prediction
-    seed: Array  # [] uint32 of the keys of `tell`
-
-
-class State(NamedTuple):
-    """Everything that a search remembers."""
-
-    ppo: ppo.State
-    uac: uac.State | None  # None where the critic is off
-    buffer: replay.Buffer
-    elite: Array  # [ELITE, T] best predicted candidates of the last iteration
-    iteration: Array  # [] int32
-    trained: Array  # [] int32 different architectures
-    asked: Asked
-    best: Best
-    stats: dict[str, Array]
 
 
 def make(space: Space, config: Config, source: transfer.SourceTasks | None = None) -> SearchMethod:
@@ -150,12 +112,6 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     return state, Proposal(archs, train, log_prob, reward, unsure)
 
 
-def critic_of(ctx: Context, state: State) -> tuple[uac.Context, uac.State]:
-    """The critic and what it knows, in steps that are taken only where there is one."""
-    assert ctx.critic is not None and state.uac is not None
-    return ctx.critic, state.uac
-
-
 def sample(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
     """Architectures [m, T] of the policy, of which the first N are the batch, and log pi [m]."""
     n = ctx.config.batch
@@ -232,132 +188,24 @@ def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> St
     """The state that has learnt what the proposal turned out to be."""
     key_update, key_replay, key_imagine = jax.random.split(jax.random.key(state.asked.seed), 3)
     before = state
-    state, new = remember(ctx, state, proposal, metrics)
+    state, new = learning.remember(ctx, state, proposal, metrics)
     stats = {
         "trained_now": metrics.fresh.sum(dtype=jnp.float32),
         "predicted_now": (~proposal.train_mask).sum(dtype=jnp.float32),
     }
     if ctx.critic is not None:
         reward = observed(proposal, metrics)
-        state, figures = teach_critic(ctx, state, before, proposal, reward, new)
+        state, figures = learning.teach_critic(ctx, state, before, proposal, reward, new)
         stats |= figures
-    batch, replayed = samples(ctx, before, key_replay, proposal, metrics)
+    batch, replayed = learning.samples(ctx, before, key_replay, proposal, metrics)
     inner, figures = ppo.update(ctx.policy, ctx.config.ppo, state.ppo, batch, key_update)
     stats |= figures | {"replayed": replayed}
     state = state._replace(ppo=inner)
     if ctx.critic is not None and ctx.config.fnas.imagination:
-        state, figures = imagine(ctx, state, key_imagine)
+        state, figures = learning.imagine(ctx, state, key_imagine)
         stats |= figures
     return state._replace(
         iteration=state.iteration + 1,
         best=update_best(state.best, proposal, metrics),
         stats=state.stats | stats,
     )
-
-
-def checkable(ctx: Context, state: State) -> Array:
-    """[] bool: predictions count, so that their errors say something about the critic."""
-    return (state.trained >= 2) & (state.trained >= ctx.warmup)
-
-
-def remember(
-    ctx: Context, state: State, proposal: Proposal, metrics: Metrics
-) -> tuple[State, Array]:
-    """The state with the newly trained samples in the buffer, and which these are, [N]."""
-    asked, reward = state.asked, observed(proposal, metrics)
-    canonical = ctx.space.canonical(proposal.archs)
-    new = first_of_each(canonical, usable(proposal, metrics))
-    new &= ~contains(state.buffer.canonical, canonical)
-    blank = jnp.zeros(len(canonical), jnp.float32)
-    error, source_prediction = blank, blank
-    if ctx.critic is not None:
-        critic, known = critic_of(ctx, state)
-        _, scale = uac.targets(critic, known, state.buffer)
-        error = jnp.abs(scoring.to_score(scale, reward) - asked.prediction.score)
-        error = jnp.where(checkable(ctx, state), error, jnp.nan)
-        source_prediction = uac.source_prediction(critic, known, canonical)
-    rows = replay.Buffer(
-        archs=proposal.archs,
-        canonical=canonical,
-        reward=reward,
-        log_mu=replay.log_mixture(proposal.log_prob, asked.acquired, ctx.sampled),
-        iteration=jnp.full(len(canonical), state.iteration),
-        error=error,
-        source_prediction=source_prediction,
-        added=jnp.int32(0),
-    )
-    state = state._replace(
-        buffer=replay.add(state.buffer, rows, new),
-        trained=state.trained + new.sum(dtype=jnp.int32),
-    )
-    return state, new
-
-
-def teach_critic(
-    ctx: Context, state: State, before: State, proposal: Proposal, reward: Array, new: Array
-) -> tuple[State, dict[str, Array]]:
-    """The state whose critic has learnt from the `new` samples, judged on them first."""
-    critic, known = critic_of(ctx, before)
-    _, scale = uac.targets(critic, known, before.buffer)
-    reading = uac.Reading(
-        prediction=state.asked.prediction,
-        predicted=proposal.predicted,
-        score=scoring.to_score(scale, reward),
-        reward=reward,
-        checked=new & checkable(ctx, before),
-    )
-    known, stats = uac.learn(critic, known, state.buffer, reading)
-    stats["uncertainty"] = state.asked.prediction.width.mean()
-    return state._replace(uac=known), stats
-
-
-def samples(
-    ctx: Context, state: State, key: Array, proposal: Proposal, metrics: Metrics
-) -> tuple[ppo.Batch, Array]:
-    """What the controller learns from, and how many of it are replayed, [].
-
-    The batch's rewards, measured or predicted, and, with the buffer of `state`, as many replayed
-    samples. What is neither measured nor predicted weighs nothing.
-    """
-    measured = usable(proposal, metrics)
-    predicted = ~proposal.train_mask & jnp.isfinite(proposal.predicted)
-    reward = jnp.where(predicted, proposal.predicted, 0.0)
-    reward = jnp.where(measured, observed(proposal, metrics), reward)
-    log_mu = replay.log_mixture(proposal.log_prob, state.asked.acquired, ctx.sampled)
-    weight = replay.importance(proposal.log_prob, log_mu, ctx.config.aeb.truncate)
-    weight *= measured | predicted
-    batch = ppo.make_batch(proposal.archs, proposal.log_prob, reward, weight)
-    if not ctx.config.aeb.enabled:
-        return batch, jnp.float32(0)
-    replayed = replay.batch(
-        ctx.config.aeb,
-        key,
-        state.buffer,
-        state.iteration,
-        ctx.config.batch,
-        lambda archs: policies.log_prob_and_entropy(ctx.policy, state.ppo.params, archs)[0],
-    )
-    batch = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch, replayed)
-    return batch, (replayed.weight > 0).sum(dtype=jnp.float32)
-
-
-def imagine(ctx: Context, state: State, key: Array) -> tuple[State, dict[str, Array]]:
-    """The state whose controller has practised on predictions alone, and how far that went."""
-    critic, known = critic_of(ctx, state)
-    _, scale = uac.targets(critic, known, state.buffer)
-
-    def reward(archs: Array) -> Array:
-        score = uac.predict(critic, known, ctx.space.canonical(archs)).score
-        return scoring.to_reward(scale, score)
-
-    inner, figures = imagination.imagine(
-        ctx.policy,
-        ctx.config.fnas,
-        ctx.config.ppo,
-        state.ppo,
-        reward,
-        key,
-        ctx.config.batch,
-        ready=state.trained >= max(ctx.warmup, 2),
-    )
-    return state._replace(ppo=inner), figures

@@ -17,10 +17,9 @@ ELITE = jnp.zeros((acquire.ELITE, 5), jnp.int32)
 
 def buffer_of(archs, reward):
     n = len(archs)
-    zeros = jnp.zeros(n)
-    rows = replay.Buffer(
-        archs, archs, jnp.asarray(reward, jnp.float32), zeros, zeros, zeros, zeros, jnp.int32(0)
-    )
+    zeros, now = jnp.zeros(n), jnp.zeros(n, jnp.int32)
+    reward = jnp.asarray(reward, jnp.float32)
+    rows = replay.Buffer(archs, archs, reward, zeros, now, zeros, zeros, jnp.int32(0))
     return replay.add(replay.empty(32, 5), rows, jnp.ones(n, bool))
 
 
