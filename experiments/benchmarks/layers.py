@@ -21,14 +21,14 @@ from typing import Any
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
 
 import jax
-import jax.numpy as jnp
 
-from fnas_jax.layers import backends, ops, parameters, reference
-from fnas_jax.layers.reference import SKIP_NONE, Setting, Variant
-from fnas_jax.networks import layer_specs
+from fnas_jax.layers import kernels, ops, parameters, reference
+from fnas_jax.layers.choose import choose
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
 
 BENCHMARK = "layers"
 BATCH, SIDE, CHANNELS = 64, 16, 32
+OPS = {"conv": CONV, "sepconv": SEPCONV, "mbconv": MBCONV}
 LAYERS = (
     ("conv", 1, 3),
     ("conv", 1, 5),
@@ -41,6 +41,12 @@ LAYERS = (
 )
 
 
+def spec_of(op: str, expansion: int, kernel: int) -> LayerSpec:
+    """The layer, without squeeze-excitation and skip."""
+    middle = 0 if op == "conv" else expansion * CHANNELS
+    return LayerSpec(OPS[op], kernel, CHANNELS, middle, CHANNELS, 0, NO_SKIP, RELU6)
+
+
 def macs(op: str, expansion: int, kernel: int) -> float:
     """Multiply-adds of one forward pass of the batch."""
     middle = expansion * CHANNELS
@@ -49,14 +55,10 @@ def macs(op: str, expansion: int, kernel: int) -> float:
     return BATCH * SIDE**2 * per_pixel
 
 
-def with_jax(variant: Variant) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def with_jax(spec: LayerSpec) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """(by the kernels, by XLA's code), compiled."""
-    size = jnp.int32(CHANNELS)
-    setting = Setting(jnp.int32(0), size, size, jnp.bool_(False), jnp.int32(SKIP_NONE))
-    key = jax.random.key(0)
-    zero = jnp.int32(0)
-    of = ((), CHANNELS, CHANNELS, setting, (variant,), zero, False)
-    params = ops.realise(key, parameters.init_layers(*of))
+    key, slot = jax.random.key(0), Slot(1, (spec,))
+    params = ops.realise(key, parameters.init(slot, spec))
     x = jax.random.normal(key, (BATCH, SIDE, SIDE, CHANNELS))
 
     def both(layer: Callable[[Any, Any], Any]) -> Callable[[], Any]:
@@ -67,19 +69,18 @@ def with_jax(variant: Variant) -> tuple[Callable[[], Any], Callable[[], Any]]:
         compiled = jax.jit(run).lower(params, x).compile()
         return lambda: jax.block_until_ready(compiled(params, x))
 
-    by_kernels = both(lambda p, x: backends.KERNELS.apply((variant,), p, x, zero, setting, False))
-    return by_kernels, both(lambda p, x: reference.layer(variant, p, x, setting, None)[0])
+    by_kernels = both(lambda p, x: kernels.apply(slot, p, x, spec))
+    return by_kernels, both(lambda p, x: reference.apply(slot, p, x, spec))
 
 
-def with_torch(op: str, expansion: int, kernel: int) -> Callable[[], Any]:
+def with_torch(spec: LayerSpec) -> Callable[[], Any]:
     """The same layer as a module."""
     import torch
 
     from experiments.benchmarks.throughput.plain_torch import Mobile
 
     torch.set_num_threads(1)
-    shape = layer_specs.Layer(0, 0, op, kernel, expansion, 1, CHANNELS, CHANNELS, 0, "none")
-    module = Mobile(shape).to(memory_format=torch.channels_last)
+    module = Mobile(spec, 1).to(memory_format=torch.channels_last)
     x = torch.randn(BATCH, CHANNELS, SIDE, SIDE).to(memory_format=torch.channels_last)
     x.requires_grad_()
 
@@ -108,13 +109,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
     parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
-    backends.choose("kernels")  # compiles them, or says why not
+    choose("kernels")  # compiles them, or says why not
     records = []
     print(f"{'layer':14} {'kernels':>9} {'xla':>9} {'torch':>9}   kernels' GMAC/s")
     for op, expansion, kernel in LAYERS:
-        variant = Variant(op, (kernel,), expansion, 1, "relu6")
-        kernels, xla = with_jax(variant)
-        contestants = {"kernels": kernels, "xla": xla, "torch": with_torch(op, expansion, kernel)}
+        spec = spec_of(op, expansion, kernel)
+        by_kernels, by_xla = with_jax(spec)
+        contestants = {"kernels": by_kernels, "xla": by_xla, "torch": with_torch(spec)}
         found = milliseconds(contestants, options.repeats)
         name = f"{op}_e{expansion}_k{kernel}"
         speed = 3 * macs(op, expansion, kernel) / found["kernels"] / 1e6

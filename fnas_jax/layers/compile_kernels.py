@@ -32,12 +32,28 @@ FLAGS = (
     # Everything that speeds up but would not keep NaN: children that diverge have to be seen.
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
-TARGETS = ("FnasTrain", "FnasBackward", "FnasEvaluate")
+TARGETS = ("FnasForward", "FnasBackward", "FnasEvaluate")
 
 
 def available() -> bool:
     """Whether there are kernels for this machine's CPU: they compile, or were compiled before."""
     return _library() is not None
+
+
+def kept_size(
+    images: int, in_pixels: int, out_pixels: int, middle: int, cout: int, hidden: int
+) -> int:
+    """Floats that the widest child of a layer keeps for its backward pass, as kept.h lays them out.
+
+    Pixels are those of an image; `middle`: channels of the depthwise convolution, 0 without;
+    `hidden`: units of squeeze-excitation, 0 without. Raises OSError where there are no kernels.
+    """
+    library = _library()
+    if library is None:
+        raise OSError("there are no kernels for this CPU")
+    ask = library.FnasKeptSize
+    ask.argtypes, ask.restype = [ctypes.c_int64] * 6, ctypes.c_int64
+    return ask(images, in_pixels, out_pixels, middle, cout, hidden)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ XLA's CPU compiler needs help, and only it gets help (`lax.platform_dependent`):
 - a grouped convolution takes ten times as long as the shifted products it stands for;
 - inside a conditional or a loop, only plain convolutions (no dilation, kernel no larger than the
   image) reach its fast routine, the others take a hundred times as long. So derivatives are
-  written as plain convolutions of spread or transposed images.
+  written as plain convolutions of dilated or transposed images.
 """
 
 from __future__ import annotations
@@ -227,23 +227,23 @@ def _zero(x: Array) -> Array:
 
 
 def _conv_input_gradient(x: Array, w: Array, g: Array, stride: int) -> Array:
-    """g, spread to the input's grid, convolved with the turned kernel."""
+    """g, dilated to the input's grid, convolved with the transposed and rotated kernel."""
     k = w.shape[0]
     pads = []
     for size in x.shape[1:3]:
         low, _, out = same_padding(size, k, stride)
         before = k - 1 - low
         pads.append((before, size + low - ((out - 1) * stride + 1), stride - 1))
-    spread = lax.pad(g, _zero(g), ((0, 0, 0), *pads, (0, 0, 0)))
-    return _valid(spread, jnp.swapaxes(w[::-1, ::-1], 2, 3))
+    dilated = lax.pad(g, _zero(g), ((0, 0, 0), *pads, (0, 0, 0)))
+    return _valid(dilated, jnp.swapaxes(w[::-1, ::-1], 2, 3))
 
 
 def _conv_weight_gradient(x: Array, g: Array, k: int, stride: int) -> Array:
     """A convolution whose kernel is g and whose channels are the images of the batch."""
-    spread = lax.pad(g, _zero(g), ((0, 0, 0), *((0, 0, stride - 1),) * 2, (0, 0, 0)))
+    dilated = lax.pad(g, _zero(g), ((0, 0, 0), *((0, 0, stride - 1),) * 2, (0, 0, 0)))
     pads = []
-    for size, cover in zip(x.shape[1:3], spread.shape[1:3], strict=True):
+    for size, cover in zip(x.shape[1:3], dilated.shape[1:3], strict=True):
         low, _, _ = same_padding(size, k, stride)
         pads.append((low, cover + k - 1 - size - low, 0))  # a negative pad cuts
     padded = lax.pad(x, _zero(x), ((0, 0, 0), *pads, (0, 0, 0)))
-    return _valid(padded.transpose(3, 1, 2, 0), spread.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)
+    return _valid(padded.transpose(3, 1, 2, 0), dilated.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)

@@ -1,13 +1,11 @@
-"""Layers of `children.blocks` by the kernels for CPUs: sizes are data, and nothing is compiled.
+"""Layers by the kernels for CPUs: sizes are data, and nothing is compiled.
 
-The same function of parameters, input and choices as `blocks.layer` plus `blocks.skip`; channels
-beyond the child's are zero in results and derivatives, and cost no time.
+Channels beyond the child's are zero in results and derivatives, and cost no time.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,98 +15,50 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import reference
+from fnas_jax.layers import compile_kernels
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.reference import NORMS, Evaluation, Setting, Variant
+from fnas_jax.layers.reference import full_weights
+from fnas_jax.layers.spec import NORMS, LayerSpec, Slot
 
-# The codes of layer.h
-_OPS = {"pass": 0, "conv": 1, "shortcut": 1, "sepconv": 2, "mbconv": 3}
-_ACTS = {"none": 0, "relu": 1, "relu6": 2}
-_LANES = 16  # channels are kept in multiples of this
 _SE = ("w1", "b1", "w2", "b2")
 
 
-def apply(
-    variants: tuple[Variant, ...],
-    params: Params,
-    x: Array,
-    variant: Array | int,
-    setting: Setting,
-    root: bool = False,
-) -> Array:
-    """Training: x [B, H, W, Cin] -> [B, H/s, W/s, Cout], skip added; widths are maximal.
-
-    A `variant` beyond the last of `variants` passes its input on. `root`: the input is data, whose
-    derivative, then zero, costs no time.
-    """
+def apply(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = False) -> Array:
+    """See `choose.Backend`; the derivative of a `root`'s input is zero, and costs no time."""
     chex.assert_rank(x, 4)
-    sizes = _sizes(variants, variant, _gated(params, setting), root)
-    return _layer(variants[0].stride, _arrays(params), x, sizes)
+    return _layer(slot.stride, _arrays(params), x, _row(spec, root))
 
 
 def apply_eval(
-    variants: tuple[Variant, ...],
+    slot: Slot,
     params: Params,
     x: Array,
-    variant: Array | int,
-    setting: Setting,
-    evaluation: Evaluation,
+    spec: LayerSpec,
+    stats: dict[str, Moments],
+    collect: Array,
 ) -> tuple[Array, dict[str, Moments]]:
-    """`apply` outside training, and the batch's statistics if they are to be collected."""
+    """See `choose.Backend`."""
     chex.assert_rank(x, 4)
-    stride, arrays, cout = variants[0].stride, _arrays(params), reference.widest_output(params)
+    arrays, cout = _arrays(params), params["norm_out"]["scale"].shape[0]
     nothing = Moments(jnp.zeros(0), jnp.zeros(0))
-    moments = [evaluation.stats.get(name, nothing) for name in NORMS]
+    moments = [stats.get(name, nothing) for name in NORMS]
     like = [m.mean for m in moments] * 2
-    call = _call("FnasEvaluate", (_output(x, stride, cout), *like), stride, cout)
+    call = _call("FnasEvaluate", (_output(x, slot.stride, cout), *like), slot.stride, cout)
     given = (*(m.mean for m in moments), *(m.var for m in moments))
-    collect = jnp.asarray(evaluation.collect, jnp.int32)
-    y, *new = call(x, _sizes(variants, variant, _gated(params, setting)), *arrays, *given, collect)
-    stats = {name: Moments(new[i], new[3 + i]) for i, name in enumerate(NORMS)}
-    return y, {name: stats[name] for name in evaluation.stats}
+    y, *new = call(x, _row(spec), *arrays, *given, jnp.asarray(collect, jnp.int32))
+    found = {name: Moments(new[i], new[3 + i]) for i, name in enumerate(NORMS)}
+    return y, {name: found[name] for name in stats}
 
 
-def _gated(params: Params, setting: Setting) -> Setting:
-    """The setting, without squeeze-excitation where the parameters hold none."""
-    return setting if "se" in params else setting._replace(se=jnp.bool_(False))
-
-
-def _sizes(
-    variants: tuple[Variant, ...], variant: Array | int, setting: Setting, root: bool = False
-) -> Array:
+def _row(spec: LayerSpec, root: bool = False) -> Array:
     """[9] int32, what layer.h reads of the child."""
-    stride = variants[0].stride
-    table = [
-        (_OPS[v.op], v.expansion, _ACTS["none" if v.op == "shortcut" else v.act], *kernels)
-        for v, kernels in zip(variants, reference.kernel_table(variants), strict=True)
-    ]
-    absent = (_OPS["pass"], 1, 0, *(1,) * (len(table[0]) - 3))
-    row = jnp.asarray(np.asarray([*table, absent], np.int32))[variant]
-    exists = row[0] != _OPS["pass"]
-    fits = (setting.cin == setting.cout) & (stride == 1)
-    adds = exists & ((setting.skip != reference.SKIP_IDENTITY) | fits)
-    gated = jnp.asarray([v.op != "shortcut" for v in variants] + [False])[variant]
-    hidden = jnp.where(setting.se & gated, reference.se_hidden(setting.cin), 0)
-    fields = (
-        row[0],
-        row[3 + setting.kernel],
-        setting.cin,
-        row[1] * setting.cin,
-        setting.cout,
-        hidden,
-        jnp.where(adds, setting.skip, reference.SKIP_NONE),
-        row[2],
-        root,
-    )
-    return jnp.stack([jnp.asarray(f, jnp.int32) for f in fields])
+    return jnp.stack([jnp.asarray(field, jnp.int32) for field in (*spec, root)])
 
 
 def _arrays(params: Params) -> tuple[Array, ...]:
     """The parameters in the order of layer.h, with empty arrays for those that are not there."""
     none = jnp.zeros(0)
-    full = params.get("conv", none)
-    if "shortcut" in params:
-        full = params["shortcut"][None, None]
+    full = full_weights(params) if {"conv", "shortcut"} & params.keys() else none
     norms = [params.get(name, {"scale": none, "bias": none}) for name in NORMS]
     return (
         full,
@@ -143,17 +93,13 @@ def _call(name: str, results: tuple, stride: int, cout: int) -> Callable[..., An
 def _kept(arrays: tuple[Array, ...], x: Array, y: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """Room for what the widest child keeps; memory that a child does not use is never touched."""
     depthwise, scale_out, w1 = arrays[2], arrays[6], arrays[10]
-    middle = _pitch(depthwise.shape[-1]) if depthwise.ndim > 1 else 0
-    cout = _pitch(scale_out.shape[0])
-    hidden, gated = (w1.shape[1], w1.shape[0]) if w1.ndim > 1 else (0, 0)
-    into, out = (math.prod(shape[:3]) for shape in (x.shape, y.shape))
-    size = (into + out) * middle + out * cout + 2 * (2 * middle + cout)
-    size += x.shape[0] * (2 * _pitch(max(gated, middle, cout)) + _pitch(hidden))
+    middle = depthwise.shape[-1] if depthwise.ndim > 1 else 0
+    hidden = w1.shape[1] if w1.ndim > 1 else 0
+    in_pixels, out_pixels = (shape[1] * shape[2] for shape in (x.shape, y.shape))
+    size = compile_kernels.kept_size(
+        x.shape[0], in_pixels, out_pixels, middle, scale_out.shape[0], hidden
+    )
     return jax.ShapeDtypeStruct((size,), jnp.float32)
-
-
-def _pitch(channels: int) -> int:
-    return -(-channels // _LANES) * _LANES
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -166,7 +112,7 @@ def _layer_fwd(
 ) -> tuple[Array, tuple]:
     cout = arrays[6].shape[0]
     result = _output(x, stride, cout)
-    call = _call("FnasTrain", (result, _kept(arrays, x, result)), stride, cout)
+    call = _call("FnasForward", (result, _kept(arrays, x, result)), stride, cout)
     y, kept = call(x, sizes, *arrays)
     return y, (arrays, x, sizes, kept)
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
+from fnas_jax.layers.spec import HARD_SWISH, NONE, RELU6
 
 BN_EPSILON = 1e-5
 Params = dict[str, Any]
@@ -27,38 +28,50 @@ class Moments(NamedTuple):
     var: Array
 
 
-class Running(NamedTuple):
-    """How `norm_act` finds its moments outside training."""
+def activate(act: int, x: Array) -> Array:
+    """The activation of this code of `layers.spec`.
 
-    moments: Moments  # the estimate to use
-    collect: Array  # [] bool: use the current batch's moments instead, to estimate them
-
-
-def activate(name: str, x: Array) -> Array:
-    """The activation called "relu6", "relu" or "none"."""
-    if name == "none":
+    HARD_SWISH is x min(max(x + 3, 0), 6) / 6 (MobileNetV3, arXiv 1905.02244).
+    """
+    if act == NONE:
         return x
-    return jnp.clip(x, 0.0, 6.0) if name == "relu6" else jax.nn.relu(x)
+    if act == HARD_SWISH:
+        return x * (jnp.clip(x + 3.0, 0.0, 6.0) * (1 / 6))
+    return jnp.clip(x, 0.0, 6.0) if act == RELU6 else jax.nn.relu(x)
+
+
+def _activation_gradient(act: int, z: Array, g: Array) -> Array:
+    """The gradient of z, where `g` is that of `activate(act, z)`."""
+    if act == HARD_SWISH:
+        inside = jnp.where(z < 3, (2.0 * z + 3.0) * (1 / 6), 1.0)
+        return jnp.where(z > -3, inside * g, 0.0)
+    open_ = (z > 0) & (z < 6) if act == RELU6 else z > 0
+    return jnp.where(open_, g, 0.0)
 
 
 def norm_act(
-    x: Array, p: Params, active: Array | int, act: str, running: Running | None
+    x: Array,
+    p: Params,
+    active: Array | int,
+    act: int,
+    moments: Moments | None = None,
+    collect: Array | bool = False,
 ) -> tuple[Array, Moments | None]:
     """Batch normalisation, then activation; channels from `active` on come out as zero.
 
     x [B, H, W, C] of any float type, which the result has, too; p = {"scale": [>= C], "bias":
-    [>= C]}. `running` None: training, by the batch, no moments returned. Otherwise also the batch's
-    moments, [C] float32 each.
+    [>= C]}. Without `moments`: training, by the batch, no moments returned. Otherwise also the
+    batch's moments, [C] float32 each, which are used instead where `collect` [] bool says so.
     """
     channels = x.shape[-1]
     mask = jnp.arange(channels) < active
     scale, bias = p["scale"][:channels] * mask, p["bias"][:channels] * mask
-    if running is None:
+    if moments is None:
         return _norm_act(x, scale, bias, act), None
     batch = _moments(x)
     mean, var = (
-        jnp.where(running.collect, of_batch, estimate[:channels])
-        for of_batch, estimate in zip(batch, running.moments, strict=True)
+        jnp.where(collect, of_batch, estimate[:channels])
+        for of_batch, estimate in zip(batch, moments, strict=True)
     )
     normed = (x - mean) * (scale * lax.rsqrt(var + BN_EPSILON)) + bias
     return activate(act, normed).astype(x.dtype), batch
@@ -73,7 +86,7 @@ def _moments(x: Array) -> Moments:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _norm_act(x: Array, scale: Array, bias: Array, act: str) -> Array:
+def _norm_act(x: Array, scale: Array, bias: Array, act: int) -> Array:
     """Batch normalisation by the batch's own moments, and activation.
 
     With a derivative of its own: half as many passes over x as JAX's.
@@ -81,22 +94,20 @@ def _norm_act(x: Array, scale: Array, bias: Array, act: str) -> Array:
     return _norm_act_fwd(x, scale, bias, act)[0]
 
 
-def _norm_act_fwd(x: Array, scale: Array, bias: Array, act: str) -> tuple[Array, Any]:
+def _norm_act_fwd(x: Array, scale: Array, bias: Array, act: int) -> tuple[Array, Any]:
     mean, var = _moments(x)
     rstd = lax.rsqrt(var + BN_EPSILON)
     normed = (x - mean) * (scale * rstd) + bias
     return activate(act, normed).astype(x.dtype), (x, scale, bias, mean, rstd)
 
 
-def _norm_act_bwd(act: str, residuals: Any, g: Array) -> tuple[Array, Array, Array]:
+def _norm_act_bwd(act: int, residuals: Any, g: Array) -> tuple[Array, Array, Array]:
     x, scale, bias, mean, rstd = residuals
     axes = tuple(range(x.ndim - 1))
     count = np.float32(x.size // x.shape[-1])
     normed = (x - mean) * rstd
-    if act != "none":
-        z = normed * scale + bias
-        open_ = (z > 0) & (z < 6) if act == "relu6" else z > 0
-        g = jnp.where(open_, g, 0.0)
+    if act != NONE:
+        g = _activation_gradient(act, normed * scale + bias, g)
     g = g.astype(jnp.float32)
     dbias, dscale = g.sum(axes), (g * normed).sum(axes)
     dx = (scale * rstd) * (g - (dbias + normed * dscale) / count)
@@ -135,26 +146,26 @@ def zero_moments(norm: Params) -> Moments:
     return Moments(jnp.zeros(norm["scale"].shape), jnp.zeros(norm["scale"].shape))
 
 
-class Normal(NamedTuple):
+class _Normal(NamedTuple):
     """A tensor that `realise` draws: normal with standard deviation `std`."""
 
     shape: tuple[int, ...]
     std: Array
 
 
-def he_normal(shape: tuple[int, ...], fan_in: Array | int) -> Normal:
+def he_normal(shape: tuple[int, ...], fan_in: Array | int) -> _Normal:
     """Standard deviation sqrt(2 / fan_in) (arXiv 1502.01852)."""
-    return Normal(shape, jnp.sqrt(2.0 / fan_in))
+    return _Normal(shape, jnp.sqrt(2.0 / fan_in))
 
 
 def realise(key: Array, params: Any) -> Any:
-    """Replace every `Normal` of a tree by a draw; one generator call for all compiles fast."""
-    leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, Normal))
-    drawn = [leaf for leaf in leaves if isinstance(leaf, Normal)]
+    """Replace every `_Normal` of a tree by a draw; one generator call for all compiles fast."""
+    leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, _Normal))
+    drawn = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
     sizes = [int(np.prod(leaf.shape)) for leaf in drawn]
     parts = iter(lax.split(jax.random.normal(key, (sum(sizes),)), sizes))
     filled = [
-        next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, Normal) else leaf
+        next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, _Normal) else leaf
         for leaf in leaves
     ]
     return jax.tree.unflatten(tree, filled)

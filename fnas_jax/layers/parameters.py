@@ -1,24 +1,25 @@
 """The parameters of equal layers: how they start, and which of them a child uses.
 
-Tensors are wide enough for every child; a child uses leading channels and the centres of kernels.
+Tensors are wide enough for every choice of the slot; a child uses leading channels and the centres
+of kernels.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import ops, reference
+from fnas_jax.layers import ops
 from fnas_jax.layers.ops import Params
-from fnas_jax.layers.reference import Setting, Variant
+from fnas_jax.layers.spec import CONV, MBCONV, PASS, SEPCONV, LayerSpec, Slot
 
 
-class Axis(NamedTuple):
+class _Axis(NamedTuple):
     """One axis of a tensor of equal layers, stacked along leading axes of some `shape`."""
 
     size: int  # entries that there are
@@ -33,122 +34,88 @@ class Axis(NamedTuple):
         return (place >= 0) & (place < self.active[..., None])
 
 
-class Tensor(NamedTuple):
+class _Tensor(NamedTuple):
     """A tensor of a layer, by what the child makes of it."""
 
     present: Array  # `shape` bool: the child uses any of it
-    axes: tuple[Axis, ...]
+    axes: tuple[_Axis, ...]
 
 
-def init_layers(
-    shape: tuple[int, ...],
-    cin: int,
-    cout: int,
-    setting: Setting,
-    variants: tuple[Variant, ...],
-    variant: Array,
-    se: bool,
-) -> Params:
+def init(slot: Slot, spec: LayerSpec, shape: tuple[int, ...] = ()) -> Params:
     """Parameters, for `ops.realise`, of equal layers stacked along the leading axes `shape`.
 
-    Wide enough for all `variants`, scaled for the child's `variant`, int32 of shape [] or `shape`.
+    Scaled for the child's `spec`, whose fields have that shape. Tensors that the child does not use
+    get numbers, too.
     """
 
-    def initial(name: str, tensor: Tensor) -> Any:
+    def initial(name: str, tensor: _Tensor) -> Any:
         sizes = tuple(axis.size for axis in tensor.axes)
         if len(sizes) == 1:
             return jnp.full((*shape, *sizes), float(name == "scale"))
         fan_in = functools.reduce(operator.mul, (axis.active for axis in tensor.axes[:-1]))
+        fan_in = jnp.maximum(fan_in, 1)  # nothing is active in what is not used
         return ops.he_normal((*shape, *sizes), fan_in.reshape(fan_in.shape + (1,) * len(sizes)))
 
-    return _map_tensors(initial, _tensors(shape, cin, cout, setting, variants, variant, se))
+    return _map_tensors(initial, _tensors(slot, spec, shape))
 
 
-def used_layers(
-    shape: tuple[int, ...],
-    cin: int,
-    cout: int,
-    setting: Setting,
-    variants: tuple[Variant, ...],
-    variant: Array,
-    se: bool,
-) -> Params:
-    """Which entries of `init_layers` the child uses, as booleans.
+def used(slot: Slot, spec: LayerSpec, shape: tuple[int, ...] = ()) -> Params:
+    """Which entries of `init` the child uses, as booleans; none where it has no layer."""
 
-    None where `variant` is beyond the last of `variants`: there the child has no layer.
-    """
-
-    def used(name: str, tensor: Tensor) -> Array:
+    def entries(name: str, tensor: _Tensor) -> Array:
         mask = tensor.present
         for axis in tensor.axes:
             along = axis.used.reshape(*shape, *(1,) * (mask.ndim - len(shape)), axis.size)
             mask = mask[..., None] & along
         return mask
 
-    return _map_tensors(used, _tensors(shape, cin, cout, setting, variants, variant, se))
+    return _map_tensors(entries, _tensors(slot, spec, shape))
 
 
-def _map_tensors(function: Callable[[str, Tensor], Any], tree: dict[str, Any]) -> Params:
+def _map_tensors(function: Callable[[str, _Tensor], Any], tree: dict[str, Any]) -> Params:
     return {
-        name: function(name, node) if isinstance(node, Tensor) else _map_tensors(function, node)
+        name: function(name, node) if isinstance(node, _Tensor) else _map_tensors(function, node)
         for name, node in tree.items()
     }
 
 
-def _tensors(
-    shape: tuple[int, ...],
-    cin: int,
-    cout: int,
-    setting: Setting,
-    variants: tuple[Variant, ...],
-    variant: Array,
-    se: bool,
-) -> dict[str, Any]:
-    """The parameters of the layers, each a `Tensor`; see `init_layers`."""
+def _tensors(slot: Slot, spec: LayerSpec, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The parameters of the layers, each a `_Tensor`; see `init`."""
 
-    def of_variant(values: Sequence[Any]) -> Array:
-        return jnp.broadcast_to(jnp.asarray(values)[variant], shape)
+    def axis(size: int, active: Array, central: bool = False) -> _Axis:
+        return _Axis(size, jnp.broadcast_to(active, shape).astype(jnp.int32), central)
 
-    def axis(size: int, active: Array, central: bool = False) -> Axis:
-        return Axis(size, jnp.broadcast_to(active, shape).astype(jnp.int32), central)
-
-    kernel = max(k for v in variants for k in v.kernels)
-    sizes = jnp.asarray(reference.kernel_table(variants))
-    side = axis(kernel, sizes[variant, setting.kernel], central=True)
-    expansions = of_variant([v.expansion for v in variants])
-    into, out = axis(cin, setting.cin), axis(cout, setting.cout)
-    middle = axis(max(v.expansion for v in variants) * cin, expansions * setting.cin)
-    exists = jnp.broadcast_to(variant < len(variants), shape)
-
-    def among(*names: str) -> Array:
-        return exists & of_variant([v.op in names for v in variants])
-
-    def norm(present: Array, channels: Axis) -> dict[str, Tensor]:
-        return {name: Tensor(present, (channels,)) for name in ("scale", "bias")}
-
-    names = {v.op for v in variants}
-    separable = among("mbconv", "sepconv")
-    tensors: dict[str, Any] = {"norm_out": norm(exists, out)}
-    if "shortcut" in names:
-        tensors["shortcut"] = Tensor(among("shortcut"), (into, out))
-    if "conv" in names:
-        tensors["conv"] = Tensor(among("conv"), (side, side, into, out))
-    if "mbconv" in names:
-        tensors["expand"] = Tensor(among("mbconv"), (into, middle))
-        tensors["norm_expand"] = norm(among("mbconv"), middle)
-    if names & {"mbconv", "sepconv"}:
-        tensors["depthwise"] = Tensor(separable, (side, side, middle))
-        tensors["norm_depthwise"] = norm(separable, middle)
-        tensors["project"] = Tensor(separable, (middle, out))
-    if se:
-        gates = jnp.where(of_variant([v.op == "conv" for v in variants]), setting.cout, 0)
-        gated = axis(max(middle.size, cout), jnp.where(gates > 0, gates, middle.active))
-        hidden = axis(max(1, cin // reference.SE_FRACTION), reference.se_hidden(setting.cin))
-        present = exists & setting.se
+    spec = LayerSpec(*(jnp.broadcast_to(jnp.asarray(field), shape) for field in spec))
+    side = axis(slot.widest("kernel"), spec.kernel, central=True)
+    into, out = axis(slot.widest("cin"), spec.cin), axis(slot.widest("cout"), spec.cout)
+    middle = axis(slot.widest("middle"), spec.middle)
+    full, separable = spec.op == CONV, (spec.op == SEPCONV) | (spec.op == MBCONV)
+    tensors: dict[str, Any] = {"norm_out": _norm(spec.op != PASS, out)}
+    if CONV in slot.ops:
+        # What only shortcuts need is a matrix.
+        if all(choice.kernel == 1 for choice in slot.choices if choice.op == CONV):
+            tensors["shortcut"] = _Tensor(full, (into, out))
+        else:
+            tensors["conv"] = _Tensor(full, (side, side, into, out))
+    if MBCONV in slot.ops:
+        tensors["expand"] = _Tensor(spec.op == MBCONV, (into, middle))
+        tensors["norm_expand"] = _norm(spec.op == MBCONV, middle)
+    if slot.ops & {MBCONV, SEPCONV}:
+        tensors["depthwise"] = _Tensor(separable, (side, side, middle))
+        tensors["norm_depthwise"] = _norm(separable, middle)
+        tensors["project"] = _Tensor(separable, (middle, out))
+    if slot.widest("se_hidden"):
+        gated = axis(max(middle.size, into.size, out.size), spec.gated)
+        hidden = axis(slot.widest("se_hidden"), spec.se_hidden)
+        present = spec.se_hidden > 0
         tensors["se"] = {
-            "w1": Tensor(present, (gated, hidden)),
-            "b1": Tensor(present, (hidden,)),
-            "w2": Tensor(present, (hidden, gated)),
-            "b2": Tensor(present, (gated,)),
+            "w1": _Tensor(present, (gated, hidden)),
+            "b1": _Tensor(present, (hidden,)),
+            "w2": _Tensor(present, (hidden, gated)),
+            "b2": _Tensor(present, (gated,)),
         }
     return tensors
+
+
+def _norm(present: Array, channels: _Axis) -> dict[str, _Tensor]:
+    return {name: _Tensor(present, (channels,)) for name in ("scale", "bias")}

@@ -1,161 +1,177 @@
-"""The layers of mobile networks: convolution, separable convolution and inverted bottleneck.
-
-conv:    kxk - norm - act - (SE)
-sepconv: depthwise kxk - norm - act - (SE) - 1x1 - norm
-mbconv:  1x1 to expansion * cin - norm - act - depthwise kxk - norm - act - (SE) - 1x1 - norm
-shortcut: 1x1 - norm (what NAS-Bench-Macro calls identity where shapes change)
-and to each, `skip` of its input is added.
-
-MobileNetV2, arXiv 1801.04381; squeeze-excitation with a quarter of the layer's input channels,
-as MnasNet. MnasNet names its skip operations without defining them for every shape (ours):
-"identity" adds the input where shapes agree and nothing elsewhere, "pool" adds the 3x3 average
-of the input at the layer's stride, with channels cut or filled with zeros.
-"""
+"""Layers by XLA's code, a branch for every kind: what tests compare the other backends with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers.ops import Moments, Params
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, NONE, NORMS, PASS, LayerSpec, Slot
+from fnas_jax.layers.switch import Branch, switch
 
-SE_FRACTION = 4  # hidden units of squeeze-excitation: input channels / 4
-SKIP_POOL, SKIP_IDENTITY, SKIP_NONE = 0, 1, 2  # the order of spaces.mnas.SKIPS
-NORMS = ("norm_expand", "norm_depthwise", "norm_out")
-
-
-class Variant(NamedTuple):
-    """The compiled part of a layer: another value needs other code."""
-
-    op: str  # "conv" | "sepconv" | "mbconv" | "shortcut"
-    kernels: tuple[int, ...]  # what `Setting.kernel` chooses from
-    expansion: int  # 1 unless mbconv
-    stride: int
-    act: str  # "relu6" | "relu"
+_Kind = tuple[LayerSpec, ...]  # choices that differ in their kernels only: one branch
 
 
-class Setting(NamedTuple):
-    """The data part of a layer: plain numbers, each [] int32 or bool."""
+def apply(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = False) -> Array:
+    """See `choose.Backend`."""
+    del root  # XLA drops by itself what nobody needs
+    branches = _branches(slot)
+    if len(branches) == 1:
+        y = branches[0](params, x, spec)
+    else:
+        y = switch(branches, _kind_of(slot, spec), params, x, _traced(spec))
+    return add_skip(slot, x, y, spec)
 
-    kernel: Array  # index into `Variant.kernels`
-    cin: Array  # active input channels
-    cout: Array  # active output channels
-    se: Array  # bool; ignored where the parameters hold no "se"
-    skip: Array  # SKIP_POOL, SKIP_IDENTITY or SKIP_NONE
 
-
-class Evaluation(NamedTuple):
-    """What a layer needs outside training; see `ops.Running`."""
-
-    stats: dict[str, Moments]  # per name in NORMS, wide as that norm's parameters
-    collect: Array
+def apply_eval(
+    slot: Slot,
+    params: Params,
+    x: Array,
+    spec: LayerSpec,
+    stats: dict[str, Moments],
+    collect: Array,
+) -> tuple[Array, dict[str, Moments]]:
+    """See `choose.Backend`."""
+    branches = [functools.partial(layer, slot.stride, kind) for kind in _kinds(slot)]
+    if len(branches) == 1:
+        y, new = branches[0](params, x, spec, stats, collect)
+    else:
+        index = _kind_of(slot, spec)
+        y, new = lax.switch(index, branches, params, x, _traced(spec), stats, collect)
+    return add_skip(slot, x, y, spec), new
 
 
 def layer(
-    variant: Variant, params: Params, x: Array, setting: Setting, evaluation: Evaluation | None
+    stride: int,
+    kind: _Kind,
+    params: Params,
+    x: Array,
+    spec: LayerSpec,
+    stats: dict[str, Moments] | None = None,
+    collect: Array | bool = False,
 ) -> tuple[Array, dict[str, Moments]]:
-    """X [B, H, W, Cin] -> [B, H/s, W/s, Cout] and the batch's statistics; widths are maximal.
+    """A layer of this kind without its skip: x [B, H, W, Cin] -> [B, H/s, W/s, Cout].
 
-    `evaluation` None: training; the statistics are then zeros that nobody reads.
+    Also the batch's statistics; without `stats`, in training, these are zeros that nobody reads.
     """
-    v, stats = variant, zero_stats(params)
+    wide, sizes = kind[0], tuple(sorted({choice.kernel for choice in kind}))
+    size = 0 if len(sizes) == 1 else jnp.searchsorted(jnp.asarray(sizes), spec.kernel)
+    new = zero_stats(params)
 
-    def norm_here(name: str, h: Array, active: Array | int, act: str) -> Array:
-        h, stats[name] = norm(params, name, h, active, act, evaluation)
+    def norm_here(name: str, h: Array, active: Any, act: int) -> Array:
+        h, new[name] = norm(params, name, h, active, act, stats, collect)
         return h
 
-    if v.op == "shortcut":
-        h = convolutions.pointwise(x, params["shortcut"], v.stride)
-        return norm_here("norm_out", h, setting.cout, "none"), stats
-    if v.op == "conv":
-        if v.kernels == (1,):
-            h = convolutions.pointwise(x, params["conv"][0, 0], v.stride)
+    if wide.op == PASS:
+        return x, new
+    if wide.op == CONV:
+        if sizes == (1,):
+            h = convolutions.pointwise(x, full_weights(params)[0, 0], stride)
         else:
-            h = convolutions.conv(x, params["conv"], setting.kernel, v.kernels, v.stride)
-        return gate(params, norm_here("norm_out", h, setting.cout, v.act), setting), stats
-    middle, width, h = setting.cin, x.shape[-1], x
-    if v.op == "mbconv":
-        middle, width = v.expansion * setting.cin, v.expansion * width
-        h = convolutions.pointwise(x, params["expand"][:, :width])
-        h = norm_here("norm_expand", h, middle, v.act)
-    kernel = params["depthwise"][..., :width]
-    h = convolutions.depthwise(h, kernel, setting.kernel, v.kernels, v.stride)
-    h = gate(params, norm_here("norm_depthwise", h, middle, v.act), setting)
-    h = convolutions.pointwise(h, params["project"][:width])
-    return norm_here("norm_out", h, setting.cout, "none"), stats
+            h = convolutions.conv(x, full_weights(params), size, sizes, stride)
+        return gate(params, norm_here("norm_out", h, spec.cout, wide.act), spec), new
+    h = x
+    if wide.op == MBCONV:
+        h = convolutions.pointwise(x, params["expand"][:, : wide.middle])
+        h = norm_here("norm_expand", h, spec.middle, wide.act)
+    h = convolutions.depthwise(h, params["depthwise"][..., : wide.middle], size, sizes, stride)
+    h = gate(params, norm_here("norm_depthwise", h, spec.middle, wide.act), spec)
+    h = convolutions.pointwise(h, params["project"][: wide.middle])
+    return norm_here("norm_out", h, spec.cout, NONE), new
+
+
+def _kinds(slot: Slot) -> tuple[_Kind, ...]:
+    """The slot's choices, one group for each branch of code; narrower ones first."""
+    groups: dict[tuple[int, int, int], list[LayerSpec]] = {}
+    for choice in sorted(slot.choices, key=lambda c: (c.op, c.act, c.middle)):
+        groups.setdefault((choice.op, choice.act, choice.middle), []).append(choice)
+    return tuple(map(tuple, groups.values()))
+
+
+def _kind_of(slot: Slot, spec: LayerSpec) -> Array:
+    """Index of the first of `_kinds`, hence the narrowest, that `spec` fits into."""
+    fits = [
+        (spec.op == kind[0].op) & (spec.act == kind[0].act) & (spec.middle <= kind[0].middle)
+        for kind in _kinds(slot)
+    ]
+    return jnp.argmax(jnp.stack([jnp.asarray(fit) for fit in fits]))
+
+
+@functools.cache  # the same tuple for the same slot, as `switch` compares it by identity
+def _branches(slot: Slot) -> tuple[Branch, ...]:
+    return tuple(_in_training(functools.partial(layer, slot.stride, k)) for k in _kinds(slot))
+
+
+def _in_training(branch: Callable[..., Any]) -> Branch:
+    return lambda params, x, spec: branch(params, x, spec)[0]
+
+
+def _traced(spec: LayerSpec) -> LayerSpec:
+    return LayerSpec(*(jnp.asarray(field, jnp.int32) for field in spec))
+
+
+def full_weights(params: Params) -> Array:
+    """[K, K, Cin, Cout] of the full convolution."""
+    return params["shortcut"][None, None] if "shortcut" in params else params["conv"]
 
 
 def norm(
     params: Params,
     name: str,
     h: Array,
-    active: Array | int,
-    act: str,
-    evaluation: Evaluation | None,
+    active: Any,
+    act: int,
+    stats: dict[str, Moments] | None,
+    collect: Array | bool,
 ) -> tuple[Array, Moments]:
     """`ops.norm_act` by the parameters called `name`, and moments as wide as these.
 
-    In training, the moments are zeros.
+    In training, without `stats`, the moments are zeros.
     """
-    running = evaluation and ops.Running(evaluation.stats[name], evaluation.collect)
-    h, moments = ops.norm_act(h, params[name], active, act, running)
+    estimate = None if stats is None else stats[name]
+    h, moments = ops.norm_act(h, params[name], active, act, estimate, collect)
     if moments is None:
         return h, ops.zero_moments(params[name])
     width = params[name]["scale"].shape[0]
     return h, Moments(*(ops.fit_channels(m, width) for m in moments))
 
 
-def gate(params: Params, h: Array, setting: Setting) -> Array:
+def gate(params: Params, h: Array, spec: LayerSpec) -> Array:
     """Squeeze-excitation of h [B, H, W, C], where the child has it."""
     if "se" not in params:
         return h
-    gates = ops.squeeze_excite(h, params["se"], se_hidden(setting.cin))
+    gates = ops.squeeze_excite(h, params["se"], spec.se_hidden)
     # Not a conditional: that would double the code to compile for little time saved.
-    return h * jnp.where(setting.se, gates, 1.0).astype(h.dtype)
+    return h * jnp.where(spec.se_hidden > 0, gates, 1.0).astype(h.dtype)
 
 
-def skip(x: Array, cout: int, stride: int, setting: Setting) -> Array:
-    """What the skip operation adds: x [B, H, W, Cin] -> [B, H/s, W/s, cout]."""
+def add_skip(slot: Slot, x: Array, y: Array, spec: LayerSpec) -> Array:
+    """Y [B, H/s, W/s, Cout] plus what the skip operation makes of x [B, H, W, Cin]."""
+    cout = y.shape[-1]
 
     def pool(x: Array) -> Array:
         # A wider input must not fill channels that this child lacks.
-        mask = jnp.arange(cout) < setting.cout
-        return ops.fit_channels(convolutions.average_pool(x, stride), cout) * mask.astype(x.dtype)
+        mask = jnp.arange(cout) < spec.cout
+        pooled = convolutions.average_pool(x, slot.stride)
+        return ops.fit_channels(pooled, cout) * mask.astype(x.dtype)
 
-    def none(x: Array) -> Array:
-        height, width = (-(-size // stride) for size in x.shape[1:3])
-        return jnp.zeros((x.shape[0], height, width, cout), x.dtype)
+    def nothing(x: Array) -> Array:
+        return jnp.zeros(y.shape, x.dtype)
 
     def identity(x: Array) -> Array:
-        return ops.fit_channels(x, cout) if stride == 1 else none(x)
+        return ops.fit_channels(x, cout) if slot.stride == 1 else nothing(x)
 
-    fits = setting.cin == setting.cout
-    index = jnp.where((setting.skip == SKIP_IDENTITY) & ~fits, SKIP_NONE, setting.skip)
-    return lax.switch(index, [pool, identity, none], x)
-
-
-def widest_output(params: Params) -> int:
-    """Output channels of the widest layer with these parameters."""
-    return params["norm_out"]["scale"].shape[0]
-
-
-def kernel_table(variants: Sequence[Variant]) -> list[tuple[int, ...]]:
-    """What `Setting.kernel` chooses from, variant by variant.
-
-    Rows are filled up with their first entry, which no setting then chooses.
-    """
-    most = max(len(v.kernels) for v in variants)
-    return [v.kernels + v.kernels[:1] * (most - len(v.kernels)) for v in variants]
-
-
-def se_hidden(cin: Array) -> Array:
-    """Hidden units of squeeze-excitation for a layer of `cin` input channels."""
-    return jnp.maximum(1, cin // SE_FRACTION)
+    operations = [pool, identity, nothing]  # in the order of their codes
+    if isinstance(spec.skip, jax.Array):
+        return y + lax.switch(spec.skip, operations, x)
+    return y if spec.skip == NO_SKIP else y + operations[spec.skip](x)
 
 
 def zero_stats(params: Params) -> dict[str, Moments]:

@@ -6,7 +6,9 @@ channels between stages, normalisation, average over pixels, linear classifier.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,122 +17,143 @@ from jax import lax
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.networks.base import Network, Parts, Stats, switch
+from fnas_jax.layers.spec import NONE, RELU
+from fnas_jax.layers.switch import switch
+from fnas_jax.networks.base import Network, Parts, Stats
 from fnas_jax.spaces.cell import EDGES, OPS, CellSpec
 
 NODES = 4
 CONVS = ("conv1", "conv3")
+_Given = tuple[Moments | None, Any]  # (moments, collect) as `ops.norm_act` takes them
 
 
 def build(spec: CellSpec, channels: int, classes: int) -> Network:
     """The elastic cell network for images of `channels` channels."""
-    net = _Cells(spec.channels, spec.cells_per_stage, spec.stages, channels, classes)
-    parts = Parts(net.split, net.join, net.used, net.bypassed)
-    return Network(net.init, net.init_stats, net.apply, net.apply_eval, parts)
+    start = functools.partial(init, spec, channels, classes)
+    return Network(
+        init=start,
+        init_stats=functools.partial(init_stats, start),
+        apply=apply,
+        apply_eval=apply_eval,
+        parts=Parts(split, join, functools.partial(used, start), bypassed),
+    )
 
 
-class _Cells(NamedTuple):
-    width: int  # channels of the first stage
-    cells: int  # per stage
-    stages: int
-    channels: int
-    classes: int
+def init(spec: CellSpec, channels: int, classes: int, key: Array, arch: Array) -> Params:
+    """See `Network`."""
+    widths = [spec.channels * 2**s for s in range(spec.stages)]
+    shape = (spec.cells_per_stage, len(EDGES))
+    params = {
+        "stem": ops.he_normal((3, 3, channels, spec.channels), 9 * channels),
+        "stem_norm": ops.norm_params(spec.channels),
+        "stages": [_init_stage(shape, width) for width in widths],
+        "reductions": [_init_reduction(width) for width in widths[:-1]],
+        "last_norm": ops.norm_params(widths[-1]),
+        "classifier": ops.he_normal((widths[-1], classes), 2 * widths[-1]),
+        "bias": jnp.zeros(classes),
+    }
+    return ops.realise(key, params)
 
-    def init(self, key: Array, arch: Array) -> Params:
-        widths = [self.width * 2**s for s in range(self.stages)]
-        params = {
-            "stem": ops.he_normal((3, 3, self.channels, self.width), 9 * self.channels),
-            "stem_norm": ops.norm_params(self.width),
-            "stages": [self._init_stage(width) for width in widths],
-            "reductions": [_init_reduction(width) for width in widths[:-1]],
-            "last_norm": ops.norm_params(widths[-1]),
-            "classifier": ops.he_normal((widths[-1], self.classes), 2 * widths[-1]),
-            "bias": jnp.zeros(self.classes),
-        }
-        return ops.realise(key, params)
 
-    def _init_stage(self, width: int) -> Params:
-        shape = (self.cells, len(EDGES))
-        return {
-            "conv1": ops.he_normal((*shape, width, width), width),
-            "conv3": ops.he_normal((*shape, 3, 3, width, width), 9 * width),
-            "norm": ops.norm_params(*shape, width),
-        }
+def _init_stage(shape: tuple[int, int], width: int) -> Params:
+    return {
+        "conv1": ops.he_normal((*shape, width, width), width),
+        "conv3": ops.he_normal((*shape, 3, 3, width, width), 9 * width),
+        "norm": ops.norm_params(*shape, width),
+    }
 
-    def used(self, arch: Array) -> Params:
-        shapes = jax.eval_shape(self.init, jax.random.key(0), arch)
-        used = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), shapes)
-        runs = {name: arch == OPS.index(f"nor_conv_{name[-1]}x{name[-1]}") for name in CONVS}
-        for stage in used["stages"]:
-            for name, edges in (runs | {"norm": runs["conv1"] | runs["conv3"]}).items():
-                # Leaves are [cells, edges, ..].
-                stage[name] = jax.tree.map(
-                    lambda leaf, e=edges: leaf & e.reshape(-1, *(1,) * (leaf.ndim - 2)),
-                    stage[name],
-                )
-        return used
 
-    def split(self, params: Params) -> tuple[list[Params], Params]:
-        """A block is what an edge holds in all cells."""
-        stages = {f"stage{s}": stage for s, stage in enumerate(params["stages"])}
-        blocks = [
-            {"first": jax.tree.map(lambda p, e=e: p[:, e], stages)} for e in range(len(EDGES))
-        ]
-        return blocks, {name: p for name, p in params.items() if name != "stages"}
+def _shapes(start: Callable[..., Params]) -> Params:
+    """Shapes of the parameters that `start` makes."""
+    return jax.eval_shape(start, jax.random.key(0), jnp.zeros(len(EDGES), jnp.int32))
 
-    def join(self, blocks: list[Params], shared: Params) -> Params:
-        edges = [block["first"] for block in blocks]
-        stages = jax.tree.map(lambda *p: jnp.stack(p, axis=1), *edges)
-        return shared | {"stages": [stages[f"stage{s}"] for s in range(self.stages)]}
 
-    def bypassed(self, arch: Array) -> list[Array]:
-        return [jnp.zeros(0, bool)] * len(EDGES)
+def init_stats(start: Callable[..., Params]) -> Stats:
+    """See `Network`; `start` is its `init`."""
+    shapes = _shapes(start)
+    return {
+        "stem": ops.zero_moments(shapes["stem_norm"]),
+        "stages": [ops.zero_moments(stage["norm"]) for stage in shapes["stages"]],
+        "reductions": [
+            {name: ops.zero_moments(block[name]) for name in ("norm1", "norm2")}
+            for block in shapes["reductions"]
+        ],
+        "last": ops.zero_moments(shapes["last_norm"]),
+    }
 
-    def init_stats(self) -> Stats:
-        shapes = jax.eval_shape(self.init, jax.random.key(0), jnp.zeros(len(EDGES), jnp.int32))
-        return {
-            "stem": ops.zero_moments(shapes["stem_norm"]),
-            "stages": [ops.zero_moments(stage["norm"]) for stage in shapes["stages"]],
-            "reductions": [
-                {name: ops.zero_moments(block[name]) for name in ("norm1", "norm2")}
-                for block in shapes["reductions"]
-            ],
-            "last": ops.zero_moments(shapes["last_norm"]),
-        }
 
-    def apply(self, params: Params, arch: Array, images: Array) -> Array:
-        return self._run(params, None, arch, images, jnp.bool_(False))[0]
+# ---- blocks
 
-    def apply_eval(
-        self, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
-    ) -> tuple[Array, Stats]:
-        return self._run(params, stats, arch, images, collect)
 
-    def _run(
-        self, params: Params, stats: Stats | None, arch: Array, images: Array, collect: Array
-    ) -> tuple[Array, Stats]:
-        def norm(x: Array, p: Params, moments: Moments | None, act: str) -> tuple[Array, Any]:
-            running = None if moments is None else ops.Running(moments, collect)
-            return ops.norm_act(x, p, x.shape[-1], act, running)
+def used(start: Callable[..., Params], arch: Array) -> Params:
+    """See `Parts`."""
+    found = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), _shapes(start))
+    runs = {name: arch == OPS.index(f"nor_conv_{name[-1]}x{name[-1]}") for name in CONVS}
+    for stage in found["stages"]:
+        for name, edges in (runs | {"norm": runs["conv1"] | runs["conv3"]}).items():
+            # Leaves are [cells, edges, ..].
+            stage[name] = jax.tree.map(
+                lambda leaf, e=edges: leaf & e.reshape(-1, *(1,) * (leaf.ndim - 2)), stage[name]
+            )
+    return found
 
-        def of(*path: Any) -> Any:
-            found = stats
-            for step in path:
-                found = found and found[step]
-            return found
 
-        new: Stats = {"stages": [], "reductions": []}
-        x = convolutions.conv(images, params["stem"], 0, (3,), 1)
-        x, new["stem"] = norm(x, params["stem_norm"], of("stem"), "none")
-        for s, stage in enumerate(params["stages"]):
-            if s:
-                block, previous = params["reductions"][s - 1], of("reductions", s - 1)
-                x, moments = _reduce(x, block, previous, norm)
-                new["reductions"].append(moments)
-            x, moments = _stage(x, stage, of("stages", s), arch, collect)
-            new["stages"].append(moments)
-        x, new["last"] = norm(x, params["last_norm"], of("last"), "relu")
-        return x.mean((1, 2)) @ params["classifier"] + params["bias"], new
+def split(params: Params) -> tuple[list[Params], Params]:
+    """See `Parts`: a block is what an edge holds in all cells."""
+    stages = {f"stage{s}": stage for s, stage in enumerate(params["stages"])}
+    blocks = [{"first": jax.tree.map(lambda p, e=e: p[:, e], stages)} for e in range(len(EDGES))]
+    return blocks, {name: p for name, p in params.items() if name != "stages"}
+
+
+def join(blocks: list[Params], shared: Params) -> Params:
+    """The inverse of `split`."""
+    edges = [block["first"] for block in blocks]
+    stages = jax.tree.map(lambda *p: jnp.stack(p, axis=1), *edges)
+    return shared | {"stages": [stages[f"stage{s}"] for s in range(len(stages))]}
+
+
+def bypassed(arch: Array) -> list[Array]:
+    """See `Parts`: no layer stands behind the first of a block."""
+    return [jnp.zeros(0, bool)] * len(EDGES)
+
+
+# ---- forward
+
+
+def apply(params: Params, arch: Array, images: Array) -> Array:
+    """See `Network`."""
+    nothing = {
+        "stem": None,
+        "stages": [None] * len(params["stages"]),
+        "reductions": [{"norm1": None, "norm2": None}] * len(params["reductions"]),
+        "last": None,
+    }
+    return apply_eval(params, nothing, arch, images, jnp.bool_(False))[0]
+
+
+def apply_eval(
+    params: Params, stats: Stats, arch: Array, images: Array, collect: Array
+) -> tuple[Array, Stats]:
+    """See `Network`; moments of None: training, by the batch's."""
+    new: Stats = {"stages": [], "reductions": []}
+    x = convolutions.conv(images, params["stem"], 0, (3,), 1)
+    x, new["stem"] = _norm(x, params["stem_norm"], stats["stem"], collect)
+    for s, stage in enumerate(params["stages"]):
+        if s:
+            x, moments = _reduce(
+                x, params["reductions"][s - 1], stats["reductions"][s - 1], collect
+            )
+            new["reductions"].append(moments)
+        x, moments = _stage(x, stage, stats["stages"][s], arch, collect)
+        new["stages"].append(moments)
+    x, new["last"] = _norm(x, params["last_norm"], stats["last"], collect, RELU)
+    return x.mean((1, 2)) @ params["classifier"] + params["bias"], new
+
+
+def _norm(
+    x: Array, p: Params, moments: Moments | None, collect: Array, act: int = NONE
+) -> tuple[Array, Moments | None]:
+    return ops.norm_act(x, p, x.shape[-1], act, moments, collect)
 
 
 def _init_reduction(width: int) -> Params:
@@ -143,13 +166,12 @@ def _init_reduction(width: int) -> Params:
     }
 
 
-def _reduce(x: Array, p: Params, stats: Any, norm: Any) -> tuple[Array, Stats]:
+def _reduce(x: Array, p: Params, stats: Stats, collect: Array) -> tuple[Array, Stats]:
     """Residual block: [B, H, W, C] -> [B, H/2, W/2, 2 C]; the shortcut averages 2x2 pixels."""
-    stats = stats or {"norm1": None, "norm2": None}
     h = convolutions.conv(jax.nn.relu(x), p["conv1"], 0, (3,), 2)
-    h, first = norm(h, p["norm1"], stats["norm1"], "relu")
+    h, first = _norm(h, p["norm1"], stats["norm1"], collect, RELU)
     h = convolutions.conv(h, p["conv2"], 0, (3,), 1)
-    h, second = norm(h, p["norm2"], stats["norm2"], "none")
+    h, second = _norm(h, p["norm2"], stats["norm2"], collect)
     shortcut = convolutions.pointwise(_halve(x), p["shortcut"])
     return h + shortcut, {"norm1": first, "norm2": second}
 
@@ -175,38 +197,40 @@ def _stage(
 
     Cells, and the edges of a cell, are loops over one piece of code: compiled once a stage.
     """
+    return lax.scan(functools.partial(_cell, arch, collect), x, (params, stats))
+
+
+def _cell(
+    arch: Array, collect: Array, x: Array, layers: tuple[Params, Moments | None]
+) -> tuple[Array, Moments | None]:
     sources = jnp.asarray([source for source, _ in EDGES])
     targets = jnp.asarray([target for _, target in EDGES])
-
-    def cell(x: Array, layers: tuple[Params, Moments | None]) -> tuple[Array, Moments | None]:
-        def edge(nodes: Array, item: Any) -> tuple[Array, Moments | None]:
-            p, s, op, source, target = item
-            if s is None:
-                y, moments = switch(_TRAIN, op, p, nodes[source], None), None
-            else:
-                y, moments = lax.switch(op, _EVALUATE, p, nodes[source], ops.Running(s, collect))
-            return nodes.at[target].add(y), moments
-
-        nodes = jnp.zeros((NODES, *x.shape), x.dtype).at[0].set(x)
-        nodes, moments = lax.scan(edge, nodes, (*layers, arch, sources, targets))
-        return nodes[-1], moments
-
-    return lax.scan(cell, x, (params, stats))
+    nodes = jnp.zeros((NODES, *x.shape), x.dtype).at[0].set(x)
+    edges = (*layers, arch, sources, targets)
+    nodes, moments = lax.scan(functools.partial(_edge, collect), nodes, edges)
+    return nodes[-1], moments
 
 
-def _conv1(p: Params, x: Array, running: ops.Running | None) -> tuple[Array, Moments | None]:
-    h = convolutions.pointwise(jax.nn.relu(x), p["conv1"])
-    return ops.norm_act(h, p["norm"], h.shape[-1], "none", running)
+def _edge(collect: Array, nodes: Array, edge: Any) -> tuple[Array, Moments | None]:
+    p, moments, op, source, target = edge
+    if moments is None:
+        y, new = switch(_TRAIN, op, p, nodes[source], None), None
+    else:
+        y, new = lax.switch(op, _EVALUATE, p, nodes[source], (moments, collect))
+    return nodes.at[target].add(y), new
 
 
-def _conv3(p: Params, x: Array, running: ops.Running | None) -> tuple[Array, Moments | None]:
-    h = convolutions.conv(jax.nn.relu(x), p["conv3"], 0, (3,), 1)
-    return ops.norm_act(h, p["norm"], h.shape[-1], "none", running)
+def _conv1(p: Params, x: Array, given: _Given) -> tuple[Array, Moments | None]:
+    return _norm(convolutions.pointwise(jax.nn.relu(x), p["conv1"]), p["norm"], *given)
+
+
+def _conv3(p: Params, x: Array, given: _Given) -> tuple[Array, Moments | None]:
+    return _norm(convolutions.conv(jax.nn.relu(x), p["conv3"], 0, (3,), 1), p["norm"], *given)
 
 
 def _plain(f: Any) -> Any:
     """An operation without normalisation, with statistics that nobody reads."""
-    return lambda p, x, running: (f(x), ops.zero_moments(p["norm"]))
+    return lambda p, x, given: (f(x), ops.zero_moments(p["norm"]))
 
 
 # In the order of spaces.cell.OPS: none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3.
@@ -217,4 +241,4 @@ _EVALUATE = (
     _conv3,
     _plain(lambda x: convolutions.average_pool(x, 1)),
 )
-_TRAIN = tuple(lambda p, x, _, f=f: f(p, x, None)[0] for f in _EVALUATE)
+_TRAIN = tuple(lambda p, x, _, f=f: f(p, x, (None, False))[0] for f in _EVALUATE)

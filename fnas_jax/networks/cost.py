@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.networks import layer_specs
-from fnas_jax.networks.layer_specs import Layer
-from fnas_jax.spaces import base, cell, macro, mnas
+from fnas_jax.layers.spec import CONV, MBCONV, PASS, LayerSpec
+from fnas_jax.networks import mobile_spaces
+from fnas_jax.spaces import base, cell
 
 Cost = Callable[[Array], tuple[Array, Array]]
 _WARM_UP = 3  # calls before the clock starts
@@ -31,89 +31,109 @@ def cost(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> 
     space has networks of 2^31 or more, where they are float32. Raises ValueError for a space
     without networks.
     """
-    spec = space.spec
-    if isinstance(spec, mnas.MnasSpec):
-        fixed, table = _mnas(spec, image_shape, classes)
-    elif isinstance(spec, macro.MacroSpec):
-        fixed, table = _macro(spec, image_shape, classes)
-    elif isinstance(spec, cell.CellSpec):
-        fixed, table = _cell(spec, image_shape, classes)
-    else:
-        raise ValueError(f"the space {space.name!r} has no networks")
-    # The last axis holds (params, multiply-adds); the first the blocks, whose costs are added.
-    largest = fixed + table.reshape(len(table), -1, 2).max(1).sum(0)
-    dtype = jnp.int32 if largest.max() < 2**31 else jnp.float32
-    blocks = np.arange(len(table))
+    dtype = jnp.int32 if _largest(space, image_shape, classes) < 2**31 else jnp.float32
 
     def of(archs: Array) -> tuple[Array, Array]:
         chex.assert_shape(archs, (None, len(space.cardinalities)))
-        index = _mnas_index(archs) if isinstance(spec, mnas.MnasSpec) else (archs,)
-        total = jnp.asarray(table, dtype)[blocks, *index].sum(1) + jnp.asarray(fixed, dtype)
-        return total[:, 0], total[:, 1]
+        total = functools.partial(_total, space, image_shape, classes, dtype)
+        return jax.vmap(total)(jnp.asarray(archs))
 
-    return of
+    return jax.jit(of)
 
 
 def one_cost(
     space: base.Space, arch: Any, image_shape: tuple[int, int, int], classes: int
 ) -> tuple[int, int]:
-    """Exact parameters and multiply-adds of one architecture [T], without `cost`'s preparation."""
+    """Exact parameters and multiply-adds of one architecture [T]; raises as `cost` does."""
+    params, macs = _total(space, image_shape, classes, np.int64, np.asarray(arch))
+    return int(params), int(macs)
+
+
+def _total(
+    space: base.Space, image_shape: tuple[int, int, int], classes: int, dtype: Any, arch: Any
+) -> tuple[Any, Any]:
+    """Parameters and multiply-adds of `arch` [T], each [] of `dtype`; numpy in, numpy out."""
     spec = space.spec
     if isinstance(spec, cell.CellSpec):
-        total, edges = _cell(spec, image_shape, classes)
-        total += edges[np.arange(len(cell.EDGES)), np.asarray(arch)].sum(0)
-    elif isinstance(spec, mnas.MnasSpec | macro.MacroSpec):
-        network = layer_specs.make(spec, arch)
-        (stem_size,) = _sizes(image_shape, (network.stem_stride,))
-        total, (height, width) = _stack(network.layers, stem_size)
-        total += _ends(
-            network.stem,
-            network.head,
-            network.layers[-1].cout,
-            (*stem_size, image_shape[2]),
-            height * width,
-            classes,
-        )
-    else:
+        fixed, edges = _cell(spec, image_shape, classes)
+        xp = jnp if isinstance(arch, jax.Array) else np
+        found = xp.asarray(edges, dtype)[np.arange(len(cell.EDGES)), arch].sum(0)
+        params, macs = found + xp.asarray(fixed, dtype)
+        return params, macs
+    _check(space)
+    layers = mobile_spaces.layers(spec, arch)
+    sizes, (height, width) = _layer_sizes(spec, image_shape)
+    strides, heights, widths = (np.asarray(of_slots, dtype) for of_slots in sizes)
+    layers = LayerSpec(*(field.astype(dtype) for field in layers))
+    params, macs = layer_cost(layers, strides, heights, widths)
+    ends = _mobile_ends(spec, layers.cout[-1], image_shape, height * width, classes)
+    return params.sum(dtype=dtype) + ends[0], macs.sum(dtype=dtype) + ends[1]
+
+
+def layer_cost(v: LayerSpec, stride: Any, height: Any, width: Any) -> tuple[Any, Any]:
+    """Parameters and multiply-adds of a layer on [height, width, cin]: numbers, or arrays [L]."""
+    pixels, out = height * width, _half(height, stride) * _half(width, stride)
+    expand = (v.op == MBCONV) * v.cin * v.middle
+    weights = v.kernel**2 * v.middle + v.middle * v.cout  # `middle` is 0 where there is none
+    weights = weights + (v.op == CONV) * v.kernel**2 * v.cin * v.cout
+    gates = 2 * v.gated * v.se_hidden
+    norms = (v.op != PASS) * v.cout + v.middle + (v.op == MBCONV) * v.middle
+    biases = (v.se_hidden > 0) * (v.gated + v.se_hidden)
+    return expand + weights + 2 * norms + gates + biases, expand * pixels + weights * out + gates
+
+
+def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> int:
+    """No network of the space has more parameters or multiply-adds."""
+    spec = space.spec
+    if isinstance(spec, cell.CellSpec):
+        fixed, edges = _cell(spec, image_shape, classes)
+        return int((fixed + edges.max(1).sum(0)).max())
+    _check(space)
+    slots = [slot for stack in mobile_spaces.slots(spec) for slot in stack]
+    sizes, (height, width) = _layer_sizes(spec, image_shape)
+    features = slots[-1].widest("cout")
+    total = np.asarray(_mobile_ends(spec, features, image_shape, height * width, classes))
+    for slot, *size in zip(slots, *sizes, strict=True):
+        total += np.max([layer_cost(choice, *size) for choice in slot.choices], axis=0)
+    return int(total.max())
+
+
+def _check(space: base.Space) -> None:
+    if type(space.spec) not in mobile_spaces.SPACES:
         raise ValueError(f"the space {space.name!r} has no networks")
-    return int(total[0]), int(total[1])
 
 
-def layer_cost(layer: Layer, height: int, width: int) -> tuple[int, int]:
-    """Parameters and multiply-adds of one layer on [height, width, cin]."""
-    v, pixels = layer, height * width
-    out = _half(height, v.stride) * _half(width, v.stride)
-    if v.op == "conv":
-        weights = v.kernel**2 * v.cin * v.cout
-        params, macs = weights + 2 * v.cout, weights * out
-    elif v.op == "shortcut":
-        weights = v.cin * v.cout
-        params, macs = weights + 2 * v.cout, weights * out
-    else:
-        weights = v.kernel**2 * v.middle + v.middle * v.cout
-        params, macs = weights + 2 * (v.middle + v.cout), weights * out
-        if v.op == "mbconv":
-            params += v.cin * v.middle + 2 * v.middle
-            macs += v.cin * v.middle * pixels
-    if v.se_hidden:
-        gates = 2 * v.gated * v.se_hidden
-        params, macs = params + gates + v.gated + v.se_hidden, macs + gates
-    return params, macs
-
-
-def _half(size: int, stride: int) -> int:
+def _half(size: Any, stride: Any) -> Any:
     return -(-size // stride)
 
 
+def _layer_sizes(
+    spec: Any, image_shape: tuple[int, int, int]
+) -> tuple[tuple[list[int], list[int], list[int]], tuple[int, int]]:
+    """(stride, height, width) of each slot's input, and the resolution behind them all."""
+    strides = [slot.stride for stack in mobile_spaces.slots(spec) for slot in stack]
+    sizes = _sizes(image_shape, (spec.stem_stride, *strides))
+    heights, widths = zip(*sizes[:-1], strict=True)
+    return (strides, list(heights), list(widths)), sizes[-1]
+
+
+def _mobile_ends(
+    spec: Any, features: Any, image_shape: tuple[int, int, int], last: int, classes: int
+) -> tuple[Any, Any]:
+    (stem_size,) = _sizes(image_shape, (spec.stem_stride,))
+    shape = (*stem_size, image_shape[2])
+    return _ends(spec.stem, spec.head, features, shape, last, classes)
+
+
 def _ends(
-    stem: int, head: int, features: int, shape: tuple[int, int, int], last: int, classes: int
-) -> np.ndarray:
-    """[2] of stem, head and classifier; `shape` is the stem's output, `last` the head's pixels."""
+    stem: int, head: int, features: Any, shape: tuple[int, int, int], last: int, classes: int
+) -> tuple[Any, Any]:
+    """Of stem, head and classifier; `shape` is the stem's output, `last` the head's pixels."""
     stem_weights = 9 * shape[2] * stem
     head_weights = features * head
     linear = (head or features) * classes
     params = stem_weights + 2 * stem + head_weights + 2 * head + linear + classes
-    return np.array([params, stem_weights * shape[0] * shape[1] + head_weights * last + linear])
+    return params, stem_weights * shape[0] * shape[1] + head_weights * last + linear
 
 
 def _sizes(image_shape: tuple[int, int, int], strides: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -125,76 +145,14 @@ def _sizes(image_shape: tuple[int, int, int], strides: tuple[int, ...]) -> list[
     return sizes
 
 
-def _mnas_index(archs: Array) -> tuple[Array, ...]:
-    """Indices, each [N, S], of `_mnas`'s table behind its first axis."""
-    b = mnas.split(archs)
-    before = jnp.concatenate([jnp.zeros_like(b.filters[:, :1]), b.filters[:, :-1]], axis=1)
-    return before, b.op, b.expansion, b.kernel, b.se, b.filters, b.layers
-
-
-def _mnas(
-    spec: mnas.MnasSpec, image_shape: tuple[int, int, int], classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed cost [2]; table [S, filters of the block before, the decisions but skip .., 2].
-
-    The head and the classifier count to the last block, on whose filters they depend.
-    """
-    sizes = _sizes(image_shape, (spec.stem_stride, *spec.strides))
-    fields = [range(n) for f, n in zip(mnas.FIELDS, mnas.COUNTS, strict=True) if f != "skip"]
-    table = np.zeros((len(spec.strides), len(mnas.FILTERS), *map(len, fields), 2), np.int64)
-    skip = mnas.FIELDS.index("skip")
-    stem_shape = (*sizes[0], image_shape[2])
-    for s in range(len(spec.strides)):
-        for before in range(len(mnas.FILTERS)):
-            cin = spec.channels[s - 1][before] if s else spec.stem
-            for choice in itertools.product(*fields):
-                row = [*choice[:skip], 0, *choice[skip:]]
-                table[s, before][choice] = _stack(
-                    layer_specs.mnas_block(spec, s, row, cin), sizes[s]
-                )[0]
-    height, width = sizes[-1]
-    for filters, features in enumerate(spec.channels[-1]):
-        ends = _ends(spec.stem, spec.head, features, stem_shape, height * width, classes)
-        table[-1, ..., filters, :, :] += ends
-    return np.zeros(2, np.int64), table
-
-
-def _stack(layers: Sequence[Layer], size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """[2] of layers one behind the other, and the resolution behind them."""
-    total = np.zeros(2, np.int64)
-    for layer in layers:
-        total += layer_cost(layer, *size)
-        size = (_half(size[0], layer.stride), _half(size[1], layer.stride))
-    return total, size
-
-
-def _macro(
-    spec: macro.MacroSpec, image_shape: tuple[int, int, int], classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed cost [2]; table [8, 3, 2]."""
-    sizes = _sizes(image_shape, (spec.stem_stride, *spec.strides))
-    table = []
-    for stage, depth in enumerate(spec.stages):
-        for position in range(depth):
-            size = sizes[stage + 1] if position else sizes[stage]
-            layers = [
-                layer_specs.macro_layer(spec, stage, position, c) for c in range(len(macro.CHOICES))
-            ]
-            table.append([layer_cost(layer, *size) if layer else (0, 0) for layer in layers])
-    height, width = sizes[-1]
-    stem_shape = (*sizes[0], image_shape[2])
-    last = height * width
-    fixed = _ends(spec.stem, spec.head, spec.channels[-1], stem_shape, last, classes)
-    return fixed, np.array(table, np.int64)
-
-
 def _cell(
     spec: cell.CellSpec, image_shape: tuple[int, int, int], classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fixed cost [2]; table [6, 5, 2], the same for all edges."""
     sizes = _sizes(image_shape, (1, *(2,) * (spec.stages - 1)))
     widths = [spec.channels * 2**s for s in range(spec.stages)]
-    fixed = _ends(spec.channels, 0, widths[-1], (*sizes[0], image_shape[2]), 0, classes)
+    ends = _ends(spec.channels, 0, widths[-1], (*sizes[0], image_shape[2]), 0, classes)
+    fixed = np.array(ends, np.int64)
     fixed[0] += 2 * widths[-1]  # the last normalisation
     for (height, width), c in zip(sizes[1:], widths, strict=False):
         weights = 9 * c * 2 * c + 9 * (2 * c) ** 2 + c * 2 * c

@@ -1,38 +1,46 @@
-"""From spaces, or plain Flax modules, to the `Network` that `children.train` trains."""
+"""From spaces, or Flax modules, to the `Network` that `training.child` trains."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array
-from fnas_jax.layers import backends, ops
+from fnas_jax.core.types import Array, UserError
+from fnas_jax.layers import ops
+from fnas_jax.layers.choose import choose
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.networks import cell, fixed, flax_reference, layer_specs, macro, mnas
+from fnas_jax.networks import cell, flax_reference, mixed_op, mobile, mobile_spaces
 from fnas_jax.networks.base import Network, Stats
 from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cell import CellSpec
-from fnas_jax.spaces.macro import MacroSpec
-from fnas_jax.spaces.mnas import MnasSpec
+from fnas_jax.spaces.widen import widen
+
+CELL_BACKENDS = ("auto", "reference")
 
 
 def make(space: Space, channels: int, classes: int, backend: str = "auto") -> Network:
     """The elastic network of `space` for images of `channels` channels.
 
-    `backend` names one of `layers.backends`. Raises ValueError for a space without networks.
+    `backend` as `layers.choose` takes it. Raises ValueError for a space without networks, and
+    UserError for a backend that the space or the devices do not have.
     """
-    spec = space.spec
-    if isinstance(spec, MnasSpec):
-        return mnas.build(spec, channels, classes, backends.choose(backend))
-    if isinstance(spec, MacroSpec):
-        return macro.build(spec, channels, classes, backends.choose(backend))
-    if isinstance(spec, CellSpec):
-        return cell.build(spec, channels, classes)
+    if type(space.spec) in mobile_spaces.SPACES:
+        by_layer = isinstance(space.spec, mobile_spaces.BY_LAYER)
+        context = mobile.elastic(space.spec, channels, classes, choose(backend))
+        network = mobile.network(context, by_layer)
+        if not by_layer:
+            return network
+        return network._replace(apply_mixed=functools.partial(mixed_op.apply, context))
+    if isinstance(space.spec, CellSpec):
+        _check_cell(backend)
+        return cell.build(space.spec, channels, classes)
     raise ValueError(f"the space {space.name!r} has no networks")
 
 
@@ -46,54 +54,76 @@ def fixed_network(
 ) -> Network:
     """The network of one architecture [T], all channels multiplied by `width`.
 
-    Its architecture argument means nothing. Raises ValueError for a space without networks.
+    It ignores its architecture argument. Raises as `make` does.
     """
-    space = layer_specs.widen(space, width)
-    if isinstance(space.spec, MnasSpec | MacroSpec):
-        made = layer_specs.make(space.spec, arch)
-        return fixed.build(made, image_shape[-1], classes, backends.choose(backend))
+    space = widen(space, width)
+    if type(space.spec) in mobile_spaces.SPACES:
+        made = (space.spec, arch, image_shape[-1], classes, choose(backend))
+        return mobile.network(mobile.fixed(*made))
+    if isinstance(space.spec, CellSpec):
+        _check_cell(backend)
     return from_module(flax_reference.build(space, arch, classes), image_shape)
 
 
+def _check_cell(backend: str) -> None:
+    if backend not in CELL_BACKENDS:
+        raise UserError(
+            f"children.backend is {backend!r}; the cell space has XLA's code only and allows"
+            f" {' and '.join(CELL_BACKENDS)}"
+        )
+
+
 def from_module(module: nn.Module, image_shape: tuple[int, int, int]) -> Network:
-    """A plain network as a `Network` whose architecture argument means nothing."""
+    """A Flax network as a `Network`, which ignores its architecture argument."""
     image = jnp.zeros((1, *image_shape))
-
     shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
+    zeros = functools.partial(_zeros, shapes["batch_stats"])
+    return Network(
+        init=functools.partial(_init, shapes["params"]),
+        init_stats=zeros,
+        apply=lambda params, arch, images: _by_batch(module, zeros, params, images)[0],
+        apply_eval=functools.partial(_apply_eval, module, zeros),
+    )
 
-    def init(key: Array, arch: Array) -> Params:
-        return ops.realise(key, jax.tree_util.tree_map_with_path(_initial, shapes["params"]))
 
-    def init_stats() -> Stats:
-        return _to_moments(
-            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes["batch_stats"])
-        )
+def _init(shapes: Any, key: Array, arch: Array) -> Params:
+    return ops.realise(key, jax.tree_util.tree_map_with_path(_initial, shapes))
 
-    def by_batch(params: Params, images: Array) -> tuple[Array, Stats]:
-        variables = {"params": params, "batch_stats": _from_moments(init_stats())}
-        logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
-        # Flax adds (1 - momentum) times the batch's moments to what is zero here.
-        moments = jax.tree.map(lambda s: s / (1 - MOMENTUM), new["batch_stats"])
-        return logits, _to_moments(moments)
 
-    def by_stats(params: Params, stats: Stats, images: Array) -> Array:
-        variables = {"params": params, "batch_stats": _from_moments(stats)}
-        return jnp.asarray(module.apply(variables, images, train=False))
+def _zeros(shapes: Any) -> Stats:
+    return _to_moments(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
 
-    def apply_eval(
-        params: Params, stats: Stats, arch: Array, images: Array, collect: Array
-    ) -> tuple[Array, Stats]:
-        return jax.lax.cond(
-            collect,
-            lambda: by_batch(params, images),
-            lambda: (by_stats(params, stats, images), stats),
-        )
 
-    return Network(init, init_stats, lambda p, arch, x: by_batch(p, x)[0], apply_eval)
+def _by_batch(
+    module: nn.Module, zeros: Callable[[], Stats], params: Params, images: Array
+) -> tuple[Array, Stats]:
+    """Logits by the batch's statistics, and these."""
+    variables = {"params": params, "batch_stats": _from_moments(zeros())}
+    logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    # Flax adds (1 - momentum) times the batch's moments to what is zero here.
+    moments = jax.tree.map(lambda s: s / (1 - MOMENTUM), new["batch_stats"])
+    return logits, _to_moments(moments)
+
+
+def _apply_eval(
+    module: nn.Module,
+    zeros: Callable[[], Stats],
+    params: Params,
+    stats: Stats,
+    arch: Array,
+    images: Array,
+    collect: Array,
+) -> tuple[Array, Stats]:
+    variables = {"params": params, "batch_stats": _from_moments(stats)}
+    return jax.lax.cond(
+        collect,
+        lambda: _by_batch(module, zeros, params, images),
+        lambda: (jnp.asarray(module.apply(variables, images, train=False)), stats),
+    )
 
 
 def _initial(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> Any:
-    """What `ops.realise` makes of a plain parameter, as in elastic networks.
+    """What `ops.realise` makes of a Flax parameter, as in elastic networks.
 
     Flax's own initialisers, a generator call for each tensor, take longer to compile than the
     training of a small network.

@@ -1,22 +1,24 @@
-"""Plain Flax networks of stacked mobile layers (MNAS, Macro); semantics of `children.blocks`."""
+"""Ordinary Flax networks of stacked mobile layers (MNAS, Macro), as `layers.spec` defines them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops
-from fnas_jax.networks.layer_specs import Layer, Plan
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, POOL, LayerSpec
+from fnas_jax.networks import mobile_spaces
 
 MOMENTUM = 0.9  # of the running statistics
 he_normal = nn.initializers.he_normal()  # arXiv 1502.01852
 
 
 class FastConv(nn.Module):
-    """`nn.Conv` without bias, 'SAME' padding, computed by `children.convolutions`.
+    """`nn.Conv` without bias, 'SAME' padding, computed by `layers.convolutions`.
 
     Its parameter has the name and the shape of `nn.Conv`'s, so either can use the other's.
     """
@@ -65,27 +67,24 @@ def norm(name: str, train: bool) -> nn.BatchNorm:
 class MobileLayer(nn.Module):
     """One layer."""
 
-    layer: Layer
-    act: str
+    layer: LayerSpec  # Python ints
+    stride: int
     fast: bool
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """X [B, H, W, cin] -> [B, H/s, W/s, cout]."""
         v, make = self.layer, functools.partial(conv, self.fast)
-        act = functools.partial(ops.activate, self.act)
-        if v.op == "shortcut":
-            h = make("shortcut", v.cout, 1, v.stride)(x)
-            h = norm("norm_out", train)(h)
-        elif v.op == "conv":
-            h = make("conv", v.cout, v.kernel, v.stride)(x)
+        act = functools.partial(ops.activate, v.act)
+        if v.op == CONV:
+            h = make("conv", v.cout, v.kernel, self.stride)(x)
             h = self._gate(act(norm("norm_out", train)(h)))
         else:
             h = x
-            if v.op == "mbconv":
+            if v.op == MBCONV:
                 h = make("expand", v.middle, 1)(h)
                 h = act(norm("norm_expand", train)(h))
-            h = make("depthwise", v.middle, v.kernel, v.stride, depthwise=True)(h)
+            h = make("depthwise", v.middle, v.kernel, self.stride, depthwise=True)(h)
             h = self._gate(act(norm("norm_depthwise", train)(h)))
             h = make("project", v.cout, 1)(h)
             h = norm("norm_out", train)(h)
@@ -103,10 +102,10 @@ class MobileLayer(nn.Module):
 
     def _skip(self, x: Array, h: Array) -> Array:
         v = self.layer
-        if v.skip == "none":
+        if v.skip == NO_SKIP:
             return h
-        if v.skip == "pool":
-            strides = (v.stride, v.stride)
+        if v.skip == POOL:
+            strides = (self.stride, self.stride)
             x = nn.avg_pool(x, (3, 3), strides, "SAME", count_include_pad=False)
             x = ops.fit_channels(x, v.cout)
         return h + x
@@ -115,24 +114,26 @@ class MobileLayer(nn.Module):
 class MobileNetwork(nn.Module):
     """Stem 3x3, layers, 1x1 head, average over pixels, linear classifier."""
 
-    plan: Plan
+    spec: Any  # of the space
+    layers: tuple[tuple[int, int, int, LayerSpec], ...]  # of `mobile_spaces.layers_of`
     classes: int
     fast: bool = True
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
         """Images [B, H, W, channels] -> logits [B, classes]."""
-        plan, act = self.plan, functools.partial(ops.activate, self.plan.act)
-        x = conv(self.fast, "stem", plan.stem, 3, plan.stem_stride)(images)
+        spec, act = self.spec, functools.partial(ops.activate, mobile_spaces.act(self.spec))
+        x = conv(self.fast, "stem", spec.stem, 3, spec.stem_stride)(images)
         x = act(norm("stem_norm", train)(x))
-        for layer in plan.layers:
-            x = MobileLayer(layer, plan.act, self.fast, name=layer_name(layer))(x, train)
-        if plan.head:
-            x = conv(self.fast, "head", plan.head, 1)(x)
+        for stack, position, stride, layer in self.layers:
+            name = layer_name(stack, position)
+            x = MobileLayer(layer, stride, self.fast, name=name)(x, train)
+        if spec.head:
+            x = conv(self.fast, "head", spec.head, 1)(x)
             x = act(norm("head_norm", train)(x))
         return nn.Dense(self.classes, name="classifier")(x.mean((1, 2)))
 
 
-def layer_name(layer: Layer) -> str:
+def layer_name(stack: int, position: int) -> str:
     """The name of a layer's parameters, by its place in the elastic network."""
-    return f"stack{layer.stack}_layer{layer.position}"
+    return f"stack{stack}_layer{position}"

@@ -7,11 +7,12 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from fnas_jax.networks import layer_specs
+from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.cost import one_cost
 from fnas_jax.networks.flax_cell import CellNetwork
 from fnas_jax.networks.flax_mobile import MobileNetwork
 from fnas_jax.spaces import base, cell, macro, mnas
+from fnas_jax.spaces.widen import widen
 
 _STEP = 0.05  # of the width of reference networks
 _WIDEST = 64.0
@@ -24,13 +25,13 @@ def build(
 
     Images are [B, H, W, channels], the result is logits [B, classes]; collections are "params"
     and "batch_stats" (mutable in training). `width` multiplies all channel numbers. `fast` False
-    uses `nn.Conv` for convolutions, True those of `children.convolutions`: the same function of
+    uses `nn.Conv` for convolutions, True those of `layers.convolutions`: the same function of
     the same parameters, many times faster on CPUs. Raises ValueError for a space without networks.
     """
-    space = layer_specs.widen(space, width)
+    space = widen(space, width)
     spec = space.spec
-    if isinstance(spec, mnas.MnasSpec | macro.MacroSpec):
-        return MobileNetwork(layer_specs.make(spec, arch), classes, fast)
+    if type(spec) in mobile_spaces.SPACES:
+        return MobileNetwork(spec, mobile_spaces.layers_of(spec, arch), classes, fast)
     if isinstance(spec, cell.CellSpec):
         names = tuple(cell.OPS[int(op)] for op in np.asarray(arch))
         return CellNetwork(spec, names, classes, fast)
@@ -62,7 +63,7 @@ def reference(
     arch = reference_arch(space)
     for step in range(round((_WIDEST - 1.0) / _STEP) + 1):
         width = round(1.0 + step * _STEP, 2)
-        params, macs = one_cost(layer_specs.widen(space, width), arch, image_shape, classes)
+        params, macs = one_cost(widen(space, width), arch, image_shape, classes)
         if macs >= at_least_mflops * 1e6:
             return width, macs / 1e6, params / 1e6
     raise ValueError(

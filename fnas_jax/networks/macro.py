@@ -1,84 +1,55 @@
-"""The elastic network of NAS-Bench-Macro (arXiv 2103.11922): one stack of layers a stage."""
+"""The layers of NAS-Bench-Macro (arXiv 2103.11922): a stack for each stage, chosen one by one.
+
+An identity is a shortcut in the first layer of a stage and no layer elsewhere.
+"""
 
 from __future__ import annotations
 
-import functools
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array
-from fnas_jax.layers import reference
-from fnas_jax.layers.backends import Backend
-from fnas_jax.layers.reference import Setting, Variant
-from fnas_jax.networks import mobile
-from fnas_jax.networks.base import Network
-from fnas_jax.networks.mobile import Choice, Stack
+from fnas_jax.layers import spec as specs
+from fnas_jax.layers.spec import CONV, IDENTITY, MBCONV, NO_SKIP, NONE, RELU, LayerSpec, Slot
 from fnas_jax.spaces.macro import MacroSpec
 
-
-def build(spec: MacroSpec, channels: int, classes: int, backend: Backend) -> Network:
-    """The elastic Macro network for images of `channels` channels."""
-    return mobile.network(
-        stacks=macro_stacks(spec),
-        choose=functools.partial(macro_choices, spec),
-        stem=spec.stem,
-        stem_stride=spec.stem_stride,
-        head=spec.head,
-        act="relu",
-        channels=channels,
-        classes=classes,
-        decisions=sum(spec.stages),
-        by_layer=True,
-        backend=backend,
-    )
+ACT = RELU
 
 
-def macro_stacks(spec: MacroSpec) -> tuple[Stack, ...]:
-    """One stack a stage. An identity is a shortcut in the first layer and no layer elsewhere."""
-
-    def bottlenecks(stride: int) -> tuple[Variant, ...]:
-        return tuple(
-            Variant("mbconv", (k,), e, stride, "relu")
-            for e, k in zip(spec.expansions, spec.kernels, strict=True)
-            if e > 0
-        )
-
+def slots(spec: MacroSpec) -> tuple[tuple[Slot, ...], ...]:
+    """The slots of each stack, their choices in the order of the decision's."""
     widths = (spec.stem, *spec.channels)
-    return tuple(
-        Stack(
-            cin=widths[s],
-            cout=widths[s + 1],
-            depth=depth,
-            first=(Variant("shortcut", (1,), 1, stride, "relu"), *bottlenecks(stride)),
-            rest=bottlenecks(1),
-            se=False,
-        )
-        for s, (depth, stride) in enumerate(zip(spec.stages, spec.strides, strict=True))
-    )
+    stacks = []
+    for s, (depth, stride) in enumerate(zip(spec.stages, spec.strides, strict=True)):
+        cin, cout = widths[s : s + 2]
+        first = Slot(stride, tuple(_first(spec, k, cin, cout) for k in range(3)))
+        rest = Slot(1, tuple(_other(spec, k, cout) for k in range(3)))
+        stacks.append((first, *[rest] * (depth - 1)))
+    return tuple(stacks)
 
 
-def macro_choices(spec: MacroSpec, arch: Array) -> list[Choice]:
-    """[8] -> one `Choice` a stage."""
-    widths = (spec.stem, *spec.channels)
-    starts = np.cumsum((0, *spec.stages[:-1]))
-    choices = []
-    for s, (start, depth) in enumerate(zip(starts, spec.stages, strict=True)):
-        rest = arch[start + 1 : start + depth]
-        setting = Setting(
-            kernel=jnp.int32(0),
-            cin=jnp.int32(widths[s]),
-            cout=jnp.int32(widths[s + 1]),
-            se=jnp.bool_(False),
-            skip=jnp.int32(reference.SKIP_NONE),  # stages change shapes, so no residual is possible
-        )
-        exists = rest > 0
-        choices.append(
-            Choice(
-                variant=arch[start],
-                setting=setting,
-                rest=jnp.where(exists, rest - 1, len(spec.expansions) - 1),
-                rest_skip=jnp.where(exists, reference.SKIP_IDENTITY, reference.SKIP_NONE),
-            )
-        )
-    return choices
+def _first(spec: MacroSpec, choice: int, cin: int, cout: int) -> LayerSpec:
+    """The first layer of a stage, which changes shapes, so that no residual is possible."""
+    if choice == 0:
+        return LayerSpec(CONV, 1, cin, 0, cout, 0, NO_SKIP, NONE)
+    middle = spec.expansions[choice] * cin
+    return LayerSpec(MBCONV, spec.kernels[choice], cin, middle, cout, 0, NO_SKIP, ACT)
+
+
+def _other(spec: MacroSpec, choice: int, width: int) -> LayerSpec:
+    if choice == 0:
+        return specs.absent(width)
+    return _first(spec, choice, width, width)._replace(skip=IDENTITY)
+
+
+def layers(spec: MacroSpec, arch: Any) -> LayerSpec:
+    """[T] decisions -> the layers of all stacks, one behind the other: fields [L] int32.
+
+    Numpy arrays make numpy arrays.
+    """
+    xp = jnp if isinstance(arch, jax.Array) else np
+    # [L, choices, fields]
+    table = np.asarray([slot.choices for stack in slots(spec) for slot in stack], np.int32)
+    return LayerSpec(*xp.asarray(table)[np.arange(len(table)), arch].T)

@@ -1,84 +1,65 @@
-"""The elastic network of the MNAS space: one stack of layers a block."""
+"""The layers of the MNAS space: a stack of equal layers for each block."""
 
 from __future__ import annotations
 
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fnas_jax.core.types import Array
-from fnas_jax.layers import reference
-from fnas_jax.layers.backends import Backend
-from fnas_jax.layers.reference import Setting, Variant
-from fnas_jax.networks import mobile
-from fnas_jax.networks.base import Network
-from fnas_jax.networks.mobile import Choice, Stack
+from fnas_jax.layers import spec as specs
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
 from fnas_jax.spaces import mnas
+from fnas_jax.spaces.mnas import EXPANSIONS, KERNELS, MnasSpec
+
+ACT = RELU6
+_OPS = np.asarray([CONV, SEPCONV, MBCONV])  # of spaces.mnas.OPS; skips have the same codes
 
 
-def variants(stride: int) -> tuple[Variant, ...]:
-    """The layers of the MNAS space, in the order of `variant_index`."""
-    make = functools.partial(Variant, kernels=mnas.KERNELS, stride=stride, act="relu6")
-    return (
-        make("conv", expansion=1),
-        make("sepconv", expansion=1),
-        *(make("mbconv", expansion=e) for e in mnas.EXPANSIONS),
-    )
-
-
-def variant_index(op: Array, expansion: Array) -> Array:
-    """Position in `variants` of these decisions (indices of spaces.mnas)."""
-    return op + jnp.where(op == mnas.OPS.index("mbconv"), expansion, 0)
-
-
-def mnas_stacks(spec: mnas.MnasSpec) -> tuple[Stack, ...]:
-    """One stack a block."""
+def slots(spec: MnasSpec) -> tuple[tuple[Slot, ...], ...]:
+    """The slots of each stack: the first layer's, then those of the equal ones behind it."""
     widest = (spec.stem, *(max(c) for c in spec.channels))
+    stacks = []
+    for s, stride in enumerate(spec.strides):
+        cin, cout = widest[s : s + 2]
+        rest = Slot(1, (*_choices(cout, cout), specs.absent(cout)))
+        stacks.append((Slot(stride, _choices(cin, cout)), *[rest] * (max(spec.depths[s]) - 1)))
+    return tuple(stacks)
+
+
+def _choices(cin: int, cout: int) -> tuple[LayerSpec, ...]:
+    kinds = [(CONV, 0), (SEPCONV, cin), *((MBCONV, e * cin) for e in EXPANSIONS)]
+    hidden = max(1, cin // specs.SE_FRACTION)
     return tuple(
-        Stack(
-            cin=widest[s],
-            cout=widest[s + 1],
-            depth=max(spec.depths[s]),
-            first=variants(stride),
-            rest=variants(1),
-            se=True,
-        )
-        for s, stride in enumerate(spec.strides)
+        LayerSpec(op, kernel, cin, middle, cout, hidden, NO_SKIP, ACT)
+        for op, middle in kinds
+        for kernel in KERNELS
     )
 
 
-def mnas_choices(spec: mnas.MnasSpec, arch: Array) -> list[Choice]:
-    """[T] -> one `Choice` a block."""
-    decisions = mnas.split(arch[None])
-    cin, cout, depth = mnas.channels_of(spec, decisions)
-    b = jax.tree.map(lambda field: field[0], decisions)
-    index = variant_index(b.op, b.expansion)
-    choices = []
-    for s, depths in enumerate(spec.depths):
-        exists = jnp.arange(1, max(depths)) < depth[0, s]
-        choices.append(
-            Choice(
-                variant=index[s],
-                setting=Setting(b.kernel[s], cin[0, s], cout[0, s], b.se[s] == 1, b.skip[s]),
-                rest=jnp.where(exists, index[s], len(variants(1))),
-                rest_skip=jnp.where(exists, b.skip[s], reference.SKIP_NONE),
-            )
-        )
-    return choices
+def layers(spec: MnasSpec, arch: Any) -> LayerSpec:
+    """[T] decisions -> the layers of all stacks, one behind the other: fields [L] int32.
 
-
-def build(spec: mnas.MnasSpec, channels: int, classes: int, backend: Backend) -> Network:
-    """The elastic MNAS network for images of `channels` channels."""
-    return mobile.network(
-        stacks=mnas_stacks(spec),
-        choose=functools.partial(mnas_choices, spec),
-        stem=spec.stem,
-        stem_stride=spec.stem_stride,
-        head=spec.head,
-        act="relu6",
-        channels=channels,
-        classes=classes,
-        decisions=len(spec.strides) * len(mnas.FIELDS),
-        backend=backend,
+    Numpy arrays make numpy arrays.
+    """
+    xp = jnp if isinstance(arch, jax.Array) else np
+    most = [max(depths) for depths in spec.depths]
+    stack = np.repeat(np.arange(len(most)), most)  # [L]
+    position = np.concatenate([np.arange(depth) for depth in most])
+    op, expansion, kernel, se, skip, filters, depth = arch.reshape(-1, len(mnas.FIELDS))[stack].T
+    cout = xp.asarray(spec.channels)[stack, filters]
+    return specs.layer(
+        xp,
+        op=xp.asarray(_OPS)[op],
+        kernel=xp.asarray(KERNELS)[kernel],
+        # A layer that is not there has its stack's width, too.
+        cin=xp.concatenate([xp.asarray([spec.stem]), cout[:-1]]),
+        cout=cout,
+        expansion=xp.asarray(EXPANSIONS)[expansion],
+        se=se == 1,
+        skip=skip,
+        act=ACT,
+        stride=np.where(position == 0, np.asarray(spec.strides)[stack], 1),
+        exists=position < xp.asarray(spec.depths)[stack, depth],
     )

@@ -1,277 +1,276 @@
-"""Elastic networks that are a stem, stacks of equal layers and a head: MNAS and Macro."""
+"""Networks that are a stem, stacks of mobile layers and a head: elastic ones, or of one child."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import ops, parameters, reference
-from fnas_jax.layers.backends import Backend
-from fnas_jax.layers.ops import Params
-from fnas_jax.layers.reference import SKIP_NONE, Evaluation, Setting, Variant
+from fnas_jax.layers.choose import Backend
+from fnas_jax.layers.ops import Moments, Params
+from fnas_jax.layers.spec import CONV, NO_SKIP, LayerSpec, Slot
+from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Network, Parts, Stats
 
 
-class Stack(NamedTuple):
-    """The static part of one stack: its first layer, and `depth - 1` equal ones behind it."""
+class Context(NamedTuple):
+    """What the network is compiled for."""
 
-    cin: int  # widest input
-    cout: int  # widest output
-    depth: int  # most layers
-    first: tuple[Variant, ...]  # branches of the first layer
-    rest: tuple[Variant, ...]  # branches of the others, in the same order
-    se: bool  # whether layers hold squeeze-excitation
-
-
-class Choice(NamedTuple):
-    """What an architecture makes of one stack."""
-
-    variant: Array  # branch of the first layer
-    setting: Setting  # of the first layer
-    rest: Array  # [depth - 1] int32 branch of each other layer; len(Stack.rest): no layer
-    rest_skip: Array  # [depth - 1] int32 skip operation of each other layer
-
-
-def network(
-    *,
-    stacks: tuple[Stack, ...],
-    choose: Any,
-    stem: int,
-    stem_stride: int,
-    head: int,
-    act: str,
-    channels: int,
-    classes: int,
-    decisions: int,
-    backend: Backend,
-    by_layer: bool = False,
-) -> Network:
-    """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
-
-    `choose(arch [T]) -> list[Choice]`, one a stack. The blocks of `Network.parts` are the stacks,
-    or their layers where they are chosen one by one (`by_layer`). `form`: how layers run.
-    """
-    sizes = (stem, stem_stride, head, act, channels, classes, decisions)
-    net = _Stacked(stacks, choose, *sizes, backend)
-    if by_layer:
-        parts = Parts(net.split_layers, net.join_layers, net.used, net.bypassed_layers)
-    else:
-        parts = Parts(net.split, net.join, net.used, net.bypassed)
-    return Network(net.init, net.init_stats, net.apply, net.apply_eval, parts)
-
-
-class _Stacked(NamedTuple):
-    stacks: tuple[Stack, ...]
-    choose: Any
-    stem: int
+    slots: tuple[tuple[Slot, ...], ...]  # of each stack: the first layer's, then equal ones
+    layers: Callable[[Array], LayerSpec]  # arch [T] -> fields [L], of all slots in order
+    stem: int  # channels
     stem_stride: int
-    head: int
-    act: str
-    channels: int
+    head: int  # channels; 0: no head
+    act: int  # of stem and head
+    channels: int  # of images
     classes: int
-    decisions: int
     backend: Backend
 
-    def init(self, key: Array, arch: Array) -> Params:
-        choices = self.choose(arch)
-        last = self.stacks[-1].cout
-        used = choices[-1].setting.cout
-        params: Params = {
-            "stem": ops.he_normal((3, 3, self.channels, self.stem), 9 * self.channels),
-            "stem_norm": ops.norm_params(self.stem),
-            "stacks": [
-                _layers(parameters.init_layers, s, c)
-                for s, c in zip(self.stacks, choices, strict=True)
-            ],
-            "bias": jnp.zeros(self.classes),
-        }
-        if self.head:
-            params["head"] = ops.he_normal((last, self.head), used)
-            params["head_norm"] = ops.norm_params(self.head)
-            last = used = self.head
-        # Half of He's variance: no rectifier follows the classifier.
-        params["classifier"] = ops.he_normal((last, self.classes), 2 * used)
-        return ops.realise(key, params)
 
-    def init_stats(self) -> Stats:
-        any_arch = jnp.zeros(self.decisions, jnp.int32)
-        shapes = jax.eval_shape(self.init, jax.random.key(0), any_arch)["stacks"]
-        stats: Stats = {
-            "stem": ops.zero_moments(ops.norm_params(self.stem)),
-            "stacks": [
-                {part: reference.zero_stats(layer) for part, layer in stack.items()}
-                for stack in shapes
-            ],
-        }
-        if self.head:
-            stats["head"] = ops.zero_moments(ops.norm_params(self.head))
-        return stats
-
-    def used(self, arch: Array) -> Params:
-        choices = self.choose(arch)
-        last = choices[-1].setting.cout
-        shapes = jax.eval_shape(self.init, jax.random.key(0), arch)
-        used = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), shapes)
-        used["stacks"] = [
-            _layers(parameters.used_layers, s, c) for s, c in zip(self.stacks, choices, strict=True)
-        ]
-        reader = "head" if self.head else "classifier"
-        used[reader] &= (jnp.arange(self.stacks[-1].cout) < last)[:, None]
-        return used
-
-    def split(self, params: Params) -> tuple[list[Params], Params]:
-        return params["stacks"], {name: p for name, p in params.items() if name != "stacks"}
-
-    def join(self, blocks: list[Params], shared: Params) -> Params:
-        return shared | {"stacks": blocks}
-
-    def bypassed(self, arch: Array) -> list[Array]:
-        return [choice.rest_skip != SKIP_NONE for choice in self.choose(arch)]
-
-    def split_layers(self, params: Params) -> tuple[list[Params], Params]:
-        stacks, shared = self.split(params)
-        layers: list[Params] = []
-        for params_of, stack in zip(stacks, self.stacks, strict=True):
-            rest = [
-                jax.tree.map(lambda p, i=i: p[i], params_of["rest"]) for i in range(stack.depth - 1)
-            ]
-            layers += [{"first": layer} for layer in (params_of["first"], *rest)]
-        return layers, shared
-
-    def join_layers(self, blocks: list[Params], shared: Params) -> Params:
-        layers, stacks = iter(block["first"] for block in blocks), []
-        for stack in self.stacks:
-            stacks.append({"first": next(layers)})
-            if stack.depth > 1:
-                rest = [next(layers) for _ in range(stack.depth - 1)]
-                stacks[-1]["rest"] = jax.tree.map(lambda *p: jnp.stack(p), *rest)
-        return self.join(stacks, shared)
-
-    def bypassed_layers(self, arch: Array) -> list[Array]:
-        return [jnp.zeros(0, bool)] * sum(stack.depth for stack in self.stacks)
-
-    def apply(self, params: Params, arch: Array, images: Array) -> Array:
-        x, _ = self._enter(params, images, None)
-        choices = self.choose(arch)
-        for p, stack, choice in zip(params["stacks"], self.stacks, choices, strict=True):
-            x = _train_stack(self.backend, p, stack, choice, x)
-        return self._leave(params, x, choices[-1].setting.cout, None)[0]
-
-    def apply_eval(
-        self, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
-    ) -> tuple[Array, Stats]:
-        new: Stats = {"stacks": []}
-        x, new["stem"] = self._enter(params, images, ops.Running(stats["stem"], collect))
-        choices = self.choose(arch)
-        for p, s, stack, choice in zip(
-            params["stacks"], stats["stacks"], self.stacks, choices, strict=True
-        ):
-            x, stack_stats = _evaluate_stack(self.backend, p, s, stack, choice, x, collect)
-            new["stacks"].append(stack_stats)
-        running = ops.Running(stats["head"], collect) if self.head else None
-        logits, moments = self._leave(params, x, choices[-1].setting.cout, running)
-        if self.head:
-            new["head"] = moments
-        return logits, new
-
-    def _enter(
-        self, params: Params, images: Array, running: ops.Running | None
-    ) -> tuple[Array, ops.Moments | None]:
-        p = {"conv": params["stem"], "norm_out": params["stem_norm"]}
-        shape = (3, self.stem_stride, self.channels, self.stem)
-        return self._conv(p, images, *shape, running, root=True)
-
-    def _leave(
-        self, params: Params, x: Array, width: Array, running: ops.Running | None
-    ) -> tuple[Array, ops.Moments | None]:
-        moments = None
-        if self.head:
-            p = {"conv": params["head"][None, None], "norm_out": params["head_norm"]}
-            x, moments = self._conv(p, x, 1, 1, width, self.head, running)
-        return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"], moments
-
-    def _conv(
-        self,
-        p: Params,
-        x: Array,
-        kernel: int,
-        stride: int,
-        cin: Array | int,
-        cout: int,
-        running: ops.Running | None,
-        root: bool = False,
-    ) -> tuple[Array, ops.Moments | None]:
-        """Convolution, normalisation and activation: (result, the batch's moments)."""
-        variants = (Variant("conv", (kernel,), 1, stride, self.act),)
-        sizes = (jnp.int32(0), jnp.int32(cin), jnp.int32(cout))
-        setting = Setting(*sizes, jnp.bool_(False), jnp.int32(SKIP_NONE))
-        if running is None:
-            return self.backend.apply(variants, p, x, 0, setting, root), None
-        evaluation = Evaluation({"norm_out": running.moments}, running.collect)
-        x, stats = self.backend.apply_eval(variants, p, x, 0, setting, evaluation)
-        return x, stats["norm_out"]
+def elastic(spec: Any, channels: int, classes: int, backend: Backend) -> Context:
+    """The context of all children of a space of `mobile_spaces`."""
+    layers = functools.partial(mobile_spaces.layers, spec)
+    ends = (spec.stem, spec.stem_stride, spec.head, mobile_spaces.act(spec))
+    return Context(mobile_spaces.slots(spec), layers, *ends, channels, classes, backend)
 
 
-def _layers(function: Callable[..., Params], stack: Stack, choice: Choice) -> Params:
-    """`function`, one of `children.tensors`, of the layers of a stack."""
-    se, setting = stack.se, choice.setting
-    params = {
-        "first": function((), stack.cin, stack.cout, setting, stack.first, choice.variant, se)
+def fixed(spec: Any, arch: Any, channels: int, classes: int, backend: Backend) -> Context:
+    """The context of the one architecture `arch` [T]: each of its layers is a stack."""
+    found = mobile_spaces.layers_of(spec, arch)
+    rows = LayerSpec(*np.asarray([layer for *_, layer in found], np.int32).T)
+    slots = tuple((Slot(stride, (layer,)),) for _, _, stride, layer in found)
+    return elastic(spec, channels, classes, backend)._replace(slots=slots, layers=lambda _: rows)
+
+
+def network(c: Context, by_layer: bool = False) -> Network:
+    """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
+
+    The blocks of `Network.parts` are the stacks, or their layers (`by_layer`).
+    """
+    bind: Any = functools.partial
+    if by_layer:
+        divide = bind(split_layers, c), bind(join_layers, c), bind(used, c), bind(_no_bypass, c)
+    else:
+        divide = split, join, bind(used, c), bind(bypassed, c)
+    return Network(
+        init=bind(init, c),
+        init_stats=bind(init_stats, c),
+        apply=bind(apply, c),
+        apply_eval=bind(apply_eval, c),
+        parts=Parts(*divide),
+    )
+
+
+# ---- parameters
+
+
+def init(c: Context, key: Array, arch: Array) -> Params:
+    """See `Network`."""
+    specs = c.layers(arch)
+    last, active = c.slots[-1][-1].widest("cout"), specs.cout[-1]
+    params: Params = {
+        "stem": ops.he_normal((3, 3, c.channels, c.stem), 9 * c.channels),
+        "stem_norm": ops.norm_params(c.stem),
+        "stacks": _by_stack(parameters.init, c, specs),
+        "bias": jnp.zeros(c.classes),
     }
-    if stack.depth > 1:
-        shape, setting = (stack.depth - 1,), _rest(choice)
-        params["rest"] = function(
-            shape, stack.cout, stack.cout, setting, stack.rest, choice.rest, se
-        )
-    return params
+    if c.head:
+        params["head"] = ops.he_normal((last, c.head), active)
+        params["head_norm"] = ops.norm_params(c.head)
+        last = active = c.head
+    # Half of He's variance: no rectifier follows the classifier.
+    params["classifier"] = ops.he_normal((last, c.classes), 2 * active)
+    return ops.realise(key, params)
 
 
-def _rest(choice: Choice) -> Setting:
-    """The setting of the layers behind the first: input as wide as output."""
-    return choice.setting._replace(cin=choice.setting.cout)
+def init_stats(c: Context) -> Stats:
+    """See `Network`."""
+    widest = [slot.choices[0] for stack in c.slots for slot in stack]
+    specs = LayerSpec(*np.asarray(widest, np.int32).T)
+    shapes = jax.eval_shape(
+        lambda: ops.realise(jax.random.key(0), _by_stack(parameters.init, c, specs))
+    )
+    stats: Stats = {
+        "stem": ops.zero_moments(ops.norm_params(c.stem)),
+        "stacks": [
+            {part: reference.zero_stats(layer) for part, layer in stack.items()} for stack in shapes
+        ],
+    }
+    if c.head:
+        stats["head"] = ops.zero_moments(ops.norm_params(c.head))
+    return stats
 
 
-def _train_stack(backend: Backend, params: Params, stack: Stack, choice: Choice, x: Array) -> Array:
-    x = backend.apply(stack.first, params["first"], x, choice.variant, choice.setting, False)
-
-    def step(x: Array, layer: tuple[Params, Array, Array]) -> tuple[Array, None]:
-        p, index, skip = layer
-        setting = _rest(choice)._replace(skip=skip)
-        return backend.apply(stack.rest, p, x, index, setting, False), None
-
-    if stack.depth == 1:
-        return x
-    return _scan(backend, step, x, (params["rest"], choice.rest, choice.rest_skip))[0]
+def used(c: Context, arch: Array) -> Params:
+    """See `Parts`."""
+    specs = c.layers(arch)
+    shapes = jax.eval_shape(functools.partial(init, c), jax.random.key(0), arch)
+    found = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), shapes)
+    found["stacks"] = _by_stack(parameters.used, c, specs)
+    reader = "head" if c.head else "classifier"
+    found[reader] &= (jnp.arange(c.slots[-1][-1].widest("cout")) < specs.cout[-1])[:, None]
+    return found
 
 
-def _evaluate_stack(
-    backend: Backend,
-    params: Params,
-    stats: Stats,
-    stack: Stack,
-    choice: Choice,
-    x: Array,
-    collect: Array,
+def _by_stack(function: Callable[..., Params], c: Context, specs: LayerSpec) -> list[Params]:
+    """`function`, of `layers.parameters`, of the layers of each stack."""
+    stacks = []
+    for slots, (first, rest) in _stacks(c, specs):
+        stacks.append({"first": function(slots[0], first)})
+        if len(slots) > 1:
+            stacks[-1]["rest"] = function(slots[1], rest, (len(slots) - 1,))
+    return stacks
+
+
+def _stacks(c: Context, layers: Any) -> Iterator[tuple[tuple[Slot, ...], tuple[Any, Any]]]:
+    """The slots of each stack, and of a tree of arrays [L, ..] its (first, other) layers."""
+    start = 0
+    for slots in c.slots:
+        end = start + len(slots)
+        first = jax.tree.map(lambda leaf, i=start: leaf[i], layers)
+        yield slots, (first, jax.tree.map(lambda leaf, i=start + 1, j=end: leaf[i:j], layers))
+        start = end
+
+
+# ---- blocks
+
+
+def split(params: Params) -> tuple[list[Params], Params]:
+    """See `Parts`: blocks are stacks."""
+    return params["stacks"], {name: p for name, p in params.items() if name != "stacks"}
+
+
+def join(blocks: list[Params], shared: Params) -> Params:
+    """The inverse of `split`."""
+    return shared | {"stacks": blocks}
+
+
+def bypassed(c: Context, arch: Array) -> list[Array]:
+    """See `Parts`: of the layers behind the first of each stack."""
+    return [rest.skip != NO_SKIP for _, (_, rest) in _stacks(c, c.layers(arch))]
+
+
+def split_layers(c: Context, params: Params) -> tuple[list[Params], Params]:
+    """See `Parts`: blocks are layers."""
+    stacks, shared = split(params)
+    layers: list[Params] = []
+    for stack, slots in zip(stacks, c.slots, strict=True):
+        rest = [jax.tree.map(lambda p, i=i: p[i], stack["rest"]) for i in range(len(slots) - 1)]
+        layers += [{"first": layer} for layer in (stack["first"], *rest)]
+    return layers, shared
+
+
+def join_layers(c: Context, blocks: list[Params], shared: Params) -> Params:
+    """The inverse of `split_layers`."""
+    layers, stacks = iter(block["first"] for block in blocks), []
+    for slots in c.slots:
+        stacks.append({"first": next(layers)})
+        if len(slots) > 1:
+            rest = [next(layers) for _ in slots[1:]]
+            stacks[-1]["rest"] = jax.tree.map(lambda *p: jnp.stack(p), *rest)
+    return join(stacks, shared)
+
+
+def _no_bypass(c: Context, arch: Array) -> list[Array]:
+    """See `Parts`: no layer stands behind the first of a block."""
+    return [jnp.zeros(0, bool)] * sum(map(len, c.slots))
+
+
+# ---- forward
+
+
+def apply(c: Context, params: Params, arch: Array, images: Array) -> Array:
+    """See `Network`."""
+    specs = c.layers(arch)
+    return forward(c, params, specs, specs.cout[-1], images)
+
+
+def forward(c: Context, params: Params, layers: Any, features: Any, images: Array) -> Array:
+    """Logits in training; `layers` is what the backend reads of each slot, a tree of [L, ..].
+
+    `features`: active channels of the last layer.
+    """
+    slot, p, spec = _stem(c, params)
+    x = c.backend.apply(slot, p, images, spec, True)
+    for stack, (slots, (first, rest)) in zip(params["stacks"], _stacks(c, layers), strict=True):
+        x = c.backend.apply(slots[0], stack["first"], x, first)
+        if len(slots) > 1:
+            step = functools.partial(_step, c, slots[1])
+            x, _ = _scan(c.backend, step, x, (stack["rest"], rest))
+    if c.head:
+        slot, p, spec = _head(c, params, features)
+        x = c.backend.apply(slot, p, x, spec)
+    return _classify(params, x)
+
+
+def _step(c: Context, slot: Slot, x: Array, layer: tuple[Params, Any]) -> tuple[Array, None]:
+    params, spec = layer
+    return c.backend.apply(slot, params, x, spec), None
+
+
+def apply_eval(
+    c: Context, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
 ) -> tuple[Array, Stats]:
-    evaluation = Evaluation(stats["first"], collect)
-    variant, setting = choice.variant, choice.setting
-    x, first = backend.apply_eval(stack.first, params["first"], x, variant, setting, evaluation)
+    """See `Network`."""
+    specs = c.layers(arch)
+    new: Stats = {"stacks": []}
+    x, new["stem"] = _end_eval(c, *_stem(c, params), images, stats["stem"], collect)
+    for p, s, (slots, (first, rest)) in zip(
+        params["stacks"], stats["stacks"], _stacks(c, specs), strict=True
+    ):
+        x, found = c.backend.apply_eval(slots[0], p["first"], x, first, s["first"], collect)
+        new["stacks"].append({"first": found})
+        if len(slots) > 1:
+            step = functools.partial(_step_eval, c, slots[1], collect)
+            x, found = _scan(c.backend, step, x, (p["rest"], rest, s["rest"]))
+            new["stacks"][-1]["rest"] = found
+    if c.head:
+        head = _head(c, params, specs.cout[-1])
+        x, new["head"] = _end_eval(c, *head, x, stats["head"], collect)
+    return _classify(params, x), new
 
-    def step(x: Array, layer: tuple[Params, Stats, Array, Array]) -> tuple[Array, Stats]:
-        p, s, index, skip = layer
-        setting = _rest(choice)._replace(skip=skip)
-        return backend.apply_eval(stack.rest, p, x, index, setting, Evaluation(s, collect))
 
-    if stack.depth == 1:
-        return x, {"first": first}
-    layers = (params["rest"], stats["rest"], choice.rest, choice.rest_skip)
-    x, rest = _scan(backend, step, x, layers)
-    return x, {"first": first, "rest": rest}
+def _step_eval(
+    c: Context, slot: Slot, collect: Array, x: Array, layer: tuple[Params, LayerSpec, Stats]
+) -> tuple[Array, Stats]:
+    return c.backend.apply_eval(slot, layer[0], x, layer[1], layer[2], collect)
+
+
+def _end_eval(
+    c: Context,
+    slot: Slot,
+    params: Params,
+    spec: LayerSpec,
+    x: Array,
+    moments: Moments,
+    collect: Array,
+) -> tuple[Array, Moments]:
+    """Stem or head outside training."""
+    x, stats = c.backend.apply_eval(slot, params, x, spec, {"norm_out": moments}, collect)
+    return x, stats["norm_out"]
+
+
+def _stem(c: Context, params: Params) -> tuple[Slot, Params, LayerSpec]:
+    spec = LayerSpec(CONV, 3, c.channels, 0, c.stem, 0, NO_SKIP, c.act)
+    p = {"conv": params["stem"], "norm_out": params["stem_norm"]}
+    return Slot(c.stem_stride, (spec,)), p, spec
+
+
+def _head(c: Context, params: Params, features: Any) -> tuple[Slot, Params, LayerSpec]:
+    p = {"conv": params["head"][None, None], "norm_out": params["head_norm"]}
+    widest = LayerSpec(CONV, 1, params["head"].shape[0], 0, c.head, 0, NO_SKIP, c.act)
+    return Slot(1, (widest,)), p, widest._replace(cin=features)
+
+
+def _classify(params: Params, x: Array) -> Array:
+    return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"]
 
 
 def _scan(backend: Backend, step: Callable[..., Any], x: Array, layers: Any) -> tuple[Array, Any]:

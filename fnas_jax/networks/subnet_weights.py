@@ -1,4 +1,4 @@
-"""Weights of one child, cut out of the elastic network into the plain network's variables."""
+"""Weights of one child, cut out of the elastic network into the variables of its Flax network."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.networks import layer_specs
+from fnas_jax.layers.reference import full_weights
+from fnas_jax.layers.spec import CONV, MBCONV, LayerSpec
+from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Stats
 from fnas_jax.networks.flax_mobile import layer_name
-from fnas_jax.networks.layer_specs import Layer
-from fnas_jax.spaces import base, cell, macro, mnas
+from fnas_jax.spaces import base, cell
 
 
 def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str, Any]:
-    """{"params": .., "batch_stats": ..} for `plain.build(space, arch, ..)`.
+    """{"params": .., "batch_stats": ..} for `flax_reference.build(space, arch, ..)`.
 
     `params` and `stats` are those of the space's elastic network, as children of `arch` [T] use
     them: leading channels, centres of kernels. Gradients can stand for `params`, as this only
     cuts. Raises ValueError for a space without networks.
     """
     out = _Variables()
-    if isinstance(space.spec, mnas.MnasSpec | macro.MacroSpec):
-        _stacked(layer_specs.make(space.spec, arch), params, stats, out)
+    if type(space.spec) in mobile_spaces.SPACES:
+        _mobile(space.spec, arch, params, stats, out)
     elif isinstance(space.spec, cell.CellSpec):
         _cells(space.spec, np.asarray(arch), params, stats, out)
     else:
@@ -60,36 +61,34 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
     tree[path[-1]] = leaf
 
 
-def _stacked(network: layer_specs.Plan, params: Params, stats: Stats, out: _Variables) -> None:
+def _mobile(spec: Any, arch: Any, params: Params, stats: Stats, out: _Variables) -> None:
+    layers = mobile_spaces.layers_of(spec, arch)
+    features = layers[-1][-1].cout
     out.kernel("stem", value=params["stem"])
-    out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=network.stem)
-    for layer in network.layers:
-        p, s = params["stacks"][layer.stack], stats["stacks"][layer.stack]
-        if layer.position:
-            p, s = jax.tree.map(lambda leaf, i=layer.position - 1: leaf[i], (p["rest"], s["rest"]))
+    out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=spec.stem)
+    for stack, position, _, layer in layers:
+        p, s = params["stacks"][stack], stats["stacks"][stack]
+        if position:
+            p, s = jax.tree.map(lambda leaf, i=position - 1: leaf[i], (p["rest"], s["rest"]))
         else:
             p, s = p["first"], s["first"]
-        _layer(layer, p, s, out)
-    if network.head:
-        out.kernel("head", value=params["head"][: network.layers[-1].cout])
-        out.norm("head_norm", p=params["head_norm"], moments=stats["head"], width=network.head)
-    kernel = params["classifier"][: network.features]
+        _layer(layer_name(stack, position), layer, p, s, out)
+    if spec.head:
+        out.kernel("head", value=params["head"][:features])
+        out.norm("head_norm", p=params["head_norm"], moments=stats["head"], width=spec.head)
+    kernel = params["classifier"][: spec.head or features]
     out.dense("classifier", kernel=kernel, bias=params["bias"])
 
 
-def _layer(v: Layer, p: Params, s: dict[str, Moments], out: _Variables) -> None:
-    name = layer_name(v)
-
+def _layer(name: str, v: LayerSpec, p: Params, s: dict[str, Moments], out: _Variables) -> None:
     def norm(which: str, width: int) -> None:
         out.norm(name, which, p=p[which], moments=s[which], width=width)
 
-    if v.op == "conv":
-        kernel = convolutions.crop(p["conv"], v.kernel)[:, :, : v.cin, : v.cout]
+    if v.op == CONV:
+        kernel = convolutions.crop(full_weights(p), v.kernel)[:, :, : v.cin, : v.cout]
         out.kernel(name, "conv", value=kernel)
-    elif v.op == "shortcut":
-        out.kernel(name, "shortcut", value=p["shortcut"][: v.cin, : v.cout])
     else:
-        if v.op == "mbconv":
+        if v.op == MBCONV:
             out.kernel(name, "expand", value=p["expand"][: v.cin, : v.middle])
             norm("norm_expand", v.middle)
         kernel = convolutions.crop(p["depthwise"], v.kernel)[:, :, None, : v.middle]

@@ -32,7 +32,7 @@ class Space(NamedTuple):
     blocks: Callable[[Array], Array]  # [N, T] -> [N, S, F] float32 descriptors of blocks
     graph: Callable[[Array], tuple[Array, Array]]  # -> ops [N, V] int32, adjacency [N, V, V] bool
     num_ops: int  # `graph` operations are 0..num_ops-1
-    spec: Any = None  # what children/ needs to build the network; None: tables only
+    spec: Any = None  # what networks/ needs to build the network; None: tables only
 
     @property
     def size(self) -> int:

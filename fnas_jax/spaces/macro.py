@@ -7,6 +7,7 @@ strided 1x1 convolution with batch normalisation and never without effect.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -49,10 +50,10 @@ def make(spec: MacroSpec | None = None) -> base.Space:
         name="macro",
         cardinalities=CARDINALITIES,
         names=tuple(f"stage{s}/layer{i}" for s, n in enumerate(spec.stages) for i in range(n)),
-        sample=lambda key, n: base.sample_uniform(CARDINALITIES, key, n),
-        validate=lambda archs: base.in_range(CARDINALITIES, archs),
+        sample=partial(base.sample_uniform, CARDINALITIES),
+        validate=partial(base.in_range, CARDINALITIES),
         canonical=canonical,
-        describe=lambda arch: _describe(spec, arch),
+        describe=partial(_describe, spec),
         parse=_parse,
         blocks=_blocks,
         graph=_graph,

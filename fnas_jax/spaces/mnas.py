@@ -9,6 +9,7 @@ and the head are options.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -87,18 +88,17 @@ def make(
         depths=tuple(tuple(max(1, n + d) for d in LAYERS) for _, n, _ in MOBILENET_V2[:blocks]),
     )
     cardinalities = COUNTS * blocks
-    decode = _Decode(spec)
     return base.Space(
         name="mnas",
         cardinalities=cardinalities,
         names=tuple(f"block{s}/{f}" for s in range(blocks) for f in FIELDS),
-        sample=lambda key, n: base.sample_uniform(cardinalities, key, n),
-        validate=lambda archs: base.in_range(cardinalities, archs),
-        canonical=decode.canonical,
-        describe=lambda arch: describe(spec, arch),
-        parse=lambda text: parse(spec, text),
-        blocks=decode.blocks,
-        graph=decode.graph,
+        sample=partial(base.sample_uniform, cardinalities),
+        validate=partial(base.in_range, cardinalities),
+        canonical=partial(canonical, spec),
+        describe=partial(describe, spec),
+        parse=partial(parse, spec),
+        blocks=partial(descriptors, spec),
+        graph=partial(graph, spec),
         num_ops=2 + int(np.prod(COUNTS)),
         spec=spec,
     )
@@ -131,62 +131,57 @@ def channels_of(spec: MnasSpec, blocks: Blocks) -> tuple[Array, Array, Array]:
     return cin, cout, jnp.asarray(spec.depths, jnp.int32)[stage, blocks.layers]
 
 
-class _Decode:
-    """The space's functions of whole batches, bound to one spec."""
+def canonical(spec: MnasSpec, archs: Array) -> Array:
+    """[N, T] -> [N, T]: decisions without effect take their first equivalent choice."""
+    b = split(archs)
+    cin, cout, depth = channels_of(spec, b)
+    first = _first_equal(spec.channels), _first_equal(spec.depths)
+    stage = np.arange(len(spec.strides))
+    # A lone layer that changes resolution or channels has no identity branch to add.
+    no_identity = (depth == 1) & ((jnp.asarray(spec.strides) != 1) | (cin != cout))
+    b = b._replace(
+        expansion=jnp.where(b.op == OPS.index("mbconv"), b.expansion, 0),
+        skip=jnp.where(
+            no_identity & (b.skip == SKIPS.index("identity")), SKIPS.index("none"), b.skip
+        ),
+        filters=first[0][stage, b.filters],
+        layers=first[1][stage, b.layers],
+    )
+    return jnp.stack(b, axis=-1).reshape(archs.shape).astype(jnp.int32)
 
-    def __init__(self, spec: MnasSpec):
-        self.spec = spec
 
-    def canonical(self, archs: Array) -> Array:
-        """[N, T] -> [N, T]: decisions without effect take their first equivalent choice."""
-        spec = self.spec
-        b = split(archs)
-        cin, cout, depth = channels_of(spec, b)
-        first = _first_equal(spec.channels), _first_equal(spec.depths)
-        stage = np.arange(len(spec.strides))
-        # A lone layer that changes resolution or channels has no identity branch to add.
-        no_identity = (depth == 1) & ((jnp.asarray(spec.strides) != 1) | (cin != cout))
-        b = b._replace(
-            expansion=jnp.where(b.op == OPS.index("mbconv"), b.expansion, 0),
-            skip=jnp.where(
-                no_identity & (b.skip == SKIPS.index("identity")), SKIPS.index("none"), b.skip
-            ),
-            filters=first[0][stage, b.filters],
-            layers=first[1][stage, b.layers],
-        )
-        return jnp.stack(b, axis=-1).reshape(archs.shape).astype(jnp.int32)
+def descriptors(spec: MnasSpec, archs: Array) -> Array:
+    """[N, T] -> [N, S, 11] float32: op and skip one-hot, the numbers scaled to [0, 1]."""
+    b = split(canonical(spec, archs))
+    numbers = (
+        (b.expansion, EXPANSIONS),
+        (b.kernel, KERNELS),
+        (b.se, SE_RATIOS),
+        (b.filters, FILTERS),
+        (b.layers, LAYERS),
+    )
+    scaled = [index / (len(choices) - 1) for index, choices in numbers]
+    return jnp.concatenate(
+        [
+            (b.op[..., None] == jnp.arange(len(OPS))).astype(jnp.float32),
+            (b.skip[..., None] == jnp.arange(len(SKIPS))).astype(jnp.float32),
+            jnp.stack(scaled, axis=-1).astype(jnp.float32),
+        ],
+        axis=-1,
+    )
 
-    def blocks(self, archs: Array) -> Array:
-        """[N, T] -> [N, S, 11] float32: op and skip one-hot, the numbers scaled to [0, 1]."""
-        b = split(self.canonical(archs))
-        numbers = (
-            (b.expansion, EXPANSIONS),
-            (b.kernel, KERNELS),
-            (b.se, SE_RATIOS),
-            (b.filters, FILTERS),
-            (b.layers, LAYERS),
-        )
-        scaled = [index / (len(choices) - 1) for index, choices in numbers]
-        return jnp.concatenate(
-            [
-                (b.op[..., None] == jnp.arange(len(OPS))).astype(jnp.float32),
-                (b.skip[..., None] == jnp.arange(len(SKIPS))).astype(jnp.float32),
-                jnp.stack(scaled, axis=-1).astype(jnp.float32),
-            ],
-            axis=-1,
-        )
 
-    def graph(self, archs: Array) -> tuple[Array, Array]:
-        """A chain of S + 2 nodes: input (0), one operation a block (2..), output (1)."""
-        b = split(self.canonical(archs))
-        code = jnp.zeros_like(b.op)
-        for index, count in zip(b, COUNTS, strict=True):
-            code = code * count + index
-        n, s = code.shape
-        ends = jnp.zeros((n, 1), jnp.int32)
-        ops = jnp.concatenate([ends, code + 2, ends + 1], axis=1)
-        adjacency = jnp.broadcast_to(jnp.eye(s + 2, k=1, dtype=bool), (n, s + 2, s + 2))
-        return ops, adjacency
+def graph(spec: MnasSpec, archs: Array) -> tuple[Array, Array]:
+    """A chain of S + 2 nodes: input (0), one operation a block (2..), output (1)."""
+    b = split(canonical(spec, archs))
+    code = jnp.zeros_like(b.op)
+    for index, count in zip(b, COUNTS, strict=True):
+        code = code * count + index
+    n, s = code.shape
+    ends = jnp.zeros((n, 1), jnp.int32)
+    ops = jnp.concatenate([ends, code + 2, ends + 1], axis=1)
+    adjacency = jnp.broadcast_to(jnp.eye(s + 2, k=1, dtype=bool), (n, s + 2, s + 2))
+    return ops, adjacency
 
 
 def descriptor_weights(weights: Sequence[float]) -> np.ndarray:

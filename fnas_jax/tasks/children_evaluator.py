@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array, Metrics, UserError
+from fnas_jax.core.types import Array, Metrics
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Pool
@@ -68,10 +68,7 @@ def evaluator(bench: Bench) -> Evaluator:
     """
     config, space, dataset = bench.config, bench.space, bench.dataset
     channels, classes = dataset.image_shape[-1], dataset.num_classes
-    try:
-        network = elastic.make(space, channels, classes, config.children.backend)
-    except ValueError as error:
-        raise UserError(f"children.backend is {config.children.backend!r}: {error}") from error
+    network = elastic.make(space, channels, classes, config.children.backend)
     lay = pool_layout(config, space, network) if config.akp.enabled else None
     entries = 0 if lay is None else pool_capacity(config, lay)
     store = None if bench.store is None else bench.store._replace(capacity=entries)

@@ -13,8 +13,18 @@ from hypothesis import strategies as st
 
 from fnas_jax.layers import compile_kernels, ops, parameters, reference
 from fnas_jax.layers import kernels as kernels_lib
-from fnas_jax.layers.reference import Evaluation, Setting
-from fnas_jax.networks import mnas
+from fnas_jax.layers import spec as specs
+from fnas_jax.layers.spec import (
+    CONV,
+    HARD_SWISH,
+    IDENTITY,
+    MBCONV,
+    NO_SKIP,
+    RELU6,
+    SEPCONV,
+    LayerSpec,
+    Slot,
+)
 
 if not compile_kernels.available():
     pytest.skip("no C++ compiler for the kernels", allow_module_level=True)
@@ -25,25 +35,44 @@ PLACES = ((1, 24, 24, 9), (2, 16, 40, 8), (2, 40, 16, 3))
 WIDTHS = (8, 16, 24, 40)
 
 
+KINDS = ((CONV, 1), (SEPCONV, 1), (MBCONV, 3), (MBCONV, 6))  # (op, expansion)
+
+
+def spec_of(kind, kernel, cin, cout, hidden, skip):
+    op, expansion = KINDS[kind]
+    middle = 0 if op == CONV else expansion * cin
+    return LayerSpec(op, kernel, cin, middle, cout, hidden, skip, RELU6)
+
+
+def slot_of(stride, widest, widest_out):
+    """A place for all of KINDS."""
+    hidden = widest // 4
+    choices = [
+        spec_of(kind, kernel, widest, widest_out, hidden, NO_SKIP)
+        for kind in range(4)
+        for kernel in (3, 5)
+    ]
+    return Slot(stride, (*choices, specs.absent(widest)))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def differences(place, kind, kernel, cin, cout, se, skip):
+def differences(place, kind, kernel, cin, cout, hidden, skip):
     """Largest difference of every result of a layer, over the largest number of it."""
-    stride, widest, widest_out, side = place
-    variants = mnas.variants(stride)
-    setting = Setting(kernel, cin, cout, se, skip)
-    of = ((), widest, widest_out, setting, variants, jnp.int32(kind), True)
-    params = ops.realise(KEY, parameters.init_layers(*of))
+    _, widest, widest_out, side = place
+    slot, spec = slot_of(*place[:3]), spec_of(kind, kernel, cin, cout, hidden, skip)
+    params = ops.realise(KEY, parameters.init(slot, spec))
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(KEY, p.shape), params)
-    used = parameters.used_layers(*of)
+    used = parameters.used(slot, spec)
     into, out = jnp.arange(widest) < cin, jnp.arange(widest_out) < cout
     x = jax.random.normal(KEY, (5, side, side, widest)) * into
+    # One kind of layer alone, as there is less to compile.
+    alone = slot._replace(choices=slot.choices[2 * kind : 2 * kind + 2])
 
     def by_xla(params, x):
-        y, _ = reference.layer(variants[kind], params, x, setting, None)
-        return y + reference.skip(x, widest_out, stride, setting)
+        return reference.apply(alone, params, x, spec)
 
     def by_kernels(params, x):
-        return kernels_lib.apply(variants, params, x, kind, setting)
+        return kernels_lib.apply(slot, params, x, spec)
 
     (y, pull), (z, pull_z) = (jax.vjp(f, params, x) for f in (by_xla, by_kernels))
     g = jax.random.normal(jax.random.key(1), y.shape) * out
@@ -54,10 +83,10 @@ def differences(place, kind, kernel, cin, cout, se, skip):
         pairs[jax.tree_util.keystr(path)] = (a, b)
     stats = jax.tree.map(lambda s: s + 0.3, reference.zero_stats(params))
     for collect in (False, True):
-        evaluation = Evaluation(stats, jnp.bool_(collect))
-        a, moments = reference.layer(variants[kind], params, x, setting, evaluation)
-        b, found = kernels_lib.apply_eval(variants, params, x, kind, setting, evaluation)
-        pairs[f"evaluated {collect}"] = (a + reference.skip(x, widest_out, stride, setting), b)
+        given = (params, x, spec, stats, jnp.bool_(collect))
+        a, moments = reference.apply_eval(alone, *given)
+        b, found = kernels_lib.apply_eval(slot, *given)
+        pairs[f"evaluated {collect}"] = (a, b)
     width = jnp.arange(widest_out) < cout
     pairs["mean"] = (moments["norm_out"].mean * width, found["norm_out"].mean)
     pairs["var"] = (moments["norm_out"].var * width, found["norm_out"].var)
@@ -74,24 +103,21 @@ def test_layers_are_those_of_xla(kind, data):
     place = data.draw(st.sampled_from(PLACES if kind in (0, 3) else PLACES[1:2]))
     cin = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[1]]))
     cout = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[2]]))
-    kernel, se, skip = (data.draw(st.integers(0, n)) for n in (1, 1, 2))
-    found = differences(
-        place, kind, *(jnp.int32(v) for v in (kernel, cin, cout)), jnp.bool_(se), jnp.int32(skip)
-    )
+    kernel, se = data.draw(st.sampled_from([3, 5])), data.draw(st.booleans())
+    skip = data.draw(st.integers(0, 2))
+    if skip == IDENTITY and (place[0] > 1 or cin != cout):
+        skip = NO_SKIP
+    numbers = (jnp.int32(v) for v in (kernel, cin, cout, se * max(1, cin // 4), skip))
+    found = differences(place, kind, *numbers)
     worst = max(found, key=lambda name: found[name])
     assert found[worst] < 3e-4, worst
 
 
-def setting(cin, cout, skip=reference.SKIP_NONE):
-    numbers = (jnp.int32(n) for n in (0, cin, cout))
-    return Setting(*numbers, jnp.bool_(False), jnp.int32(skip))
-
-
 def layer(x, kind=3):
-    variants = mnas.variants(1)
-    of = ((), 8, 8, setting(8, 8), variants, jnp.int32(kind), True)
-    params = ops.realise(KEY, parameters.init_layers(*of))
-    return kernels_lib.apply(variants, params, x, kind, setting(8, 8))
+    slot = slot_of(1, 8, 8)
+    spec = specs.absent(8) if kind == 4 else spec_of(kind, 3, 8, 8, 0, NO_SKIP)
+    params = ops.realise(KEY, parameters.init(slot, spec))
+    return kernels_lib.apply(slot, params, x, spec)
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -117,16 +143,123 @@ def test_under_vmap_each_is_itself():
 
 
 def test_the_input_of_a_root_has_no_derivative():
-    variants = (reference.Variant("conv", (3,), 1, 1, "relu6"),)
+    spec = spec_of(0, 3, 8, 8, 0, NO_SKIP)
     params = {"conv": jnp.ones((3, 3, 8, 8)), "norm_out": ops.norm_params(8)}
     x = jax.random.normal(KEY, (2, 4, 4, 8))
 
     def loss(params, x, root):
-        return (kernels_lib.apply(variants, params, x, 0, setting(8, 8), root) ** 2).sum()
+        return (kernels_lib.apply(Slot(1, (spec,)), params, x, spec, root) ** 2).sum()
 
     (dp, dx), (ep, ex) = (jax.grad(loss, (0, 1))(params, x, root) for root in (False, True))
     jax.tree.map(np.testing.assert_array_equal, dp, ep)
     assert (dx != 0).any() and (ex == 0).all()
+
+
+CIN, MIDDLE, COUT, HIDDEN = 10, 30, 20, 3  # of the layers below
+
+
+def random_arrays(key, op, kernel, gated):
+    """The arrays of a layer that has squeeze-excitation, in the order of layer.h."""
+    middle = {CONV: 0, SEPCONV: CIN, MBCONV: MIDDLE}[op]
+    conv = (kernel, kernel, CIN, COUT) if op == CONV else (0,)
+    depthwise, project = ((kernel, kernel, middle), (middle, COUT)) if middle else ((0,), (0,))
+    expand, norm = ((CIN, MIDDLE), MIDDLE) if op == MBCONV else ((0,), 0)
+    norms = [(norm,), (middle,), (COUT,)]
+    squeeze = [(gated, HIDDEN), (HIDDEN,), (HIDDEN, gated), (gated,)]
+    shapes = [conv, expand, depthwise, project, *norms, *norms, *squeeze]
+    keys = jax.random.split(key, len(shapes))
+    return tuple(jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True))
+
+
+def plain_layer(op, stride, arrays, x, moments=None):
+    """The layer in plain JAX, hard-swish and squeeze-excitation in it; `moments` of its norms."""
+    conv, expand, depthwise, project, *norms, w1, b1, w2, b2 = arrays
+
+    def norm(n, h):
+        mean, var = moments[n] if moments else (h.mean((0, 1, 2)), h.var((0, 1, 2)))
+        return (h - mean) / jnp.sqrt(var + ops.BN_EPSILON) * norms[n] + norms[3 + n]
+
+    def gate(h):
+        units = jax.nn.relu(h.mean((1, 2)) @ w1 + b1)
+        return h * jax.nn.sigmoid(units @ w2 + b2)[:, None, None]
+
+    def convolve(h, weights, groups=1):
+        layouts = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            h,
+            weights,
+            (stride, stride),
+            "SAME",
+            dimension_numbers=layouts,
+            feature_group_count=groups,
+        )
+
+    if op == CONV:
+        return gate(jax.nn.hard_swish(norm(2, convolve(x, conv))))
+    h = jax.nn.hard_swish(norm(0, x @ expand)) if op == MBCONV else x
+    h = convolve(h, depthwise[:, :, None], h.shape[-1])
+    return norm(2, gate(jax.nn.hard_swish(norm(1, h))) @ project)
+
+
+@pytest.mark.parametrize("kernel", [3, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("op", [CONV, SEPCONV, MBCONV], ids=["conv", "sepconv", "mbconv"])
+def test_hard_swish_is_that_of_plain_jax(op, stride, kernel):
+    middle = {CONV: 0, SEPCONV: CIN, MBCONV: MIDDLE}[op]
+    arrays = random_arrays(jax.random.key(1), op, kernel, gated=middle or COUT)
+    x = jax.random.normal(KEY, (4, 9, 6, CIN))
+    spec = LayerSpec(op, kernel, CIN, middle, COUT, HIDDEN, NO_SKIP, HARD_SWISH)
+    row = kernels_lib._row(spec)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def value_and_derivatives(layer, arrays, x):
+        y, pull = jax.vjp(layer, arrays, x)
+        return y, pull(jax.random.normal(jax.random.key(2), y.shape))
+
+    plain = functools.partial(plain_layer, op, stride)
+    y, expected = value_and_derivatives(plain, arrays, x)
+    z, found = value_and_derivatives(lambda *a: kernels_lib._layer(stride, *a, row), arrays, x)
+    pairs = zip(jax.tree.leaves((y, expected)), jax.tree.leaves((z, found)), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, atol=1e-4 * (1 + np.abs(a).max(initial=0)))
+
+    keys = jax.random.split(jax.random.key(3), 3)
+    moments = [
+        (jax.random.normal(k, n.shape), 0.5 + n**2) for k, n in zip(keys, arrays[4:7], strict=True)
+    ]
+    means, variances = zip(*moments, strict=True)
+    call = kernels_lib._call("FnasEvaluate", (y, *means, *variances), stride, COUT)
+    evaluated, *_ = call(x, row, *arrays, *means, *variances, jnp.int32(0))
+    expected = jax.jit(plain)(arrays, x, moments)
+    np.testing.assert_allclose(expected, evaluated, atol=1e-4 * np.abs(expected).max())
+
+
+def test_hard_swish_is_exact_where_it_has_corners():
+    # Without spread, what is normalised is its bias.
+    bias = jnp.float32([-4.0, -3.0, -1.5, 0.0, 3.0, 5.0])
+    none, channels = jnp.zeros(0), len(bias)
+    norms = (none, none, jnp.ones(channels), none, none, bias)
+    arrays = (jnp.zeros((1, 1, 1, channels)), none, none, none, *norms, *[none] * 4)
+    row = kernels_lib._row(LayerSpec(CONV, 1, 1, 0, channels, 0, NO_SKIP, HARD_SWISH))
+    y, pull = jax.vjp(lambda a: kernels_lib._layer(1, a, jnp.ones((1, 1, 1, 1)), row), arrays)
+    np.testing.assert_allclose(y[0, 0, 0], jax.nn.hard_swish(bias), rtol=1e-6)
+    slopes = pull(jnp.ones_like(y))[0][9]
+    np.testing.assert_allclose(slopes, [0, 0, 0, 0.5, 1, 1], atol=1e-6)
+
+
+CHANGES = [{"kernel": 5}, {"kernel": 2}, {"cin": 9}, {"cout": 9}, {"se_hidden": 3}, {"act": 4}]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_child_that_does_not_fit_its_arrays_is_refused(change):
+    none, ones = jnp.zeros(0), jnp.ones(8)
+    arrays = (jnp.ones((3, 3, 8, 8)), none, none, none, none, none, ones, none, none, ones)
+    arrays = (*arrays, *[none] * 4)
+    x, spec = jnp.ones((1, 4, 4, 8)), LayerSpec(CONV, 3, 8, 0, 8, 0, NO_SKIP, RELU6)
+    kernels_lib._layer(1, arrays, x, kernels_lib._row(spec))
+    with pytest.raises(Exception, match="sizes of a layer are out of range"):
+        row = kernels_lib._row(spec._replace(**change))
+        jax.block_until_ready(kernels_lib._layer(1, arrays, x, row))
 
 
 @pytest.fixture
@@ -152,6 +285,21 @@ def test_a_compiler_that_fails_leaves_nothing_and_is_a_warning(anew, monkeypatch
         assert not compile_kernels.available()
     assert "no-such-flag" in caplog.text
     assert list((anew / "cache").iterdir()) == []
+
+
+def test_without_kernels_there_is_no_size_of_what_they_keep(anew, monkeypatch):
+    monkeypatch.setattr(compile_kernels.shutil, "which", lambda name: None)
+    with pytest.raises(OSError, match="no kernels"):
+        compile_kernels.kept_size(1, 16, 16, 0, 8, 0)
+
+
+def test_what_is_kept_grows_in_whole_vectors():
+    size = functools.partial(compile_kernels.kept_size, images=2, in_pixels=16, out_pixels=4)
+    # 2 images x (results, pooled and gate, hidden units), and mean and deviation of each norm
+    assert size(middle=0, cout=8, hidden=0) == 2 * (4 + 2) * 16 + 2 * 16
+    assert size(middle=20, cout=8, hidden=5) == (
+        2 * (16 * 32 + 4 * 32 + 4 * 16 + 2 * 32 + 16) + 2 * (32 + 32 + 16)
+    )
 
 
 def test_kernels_are_compiled_once(anew, monkeypatch):

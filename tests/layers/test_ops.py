@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.layers import ops
+from fnas_jax.layers.spec import HARD_SWISH, NONE, RELU, RELU6
 
 ACTIVE, CHANNELS = 5, 8
 KEY = jax.random.key(0)
@@ -22,11 +23,13 @@ def formula(x, p, active, act, mean, var):
     """Over the active channels alone, zeros behind."""
     scale, bias = p["scale"][:active], p["bias"][:active]
     y = (x[..., :active] - mean[:active]) / jnp.sqrt(var[:active] + 1e-5) * scale + bias
-    y = {"none": y, "relu": jnp.maximum(y, 0), "relu6": jnp.minimum(jnp.maximum(y, 0), 6)}[act]
+    relu6 = jnp.minimum(jnp.maximum(y, 0), 6)
+    hard_swish = jnp.where(y < -3, 0, jnp.where(y > 3, y, y * (y + 3) / 6))
+    y = {NONE: y, RELU: jnp.maximum(y, 0), RELU6: relu6, HARD_SWISH: hard_swish}[act]
     return jnp.concatenate([y, jnp.zeros((*x.shape[:-1], x.shape[-1] - active))], axis=-1)
 
 
-@pytest.mark.parametrize("act", ["none", "relu", "relu6"])
+@pytest.mark.parametrize("act", [NONE, RELU, RELU6, HARD_SWISH])
 def test_norm_act_and_its_gradient_in_training(act):
     weights = jax.random.normal(jax.random.key(3), X.shape)
 
@@ -51,7 +54,7 @@ def test_norm_act_and_its_gradient_in_training(act):
 
 def test_channels_that_a_child_lacks_stay_zero_and_get_no_gradient():
     def loss(x, p):
-        y, _ = ops.norm_act(x, p, ACTIVE, "none", None)
+        y, _ = ops.norm_act(x, p, ACTIVE, NONE)
         return (y**3).sum() + y[..., ACTIVE:].sum(), y
 
     gradient, y = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(X, P)
@@ -62,14 +65,14 @@ def test_channels_that_a_child_lacks_stay_zero_and_get_no_gradient():
 
 def test_channels_of_zeros_stay_finite():
     zeros = jnp.zeros((2, 3, 3, CHANNELS))
-    grad = jax.jit(jax.grad(lambda x: ops.norm_act(x, P, CHANNELS, "relu", None)[0].sum()))(zeros)
+    grad = jax.jit(jax.grad(lambda x: ops.norm_act(x, P, CHANNELS, RELU)[0].sum()))(zeros)
     assert np.all(np.isfinite(grad))
 
 
-@pytest.mark.parametrize("act", ["none", "relu6"])
+@pytest.mark.parametrize("act", [NONE, RELU6, HARD_SWISH])
 def test_evaluation_uses_the_estimate_or_collects_the_batch(act):
     estimate = ops.Moments(jnp.arange(CHANNELS + 2.0) / 4, jnp.arange(CHANNELS + 2.0) + 0.5)
-    run = jax.jit(lambda collect: ops.norm_act(X, P, ACTIVE, act, ops.Running(estimate, collect)))
+    run = jax.jit(lambda collect: ops.norm_act(X, P, ACTIVE, act, estimate, collect))
     batch = ops.Moments(np.asarray(X).mean((0, 1, 2)), np.asarray(X).var((0, 1, 2)))
     for collect, used in ((False, estimate), (True, batch)):
         y, moments = run(jnp.bool_(collect))
@@ -80,8 +83,8 @@ def test_evaluation_uses_the_estimate_or_collects_the_batch(act):
 
 def test_a_constant_channel_never_has_a_negative_variance():
     x = jnp.full((2, 3, 3, 1), 1234.567)
-    running = ops.Running(ops.Moments(jnp.zeros(1), jnp.ones(1)), jnp.bool_(True))
-    _, moments = ops.norm_act(x, ops.norm_params(1), 1, "none", running)
+    estimate = ops.Moments(jnp.zeros(1), jnp.ones(1))
+    _, moments = ops.norm_act(x, ops.norm_params(1), 1, NONE, estimate, jnp.bool_(True))
     assert moments.var >= 0
 
 
@@ -122,6 +125,8 @@ def test_realised_weights_have_hes_deviation_and_differ():
 
 def test_activations():
     x = jnp.array([-1.0, 0.5, 7.0])
-    np.testing.assert_array_equal(ops.activate("none", x), x)
-    np.testing.assert_array_equal(ops.activate("relu", x), [0, 0.5, 7])
-    np.testing.assert_array_equal(ops.activate("relu6", x), [0, 0.5, 6])
+    np.testing.assert_array_equal(ops.activate(NONE, x), x)
+    np.testing.assert_array_equal(ops.activate(RELU, x), [0, 0.5, 7])
+    np.testing.assert_array_equal(ops.activate(RELU6, x), [0, 0.5, 6])
+    np.testing.assert_allclose(ops.activate(HARD_SWISH, x), [-1 / 3, 0.5 * 3.5 / 6, 7], rtol=1e-6)
+    np.testing.assert_array_equal(ops.activate(HARD_SWISH, jnp.array([-3.0, -4.0, 3.0])), [0, 0, 3])

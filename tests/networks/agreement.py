@@ -1,4 +1,4 @@
-"""Whether elastic children equal plain networks of the same weights: logits, gradients, statistics.
+"""Whether elastic children equal Flax networks of the same weights: logits, gradients, statistics.
 
 Used by one test file per space, which test runners can then spread over processes.
 """
@@ -34,19 +34,19 @@ class Outcome(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Both forms of some children of one space."""
+    """Both networks of some children of one space."""
 
     elastic: list[Outcome]  # gradients and moments already cut to the child
-    plain: list[Outcome]
+    flax: list[Outcome]
     whole: list[Any]  # gradients of all parameters of the elastic network
 
 
-def case(name: str, backend: str = "auto") -> Case:
-    """Elastic and plain network of `CHILDREN` random architectures of one space."""
-    space = SPACES[name]
+def case(space: Any, backend: str = "auto", archs: Any = None) -> Case:
+    """Elastic and Flax network of `archs`, or `CHILDREN` random architectures of one space."""
+    space = SPACES[space] if isinstance(space, str) else space
     net = elastic.make(space, CHANNELS, CLASSES, backend)
     key = jax.random.key(1)
-    archs = np.array(space.sample(key, CHILDREN))
+    archs = np.array(space.sample(key, CHILDREN)) if archs is None else archs
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))
     params, stats = filled(jax.eval_shape(lambda: (net.init(key, archs[0]), net.init_stats())))
 
@@ -72,13 +72,11 @@ def case(name: str, backend: str = "auto") -> Case:
         )
         found.whole.append(gradients)
         module = flax_reference.build(space, arch, CLASSES, fast=False)
-        found.plain.append(
-            run_plain(module, subnet_weights.get(space, arch, params, stats), images)
-        )
+        found.flax.append(run_flax(module, subnet_weights.get(space, arch, params, stats), images))
     return found
 
 
-def run_plain(module: Any, variables: Any, images: Any) -> Outcome:
+def run_flax(module: Any, variables: Any, images: Any) -> Outcome:
     """Un-jitted, as architectures share most operations."""
 
     def loss(params: Any) -> tuple[Any, Any]:
@@ -120,13 +118,13 @@ def assert_close(got: Any, expected: Any, tolerance: float = 1e-5) -> None:
 
 
 def check_training_logits(case: Case) -> None:
-    for ours, child in zip(case.elastic, case.plain, strict=True):
+    for ours, child in zip(case.elastic, case.flax, strict=True):
         assert_close(ours.logits, child.logits)
 
 
 def check_gradients(case: Case) -> None:
     """Equal, and none outside the child."""
-    for ours, child, whole in zip(case.elastic, case.plain, case.whole, strict=True):
+    for ours, child, whole in zip(case.elastic, case.flax, case.whole, strict=True):
         assert_close(ours.gradients, child.gradients)
         np.testing.assert_allclose(squares(whole), squares(ours.gradients), rtol=1e-5)
 
@@ -136,13 +134,13 @@ def squares(tree: Any) -> float:
 
 
 def check_evaluation_logits(case: Case) -> None:
-    for ours, child in zip(case.elastic, case.plain, strict=True):
+    for ours, child in zip(case.elastic, case.flax, strict=True):
         assert_close(ours.evaluated, child.evaluated)
 
 
 def check_moments(case: Case) -> None:
     # Undoing the running average costs a digit.
-    for ours, child in zip(case.elastic, case.plain, strict=True):
+    for ours, child in zip(case.elastic, case.flax, strict=True):
         assert_close(ours.moments, child.moments, 1e-4)
 
 

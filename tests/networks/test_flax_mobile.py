@@ -1,4 +1,4 @@
-"""Children of the Macro space equal plain networks with the extracted weights."""
+"""Children of the Macro space equal Flax networks of the same weights."""
 
 import pytest
 
@@ -11,5 +11,5 @@ def case():
 
 
 @pytest.mark.parametrize("check", agreement.CHECKS)
-def test_elastic_child_equals_plain_network(case, check):
+def test_elastic_child_equals_flax_network(case, check):
     check(case)

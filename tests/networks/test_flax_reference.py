@@ -1,4 +1,4 @@
-"""Plain networks: widths, references, and convolutions of either kind."""
+"""Flax networks: widths, references, and convolutions of either kind."""
 
 import functools
 
@@ -9,8 +9,8 @@ import pytest
 
 from fnas_jax.networks import flax_reference
 from fnas_jax.networks.cost import cost
-from fnas_jax.networks.layer_specs import widen
 from fnas_jax.spaces import categorical, cell, macro, mnas
+from fnas_jax.spaces.widen import widen
 from tests.networks.agreement import filled
 
 MNAS = mnas.make(blocks=2, strides=(1, 2), width=0.5, stem=16, stem_stride=1, head=16)

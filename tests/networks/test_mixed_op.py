@@ -5,14 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.layers import backends
+from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers import reference as reference_lib
-from fnas_jax.networks import macro, mixed_op
+from fnas_jax.layers.spec import RELU, Slot
+from fnas_jax.networks import elastic, mobile_spaces
+from fnas_jax.spaces import macro
 from fnas_jax.spaces.macro import MacroSpec
 from tests.methods.toy import QUICK
 
 SPEC = MacroSpec(channels=(4, 6, 8), stem=4, stem_stride=2, head=8)
-NETWORK = macro.build(SPEC, 1, 3, backends.REFERENCE)
+NETWORK = elastic.make(macro.make(SPEC), 1, 3, "reference")
+DEFAULT = elastic.make(macro.make(SPEC), 1, 3)
 ARCHS = jnp.asarray([[0, 1, 2, 0, 1, 1, 2, 0], [2, 0, 1, 2, 2, 0, 0, 1]])
 
 
@@ -26,21 +29,19 @@ def child():
 
 def reference(params, z, images):
     """Sums over all operations, written layer by layer, for JAX to differentiate."""
-    operations = []
-    for stack, choice in zip(
-        macro.macro_stacks(SPEC), macro.macro_choices(SPEC, ARCHS[0]), strict=True
-    ):
-        rest = choice.setting._replace(cin=choice.setting.cout)
-        operations.append([(v, choice.setting) for v in stack.first])
-        operations += [[(v, rest) for v in stack.rest]] * (stack.depth - 1)
+    slots = [slot for stack in mobile_spaces.slots(SPEC) for slot in stack]
     layers, _ = NETWORK.parts.split(params)
-    x = mixed_op.enter(SPEC, params, images)
-    for layer, ops, switches in zip(layers, operations, z, strict=True):
-        found = [reference_lib.layer(v, layer["first"], x, s, None)[0] for v, s in ops]
-        if len(ops) == 2:  # behind the first layer of a stage: an identity, and a residual
-            found = [x, *(y + x for y in found)]
+    x = convolutions.conv(images, params["stem"], 0, (3,), SPEC.stem_stride)
+    x = ops.norm_act(x, params["stem_norm"], SPEC.stem, RELU)[0]
+    for layer, slot, switches in zip(layers, slots, z, strict=True):
+        found = [
+            reference_lib.apply(Slot(slot.stride, (choice,)), layer["first"], x, choice)
+            for choice in slot.choices
+        ]
         x = sum(k * y for k, y in zip(switches, found, strict=True))
-    return mixed_op.leave(SPEC, params, x)
+    x = convolutions.pointwise(x, params["head"])
+    x = ops.norm_act(x, params["head_norm"], SPEC.head, RELU)[0]
+    return x.mean((1, 2)) @ params["classifier"] + params["bias"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def found(child):
     def run(arch):
         z = jax.nn.one_hot(arch, 3)
         ours = jax.value_and_grad(
-            lambda p, z: value(mixed_op.apply(SPEC, backends.choose(), p, arch, z, images)),
+            lambda p, z: value(DEFAULT.apply_mixed(p, arch, z, images)),
             (0, 1),
             True,
         )(params, z)

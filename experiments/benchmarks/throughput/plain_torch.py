@@ -11,7 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.networks import layer_specs
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, POOL, LayerSpec
+from fnas_jax.networks import mobile_spaces
 
 
 class Excite(nn.Module):
@@ -31,43 +32,44 @@ def conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> 
 
 
 class Mobile(nn.Module):
-    """One layer of `children.plan`."""
+    """One layer of `layers.spec`, Python ints."""
 
-    def __init__(self, v: layer_specs.Layer):
+    def __init__(self, v: LayerSpec, stride: int):
         super().__init__()
-        self.v = v
+        self.v, self.stride = v, stride
         gate = [Excite(v.gated, v.se_hidden)] if v.se_hidden else []
-        if v.op == "conv":
-            parts = [conv(v.cin, v.cout, v.kernel, v.stride), nn.BatchNorm2d(v.cout), nn.ReLU6()]
+        if v.op == CONV:
+            parts = [conv(v.cin, v.cout, v.kernel, stride), nn.BatchNorm2d(v.cout), nn.ReLU6()]
             parts += gate
         else:
             parts = []
-            if v.op == "mbconv":
+            if v.op == MBCONV:
                 parts += [conv(v.cin, v.middle, 1), nn.BatchNorm2d(v.middle), nn.ReLU6()]
-            parts += [conv(v.middle, v.middle, v.kernel, v.stride, v.middle)]
+            parts += [conv(v.middle, v.middle, v.kernel, stride, v.middle)]
             parts += [nn.BatchNorm2d(v.middle), nn.ReLU6(), *gate]
             parts += [conv(v.middle, v.cout, 1), nn.BatchNorm2d(v.cout)]
         self.body = nn.Sequential(*parts)
 
     def forward(self, x):
         y, v = self.body(x), self.v
-        if v.skip == "none":
+        if v.skip == NO_SKIP:
             return y
-        if v.skip == "pool":
-            padding = 1 if v.stride == 1 else 0  # at stride 2, 'SAME' pads below and right
+        if v.skip == POOL:
+            padding = 1 if self.stride == 1 else 0  # at stride 2, 'SAME' pads below and right
             x = F.avg_pool2d(
-                x, 3, v.stride, padding, ceil_mode=v.stride == 2, count_include_pad=False
+                x, 3, self.stride, padding, ceil_mode=self.stride == 2, count_include_pad=False
             )
             x = x[:, : v.cout] if v.cin > v.cout else F.pad(x, (0, 0, 0, 0, 0, v.cout - v.cin))
         return y + x
 
 
 def network(arch: np.ndarray) -> nn.Module:
-    p = layer_specs.make(common.space().spec, arch)
+    p = common.space().spec
+    body = mobile_spaces.layers_of(p, arch)
     layers = [conv(common.CHANNELS, p.stem, 3, p.stem_stride), nn.BatchNorm2d(p.stem), nn.ReLU6()]
-    layers += [Mobile(v) for v in p.layers]
-    layers += [conv(p.layers[-1].cout, p.head, 1), nn.BatchNorm2d(p.head), nn.ReLU6()]
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(p.features, common.CLASSES)]
+    layers += [Mobile(v, stride) for _, _, stride, v in body]
+    layers += [conv(body[-1][-1].cout, p.head, 1), nn.BatchNorm2d(p.head), nn.ReLU6()]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(p.head, common.CLASSES)]
     module = nn.Sequential(*layers)
     for m in module.modules():
         if isinstance(m, nn.Conv2d):

@@ -1,140 +1,176 @@
-// A layer of a mobile network as `children.blocks` defines it, with its sizes as data.
+// A layer of a mobile network as layers/spec.py defines it, with its sizes as data.
 //
 // conv:       kxk - norm - act - (SE)
-// separable:  [1x1 to `mid` - norm - act -] depthwise kxk - norm - act - (SE) - 1x1 - norm
+// separable:  [1x1 to `middle` - norm - act -] depthwise kxk - norm - act - (SE) - 1x1 - norm
 // and to each, `skip` of the input is added.
 //
-// What the forward pass keeps are the results of the convolutions, before their normalisation;
-// everything else is computed again where it is needed, while it is in the cache.
+// In comments on shapes, names with a capital are those of the arrays (`Slot`), others those of the
+// child (`LayerSpec`), and c' is c rounded up to whole vectors. The passes stand in layer.cc, the
+// stages of a conv in convolve.cc, those of the others in separable.cc: each with its derivative.
 #pragma once
 
-#include <stdexcept>
-
-#include "convolution.h"
-#include "gemm.h"
-#include "norm.h"
+#include "batch_norm.h"
+#include "depthwise.h"
+#include "geometry.h"
+#include "kept.h"
+#include "squeeze_excite.h"
+#include "vector.h"
 
 namespace fnas {
 
 enum Op { kPass = 0, kConv = 1, kSeparable = 2, kBottleneck = 3 };
-enum Skip { kPool = 0, kIdentity = 1, kNoSkip = 2 };  // blocks.SKIP_*
-enum Place { kExpand = 0, kDepthwise = 1, kOut = 2 };  // of a normalisation, blocks.NORMS
+enum Skip { kPool = 0, kIdentity = 1, kNoSkip = 2 };  // as in spec.py
 
 // The arrays of a layer's parameters, in this order; absent ones are empty.
-enum Name { kW, kWe, kWd, kWp, kScale, kBias = kScale + 3, kW1 = kBias + 3, kB1, kW2, kB2, kNames };
-
-struct Shape {
-  long batch, h, w, cin, cout;  // of input and output arrays, channels of the widest child
-  long stride;
-  long kernel;          // of the arrays of weights
-  long middle;          // channels of the widest depthwise convolution
-  long hidden, gated;   // of the arrays of squeeze-excitation
+enum Param {
+  kConvWeights = 0,             // [Kernel, Kernel, Cin, Cout]
+  kExpandWeights,               // [Cin, Middle]
+  kDepthwiseWeights,            // [Kernel, Kernel, Middle]
+  kProjectWeights,              // [Middle, Cout]
+  kScale,                       // of each normalisation: [Middle], [Middle], [Cout]
+  kBias = kScale + kNorms,      // as scale
+  kSqueezeW1 = kBias + kNorms,  // [Gated, Hidden]
+  kSqueezeB1,                   // [Hidden]
+  kSqueezeW2,                   // [Hidden, Gated]
+  kSqueezeB2,                   // [Gated]
+  kParams
 };
 
-// The child's sizes, from an array of int32.
-struct Sizes {
-  explicit Sizes(const int* d)
-      : op(d[0]), kernel(d[1]), cin(d[2]), mid(d[0] > kConv ? d[3] : 0), cout(d[4]), hidden(d[5]), skip(d[6]),
-        act(d[7]), root(d[8]) {}
-  long op, kernel, cin, mid, cout, hidden, skip, act;
-  long root;  // nobody asks for the derivative of the input
+// Rows of pixels that a stage takes at once, so that they stay in the cache.
+constexpr long kRowsAtOnce = 256;
+
+// What is the same for all children: sizes of the arrays, which hold the widest child.
+struct Slot {
+  long images, height, width, cin, cout, stride;
+  long kernel;         // of the arrays of weights
+  long middle;         // channels of the depthwise convolution
+  long hidden, gated;  // of the arrays of squeeze-excitation
 };
 
-struct Statistics {  // for evaluation: moments to use, or where to put the batch's
-  const float* mean[3];
-  const float* var[3];
-  float* batch_mean[3];
-  float* batch_var[3];
+// What is the child's own, from a row of int32.
+struct LayerSpec {
+  explicit LayerSpec(const int* row)
+      : op(row[0]),
+        kernel(row[1]),
+        cin(row[2]),
+        middle(row[0] > kConv ? row[3] : 0),
+        cout(row[4]),
+        se_hidden(row[5]),
+        skip(row[6]),
+        act(row[7]),
+        root(row[8]) {}
+  long op, kernel, cin, middle, cout;
+  long se_hidden;  // units of squeeze-excitation, 0 without
+  long skip, act;
+  long root;  // the input is data: nobody asks for its derivative
+};
+
+// Moments for an evaluation: those to use, or where to put the batch's. Channels as `kScale`.
+struct Evaluation {
+  const float* mean[kNorms];
+  const float* var[kNorms];
+  float* batch_mean[kNorms];
+  float* batch_var[kNorms];
   bool collect;
 };
 
 class Layer {
  public:
-  Layer(const Shape& shape, const Sizes& sizes, const float* const* params)
-      : s(shape), d(sizes), p(params), g(shape.h, shape.w, sizes.kernel, shape.stride),
-        pool(shape.h, shape.w, 3, shape.stride), mp(pitch(sizes.mid)), op_(pitch(sizes.cout)),
-        norms{Norm(mp), Norm(mp), Norm(op_)} {
-    const bool passes = s.stride == 1 && s.cin == s.cout;
-    if (d.op == kPass ? !passes : !within())
-      throw std::invalid_argument("sizes of a layer are out of range");
-    for (int n = 0; n < 3; ++n) {
-      if (!has(Place(n))) continue;
-      const long c = n == kOut ? d.cout : d.mid;
-      std::copy(p[kScale + n], p[kScale + n] + c, norms[n].scale.begin());
-      std::copy(p[kBias + n], p[kBias + n] + c, norms[n].bias.begin());
-    }
-  }
+  // Throws std::invalid_argument where the child does not fit the slot.
+  Layer(const Slot& slot, const LayerSpec& spec, const float* const* params);
 
   // Floats that a training pass keeps.
-  long kept() const {
-    const long in = s.batch * g.pixels(), out = s.batch * g.out_pixels();
-    const long gp = pitch(gated());
-    return in * mp * (d.op == kBottleneck) + out * mp * (d.op != kConv) + out * op_ +
-           2 * (2 * mp + op_) + s.batch * (2 * gp + pitch(s.hidden));
-  }
+  long kept_size() const { return Kept<float>::layout(kept_sizes(), nullptr).size; }
 
-  void train(const float* x, float* y, float* kept);
-  void evaluate(const float* x, const Statistics& statistics, float* y);
-  // dparams are zero before.
-  void backward(const float* x, float* kept, const float* dy, float* dx, float* const* dparams);
+  // In training: x [images, in_pixels, Cin] -> y [images, out_pixels, Cout], `kept` [kept_size()].
+  void forward(const float* x, float* y, float* kept);
+  // dy, shape of y -> dx, shape of x, and dparams, shapes of params, which are zero before.
+  void backward(const float* x, const float* kept, const float* dy, float* dx,
+                float* const* dparams);
+  // x, y as in `forward`
+  void evaluate(const float* x, const Evaluation& evaluation, float* y);
 
  private:
-  struct Kept {
-    float *expanded, *filtered, *out;  // results of the convolutions
-    float *pooled, *unit, *gate;       // of squeeze-excitation
-    float* moments;
+  using KeptIn = Kept<const float>;
+
+  // Cotangents of a backward pass; those of `Kept` have its shapes.
+  struct Gradients {
+    float* x;              // [images, in_pixels, Cin]
+    float* const* params;  // as `Param`
+    float* expanded;       // [images, in_pixels, middle']
+    float* filtered;       // [images, out_pixels, middle']
+    float* out;            // [images, out_pixels, cout']
+    NormGradient norm[kNorms];
   };
 
-  bool within() const {
-    return d.cin <= s.cin && d.cout <= s.cout && d.kernel <= std::min(s.kernel, kLargest) &&
-           d.kernel % 2 == 1 && d.mid <= s.middle && d.hidden <= s.hidden &&
-           (d.hidden == 0 || gated() <= s.gated) && (d.op != kSeparable || d.mid == d.cin) &&
-           d.act >= kNone && d.act <= kRelu6;
-  }
-  bool has(Place n) const {
-    return n == kOut || d.op == kBottleneck || (n == kDepthwise && d.op == kSeparable);
-  }
-  long gated() const { return d.op == kConv ? d.cout : d.mid; }
-  long images_at_once() const { return std::max(1L, std::min(s.batch, 256 / g.out_pixels())); }
-  Kept divide(float* memory) const;
-  Excite excite() const {
-    return {gated(), d.hidden, s.hidden, s.gated, p[kW1], p[kB1], p[kW2], p[kB2]};
+  bool fits_slot() const;
+  // Channels of a normalisation, 0 where the layer has none.
+  long channels(NormIndex n) const;
+  long gated() const { return spec.op == kConv ? spec.cout : spec.middle; }
+  // Squeeze-excitation follows the last convolution.
+  bool gates_output() const { return spec.op == kConv && spec.se_hidden; }
+  KeptSizes kept_sizes() const;
+  long images_at_once() const {
+    return std::max(1L, std::min(slot.images, kRowsAtOnce / g.out_pixels()));
   }
 
-  void forward(const float* x, long batch, Kept k, const Statistics* statistics, float* y);
-  void settle(Place n, double count, const Statistics* statistics);
-  void convolve(const float* x, long batch, Kept k);
-  void expand(const float* x, long batch, Kept k);
-  void filter(const float* x, long batch, Kept k);
-  void project(long batch, Kept k);
-  void finish(const float* x, long batch, Kept k, float* y);
-  void gates(const Norm& norm, const float* rows, long image, Kept k);
+  // The passes. `images`: number of those in x, from the start of `kept`.
+  void run(const float* x, long images, const Kept<float>& kept, const Evaluation* evaluation,
+           float* y);
+  void use_batch(NormIndex n, double count, const Evaluation* evaluation);
+  void use_estimates(const Evaluation& evaluation);
+  void store_gradient(NormIndex n, double count, Gradients& d);
 
-  void output_gradient(Kept k, const float* dy, float* dt, float* const* dp);
-  void convolve_gradient(const float* x, const float* dt, float* dx, float* const* dp);
-  void project_gradient(Kept k, const float* dt, float* dfiltered, NormGradient& norm,
-                        float* const* dp);
-  void filter_gradient(const float* x, Kept k, const NormGradient& outer, const float* dfiltered,
-                       float* dexpanded, NormGradient* norm, float* dx, float* const* dp);
-  void expand_gradient(const float* x, Kept k, const NormGradient& norm, const float* dexpanded,
-                       float* dx, float* const* dp);
-  void gate_gradient(Kept k, long image, float* dgate, float* const* dp, float* shift);
-  void skip_gradient(const float* dy, float* dx);
-  void deposit(Place n, const NormGradient& norm, float* const* dp) const;
+  // The stages: each reads what comes before it in `Kept` and writes the next, and its derivative
+  // goes the other way. x [images, in_pixels, Cin].
+  void convolve(const float* x, long images, const Kept<float>& kept);
+  void convolve_backward(const float* x, Gradients& d);
 
-  void padded_input(const float* x, long image, float* padded) const;
-  // The child's part of the weights of full and depthwise convolutions, in rows of whole vectors.
-  void conv_weights(float* out) const;
-  void depthwise_weights(float* out) const;
-  void dense(const float* w, long rows, long cols, long ld, float* out) const;
+  void expand(const float* x, long images, const Kept<float>& kept);
+  void expand_backward(const float* x, const KeptIn& kept, Gradients& d);
 
-  const Shape s;
-  const Sizes d;
-  const float* const* p;
+  void filter(const float* x, long images, const Kept<float>& kept);
+  void filter_backward(const float* x, const KeptIn& kept, Gradients& d);
+
+  void project(long images, const Kept<float>& kept);
+  void project_backward(const KeptIn& kept, Gradients& d);
+
+  // y [images, out_pixels, Cout], dy alike
+  void output(const float* x, long images, const Kept<float>& kept, float* y);
+  void output_backward(const KeptIn& kept, const float* dy, Gradients& d);
+
+  // Of one image: x [in_pixels, Cin], y [out_pixels, ldy]
+  void add_skip(const float* x, float* y, long ldy) const;
+  void add_skip_backward(const float* dy, long ldy, float* dx) const;
+
+  // Of one image: rows [out_pixels, gated'] before their normalisation -> `kept.gate`
+  void squeeze_excite(const Norm& norm, const float* rows, long image, const Kept<float>& kept);
+  // dgate [gated'], which is overwritten -> what it adds to every pixel's cotangents [gated']
+  const float* squeeze_excite_backward(const KeptIn& kept, long image, float* dgate, Gradients& d);
+  SqueezeExcite squeeze_excite_params() const;
+
+  // Of one image, with its padding: x -> padded [h.padded, w.padded, cin]
+  void pad_input(const float* x, long image, float* padded) const;
+  // dpatches [out_pixels, (kernel * kernel * cin)'] -> added to d.x
+  void add_patches(const float* dpatches, long image, Gradients& d) const;
+  // x or kept.expanded -> padded [h.padded, w.padded, middle'], what the depthwise convolution sees
+  void pad_filter_input(const float* x, const float* expanded, long image, float* padded) const;
+
+  // Of tap t of the child's kernel, which is the centre of the arrays': its place in these.
+  long center_tap(long t) const;
+  // The child's part of the weights -> [kernel, kernel, cin, cout'] or [kernel, kernel, middle']
+  void conv_weights(float* weights) const;
+  void store_conv_gradient(const float* dweights, Gradients& d) const;
+  void depthwise_weights(float* weights) const;
+  void store_depthwise_gradient(const float* dweights, Gradients& d) const;
+
+  const Slot slot;
+  const LayerSpec spec;
+  const float* const* params;
   const Geometry g, pool;
-  const long mp, op_;
-  Norm norms[3];
-  bool collects = true;  // the batch's moments are needed
+  const long middle_pitch, out_pitch;
+  Norm norms[kNorms];
+  bool by_batch = true;  // normalisations use the batch's own moments
 };
 
 }  // namespace fnas

@@ -1,9 +1,11 @@
-// Vectors of 16 floats, and memory to work in.
+// Vectors of 16 floats, and rows of them.
 //
 // Tensors in here are dense: rows of pixels, each of `pitch(channels)` floats, a multiple of 16
-// whose tail holds zeros, so that no loop over channels needs a remainder.
+// whose tail holds zeros, so that no loop over channels needs a remainder. In comments on shapes,
+// c' is pitch(c).
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -23,7 +25,28 @@ inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
 inline long pitch(long channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
-// Grows and never shrinks: the layers of a network share it, one after another.
+// from [rows, cols] with row stride `ld` -> to [rows, cols']
+inline void pad_rows(const float* from, long ld, long rows, long cols, float* to) {
+  const long p = pitch(cols);
+  for (long r = 0; r < rows; ++r, from += ld, to += p) {
+    std::memcpy(to, from, cols * sizeof(float));
+    std::fill(to + cols, to + p, 0.0f);
+  }
+}
+
+// The reverse: from [rows, cols'] -> to [rows, cols] with row stride `ld`; what lies between stays.
+inline void unpad_rows(const float* from, long rows, long cols, float* to, long ld) {
+  const long p = pitch(cols);
+  for (long r = 0; r < rows; ++r, from += p, to += ld) std::memcpy(to, from, cols * sizeof(float));
+}
+
+// Adds from [rows, cols] to `to` [rows, cols], each with its row stride.
+inline void add_rows(const float* from, long ld_from, long rows, long cols, float* to, long ld_to) {
+  for (long r = 0; r < rows; ++r, from += ld_from, to += ld_to)
+    for (long c = 0; c < cols; ++c) to[c] += from[c];
+}
+
+// Memory to work in. Grows and never shrinks: the layers of a network share it, one after another.
 class Scratch {
  public:
   Scratch() = default;

@@ -10,14 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers import backends
 from fnas_jax.layers.ops import Params
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.oneshot.build import initial_of, needs_training
 from fnas_jax.methods.pgnas import elbo, posterior
 from fnas_jax.methods.pgnas import method as pgnas
-from fnas_jax.networks import mixed_op
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.macro import MacroSpec
 
@@ -52,7 +50,7 @@ def assemble(
     steps = -(-config.oneshot.steps // numbers.mc_samples)
     updates = steps if numbers.average else steps * numbers.mc_samples
     net = supernet.make(
-        parts.network, parts.settings, largest, updates, parts.vmap, loss(space, numbers, parts)
+        parts.network, parts.settings, largest, updates, parts.vmap, loss(numbers, parts)
     )
 
     def costs(archs: Array) -> Array:
@@ -98,14 +96,15 @@ def assemble(
     )
 
 
-def loss(space: Space, numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
+def loss(numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
     if numbers.gradient not in elbo.BY_SWITCH:
         return supernet.single_path(parts.network)
-    backend = backends.choose()
+    apply_mixed = parts.network.apply_mixed
+    assert apply_mixed is not None  # `configure` has refused the other spaces
 
     def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return supernet.nll(mixed_op.apply(space.spec, backend, params, arch, z, images), labels)
+        return supernet.nll(apply_mixed(params, arch, z, images), labels)
 
     return of
 

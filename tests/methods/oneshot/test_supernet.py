@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.layers import backends
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.pgnas import posterior
-from fnas_jax.networks import macro
+from fnas_jax.networks import elastic
+from fnas_jax.spaces import macro
 from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.training import child
 from tests.methods.pgnas import toy
@@ -68,7 +68,8 @@ def test_or_the_mean_of_their_gradients_does(net, weights, vmap):
 
 
 def test_norms_count_weights_that_an_architecture_uses():
-    network = macro.build(MacroSpec(channels=(4, 6, 8), stem=4, head=8), 1, 3, backends.choose())
+    space = macro.make(MacroSpec(channels=(4, 6, 8), stem=4, head=8))
+    network = elastic.make(space, 1, 3)
     arch = jnp.asarray([0, 1, 0, 0, 0, 2, 0, 0])
     net = supernet.make(network, child.Settings(), arch, 10, False, supernet.single_path(network))
     ones = net.start(jax.tree.map(jnp.ones_like, net.template)).vector

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.networks.base import switch
+from fnas_jax.layers.switch import switch
 
 BRANCHES = (
     lambda p, x, extra: jnp.tanh(x @ p["w"]) * extra,

@@ -1,24 +1,25 @@
-"""Every form of a layer makes the children that plain networks with the extracted weights are."""
+"""Every backend makes the children that Flax networks with the same weights are."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.layers import backends
-from fnas_jax.networks import mnas
+from fnas_jax.core.types import UserError
+from fnas_jax.layers.choose import choose, masked_in
+from fnas_jax.networks import mobile
 from tests.networks import agreement
 from tests.networks.agreement import CHANNELS, CLASSES, SPACES
 
 
-# Those of the kernels are in test_extract.py and test_plain_layers.py.
+# Those of the kernels are in test_subnet_weights.py and test_flax_mobile.py.
 @pytest.fixture(scope="module", params=["mnas reference", "mnas masked", "macro masked"])
 def case(request):
     return agreement.case(*request.param.split())
 
 
 @pytest.mark.parametrize("check", agreement.CHECKS)
-def test_elastic_child_equals_plain_network(case, check):
+def test_elastic_child_equals_flax_network(case, check):
     check(case)
 
 
@@ -28,7 +29,7 @@ def test_bfloat16_changes_the_last_digits_only():
     images = jax.random.normal(jax.random.key(1), (16, 8, 8, CHANNELS))
 
     def gradient(dtype):
-        net = mnas.build(space.spec, CHANNELS, CLASSES, backends.masked(dtype))
+        net = mobile.network(mobile.elastic(space.spec, CHANNELS, CLASSES, masked_in(dtype)))
         params = net.init(jax.random.key(0), arch)
         run = jax.jit(jax.grad(lambda p: agreement.mean_loss(net.apply(p, arch, images))))
         return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run(params))])
@@ -42,6 +43,6 @@ def test_bfloat16_changes_the_last_digits_only():
 
 def test_no_kernels_where_there_is_no_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with pytest.raises(ValueError, match="no kernels"):
-        backends.choose("kernels")
-    assert backends.choose() is backends.masked(jnp.bfloat16)
+    with pytest.raises(UserError, match=r"no kernels.*allowed are auto, reference and masked"):
+        choose("kernels")
+    assert choose() is masked_in(jnp.bfloat16)

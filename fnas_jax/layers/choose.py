@@ -1,0 +1,68 @@
+"""The three backends of a layer; all are the same function.
+
+kernels: the kernels of CPUs, to which sizes are data.
+reference: XLA's code, a branch for every kind of layer, of which one runs. For CPUs without
+compiler, and for tests to compare with.
+masked: one piece of code for all kinds of layer, the widest, with zeros where the child has
+nothing. For accelerators: under `vmap` a switch would run all its branches, and they gain from
+bfloat16.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array, UserError
+from fnas_jax.layers import compile_kernels, kernels, masked, reference
+from fnas_jax.layers.ops import Moments
+
+
+class Backend(NamedTuple):
+    """How layers run, each a record `spec` among the `choices` of its slot."""
+
+    # (slot, params, x [B, H, W, Cin], spec, root=False) -> [B, H/s, W/s, Cout], skip added, widths
+    # maximal; training: by the batch's statistics. `root`: x is data, whose derivative nobody needs
+    apply: Callable[..., Array]
+    # (slot, params, x, spec, stats, collect) -> (result, the batch's statistics): by `stats`, or
+    # by the batch where `collect` [] bool says so
+    apply_eval: Callable[..., tuple[Array, dict[str, Moments]]]
+    looped: bool  # equal layers as a `scan`: compiled once
+
+
+KERNELS = Backend(kernels.apply, kernels.apply_eval, looped=False)
+REFERENCE = Backend(reference.apply, reference.apply_eval, looped=True)
+
+
+@functools.cache  # one backend for one type, as compiled functions compare it by identity
+def masked_in(dtype: Any) -> Backend:
+    """Convolutions and activations in `dtype`, normalisations in float32."""
+    return Backend(
+        functools.partial(masked.apply, dtype),
+        functools.partial(masked.apply_eval, dtype),
+        looped=True,
+    )
+
+
+def choose(name: str = "auto") -> Backend:
+    """The backend "kernels", "reference" or "masked"; "auto": what suits the devices.
+
+    Raises UserError for kernels where there are none.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    if name == "auto" and not on_cpu:
+        name = "masked"
+    elif name == "auto":
+        name = "kernels" if compile_kernels.available() else "reference"
+    if name == "kernels" and not (on_cpu and compile_kernels.available()):
+        raise UserError(
+            "children.backend is 'kernels', and there are no kernels for these devices; allowed"
+            " are auto, reference and masked"
+        )
+    if name == "masked":
+        return masked_in(jnp.float32 if on_cpu else jnp.bfloat16)
+    return {"kernels": KERNELS, "reference": REFERENCE}[name]

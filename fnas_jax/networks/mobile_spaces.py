@@ -1,0 +1,46 @@
+"""Spaces whose networks are a stem, stacks of mobile layers and a head.
+
+A space has a module with three names: `slots(spec)`, what its network is compiled for;
+`layers(spec, arch)`, what a child's layers are; and `ACT`, the activation of stem and head.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fnas_jax.layers.spec import PASS, LayerSpec, Slot
+from fnas_jax.networks import macro, mnas
+from fnas_jax.spaces.macro import MacroSpec
+from fnas_jax.spaces.mnas import MnasSpec
+
+SPACES: dict[type, ModuleType] = {MnasSpec: mnas, MacroSpec: macro}
+BY_LAYER = (MacroSpec,)  # spaces whose decisions are layers
+
+
+def slots(spec: Any) -> tuple[tuple[Slot, ...], ...]:
+    """The slots of each stack: the first layer's, then those of the equal ones behind it."""
+    return SPACES[type(spec)].slots(spec)
+
+
+def layers(spec: Any, arch: Any) -> LayerSpec:
+    """Decisions [T] -> the layers of all slots, one behind the other: fields [L] int32.
+
+    Numpy arrays make numpy arrays.
+    """
+    return SPACES[type(spec)].layers(spec, arch)
+
+
+def act(spec: Any) -> int:
+    """The activation of stem and head."""
+    return SPACES[type(spec)].ACT
+
+
+def layers_of(spec: Any, arch: Any) -> tuple[tuple[int, int, int, LayerSpec], ...]:
+    """The layers that one architecture [T] has: (stack, position in it, stride, Python ints)."""
+    places = [(s, i, slot.stride) for s, st in enumerate(slots(spec)) for i, slot in enumerate(st)]
+    rows = np.stack(np.broadcast_arrays(*layers(spec, np.asarray(arch))), axis=-1).tolist()
+    found = [(*place, LayerSpec(*row)) for place, row in zip(places, rows, strict=True)]
+    return tuple(layer for layer in found if layer[-1].op != PASS)
