@@ -29,7 +29,9 @@ from fnas_jax.core import devices, workdir
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import history as store
 from fnas_jax.methods.baselines import gp, random
-from fnas_jax.methods.fnas import fnas
+from fnas_jax.methods.baselines.config import Gp
+from fnas_jax.methods.fnas import method as fnas
+from fnas_jax.methods.fnas.config import Aeb, Config
 from fnas_jax.methods.scores import kendall
 from fnas_jax.methods.tnas import features, meta, networks, source_tasks, surrogate
 from fnas_jax.methods.tnas import method as tnas
@@ -265,9 +267,9 @@ def plain(
 def methods(spc: Space, width: int, seeds: int) -> dict[str, Any]:
     """(history, accuracies) -> Outcome of every method, compiled once each."""
     # Four a time, of which most are trained: so little is no warm-up for its critic.
-    small = fnas.Config(batch=4, hidden=16, capacity=64)
+    small = Config(batch=4, aeb=Aeb(capacity=64))
     made = {
-        "gp_ei": (gp.make(spc, capacity=BEST_AT[-1], start=5), BEST_AT[-1]),
+        "gp_ei": (gp.make(spc, Gp(start=5), batch=1, capacity=BEST_AT[-1]), BEST_AT[-1]),
         "fnas": (fnas.make(spc, small), 30),
         "random": (random.make(spc, batch=1), 40),
     }

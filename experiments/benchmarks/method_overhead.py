@@ -23,7 +23,8 @@ import numpy as np
 
 from experiments.benchmarks import sample_efficiency
 from fnas_jax.core.types import Metrics
-from fnas_jax.methods.fnas import critic, fnas, uac
+from fnas_jax.methods.fnas import method as fnas
+from fnas_jax.methods.fnas.config import Config, Uac
 from fnas_jax.spaces import base, macro
 from fnas_jax.tasks.tables import Table
 
@@ -39,7 +40,7 @@ def accuracy(archs: jax.Array) -> jax.Array:
 
 def milliseconds(batch: int, members: int, iterations: int) -> list[float]:
     """Of ask and tell together, iteration by iteration, of the defaults with this batch."""
-    config = fnas.Config(batch=batch, uac=uac.Config(critic=critic.Config(members=members)))
+    config = Config(batch=batch, uac=Uac(members=members))
     method = fnas.make(SPACE, config)
     state = method.init(jax.random.key(0))
     ask, tell = jax.jit(method.ask), jax.jit(method.tell)

@@ -30,8 +30,11 @@ from fnas_jax.core.types import UserError
 from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
-from fnas_jax.methods.fnas import critic, decision, fnas, imagination, transfer, uac
-from fnas_jax.methods.rl.ppo import Config
+from fnas_jax.methods.baselines.config import Evolution, Gp
+from fnas_jax.methods.fnas import method as fnas
+from fnas_jax.methods.fnas import transfer
+from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
+from fnas_jax.methods.rl.config import Ppo
 from fnas_jax.tasks import tables, tabular
 from fnas_jax.tasks.tables import Table
 
@@ -42,52 +45,42 @@ REGRET_AT = (25, 50, 100, 200, 500)
 class Preset(NamedTuple):
     """A method as it runs here; the only place where its numbers are set."""
 
-    make: Callable[..., SearchMethod]  # of the space, and of foreign samples where `warm`
+    make: Callable[..., SearchMethod]  # of the space, and of samples of a source task where `warm`
     iterations: int  # long enough for 95% of the seeds to arrive
     warm: bool = False  # starts from rows of the other task of the same file
 
 
-PPO = Config(lr=0.02, entropy=0.1, baseline_decay=0.0)
+# The product's numbers, but for a buffer that a hundred seeds side by side find room for.
 # One architecture an iteration is trained, the best predicted; the other seven of the batch teach
 # the controller by predictions, unless the critic is quite unsure of them.
-FNAS = fnas.Config(
-    batch=8,
-    hidden=16,
-    capacity=192,
-    uac=uac.Config(
-        critic=critic.Config(hidden=64),
-        decision=decision.Config(tau=3.0, warmup=8, explore=0.01),
-    ),
-    imagination=imagination.Config(iterations=2),
-    ppo=PPO._replace(epochs=2),
-)
+FNAS = Config(batch=8, aeb=Aeb(capacity=192))
 PRESETS = {
     "random": Preset(lambda space: random.make(space, batch=32), 200),
-    "evolution": Preset(lambda space: evolution.make(space, 1, population=30, sample=10), 2500),
+    "evolution": Preset(lambda space: evolution.make(space, Evolution(), batch=1), 2500),
     "local": Preset(lambda space: local.make(space, batch=1), 1500),
-    "gp_ei": Preset(lambda space: gp.make(space, capacity=150), 150),
-    "gp_ucb": Preset(lambda space: gp.make(space, capacity=150, acquisition="ucb"), 150),
-    "ppo": Preset(lambda space: ppo.make(space, batch=8, hidden=16, config=PPO), 200),
+    "gp_ei": Preset(lambda space: gp.make(space, Gp(), batch=1, capacity=150), 150),
+    "gp_ucb": Preset(lambda space: gp.make(space, Gp("ucb"), batch=1, capacity=150), 150),
+    "ppo": Preset(lambda space: ppo.make(space, Ppo(), batch=8), 200),
     "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
-    "fnas_warm": Preset(lambda space, foreign: fnas.make(space, FNAS, foreign), 60, warm=True),
+    "fnas_warm": Preset(lambda space, source: fnas.make(space, FNAS, source), 60, warm=True),
 }
 
 
-def _changed(**changes: Any) -> Preset:
-    config = FNAS._replace(**changes)
+def _changed(**sections: Any) -> Preset:
+    config = FNAS._replace(**sections)
     return Preset(lambda space: fnas.make(space, config), 145)
 
 
 # FNAS with one part off, or another kind of uncertainty; only run when they are named.
 ABLATIONS = {
-    "fnas_no_uac": _changed(uac_enabled=False),
-    "fnas_no_aeb": _changed(aeb_enabled=False),
-    "fnas_no_imagination": _changed(imagination=imagination.Config(iterations=0)),
-    "fnas_residual": _changed(uac=FNAS.uac._replace(uncertainty="residual")),
+    "fnas_no_uac": _changed(uac=Uac(enabled=False)),
+    "fnas_no_aeb": _changed(aeb=Aeb(enabled=False)),
+    "fnas_no_imagination": _changed(fnas=Fnas(imagination=0)),
+    "fnas_residual": _changed(uac=Uac(uncertainty="residual")),
 }
 
 
-FOREIGN_ROWS = 200  # of the other task, drawn anew for each seed
+SOURCE_ROWS = 200  # of the other task, drawn anew for each seed
 OTHER = {"nats_cifar10": "nats_cifar100", "nats_cifar100": "nats_cifar10"}
 
 
@@ -108,7 +101,7 @@ def measure(
     """Runs `seeds` searches of one method side by side; a warm one knows rows of `other`."""
     where = tabular.index(table)
     evaluator = tabular.evaluator(table, where, lambda accuracy, *costs: accuracy, noisy)
-    method = preset.make(table.space, *([foreign(other)] if preset.warm and other else []))
+    method = preset.make(table.space, *([source(other)] if preset.warm and other else []))
     judged, top = jnp.asarray(table.judged), jnp.asarray(tabular.top_rows(table))
     best = float(np.nanmax(table.judged))
 
@@ -141,10 +134,10 @@ def foresight(trace: scan.Trace) -> tuple[jax.Array, jax.Array]:
     return covered / checked, scores.kendall(predicted, reward, fresh)
 
 
-def foreign(table: Table) -> transfer.Foreign:
+def source(table: Table) -> transfer.SourceTasks:
     """All rows of a table, of which each search draws its own."""
     task, nothing = np.zeros(len(table.archs), np.int32), np.zeros((2, 0), np.float32)
-    return transfer.Foreign(table.archs, table.judged, task, nothing, FOREIGN_ROWS)
+    return transfer.SourceTasks(table.archs, table.judged, task, nothing, SOURCE_ROWS)
 
 
 def quantile(values: np.ndarray, q: float) -> float:

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import image_tasks, sample_efficiency
-from experiments.benchmarks.sample_efficiency import finite, foreign, quantile
+from experiments.benchmarks.sample_efficiency import finite, quantile, source
 from experiments.benchmarks.transfer_methods import (
     BASELINES,
     DEFAULT,
@@ -92,7 +92,7 @@ def searches(
 def baseline(table: Table, chosen: Baseline, seeds: int, other: Table | None) -> Outcome:
     """A method that needs no meta-learning; a warm one knows rows of `other`."""
     start = time.perf_counter()
-    given = [foreign(other)] if chosen.warm and other is not None else []
+    given = [source(other)] if chosen.warm and other is not None else []
     hits, regret = searches(
         table,
         lambda _: chosen.make(table.space, *given),

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from experiments.benchmarks.sample_efficiency import FNAS
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import bananas, evolution, gp, random
-from fnas_jax.methods.fnas import fnas
+from fnas_jax.methods.baselines.config import Bananas, Evolution, Gp
+from fnas_jax.methods.fnas import method as fnas
 from fnas_jax.methods.tnas import meta, networks
 from fnas_jax.methods.tnas import method as tnas
 
@@ -42,16 +43,16 @@ VARIANTS = {
 class Baseline(NamedTuple):
     """A method that needs no meta-learning."""
 
-    make: Callable[..., SearchMethod]  # of the space, and of foreign samples where `warm`
+    make: Callable[..., SearchMethod]  # of the space, and of samples of a source task where `warm`
     iterations: int
     warm: bool = False
 
 
 BASELINES = {
-    "gp_ei": Baseline(lambda space: gp.make(space, capacity=150), 150),
+    "gp_ei": Baseline(lambda space: gp.make(space, Gp(), batch=1, capacity=150), 150),
     "fnas_warm": Baseline(lambda space, rows: fnas.make(space, FNAS, rows), 60, warm=True),
-    "evolution": Baseline(lambda space: evolution.make(space, 1, population=30, sample=10), 400),
+    "evolution": Baseline(lambda space: evolution.make(space, Evolution(), batch=1), 400),
     "random": Baseline(lambda space: random.make(space, batch=10), 200),
-    "bananas": Baseline(lambda space: bananas.make(space, capacity=100), 100),
+    "bananas": Baseline(lambda space: bananas.make(space, Bananas(), batch=1, capacity=100), 100),
 }
 DEFAULT = ("tnas", "tnas_joint", "gp_ei", "fnas_warm", "evolution", "random")

@@ -12,6 +12,8 @@ from jax.scipy.stats import norm
 
 from fnas_jax.core.types import Array
 
+LEAST_STD = 0.3  # of aligned scores, in standard deviations of source tasks
+
 
 class Scale(NamedTuple):
     """An increasing, piecewise linear map between rewards and scores, by its knots."""
@@ -29,6 +31,20 @@ def rank_scores(values: Array, mask: Array) -> Array:
     equal = ((values[None] == values[:, None]) & mask).sum(axis=1)
     share = (below + 0.5 * equal) / jnp.maximum(mask.sum(), 1)
     return jnp.where(mask, norm.ppf(jnp.where(mask, share, 0.5)), 0.0)
+
+
+def align(scores: Array, source_prediction: Array, mask: Array) -> tuple[Array, Array]:
+    """Own `scores` [n] on the scale of source tasks, 0 where not masked, and their std [] there.
+
+    By mean and standard deviation of the masked `source_prediction` [n], which knowledge of the
+    source tasks says of the same rows. The first own samples are what the source tasks think
+    best: without this, their middle would be taken for the middle of the space.
+    """
+    count = jnp.maximum(mask.sum(), 1)
+    mean = jnp.sum(jnp.where(mask, source_prediction, 0.0)) / count
+    variance = jnp.sum(jnp.where(mask, (source_prediction - mean) ** 2, 0.0)) / count
+    std = jnp.maximum(jnp.sqrt(variance), LEAST_STD)
+    return jnp.where(mask, mean + std * scores, 0.0), std
 
 
 def scale(rewards: Array, scores: Array, mask: Array) -> Scale:

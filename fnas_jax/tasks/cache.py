@@ -8,6 +8,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics
 
 
@@ -45,8 +46,7 @@ def look_up(memo: Memo, forms: Array, mask: Array) -> Lookup:
     n = forms.shape[0]
     stored = jnp.all(forms[:, None] == memo.forms, axis=-1)
     known = mask & stored.any(axis=1)
-    same = jnp.all(forms[:, None] == forms, axis=-1) & mask
-    first = jnp.where(same.any(axis=1), same.argmax(axis=1), jnp.arange(n))
+    first = first_equal(forms, mask)
     new = mask & ~known & (first == jnp.arange(n))
     place = memo.size + jnp.cumsum(new) - 1
     new &= place < memo.forms.shape[0]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all
 from fnas_jax.tasks import tables
@@ -96,8 +97,7 @@ def evaluator(table: Table, where: Index, reward: RewardFn, noisy: bool) -> Eval
         accuracy = values[row, reading]
         # The first entry of the batch that asks for the same network speaks for all of them.
         nameless = network == where.networks
-        same = (network[:, None] == network) & ~nameless & mask
-        first = jnp.where(same.any(axis=1), same.argmax(axis=1), jnp.arange(n))
+        first = first_equal(network, mask & ~nameless)
         row, accuracy = row[first], accuracy[first]
         seen = (known.row[network] != -1) & ~nameless
         row = jnp.where(seen, known.row[network], row)

@@ -8,6 +8,7 @@ import pytest
 from experiments.benchmarks import sample_efficiency as benchmark
 from experiments.benchmarks import theory
 from fnas_jax.methods.baselines import evolution, random
+from fnas_jax.methods.baselines.config import Evolution
 from fnas_jax.spaces import base, macro
 from fnas_jax.tasks import tables, tabular
 
@@ -26,7 +27,9 @@ def plain(tmp_path):
 def quick(monkeypatch):
     presets = {
         "random": benchmark.Preset(lambda space: random.make(space, 8), 40),
-        "evolution": benchmark.Preset(lambda space: evolution.make(space, 1, 10, 5), 200),
+        "evolution": benchmark.Preset(
+            lambda space: evolution.make(space, Evolution(10, 5), 1), 200
+        ),
     }
     monkeypatch.setattr(benchmark, "PRESETS", presets)
 

@@ -11,8 +11,8 @@ from fnas_jax.core.config import key
 class Ppo:
     """Hyper-parameters of the LSTM controller and of proximal policy optimisation."""
 
-    hidden: int = key(128, "units of the controller's LSTM", 1, 4096)
-    lr: float = key(7e-3, "learning rate of Adam", 1e-7, 1.0)
+    hidden: int = key(16, "units of the controller's LSTM", 1, 4096)
+    lr: float = key(0.02, "learning rate of Adam", 1e-7, 1.0)
     clip: float = key(0.2, "clipping range of the probability ratio", 0.01, 1.0)
     epochs: int = key(4, "passes over each batch", 1, 1000)
     minibatches: int = key(1, "parts that a batch is split into", 1, 65536)

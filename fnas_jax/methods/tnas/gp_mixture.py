@@ -20,10 +20,10 @@ import numpy as np
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
+from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.tnas import surrogate
 from fnas_jax.methods.tnas.surrogate import Conditioned, Surrogate
 
-LEAST_SPREAD = 0.3  # of own scores, in deviations of the history's
 OWN_SHARE = 0.1  # of the variance, where other tasks are known
 STEPS, RATE = 12, 0.15  # of the MAP fit
 
@@ -61,11 +61,8 @@ def align(scores: Array, mask: Array, mean: Array, warm: bool) -> Targets:
     """
     if not warm:
         return Targets(jnp.where(mask, scores, 0.0), mask, jnp.float32(1.0))
-    count = jnp.maximum(mask.sum(), 1)
-    middle = jnp.where(mask, mean, 0.0).sum() / count
-    variance = jnp.where(mask, (mean - middle) ** 2, 0.0).sum() / count
-    spread = jnp.maximum(jnp.sqrt(variance), LEAST_SPREAD)
-    return Targets(jnp.where(mask, middle + spread * scores, 0.0), mask, spread)
+    value, std = scoring.align(scores, mean, mask)
+    return Targets(value, mask, std)
 
 
 def start(s: Surrogate) -> Fit:

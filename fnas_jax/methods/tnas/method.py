@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
+from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods import candidates, gp_math
 from fnas_jax.methods.base import SearchMethod
@@ -198,7 +199,7 @@ def make(
             more = candidates.draw(space, key_second, elite, c.pool)
             forms = jnp.concatenate([near, more, state.design])
         views = [look(s, forms) for s in sides]
-        taken = candidates.contains(state.forms, forms)
+        taken = contains(state.forms, forms)
         tie_breaks = jax.random.uniform(key_noise, (c.batch, len(forms)))
 
         def add(carry: tuple, random: Array) -> tuple[tuple, tuple[Array, Array]]:
@@ -231,7 +232,7 @@ def make(
                 forms=state.forms.at[place].set(form, mode="drop"),
                 places=state.places + (place < c.capacity),
             )
-            taken |= candidates.contains(form[None], forms)
+            taken |= contains(form[None], forms)
             return (state, owns, targets, taken), (form, place)
 
         (state, owns, _, _), (archs, asked) = jax.lax.scan(

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from fnas_jax.methods import gp_math
+from fnas_jax.methods.scores import LEAST_STD
 from fnas_jax.methods.tnas import gp_mixture, networks, source_tasks, surrogate
 from tests.methods import toy
 from tests.methods.tnas import small
@@ -33,7 +34,7 @@ def test_own_scores_get_the_middle_and_spread_of_what_was_foretold():
     spread = np.std([1.0, 2.0, 3.0])
     np.testing.assert_allclose(got.value, [2 - spread, 2, 2 + spread, 0], rtol=1e-5)
     flat = gp_mixture.align(own, mask, jnp.ones(4), warm=True)
-    np.testing.assert_allclose(flat.spread, gp_mixture.LEAST_SPREAD)
+    np.testing.assert_allclose(flat.spread, LEAST_STD)
     cold = gp_mixture.align(own, mask, mean, warm=False)
     np.testing.assert_array_equal(cold.value, own)
 
