@@ -52,7 +52,7 @@ TABLE = "core.config.TABLE"  # sections whose keys still stand there
 # when the keys are first asked for, so their modules should hold little else.
 SECTIONS = {
     "": "fnas_jax.core.sections.Run",
-    "space": TABLE,
+    "space": "fnas_jax.spaces.config.Space",
     "task": TABLE,
     "task.augment": TABLE,
     "children": TABLE,
