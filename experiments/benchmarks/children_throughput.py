@@ -10,7 +10,7 @@ empty cache (of ours also that of the kernels), `children_per_minute_warm` of a 
 finds the cache filled. `step_ms` of ours is the time of all children over that of their steps,
 evaluation included, on all cores; of the others it is a child's own, without evaluation. Flax
 compiles a step and an evaluation for each architecture; its own cache is off, as no architecture
-comes twice. PyTorch has nothing to compile.
+comes twice. PyTorch has nothing to compile. `low` and `high` are over the children.
 
 `--scaling` also shows that a child costs what its own multiply-adds cost, and that neither the time
 per child nor memory grows with the number of children.
@@ -25,12 +25,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from experiments.benchmarks import records
+from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import common
 
 BENCHMARK, TASK = "children_throughput", "mnas_small"
@@ -75,7 +76,7 @@ def sample(n: int, seed: int) -> np.ndarray:
     return np.asarray(space.canonical(space.sample(jax.random.key(seed), n)))
 
 
-def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
+def compare(options: argparse.Namespace) -> list[Record]:
     """Records of all contestants."""
     archs = sample(options.children, options.seed)
     groups = np.array_split(np.arange(len(archs)), math.ceil(len(archs) / options.group))
@@ -96,7 +97,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
     return summary(answers)
 
 
-def summary(answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def summary(answers: dict[str, list[dict[str, Any]]]) -> list[Record]:
     """Figures of the answers of each contestant."""
     out = []
     for name, found in answers.items():
@@ -112,35 +113,19 @@ def summary(answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         out.append(record(method, "compile_s" + suffix, sum(a["compile_s"] for a in found), n))
         if name == "warm":
             continue
-        out.append(record(method, "step_ms", float(steps.mean()), n, spread(steps)))
+        names = (BENCHMARK, TASK, method)
+        out.append(records.over_seeds(*names, "step_ms", steps, records.mean))
         out.append(record(method, "peak_mib", max(a["peak_mib"] for a in found), n))
-        out.append(record(method, "accuracy", float(accuracies.mean()), n, spread(accuracies)))
+        out.append(records.over_seeds(*names, "accuracy", accuracies, records.mean))
     return out
 
 
-def spread(values: np.ndarray) -> tuple[float, float]:
-    """5% and 95%."""
-    low, high = np.percentile(values, [5, 95])
-    return float(low), float(high)
+def record(method: str, metric: str, value: float, n: int) -> Record:
+    """A figure of `n` children together."""
+    return records.record(BENCHMARK, TASK, method, metric, value, n)
 
 
-def record(
-    method: str, metric: str, value: float, n: int, span: tuple[float, float] | None = None
-) -> dict[str, Any]:
-    low, high = span or (None, None)
-    return {
-        "benchmark": BENCHMARK,
-        "task": TASK,
-        "method": method,
-        "metric": metric,
-        "value": value if math.isfinite(value) else None,
-        "low": low,
-        "high": high,
-        "n": n,
-    }
-
-
-def scaling(options: argparse.Namespace) -> list[dict[str, Any]]:
+def scaling(options: argparse.Namespace) -> list[Record]:
     """How time grows with a child's multiply-adds and with the number of children."""
     archs, steps = sample(30, options.seed + 1), 20
     with tempfile.TemporaryDirectory() as home:
@@ -168,52 +153,45 @@ def scaling(options: argparse.Namespace) -> list[dict[str, Any]]:
     return out
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """What is printed."""
-    lines = [f"{'method':8} {'metric':28} {'value':>10}   5% .. 95%"]
-    for r in records:
-        span = "" if r["low"] is None else f"{r['low']:.4g} .. {r['high']:.4g}"
-        value = "-" if r["value"] is None else f"{r['value']:.4g}"
-        lines.append(f"{r['method']:8} {r['metric']:28} {value:>10}   {span}")
-    figures = {(r["method"], r["metric"]): r["value"] for r in records}
+def ratios(found: list[Record]) -> list[str]:
+    """How much faster ours is than the others, in words."""
+    figures = {(r["method"], r["metric"]): r["value"] for r in found}
     ours = {m: figures.get(("ours", "children_per_minute" + m)) for m in ("", "_warm")}
+    said = []
     for other in ("flax", "torch"):
         theirs = figures.get((other, "children_per_minute"))
         if theirs and ours[""]:
-            ratios = {"empty": ours[""], "filled": ours["_warm"]}
-            text = ", ".join(f"{v / theirs:.2f} ({k} cache)" for k, v in ratios.items() if v)
-            lines.append(f"children per minute, ours / {other}: {text}")
-    return "\n".join(lines)
+            times = {"empty": ours[""], "filled": ours["_warm"]}
+            text = ", ".join(f"{v / theirs:.2f} ({k} cache)" for k, v in times.items() if v)
+            said.append(f"children per minute, ours / {other}: {text}")
+    return said
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = records.parser(__doc__, __spec__.name)
     parser.add_argument("--children", type=int, default=24, help="architectures")
     parser.add_argument("--steps", type=int, default=60, help="training steps of each")
     parser.add_argument("--group", type=int, default=8, help="architectures between two turns")
     parser.add_argument("--seed", type=int, default=0, help="of the architectures")
-    parser.add_argument(
-        "--methods",
-        default=",".join(CONTESTANTS),
-        type=lambda text: [m for m in text.split(",") if m],
-        help="contestants: ours, warm (ours with a filled cache; after ours), torch, flax",
-    )
+    contestants = "ours, warm (ours with a filled cache; after ours), torch, flax"
+    records.add_names(parser, "--methods", CONTESTANTS, contestants)
     parser.add_argument(
         "--flax_groups", type=int, default=10**6, help="groups that Flax, the slowest, trains"
     )
     parser.add_argument("--scaling", action="store_true", help="also how time and memory grow")
-    parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
-    unknown = set(options.methods) - set(CONTESTANTS)
-    if unknown:
-        parser.error(f"unknown methods {sorted(unknown)}; allowed are {', '.join(CONTESTANTS)}")
-    records = compare(options) if options.methods else []
-    records += scaling(options) if options.scaling else []
-    print(table(records))
-    if options.json:
-        Path(options.json).write_text(json.dumps(records, indent=2) + "\n")
+    records.check_names(parser, "method", options.methods, CONTESTANTS)
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 2 for bad input."""
+    options = parse(arguments)
+    found = compare(options) if options.methods else []
+    found += scaling(options) if options.scaling else []
+    print(*records.lines(found), *ratios(found), sep="\n")
+    records.write(options.json, found)
     return 0
 
 

@@ -14,17 +14,16 @@ same for all; steps are those of all children, fair rounds included.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from experiments.benchmarks import records
+from experiments.benchmarks.final_accuracy import final_accuracy
+from experiments.benchmarks.records import Record
 from fnas_jax import iteration
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
@@ -32,7 +31,6 @@ from fnas_jax.core.clock import Clock
 from fnas_jax.methods.baselines import ppo
 from fnas_jax.methods.fnas import build as fnas
 from fnas_jax.registry import build_task
-from fnas_jax.tasks import data, images
 from fnas_jax.tasks.base import Task
 
 BENCHMARK = "image_search"
@@ -53,8 +51,8 @@ class Search(NamedTuple):
     seed: int
     arch: np.ndarray  # [T]
     found: float  # validation accuracy of the winner, as the search saw it
+    proposals: int
     trained: int
-    predicted: int
     steps: int  # of training, of all children together
     coverage: float  # share of errors within U in the second half; NaN without a critic
     tau: float  # mean Kendall's tau of V on the newly trained, second half
@@ -119,8 +117,8 @@ def search(
         seed,
         state.best_arch,
         float(state.best[0]),
+        most,
         state.counts["trained"],
-        state.counts["predicted"],
         (state.counts["trained"] + children) * config.children.steps,
         covered / checked if checked else float("nan"),
         float(np.mean(taus)) if taus else float("nan"),
@@ -128,85 +126,47 @@ def search(
     )
 
 
-def judge(
-    config: ml_collections.ConfigDict, task: Task, archs: np.ndarray, steps: int
-) -> np.ndarray:
-    """[N] test accuracies of `archs` [N, T] after `steps` steps on all other images."""
-    options = config.task
-    found = data.load(
-        options.name.partition("/")[2],
-        options.data_dir,
-        options.image_size,
-        options.val_fraction,
-        options.test_fraction,
-        options.split_seed,
-    )
-    swapped = found._replace(
-        train_images=np.concatenate([found.train_images, found.val_images]),
-        train_labels=np.concatenate([found.train_labels, found.val_labels]),
-        val_images=found.test_images,
-        val_labels=found.test_labels,
-    )
-    longer = ml_collections.ConfigDict(config)
-    with longer.unlocked():
-        longer.children.steps = steps
-        longer.akp.enabled = False
-        longer.search.budget = len(archs)
-    evaluator = images.evaluator(images.make_bench(longer, task.space, swapped))
-    everyone = jnp.ones(len(archs), bool)
-    _, metrics = evaluator.evaluate(
-        evaluator.init(), jnp.asarray(archs), everyone, jax.random.key(0)
-    )
-    return np.asarray(metrics.accuracy)
+def figures(task: str, name: str, searches: list[Search], accuracy: list[float]) -> list[Record]:
+    """The records of one method: its searches, and the test accuracies of their winners."""
+    metrics: dict[str, list[float]] = {
+        "test_accuracy": accuracy,
+        "validation_accuracy": [s.found for s in searches],
+        "trained_share": [s.trained / s.proposals for s in searches],
+        "coverage": [s.coverage for s in searches],
+        "kendall_tau": [s.tau for s in searches],
+        "steps": [float(s.steps) for s in searches],
+        "seconds": [s.seconds for s in searches],
+    }
+    found = [
+        records.over_seeds(BENCHMARK, task, name, metric, values, records.mean)
+        for metric, values in metrics.items()
+    ]
+    return [r for r in found if r["n"]]
 
 
-def records(task: str, method: str, metrics: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """Flat records: means, with the smallest and the largest of the seeds."""
-    found = []
-    for metric, values in metrics.items():
-        known = [v for v in values if np.isfinite(v)]
-        if known:
-            figures = (statistics.mean(known), min(known), max(known))
-            value, low, high = figures
-            found.append(
-                {
-                    "benchmark": BENCHMARK,
-                    "task": task,
-                    "method": method,
-                    "metric": metric,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                    "n": len(known),
-                }
-            )
-    return found
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = records.parser(__doc__, __spec__.name)
     parser.add_argument("--task", default="digits", choices=("digits", "mnist5k"))
-    parser.add_argument("--methods", default="ppo,fnas_no_akp,fnas", help="joined by commas")
+    records.add_names(parser, "--methods", ("ppo", "fnas_no_akp", "fnas"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--proposals", type=int, default=128)
     parser.add_argument("--steps", type=int, default=30, help="of a child in the search")
     parser.add_argument("--short", type=float, default=0.25, help="share of them with the pool")
     parser.add_argument("--judge_steps", type=int, default=300, help="of a winner at the end")
-    parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
-    methods = [m for m in options.methods.split(",") if m]
-    for name in methods:
-        if name not in PRESETS:
-            parser.error(f"unknown method {name!r}; allowed are {', '.join(PRESETS)}")
+    records.check_names(parser, "method", options.methods, PRESETS)
     if not 0 < options.short <= 1:
         parser.error("--short must be above 0 and at most 1")
-    if min(options.seeds, options.proposals, options.steps, options.judge_steps) < 1:
-        parser.error("--seeds, --proposals, --steps and --judge_steps must be at least 1")
+    records.check_least(parser, options, 1, "seeds", "proposals", "steps", "judge_steps")
+    return options
+
+
+def run(options: argparse.Namespace) -> list[Record]:
+    """Searches with every method and seed in turn, then judges all winners together."""
     config = configuration(options)
     devices.enable_compilation_cache(config.jax.cache_dir)
-    configs = {name: preset(config, name, options.short) for name in methods}
+    configs = {name: preset(config, name, options.short) for name in options.methods}
     # Presets that train children in the same way share the compiled programs.
     tasks: dict[tuple[int, bool], Task] = {}
     for c in configs.values():
@@ -214,8 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
         tasks[kind] = tasks.get(kind) or build_task(c)
     searches: list[Search] = []
     for seed in range(options.seeds):
-        for name in methods:
-            c = configs[name]
+        for name, c in configs.items():
             task = tasks[c.children.steps, c.akp.enabled]
             found = search(c, task, name, seed, options.proposals)
             searches.append(found)
@@ -225,29 +184,22 @@ def main(arguments: list[str] | None = None) -> int:
                 f" tau {found.tau:.2f}, {found.seconds:.0f} s",
                 flush=True,
             )
-    accuracy = judge(config, task, np.stack([s.arch for s in searches]), options.judge_steps)
-    out: list[dict[str, Any]] = []
-    for name in methods:
+    winners = np.stack([s.arch for s in searches])
+    accuracy = final_accuracy(config, task, winners, options.judge_steps)
+    out: list[Record] = []
+    for name in configs:
         mine = [i for i, s in enumerate(searches) if s.method == name]
-        rows = [searches[i] for i in mine]
-        out += records(
-            task.name,
-            name,
-            {
-                "test_accuracy": [float(accuracy[i]) for i in mine],
-                "validation_accuracy": [s.found for s in rows],
-                "trained_share": [s.trained / options.proposals for s in rows],
-                "coverage": [s.coverage for s in rows],
-                "kendall_tau": [s.tau for s in rows],
-                "steps": [float(s.steps) for s in rows],
-                "seconds": [s.seconds for s in rows],
-            },
-        )
-    for r in out:
-        span = f"{r['low']:.4f} .. {r['high']:.4f}"
-        print(f"{r['method']:<13}{r['metric']:<22}{r['value']:8.4f}   {span}")
-    if options.json:
-        Path(options.json).write_text(json.dumps(out, indent=1, allow_nan=False) + "\n")
+        tested = [float(accuracy[i]) for i in mine]
+        out += figures(task.name, name, [searches[i] for i in mine], tested)
+    return out
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 2 for bad input."""
+    options = parse(arguments)
+    found = run(options)
+    print(*records.lines(found), sep="\n")
+    records.write(options.json, found)
     return 0
 
 

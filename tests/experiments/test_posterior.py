@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import posterior as benchmark
+from experiments.benchmarks import posterior_setup
 
 
 def test_samples_to_match_counts_from_one():
@@ -23,11 +24,11 @@ def test_records_are_flat_and_finite():
     assert mean["value"] == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("task", benchmark.TASKS)
+@pytest.mark.parametrize("task", posterior_setup.TASKS)
 def test_both_tasks_have_small_networks(task):
     options = argparse.Namespace(child_steps=5, steps=10, children=0)
-    config = benchmark.configuration(task, options)
-    space = benchmark.make_space(config)
+    config = posterior_setup.configuration(task, options)
+    space = posterior_setup.make_space(config)
     assert space.name == task.partition("_")[0]
     assert config.oneshot.steps == 10
 

@@ -1,0 +1,136 @@
+"""The tasks of the benchmark `posterior`: small networks, and the methods that search them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from fnas_jax import iteration
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.clock import Clock
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.methods.baselines import ppo
+from fnas_jax.methods.pgnas import build as pgnas
+from fnas_jax.methods.spos import build as spos
+from fnas_jax.registry import SPACES
+from fnas_jax.spaces import macro
+from fnas_jax.spaces.base import Space
+from fnas_jax.tasks import images, inherited
+from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.training import child
+
+# Networks that train the supernet, the share of them before phi is learnt; tuned on these tasks.
+TASKS = {"macro_mnist5k": (500, 0.35), "mnas_mnist5k": (650, 0.5)}
+CHUNK = 8  # architectures judged by one call
+
+
+def configuration(task: str, options: argparse.Namespace) -> ml_collections.ConfigDict:
+    """Small networks for images of 28x28 pixels."""
+    config = config_lib.default()
+    config.task.name = "images/mnist5k"
+    config.space.name = task.partition("_")[0]
+    config.space.blocks = 2
+    config.space.width = 0.5
+    config.space.strides = (1, 2)
+    config.space.head = 64
+    config.children.batch_size = 32
+    config.children.eval_batch = 64
+    config.children.steps = options.child_steps
+    config.akp.enabled = False
+    steps, config.pgnas.warmup = TASKS[task]
+    config.oneshot.steps = options.steps or steps
+    config.oneshot.every = 50
+    config.search.budget = max(options.children, 1)
+    return config_lib.validate(config)
+
+
+def make_space(config: ml_collections.ConfigDict) -> Space:
+    """The Macro space with narrow layers, or a few blocks of the MNAS space."""
+    if config.space.name == "macro":
+        spec = macro.MacroSpec(channels=(8, 16, 32), stem=8, stem_stride=2, head=64)
+        return macro.make(spec)
+    return SPACES[config.space.name](config.space)
+
+
+def changed(config: ml_collections.ConfigDict, **keys: Any) -> ml_collections.ConfigDict:
+    """`config` with other values: `oneshot__steps=100`."""
+    new = {name.replace("__", "."): value for name, value in keys.items()}
+    return config_lib.validate(config_lib.nest(config_lib.flatten(config) | new))
+
+
+class InheritedAccuracy:
+    """Accuracy of architectures with the weights of one supernet."""
+
+    def __init__(self, task: Task):
+        assert task.oneshot is not None
+        self.parts = task.oneshot()
+        parts = self.parts
+        ctx = child.Context(parts.network, parts.settings, parts.pipeline)
+        self._run = inherited.judging(ctx, parts.vmap)
+
+    def __call__(self, params: Any, archs: np.ndarray) -> np.ndarray:
+        """[N] accuracies of `archs` [N, T], each vector judged once."""
+        forms, back = np.unique(archs, axis=0, return_inverse=True)
+        found = []
+        for i in range(0, len(forms), CHUNK):
+            some = np.resize(forms[i : i + CHUNK], (CHUNK, forms.shape[1]))
+            active = np.arange(CHUNK) < len(forms[i : i + CHUNK])
+            outcome = self._run(params, self.parts.data, jnp.asarray(some), jnp.asarray(active))
+            found.append(np.asarray(outcome.accuracy)[active])
+        return np.concatenate(found)[back.reshape(-1)]
+
+
+class Setup(NamedTuple):
+    """What all seeds of a task share; built once, so that it is compiled once."""
+
+    config: ml_collections.ConfigDict
+    task: Task
+    accuracy_of: InheritedAccuracy
+    guided: SearchMethod  # PGNAS
+    uniform: SearchMethod  # SPOS
+    steps: iteration.Steps  # PPO's
+    method: SearchMethod  # PPO
+    evaluator: Evaluator  # PPO's
+    alone: np.ndarray  # [A, T] architectures to be ranked
+
+
+def setup(name: str, options: argparse.Namespace) -> Setup:
+    """The task with all its methods; each has done a little, so that nothing is left to compile."""
+    config = configuration(name, options)
+    task = images.build(config, make_space(config))
+    space, key = task.space, jax.random.key(0)
+    guided, _ = pgnas.build(config, space, task, None)
+    uniform, _ = spos.build(config, space, task, None)
+    for method in (guided, uniform) if options.seeds else ():
+        assert method.prepare is not None
+        next(method.prepare(method.init(key), key))
+    method, evaluator = ppo.build(config, space, task, None)
+    steps = iteration.compiled(method, evaluator)
+    drawn = np.asarray(space.canonical(space.sample(jax.random.key(99), 400)))
+    _, index = np.unique(drawn, axis=0, return_index=True)
+    alone = drawn[np.sort(index)][: options.alone]
+    accuracy_of = InheritedAccuracy(task)
+    if options.seeds:
+        accuracy_of(jax.jit(accuracy_of.parts.network.init)(key, jnp.asarray(alone[0])), alone[:1])
+    found = Setup(config, task, accuracy_of, guided, uniform, steps, method, evaluator, alone)
+    if options.children and options.seeds:
+        run_ppo(found, 0, most=1)
+    return found
+
+
+def run_ppo(ctx: Setup, seed: int, most: int) -> tuple[np.ndarray, float]:
+    """(winner [T], CPU seconds) of PPO that trains `most` children from fresh weights."""
+    key, clock = jax.random.key(seed), Clock()
+    decisions = len(ctx.task.space.cardinalities)
+    state = iteration.initial(ctx.method, ctx.evaluator, decisions, key)
+    start = time.process_time()
+    while state.counts["trained"] < most:
+        state, _, _ = iteration.iterate(ctx.steps, state, key, clock)
+    clock.close()
+    return state.best_arch, time.process_time() - start

@@ -1,0 +1,177 @@
+"""What a figure of a benchmark is: how it is summed up, written and printed.
+
+A benchmark writes a list of flat records,
+
+    {"benchmark": .., "task": .., "method": .., "metric": ..,
+     "value": .., "low": .., "high": .., "n": ..}
+
+where `low` and `high` are the 5% and 95% quantiles over the `n` repetitions of a figure, or null
+where it has none. Repetitions are the seeds of a search; of what is timed, children or iterations,
+each with a seed of its own. A quantile is the inverse of the distribution function: the smallest
+value that a share q of the repetitions does not exceed. It is one of the values, so that "never",
+infinity, needs no arithmetic; JSON has no infinity, and it is written as null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Record = dict[str, Any]
+LOW, HIGH = 0.05, 0.95
+
+
+def quantile(values: Iterable[float], q: float) -> float:
+    """The smallest of the values that a share `q` of them does not exceed; may be infinite.
+
+    NaN where there are no values.
+    """
+    ordered = sorted(values)
+    if not ordered:
+        return math.nan
+    return float(ordered[max(0, math.ceil(q * len(ordered)) - 1)])
+
+
+def median(values: Iterable[float]) -> float:
+    """`quantile` of one half: of an even number of values, the lower of the middle two."""
+    return quantile(values, 0.5)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The arithmetic mean; NaN where there are no values."""
+    return statistics.fmean(values) if values else math.nan
+
+
+def record(
+    benchmark: str,
+    task: str,
+    method: str,
+    metric: str,
+    value: float,
+    n: int = 1,
+    span: tuple[float, float] | None = None,
+) -> Record:
+    """A figure; `span`: its low and its high."""
+    low, high = span or (math.nan, math.nan)
+    return {
+        "benchmark": benchmark,
+        "task": task,
+        "method": method,
+        "metric": metric,
+        "value": finite(value),
+        "low": finite(low),
+        "high": finite(high),
+        "n": n,
+    }
+
+
+def over_seeds(
+    benchmark: str,
+    task: str,
+    method: str,
+    metric: str,
+    values: Iterable[float],
+    value: float | Callable[[Sequence[float]], float] = median,
+) -> Record:
+    """A figure that each seed has: `value` of them, and their quantiles.
+
+    NaN says that a seed has no such figure: it does not count. `value` may also be a number, where
+    what all seeds have together is more than a summary of their figures.
+    """
+    known = [float(v) for v in np.asarray(list(values), np.float64) if not np.isnan(v)]
+    summary = value(known) if callable(value) else value
+    span = (quantile(known, LOW), quantile(known, HIGH))
+    return record(benchmark, task, method, metric, summary, len(known), span)
+
+
+def finite(value: float) -> float | None:
+    """What JSON can hold: null for infinity and NaN."""
+    return float(value) if math.isfinite(value) else None
+
+
+def write(path: str | None, found: list[Record]) -> None:
+    """Writes the records to the file, where one is named."""
+    if path:
+        Path(path).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
+
+
+def text(value: float | None, form: str = ".4g", none: str = "-") -> str:
+    """A number of a record for people."""
+    return none if value is None else f"{value:{form}}"
+
+
+def lines(found: list[Record]) -> list[str]:
+    """A table of the records, without `benchmark`."""
+    rows = [("task", "method", "metric", "value", "5% .. 95%")]
+    for r in found:
+        span = "" if r["low"] is None else f"{text(r['low'])} .. {text(r['high'])}"
+        rows.append((r["task"], r["method"], r["metric"], text(r["value"]), span))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return ["  ".join([*map(str.ljust, row[:4], widths), row[4]]).rstrip() for row in rows]
+
+
+# ---- the command line
+
+
+def parser(doc: str | None, name: str) -> argparse.ArgumentParser:
+    """What every benchmark takes; `doc` and `name` are those of its module."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--json", help="write the records there")
+    return made
+
+
+def add_names(
+    made: argparse.ArgumentParser, flag: str, names: Iterable[str], doc: str = ""
+) -> None:
+    """A flag of names joined by commas, such as --methods; default: `names`."""
+    made.add_argument(
+        flag,
+        default=list(names),
+        type=lambda joined: [name for name in joined.split(",") if name],
+        help=f"{doc}{'; ' if doc else ''}joined by commas",
+    )
+
+
+def add_data(made: argparse.ArgumentParser) -> None:
+    """The folder of the tables."""
+    shared = Path(__file__).resolve().parents[3] / "shared" / "data"
+    data = os.environ.get("FNAS_DATA", str(shared))
+    made.add_argument("--data", default=data, help="folder of the tables (FNAS_DATA)")
+
+
+def check_names(
+    made: argparse.ArgumentParser, what: str, given: list[str], allowed: Iterable[str]
+) -> None:
+    """Ends the command with exit code 2 at a name that is not allowed."""
+    allowed = list(allowed)
+    for name in given:
+        if name not in allowed:
+            made.error(f"unknown {what} {name!r}; allowed are {', '.join(allowed)}")
+
+
+def check_least(
+    made: argparse.ArgumentParser, options: argparse.Namespace, least: float, *flags: str
+) -> None:
+    """Ends the command with exit code 2 where one of the numbers is below `least`."""
+    for flag in flags:
+        if getattr(options, flag) < least:
+            made.error(f"--{flag} is {getattr(options, flag)}; it must be at least {least:g}")
+
+
+def fail(error: Exception) -> int:
+    """Says in one line what was wrong with the input; the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,73 @@
+"""What a figure of a benchmark is: quantiles, records, and the command line that all share."""
+
+import argparse
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks import records
+
+INF, NAN = math.inf, math.nan
+NAMES = ("b", "t", "m", "x")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 20, 100])
+@pytest.mark.parametrize("q", [0.05, 0.5, 0.95])
+def test_a_quantile_is_the_inverse_of_the_distribution_function(n, q):
+    values = np.random.default_rng(n).permutation(n) + 0.5
+    assert records.quantile(values, q) == np.quantile(values, q, method="inverted_cdf")
+
+
+def test_never_is_larger_than_every_number_and_written_as_null():
+    found = records.over_seeds(*NAMES, [INF, 5.0, 7.0, INF])
+    assert (found["low"], found["value"], found["high"], found["n"]) == (5.0, 7.0, None, 4)
+    assert records.over_seeds(*NAMES, [INF] * 3)["value"] is None
+
+
+def test_one_seed_is_all_its_quantiles():
+    found = records.over_seeds(*NAMES, [3.0])
+    assert (found["low"], found["value"], found["high"], found["n"]) == (3.0, 3.0, 3.0, 1)
+
+
+@pytest.mark.parametrize("summary", [records.median, records.mean])
+def test_no_seed_is_no_figure(summary):
+    found = records.over_seeds(*NAMES, [NAN, NAN], summary)
+    assert (found["low"], found["value"], found["high"], found["n"]) == (None, None, None, 0)
+
+
+def test_low_and_high_are_the_5_and_95_percent_of_the_seeds_that_have_the_figure():
+    found = records.over_seeds(*NAMES, [*range(1, 101), NAN], records.mean)
+    assert (found["low"], found["value"], found["high"], found["n"]) == (5, 50.5, 95, 100)
+    together = records.over_seeds(*NAMES, [1, 2, 3], 10.0)
+    assert (together["low"], together["value"], together["high"]) == (1, 10, 3)
+
+
+def test_records_are_written_as_the_documented_json_and_printed(tmp_path):
+    found = [records.record(*NAMES, 0.5), records.over_seeds(*NAMES, np.float32([1, 2]))]
+    records.write(None, found)
+    records.write(str(tmp_path / "out.json"), found)
+    read = json.loads((tmp_path / "out.json").read_text())
+    assert read == found
+    keys = ["benchmark", "task", "method", "metric", "value", "low", "high", "n"]
+    assert [list(r) for r in read] == [keys, keys]
+    head, single, pair = records.lines(found)
+    assert "5% .. 95%" in head and single.endswith("0.5") and pair.endswith("1 .. 2")
+
+
+def test_the_command_line_refuses_unknown_names_and_small_numbers(capsys):
+    made = records.parser("doc", "experiments.benchmarks.x")
+    records.add_names(made, "--methods", ("a", "b"))
+    assert made.parse_args([]).methods == ["a", "b"]
+    assert made.parse_args(["--methods", "b,"]).methods == ["b"]
+    for refused in (
+        lambda: records.check_names(made, "method", ["a", "z"], ("a", "b")),
+        lambda: records.check_least(made, argparse.Namespace(seeds=0), 1, "seeds"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            refused()
+        assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "unknown method 'z'; allowed are a, b" in said
+    assert "--seeds is 0; it must be at least 1" in said
