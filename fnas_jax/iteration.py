@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from fnas_jax.tasks.base import Evaluator
 
 INIT, PREPARE, ASK, EVALUATE, FINAL = range(5)  # purposes of random keys
 FIGURES = ("accuracy", "reward", "latency_ms", "mflops", "params_m")
-# `prepared`: children trained before the search, which nothing was measured of
+# `prepared`: children trained before the search, of which nothing was measured
 COUNTS = ("trained", "predicted", "replayed", "failed", "prepared")
 
 
@@ -63,11 +64,15 @@ def compiled(method: SearchMethod, evaluator: Evaluator) -> Steps:
     """Everything that is pure under `jit`; evaluators that train children compile by themselves."""
     evaluate = jax.jit(evaluator.evaluate) if evaluator.jittable else evaluator.evaluate
 
-    @jax.jit
-    def report(state: Any, of_evaluator: Any) -> tuple[Best, dict[str, jax.Array]]:
-        return method.best(state), method.stats(state) | evaluator.stats(of_evaluator)
+    summary = jax.jit(functools.partial(report, method, evaluator))
+    return Steps(jax.jit(method.ask), evaluate, jax.jit(method.tell), summary)
 
-    return Steps(jax.jit(method.ask), evaluate, jax.jit(method.tell), report)
+
+def report(
+    method: SearchMethod, evaluator: Evaluator, state: Any, of_evaluator: Any
+) -> tuple[Best, dict[str, jax.Array]]:
+    """(best so far, what is worth logging) of the method's and the evaluator's states."""
+    return method.best(state), method.stats(state) | evaluator.stats(of_evaluator)
 
 
 def iterate(
@@ -77,14 +82,11 @@ def iterate(
 
     `key` is the run's; the iteration's own are folded from it, so nothing about keys is stored.
     """
-
-    def key_for(purpose: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(key, purpose), state.iteration)
-
+    key_ask, key_evaluate = (_key(key, purpose, state.iteration) for purpose in (ASK, EVALUATE))
     with clock.part("method"):
-        asked, proposal = jax.block_until_ready(steps.ask(state.method, key_for(ASK)))
+        asked, proposal = jax.block_until_ready(steps.ask(state.method, key_ask))
     with clock.part("children"):
-        inputs = (state.evaluator, proposal.archs, proposal.train_mask, key_for(EVALUATE))
+        inputs = (state.evaluator, proposal.archs, proposal.train_mask, key_evaluate)
         evaluated, metrics = jax.block_until_ready(steps.evaluate(*inputs))
     with clock.part("method"):
         told = jax.block_until_ready(steps.tell(asked, proposal, metrics))
@@ -100,6 +102,11 @@ def iterate(
         best=figures,
     )
     return state, _rows(proposal, metrics), _scalars(state, metrics) | stats
+
+
+def _key(key: jax.Array, purpose: int, iteration: int) -> jax.Array:
+    """The key of a purpose in an iteration; `key` is the run's."""
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), iteration)
 
 
 def _count(

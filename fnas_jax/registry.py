@@ -52,10 +52,10 @@ TABLE = "core.config.TABLE"  # sections whose keys still stand there
 # when the keys are first asked for, so their modules should hold little else.
 SECTIONS = {
     "": "fnas_jax.core.sections.Run",
-    "space": TABLE,
-    "task": TABLE,
-    "task.augment": TABLE,
-    "children": TABLE,
+    "space": "fnas_jax.spaces.config.Space",
+    "task": "fnas_jax.tasks.config.Task",
+    "task.augment": "fnas_jax.tasks.config.Augment",
+    "children": "fnas_jax.training.config.Children",
     "reward": "fnas_jax.core.sections.Reward",
     "latency": "fnas_jax.core.sections.Latency",
     "search": "fnas_jax.core.sections.Search",
@@ -67,7 +67,7 @@ SECTIONS = {
     "fnas": "fnas_jax.methods.fnas.config.Fnas",
     "uac": "fnas_jax.methods.fnas.config.Uac",
     "aeb": "fnas_jax.methods.fnas.config.Aeb",
-    "akp": TABLE,
+    "akp": "fnas_jax.knowledge.config.Akp",
     "tnas": TABLE,
     "oneshot": TABLE,
     "pgnas": TABLE,

@@ -24,7 +24,7 @@ class Trace(NamedTuple):
     reward: Array  # [I, N] float32; meaningful where `ok`
     ok: Array  # [I, N] bool: has a measured reward
     fresh: Array  # [I, N] bool: was counted as an evaluation
-    predicted: Array  # [I, N] float32 what the method foretold; 0 where it foretells nothing
+    predicted: Array  # [I, N] float32 what the method predicted; 0 where it predicts nothing
     stats: dict[str, Array]  # [I] each: the method's statistics
 
 

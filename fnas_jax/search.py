@@ -1,10 +1,13 @@
 """The search: a method asks, a task answers, the method is told; everything learnt is kept.
 
 An iteration ends in this order: its evaluations are committed to the history, its line is written
-to the metrics, its checkpoint is taken (iterations of a moment share one). A killed run resumes at
-the newest checkpoint and first drops what history and metrics hold beyond it. Random keys are
-functions of the seed and of the number of the iteration. So a killed and resumed run does exactly
-what an undisturbed one does.
+to the metrics, its checkpoint is taken (iterations of a moment share one).
+
+Resume: `resume` reads the newest checkpoint and drops what history and metrics hold beyond it;
+`run_stages` and `run_iterations` go on from there, because `State` says how far they are. Random
+keys are functions of the seed and of the number of the iteration, so nothing about them is stored.
+So a killed and resumed run does exactly what an undisturbed one does. `core.workdir` says which run
+a folder belongs to, `core.checkpoint` how a checkpoint is written and read.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import orbax.checkpoint as ocp
 
 from fnas_jax import iteration
 from fnas_jax.core import checkpoint, devices, hosts, workdir
@@ -36,7 +40,7 @@ from fnas_jax.registry import Builder, build_all
 from fnas_jax.tasks.base import Evaluator, Task
 
 
-class Parts(NamedTuple):
+class Context(NamedTuple):
     """What a run works with."""
 
     config: ml_collections.ConfigDict
@@ -49,6 +53,14 @@ class Parts(NamedTuple):
     run: workdir.Run
 
 
+class Outputs(NamedTuple):
+    """Where a run writes, and how it shows how far it is."""
+
+    checkpoints: Checkpoints
+    log: MetricLog
+    progress: Progress
+
+
 def run(
     config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder = build_all
 ) -> dict[str, Any]:
@@ -58,7 +70,7 @@ def run(
     """
     config = config_lib.validate(config)
     if not hosts.is_first():
-        return _serve(config, builder)
+        return work_for_first_host(config, builder)
     with workdir.opened(folder, config) as path, contextlib.closing(Clock()) as clock:
         done = (path / "result.json").exists()
         hosts.broadcast(np.bool_(done))
@@ -69,12 +81,12 @@ def run(
         with _opened_knowledge(config, path, identity) as knowledge:
             parts = builder(config, knowledge)
             workdir.start(path, config, identity)
-            result = _search(Parts(config, path, *parts, knowledge, clock, identity))
+            result = search(Context(config, path, *parts, knowledge, clock, identity))
             hosts.broadcast_command(0)
             return result
 
 
-def _serve(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
+def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
     """Trains children for the first host until it is done; leaves no files."""
     if hosts.broadcast(np.bool_(False)):
         return {}
@@ -84,129 +96,174 @@ def _serve(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any
         own = config.copy_and_resolve_references()
         own.knowledge.dir = folder  # what is known comes from the first host with the work
         with _opened_knowledge(own, pathlib.Path(folder), run) as knowledge:
-            evaluator = builder(config, knowledge)[2]
-            if evaluator.hooks.worker_loop is None:
+            worker_loop = builder(config, knowledge)[2].hooks.worker_loop
+            if worker_loop is None:
                 hosts.broadcast_command()
             else:
-                evaluator.hooks.worker_loop()
+                worker_loop()
     return {}
 
 
-def _search(parts: Parts) -> dict[str, Any]:
+def search(ctx: Context) -> dict[str, Any]:
     """Resumes or starts, iterates until the budget is spent, and judges the winner."""
-    config, folder, clock = parts.config, parts.folder, parts.clock
-    key = jax.random.key(config.seed)
-    versions = workdir.versions()
-    hooks = parts.evaluator.hooks
-    trains = parts.task.trains and hooks.load_weights is None
-    steps = config.children.steps if trains else 0
-    origin = history.Run(
-        parts.run.id, parts.task.space.name, parts.task.name, steps, config.seed, versions
-    )
+    key = jax.random.key(ctx.config.seed)
     with contextlib.ExitStack() as stack:
-        manager = stack.enter_context(checkpoint.open_(folder / "checkpoints"))
-        decisions = len(parts.task.space.cardinalities)
-        state = iteration.initial(parts.method, parts.evaluator, decisions, key)
-        restored = checkpoint.restore(manager, state)
-        if restored is not None:
-            state = restored[1]
-            clock.resume(state.seconds)
-        history.trim(parts.knowledge.history, parts.run.id, state.iteration)
-        if parts.task.statistics:
-            history.record_task(parts.knowledge.history, parts.task.name, parts.task.statistics)
-        if parts.task.sample_images is not None:
-            history.record_images(
-                parts.knowledge.history, parts.task.name, parts.task.sample_images
-            )
-        log = MetricLog(folder, state.step, config.log.tensorboard)
+        manager = stack.enter_context(checkpoint.open_(ctx.folder / workdir.CHECKPOINTS))
+        state = resume(ctx, manager, key)
+        record_task(ctx)
+        log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard)
         stack.callback(log.close)
-        progress = Progress(config.search.budget, state.counts["trained"], config.method.name)
+        trained = state.counts["trained"]
+        progress = Progress(ctx.config.search.budget, trained, ctx.config.method.name)
         stack.callback(progress.close)
+        outputs = Outputs(Checkpoints(ctx, manager), log, progress)
+        state = run_stages(ctx, outputs, state, key)
+        state = run_iterations(ctx, outputs, state, key)
+        winner = judge_winner(ctx, progress, state, key)
+    write_json(ctx.folder / "result.json", _result(ctx, state, winner))
+    return workdir.read_json(ctx.folder / "result.json")
 
-        due = -math.inf  # when the next checkpoint is to be taken
 
-        def keep(state: State, last: bool = False) -> State:
-            nonlocal due
-            state = state._replace(step=state.step + 1, seconds=clock.seconds())
-            start = time.monotonic()
-            if last or start >= due:
-                if hooks.sync is not None:
-                    state = state._replace(evaluator=hooks.sync(state.evaluator))
-                checkpoint.save(manager, state.step, state)
-                # Large states take long to write: at most a tenth of the time is spent so.
-                now = time.monotonic()
-                due = now + max(config.log.checkpoint_seconds, 9 * (now - start))
+def resume(ctx: Context, manager: ocp.CheckpointManager, key: jax.Array) -> State:
+    """The state of the newest checkpoint, or the first one where there is none.
+
+    Drops the iterations beyond it from the history; `MetricLog` does so with the metrics.
+    """
+    decisions = len(ctx.task.space.cardinalities)
+    state = iteration.initial(ctx.method, ctx.evaluator, decisions, key)
+    restored = checkpoint.restore(manager, state)
+    if restored is not None:
+        state = restored[1]
+        ctx.clock.resume(state.seconds)
+    history.trim(ctx.knowledge.history, ctx.run.id, state.iteration)
+    return state
+
+
+def record_task(ctx: Context) -> None:
+    """Tells the knowledge store what describes the task, for methods that know several."""
+    task, store = ctx.task, ctx.knowledge.history
+    if task.statistics:
+        history.record_task(store, task.name, task.statistics)
+    if task.sample_images is not None:
+        history.record_images(store, task.name, task.sample_images)
+
+
+class Checkpoints:
+    """Takes the checkpoints of a run, and spends at most a tenth of its time on them."""
+
+    def __init__(self, ctx: Context, manager: ocp.CheckpointManager):
+        self._ctx, self._manager = ctx, manager
+        self._due = -math.inf  # when the next one is to be taken
+
+    def step(self, state: State, last: bool = False) -> State:
+        """`state` one step on, on disk if a checkpoint is due or it is the `last` of a stage."""
+        state = state._replace(step=state.step + 1, seconds=self._ctx.clock.seconds())
+        start = time.monotonic()
+        if not last and start < self._due:
             return state
-
-        stages = {"evaluator": hooks.prepare, "method": parts.method.prepare}
-        for number, (owner, prepare) in enumerate(stages.items(), start=1):
-            if prepare is None or state.prepared >= number:
-                continue
-            # The owner's state says how far it is: from a restored one, `prepare` goes on.
-            stage = prepare(getattr(state, owner), jax.random.fold_in(key, PREPARE))
-            part = "children" if owner == "evaluator" else "method"
-            while True:
-                with clock.part(part):
-                    item = next(stage, None)
-                if item is None:
-                    break
-                metrics = jax.device_get(item[1])
-                text = metrics.pop("text", "")
-                log.write(state.step, {"stage": "prepare", **metrics})
-                progress.say(f"preparing: step {state.step + 1}{text}")
-                children = state.counts["prepared"] + metrics.get("children", 0)
-                counts = state.counts | {"prepared": children}
-                state = keep(state._replace(counts=counts, **{owner: item[0]}))
-            if owner == "method" and hooks.load_weights is not None:
-                known = hooks.load_weights(state.evaluator, state.method)
-                state = state._replace(evaluator=known)
-            state = keep(state._replace(prepared=number), last=True)
-
-        steps = iteration.compiled(parts.method, parts.evaluator)
-        while not _done(parts, state):
-            number = state.iteration
-            state, rows, scalars = iteration.iterate(steps, state, key, clock)
-            history.record(parts.knowledge.history, origin, number, rows)
-            last = _done(parts, state)
-            if state.iteration % config.log.every == 0 or last:
-                spent = {f"seconds/{name}": value for name, value in clock.seconds().items()}
-                log.write(state.step, scalars | spent)
-                progress.show(state.counts["trained"], iteration.line(scalars))
-            state = keep(state, last)
-
-        winner = None
-        if state.best_arch[0] >= 0:
-            progress.say("search done; judging the best architecture")
-            with clock.part("children"):
-                best_arch = jnp.asarray(state.best_arch)
-                winner = parts.task.final(best_arch, jax.random.fold_in(key, FINAL))
-                if hooks.finalize is not None:
-                    key_finish = jax.random.fold_in(key, FINAL)
-                    winner |= hooks.finalize(state.evaluator, best_arch, key_finish)
-    write_json(folder / "result.json", _result(parts, state, winner, versions))
-    return workdir.read_json(folder / "result.json")
+        sync = self._ctx.evaluator.hooks.sync
+        if sync is not None:
+            state = state._replace(evaluator=sync(state.evaluator))
+        checkpoint.save(self._manager, state.step, state)
+        now = time.monotonic()  # large states take long to write
+        self._due = now + max(self._ctx.config.log.checkpoint_seconds, 9 * (now - start))
+        return state
 
 
-def _done(parts: Parts, state: State) -> bool:
+def run_stages(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
+    """The stages before the loop that are not finished: the evaluator's, then the method's."""
+    hooks = ctx.evaluator.hooks
+    stages = (("evaluator", hooks.prepare), ("method", ctx.method.prepare))
+    for number, (owner, prepare) in enumerate(stages, start=1):
+        if prepare is None or state.prepared >= number:
+            continue
+        # The owner's state says how far it is: from a restored one, `prepare` goes on.
+        stage = prepare(getattr(state, owner), jax.random.fold_in(key, PREPARE))
+        state = run_stage(ctx, outputs, state, owner, stage)
+        if owner == "method" and hooks.load_weights is not None:
+            state = state._replace(evaluator=hooks.load_weights(state.evaluator, state.method))
+        state = outputs.checkpoints.step(state._replace(prepared=number), last=True)
+    return state
+
+
+def run_stage(
+    ctx: Context, outputs: Outputs, state: State, owner: str, stage: Iterator[tuple[Any, Any]]
+) -> State:
+    """One stage of the `owner`, "evaluator" or "method", to its end."""
+    part = "children" if owner == "evaluator" else "method"
+    while True:
+        with ctx.clock.part(part):
+            item = next(stage, None)
+        if item is None:
+            return state
+        metrics = jax.device_get(item[1])
+        text = metrics.pop("text", "")
+        outputs.log.write(state.step, {"stage": "prepare", **metrics})
+        outputs.progress.say(f"preparing: step {state.step + 1}{text}")
+        children = state.counts["prepared"] + metrics.get("children", 0)
+        counts = state.counts | {"prepared": children}
+        state = outputs.checkpoints.step(state._replace(counts=counts, **{owner: item[0]}))
+
+
+def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
+    """Asks, evaluates and tells until the search is done."""
+    steps, origin = iteration.compiled(ctx.method, ctx.evaluator), _origin(ctx)
+    while not _done(ctx, state):
+        number = state.iteration
+        state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
+        history.record(ctx.knowledge.history, origin, number, rows)
+        last = _done(ctx, state)
+        if state.iteration % ctx.config.log.every == 0 or last:
+            spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
+            outputs.log.write(state.step, scalars | spent)
+            outputs.progress.show(state.counts["trained"], iteration.line(scalars))
+        state = outputs.checkpoints.step(state, last)
+    return state
+
+
+def judge_winner(
+    ctx: Context, progress: Progress, state: State, key: jax.Array
+) -> dict[str, Any] | None:
+    """What the task, and the evaluator if it has more to say, find out about the winner."""
+    if state.best_arch[0] < 0:
+        return None
+    progress.say("search done; judging the best architecture")
+    finalize = ctx.evaluator.hooks.finalize
+    with ctx.clock.part("children"):
+        arch, key_final = jnp.asarray(state.best_arch), jax.random.fold_in(key, FINAL)
+        winner = ctx.task.final(arch, key_final)
+        if finalize is not None:
+            winner |= finalize(state.evaluator, arch, key_final)
+    return winner
+
+
+def _origin(ctx: Context) -> history.Run:
+    """What is the same for all rows that the run writes."""
+    # Children judged with inherited weights were trained for no steps of their own.
+    trains = ctx.task.trains and ctx.evaluator.hooks.load_weights is None
+    steps = ctx.config.children.steps if trains else 0
+    task = ctx.task
+    return history.Run(
+        ctx.run.id, task.space.name, task.name, steps, ctx.config.seed, workdir.versions()
+    )
+
+
+def _done(ctx: Context, state: State) -> bool:
     """The budget is spent, the method says so, or all that it proposes has long been known."""
-    search, counts = parts.config.search, state.counts
+    search, counts = ctx.config.search, state.counts
     limit = search.max_proposals or 20 * search.budget
     if counts["trained"] >= search.budget or counts["proposed"] >= limit:
         return True
-    return parts.method.done is not None and bool(parts.method.done(state.method))
+    return ctx.method.done is not None and bool(ctx.method.done(state.method))
 
 
-def _result(
-    parts: Parts,
-    state: State,
-    winner: dict[str, Any] | None,
-    versions: dict[str, str],
-) -> dict[str, Any]:
+def _result(ctx: Context, state: State, winner: dict[str, Any] | None) -> dict[str, Any]:
+    """The content of result.json."""
     best = None
     if winner is not None:
         best = {
             "arch": state.best_arch,
-            "description": parts.task.space.describe(state.best_arch),
+            "description": ctx.task.space.describe(state.best_arch),
             **dict(zip(FIGURES, state.best, strict=True)),
         }
     counts = {name: state.counts[name] for name in COUNTS}
@@ -215,13 +272,13 @@ def _result(
         "winner": winner,
         "counts": counts,
         "iterations": state.iteration,
-        "seconds": parts.clock.seconds(),
-        "method": parts.config.method.name,
-        "space": parts.task.space.name,
-        "task": parts.task.name,
-        "seed": parts.config.seed,
-        "versions": versions,
-        "resumed": parts.run.starts,
+        "seconds": ctx.clock.seconds(),
+        "method": ctx.config.method.name,
+        "space": ctx.task.space.name,
+        "task": ctx.task.name,
+        "seed": ctx.config.seed,
+        "versions": workdir.versions(),
+        "resumed": ctx.run.starts,
     }
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fnas_jax.tasks import data, images
+from fnas_jax.tasks import data, images, trained
 from fnas_jax.tasks.base import Task
 
 
@@ -35,7 +35,7 @@ def final_accuracy(
         longer.children.steps = steps
         longer.akp.enabled = False
         longer.search.budget = len(archs)
-    evaluator = images.evaluator(images.make_bench(longer, task.space, swapped))
+    evaluator = trained.evaluator(images.train_context(longer, task.space, swapped))
     everyone = jnp.ones(len(archs), bool)
     _, metrics = evaluator.evaluate(
         evaluator.init(), jnp.asarray(archs), everyone, jax.random.key(0)

@@ -38,8 +38,8 @@ from fnas_jax.methods.tnas import method as tnas
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.enumerate import all_forms
-from fnas_jax.tasks import data, images, tables, tabular
+from fnas_jax.spaces.enumerate import enumerate_networks
+from fnas_jax.tasks import data, images, tables, tabular, trained
 from fnas_jax.tasks.data import Dataset
 
 BENCHMARK, TASK = "transfer", "image_tasks"
@@ -139,7 +139,7 @@ def configuration() -> Any:
 def train(folder: str) -> None:
     """Trains every network of the space on every task, but for those that `folder` knows."""
     config, spc = configuration(), space()
-    forms = all_forms(spc)
+    forms = enumerate_networks(spc)
     devices.enable_compilation_cache(config.jax.cache_dir)
     with contextlib.closing(store.open_(folder)) as connection:
         for number, (name, kind) in enumerate(TASKS.items()):
@@ -150,7 +150,7 @@ def train(folder: str) -> None:
                 continue
             found = dataset(name, kind)
             store.record_images(connection, title, data.sample_images(found))
-            evaluator = images.evaluator(images.make_bench(config, spc, found))
+            evaluator = trained.evaluator(images.train_context(config, spc, found))
             run = store.Run(f"image_tasks_{name}", spc.name, title, STEPS, 0, workdir.versions())
             for i in range(0, len(missing), BATCH):
                 some = missing[i : i + BATCH]
@@ -173,7 +173,7 @@ def train(folder: str) -> None:
 def tables_of(folder: str) -> tuple[dict[str, tables.Table], dict[str, np.ndarray]]:
     """(a table of what was trained, the sample of images) of each task. Raises UserError."""
     spc, found = space(), {}
-    forms = all_forms(spc)
+    forms = enumerate_networks(spc)
     with contextlib.closing(store.open_(folder)) as connection:
         samples = store.task_images(connection)
         for name in TASKS:
@@ -202,7 +202,7 @@ class Outcome(NamedTuple):
 
 def search(spc: Space, accuracy: Array, method: Any, seeds: int, iterations: int) -> Array:
     """[S, len(BEST_AT)] of searches among the networks of the space with these accuracies [M]."""
-    forms = all_forms(spc)
+    forms = enumerate_networks(spc)
     nothing = np.full(len(forms), np.nan, np.float32)
     empty = tables.Table("", spc, forms, nothing, nothing[:, None], *[nothing] * 3, note="")
     with jax.ensure_compile_time_eval():
@@ -251,7 +251,7 @@ def transferred(
     weights = networks.init(key_weights, spc, config.net, len(known.mask), width)
     w = meta.fit(spc, config.net, config.meta, weights, known, key_meta).best
     model = surrogate.condition(spc, config.net, w, known)
-    mean = surrogate.conditioned(spc, config.net, model, jnp.asarray(all_forms(spc))).mean
+    mean = surrogate.conditioned(spc, config.net, model, jnp.asarray(enumerate_networks(spc))).mean
     tau = kendall(mean, accuracy, jnp.ones(len(mean), bool))
     method = tnas.make(spc, config, known, w, features=width)
     return Outcome(search(spc, accuracy, method, seeds, BEST_AT[-1]), tau)

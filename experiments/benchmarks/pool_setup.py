@@ -19,10 +19,11 @@ from fnas_jax.knowledge.pool import Pool
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces.base import Space, fair_round
-from fnas_jax.tasks import children_evaluator, images
+from fnas_jax.tasks import images, pool_access
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import child
 from fnas_jax.training import population as population_lib
+from fnas_jax.training.minibatches import Data
 
 BATCH = 8
 
@@ -33,7 +34,7 @@ class Setup(NamedTuple):
     space: Space
     layout: pools.Layout
     empty: Pool
-    examples: child.Data
+    examples: Data
     population: Callable[..., Any]  # see `training.population.make`
     find: Callable[..., Any]  # see `knowledge.pool.find`, of this layout
     deposit: Callable[..., Pool]  # see `knowledge.pool.deposit`, of this layout
@@ -71,18 +72,19 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
 
 def setup(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> Setup:
     """One compiled program trains children from fresh and from inherited weights."""
-    bench = images.make_bench(config, space, dataset)
+    ctx = images.train_context(config, space, dataset)
     network = elastic.make(space, dataset.image_shape[-1], dataset.num_classes)
-    layout = children_evaluator.pool_layout(config, space, network)
+    layout = pool_access.pool_layout(config.akp, space, network)
     mesh = devices.children_mesh()
     begin = functools.partial(start, layout, network)
-    population = population_lib.make(network, bench.settings, bench.pipeline, mesh, 1, begin)
+    trained = child.Context(network, ctx.settings, ctx.pipeline)
+    population = population_lib.make(population_lib.Context(trained, mesh, start=begin))
     names = ("train_images", "train_labels", "val_images", "val_labels")
     return Setup(
         space,
         layout,
         pools.init(layout, config.akp.capacity, jax.random.key(0)),
-        child.Data(*(jnp.asarray(getattr(dataset, name)) for name in names)),
+        Data(*(jnp.asarray(getattr(dataset, name)) for name in names)),
         population,
         jax.jit(functools.partial(pools.find, layout)),
         jax.jit(functools.partial(pools.deposit, layout)),

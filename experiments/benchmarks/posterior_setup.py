@@ -23,6 +23,7 @@ from fnas_jax.spaces import macro
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import images, inherited
 from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.training import child
 
 # Networks that train the supernet, the share of them before phi is learnt; tuned on these tasks.
 TASKS = {"macro_mnist5k": (500, 0.35), "mnas_mnist5k": (650, 0.5)}
@@ -70,7 +71,8 @@ class InheritedAccuracy:
         assert task.oneshot is not None
         self.parts = task.oneshot()
         parts = self.parts
-        self._run = inherited.judging(parts.network, parts.settings, parts.pipeline, parts.vmap)
+        ctx = child.Context(parts.network, parts.settings, parts.pipeline)
+        self._run = inherited.judging(ctx, parts.vmap)
 
     def __call__(self, params: Any, archs: np.ndarray) -> np.ndarray:
         """[N] accuracies of `archs` [N, T], each vector judged once."""

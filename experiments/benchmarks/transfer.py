@@ -46,7 +46,7 @@ from fnas_jax.methods.tnas import method as tnas
 from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 from fnas_jax.tasks import tables, tabular
 from fnas_jax.tasks.tables import Table
 
@@ -125,7 +125,7 @@ def learn(space: Space, config: tnas.Config, known: SourceTasks, key: Array) -> 
 
 def sampled(table: Table) -> tuple[Array, Array]:
     """(forms [m, T], accuracies [m]) of at most 1000 networks of the table."""
-    forms = np.random.default_rng(0).permutation(all_forms(table.space))[:1000]
+    forms = np.random.default_rng(0).permutation(enumerate_networks(table.space))[:1000]
     rows = np.asarray(tabular.index(table).row_of(jnp.asarray(forms)))
     return jnp.asarray(forms), jnp.asarray(table.judged[rows])
 

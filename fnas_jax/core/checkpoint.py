@@ -22,6 +22,10 @@ from fnas_jax.core.types import UserError
 logger = logging.getLogger(__name__)
 
 
+class StructureError(ValueError):
+    """A checkpoint holds other arrays than this program has a place for."""
+
+
 def open_(folder: str | pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
     """The checkpoints of `folder`, created where it is missing; `close()` it in the end."""
     path = pathlib.Path(folder).absolute()
@@ -59,12 +63,14 @@ def restore(manager: ocp.CheckpointManager, template: Any) -> tuple[int, Any] | 
     Raises UserError where checkpoints exist and none of them can be used.
     """
     steps = sorted(manager.all_steps(), reverse=True)
-    reason = ""
+    reason, advice = "", "remove that folder to start again"
     for position, step in enumerate(steps):
         try:
             like = template(step) if callable(template) else template
             tree = _read(manager, step, like)
         except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
+            if isinstance(error, StructureError):
+                advice = "go on with the version of fnas_jax that wrote it, or with a new folder"
             reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
             continue
         for damaged in steps[:position]:
@@ -74,26 +80,26 @@ def restore(manager: ocp.CheckpointManager, template: Any) -> tuple[int, Any] | 
             manager.delete(damaged)
         return step, tree
     if steps:
-        raise UserError(
-            f"no checkpoint in {manager.directory} can be read ({reason});"
-            " remove that folder to start again"
-        )
+        raise UserError(f"no checkpoint in {manager.directory} can be read ({reason}); {advice}")
     return None
 
 
 def _read(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
     stored = manager.restore(step, args=ocp.args.PyTreeRestore())
     like, structure = jax.tree.flatten(template)
+    expected = [_to_numpy(leaf) for leaf in like]
     leaves = []
-    for i, leaf in enumerate(like):
-        expected = _to_numpy(leaf)
-        value = np.asarray(stored.get(_name(i), np.zeros(expected.shape, expected.dtype)))
-        if value.shape != expected.shape or value.dtype != expected.dtype:
-            raise ValueError(
+    for i, blank in enumerate(expected):
+        value = np.asarray(stored.get(_name(i), blank if blank.size == 0 else np.zeros(0)))
+        if value.shape != blank.shape or value.dtype != blank.dtype:
+            raise StructureError(
                 f"leaf {i} is {value.dtype}{value.shape},"
-                f" this program expects {expected.dtype}{expected.shape}"
+                f" this program expects {blank.dtype}{blank.shape}"
             )
         leaves.append(value)
+    here = sum(blank.size > 0 for blank in expected)
+    if len(stored) - 1 != here:  # one is the checksum
+        raise StructureError(f"it has {len(stored) - 1} arrays, this program expects {here}")
     if _checksum(leaves) != int(stored["checksum"]):
         raise ValueError("checksum differs")
     restored = [_like(leaf, value) for leaf, value in zip(like, leaves, strict=True)]

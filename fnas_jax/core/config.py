@@ -85,19 +85,24 @@ def _collect() -> Iterator[tuple[str, Key]]:
             yield from ((name, TABLE[name]) for name in own)
             continue
         module, _, kind = path.rpartition(".")
-        for field in dataclasses.fields(getattr(importlib.import_module(module), kind)):
+        for field in _fields(getattr(importlib.import_module(module), kind)):
             name = f"{section}.{field.name}" if section else field.name
             yield name, field.metadata["key"]
+
+
+def _fields(kind: Any) -> list[dataclasses.Field]:
+    """The fields of a section's dataclass that are keys: those made by `key`."""
+    return [field for field in dataclasses.fields(kind) if "key" in field.metadata]
 
 
 def read(kind: type[T], section: Any) -> T:
     """The dataclass `kind` with the values of a ConfigDict's `section`.
 
-    Sections within it are read on their own. Raises ValueError unless its names are the fields of
+    Sections within it are read on their own. Raises ValueError unless its names are the keys of
     `kind`, all of them.
     """
     values = {name: value for name, value in section.items() if not hasattr(value, "items")}
-    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {field.name for field in _fields(kind)}
     if values.keys() != fields:
         raise ValueError(
             f"the section of {kind.__name__} lacks {sorted(fields - values.keys())}"
@@ -170,8 +175,8 @@ def renamed(name: str) -> str:
     The name may lack its section, as in what a ConfigDict says of an unknown key.
     """
     for old, today in RENAMED.items():
-        if name in (old, old.rpartition(".")[2]) and old not in all_keys():
-            values = "".join(f" and {a!r} is now {b!r}" for a, b in today.values.items())
+        if name in (old, old.rpartition(".")[2]):
+            values = "".join(f"; its value {a!r} is now {b!r}" for a, b in today.values.items())
             return f"config key {old!r} is now {today.name!r}{values}"
     return ""
 
@@ -180,7 +185,7 @@ def modernize(flat: dict[str, Any]) -> dict[str, Any]:
     """The values of an old run under the names of today."""
     found = {}
     for name, value in flat.items():
-        if name in RENAMED and name not in all_keys():
+        if name in RENAMED:
             name, values = RENAMED[name]
             value = values.get(value, value)
         found[name] = value
@@ -264,65 +269,6 @@ def help_text() -> str:
 
 # Sections whose dataclasses do not stand beside their code yet (`registry.TABLE`).
 TABLE: dict[str, Key] = {
-    # --- the space of architectures (tabular tasks bring their own)
-    "space.name": Key("mnas", "space", choices=("mnas", "macro", "cell", "categorical")),
-    "space.blocks": Key(7, "mnas: number of blocks kept", 1, 7),
-    "space.width": Key(1.0, "mnas, macro: multiplies all channels", 0.05, 4.0),
-    "space.strides": Key((), "mnas: stride of each block; () for MobileNetV2's", 1, 2),
-    "space.stem": Key(32, "mnas: channels of the first convolution", 1, 512),
-    "space.stem_stride": Key(2, "mnas: stride of the first convolution", 1, 2),
-    "space.head": Key(1280, "mnas: channels before the classifier", 1, 4096),
-    "space.cell_channels": Key(16, "cell: channels of the first stage", 1, 512),
-    "space.cells_per_stage": Key(5, "cell: cells of each stage", 1, 20),
-    "space.cardinalities": Key((), "categorical: number of choices of each decision", 1, 10**6),
-    # --- the task
-    "task.name": Key(
-        "images/digits",
-        "images/<digits|mnist5k|tfds:NAME|.npz|folder>"
-        " or tabular/<macro|nats_cifar10|nats_cifar100|.csv>",
-    ),
-    "task.data_dir": Key("", "folder of the tables, or of TFDS"),
-    "task.image_size": Key(
-        0, "height and width that images are resized to; 0: as they are", 0, 512
-    ),
-    "task.val_fraction": Key(0.2, "share of the images that the search is judged on", 0.01, 0.8),
-    "task.test_fraction": Key(0.2, "share of the images kept for the winner's test", 0.01, 0.8),
-    "task.split_seed": Key(0, "seed of the split into train, validation and test", 0, 2**31 - 1),
-    "task.noisy": Key(True, "tabular/macro: a query sees one of three trainings, not their mean"),
-    "task.metric": Key("", "csv tables: column to maximise; '' for the first metric"),
-    "task.augment.flip": Key(False, "mirror training images left to right, half of the time"),
-    "task.augment.crop": Key(0, "pixels of padding of which training images are cut again", 0, 64),
-    "task.augment.cutout": Key(0, "side of the square blanked out of training images", 0, 256),
-    # --- training of children
-    "children.steps": Key(150, "training steps of a child", 1, 10**7),
-    "children.batch_size": Key(64, "images per training step", 1, 65536),
-    "children.lr": Key(0.1, "peak learning rate of SGD; cosine decay to 0", 1e-6, 100.0),
-    "children.momentum": Key(0.9, "Nesterov momentum", 0.0, 0.999),
-    "children.weight_decay": Key(1e-4, "decay of weights, not of norms and biases", 0.0, 1.0),
-    "children.label_smoothing": Key(0.0, "label smoothing", 0.0, 0.9),
-    "children.warmup": Key(0.1, "share of the steps in which the rate rises", 0.0, 0.9),
-    "children.group": Key(
-        0, "children of a device trained at once; 1: in turn; 0: what is fastest", 0, 65536
-    ),
-    "children.backend": Key(
-        "auto",
-        "code of the layers: kernels and reference for CPUs, masked for accelerators",
-        choices=("auto", "kernels", "reference", "masked"),
-    ),
-    "children.device_images": Key(
-        0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9
-    ),
-    "children.eval_batch": Key(256, "images per step of validation and test", 1, 65536),
-    "akp.enabled": Key(True, "children inherit blocks from the knowledge pool (images only)"),
-    "akp.capacity": Key(32, "blocks kept at each place of the network", 2, 4096),
-    "akp.mib": Key(512, "memory for them; fewer are kept where they are large", 1, 2**20),
-    "akp.rounds": Key(1, "fair rounds of training before the search", 0, 1000),
-    "akp.weights": Key(
-        (4, 1, 1, 1, 1, 1, 1),
-        "mnas: weights of op, expansion, kernel, se, skip, filters, layers in the similarity",
-        0,
-        1000,
-    ),
     # --- tnas: Bayesian optimisation with a kernel meta-learnt on other tasks
     "tnas.transfer": Key(True, "learn from other tasks in the knowledge store"),
     "tnas.meta": Key("reptile", "how the kernel is learnt from them", choices=("reptile", "joint")),

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from fnas_jax.core import hosts
 
@@ -60,6 +60,19 @@ def shard(tree: Any, mesh: Mesh) -> Any:
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """A copy of all leaves, which every host has, on each device of `mesh`."""
     return _place(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def on_first(tree: Any, mesh: Mesh) -> Any:
+    """All leaves, which this host has whole, on its first device in `mesh`."""
+    return jax.device_put(tree, SingleDeviceSharding(mesh.local_devices[0]))
+
+
+def collect(tree: Any, mesh: Mesh) -> Any:
+    """Leaves [N, ..] that are divided over the devices of `mesh`, whole on the first of them.
+
+    From the devices of several hosts they come as numpy arrays, on every host.
+    """
+    return on_first(tree, mesh) if hosts.count() == 1 else hosts.gather(tree)
 
 
 def _place(tree: Any, sharding: NamedSharding) -> Any:

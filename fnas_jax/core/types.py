@@ -20,9 +20,8 @@ class Proposal(NamedTuple):
     archs: Array  # [N, T] int32
     train_mask: Array  # [N] bool; False: the method uses its own prediction as the reward
     log_prob: Array  # [N] float32, nats, under the policy that sampled; 0 where there is no policy
-    predicted: (
-        Array  # [N] float32 predicted reward; 0 where the method predicts nothing, NaN unknown
-    )
+    # [N] float32 predicted reward; 0 where the method predicts nothing, NaN where it is unknown
+    predicted: Array
     uncertainty: Array  # [N] float32 one standard deviation of `predicted`; inf where unknown
 
 

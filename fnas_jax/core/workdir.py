@@ -21,6 +21,11 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
+CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
+# Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, so that
+# an unfinished run of another version is refused.
+FORMAT = 2
+
 
 @contextmanager
 def opened(
@@ -72,12 +77,29 @@ class Run(NamedTuple):
     id: str  # hexadecimal
     starts: int  # so far
     began: float = 0.0  # seconds since 1970
+    format: int = 1  # of its checkpoints; the first one was not written down
 
 
 def identify(folder: pathlib.Path) -> Run:
-    """The run that was started in `folder`, or a new one."""
+    """The run that was started in `folder`, or a new one.
+
+    Raises UserError where its checkpoints are those of another version of this program, because
+    numbers of another meaning may have the same shapes.
+    """
     path = folder / "run.json"
-    return Run(**read_json(path)) if path.exists() else Run(uuid.uuid4().hex, 0, time.time())
+    if not path.exists():
+        return Run(uuid.uuid4().hex, 0, time.time(), FORMAT)
+    known = read_json(path)
+    run = Run(**{name: known[name] for name in Run._fields if name in known})
+    if run.format == FORMAT:
+        return run
+    if any((folder / CHECKPOINTS).glob("[0-9]*")):
+        raise UserError(
+            f"the unfinished search in workdir {str(folder)!r} was begun by another version of"
+            f" fnas_jax (checkpoints of format {run.format} there, {FORMAT} here): finish it with"
+            " that version, or start a new workdir"
+        )
+    return run._replace(format=FORMAT)
 
 
 def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> None:

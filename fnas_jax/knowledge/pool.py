@@ -105,12 +105,12 @@ def find(lay: Layout, pool: Pool, archs: Array) -> Source:
     chex.assert_rank(archs, 2)
     descriptors, sizes = lay.describe(archs), _sizes(lay, archs)
     found = []
-    for s, held in enumerate(pool.blocks):
-        similarity = cosine(descriptors[:, s], held.descriptor, lay.weights)
-        similarity = jnp.where(held.valid, similarity, -1.0)
+    for s, entries in enumerate(pool.blocks):
+        similarity = cosine(descriptors[:, s], entries.descriptor, lay.weights)
+        similarity = jnp.where(entries.valid, similarity, -1.0)
         best = similarity.max(axis=1)
-        fits = jnp.where(sizes[:, s, None] == held.size, 2**30, 0)
-        order = fits + jnp.minimum(held.updates, 2**29)
+        fits = jnp.where(sizes[:, s, None] == entries.size, 2**30, 0)
+        order = fits + jnp.minimum(entries.updates, 2**29)
         index = jnp.argmax(jnp.where(similarity >= best[:, None], order, -1), axis=1)
         found.append((index.astype(jnp.int32), best, best >= 0))
     return Source(*(jnp.stack(x, axis=1) for x in zip(*found, strict=True)))
@@ -120,12 +120,12 @@ def inherit(lay: Layout, pool: Pool, arch: Array, entry: Array) -> Params:
     """Parameters that the child `arch` [T] starts from, its blocks the entries `entry` [S]."""
     chex.assert_shape(entry, (len(pool.blocks),))
     bypassed, blocks = lay.parts.bypassed(arch), []
-    for s, held in enumerate(pool.blocks):
-        source = held.arch[entry[s]]
+    for s, entries in enumerate(pool.blocks):
+        source = entries.arch[entry[s]]
         fresh = source[0] < 0
         trained = _used(lay, jnp.maximum(source, 0))[0][s]
         trained = jax.tree.map(lambda mask, fresh=fresh: mask | fresh, trained)
-        params = lay.unravel[s](held.params[entry[s]])
+        params = lay.unravel[s](entries.params[entry[s]])
         blocks.append(weight_transfer.expand(params, trained, bypassed[s]))
     return lay.parts.join(blocks, pool.shared)
 
@@ -151,7 +151,7 @@ def deposit(
     blocks, shared = jax.vmap(lay.parts.split)(params)
     used, shared_used = jax.vmap(lambda arch: _used(lay, arch))(archs)
     places = []
-    for s, held in enumerate(pool.blocks):
+    for s, entries in enumerate(pool.blocks):
         same = jnp.all(descriptors[:, None, s] == descriptors[:, s], axis=-1)
         same &= (sizes[:, None, s] == sizes[:, s]) & use & use[:, None]
         first = use & (same.argmax(axis=1) == jnp.arange(n))
@@ -171,7 +171,7 @@ def deposit(
             owner=jnp.full(n, owner, jnp.uint32),
             valid=first & (sizes[:, s] > 0),
         )
-        places.append(pool_entries.insert(held, news, lay.weights, add=True))
+        places.append(pool_entries.insert(entries, news, lay.weights, add=True))
 
     def mean(old: Array, values: Array, masks: Array) -> Array:
         masks = masks & use.reshape(-1, *(1,) * (masks.ndim - 1))
@@ -210,17 +210,20 @@ def without(pool: Pool, owner: Array | int) -> Pool:
     """The pool without the blocks that the run `owner` was the last to train."""
     return pool._replace(
         blocks=tuple(
-            held._replace(
-                valid=held.valid & ((held.updates == 0) | (held.owner != jnp.uint32(owner)))
+            entries._replace(
+                valid=entries.valid
+                & ((entries.updates == 0) | (entries.owner != jnp.uint32(owner)))
             )
-            for held in pool.blocks
+            for entries in pool.blocks
         )
     )
 
 
 def resize(pool: Pool, capacity: int) -> Pool:
     """The pool with another number of entries a place, on the host."""
-    return pool._replace(blocks=tuple(pool_entries.resize(held, capacity) for held in pool.blocks))
+    return pool._replace(
+        blocks=tuple(pool_entries.resize(entries, capacity) for entries in pool.blocks)
+    )
 
 
 def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str, Array]:
@@ -234,15 +237,24 @@ def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str,
         "pool/hits": share(source.hit),
         "pool/similarity": share(source.similarity),
         "pool/exact": share(source.similarity == 1.0),
-        "pool/entries": jnp.float32(sum(held.valid.sum() for held in pool.blocks)),
+        "pool/entries": jnp.float32(sum(entries.valid.sum() for entries in pool.blocks)),
         "pool/count_range": count_range(lay, pool),
         "pool/mib": jnp.float32(size_bytes(pool) / 2**20),
     }
 
 
+def no_statistics(lay: Layout, pool: Pool) -> dict[str, Array]:
+    """Zeros under the names of `statistics`, before there are any."""
+    arch = jnp.zeros((1, len(lay.cardinalities)), jnp.int32)
+    names = jax.eval_shape(
+        lambda pool: statistics(lay, pool, find(lay, pool, arch), jnp.ones(1, bool)), pool
+    )
+    return dict.fromkeys(names, jnp.float32(0))
+
+
 def is_trained(pool: Pool) -> bool:
     """Whether any block has been trained."""
-    return any(bool((held.updates > 0).any()) for held in pool.blocks)
+    return any(bool((entries.updates > 0).any()) for entries in pool.blocks)
 
 
 def count_range(lay: Layout, pool: Pool) -> Array:

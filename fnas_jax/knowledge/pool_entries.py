@@ -39,8 +39,8 @@ def insert(entries: Entries, news: Entries, weights: Array, add: bool) -> Entrie
     """
     capacity = len(entries.valid)
 
-    def step(held: tuple[Entries, Array], new: Entries) -> tuple[tuple[Entries, Array], None]:
-        entries, written = held
+    def step(carry: tuple[Entries, Array], new: Entries) -> tuple[tuple[Entries, Array], None]:
+        entries, written = carry
         same = entries.valid & jnp.all(entries.descriptor == new.descriptor, axis=1)
         same &= entries.size == new.size
         known = same.any()
@@ -59,10 +59,12 @@ def insert(entries: Entries, news: Entries, weights: Array, add: bool) -> Entrie
 def _place(entries: Entries, written: Array, weights: Array) -> Array:
     """[] where a new entry goes; those `written` [M] just now go last."""
     capacity = len(entries.valid)
-    alike = cosine(entries.descriptor, entries.descriptor, weights)
-    alike = jnp.where(entries.valid & ~jnp.eye(capacity, dtype=bool), alike, -1.0).max(axis=1)
-    alike = jnp.where(written, -2.0, alike)
-    redundant = alike >= jnp.sort(alike)[-max(1, capacity // 4)]
+    similarity = cosine(entries.descriptor, entries.descriptor, weights)
+    similarity = jnp.where(entries.valid & ~jnp.eye(capacity, dtype=bool), similarity, -1.0).max(
+        axis=1
+    )
+    similarity = jnp.where(written, -2.0, similarity)
+    redundant = similarity >= jnp.sort(similarity)[-max(1, capacity // 4)]
     updates = jnp.where(redundant & ~written, entries.updates, jnp.iinfo(jnp.int32).max)
     return jnp.where(entries.valid.all(), updates.argmin(), entries.valid.argmin())
 

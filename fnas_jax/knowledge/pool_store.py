@@ -56,7 +56,7 @@ def load(store: Store, lay: Layout, fresh: Pool) -> tuple[Pool, int]:
     """(newest good version in the shape of `fresh`, number of the newest version by another run).
 
     `fresh` stands for what does not exist, for stem and classifier of other images, and for what
-    this run itself has written, because a run that begins anew must not know its own future.
+    this run itself has written, because a run that starts again must find what it found at first.
     Raises UserError where the pool is of another space, cannot be read, or stays locked.
     """
     with _locked(store):
@@ -68,8 +68,8 @@ def load(store: Store, lay: Layout, fresh: Pool) -> tuple[Pool, int]:
         return fresh, 0
     read = pools.resize(pools.without(found[1], store.owner), store.capacity)
     blocks = tuple(
-        jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), held, like)
-        for held, like in zip(read.blocks, fresh.blocks, strict=True)
+        jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), entries, like)
+        for entries, like in zip(read.blocks, fresh.blocks, strict=True)
     )
     shared = {
         name: jax.tree.map(jnp.asarray, read.shared[name]) if _same(read.shared[name], own) else own

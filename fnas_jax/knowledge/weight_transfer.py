@@ -1,7 +1,7 @@
 """Weights of one block for another: what fits is kept, what is missing does no harm.
 
 A block is {"first": layer} or {"first": .., "rest": equal layers behind it, along axis 0}, of the
-shapes of the largest child; see `children.tensors`.
+shapes of the largest child; see `layers.parameters`.
 """
 
 from __future__ import annotations

@@ -74,10 +74,7 @@ def _depthwise_bwd(
     sizes: Sizes, stride: int, residuals: tuple[Array, Array, Array], g: Array
 ) -> tuple[Array, Array, None]:
     def cpu(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
-        def input_gradient(w: Array, stride: int, g: Array) -> Array:
-            return jax.vjp(lambda x: _shifted(x, w, stride), x)[1](g)[0]
-
-        branches = [lambda w, g, k=k: input_gradient(crop(w, k), stride, g) for k in sizes]
+        branches = [functools.partial(_shifted_input_gradient, x, stride, k) for k in sizes]
         return _switch(size, branches, w, g), _tap_sums(x, g, size, sizes, w.shape[0], stride)
 
     def default(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
@@ -108,13 +105,8 @@ def _conv_bwd(
     sizes: Sizes, stride: int, residuals: tuple[Array, Array, Array], g: Array
 ) -> tuple[Array, Array, None]:
     def cpu(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
-        def derivatives(w: Array, x: Array, g: Array, k: int) -> tuple[Array, Array]:
-            margin = (w.shape[0] - k) // 2
-            dw = _conv_weight_gradient(x, g, k, stride)
-            dx = _conv_input_gradient(x, crop(w, k), g, stride)
-            return dx, jnp.pad(dw, ((margin, margin), (margin, margin), (0, 0), (0, 0)))
-
-        return _switch(size, [functools.partial(derivatives, k=k) for k in sizes], w, x, g)
+        branches = [functools.partial(_conv_derivatives, stride, k) for k in sizes]
+        return _switch(size, branches, w, x, g)
 
     def default(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
         return jax.vjp(lambda x, w: _by_size(_direct, sizes, stride)(size, x, w), x, w)[1](g)
@@ -125,6 +117,14 @@ def _conv_bwd(
 conv.defvjp(
     lambda x, w, size, sizes, stride: (conv(x, w, size, sizes, stride), (x, w, size)), _conv_bwd
 )
+
+
+def _conv_derivatives(stride: int, k: int, w: Array, x: Array, g: Array) -> tuple[Array, Array]:
+    """Gradients of input and weights [K, K, I, O] of the convolution by their k x k centre."""
+    margin = (w.shape[0] - k) // 2
+    dw = _conv_weight_gradient(x, g, k, stride)
+    dx = _conv_input_gradient(x, crop(w, k), g, stride)
+    return dx, jnp.pad(dw, ((margin, margin), (margin, margin), (0, 0), (0, 0)))
 
 
 def _switch(index: Array | int, branches: list, *operands: Array) -> Any:
@@ -165,6 +165,10 @@ def _shifted(x: Array, w: Array, stride: int) -> Array:
     return functools.reduce(jnp.add, (tap * weight for tap, weight in taps))
 
 
+def _shifted_input_gradient(x: Array, stride: int, k: int, w: Array, g: Array) -> Array:
+    return jax.vjp(lambda x: _shifted(x, crop(w, k), stride), x)[1](g)[0]
+
+
 def _grouped(x: Array, w: Array, stride: int) -> Array:
     strides, w = (stride, stride), w[:, :, None, :]
     return lax.conv_general_dilated(
@@ -190,16 +194,15 @@ def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, strid
 
     group = math.gcd(x.shape[0], _GROUP)
 
-    def add_images(sums: Array, xg: tuple[Array, Array]) -> tuple[Array, None]:
+    def add_tap(xg: tuple[Array, Array], t: Array, sums: Array) -> Array:
         images, cotangents = xg
+        start = (0, rows_of[t], cols_of[t], 0)
+        view = lax.dynamic_slice(images, start, (group, rows, cols, images.shape[-1]))
+        view = view[:, ::stride, ::stride]
+        return sums.at[taps[t]].add(view * cotangents, mode="promise_in_bounds")
 
-        def add_tap(t: Array, sums: Array) -> Array:
-            start = (0, rows_of[t], cols_of[t], 0)
-            view = lax.dynamic_slice(images, start, (group, rows, cols, images.shape[-1]))
-            view = view[:, ::stride, ::stride]
-            return sums.at[taps[t]].add(view * cotangents, mode="promise_in_bounds")
-
-        return lax.fori_loop(0, count, add_tap, sums), None
+    def add_images(sums: Array, xg: tuple[Array, Array]) -> tuple[Array, None]:
+        return lax.fori_loop(0, count, functools.partial(add_tap, xg), sums), None
 
     zeros = jnp.zeros((largest**2, group, *g.shape[1:]), g.dtype)
     grouped = x.reshape(-1, group, *x.shape[1:]), g.reshape(-1, group, *g.shape[1:])

@@ -12,7 +12,7 @@ from fnas_jax.spaces.base import Space, enumerate_all
 
 
 @functools.lru_cache(maxsize=8)
-def all_forms(space: Space) -> np.ndarray:
+def enumerate_networks(space: Space) -> np.ndarray:
     """[M, T] int32: the canonical form of every network, once, in lexicographic order.
 
     Raises ValueError for spaces of more than a million decision vectors.

@@ -11,7 +11,8 @@ from fnas_jax.core.types import Array, Metrics
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces.base import Space
-from fnas_jax.training import child
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data, Pipeline
 
 
 class Hooks(NamedTuple):
@@ -51,14 +52,13 @@ class OneShot(NamedTuple):
     """What methods need that train one network for all architectures themselves."""
 
     network: Network  # elastic
-    pipeline: child.Pipeline
-    settings: child.Settings
-    data: child.Data  # training and validation images
+    pipeline: Pipeline
+    settings: Children
+    data: Data  # training and validation images
     classes: int
     vmap: bool  # networks at once (accelerators), or one after another
     cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]
-    # Fresh parameters -> those to start from: with the blocks of the knowledge pool, where it has
-    # any
+    # Fresh parameters -> those to start from, which are the knowledge pool's where it has any
     start: Callable[[Params], Params]
     # Judges with inherited weights; (eval state, params) -> eval state is its `load_weights`
     evaluator: Evaluator

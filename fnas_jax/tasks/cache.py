@@ -12,10 +12,10 @@ from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics
 
 
-class Memo(NamedTuple):
+class EvaluationCache(NamedTuple):
     """The first `size` of M places are taken, one a network, in order of evaluation."""
 
-    forms: Array  # [M, T] int32 canonical architectures
+    canonical: Array  # [M, T] int32
     metrics: Metrics  # of [M]; `fresh` and `seconds` say how it was the first time
     size: Array  # [] int32, how many places are taken
 
@@ -23,58 +23,60 @@ class Memo(NamedTuple):
 class Lookup(NamedTuple):
     """Where each of N architectures stands; at most one of `new` per network."""
 
-    known: Array  # [N] bool: in the memo
+    known: Array  # [N] bool: in the cache
     new: Array  # [N] bool: to be evaluated now
-    source: Array  # [N] int32: place in the memo after `remember`, -1 where nothing is known
+    source: Array  # [N] int32: place in the cache after `remember`, -1 where nothing is known
 
 
-def empty(capacity: int, decisions: int) -> Memo:
-    """A memo of `capacity` places for architectures of `decisions` decisions."""
+def empty(capacity: int, decisions: int) -> EvaluationCache:
+    """A cache of `capacity` places for architectures of `decisions` decisions."""
     zeros = jnp.zeros(capacity, jnp.float32)
     never = jnp.zeros(capacity, bool)
     metrics = Metrics(zeros, zeros, zeros, zeros, zeros, zeros, ok=never, fresh=never)
-    return Memo(jnp.full((capacity, decisions), -1, jnp.int32), metrics, jnp.int32(0))
+    return EvaluationCache(jnp.full((capacity, decisions), -1, jnp.int32), metrics, jnp.int32(0))
 
 
-def look_up(memo: Memo, forms: Array, mask: Array) -> Lookup:
-    """Which of the canonical `forms` [N, T] under `mask` [N] are known, and which are new.
+def look_up(cached: EvaluationCache, canonical: Array, mask: Array) -> Lookup:
+    """Which of the architectures `canonical` [N, T] under `mask` [N] are known, and which are new.
 
-    Of equal new ones the first is to be evaluated; the others will find it in the memo. Where
-    the memo is full, what does not fit is neither known nor new.
+    Of equal new ones the first is to be evaluated; the others will find it in the cache. Where
+    the cache is full, what does not fit is neither known nor new.
     """
-    chex.assert_rank([forms, mask], [2, 1])
-    n = forms.shape[0]
-    stored = jnp.all(forms[:, None] == memo.forms, axis=-1)
+    chex.assert_rank([canonical, mask], [2, 1])
+    n = canonical.shape[0]
+    stored = jnp.all(canonical[:, None] == cached.canonical, axis=-1)
     known = mask & stored.any(axis=1)
-    first = first_equal(forms, mask)
+    first = first_equal(canonical, mask)
     new = mask & ~known & (first == jnp.arange(n))
-    place = memo.size + jnp.cumsum(new) - 1
-    new &= place < memo.forms.shape[0]
+    place = cached.size + jnp.cumsum(new) - 1
+    new &= place < cached.canonical.shape[0]
     place = jnp.where(new, place, -1)[first]
     source = jnp.where(known, stored.argmax(axis=1), jnp.where(mask, place, -1))
     return Lookup(known, new, source.astype(jnp.int32))
 
 
-def remember(memo: Memo, lookup: Lookup, forms: Array, measured: Metrics) -> Memo:
-    """The memo with the `measured` metrics of the new ones of `lookup` in their places."""
-    capacity = memo.forms.shape[0]
+def remember(
+    cached: EvaluationCache, lookup: Lookup, canonical: Array, measured: Metrics
+) -> EvaluationCache:
+    """The cache with the `measured` metrics of the new ones of `lookup` in their places."""
+    capacity = cached.canonical.shape[0]
     place = jnp.where(lookup.new, lookup.source, capacity)  # the rest falls outside: dropped
-    return Memo(
-        forms=memo.forms.at[place].set(forms, mode="drop"),
+    return EvaluationCache(
+        canonical=cached.canonical.at[place].set(canonical, mode="drop"),
         metrics=Metrics(
             *(
                 old.at[place].set(value, mode="drop")
-                for old, value in zip(memo.metrics, measured, strict=True)
+                for old, value in zip(cached.metrics, measured, strict=True)
             )
         ),
-        size=memo.size + lookup.new.sum(dtype=jnp.int32),
+        size=cached.size + lookup.new.sum(dtype=jnp.int32),
     )
 
 
-def recall(memo: Memo, lookup: Lookup) -> Metrics:
+def recall(cached: EvaluationCache, lookup: Lookup) -> Metrics:
     """Metrics of the N architectures of `lookup`: first readings, `fresh` only where new."""
     found = lookup.source >= 0
-    stored = Metrics(*(values[lookup.source] for values in memo.metrics))
+    stored = Metrics(*(values[lookup.source] for values in cached.metrics))
     return Metrics(
         accuracy=jnp.where(found, stored.accuracy, 0.0),
         reward=jnp.where(found, stored.reward, 0.0),

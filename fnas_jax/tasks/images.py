@@ -7,29 +7,28 @@ validation images together and reports its accuracy on the test images, once.
 from __future__ import annotations
 
 import functools
-import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import devices
+from fnas_jax.core import config as config_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import cost as costs
-from fnas_jax.networks import elastic, flax_reference
-from fnas_jax.networks.base import Network
+from fnas_jax.networks import flax_reference
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, data, inherited, population_trainer
+from fnas_jax.tasks import augment, data, inherited, trained, winner
 from fnas_jax.tasks.base import Task
-from fnas_jax.tasks.children_evaluator import evaluator
+from fnas_jax.tasks.config import Augment
+from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.tasks.population_trainer import Bench
-from fnas_jax.training import child, population, streaming
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Pipeline
 
 
 def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task:
@@ -51,14 +50,14 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
         task.test_fraction,
         task.split_seed,
     )
-    bench = make_bench(config, space, dataset, knowledge)
-    if bench.store is not None:
-        stores.check(bench.store)
+    ctx = train_context(config, space, dataset, knowledge)
+    if ctx.store is not None:
+        stores.check(ctx.store)
     return Task(
         name=config.task.name,
         space=space,
-        evaluator=evaluator(bench),
-        final=functools.partial(final, bench),
+        evaluator=trained.evaluator(ctx),
+        final=functools.partial(winner.final, ctx),
         trains=True,
         statistics={
             "images": float(len(dataset.train_labels)),
@@ -69,13 +68,13 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
             "deviation": float(np.mean(dataset.std)),
         },
         sample_images=data.sample_images(dataset),
-        oneshot=functools.partial(inherited.oneshot, bench),
+        oneshot=functools.partial(inherited.oneshot, ctx),
     )
 
 
-def make_bench(
+def train_context(
     config: Any, space: Space, dataset: Dataset, knowledge: Knowledge | None = None
-) -> Bench:
+) -> TrainContext:
     """What `config` says about training and data, on the images of `dataset`."""
     store = None
     if knowledge is not None and knowledge.pool is not None and config.akp.enabled:
@@ -87,38 +86,27 @@ def make_bench(
             capacity=config.akp.capacity,
             run=knowledge.run,
         )
-    return Bench(
+    return TrainContext(
         config=config,
         space=space,
         dataset=dataset,
         pipeline=_pipeline(config, dataset),
-        settings=_settings(config),
+        settings=config_lib.read(Children, config.children),
         reward=rewards.from_config(config),
         latency_ms=functools.partial(latency_ms, config, space, dataset),
+        canonical=jax.jit(space.canonical),
+        cost=jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes)),
         store=store,
     )
 
 
-def _pipeline(config: Any, dataset: Dataset) -> child.Pipeline:
-    options = config.task.augment
-    return child.Pipeline(
-        normalise=lambda images: data.normalise(images, dataset.mean, dataset.std),
-        augment=lambda key, images: augment.augment(
-            key, images, options.flip, options.crop, options.cutout
+def _pipeline(config: Any, dataset: Dataset) -> Pipeline:
+    options = config_lib.read(Augment, config.task.augment)
+    return Pipeline(
+        normalise=functools.partial(data.normalise, mean=dataset.mean, std=dataset.std),
+        augment=functools.partial(
+            augment.augment, flip=options.flip, crop=options.crop, cutout=options.cutout
         ),
-    )
-
-
-def _settings(config: Any) -> child.Settings:
-    children = config.children
-    return child.Settings(
-        batch_size=children.batch_size,
-        lr=children.lr,
-        momentum=children.momentum,
-        weight_decay=children.weight_decay,
-        label_smoothing=children.label_smoothing,
-        warmup=children.warmup,
-        eval_batch=children.eval_batch,
     )
 
 
@@ -133,83 +121,3 @@ def latency_ms(config: Any, space: Space, dataset: Dataset, arch: Array) -> floa
     return costs.measure_latency_ms(
         module, variables, dataset.image_shape, options.batch_size, options.repeats
     )
-
-
-def final(bench: Bench, arch: Array, key: Array) -> dict[str, Any]:
-    """Trains the winner `arch` [T] and the reference network alike, and tests both.
-
-    The reference is the smallest network of MobileNetV2's kind in this space that costs no less.
-    JSON-ready; accuracies are None where `winner.steps` is 0.
-    """
-    config, dataset, space = bench.config, bench.dataset, bench.space
-    params, macs = costs.one_cost(space, arch, dataset.image_shape, dataset.num_classes)
-    winner: dict[str, Any] = {
-        "accuracy": None,
-        "mflops": macs / 1e6,
-        "params_m": params / 1e6,
-        "latency_ms": bench.latency_ms(arch),
-        "seconds": 0.0,
-        "measures": "accuracy on test images after training on all others",
-    }
-    if config.winner.steps == 0:
-        return winner
-    shape, classes = dataset.image_shape, dataset.num_classes
-    backend = config.children.backend
-    entrants = [elastic.fixed_network(space, arch, shape, classes, backend=backend)]
-    if config.winner.reference:
-        width, mflops, params_m = flax_reference.reference(space, classes, winner["mflops"], shape)
-        standard = flax_reference.reference_arch(space)
-        winner["reference"] = {
-            "arch": standard.tolist(),
-            "width": width,
-            "mflops": mflops,
-            "params_m": params_m,
-        }
-        entrants.append(elastic.fixed_network(space, standard, shape, classes, width, backend))
-    tested = _train_and_test(bench, entrants, key)
-    winner |= tested[0]
-    if config.winner.reference:
-        winner["reference"] |= tested[1]
-    return winner
-
-
-def _train_and_test(bench: Bench, entrants: list[Network], key: Array) -> list[dict[str, Any]]:
-    """{"accuracy", "loss", "steps", "seconds"} of networks after `winner.steps` steps.
-
-    Each on a device of its own where there are as many, and at the same time.
-    """
-    dataset, steps = bench.dataset, jnp.int32(bench.config.winner.steps)
-    examples = child.Data(
-        np.concatenate([dataset.train_images, dataset.val_images]),
-        np.concatenate([dataset.train_labels, dataset.val_labels]),
-        dataset.test_images,
-        dataset.test_labels,
-    )
-    own = jax.local_devices()
-    running = []
-    for i, network in enumerate(entrants):
-        start = time.monotonic()
-        mesh = devices.children_mesh([own[i % len(own)]])
-        chunk = population_trainer.images_at_once(
-            bench.config.children.device_images, dataset, mesh
-        )
-        made = (network, bench.settings, bench.pipeline, mesh)
-        if chunk is None:
-            run, data = population.make(*made), devices.replicate(examples, mesh)
-        else:
-            run, data = streaming.make(*made, 1, chunk=chunk), examples
-        one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
-        given = (*devices.shard(one, mesh), devices.replicate(steps, mesh))
-        running.append((start, run(data, *given).outcome))
-    tested = []
-    for start, outcome in running:
-        accuracy, loss, ok = (x[0] for x in jax.device_get(outcome))
-        tested.append(
-            {
-                "accuracy": float(accuracy) if ok else None,
-                "loss": float(loss) if ok else None,
-                "steps": int(steps),
-                "seconds": time.monotonic() - start,
-            }
-        )
-    return tested

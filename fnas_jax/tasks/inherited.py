@@ -9,9 +9,10 @@ knowledge pool.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,208 +20,191 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core import devices
-from fnas_jax.core.types import Array, Metrics, UserError
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.layers.ops import Params
-from fnas_jax.networks import cost as costs
-from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
-from fnas_jax.tasks import cache, population_trainer
+from fnas_jax.tasks import children_evaluator, pool_access, trained
 from fnas_jax.tasks.base import Evaluator, Hooks, OneShot
-from fnas_jax.tasks.cache import Memo
-from fnas_jax.tasks.children_evaluator import POOL_SEED, pool_capacity, pool_layout
-from fnas_jax.tasks.population_trainer import Bench
+from fnas_jax.tasks.cache import EvaluationCache
+from fnas_jax.tasks.children_evaluator import State
+from fnas_jax.tasks.context import Batch, TrainContext
+from fnas_jax.tasks.population_trainer import images_at_once
 from fnas_jax.training import child
+from fnas_jax.training.child import Outcome
+from fnas_jax.training.minibatches import Data
 
-TAUGHT = 8  # best children whose blocks enter the pool
-
-
-class State(NamedTuple):
-    """What the evaluator knows."""
-
-    memo: Memo
-    params: Params  # of the elastic network; zeros until they are loaded
+DEPOSITED = 8  # best children whose blocks enter the pool
+FINETUNE_DIVISOR = 10  # of the learning rate, because the weights are trained already
 
 
-def oneshot(bench: Bench) -> OneShot:
+def oneshot(ctx: TrainContext) -> OneShot:
     """What one-shot methods need of an image task."""
-    dataset, space = bench.dataset, bench.space
-    wanted, mesh = bench.config.children.device_images, devices.children_mesh(most=1)
-    if population_trainer.images_at_once(wanted, dataset, mesh) is not None:
+    dataset, mesh = ctx.dataset, devices.children_mesh(most=1)
+    if images_at_once(ctx.settings.device_images, dataset, mesh) is not None:
         raise UserError(
-            f"method.name is {bench.config.method.name!r}, which needs all images on the device;"
+            f"method.name is {ctx.config.method.name!r}, which needs all images on the device;"
             " task.image_size or children.device_images (0) would have to change"
         )
-    channels, classes = dataset.image_shape[-1], dataset.num_classes
-    network = elastic.make(space, channels, classes, bench.config.children.backend)
+    network = trained.elastic_network(ctx)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
-    data = child.Data(*map(jnp.asarray, images))
+    data = Data(*map(jnp.asarray, images))
     return OneShot(
         network=network,
-        pipeline=bench.pipeline,
-        settings=bench.settings,
+        pipeline=ctx.pipeline,
+        settings=ctx.settings,
         data=data,
-        classes=classes,
-        vmap=jax.default_backend() != "cpu",
-        cost=costs.cost(space, dataset.image_shape, dataset.num_classes),
-        start=functools.partial(_start, bench, network),
-        evaluator=evaluator(bench, network, data),
+        classes=dataset.num_classes,
+        vmap=_vmap(),
+        cost=ctx.cost,
+        start=functools.partial(start, ctx, network),
+        evaluator=evaluator(ctx, network, data),
     )
 
 
-def evaluator(bench: Bench, network: Network, data: child.Data) -> Evaluator:
-    """Judges what the memo does not know; not jittable, because it measures time.
+def evaluator(ctx: TrainContext, network: Network, data: Data) -> Evaluator:
+    """Judges what was not evaluated before with the weights that `load_weights` was given.
 
-    Its `load_weights` takes the parameters of the elastic network. A fresh evaluation is one that
-    was made now, although nothing was trained for it.
+    These are the parameters of the elastic network, zeros until then. A fresh evaluation is one
+    that was made now, although nothing was trained for it.
     """
-    config, space, dataset = bench.config, bench.space, bench.dataset
-    cost = jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes))
-    look_up, remember, recall = (
-        jax.jit(cache.look_up),
-        jax.jit(cache.remember),
-        jax.jit(cache.recall),
-    )
-    judge = judging(network, bench.settings, bench.pipeline, jax.default_backend() != "cpu")
-    capacity = config.search.budget + config.search.batch
-    decisions = len(space.cardinalities)
-
-    def init() -> State:
-        shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(decisions, jnp.int32))
-        params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return State(cache.empty(capacity, decisions), params)
-
-    def measure(params: Params, archs: Array, new: Array) -> Metrics:
-        start = time.monotonic()
-        outcome = jax.block_until_ready(judge(params, data, archs, new))
-        weights, macs = cost(archs)
-        latency = np.full(len(archs), np.nan, np.float32)
-        if config.reward.cost == "latency_ms":
-            for i in np.flatnonzero(new):
-                latency[i] = bench.latency_ms(archs[i])
-        seconds = (time.monotonic() - start) / max(int(new.sum()), 1)
-        costs_of = (jnp.asarray(latency), macs / 1e6, weights / 1e6)
-        ok = outcome.ok & new
-        accuracy = jnp.where(ok, outcome.accuracy, 0.0)
-        reward = jnp.where(ok, bench.reward(accuracy, *costs_of), 0.0)
-        spent = jnp.full(len(archs), seconds, jnp.float32)
-        return Metrics(accuracy, reward, *costs_of, seconds=spent, ok=ok, fresh=new)
-
-    def evaluate(state: State, archs: Array, mask: Array, key: Array) -> tuple[State, Metrics]:
-        forms = space.canonical(archs)
-        found = look_up(state.memo, forms, mask)
-        if found.new.any():
-            measured = measure(state.params, archs, found.new)
-            state = state._replace(memo=remember(state.memo, found, forms, measured))
-        return state, recall(state.memo, found)
-
-    def finalize(state: State, arch: Array, key: Array) -> dict[str, Any]:
-        _teach(bench, network, state)
-        facts: dict[str, Any] = {"searched_by": "judged with inherited weights"}
-        if config.oneshot.finetune:
-            facts["finetuned"] = finetune(bench, network, state.params, arch, key)
-        return facts
-
-    return Evaluator(
-        init,
-        evaluate,
-        jittable=False,
-        hooks=Hooks(
-            load_weights=lambda state, params: state._replace(params=params), finalize=finalize
-        ),
+    run = judging(child.Context(network, ctx.settings, ctx.pipeline), _vmap())
+    return children_evaluator.make(
+        ctx,
+        functools.partial(judge, run, data),
+        functools.partial(initial, ctx, network),
+        hooks=Hooks(load_weights=load_weights, finalize=functools.partial(finalize, ctx, network)),
     )
 
 
-def judging(
-    network: Network, settings: child.Settings, pipeline: child.Pipeline, vmap: bool
-) -> Any:
+def initial(ctx: TrainContext, network: Network) -> Params:
+    """Zeros in place of the weights that are to be inherited."""
+    arch = jnp.zeros(len(ctx.space.cardinalities), jnp.int32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def load_weights(state: State, params: Params) -> State:
+    """The evaluator that judges with `params`."""
+    return state._replace(learnt=params)
+
+
+def judge(run: Any, data: Data, params: Params, batch: Batch, key: Array) -> tuple[Params, Outcome]:
+    """Judges the new ones of `batch`; the weights stay as they are."""
+    return params, jax.block_until_ready(run(params, data, batch.archs, batch.new))
+
+
+def judging(ctx: child.Context, vmap: bool) -> Any:
     """The jitted function (params, data, archs [N, T], active [N]) -> Outcome of [N]."""
+    return jax.jit(functools.partial(judge_all, ctx, vmap))
 
-    def one(params: Params, data: child.Data, arch: Array, active: Array) -> child.Outcome:
-        return child.evaluate(network, settings, pipeline, data, arch, params, active)[1]
 
-    @jax.jit
-    def run(params: Params, data: child.Data, archs: Array, active: Array) -> child.Outcome:
-        if vmap:
-            return jax.vmap(lambda arch: one(params, data, arch, jnp.bool_(True)))(archs)
-        return lax.map(lambda item: one(params, data, *item), (archs, active))
+def judge_all(
+    ctx: child.Context, vmap: bool, params: Params, data: Data, archs: Array, active: Array
+) -> Outcome:
+    """Outcomes of [N] architectures, at once (`vmap`) or one after another."""
 
-    return run
+    def one(item: tuple[Array, Array]) -> Outcome:
+        return child.evaluate(ctx, data, item[0], params, item[1])[1]
+
+    if vmap:
+        return jax.vmap(lambda arch: one((arch, jnp.bool_(True))))(archs)
+    return lax.map(one, (archs, active))
+
+
+def finalize(
+    ctx: TrainContext, network: Network, state: State, arch: Array, key: Array
+) -> dict[str, Any]:
+    """Leaves the best blocks to the pool; trains the winner on, where that is wanted."""
+    leave_blocks(ctx, network, state)
+    facts: dict[str, Any] = {"searched_by": "judged with inherited weights"}
+    if ctx.config.oneshot.finetune:
+        facts["finetuned"] = finetune(ctx, network, state.learnt, arch, key)
+    return facts
 
 
 def finetune(
-    bench: Bench, network: Network, params: Params, arch: Array, key: Array
+    ctx: TrainContext, network: Network, params: Params, arch: Array, key: Array
 ) -> dict[str, Any]:
     """Test accuracy of `arch` [T] trained on from its inherited weights, on all other images."""
-    dataset, config = bench.dataset, bench.config
-    everything = child.Data(
+    dataset, steps = ctx.dataset, ctx.config.oneshot.finetune
+    everything = Data(
         jnp.concatenate([dataset.train_images, dataset.val_images]),
         jnp.concatenate([dataset.train_labels, dataset.val_labels]),
         jnp.asarray(dataset.test_images),
         jnp.asarray(dataset.test_labels),
     )
-    # The weights are trained already: they go on at a tenth of the rate.
-    settings = bench.settings._replace(lr=bench.settings.lr / 10)
-    parts = (network, settings, bench.pipeline)
-
-    @jax.jit
-    def run(data: child.Data, arch: Array, params: Params, steps: Array) -> child.Outcome:
-        tuned = child.train(*parts, data, arch, key, steps, params)
-        return child.evaluate(*parts, data, arch, tuned, jnp.bool_(True))[1]
-
-    start = time.monotonic()
-    outcome = jax.block_until_ready(run(everything, arch, params, config.oneshot.finetune))
+    settings = dataclasses.replace(ctx.settings, lr=ctx.settings.lr / FINETUNE_DIVISOR)
+    run = jax.jit(functools.partial(tune, child.Context(network, settings, ctx.pipeline)))
+    begin = time.monotonic()
+    outcome = jax.block_until_ready(run(everything, arch, key, steps, params))
     return {
         "accuracy": float(outcome.accuracy) if outcome.ok else None,
         "loss": float(outcome.loss) if outcome.ok else None,
-        "steps": config.oneshot.finetune,
-        "seconds": time.monotonic() - start,
+        "steps": steps,
+        "seconds": time.monotonic() - begin,
         "measures": "accuracy on test images of the inherited weights after some more training",
     }
 
 
-def _start(bench: Bench, network: Network, fresh: Params) -> Params:
+def tune(
+    ctx: child.Context, data: Data, arch: Array, key: Array, steps: Array, params: Params
+) -> Outcome:
+    """The outcome of `arch` [T] after `steps` [] steps from `params`."""
+    tuned = child.train(ctx, data, arch, key, steps, params)
+    return child.evaluate(ctx, data, arch, tuned, jnp.bool_(True))[1]
+
+
+def start(ctx: TrainContext, network: Network, fresh: Params) -> Params:
     """`fresh`, or the pool's blocks where other runs have left trained ones."""
-    if bench.store is None:
+    access = pool_access.open_(ctx, network)
+    if access is None or access.store is None:
         return fresh
-    lay, _, pool, _ = _load(bench, network)
+    pool, _ = pool_access.load(access)
     if not pools.is_trained(pool):
         return fresh
     # The largest network contains all others.
-    largest = jnp.asarray([k - 1 for k in bench.space.cardinalities], jnp.int32)
-    entry = pools.find(lay, pool, bench.space.canonical(largest[None])).entry[0]
-    return pools.inherit(lay, pool, largest, entry)
+    largest = jnp.asarray([k - 1 for k in ctx.space.cardinalities], jnp.int32)
+    entry = pools.find(access.layout, pool, ctx.canonical(largest[None])).entry[0]
+    return pools.inherit(access.layout, pool, largest, entry)
 
 
-def _teach(bench: Bench, network: Network, state: State) -> None:
+def leave_blocks(ctx: TrainContext, network: Network, state: State) -> None:
     """Puts the blocks of the best judged children into the pool on disk.
 
     Doing it twice, after a kill, does no harm: what is loaded is without the run's own blocks.
     """
-    if bench.store is None:
+    access = pool_access.open_(ctx, network)
+    if access is None or access.store is None:
         return
-    lay, store, pool, seen = _load(bench, network)
-    known = jax.device_get(state.memo)
-    order = np.argsort(np.where(known.metrics.ok, -known.metrics.reward, np.inf))[:TAUGHT]
-    use = jnp.asarray(known.metrics.ok[order])
-    archs = jnp.asarray(np.maximum(known.forms[order], 0))
-
-    @jax.jit
-    def deposit(pool: Pool, params: Params) -> Pool:
-        many = jax.tree.map(lambda p: jnp.broadcast_to(p, (len(order), *p.shape)), params)
-        accuracy = jnp.asarray(known.metrics.accuracy[order])
-        learnt = pools.deposit(lay, pool, archs, many, accuracy, use, store.owner)
-        return pools.tally(lay, learnt, archs, use)
-
-    stores.exchange(store, lay, deposit(pool, state.params), seen)
+    pool, seen = pool_access.load(access)
+    add = jax.jit(functools.partial(deposit, access.layout))
+    owner = np.uint32(access.store.owner)
+    learnt = add(pool, state.learnt, best_of(state.cache), owner)
+    stores.exchange(access.store, access.layout, learnt, seen)
 
 
-def _load(bench: Bench, network: Network) -> tuple[Layout, stores.Store, Pool, int]:
-    assert bench.store is not None
-    lay = pool_layout(bench.config, bench.space, network)
-    entries = pool_capacity(bench.config, lay)
-    store = bench.store._replace(capacity=entries)
-    fresh = jax.jit(lambda key: pools.init(lay, entries, key))(jax.random.key(POOL_SEED))
-    return lay, store, *stores.load(store, lay, fresh)
+def best_of(cached: EvaluationCache) -> tuple[Array, Array, Array]:
+    """(canonical [M, T], accuracy [M], ok [M]) of the `DEPOSITED` children of highest reward."""
+    known = jax.device_get(cached)
+    order = np.argsort(np.where(known.metrics.ok, -known.metrics.reward, np.inf))[:DEPOSITED]
+    # Places without a child hold -1.
+    archs = jnp.asarray(np.maximum(known.canonical[order], 0))
+    return archs, jnp.asarray(known.metrics.accuracy[order]), jnp.asarray(known.metrics.ok[order])
+
+
+def deposit(
+    layout: Layout, pool: Pool, params: Params, best: tuple[Array, Array, Array], owner: Array
+) -> Pool:
+    """The pool with the blocks of the children `best`, which all have the parameters `params`."""
+    archs, accuracy, use = best
+    many = jax.tree.map(lambda p: jnp.broadcast_to(p, (len(archs), *p.shape)), params)
+    learnt = pools.deposit(layout, pool, archs, many, accuracy, use, owner)
+    return pools.tally(layout, learnt, archs, use)
+
+
+def _vmap() -> bool:
+    """Networks at once (accelerators), or one after another."""
+    return jax.default_backend() != "cpu"

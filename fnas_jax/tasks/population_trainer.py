@@ -6,7 +6,6 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,28 +16,61 @@ from jax.sharding import Mesh
 from fnas_jax.core import devices, hosts
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge import pool as pools
-from fnas_jax.knowledge.pool import Pool
-from fnas_jax.knowledge.pool_store import Store
+from fnas_jax.knowledge.pool import Layout, Pool, Source
 from fnas_jax.networks.base import Network
-from fnas_jax.spaces.base import Space
+from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.training import autotune, child, streaming
-from fnas_jax.training import population as population_lib
+from fnas_jax.training import autotune, child, population, streaming
+from fnas_jax.training.child import Outcome
+from fnas_jax.training.minibatches import Data
+from fnas_jax.training.population import Population, Trained
 
 LOG = logging.getLogger(__name__)
+STEPS_MEASURED = 8  # of training, by which the fastest number of children at once is found
 
 
-class Bench(NamedTuple):
-    """What children are trained and measured with."""
+class Trainer(NamedTuple):
+    """Compiled functions and data on the devices; nothing that changes."""
 
-    config: Any  # the run's ConfigDict
-    space: Space
-    dataset: Dataset
-    pipeline: child.Pipeline
-    settings: child.Settings
-    reward: Callable[..., Array]  # (accuracy, latency_ms, mflops, params_m) -> reward, each [N]
-    latency_ms: Callable[[Array], float]  # of arch [T]
-    store: Store | None = None  # where the pool is kept; None: nowhere
+    context: TrainContext
+    layout: Layout | None  # of the pool that children start from; None: from fresh weights
+    mesh: Mesh
+    population: Population
+    examples: Data
+    steps: Array  # [] int32 of a child
+    # Compiled; None without a pool. (pool, canonical archs [N, T]) -> Source of the children
+    find: Any = None
+    deposit: Any = None  # `deposit` below
+
+
+def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
+    """Trains children of `network` that start from a pool of `layout`, or from fresh weights."""
+    dataset, settings = ctx.dataset, ctx.settings
+    mesh = devices.children_mesh(most=ctx.config.search.batch)
+    trained = population.Context(
+        child=child.Context(network, settings, ctx.pipeline),
+        mesh=mesh,
+        group=children_at_once(ctx, network, mesh),
+        start=None if layout is None else functools.partial(pools.inherit, layout),
+    )
+    chunk = images_at_once(settings.device_images, dataset, mesh)
+    images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
+    if chunk is None:
+        train, examples = population.make(trained), devices.replicate(Data(*images), mesh)
+    else:
+        chunk = max(chunk, settings.batch_size)
+        LOG.info("images come to the devices %d at a time", chunk)
+        train, examples = streaming.make(trained, chunk), Data(*images)
+    return Trainer(
+        context=ctx,
+        layout=layout,
+        mesh=mesh,
+        population=train,
+        examples=examples,
+        steps=devices.replicate(np.int32(settings.steps), mesh),
+        find=None if layout is None else jax.jit(functools.partial(pools.find, layout)),
+        deposit=None if layout is None else jax.jit(functools.partial(deposit, layout)),
+    )
 
 
 def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
@@ -57,139 +89,145 @@ def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
     return wanted if wanted < count else None
 
 
-def children_at_once(bench: Bench, network: Network, mesh: Mesh) -> int:
+def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> int:
     """How many children a device trains at once: `children.group`, or what is fastest here."""
-    config, dataset = bench.config, bench.dataset
-    most = devices.padded_size(config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
-    if config.children.group:
-        return min(config.children.group, most)
+    settings, dataset = ctx.settings, ctx.dataset
+    most = devices.padded_size(ctx.config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
+    if settings.group:
+        return min(settings.group, most)
     if jax.default_backend() == "cpu":
         return 1  # together they would only share what each has to itself in turn
     own = devices.children_mesh(jax.local_devices()[:1])
-    count = images_at_once(config.children.device_images, dataset, own)
-    images = (dataset.train_images[:count], dataset.train_labels[:count])
-    examples = devices.replicate(child.Data(*images, *(part[:256] for part in images)), own)
-
-    def measure(group: int) -> float:
-        run = population_lib.make(network, bench.settings, bench.pipeline, own, group)
-        archs = bench.space.canonical(bench.space.sample(jax.random.key(0), most))
-        keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
-        given = devices.shard((archs, jnp.ones(most, bool), keys), own)
-        try:
-            for _ in range(2):  # the first one compiles
-                begin = time.monotonic()
-                jax.block_until_ready(run(examples, *given, devices.replicate(np.int32(8), own)))
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            return math.inf
-        return time.monotonic() - begin
-
+    count = images_at_once(settings.device_images, dataset, own)
+    measure = functools.partial(seconds_of, ctx, network, own, most, count)
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
-    told = (bench.space.spec, shape, dataset.num_classes, count, most, config.children.backend)
-    name = f"{kind} jax {jax.__version__} {told} {bench.settings}"
-    chosen = autotune.group(measure, most, name, config.jax.cache_dir) if hosts.is_first() else 1
+    described = (ctx.space.spec, shape, dataset.num_classes, count, most)
+    name = f"{kind} jax {jax.__version__} {described} {settings}"
+    cache = ctx.config.jax.cache_dir
+    chosen = autotune.group(measure, most, name, cache) if hosts.is_first() else 1
     return int(hosts.broadcast(np.int32(chosen)))
 
 
-class Nursery(NamedTuple):
-    """Where children are trained: on all devices of all hosts."""
+def seconds_of(
+    ctx: TrainContext, network: Network, own: Mesh, most: int, count: int | None, group: int
+) -> float:
+    """Seconds of a few steps of `most` children, `group` at once, on `count` images (None: all).
 
-    # (pool, archs [N, T], new [N], key) -> (pool that has learnt from the children, its
-    # statistics, outcomes [N]); pool None and no statistics without AKP
-    breed: Callable[..., Any]
-    worker_loop: Callable[[Callable[[], Any]], None]  # what the other hosts do; see `Hooks`
-
-
-def make(bench: Bench, network: Network, lay: pools.Layout | None, cost: Any) -> Nursery:
-    """Children of `network`, which start from a pool of layout `lay`, or from fresh weights.
-
-    `cost(archs)` gives parameters and multiply-adds, by which work is divided.
+    Infinity where memory does not suffice.
     """
-    config, space, dataset = bench.config, bench.space, bench.dataset
-    mesh = devices.children_mesh(most=config.search.batch)
-    start = None if lay is None else functools.partial(pools.inherit, lay)
-    group = children_at_once(bench, network, mesh)
-    chunk = images_at_once(config.children.device_images, dataset, mesh)
-    made = (network, bench.settings, bench.pipeline, mesh, group, start)
-    images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
-    if chunk is None:
-        population = population_lib.make(*made)
-        examples = devices.replicate(child.Data(*images), mesh)
-    else:
-        chunk = max(chunk, bench.settings.batch_size)
-        LOG.info("images come to the devices %d at a time", chunk)
-        population = streaming.make(*made, chunk=chunk)
-        examples = child.Data(*images)
-    steps = devices.replicate(np.int32(config.children.steps), mesh)
-    # An argument, not a constant: compiled programs must not depend on the run.
-    owner = np.uint32(0 if bench.store is None else bench.store.owner)
+    dataset = ctx.dataset
+    images = (dataset.train_images[:count], dataset.train_labels[:count])
+    examples = devices.replicate(Data(*images, *(part[:256] for part in images)), own)
+    trained = child.Context(network, ctx.settings, ctx.pipeline)
+    run = population.make(population.Context(trained, own, group))
+    archs = ctx.canonical(ctx.space.sample(jax.random.key(0), most))
+    keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
+    given = devices.shard((archs, jnp.ones(most, bool), keys), own)
+    steps = devices.replicate(np.int32(STEPS_MEASURED), own)
+    try:
+        for _ in range(2):  # the first one compiles
+            begin = time.monotonic()
+            jax.block_until_ready(run(examples, *given, steps))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return math.inf
+    return time.monotonic() - begin
 
-    @jax.jit
-    def find(pool: Pool, archs: Array) -> pools.Source:
-        assert lay is not None
-        return pools.find(lay, pool, space.canonical(archs))
 
-    @jax.jit
-    def deposit(
-        pool: Pool,
-        archs: Array,
-        source: pools.Source,
-        trained: population_lib.Trained,
-        new: Array,
-        owner: Array,
-    ) -> tuple[Pool, dict[str, Array]]:
-        assert lay is not None
-        use = new & trained.outcome.ok
-        forms = space.canonical(archs)
-        known = (trained.params, trained.outcome.accuracy, use)
-        pool = pools.deposit(lay, pool, forms, *known, owner)
-        pool = pools.tally(lay, pool, archs, use)
-        return pool, pools.statistics(lay, pool, source, use)
+def train_population(
+    trainer: Trainer, pool: Pool | None, batch: Batch, key: Array
+) -> tuple[Pool | None, dict[str, Array], Outcome]:
+    """(the pool that has learnt from the new ones of `batch`, its statistics, outcomes [N]).
 
-    def trained_on_all(children: Any, pool: Pool | None, entry: Any) -> population_lib.Trained:
-        """Called on every host, with the same arguments."""
-        given = devices.shard(children, mesh)
-        if lay is None:
-            return hosts.gather(population(examples, *given, steps))
-        start_from = devices.replicate(pool, mesh), devices.shard(entry, mesh)
-        return hosts.gather(population(examples, *given, steps, *start_from))
+    Without a pool: None and no statistics.
+    """
+    n, mesh = len(batch.archs), trainer.mesh
+    size = devices.padded_size(n, mesh)
+    padded = jax.tree.map(lambda x: _padded(x, size), batch)
+    # A child's key depends on neither the number of devices nor the order.
+    keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
+    order = devices.balanced(np.where(padded.new, padded.macs, 0.0), mesh)
+    source = entry = None
+    if pool is not None:
+        pool = devices.on_first(pool, mesh)
+        source = trainer.find(pool, padded.canonical)
+        entry = np.asarray(source.entry)[order]
+    # Trained in canonical form, so that equal networks get equal parameters too.
+    children = jax.tree.map(lambda x: np.asarray(x)[order], (padded.canonical, padded.new, keys))
+    hosts.broadcast_command(size)
+    hosts.broadcast((children, pool, entry))
+    outcome, params = train_everywhere(trainer, children, pool, entry)
+    back = np.argsort(order)
+    outcome = jax.tree.map(lambda x: x[back], outcome)
+    judged = jax.tree.map(lambda x: x[:n], outcome)
+    if pool is None:
+        return None, {}, judged
+    learnt = (pool, padded, source, outcome, params, back, _owner(trainer))
+    return *trainer.deposit(*learnt), judged
 
-    def breed(pool: Pool | None, proposed: Array, new: Array, key: Array) -> Any:
-        n = proposed.shape[0]
-        size = devices.padded_size(n, mesh)
-        archs, active = np.pad(proposed, ((0, size - n), (0, 0))), np.pad(new, (0, size - n))
-        # A child's key depends on neither the number of devices nor the order.
-        keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
-        order = devices.balanced(
-            np.where(active, np.asarray(cost(jnp.asarray(archs))[1]), 0.0), mesh
-        )
-        # Trained in canonical form, so that equal networks get equal parameters too.
-        forms = space.canonical(jnp.asarray(archs))
-        source = None if lay is None else find(pool, archs)
-        entry = None if source is None else source.entry
-        children, entry = jax.tree.map(
-            lambda x: np.asarray(x)[order], ((forms, active, keys), entry)
-        )
-        hosts.broadcast_command(size)
-        hosts.broadcast((children, pool, entry))
-        trained = trained_on_all(children, pool, entry)
-        trained = jax.tree.map(lambda x: x[np.argsort(order)], trained)
-        outcome = jax.tree.map(lambda x: x[:n], trained.outcome)
-        if lay is None:
-            return None, {}, outcome
-        return *deposit(pool, archs, source, trained, active, owner), outcome
 
-    def worker_loop(init: Callable[[], Any]) -> None:
-        pool = init().pool
-        decisions = len(space.cardinalities)
-        while size := hosts.broadcast_command():
-            archs = np.zeros((size, decisions), np.int32)
-            keys = np.zeros((size, *jax.random.key_data(jax.random.key(0)).shape), np.uint32)
-            entry = None if lay is None else jax.tree.map(np.asarray, find(pool, archs).entry)
-            children, pool, entry = hosts.broadcast(
-                ((archs, np.zeros(size, bool), keys), pool, entry)
-            )
-            trained_on_all(children, pool, entry)
+def train_everywhere(trainer: Trainer, children: Any, pool: Pool | None, entry: Any) -> Trained:
+    """(outcomes on the host, parameters), in the order of `children`.
 
-    return Nursery(breed, worker_loop)
+    Called on every host, with the same arguments. Parameters are large, so those of a single host
+    stay on its devices.
+    """
+    given = devices.shard(children, trainer.mesh)
+    if pool is None:
+        trained = trainer.population(trainer.examples, *given, trainer.steps)
+        return Trained(hosts.gather(trained.outcome), None)
+    start_from = devices.replicate(pool, trainer.mesh), devices.shard(entry, trainer.mesh)
+    trained = trainer.population(trainer.examples, *given, trainer.steps, *start_from)
+    params = devices.collect(trained.params, trainer.mesh)
+    return Trained(hosts.gather(trained.outcome), params)
+
+
+def deposit(
+    layout: Layout,
+    pool: Pool,
+    batch: Batch,
+    source: Source,
+    outcome: Outcome,
+    params: Any,
+    back: Array,
+    owner: Array,
+) -> tuple[Pool, dict[str, Array]]:
+    """The pool with what the children of `batch` have learnt, and its statistics.
+
+    `back` [N] puts `params` in the order of the batch; `owner` [] uint32 is the run.
+    """
+    use = batch.new & outcome.ok
+    params = jax.tree.map(lambda x: jnp.take(x, back, axis=0, mode="clip"), params)
+    known = (params, outcome.accuracy, use)
+    pool = pools.deposit(layout, pool, batch.canonical, *known, owner)
+    pool = pools.tally(layout, pool, batch.archs, use)
+    return pool, pools.statistics(layout, pool, source, use)
+
+
+def worker_loop(trainer: Trainer, pool: Pool | None) -> None:
+    """Trains children for the first host until its command is 0.
+
+    `pool` has the shapes of the first host's.
+    """
+    decisions = len(trainer.context.space.cardinalities)
+    key = jax.random.key_data(jax.random.key(0))
+    while size := hosts.broadcast_command():
+        archs = np.zeros((size, decisions), np.int32)
+        keys = np.zeros((size, *key.shape), np.uint32)
+        entry = None if pool is None else np.zeros((size, len(pool.blocks)), np.int32)
+        shapes = ((archs, np.zeros(size, bool), keys), pool, entry)
+        children, pool, entry = hosts.broadcast(shapes)
+        train_everywhere(trainer, children, pool, entry)
+
+
+def _padded(x: Any, size: int) -> np.ndarray:
+    """`x` [N, ..] as a numpy array of `size` rows, the last ones zeros."""
+    x = np.asarray(x)
+    return np.pad(x, ((0, size - len(x)), *[(0, 0)] * (x.ndim - 1)))
+
+
+def _owner(trainer: Trainer) -> np.uint32:
+    """The run, an argument and not a constant: compiled programs must not depend on it."""
+    store = trainer.context.store
+    return np.uint32(0 if store is None else store.owner)

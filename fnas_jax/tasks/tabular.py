@@ -6,6 +6,7 @@ in any of its forms, costs nothing and returns the same number.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,18 +48,11 @@ def index(table: Table) -> Index:
     In spaces of more than 2^20 decision vectors, networks that the table lacks are not told
     apart: asking for one of them again counts again.
     """
-    space = table.space
-    cards = np.asarray(space.cardinalities)
-    if space.size > _DENSE:
-        archs = jnp.asarray(table.archs)
-
-        def match(asked: Array) -> Array:
-            equal = jnp.all(asked[:, None] == archs, axis=-1)
-            return jnp.where(equal.any(axis=1), equal.argmax(axis=1), -1).astype(jnp.int32)
-
+    if table.space.size > _DENSE:
+        row_of = functools.partial(_match, jnp.asarray(table.archs))
         size = len(table.archs)
-        return Index(match, lambda a: jnp.where(match(a) < 0, size, match(a)), size)
-
+        return Index(row_of, lambda archs: _otherwise(row_of(archs), size), size)
+    space, cards = table.space, np.asarray(table.space.cardinalities)
     weights = np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
     canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, _DENSE))))
     representatives, network = np.unique(canonical @ weights, return_inverse=True)
@@ -67,65 +61,95 @@ def index(table: Table) -> Index:
     any_row = np.full(len(representatives), -1, np.int32)
     any_row[network[table.archs @ weights]] = np.arange(len(table.archs))
     row = np.where(row < 0, any_row[network], row)
-    rows, ids = jnp.asarray(row), jnp.asarray(network, jnp.int32)
+    known = functools.partial(_dense, space, weights)
+    return Index(
+        functools.partial(known, jnp.asarray(row), -1),
+        functools.partial(known, jnp.asarray(network, jnp.int32), len(representatives)),
+        len(representatives),
+    )
 
-    def look_up(values: Array, otherwise: int) -> Callable[[Array], Array]:
-        def of(asked: Array) -> Array:
-            return jnp.where(space.validate(asked), values[asked @ weights], otherwise)
 
-        return of
+def _match(known: Array, archs: Array) -> Array:
+    """[N] int32: the row of `known` [R, T] that is each of `archs` [N, T]; -1: none."""
+    equal = jnp.all(archs[:, None] == known, axis=-1)
+    return jnp.where(equal.any(axis=1), equal.argmax(axis=1), -1).astype(jnp.int32)
 
-    return Index(look_up(rows, -1), look_up(ids, len(representatives)), len(representatives))
+
+def _otherwise(rows: Array, otherwise: int) -> Array:
+    return jnp.where(rows < 0, otherwise, rows)
+
+
+def _dense(space: Space, weights: np.ndarray, values: Array, otherwise: int, archs: Array) -> Array:
+    """`values` [space.size] at each of `archs` [N, T]; `otherwise` where that is no vector."""
+    return jnp.where(space.validate(archs), values[archs @ weights], otherwise)
+
+
+class Context(NamedTuple):
+    """What a table's evaluator reads."""
+
+    where: Index
+    decisions: int  # T
+    readings: Array  # [rows, R] float32, of which a query sees one
+    costs: tuple[Array, ...]  # latency_ms, mflops, params_m, each [rows] float32
+    reward: RewardFn
 
 
 def evaluator(table: Table, where: Index, reward: RewardFn, noisy: bool) -> Evaluator:
     """The jittable evaluator of a table; `noisy`: a query sees one of R readings, not the mean."""
-    values = jnp.asarray(table.readings if noisy else table.judged[:, None])
-    costs = [jnp.asarray(c) for c in (table.latency_ms, table.mflops, table.params_m)]
+    ctx = Context(
+        where=where,
+        decisions=len(table.space.cardinalities),
+        readings=jnp.asarray(table.readings if noisy else table.judged[:, None]),
+        costs=tuple(map(jnp.asarray, (table.latency_ms, table.mflops, table.params_m))),
+        reward=reward,
+    )
+    return Evaluator(
+        functools.partial(initial, where), functools.partial(evaluate, ctx), jittable=True
+    )
 
-    def init() -> Known:
-        return Known(
-            jnp.full(where.networks, -1, jnp.int32), jnp.zeros(where.networks, jnp.float32)
-        )
 
-    def evaluate(known: Known, archs: Array, mask: Array, key: Array) -> tuple[Known, Metrics]:
-        n = archs.shape[0]
-        chex.assert_shape(archs, (n, len(table.space.cardinalities)))
-        chex.assert_shape(mask, (n,))
-        network, row = where.network_of(archs), where.row_of(archs)
-        reading = jax.random.randint(key, (n,), 0, values.shape[1])
-        accuracy = values[row, reading]
-        # The first entry of the batch that asks for the same network speaks for all of them.
-        nameless = network == where.networks
-        first = first_equal(network, mask & ~nameless)
-        row, accuracy = row[first], accuracy[first]
-        seen = (known.row[network] != -1) & ~nameless
-        row = jnp.where(seen, known.row[network], row)
-        accuracy = jnp.where(seen, known.accuracy[network], accuracy)
-        ok = mask & (row >= 0) & jnp.isfinite(accuracy)
-        fresh = mask & ~seen & (first == jnp.arange(n))
-        accuracy = jnp.where(ok, accuracy, 0.0)
-        latency_ms, mflops, params_m = (
-            jnp.where(mask & (row >= 0), c[row], jnp.nan) for c in costs
-        )
-        metrics = Metrics(
-            accuracy=accuracy,
-            reward=jnp.where(ok, reward(accuracy, latency_ms, mflops, params_m), 0.0),
-            latency_ms=latency_ms,
-            mflops=mflops,
-            params_m=params_m,
-            seconds=jnp.zeros(n, jnp.float32),
-            ok=ok,
-            fresh=fresh,
-        )
-        slot = jnp.where(fresh, network, where.networks)  # the rest falls outside and is dropped
-        known = Known(
-            known.row.at[slot].set(jnp.where(ok, row, -2), mode="drop"),
-            known.accuracy.at[slot].set(accuracy, mode="drop"),
-        )
-        return known, metrics
+def initial(where: Index) -> Known:
+    """Before the first reading."""
+    return Known(jnp.full(where.networks, -1, jnp.int32), jnp.zeros(where.networks, jnp.float32))
 
-    return Evaluator(init, evaluate, jittable=True)
+
+def evaluate(
+    ctx: Context, known: Known, archs: Array, mask: Array, key: Array
+) -> tuple[Known, Metrics]:
+    """As `Evaluator.evaluate`."""
+    n, none = archs.shape[0], ctx.where.networks
+    chex.assert_shape(archs, (n, ctx.decisions))
+    chex.assert_shape(mask, (n,))
+    network, row = ctx.where.network_of(archs), ctx.where.row_of(archs)
+    reading = jax.random.randint(key, (n,), 0, ctx.readings.shape[1])
+    accuracy = ctx.readings[row, reading]
+    # The first entry of the batch that asks for the same network speaks for all of them.
+    nameless = network == none
+    first = first_equal(network, mask & ~nameless)
+    row, accuracy = row[first], accuracy[first]
+    seen = (known.row[network] != -1) & ~nameless
+    row = jnp.where(seen, known.row[network], row)
+    accuracy = jnp.where(seen, known.accuracy[network], accuracy)
+    ok = mask & (row >= 0) & jnp.isfinite(accuracy)
+    fresh = mask & ~seen & (first == jnp.arange(n))
+    accuracy = jnp.where(ok, accuracy, 0.0)
+    costs = [jnp.where(mask & (row >= 0), cost[row], jnp.nan) for cost in ctx.costs]
+    metrics = Metrics(
+        accuracy=accuracy,
+        reward=jnp.where(ok, ctx.reward(accuracy, *costs), 0.0),
+        latency_ms=costs[0],
+        mflops=costs[1],
+        params_m=costs[2],
+        seconds=jnp.zeros(n, jnp.float32),
+        ok=ok,
+        fresh=fresh,
+    )
+    slot = jnp.where(fresh, network, none)  # the rest falls outside and is dropped
+    known = Known(
+        known.row.at[slot].set(jnp.where(ok, row, -2), mode="drop"),
+        known.accuracy.at[slot].set(accuracy, mode="drop"),
+    )
+    return known, metrics
 
 
 def top_rows(table: Table, share: float = 0.001) -> np.ndarray:
@@ -167,8 +191,13 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
         name=f"tabular/{table.name}",
         space=table.space,
         evaluator=evaluator(table, where, reward, bool(config.task.noisy)),
-        final=lambda arch, key: judge(table, where, arch),
+        final=functools.partial(final, table, where),
     )
+
+
+def final(table: Table, where: Index, arch: Array, key: Array) -> dict[str, Any]:
+    """`Task.final` of a table, which draws nothing: `judge`."""
+    return judge(table, where, arch)
 
 
 def judge(table: Table, where: Index, arch: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ from jax.sharding import Mesh, PartitionSpec
 from fnas_jax.core.devices import CHILDREN
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
-from fnas_jax.networks.base import Network
 from fnas_jax.training import child as child_lib
-from fnas_jax.training.child import Data, Outcome, Pipeline, Settings
+from fnas_jax.training.child import Outcome
+from fnas_jax.training.minibatches import Data
 
 
 class Trained(NamedTuple):
@@ -31,70 +32,90 @@ Start = Callable[[Any, Array, Any], Params]
 Population = Callable[..., Trained]
 
 
-def make(
-    network: Network,
-    settings: Settings,
-    pipeline: Pipeline,
-    mesh: Mesh,
-    group: int = 1,
-    start: Start | None = None,
-) -> Population:
-    """The jitted function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
+class Context(NamedTuple):
+    """How a population is trained; nothing that changes.
 
-    Keys may also be their data, [N, 2] uint32, which can be sent between hosts.
-    With `start` it takes two arguments more, the first and the last of `start`: one pytree for all
-    children, and one with leaves [N, ..].
-
-    Children are spread over the devices of `mesh`, N a multiple of their number, and the data is on
-    every device. `group` children of a device are trained at once (1: one after another, so that
-    each costs what it is, and a place that is not active costs nothing); the numbers are the same.
+    `group` children of a device are trained at once (1: one after another, so that each costs what
+    it is, and a place that is not active costs nothing); the numbers are the same.
     """
 
-    def child(
-        data: Data, arch: Array, active: Array, key: Array, steps: Array, pool: Any, source: Any
-    ) -> Trained:
-        first = None if start is None else start(pool, arch, source)
-        params = child_lib.train(network, settings, pipeline, data, arch, key, steps, first)
-        _, outcome = child_lib.evaluate(network, settings, pipeline, data, arch, params, active)
-        return Trained(outcome, None if start is None else params)
+    child: child_lib.Context
+    mesh: Mesh  # the devices over which children are divided
+    group: int = 1
+    start: Start | None = None  # None: from fresh parameters
 
-    def on_device(
-        data: Data, archs: Array, active: Array, keys: Array, steps: Array, pool: Any, sources: Any
-    ) -> Trained:
-        def one(item: tuple[Array, Array, Array, Any]) -> Trained:
-            arch, active, key, source = item
-            return child(data, arch, active, key, jnp.where(active, steps, 0), pool, source)
 
-        def alike(item: tuple[Array, Array, Array, Any]) -> Trained:
-            # The same number of steps for all: a number per child would make the loop select.
-            arch, _, key, source = item
-            return child(data, arch, jnp.bool_(True), key, steps, pool, source)
+class Shared(NamedTuple):
+    """What all children of a population have in common; on every device."""
 
-        return in_groups(one if group == 1 else alike, (archs, active, keys, sources), group)
+    data: Data
+    steps: Array  # [] int32
+    pool: Any = None  # the first argument of `Context.start`
 
-    spread, same = PartitionSpec(CHILDREN), PartitionSpec()
-    mapped = jax.shard_map(
-        on_device,
-        mesh=mesh,
-        in_specs=(same, spread, spread, spread, same, same, spread),
-        out_specs=spread,
+
+class Child(NamedTuple):
+    """What is one child's own; leaves [N, ..] of a population."""
+
+    arch: Array  # [T] int32
+    active: Array  # [] bool
+    key: Array  # []
+    source: Any = None  # the last argument of `Context.start`
+
+
+def make(ctx: Context) -> Population:
+    """The jitted function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
+
+    Keys may also be their data, [N, 2] uint32, which can be sent between hosts. With `ctx.start` it
+    takes two arguments more, the first and the last of it: one pytree for all children, and one
+    with leaves [N, ..]. N is a multiple of the number of devices.
+    """
+    return jax.jit(functools.partial(train, ctx))
+
+
+def train(
+    ctx: Context,
+    data: Data,
+    archs: Array,
+    active: Array,
+    keys: Array,
+    steps: Array,
+    pool: Any = None,
+    sources: Any = None,
+) -> Trained:
+    """What `make` compiles."""
+    children = Child(archs, active, checked_keys(archs, active, keys), sources)
+    return over_children(ctx, train_child)(Shared(data, steps, pool), children)
+
+
+def train_child(ctx: Context, shared: Shared, child: Child) -> Trained:
+    """Trains one child and judges it."""
+    steps, active = shared.steps, child.active
+    if ctx.group == 1:
+        steps = jnp.where(active, steps, 0)
+    else:
+        # The same number of steps for all: a number per child would make the loop select.
+        active = jnp.bool_(True)
+    start = None if ctx.start is None else ctx.start(shared.pool, child.arch, child.source)
+    params = child_lib.train(ctx.child, shared.data, child.arch, child.key, steps, start)
+    _, outcome = child_lib.evaluate(ctx.child, shared.data, child.arch, params, active)
+    return Trained(outcome, None if ctx.start is None else params)
+
+
+def over_children(
+    ctx: Context, function: Callable[[Context, Any, Any], Any]
+) -> Callable[[Any, Any], Any]:
+    """`function(ctx, shared, child)` over all children (leaves [N, ..]) and all devices."""
+    return jax.shard_map(
+        functools.partial(_on_device, ctx, function),
+        mesh=ctx.mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(CHILDREN)),
+        out_specs=PartitionSpec(CHILDREN),
         check_vma=False,
     )
 
-    @jax.jit
-    def run(
-        data: Data,
-        archs: Array,
-        active: Array,
-        keys: Array,
-        steps: Array,
-        pool: Any = None,
-        sources: Any = None,
-    ) -> Trained:
-        keys = checked_keys(archs, active, keys)
-        return mapped(data, archs, active, keys, steps, pool, sources)
 
-    return run
+def _on_device(ctx: Context, function: Callable[..., Any], shared: Any, children: Any) -> Any:
+    return in_groups(functools.partial(function, ctx, shared), children, ctx.group)
 
 
 def checked_keys(archs: Array, active: Array, keys: Array) -> Array:

@@ -2,127 +2,140 @@
 
 The images stay with the host and come in chunks; while the children of a batch train on one chunk,
 which they share, the next one is on its way. A chunk is a random share of the images, other in
-every epoch, so that batches are drawn without replacement, as `train.train` draws them from all.
+every epoch, so that batches are drawn without replacement, as `child.train` draws them from all.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from fnas_jax.core import devices
-from fnas_jax.core.devices import CHILDREN
 from fnas_jax.core.types import Array
-from fnas_jax.networks.base import Network
 from fnas_jax.training import child, population
-from fnas_jax.training.child import Data, Outcome, Pipeline, Settings
-from fnas_jax.training.population import Population, Start, Trained
+from fnas_jax.training.child import Outcome, Progress
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data
+from fnas_jax.training.population import Child, Context, Population, Trained
 
 
-def make(
-    network: Network,
-    settings: Settings,
-    pipeline: Pipeline,
-    mesh: Mesh,
-    group: int,
-    start: Start | None = None,
-    *,
-    chunk: int,
-) -> Population:
-    """`populations.make` for `Data` of numpy arrays, of which `chunk` images are on a device.
+class Compiled(NamedTuple):
+    """The compiled parts of a training in chunks, for all children at once."""
+
+    begin: Callable[[Any, Child], Progress]
+    advance: Callable[[Progress, Span, Child], Progress]  # overwrites the progress
+    judge: Callable[[Data, tuple[Progress, Child]], Trained]
+
+
+class Span(NamedTuple):
+    """A chunk, and the steps that are made on it."""
+
+    data: Data
+    first: Array  # [] int32, as the others
+    last: Array  # the one after its last
+    steps: Array  # of the whole training
+
+
+def make(ctx: Context, chunk: int) -> Population:
+    """`population.make` for `Data` of numpy arrays, of which `chunk` images are on a device.
 
     Data that is one chunk gives the numbers of that; otherwise batches are drawn in another order,
     and what an epoch's last chunk would not fill is left out of it.
     """
+    return functools.partial(train, ctx, compiled(ctx), chunk)
 
-    def begin(arch: Array, key: Array, pool: Any, source: Any) -> Any:
-        first = None if start is None else start(pool, arch, source)
-        return child.begin(network, settings, arch, key, first)
 
-    def advance(
-        progress: Any, data: Data, arch: Array, active: Array, key: Array, span: Any, steps: Array
-    ) -> Any:
-        first, last = span[0], span[1]
-        if group == 1:  # together, a number per child would make the loop select
-            last = jnp.where(active, last, first)
-        return child.advance(
-            network, settings, pipeline, data, arch, key, progress, first, last, steps
+def compiled(ctx: Context) -> Compiled:
+    """The steps below for all children at once."""
+    advance = population.over_children(ctx, advance_child)
+    return Compiled(
+        begin=jax.jit(population.over_children(ctx, begin_child)),
+        advance=jax.jit(
+            lambda progress, span, children: advance(span, (progress, children)), donate_argnums=0
+        ),
+        judge=jax.jit(population.over_children(ctx, judge_child)),
+    )
+
+
+def begin_child(ctx: Context, pool: Any, own: Child) -> Progress:
+    """A child before its first step."""
+    start = None if ctx.start is None else ctx.start(pool, own.arch, own.source)
+    return child.begin(ctx.child, own.arch, own.key, start)
+
+
+def advance_child(ctx: Context, span: Span, item: tuple[Progress, Child]) -> Progress:
+    """A child after the steps of a chunk."""
+    progress, own = item
+    last = span.last
+    if ctx.group == 1:  # together, a number per child would make the loop select
+        last = jnp.where(own.active, span.last, span.first)
+    return child.advance(
+        ctx.child, span.data, own.arch, own.key, progress, span.first, last, span.steps
+    )
+
+
+def judge_child(ctx: Context, data: Data, item: tuple[Progress, Child]) -> Trained:
+    """How a child does on the evaluation images of `data`."""
+    progress, own = item
+    params = child.params_of(ctx.child, own.arch, progress)
+    active = own.active if ctx.group == 1 else jnp.bool_(True)
+    outcome = child.evaluate(ctx.child, data, own.arch, params, active)[1]
+    return Trained(outcome, None if ctx.start is None else params)
+
+
+def train(
+    ctx: Context,
+    steps_of: Compiled,
+    chunk: int,
+    data: Data,
+    archs: Array,
+    active: Array,
+    keys: Array,
+    steps: Array,
+    pool: Any = None,
+    sources: Any = None,
+) -> Trained:
+    """The population of `make`; its last arguments are those of `population.make`."""
+    children = Child(archs, active, population.checked_keys(archs, active, keys), sources)
+    progress = steps_of.begin(pool, children)
+    total = int(steps)
+    for part, span in _prefetched(data, ctx.child.settings, total, chunk, ctx.mesh):
+        numbers = devices.replicate(tuple(map(np.int32, (*span, total))), ctx.mesh)
+        # Three chunks at most: in use, next, and on its way.
+        progress = steps_of.advance(jax.block_until_ready(progress), Span(part, *numbers), children)
+        del part
+    return _judged(ctx, steps_of, chunk, data, (progress, children))
+
+
+def _judged(
+    ctx: Context, steps_of: Compiled, chunk: int, data: Data, trained: tuple[Progress, Child]
+) -> Trained:
+    """The children on all evaluation images, a chunk at a time."""
+    outcomes, counts, params = [], [], None
+    enough = ctx.child.settings.calibration * ctx.child.settings.eval_batch  # for the statistics
+    for part in _parts(len(data.eval_labels), chunk):
+        rows = Data(
+            data.train_images[:enough],
+            data.train_labels[:enough],
+            data.eval_images[part],
+            data.eval_labels[part],
         )
-
-    def judge(progress: Any, data: Data, arch: Array, active: Array) -> tuple[Outcome, Any]:
-        params = child.params_of(network, arch, progress)
-        everything = (network, settings, pipeline, data, arch, params)
-        _, outcome = child.evaluate(*everything, active if group == 1 else jnp.bool_(True))
-        return outcome, params
-
-    def mapped(function: Callable[..., Any], same: str) -> Callable[..., Any]:
-        """`function` of one child over all; `same`: 1 for arguments that all children share."""
-        shared = [flag == "1" for flag in same]
-
-        def on_device(*arguments: Any) -> Any:
-            def one(own: tuple[Any, ...]) -> Any:
-                items = iter(own)
-                return function(
-                    *(a if s else next(items) for a, s in zip(arguments, shared, strict=True))
-                )
-
-            own = tuple(a for a, s in zip(arguments, shared, strict=True) if not s)
-            return population.in_groups(one, own, group)
-
-        specs = tuple(PartitionSpec() if s else PartitionSpec(CHILDREN) for s in shared)
-        return jax.shard_map(
-            on_device, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(CHILDREN), check_vma=False
-        )
-
-    begin_all = jax.jit(mapped(begin, "0010"))
-    advance_all = jax.jit(mapped(advance, "0100011"), donate_argnums=0)
-    judge_all = jax.jit(mapped(judge, "0100"))
-
-    def run(
-        data: Data,
-        archs: Array,
-        active: Array,
-        keys: Array,
-        steps: Array,
-        pool: Any = None,
-        sources: Any = None,
-    ) -> Trained:
-        keys = population.checked_keys(archs, active, keys)
-        progress = begin_all(archs, keys, pool, sources)
-        total = int(steps)
-        for place, span in _prefetched(data, settings, total, chunk, mesh):
-            given = devices.replicate((np.asarray(span, np.int32), np.int32(total)), mesh)
-            # Three chunks at most: in use, next, and on its way.
-            progress = advance_all(
-                jax.block_until_ready(progress), place, archs, active, keys, *given
-            )
-            del place
-        outcomes, counts, params = [], [], None
-        enough = settings.calibration * settings.eval_batch  # for the statistics
-        for part in _parts(len(data.eval_labels), chunk):
-            rows = Data(
-                data.train_images[:enough],
-                data.train_labels[:enough],
-                data.eval_images[part],
-                data.eval_labels[part],
-            )
-            outcome, params = judge_all(progress, devices.replicate(rows, mesh), archs, active)
-            outcomes.append(outcome)
-            counts.append(len(rows.eval_labels))
-        return Trained(_joined(outcomes, counts), None if start is None else params)
-
-    return run
+        outcome, params = steps_of.judge(devices.replicate(rows, ctx.mesh), trained)
+        outcomes.append(outcome)
+        counts.append(len(rows.eval_labels))
+    return Trained(_joined(outcomes, counts), params)
 
 
 def _prefetched(
-    data: Data, settings: Settings, steps: int, chunk: int, mesh: Mesh
+    data: Data, settings: Children, steps: int, chunk: int, mesh: Mesh
 ) -> Iterator[tuple[Data, tuple[int, int]]]:
     """(chunk on the devices, its first step and the one after its last), one chunk ahead."""
     ahead: tuple[Data, tuple[int, int]] | None = None

@@ -135,6 +135,17 @@ def test_a_state_of_another_shape_is_refused(tmp_path):
             checkpoint.restore(manager, {"a": jnp.zeros(4)})
 
 
+@pytest.mark.parametrize("other", [{}, {"a": jnp.zeros(3), "b": jnp.zeros(2)}])
+def test_a_state_of_other_arrays_is_refused_and_kept(tmp_path, other):
+    """Not taken for a damaged one, which would be deleted."""
+    with opened(tmp_path) as manager:
+        for step in (1, 2):
+            checkpoint.save(manager, step, {"a": jnp.zeros(3)})
+        with pytest.raises(UserError, match="go on with the version of fnas_jax that wrote it"):
+            checkpoint.restore(manager, other)
+        assert sorted(manager.all_steps()) == [1, 2]
+
+
 def test_a_half_written_step_is_ignored(tmp_path):
     with opened(tmp_path) as manager:
         checkpoint.save(manager, 1, tree(1))

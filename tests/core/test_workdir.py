@@ -90,6 +90,30 @@ def test_starts_are_counted_under_one_id(tmp_path):
     assert again == [first._replace(starts=1), first._replace(starts=2)]
 
 
+def run_of_before(folder, **fields):
+    """A workdir as an earlier version left it in the middle of a search."""
+    open_once(folder, config_with())
+    run = {"id": "ab" * 16, "starts": 2, "began": 1.7e9} | fields
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "checkpoints" / "12").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("fields", [{}, {"format": workdir.FORMAT + 1, "more": 0}])
+def test_an_unfinished_run_of_another_version_is_refused_in_a_sentence(tmp_path, fields):
+    run_of_before(tmp_path, **fields)
+    for _ in range(2):  # nothing of the folder has changed
+        with pytest.raises(UserError, match="finish it with that version, or start a new workdir"):
+            open_once(tmp_path, config_with())
+    assert json.loads((tmp_path / "run.json").read_text())["starts"] == 2
+
+
+def test_a_run_of_before_without_a_checkpoint_starts_under_its_id(tmp_path):
+    run_of_before(tmp_path)
+    (tmp_path / "checkpoints" / "12").rmdir()
+    assert open_once(tmp_path, config_with()) == workdir.Run("ab" * 16, 2, 1.7e9, workdir.FORMAT)
+    assert json.loads((tmp_path / "run.json").read_text())["format"] == workdir.FORMAT
+
+
 def test_versions_are_json_ready():
     assert {"fnas_jax", "jax", "flax", "python", "platform"} <= set(workdir.versions())
     json.dumps(workdir.versions())

@@ -11,7 +11,7 @@ from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import cell
-from fnas_jax.tasks import children_evaluator, data, images
+from fnas_jax.tasks import data, images, pool_access, trained
 
 SPACE = cell.make(channels=4, cells_per_stage=1)
 KEY = jax.random.key(0)
@@ -38,7 +38,7 @@ def evaluator(config, knowledge=None):
         train_labels=dataset.train_labels[:256],
         val_images=dataset.val_images[:, ::2, ::2],
     )
-    return images.evaluator(images.make_bench(config, SPACE, few, knowledge))
+    return trained.evaluator(images.train_context(config, SPACE, few, knowledge))
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +60,11 @@ def archs():
 def test_fair_rounds_train_all_choices_equally_and_measure_nothing(pooled, warmed):
     assert len(warmed) == 2
     for rounds, (state, figures) in enumerate(warmed, start=1):
-        assert state.rounds == rounds
+        assert state.learnt.rounds == rounds
         assert figures["children"] == 5  # operations
-        assert figures["pool/hits"] == 1 and figures["pool/spread"] == 0
-        assert (state.pool.counts == rounds).all()
-        assert state.memo.size == 0
+        assert figures["pool/hits"] == 1 and figures["pool/count_range"] == 0
+        assert (state.learnt.pool.counts == rounds).all()
+        assert state.cache.size == 0
     assert list(pooled.hooks.prepare(warmed[-1][0], KEY)) == []
 
 
@@ -80,8 +80,8 @@ def test_children_inherit_and_leave_their_blocks(pooled, warmed, archs):
     assert metrics.ok.tolist() == metrics.fresh.tolist() == [True, True, False]
     figures = pooled.stats(state)
     assert figures["pool/hits"] == 1 and 0 < figures["pool/similarity"] <= 1
-    assert state.pool.counts.sum() - start.pool.counts.sum() == 2 * 6
-    updates = [sum(int(h.updates.sum()) for h in s.pool.blocks) for s in (start, state)]
+    assert state.learnt.pool.counts.sum() - start.learnt.pool.counts.sum() == 2 * 6
+    updates = [sum(int(h.updates.sum()) for h in s.learnt.pool.blocks) for s in (start, state)]
     assert updates[1] > updates[0]
     again, known = pooled.evaluate(state, archs, jnp.array([True, True, False]), KEY)
     assert not known.fresh.any()
@@ -92,7 +92,7 @@ def test_without_a_pool_children_start_fresh(archs, warmed, pooled):
     plain = evaluator(settings(False))
     assert plain.hooks.prepare is None
     state, fresh = plain.evaluate(plain.init(), archs, jnp.ones(3, bool), KEY)
-    assert state.pool is None and plain.stats(state) == {}
+    assert state.learnt.pool is None and plain.stats(state) == {}
     _, again = plain.evaluate(plain.init(), archs, jnp.ones(3, bool), KEY)
     np.testing.assert_array_equal(fresh.accuracy, again.accuracy)
     _, inherited = pooled.evaluate(warmed[-1][0], archs, jnp.ones(3, bool), KEY)
@@ -105,16 +105,16 @@ def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warm
     assert (tmp_path / "pool" / "pool.json").exists()
     second = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="2" * 32))
     start = second.init()
-    for held, was in zip(start.pool.blocks, left.pool.blocks, strict=True):
+    for held, was in zip(start.learnt.pool.blocks, left.learnt.pool.blocks, strict=True):
         jax.tree.map(np.testing.assert_array_equal, held, was)
-    assert pools.is_trained(start.pool) and start.rounds == 2  # no warm-up once more
-    assert start.pool.counts.sum() == 0 and list(second.hooks.prepare(start, KEY)) == []
+    assert pools.is_trained(start.learnt.pool) and start.learnt.rounds == 2  # no warm-up once more
+    assert start.learnt.pool.counts.sum() == 0 and list(second.hooks.prepare(start, KEY)) == []
 
 
 def test_large_blocks_are_fewer():
     config = settings(True, mib=1)
     network = elastic.make(cell.make(channels=16, cells_per_stage=2), 1, 10)
-    lay = children_evaluator.pool_layout(config, SPACE, network)
+    lay = pool_access.pool_layout(config.akp, SPACE, network)
     sizes = [
         int(np.prod(x.shape))
         for x in jax.tree.leaves(
@@ -125,11 +125,9 @@ def test_large_blocks_are_fewer():
     ]
     assert pools.entry_bytes(lay) == 4 * sum(sizes)
     config.akp.mib = 3 * 4 * sum(sizes) // 2**20 + 1
-    assert children_evaluator.pool_capacity(config, lay) == config.akp.mib * 2**20 // (
-        4 * sum(sizes)
-    )
+    assert pool_access.pool_capacity(config.akp, lay) == config.akp.mib * 2**20 // (4 * sum(sizes))
     config.akp.mib = 1
-    assert children_evaluator.pool_capacity(config, lay) == 2
+    assert pool_access.pool_capacity(config.akp, lay) == 2
 
 
 def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):

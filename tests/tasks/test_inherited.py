@@ -9,6 +9,7 @@ from fnas_jax.core.config import default
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces import mnas
 from fnas_jax.tasks import data, images, inherited
+from fnas_jax.training.minibatches import Data
 
 SPACE = mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)
 ARCHS = jnp.asarray(
@@ -24,8 +25,8 @@ def logits(params, arch, images):
 NETWORK = Network(
     init=lambda key, arch: {"w": jax.random.normal(key, (3, 64, 10))},
     init_stats=dict,
-    train=logits,
-    evaluate=lambda params, stats, arch, images, collect: (logits(params, arch, images), stats),
+    apply=logits,
+    apply_eval=lambda params, stats, arch, images, collect: (logits(params, arch, images), stats),
 )
 
 
@@ -34,14 +35,14 @@ def bench():
     config = default()
     config.reward.cost = "mflops"
     config.reward.target = 0.05
-    return images.make_bench(config, SPACE, data.load("digits"))
+    return images.train_context(config, SPACE, data.load("digits"))
 
 
 @pytest.fixture(scope="module")
 def evaluator(bench):
     d = bench.dataset
     parts = (d.train_images, d.train_labels, d.val_images, d.val_labels)
-    return inherited.evaluator(bench, NETWORK, inherited.child.Data(*map(jnp.asarray, parts)))
+    return inherited.evaluator(bench, NETWORK, Data(*map(jnp.asarray, parts)))
 
 
 def test_accuracies_are_those_of_the_adopted_weights(bench, evaluator):

@@ -1,5 +1,6 @@
 """Where children are trained: how many at once, and on how many images."""
 
+import dataclasses
 import json
 
 import jax
@@ -55,9 +56,9 @@ def test_one_shot_methods_need_all_images_at_once(dataset):
     config = settings(False)
     config.method.name = "spos"
     config.children.device_images = 64
-    bench = images.make_bench(config, SPACE, dataset)
+    ctx = images.train_context(config, SPACE, dataset)
     with pytest.raises(UserError, match="'spos', which needs all images on the device"):
-        inherited.oneshot(bench)
+        inherited.oneshot(ctx)
 
 
 def test_children_of_a_search_learn_from_chunks():
@@ -76,14 +77,14 @@ def test_on_an_accelerator_the_fastest_number_is_measured_once(dataset, tmp_path
     config.search.batch = 2
     config.jax.cache_dir = str(tmp_path)
     space = cell.make(channels=4, cells_per_stage=1)
-    bench = images.make_bench(config, space, dataset)
+    ctx = images.train_context(config, space, dataset)
     network = elastic.make(space, 1, 10)
     mesh = devices.children_mesh(jax.devices()[:1])
-    assert population_trainer.children_at_once(bench, network, mesh) == 1  # a CPU
+    assert population_trainer.children_at_once(ctx, network, mesh) == 1  # a CPU
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    chosen = population_trainer.children_at_once(bench, network, mesh)
+    chosen = population_trainer.children_at_once(ctx, network, mesh)
     assert list(json.loads((tmp_path / autotune.FILE).read_text()).values()) == [chosen]
     monkeypatch.setattr(autotune, "candidates", lambda most: pytest.fail("measured again"))
-    assert population_trainer.children_at_once(bench, network, mesh) == chosen
-    config.children.group = 7
-    assert population_trainer.children_at_once(bench, network, mesh) == 2  # no more than there are
+    assert population_trainer.children_at_once(ctx, network, mesh) == chosen
+    ctx = ctx._replace(settings=dataclasses.replace(ctx.settings, group=7))
+    assert population_trainer.children_at_once(ctx, network, mesh) == 2  # no more than there are

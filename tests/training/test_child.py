@@ -1,9 +1,6 @@
 """The training loop, with a small network that compiles at once."""
 
-import json
-import os
-import subprocess
-import sys
+import dataclasses
 
 import chex
 import flax.linen as nn
@@ -12,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.core import devices
 from fnas_jax.layers.ops import Moments
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
-from fnas_jax.training import child, population
+from fnas_jax.training import child, optimizer
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data, Pipeline
 
 STEPS = 25
 
@@ -46,64 +44,36 @@ def toy_network() -> Network:
     return Network(init, lambda: {"norm": zeros}, train_step, evaluate)
 
 
-def toy_data(n: int = 90) -> child.Data:
+def toy_data(n: int = 90) -> Data:
     """Three classes of 2x2 images, apart by their mean; 90 to train, 30 to evaluate."""
     rng = np.random.default_rng(0)
     labels = np.arange(n + n // 3) % 3
     centres = rng.normal(size=(3, 2, 2, 1)) * 3
     images = (centres[labels] + rng.normal(size=(len(labels), 2, 2, 1))).astype(np.float32)
     labels = labels.astype(np.int32)
-    return child.Data(*map(jnp.asarray, (images[:n], labels[:n], images[n:], labels[n:])))
+    return Data(*map(jnp.asarray, (images[:n], labels[:n], images[n:], labels[n:])))
 
 
-PIPELINE = child.Pipeline(lambda x: x, lambda key, x: x)
-SETTINGS = child.Settings(batch_size=16, eval_batch=8)
+PIPELINE = Pipeline(lambda x: x, lambda key, x: x)
+SETTINGS = Children(batch_size=16, eval_batch=8)
 
 
-def fit(network, settings, pipeline):
+CONTEXT = child.Context(toy_network(), SETTINGS, PIPELINE)
+
+
+def fit(ctx):
     """The jitted function (data, arch [T], key, steps []) -> (params, stats, outcome)."""
 
     def run(data, arch, key, steps):
-        params = child.train(network, settings, pipeline, data, arch, key, steps)
-        everything = (network, settings, pipeline, data, arch, params)
-        return params, *child.evaluate(*everything, jnp.bool_(True))
+        params = child.train(ctx, data, arch, key, steps)
+        return params, *child.evaluate(ctx, data, arch, params, jnp.bool_(True))
 
     return jax.jit(run)
 
 
-def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> child.Outcome:
-    n = len(active)
-    run = population.make(
-        toy_network(), SETTINGS, PIPELINE, devices.children_mesh(jax.devices()[:1]), group
-    )
-    keys = jax.random.split(jax.random.key(3), n)
-    archs = jnp.arange(n)[:, None] % 2
-    return run(toy_data(), archs, jnp.asarray(active), keys, jnp.int32(steps)).outcome
-
-
-def test_children_learn():
-    result = outcomes(1, np.ones(3, bool), steps=100)
-    assert result.ok.all()
-    assert (result.accuracy > 0.9).all()
-
-
-@pytest.mark.parametrize("group", [3, 4])
-def test_children_trained_at_once_give_the_same_numbers(group):
-    everyone = np.ones(4, bool)
-    chex.assert_trees_all_close(outcomes(1, everyone), outcomes(group, everyone), rtol=1e-5)
-
-
-def test_an_empty_place_changes_nothing_for_the_others():
-    everyone, some = np.ones(4, bool), np.array([True, False, True, False])
-    full, part = outcomes(1, everyone), outcomes(1, some)
-    chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[some], o) for o in (full, part)))
-
-
 def test_the_number_of_steps_is_data_not_code():
     run = jax.jit(
-        lambda steps: child.train(
-            toy_network(), SETTINGS, PIPELINE, toy_data(), jnp.zeros(1), jax.random.key(0), steps
-        )
+        lambda steps: child.train(CONTEXT, toy_data(), jnp.zeros(1), jax.random.key(0), steps)
     )
     untrained, trained = run(0), run(STEPS)
     assert run._cache_size() == 1
@@ -114,11 +84,12 @@ def test_the_number_of_steps_is_data_not_code():
 
 def test_training_equals_sgd_written_out():
     """Two steps against numpy: gradient of the mean cross-entropy, decay, Nesterov momentum."""
-    settings = SETTINGS._replace(weight_decay=0.01, momentum=0.8, lr=0.5, label_smoothing=0.1)
-    data, steps = toy_data(32), 2
-    params = child.train(
-        toy_network(), settings, PIPELINE, data, jnp.zeros(1), jax.random.key(0), steps
+    settings = dataclasses.replace(
+        SETTINGS, weight_decay=0.01, momentum=0.8, lr=0.5, label_smoothing=0.1
     )
+    data, steps = toy_data(32), 2
+    ctx = CONTEXT._replace(settings=settings)
+    params = child.train(ctx, data, jnp.zeros(1), jax.random.key(0), steps)
     key_init, key_order, _ = jax.random.split(jax.random.key(0), 3)
     p = jax.tree.map(np.float64, toy_network().init(key_init, jnp.zeros(1)))
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key_order, 0), 32))
@@ -137,7 +108,7 @@ def test_training_equals_sgd_written_out():
             "scale": (x * (error @ p["w"].T)).sum(0),
         }
         gradient["w"] += 0.01 * p["w"]
-        rate = float(child.learning_rate(settings, jnp.int32(i), jnp.int32(steps)))
+        rate = float(optimizer.learning_rate(settings, jnp.int32(i), jnp.int32(steps)))
         for name, g in gradient.items():
             trace[name] = g + 0.8 * trace[name]
             p[name] = p[name] - rate * (g + 0.8 * trace[name])
@@ -146,9 +117,9 @@ def test_training_equals_sgd_written_out():
 
 
 def test_learning_rate_rises_then_falls_to_zero():
-    settings, steps = child.Settings(lr=0.4, warmup=0.2), 50
+    settings, steps = Children(lr=0.4, warmup=0.2), 50
     rates = [
-        float(child.learning_rate(settings, jnp.int32(i), jnp.int32(steps))) for i in range(51)
+        float(optimizer.learning_rate(settings, jnp.int32(i), jnp.int32(steps))) for i in range(51)
     ]
     assert rates[0] == pytest.approx(0.04)
     assert max(rates) == pytest.approx(0.4) and rates.index(max(rates)) in (9, 10)
@@ -159,9 +130,7 @@ def test_learning_rate_rises_then_falls_to_zero():
 def test_statistics_are_those_of_all_calibration_batches_together():
     data = toy_data()
     params = toy_network().init(jax.random.key(0), jnp.zeros(1))
-    stats, outcome = child.evaluate(
-        toy_network(), SETTINGS, PIPELINE, data, jnp.zeros(1), params, jnp.bool_(True)
-    )
+    stats, outcome = child.evaluate(CONTEXT, data, jnp.zeros(1), params, jnp.bool_(True))
     seen = np.asarray(data.train_images)[: 8 * SETTINGS.calibration].reshape(-1, 4)
     np.testing.assert_allclose(stats["norm"].mean, seen.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stats["norm"].var, seen.var(0), rtol=1e-4)
@@ -174,33 +143,10 @@ def test_statistics_are_those_of_all_calibration_batches_together():
 
 
 def test_a_child_that_diverges_is_not_ok_and_has_accuracy_zero():
-    settings = SETTINGS._replace(lr=1e30)
-    run = fit(toy_network(), settings, PIPELINE)
+    run = fit(CONTEXT._replace(settings=dataclasses.replace(SETTINGS, lr=1e30)))
     *_, outcome = run(toy_data(), jnp.zeros(1), jax.random.key(0), jnp.int32(STEPS))
     assert not outcome.ok
     assert outcome.accuracy == 0.0
-
-
-_FOUR_DEVICES = """
-import json, numpy as np, jax
-from tests.children import test_train as t
-from fnas_jax.core import devices
-t.devices.children_mesh = lambda _=None, make=devices.children_mesh: make()
-assert len(jax.devices()) == 4
-result = t.outcomes(1, np.ones(8, bool))
-print(json.dumps([result.accuracy.tolist(), result.loss.tolist()]))
-"""
-
-
-def test_four_devices_give_the_results_of_one():
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    done = subprocess.run(
-        [sys.executable, "-c", _FOUR_DEVICES], env=env, capture_output=True, text=True, check=True
-    )
-    accuracy, loss = json.loads(done.stdout)
-    one = outcomes(1, np.ones(8, bool))
-    np.testing.assert_allclose(accuracy, one.accuracy, atol=1e-3)
-    np.testing.assert_allclose(loss, one.loss, rtol=1e-4)
 
 
 class _Plain(nn.Module):
@@ -213,7 +159,7 @@ class _Plain(nn.Module):
 
 def test_a_plain_module_trains_like_any_network():
     network = elastic.from_module(_Plain(), (2, 2, 1))
-    run = fit(network, SETTINGS, PIPELINE)
+    run = fit(CONTEXT._replace(network=network))
     params, stats, outcome = run(toy_data(), jnp.zeros(0), jax.random.key(0), jnp.int32(150))
     assert outcome.accuracy > 0.9
     # The statistics are the training images' own, not a running average of them.

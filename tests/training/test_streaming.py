@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 
 from fnas_jax.core import devices
 from fnas_jax.training import child, population, streaming
-from tests.training.test_child import PIPELINE, SETTINGS, toy_data, toy_network
+from fnas_jax.training.minibatches import Data
+from tests.training.test_child import CONTEXT, toy_data
 
 
 def trained(chunk: int | None, steps: int = 25, start=None, group: int = 1) -> population.Trained:
     mesh = devices.children_mesh(jax.devices()[:1])
-    made = (toy_network(), SETTINGS, PIPELINE, mesh, group, start)
+    ctx = population.Context(CONTEXT, mesh, group, start)
     if chunk is None:
-        run, data = population.make(*made), toy_data()
+        run, data = population.make(ctx), toy_data()
     else:
-        run = streaming.make(*made, chunk=chunk)
-        data = child.Data(*map(np.asarray, toy_data()))
+        run = streaming.make(ctx, chunk)
+        data = Data(*map(np.asarray, toy_data()))
     keys = jax.random.split(jax.random.key(3), 3)
     active = jnp.array([True, False, True])
     archs = jnp.arange(3)[:, None] % 2

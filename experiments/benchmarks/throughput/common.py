@@ -66,7 +66,7 @@ def images() -> Images:
 
 
 def rate(step: int, steps: int) -> float:
-    """Learning rate of a step, as `children.train.learning_rate` has it."""
+    """Learning rate of a step, as `training.optimizer.learning_rate` has it."""
     warm = max(WARMUP * steps, 1.0)
     progress = min(max((step - warm) / max(steps - warm, 1.0), 0.0), 1.0)
     return float(LR * min((step + 1) / warm, 0.5 * (1 + np.cos(np.pi * progress))))

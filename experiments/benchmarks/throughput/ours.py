@@ -13,6 +13,8 @@ from experiments.benchmarks.throughput import common
 from fnas_jax.core import devices
 from fnas_jax.networks import elastic
 from fnas_jax.training import child, population
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data, Pipeline
 
 
 def begin(cache: str) -> None:
@@ -21,8 +23,8 @@ def begin(cache: str) -> None:
     devices.enable_compilation_cache(cache)
 
 
-def settings() -> child.Settings:
-    return child.Settings(
+def settings() -> Children:
+    return Children(
         batch_size=common.BATCH,
         lr=common.LR,
         momentum=common.MOMENTUM,
@@ -38,10 +40,10 @@ def contest(size: int) -> tuple:
     """(compiled population of `size` children, data, seconds of compilation)."""
     start = time.perf_counter()
     network = elastic.make(common.space(), common.CHANNELS, common.CLASSES)
-    pipeline = child.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+    pipeline = Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
     mesh = devices.children_mesh()
-    run = population.make(network, settings(), pipeline, mesh)
-    data = devices.replicate(child.Data(*common.images()), mesh)
+    run = population.make(population.Context(child.Context(network, settings(), pipeline), mesh))
+    data = devices.replicate(Data(*common.images()), mesh)
     nothing = np.zeros((size, len(common.space().cardinalities)), np.int32)
     children = spread(nothing, np.zeros(size, bool), mesh, 0)
     compiled = run.lower(data, *children, devices.replicate(np.int32(0), mesh)).compile()

@@ -31,7 +31,7 @@ from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.candidates import draw
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
@@ -78,7 +78,7 @@ def make(
     """
     if config.acquisition not in ACQUISITIONS:
         raise ValueError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
-    everything = jnp.asarray(all_forms(space)) if space.size <= limit else None
+    everything = jnp.asarray(enumerate_networks(space)) if space.size <= limit else None
     ctx = Context(space, config, batch, capacity, pool, everything)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), remember, best=lambda state: state.best

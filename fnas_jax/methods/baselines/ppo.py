@@ -14,7 +14,7 @@ from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, observed, update_best, usable
 from fnas_jax.methods.rl import policy as policies
 from fnas_jax.methods.rl import ppo
-from fnas_jax.methods.rl.config import Ppo
+from fnas_jax.methods.rl.config import Ppo, with_epochs
 from fnas_jax.methods.rl.policy import Policy
 from fnas_jax.spaces.base import Space
 
@@ -46,7 +46,8 @@ def make(space: Space, config: Ppo, batch: int) -> SearchMethod:
     """
     if batch % config.minibatches:
         raise ValueError(f"a batch of {batch} cannot be cut into {config.minibatches} minibatches")
-    ctx = Context(Policy(space.cardinalities, config.hidden), config, batch)
+    policy = Policy(space.cardinalities, config.hidden)
+    ctx = Context(policy, with_epochs(config, replays=False), batch)
     return SearchMethod(
         partial(init, ctx),
         partial(ask, ctx),

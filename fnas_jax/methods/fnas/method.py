@@ -24,6 +24,7 @@ from fnas_jax.methods.fnas.config import Config
 from fnas_jax.methods.fnas.state import Asked, Context, State, critic_of
 from fnas_jax.methods.rl import policy as policies
 from fnas_jax.methods.rl import ppo
+from fnas_jax.methods.rl.config import with_epochs
 from fnas_jax.methods.rl.policy import Policy
 from fnas_jax.spaces.base import Space
 
@@ -56,7 +57,7 @@ def context(space: Space, config: Config, source: transfer.SourceTasks | None = 
         critic = uac.make(space, config.uac, config.fnas, capacity, source)
     return Context(
         space=space,
-        config=config,
+        config=config._replace(ppo=with_epochs(config.ppo, config.aeb.enabled)),
         policy=Policy(space.cardinalities, config.ppo.hidden),
         critic=critic,
         capacity=capacity,

@@ -18,7 +18,9 @@ from jax import lax
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
-from fnas_jax.training import child
+from fnas_jax.training import child, minibatches, optimizer
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data, Pipeline
 
 # (params, arch [T], switches [L, K], images, labels) -> mean nats per image. Switches are the same
 # architecture as `arch`, for losses that can be differentiated in them.
@@ -51,14 +53,14 @@ class Supernet(NamedTuple):
     loss: Loss
     template: Params  # shapes of the parameters
     used: Callable[[Array], Params]  # arch [T] -> booleans as the parameters
-    settings: child.Settings
+    settings: Children
     updates: int  # of the whole training
     vmap: bool  # architectures whose gradients are averaged run at once
 
     def start(self, params: Params) -> Weights:
         """Before the first step."""
         vector = _ravel(params)
-        return Weights(vector, self._optimizer().init(vector), jnp.int32(0))
+        return Weights(vector, optimizer.sgd(self.settings).init(vector), jnp.int32(0))
 
     def params(self, vector: Array) -> Params:
         """The parameters of the network."""
@@ -68,7 +70,7 @@ class Supernet(NamedTuple):
         """[P] bool: a weight (no scale or bias) that the architecture [T] uses."""
         return _ravel(self.used(arch)) & _ravel(
             jax.tree_util.tree_map_with_path(
-                lambda path, leaf: jnp.full(leaf.shape, is_weight(path)), self.template
+                lambda path, leaf: jnp.full(leaf.shape, optimizer.is_weight(path)), self.template
             )
         )
 
@@ -126,19 +128,13 @@ class Supernet(NamedTuple):
 
     def update(self, weights: Weights, gradient: Array) -> Weights:
         """One step of SGD with Nesterov's momentum, warm-up and cosine decay."""
-        change, momentum = self._optimizer().update(gradient, weights.momentum)
-        rate = child.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
+        change, momentum = optimizer.sgd(self.settings).update(gradient, weights.momentum)
+        rate = optimizer.learning_rate(self.settings, weights.step, jnp.int32(self.updates))
         return Weights(weights.vector - rate * change, momentum, weights.step + 1)
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.clip_by_global_norm(self.settings.max_grad_norm),
-            optax.trace(self.settings.momentum, nesterov=True),
-        )
 
 
 def make(
-    network: Network, settings: child.Settings, arch: Array, updates: int, vmap: bool, loss: Loss
+    network: Network, settings: Children, arch: Array, updates: int, vmap: bool, loss: Loss
 ) -> Supernet:
     """The supernet of an elastic network; `arch` [T] is any architecture of its space."""
     assert network.parts is not None
@@ -147,60 +143,47 @@ def make(
     return Supernet(loss, template, network.parts.used, settings, updates, vmap)
 
 
-def single_path(network: Network) -> Loss:
+def single_path(network: Network, smoothing: float = 0.0) -> Loss:
     """The loss that runs only what the architecture chose; its switches have no derivative."""
 
     def loss(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return nll(network.apply(params, arch, images), labels)
+        return nll(network.apply(params, arch, images), labels, smoothing)
 
     return loss
 
 
-def nll(logits: Array, labels: Array) -> Array:
-    """[] mean cross-entropy in nats of logits [B, C] and labels [B]."""
+def nll(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
+    """[] mean cross-entropy in nats of logits [B, C] and labels [B], which may be smoothed."""
+    if smoothing:
+        return child.smoothed_cross_entropy(logits, labels, smoothing)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def is_weight(path: tuple[Any, ...]) -> bool:
-    """Whether a parameter is neither a bias nor a scale of a normalisation."""
-    return getattr(path[-1], "key", "") not in ("scale", "bias", "b1", "b2")
-
-
 def runner(
-    step: Step, steps_done: Callable[[Any], Array], pipeline: child.Pipeline, batch_size: int
-) -> Callable[[Any, Array, child.Data, Array], tuple[Any, dict[str, Array]]]:
+    step: Step, steps_done: Callable[[Any], Array], pipeline: Pipeline, batch_size: int
+) -> Callable[[Any, Array, Data, Array], tuple[Any, dict[str, Array]]]:
     """The jitted function (state, key, data, count []) -> (state `count` steps on, mean scalars).
 
     Minibatches, augmentation and keys are functions of `key` and the number of the step, so that a
     training cut anywhere goes on as if it had not been.
     """
 
-    def run(state: Any, key: Array, data: child.Data, count: Array) -> tuple[Any, dict[str, Array]]:
-        total = data.train_labels.shape[0]
-        batch = min(batch_size, total)
-        per_epoch = total // batch
+    def run(state: Any, key: Array, data: Data, count: Array) -> tuple[Any, dict[str, Array]]:
         key_order, key_augment, key_step = jax.random.split(key, 3)
+        batches = minibatches.make(data, pipeline, batch_size, key_order, key_augment)
 
-        def shuffle(epoch: Array) -> Array:
-            return jax.random.permutation(jax.random.fold_in(key_order, epoch), total)
+        def train_step(i: Array, carry: Any, images: Array, labels: Array) -> Any:
+            state, sums = carry
+            state, scalars = step(state, images, labels, jax.random.fold_in(key_step, i))
+            return state, jax.tree.map(jnp.add, sums, scalars)
 
-        def one(i: Array, state: Any, order: Array) -> tuple[Any, dict[str, Array]]:
-            rows = lax.dynamic_slice(order, ((i % per_epoch) * batch,), (batch,))
-            images = pipeline.normalise(data.train_images[rows])
-            images = pipeline.augment(jax.random.fold_in(key_augment, i), images)
-            return step(state, images, data.train_labels[rows], jax.random.fold_in(key_step, i))
-
-        def body(_: Array, carry: tuple[Any, Array, Any]) -> tuple[Any, Array, Any]:
-            state, order, sums = carry
-            i = steps_done(state)
-            order = lax.cond(i % per_epoch == 0, lambda: shuffle(i // per_epoch), lambda: order)
-            state, scalars = one(i, state, order)
-            return state, order, jax.tree.map(jnp.add, sums, scalars)
-
-        order = shuffle(steps_done(state) // per_epoch)
-        shapes = jax.eval_shape(lambda: one(jnp.int32(0), state, order)[1])
+        first = steps_done(state)
+        order = minibatches.order_of(batches, first // batches.per_epoch)
+        batch = minibatches.load(batches, order, jnp.int32(0), first)
+        shapes = jax.eval_shape(lambda: step(state, *batch, key_step)[1])
         sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        state, _, sums = lax.fori_loop(0, count, body, (state, order, sums))
+        span = (first, first + count)
+        state, sums = minibatches.over_steps(batches, train_step, (state, sums), *span, 0, order)
         return state, jax.tree.map(lambda s: s / count, sums)
 
     return jax.jit(run)
@@ -210,7 +193,7 @@ def stages(
     run: Callable[..., tuple[Any, dict[str, Array]]],
     steps_done: Callable[[Any], Array],
     report: Callable[[Any, dict[str, Any]], dict[str, Any]],
-    data: child.Data,
+    data: Data,
     total: int,
     every: int,
 ) -> Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]]:

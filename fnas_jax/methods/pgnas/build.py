@@ -99,12 +99,13 @@ def assemble(
 def loss(numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
     if numbers.gradient not in elbo.BY_SWITCH:
-        return supernet.single_path(parts.network)
+        return supernet.single_path(parts.network, parts.settings.label_smoothing)
     apply_mixed = parts.network.apply_mixed
     assert apply_mixed is not None  # `configure` has refused the other spaces
 
     def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return supernet.nll(apply_mixed(params, arch, z, images), labels)
+        logits = apply_mixed(params, arch, z, images)
+        return supernet.nll(logits, labels, parts.settings.label_smoothing)
 
     return of
 

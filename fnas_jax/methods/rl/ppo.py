@@ -127,9 +127,11 @@ def update(
     """The state after one PPO update, and its STATS: scalars, means over the update.
 
     One `lax.scan` over epochs x minibatches, each epoch in a new order; `kl_last` is of the last
-    step. Raises ValueError unless n is a multiple of `config.minibatches`.
+    step. Raises ValueError unless n is a multiple of `config.minibatches`, and without epochs.
     """
     n = batch.archs.shape[0]
+    if not config.epochs:
+        raise ValueError("the number of epochs is open; see `with_epochs`")
     if n % config.minibatches:
         raise ValueError(f"a batch of {n} cannot be cut into {config.minibatches} minibatches")
     state, advantage = advantages(config, state, batch)

@@ -27,7 +27,7 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         largest,
         section.steps,
         parts.vmap,
-        supernet.single_path(parts.network),
+        supernet.single_path(parts.network, parts.settings.label_smoothing),
     )
     step = spos.make_step(space, net, parts.settings.weight_decay)
 

@@ -25,7 +25,7 @@ from fnas_jax.methods.tnas.source_tasks import SourceTasks, codes_needed, standa
 from fnas_jax.methods.tnas.state import Component, Config, State, check
 from fnas_jax.methods.tnas.surrogate import Conditioned, Surrogate
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 
 ELITE = 8  # architectures whose neighbours are candidates, in spaces that are not listed
 
@@ -49,7 +49,7 @@ def make(
     c, decisions = config, len(space.cardinalities)
     support = history if support is None else support
     start = c.start if history is None else c.start_warm
-    everything = jnp.asarray(all_forms(space)) if space.size <= c.limit else None
+    everything = jnp.asarray(enumerate_networks(space)) if space.size <= c.limit else None
     listed = jnp.zeros((0, decisions), jnp.int32) if everything is None else everything
     beta = c.beta if c.acquisition == "ucb" else None
 

@@ -10,10 +10,10 @@ from fnas_jax.core.config import default
 from fnas_jax.methods.baselines import gp
 from fnas_jax.methods.baselines.config import ACQUISITIONS, Gp
 from fnas_jax.spaces import macro
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 from tests.methods import toy
 
-FORMS = all_forms(toy.SPACE)
+FORMS = enumerate_networks(toy.SPACE)
 
 
 @pytest.fixture(scope="module", params=[20_000, 10], ids=["listed", "drawn"])
@@ -91,7 +91,7 @@ def test_beyond_its_capacity_it_goes_on_without_learning():
 
 
 def test_forms_of_macro_are_its_3969_networks():
-    forms = all_forms(macro.make())
+    forms = enumerate_networks(macro.make())
     assert forms.shape == (3969, 8)
     np.testing.assert_array_equal(macro.canonical(jnp.asarray(forms)), forms)
 

@@ -10,7 +10,8 @@ from fnas_jax.methods.pgnas import posterior
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import macro
 from fnas_jax.spaces.macro import MacroSpec
-from fnas_jax.training import child
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data
 from tests.methods.pgnas import toy
 
 Q = posterior.make((3, 2))
@@ -71,7 +72,7 @@ def test_norms_count_weights_that_an_architecture_uses():
     space = macro.make(MacroSpec(channels=(4, 6, 8), stem=4, head=8))
     network = elastic.make(space, 1, 3)
     arch = jnp.asarray([0, 1, 0, 0, 0, 2, 0, 0])
-    net = supernet.make(network, child.Settings(), arch, 10, False, supernet.single_path(network))
+    net = supernet.make(network, Children(), arch, 10, False, supernet.single_path(network))
     ones = net.start(jax.tree.map(jnp.ones_like, net.template)).vector
     # stem 9x4; shortcut 4x4, mbconv 3: 4 to 12 to 4 with 9 taps; shortcut 4x6; mbconv 6: 6 to 36 to
     # 8 with 25 taps; head 8x8; classifier 8x3. Norms and biases do not count.
@@ -80,7 +81,7 @@ def test_norms_count_weights_that_an_architecture_uses():
 
 
 def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been(net, weights):
-    data = child.Data(FEATURES, TARGETS, FEATURES, TARGETS)
+    data = Data(FEATURES, TARGETS, FEATURES, TARGETS)
 
     def step(state, images, labels, key):
         arch = jax.random.randint(key, (1, 2), 0, jnp.asarray([3, 2]))

@@ -5,9 +5,10 @@ import numpy as np
 
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.pgnas import method as pgnas
-from fnas_jax.training import child
+from fnas_jax.training.config import Children
+from fnas_jax.training.minibatches import Data, Pipeline
 
-PIPELINE = child.Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+PIPELINE = Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
 
 
 def regression(cardinalities, examples, seed=0):
@@ -34,7 +35,7 @@ def make(q, loss, steps, lr=0.05):
         loss=loss,
         template={"w": jnp.zeros(q.mask.shape)},
         used=lambda arch: {"w": q.to_switches(arch) > 0},
-        settings=child.Settings(lr=lr, max_grad_norm=100.0),
+        settings=Children(lr=lr, max_grad_norm=100.0),
         updates=steps,
         vmap=False,
     )
@@ -43,7 +44,7 @@ def make(q, loss, steps, lr=0.05):
 def learn(q, net, config, features, targets, costs, key):
     """The posterior and weights after `net.steps` steps on all examples at a time."""
     examples = len(targets)
-    data = child.Data(*map(jnp.asarray, (features, targets, features, targets)))
+    data = Data(*map(jnp.asarray, (features, targets, features, targets)))
     step = pgnas.make_step(q, net, config, examples, costs)
     run = supernet.runner(step, lambda state: state.steps, PIPELINE, examples)
     state = pgnas.start(q, net, {"w": jnp.full(q.mask.shape, 0.1)})

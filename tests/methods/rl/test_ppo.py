@@ -10,7 +10,7 @@ import pytest
 
 from fnas_jax.methods.rl import policy as policies
 from fnas_jax.methods.rl import ppo
-from fnas_jax.methods.rl.config import Ppo
+from fnas_jax.methods.rl.config import Ppo, with_epochs
 
 CARDS = (3, 2, 2)
 POLICY = policies.Policy(CARDS, hidden=6, head_scale=2.0)
@@ -142,6 +142,14 @@ def test_every_sample_is_used_once_per_epoch():
         partial(ppo.update, POLICY, replace(PLAIN, minibatches=4))(
             state, batch(), jax.random.key(0)
         )
+
+
+def test_epochs_that_are_open_depend_on_replay():
+    assert with_epochs(Ppo(), replays=False).epochs == 4
+    assert with_epochs(Ppo(), replays=True).epochs == 2
+    assert with_epochs(Ppo(epochs=7), replays=True).epochs == 7
+    with pytest.raises(ValueError, match="number of epochs is open"):
+        ppo.update(POLICY, Ppo(), None, batch(), None)
 
 
 def test_an_update_raises_the_probability_of_better_architectures():

@@ -7,7 +7,7 @@ import pytest
 
 from fnas_jax.methods.tnas import method as tnas
 from fnas_jax.methods.tnas import networks
-from fnas_jax.spaces.enumerate import all_forms
+from fnas_jax.spaces.enumerate import enumerate_networks
 from tests.methods import toy
 from tests.methods.tnas import small
 
@@ -148,5 +148,5 @@ def test_unknown_options_are_refused():
 
 def test_the_space_is_listed_by_network():
     state = tnas.make(toy.SPACE, small.SMALL).init(jax.random.key(0))
-    assert state.cold.view.xi.shape[0] == len(all_forms(toy.SPACE))
+    assert state.cold.view.xi.shape[0] == len(enumerate_networks(toy.SPACE))
     assert jnp.isfinite(state.cold.view.xi).all()

@@ -1,0 +1,114 @@
+"""Children are judged by training them, from fresh weights or from the blocks of a pool.
+
+With a pool (AKP), all children of a batch inherit all their blocks, and what they learn goes back
+when all are trained; before the search, fair rounds train every choice of every decision equally
+often. Nothing is measured in these, so that no architecture is judged while most blocks of the pool
+are untrained.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array
+from fnas_jax.knowledge import pool as pools
+from fnas_jax.knowledge import pool_store as stores
+from fnas_jax.knowledge.pool import Pool
+from fnas_jax.networks import elastic
+from fnas_jax.networks.base import Network
+from fnas_jax.spaces.base import fair_round
+from fnas_jax.tasks import children_evaluator, pool_access, population_trainer
+from fnas_jax.tasks.base import Evaluator, Hooks
+from fnas_jax.tasks.children_evaluator import State
+from fnas_jax.tasks.context import Batch, TrainContext, batch_of
+from fnas_jax.tasks.pool_access import PoolAccess
+from fnas_jax.tasks.population_trainer import Trainer
+from fnas_jax.training.child import Outcome
+
+
+class Learnt(NamedTuple):
+    """What was learnt from the children."""
+
+    pool: Pool | None  # None without AKP
+    rounds: Array  # [] int32 fair rounds so far
+    seen: Array  # [] int32 newest version of the stored pool by another run that this one knows
+    stats: dict[str, Array]  # of the pool, at the last evaluation
+
+
+def evaluator(ctx: TrainContext) -> Evaluator:
+    """Trains what was not evaluated before. Raises UserError for a backend that does not fit.
+
+    The compiled program serves every batch of the same size N, with empty places for known ones.
+    """
+    network = elastic_network(ctx)
+    access = pool_access.open_(ctx, network)
+    trainer = population_trainer.make(ctx, network, None if access is None else access.layout)
+    init = functools.partial(initial, ctx, access)
+    hooks = Hooks(worker_loop=functools.partial(worker_loop, trainer, init))
+    if access is not None:
+        hooks = hooks._replace(
+            prepare=functools.partial(prepare, trainer), sync=functools.partial(sync, access)
+        )
+    return children_evaluator.make(
+        ctx, functools.partial(judge, trainer), init, lambda learnt: learnt.stats, hooks
+    )
+
+
+def elastic_network(ctx: TrainContext) -> Network:
+    """The network that becomes any child. Raises UserError for a backend that does not fit."""
+    channels, classes = ctx.dataset.image_shape[-1], ctx.dataset.num_classes
+    return elastic.make(ctx.space, channels, classes, ctx.settings.backend)
+
+
+def initial(ctx: TrainContext, access: PoolAccess | None) -> Learnt:
+    """Before the first child: the pool of earlier runs, or a fresh one."""
+    if access is None:
+        return Learnt(None, jnp.int32(0), jnp.int32(0), {})
+    pool, seen = pool_access.load(access)
+    # Where another run has trained blocks, nothing has to be warmed up.
+    rounds = ctx.config.akp.rounds if seen and pools.is_trained(pool) else 0
+    stats = pools.no_statistics(access.layout, pool)
+    return Learnt(pool, jnp.int32(rounds), jnp.int32(seen), stats)
+
+
+def judge(trainer: Trainer, learnt: Learnt, batch: Batch, key: Array) -> tuple[Learnt, Outcome]:
+    """Trains the new ones of `batch`; the pool learns from them."""
+    pool, stats, outcome = population_trainer.train_population(trainer, learnt.pool, batch, key)
+    return learnt._replace(pool=pool, stats=stats), outcome
+
+
+def prepare(trainer: Trainer, state: State, key: Array) -> Iterator[tuple[State, dict[str, Any]]]:
+    """Fair rounds of training for the pool; goes on where `state` is."""
+    ctx, learnt = trainer.context, state.learnt
+    size = ctx.config.search.batch
+    while learnt.rounds < ctx.config.akp.rounds:
+        key_round, key_train = jax.random.split(jax.random.fold_in(key, learnt.rounds))
+        archs = fair_round(ctx.space.cardinalities, key_round)
+        for i in range(0, len(archs), size):
+            part = archs[i : i + size]
+            use = jnp.arange(size) < len(part)
+            part = jnp.pad(part, ((0, size - len(part)), (0, 0)))
+            learnt, _ = judge(
+                trainer, learnt, batch_of(ctx, part, use), jax.random.fold_in(key_train, i)
+            )
+        learnt = learnt._replace(rounds=learnt.rounds + 1)
+        yield state._replace(learnt=learnt), {"children": len(archs), **learnt.stats}
+
+
+def sync(access: PoolAccess, state: State) -> State:
+    """Writes the pool to the knowledge store, with what other runs have written meanwhile."""
+    if access.store is None:
+        return state
+    learnt = state.learnt
+    pool, seen = stores.exchange(access.store, access.layout, learnt.pool, int(learnt.seen))
+    return state._replace(learnt=learnt._replace(pool=pool, seen=jnp.int32(seen)))
+
+
+def worker_loop(trainer: Trainer, init: Any) -> None:
+    """What the other hosts do: they train for the first one."""
+    population_trainer.worker_loop(trainer, init().pool)

@@ -1,0 +1,108 @@
+"""The final training: the winner of a search and a reference network of equal cost, then a test.
+
+Both are trained on training and validation images together; the test images serve only here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core import devices
+from fnas_jax.core.types import Array
+from fnas_jax.networks import cost as costs
+from fnas_jax.networks import elastic, flax_reference
+from fnas_jax.networks.base import Network
+from fnas_jax.tasks.context import TrainContext
+from fnas_jax.tasks.population_trainer import images_at_once
+from fnas_jax.training import child, population, streaming
+from fnas_jax.training.child import Outcome
+from fnas_jax.training.minibatches import Data
+
+
+def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
+    """Trains the winner `arch` [T] and the reference network alike, and tests both.
+
+    The reference is the smallest network of MobileNetV2's kind in this space that costs no less.
+    JSON-ready; accuracies are None where `winner.steps` is 0.
+    """
+    space, dataset, backend = ctx.space, ctx.dataset, ctx.settings.backend
+    shape, classes = dataset.image_shape, dataset.num_classes
+    params, macs = costs.one_cost(space, arch, shape, classes)
+    winner: dict[str, Any] = {
+        "accuracy": None,
+        "mflops": macs / 1e6,
+        "params_m": params / 1e6,
+        "latency_ms": ctx.latency_ms(arch),
+        "seconds": 0.0,
+        "measures": "accuracy on test images after training on all others",
+    }
+    if ctx.config.winner.steps == 0:
+        return winner
+    entrants = [elastic.fixed_network(space, arch, shape, classes, backend=backend)]
+    if ctx.config.winner.reference:
+        width, mflops, params_m = flax_reference.reference(space, classes, winner["mflops"], shape)
+        standard = flax_reference.reference_arch(space)
+        winner["reference"] = {
+            "arch": standard.tolist(),
+            "width": width,
+            "mflops": mflops,
+            "params_m": params_m,
+        }
+        entrants.append(elastic.fixed_network(space, standard, shape, classes, width, backend))
+    tested = train_and_test(ctx, entrants, key)
+    winner |= tested[0]
+    if ctx.config.winner.reference:
+        winner["reference"] |= tested[1]
+    return winner
+
+
+def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> list[dict[str, Any]]:
+    """{"accuracy", "loss", "steps", "seconds"} of networks after `winner.steps` steps.
+
+    Each on a device of its own where there are as many, and at the same time.
+    """
+    dataset, own = ctx.dataset, jax.local_devices()
+    examples = Data(
+        np.concatenate([dataset.train_images, dataset.val_images]),
+        np.concatenate([dataset.train_labels, dataset.val_labels]),
+        dataset.test_images,
+        dataset.test_labels,
+    )
+    running = []
+    for i, network in enumerate(entrants):
+        start = time.monotonic()
+        outcome = start_training(ctx, network, examples, own[i % len(own)], key)
+        running.append((start, outcome))
+    return [_tested(ctx.config.winner.steps, *item) for item in running]
+
+
+def start_training(
+    ctx: TrainContext, network: Network, examples: Data, device: jax.Device, key: Array
+) -> Outcome:
+    """The outcome [1] of the network on `examples`, which the device may still be working on."""
+    mesh = devices.children_mesh([device])
+    trained = population.Context(child.Context(network, ctx.settings, ctx.pipeline), mesh)
+    chunk = images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
+    if chunk is None:
+        run, data = population.make(trained), devices.replicate(examples, mesh)
+    else:
+        run, data = streaming.make(trained, chunk), examples
+    one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
+    steps = devices.replicate(jnp.int32(ctx.config.winner.steps), mesh)
+    return run(data, *devices.shard(one, mesh), steps).outcome
+
+
+def _tested(steps: int, start: float, outcome: Outcome) -> dict[str, Any]:
+    """JSON-ready outcome of a training that began at `start`."""
+    accuracy, loss, ok = (x[0] for x in jax.device_get(outcome))
+    return {
+        "accuracy": float(accuracy) if ok else None,
+        "loss": float(loss) if ok else None,
+        "steps": steps,
+        "seconds": time.monotonic() - start,
+    }

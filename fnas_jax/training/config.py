@@ -1,0 +1,34 @@
+"""The section `children`: how a child is trained and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fnas_jax.core.config import key
+
+
+@dataclass(frozen=True)
+class Children:
+    """Training of a child; all but the number of steps is part of the compiled program."""
+
+    steps: int = key(150, "training steps of a child", 1, 10**7)
+    batch_size: int = key(64, "images per training step", 1, 65536)
+    lr: float = key(0.1, "peak learning rate of SGD; cosine decay to 0", 1e-6, 100.0)
+    momentum: float = key(0.9, "Nesterov momentum", 0.0, 0.999)
+    weight_decay: float = key(1e-4, "decay of weights, not of norms and biases", 0.0, 1.0)
+    label_smoothing: float = key(0.0, "label smoothing", 0.0, 0.9)
+    warmup: float = key(0.1, "share of the steps in which the rate rises", 0.0, 0.9)
+    group: int = key(
+        0, "children of a device trained at once; 1: in turn; 0: what is fastest", 0, 65536
+    )
+    backend: str = key(
+        "auto",
+        "code of the layers: kernels and reference for CPUs, masked for accelerators",
+        choices=("auto", "kernels", "reference", "masked"),
+    )
+    device_images: int = key(
+        0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9
+    )
+    eval_batch: int = key(256, "images per step of validation and test", 1, 65536)
+    max_grad_norm: float = 5.0  # gradients are clipped to this norm
+    calibration: int = 4  # batches from which normalisation statistics are estimated

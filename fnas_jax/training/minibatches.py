@@ -1,0 +1,99 @@
+"""Minibatches: one loop over steps for everything that is trained on images.
+
+Within an epoch batches are drawn without replacement; an incomplete last one is left out. The order
+of an epoch and the augmentation are functions of keys and of the number of the step, so that a
+training may be cut anywhere and go on as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnas_jax.core.types import Array
+
+
+class Data(NamedTuple):
+    """What a network is trained on and judged by; images as stored, on devices or the host."""
+
+    train_images: Array | np.ndarray  # [n, H, W, C]
+    train_labels: Array | np.ndarray  # [n] int32
+    eval_images: Array | np.ndarray  # [m, H, W, C]
+    eval_labels: Array | np.ndarray  # [m] int32
+
+
+class Pipeline(NamedTuple):
+    """What becomes of stored images; pure functions."""
+
+    normalise: Callable[[Array], Array]  # [B, H, W, C] -> float32
+    augment: Callable[[Array, Array], Array]  # (key, normalised images) -> images
+
+
+class Minibatches(NamedTuple):
+    """Where minibatches come from."""
+
+    data: Data
+    pipeline: Pipeline
+    size: int  # images of each
+    key_order: Array  # of the order of images
+    key_augment: Array
+
+    @property
+    def per_epoch(self) -> int:
+        """Minibatches of an epoch."""
+        return self.data.train_labels.shape[0] // self.size
+
+
+def make(
+    data: Data, pipeline: Pipeline, batch_size: int, key_order: Array, key_augment: Array
+) -> Minibatches:
+    """Minibatches of `batch_size` training images, or of all where there are fewer."""
+    size = min(batch_size, data.train_labels.shape[0])
+    return Minibatches(data, pipeline, size, key_order, key_augment)
+
+
+def order_of(batches: Minibatches, epoch: Array) -> Array:
+    """[n] int32 rows of the training images in the order of an epoch."""
+    count = batches.data.train_labels.shape[0]
+    return jax.random.permutation(jax.random.fold_in(batches.key_order, epoch), count)
+
+
+def load(batches: Minibatches, order: Array, position: Array, step: Array) -> tuple[Array, Array]:
+    """(augmented images [B, H, W, C], labels [B]) of the batch at `position` of an epoch."""
+    rows = lax.dynamic_slice(order, (position * batches.size,), (batches.size,))
+    images = batches.pipeline.normalise(batches.data.train_images[rows])
+    images = batches.pipeline.augment(jax.random.fold_in(batches.key_augment, step), images)
+    return images, batches.data.train_labels[rows]
+
+
+def over_steps(
+    batches: Minibatches,
+    train_step: Callable[[Array, Any, Array, Array], Any],
+    state: Any,
+    first: Array | int,
+    last: Array,
+    epoch_start: Array | int,
+    order: Array | None = None,
+) -> Any:
+    """`state` after `train_step(step, state, images, labels)` of the steps `first` to `last`.
+
+    Epochs begin at step `epoch_start`. `order` [n] is that of the epoch in which `first` stands;
+    None where `first` begins one.
+    """
+    if order is None:
+        order = jnp.arange(batches.data.train_labels.shape[0])
+
+    def body(step: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
+        state, order = carry
+        position = (step - epoch_start) % batches.per_epoch
+        order = lax.cond(
+            position == 0, lambda: order_of(batches, step // batches.per_epoch), lambda: order
+        )
+        return train_step(step, state, *load(batches, order, position, step)), order
+
+    return lax.fori_loop(first, last, body, (state, order))[0]
