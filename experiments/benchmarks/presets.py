@@ -29,11 +29,10 @@ class Preset(NamedTuple):
     warm: bool = False  # starts from rows of the other task of the same file
 
 
-# A buffer that a hundred seeds side by side find room for. Two passes over each batch instead of
-# `ppo`'s four, as replay and imagination make several times as many updates.
+# A buffer that a hundred seeds side by side find room for.
 # One architecture an iteration is trained, the best predicted; the other seven of the batch teach
 # the controller by predictions, unless the critic is quite unsure of them.
-FNAS = Config(batch=8, aeb=Aeb(capacity=192), ppo=Ppo(epochs=2))
+FNAS = Config(batch=8, aeb=Aeb(capacity=192))
 PRESETS = {
     "random": Preset(lambda space: random.make(space, batch=32), 200),
     "evolution": Preset(lambda space: evolution.make(space, Evolution(), batch=1), 2500),
@@ -54,7 +53,8 @@ def _changed(**sections: Any) -> Preset:
 # FNAS with one part off, or another kind of uncertainty; only run when they are named.
 ABLATIONS = {
     "fnas_no_uac": _changed(uac=Uac(enabled=False)),
-    "fnas_no_aeb": _changed(aeb=dataclasses.replace(FNAS.aeb, enabled=False)),
+    # Without replay the product's PPO takes four passes over each batch; here, the same two.
+    "fnas_no_aeb": _changed(aeb=dataclasses.replace(FNAS.aeb, enabled=False), ppo=Ppo(epochs=2)),
     "fnas_no_imagination": _changed(fnas=Fnas(imagination=0)),
     "fnas_residual": _changed(uac=Uac(uncertainty="residual")),
 }
