@@ -31,9 +31,6 @@ def get_config():
     config = default()
     config.task.name = "tabular/nats_cifar100"
     config.method.name = "tnas"
-    config.tnas.hidden = 32
-    config.tnas.iterations = 60
-    config.tnas.tasks = 1
     config.search.batch = 1
     config.search.budget = 30
     config.search.max_proposals = 2000

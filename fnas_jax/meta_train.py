@@ -21,7 +21,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.iteration import INIT, PREPARE
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
-from fnas_jax.methods.tnas import build as tnas
+from fnas_jax.methods.tnas import build, stored, transfer
 
 USAGE = """Learns the kernel of method tnas from what earlier searches have measured.
 
@@ -49,17 +49,19 @@ def train(config: Any, folder: str) -> str:
         task = registry.build_task(config)
         if not config.tnas.transfer:
             raise UserError("tnas.transfer is False: there is nothing to learn")
-        found = tnas.foreign(config, task.space, task, knowledge)
+        numbers = build.configure(config)
+        found = transfer.load(numbers, task.space, task, knowledge)
         if found is None:
             raise UserError(
                 f"{folder!r} holds fewer than {history.MIN_ROWS} rows of space"
                 f" {task.space.name!r} of tasks other than {task.name}"
             )
-        rows = f"{int(found.history.mask.sum())} rows of {', '.join(found.names)}"
-        if tnas.stored(config, task.space, found, knowledge) is not None:
+        rows = f"{int(found.source.mask.sum())} rows of {', '.join(found.names)}"
+        at = stored.place(numbers, config.seed, task.space, found, knowledge)
+        if stored.load(at) is not None:
             return f"the kernel that is learnt from {rows} is there already"
         start, key = time.monotonic(), jax.random.key(config.seed)
-        method, _ = tnas.build(config, task.space, task, knowledge)
+        method, _ = build.build(config, task.space, task, knowledge)
         assert method.prepare is not None
         state = jax.jit(method.init)(jax.random.fold_in(key, INIT))
         for _, figures in method.prepare(state, jax.random.fold_in(key, PREPARE)):

@@ -47,7 +47,6 @@ class Method:
     name: str = config_lib.key("ppo", "search method", choices=tuple(METHODS))
 
 
-TABLE = "core.config.TABLE"  # sections whose keys still stand there
 # The dataclass of every section of the configuration, in the order of --help. They are imported
 # when the keys are first asked for, so their modules should hold little else.
 SECTIONS = {
@@ -68,9 +67,9 @@ SECTIONS = {
     "uac": "fnas_jax.methods.fnas.config.Uac",
     "aeb": "fnas_jax.methods.fnas.config.Aeb",
     "akp": "fnas_jax.knowledge.config.Akp",
-    "tnas": TABLE,
-    "oneshot": TABLE,
-    "pgnas": TABLE,
+    "tnas": "fnas_jax.methods.tnas.config.Tnas",
+    "oneshot": "fnas_jax.methods.oneshot.config.Oneshot",
+    "pgnas": "fnas_jax.methods.pgnas.config.Pgnas",
     "winner": "fnas_jax.core.sections.Winner",
     "knowledge": "fnas_jax.core.sections.Knowledge",
     "log": "fnas_jax.core.sections.Log",

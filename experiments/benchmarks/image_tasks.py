@@ -35,6 +35,7 @@ from fnas_jax.methods.fnas.config import Aeb, Config
 from fnas_jax.methods.scores import kendall
 from fnas_jax.methods.tnas import features, meta, networks, source_tasks, surrogate
 from fnas_jax.methods.tnas import method as tnas
+from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
@@ -70,13 +71,10 @@ TASKS = {
     "mnist_even_inverted": Kind("mnist5k", EVEN, invert=True),
     "mnist_odd_rotated": Kind("mnist5k", ODD, rotate=True),
 }
-NET = networks.Config(hidden=32)
-META = meta.Config(iterations=60, tasks=2)
-TNAS = tnas.Config(capacity=BEST_AT[-1], net=NET, meta=META)
-VARIANTS = {
-    "tnas": TNAS,
-    "tnas_joint": TNAS._replace(meta=META._replace(method="joint")),
-    "tnas_no_data": TNAS._replace(net=NET._replace(data=False)),
+VARIANTS = {  # the product's defaults, and one part changed
+    "tnas": Tnas(),
+    "tnas_joint": Tnas(meta="joint"),
+    "tnas_no_data": Tnas(data_encoder=False),
 }
 
 
@@ -248,13 +246,13 @@ def transferred(
 ) -> Outcome:
     """TNAS on one task: meta-learnt once, zero-shot on all networks, then S searches."""
     key_weights, key_meta = jax.random.split(jax.random.key(0))
-    weights = networks.init(key_weights, spc, config.net, len(known.mask), width)
-    w = meta.fit(spc, config.net, config.meta, weights, known, key_meta).best
-    model = surrogate.condition(spc, config.net, w, known)
-    mean = surrogate.conditioned(spc, config.net, model, jnp.asarray(enumerate_networks(spc))).mean
+    weights = networks.init(key_weights, spc, config, len(known.mask), width)
+    w = meta.fit(meta.Context(spc, config, known), weights, key_meta).best
+    model = surrogate.condition(spc, config, w, known)
+    mean = surrogate.conditioned(spc, config, model, jnp.asarray(enumerate_networks(spc))).mean
     tau = kendall(mean, accuracy, jnp.ones(len(mean), bool))
-    method = tnas.make(spc, config, known, w, features=width)
-    return Outcome(search(spc, accuracy, method, seeds, BEST_AT[-1]), tau)
+    ctx = tnas.context(spc, config, capacity=BEST_AT[-1], source=known, weights=w, features=width)
+    return Outcome(search(spc, accuracy, tnas.make(ctx), seeds, BEST_AT[-1]), tau)
 
 
 def plain(

@@ -33,7 +33,6 @@ from experiments.benchmarks.transfer_methods import (
     BASELINES,
     DEFAULT,
     EVALUATIONS,
-    TNAS,
     VARIANTS,
     Baseline,
 )
@@ -43,6 +42,7 @@ from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.scores import kendall
 from fnas_jax.methods.tnas import meta, networks, source_tasks, surrogate
 from fnas_jax.methods.tnas import method as tnas
+from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
@@ -74,7 +74,7 @@ def searches(
     judged, top = jnp.asarray(table.judged), jnp.asarray(tabular.top_rows(table))
     best = float(np.nanmax(table.judged))
 
-    def search(pair: tuple[Array, Any]) -> tuple[Array, Array]:
+    def one(pair: tuple[Array, Any]) -> tuple[Array, Array]:
         key, own = pair
         _, _, trace = scan.run(make(own), evaluator, key, iterations)
         rows = where.row_of(trace.archs.reshape(-1, trace.archs.shape[-1])).reshape(trace.ok.shape)
@@ -84,7 +84,7 @@ def searches(
         return progress.hit, regret
 
     keys = jax.random.split(jax.random.key(0), seeds)
-    hits, regret = jax.jit(lambda pairs: jax.lax.map(search, pairs))((keys, each))
+    hits, regret = jax.jit(lambda pairs: jax.lax.map(one, pairs))((keys, each))
     hits = np.where(np.asarray(hits) < 0, np.inf, np.asarray(hits, np.float64))
     return hits, np.asarray(regret)
 
@@ -116,11 +116,25 @@ def draw(space: Space, other: Table, key: Array, misled: bool) -> SourceTasks:
     )
 
 
-def learn(space: Space, config: tnas.Config, known: SourceTasks, key: Array) -> Weights:
+def learn(space: Space, config: Tnas, known: SourceTasks, key: Array) -> Weights:
     """The weights that one history teaches."""
     key_weights, key_meta = jax.random.split(key)
-    weights = networks.init(key_weights, space, config.net, 1, 1)
-    return meta.fit(space, config.net, config.meta, weights, known, key_meta).best
+    weights = networks.init(key_weights, space, config, 1, 1)
+    return meta.fit(meta.Context(space, config, known), weights, key_meta).best
+
+
+def search(
+    space: Space,
+    config: Tnas,
+    known: SourceTasks,
+    w: Weights,
+    support: SourceTasks | None = None,
+) -> SearchMethod:
+    """TNAS with weights that were learnt from the `known` tasks."""
+    ctx = tnas.context(
+        space, config, capacity=EVALUATIONS, source=known, weights=w, support=support
+    )
+    return tnas.make(ctx)
 
 
 def sampled(table: Table) -> tuple[Array, Array]:
@@ -131,27 +145,27 @@ def sampled(table: Table) -> tuple[Array, Array]:
 
 
 def zero_shot(
-    space: Space, some: tuple[Array, Array], config: tnas.Config, w: Weights, known: SourceTasks
+    space: Space, some: tuple[Array, Array], config: Tnas, w: Weights, known: SourceTasks
 ) -> Array:
-    """[] Kendall's tau of what is foretold of `some` networks without any evaluation."""
-    model = surrogate.condition(space, config.net, w, known)
-    mean = surrogate.conditioned(space, config.net, model, some[0]).mean
+    """[] Kendall's tau of what is predicted of `some` networks without any evaluation."""
+    model = surrogate.condition(space, config, w, known)
+    mean = surrogate.conditioned(space, config, model, some[0]).mean
     return kendall(mean, some[1], jnp.isfinite(some[1]))
 
 
-def transferred(table: Table, config: tnas.Config, seeds: int, other: Table, kind: str) -> Outcome:
+def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str) -> Outcome:
     """TNAS on `table` with a history of the `other` task."""
     space, some, start = table.space, sampled(table), time.perf_counter()
     keys = jax.random.split(jax.random.key(1), seeds)
     if kind == "_full":
         task = np.zeros(len(other.archs), np.int32)
         whole = source_tasks.gather(space, other.archs, other.judged, task)
-        support = source_tasks.support(whole, 512)
+        support = source_tasks.support(whole, config.support)
         w = jax.jit(lambda key: learn(space, config, whole, key))(keys[0])
         print(f"  learnt from the full history in {time.perf_counter() - start:.0f} s", flush=True)
         hits, regret = searches(
             table,
-            lambda _: tnas.make(space, config, whole, w, support),
+            lambda _: search(space, config, whole, w, support),
             jnp.zeros(seeds),
             EVALUATIONS,
             seeds,
@@ -169,18 +183,18 @@ def transferred(table: Table, config: tnas.Config, seeds: int, other: Table, kin
     spent = (time.perf_counter() - start) / seeds
     print(f"  {spent:.1f} s a seed of meta-learning", flush=True)
     hits, regret = searches(
-        table, lambda own: tnas.make(space, config, *own), (known, w), EVALUATIONS, seeds
+        table, lambda own: search(space, config, *own), (known, w), EVALUATIONS, seeds
     )
     return Outcome(hits, regret, time.perf_counter() - start, np.asarray(tau))
 
 
-def scratch(table: Table, config: tnas.Config, seeds: int) -> Outcome:
+def scratch(table: Table, config: Tnas, seeds: int) -> Outcome:
     """TNAS without any history: the deep kernel, not meta-learnt."""
     start = time.perf_counter()
-    config = config._replace(capacity=2 * EVALUATIONS)
+    ctx = tnas.context(table.space, config, capacity=2 * EVALUATIONS)
     hits, regret = searches(
         table,
-        lambda _: tnas.make(table.space, config),
+        lambda _: tnas.make(ctx),
         jnp.zeros(seeds),
         2 * EVALUATIONS,
         seeds,
@@ -190,7 +204,7 @@ def scratch(table: Table, config: tnas.Config, seeds: int) -> Outcome:
 
 def speed(table: Table, other: Table) -> list[dict[str, Any]]:
     """Seconds of meta-learning on a whole task and of a trial, by the product's default sizes."""
-    space, config = table.space, tnas.Config(capacity=EVALUATIONS, meta=meta.Config(tasks=1))
+    space, config = table.space, Tnas()
     whole = source_tasks.gather(
         space, other.archs, other.judged, np.zeros(len(other.archs), np.int32)
     )
@@ -198,7 +212,7 @@ def speed(table: Table, other: Table) -> list[dict[str, Any]]:
     learning = jax.jit(lambda key: learn(space, config, whole, key))
     w = jax.block_until_ready(learning(jax.random.key(0)))
     learnt = time.perf_counter() - start
-    method = tnas.make(space, config, whole, w, source_tasks.support(whole, 512))
+    method = search(space, config, whole, w, source_tasks.support(whole, config.support))
     state, ask = jax.jit(method.init)(jax.random.key(1)), jax.jit(method.ask)
     spent = []
     for i in range(11):
@@ -281,7 +295,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     if "scratch" in options.parts:
         for name, table in named.items():
             add(name, "gp_ei", baseline(table, BASELINES["gp_ei"], options.seeds, None))
-            add(name, "tnas_scratch", scratch(table, TNAS, options.seeds))
+            add(name, "tnas_scratch", scratch(table, Tnas(), options.seeds))
     return found
 
 

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from experiments.benchmarks.sample_efficiency import FNAS
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import bananas, evolution, gp, random
 from fnas_jax.methods.baselines.config import Bananas, Evolution, Gp
 from fnas_jax.methods.fnas import method as fnas
-from fnas_jax.methods.tnas import meta, networks
-from fnas_jax.methods.tnas import method as tnas
+from fnas_jax.methods.tnas.config import Tnas
 
 EVALUATIONS = 50
-NET = networks.Config(hidden=32)
-META = meta.Config(iterations=60, tasks=1)
-TNAS = tnas.Config(capacity=EVALUATIONS, net=NET, meta=META)
-
-
-def changed(net: dict[str, Any] | None = None, **fields: Any) -> tnas.Config:
-    """TNAS with other numbers."""
-    config = TNAS._replace(**fields)
-    return config._replace(net=config.net._replace(**(net or {})))
-
-
-# TNAS, and with one part changed; only the first two are run where none is named.
+# TNAS by the product's defaults, and with one part changed; where none is named, the first two run.
 VARIANTS = {
-    "tnas": TNAS,
-    "tnas_joint": changed(meta=META._replace(method="joint")),
-    "tnas_untrained": changed(meta=META._replace(lr=0.0, lr_hyper=0.0)),
-    "tnas_one_hot": changed({"graph": False}),
-    "tnas_shallow": changed({"deep": False}),
-    "tnas_film": changed({"film": True}),
-    "tnas_random_design": changed(design="random", start_warm=5),
-    "tnas_design_of_5": changed(start_warm=5),
-    "tnas_ucb": changed(acquisition="ucb"),
-    "tnas_adapt_none": changed(adapt="none"),
+    "tnas": Tnas(),
+    "tnas_joint": Tnas(meta="joint"),
+    "tnas_untrained": Tnas(lr=0.0, lr_hyper=0.0),
+    "tnas_one_hot": Tnas(graph_encoder=False),
+    "tnas_shallow": Tnas(deep=False),
+    "tnas_film": Tnas(film=True),
+    "tnas_random_design": Tnas(design="random", start_warm=5),
+    "tnas_design_of_5": Tnas(start_warm=5),
+    "tnas_ucb": Tnas(acquisition="ucb"),
+    "tnas_adapt_none": Tnas(adapt="none"),
 }
 
 

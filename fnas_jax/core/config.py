@@ -80,10 +80,6 @@ def _collect() -> Iterator[tuple[str, Key]]:
     """Every key of `registry.SECTIONS`, whose classes are imported only now."""
     registry = importlib.import_module("fnas_jax.registry")
     for section, path in registry.SECTIONS.items():
-        if path == registry.TABLE:
-            own = [name for name in TABLE if name.rpartition(".")[0] == section]
-            yield from ((name, TABLE[name]) for name in own)
-            continue
         module, _, kind = path.rpartition(".")
         for field in _fields(getattr(importlib.import_module(module), kind)):
             name = f"{section}.{field.name}" if section else field.name
@@ -265,75 +261,3 @@ def help_text() -> str:
         range_ = f" [{allowed(key)}]" if allowed(key) else ""
         lines.append(f"  --config.{name}={key.default!r}\n        {key.doc}{range_}")
     return "\n".join(lines)
-
-
-# Sections whose dataclasses do not stand beside their code yet (`registry.TABLE`).
-TABLE: dict[str, Key] = {
-    # --- tnas: Bayesian optimisation with a kernel meta-learnt on other tasks
-    "tnas.transfer": Key(True, "learn from other tasks in the knowledge store"),
-    "tnas.meta": Key("reptile", "how the kernel is learnt from them", choices=("reptile", "joint")),
-    "tnas.iterations": Key(200, "iterations of this meta-learning", 1, 10**6),
-    "tnas.tasks": Key(4, "tasks picked in each of them", 1, 1024),
-    "tnas.inner": Key(5, "steps on each of these", 1, 1000),
-    "tnas.batch": Key(48, "rows of each step", 4, 4096),
-    "tnas.outer": Key(0.5, "reptile: fraction of the way taken at first; falls to 0", 1e-4, 1.0),
-    "tnas.lr": Key(1e-3, "learning rate of encoders and fusion", 1e-7, 1.0),
-    "tnas.lr_hyper": Key(1e-2, "learning rate of the kernel's hyper-parameters", 1e-7, 1.0),
-    "tnas.support": Key(512, "rows of other tasks that predictions are conditioned on", 16, 8192),
-    "tnas.hidden": Key(64, "units of the encoders, a multiple of 4", 4, 4096),
-    "tnas.code": Key(16, "numbers of an architecture's and of a data set's code", 2, 1024),
-    "tnas.fusion": Key((128, 128, 64), "units of the layers that join both codes", 1, 4096),
-    "tnas.film": Key(False, "the data set modulates these layers instead of standing beside"),
-    "tnas.graph_encoder": Key(True, "encode graphs; False: one-hot decisions"),
-    "tnas.data_encoder": Key(True, "tell tasks apart by their data"),
-    "tnas.deep": Key(True, "learnt part of the kernel; False: Hamming distance of the nodes"),
-    "tnas.features": Key(
-        "random_conv", "what the data set encoder sees", choices=("random_conv", "pixels")
-    ),
-    "tnas.images": Key(20, "images of each class that it sees", 1, 20),
-    "tnas.task_vector": Key(
-        "", "numbers that describe a task without images, joined by commas; kept for later searches"
-    ),
-    "tnas.target": Key(
-        "rank", "scores: of ranks, or standardised rewards", choices=("rank", "standard")
-    ),
-    "tnas.start": Key(5, "architectures before the model is asked, without a history", 1, 10**4),
-    "tnas.start_warm": Key(1, "the same with a history", 1, 10**4),
-    "tnas.design": Key(
-        "rank", "these: the best of other tasks, or random", choices=("rank", "random")
-    ),
-    "tnas.acquisition": Key("ei", "log expected improvement or upper bound", choices=("ei", "ucb")),
-    "tnas.beta": Key(1.0, "weight of the standard deviation in the upper bound", 0.0, 100.0),
-    "tnas.adapt": Key(
-        "gp",
-        "fitted to the task's own rows: nothing, hyper-parameters, all weights",
-        choices=("none", "gp", "all"),
-    ),
-    "tnas.adapt_steps": Key(5, "steps of adapting all weights", 1, 1000),
-    "tnas.trust": Key(0.9, "probability, before any evaluation, that history helps", 0.01, 0.99),
-    "tnas.pool": Key(512, "candidates in spaces too large to list", 32, 10**6),
-    # --- one-shot methods: one network for all architectures, which inherit its weights
-    "oneshot.steps": Key(1000, "architectures that train it, a minibatch each", 1, 10**8),
-    "oneshot.every": Key(50, "steps between two log entries", 1, 10**6),
-    "oneshot.finetune": Key(
-        300, "steps that train the winner on from its inherited weights; 0: none", 0, 10**7
-    ),
-    "pgnas.gradient": Key(
-        "local",
-        "estimator for the posterior; concrete and second for macro only",
-        choices=("concrete", "local", "second", "score"),
-    ),
-    "pgnas.mc_samples": Key(1, "architectures drawn and trained in a step", 1, 1024),
-    "pgnas.average": Key(False, "they move the weights once, on average; else in turn"),
-    "pgnas.slots": Key(1, "local: decisions whose choices a step compares", 1, 10**4),
-    "pgnas.lr": Key(0.3, "learning rate of the posterior's logits (Adam)", 1e-6, 10.0),
-    "pgnas.warmup": Key(0.5, "share of the steps that train weights only", 0.0, 1.0),
-    "pgnas.temperature": Key(1.0, "temperature of the relaxation at first", 0.01, 100.0),
-    "pgnas.temperature_end": Key(0.1, "and at last", 0.01, 100.0),
-    "pgnas.precision": Key(1e-3, "precision of the prior of all weights (lambda)", 0.0, 1e6),
-    "pgnas.gamma": Key(0.0, "nats that a MFLOP costs in the prior of architectures", 0.0, 1e9),
-    "pgnas.mflops": Key(0.0, "most MFLOPs; gamma rises until samples have less; 0: any", 0.0, 1e9),
-    "pgnas.dual": Key(0.03, "how fast gamma rises and falls then", 0.0, 10.0),
-    "pgnas.top": Key(3, "best samples that have to stay the same", 1, 1000),
-    "pgnas.patience": Key(32, "samples for which they stay before the end; 0: never", 0, 10**7),
-}

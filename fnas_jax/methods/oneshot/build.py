@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ import jax
 
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.layers.ops import Params
+from fnas_jax.methods.oneshot.supernet import Supernet, Weights
 
 if TYPE_CHECKING:
-    from fnas_jax.tasks.base import OneShot, Task
+    from fnas_jax.tasks.base import Evaluator, OneShot, Task
 
 
 def needs_training(config: Any, task: Task) -> OneShot:
@@ -30,3 +32,21 @@ def initial_of(parts: OneShot, arch: Array) -> Callable[[Array], Params]:
     `arch` [T] is any architecture; fresh weights are scaled for it.
     """
     return lambda key: parts.start(jax.jit(parts.network.init)(key, arch))
+
+
+def inheriting(parts: OneShot, net: Supernet, weights: Callable[[Any], Weights]) -> Evaluator:
+    """The task's evaluator, which takes the supernet's `weights` out of the method's state."""
+    hooks = parts.evaluator.hooks
+    assert hooks.load_weights is not None
+    load = functools.partial(_load, hooks.load_weights, net, weights)
+    return parts.evaluator._replace(hooks=hooks._replace(load_weights=load))
+
+
+def _load(
+    load: Callable[[Any, Params], Any],
+    net: Supernet,
+    weights: Callable[[Any], Weights],
+    known: Any,
+    state: Any,
+) -> Any:
+    return load(known, net.params(weights(state).vector))

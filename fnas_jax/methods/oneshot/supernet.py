@@ -6,7 +6,8 @@ about architectures beside the weights, is the method's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,17 +19,17 @@ from jax import lax
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
-from fnas_jax.training import child, minibatches, optimizer
+from fnas_jax.training import child, optimizer
 from fnas_jax.training.config import Children
-from fnas_jax.training.minibatches import Data, Pipeline
 
 # (params, arch [T], switches [L, K], images, labels) -> mean nats per image. Switches are the same
 # architecture as `arch`, for losses that can be differentiated in them.
 Loss = Callable[[Params, Array, Array, Array, Array], Array]
-# (state, images, labels, key) -> (state, scalars or small arrays to average over steps)
-Step = Callable[[Any, Array, Array, Array], tuple[Any, dict[str, Array]]]
-# (nll of any arch [T] = switches [L, K], the switches that are trained, their nll) -> [L, K]
-Compare = Callable[[Callable[[Array, Array], Array], Array, Array], Array]
+# The loss of a minibatch, (vector [P], arch [T], switches [L, K]) -> []
+BatchLoss = Callable[[Array, Array, Array], Array]
+# (loss, vector, arch, switches) -> (nll [], its gradient in the vector [P], what the method learns
+# of the switches [L, K]); it may ask for the loss of other architectures, too
+Differentiate = Callable[[BatchLoss, Array, Array, Array], tuple[Array, Array, Array]]
 
 
 class Weights(NamedTuple):
@@ -40,11 +41,11 @@ class Weights(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """What S architectures found on one minibatch."""
+    """What S architectures gave on one minibatch."""
 
     nll: Array  # [S] nats per image
     norm: Array  # [S] squared norm of the weights that they use
-    switches: Array  # [S, L, K] d nll / d switches, or what `compare` says; zeros unless asked for
+    switches: Array  # [S, L, K] what `Differentiate` says of the switches
 
 
 class Supernet(NamedTuple):
@@ -66,7 +67,7 @@ class Supernet(NamedTuple):
         """The parameters of the network."""
         return jax.flatten_util.ravel_pytree(self.template)[1](vector)
 
-    def weighs(self, arch: Array) -> Array:
+    def used_weights(self, arch: Array) -> Array:
         """[P] bool: a weight (no scale or bias) that the architecture [T] uses."""
         return _ravel(self.used(arch)) & _ravel(
             jax.tree_util.tree_map_with_path(
@@ -77,54 +78,7 @@ class Supernet(NamedTuple):
     def norms(self, vector: Array, archs: Array) -> Array:
         """[N] squared norm of the weights that each of `archs` [N, T] uses."""
         # One after another, so that no more than one set of booleans is in memory.
-        return lax.map(lambda arch: jnp.vdot(self.weighs(arch), vector**2), archs)
-
-    def train_step(
-        self,
-        weights: Weights,
-        archs: Array,
-        switches: Array,
-        images: Array,
-        labels: Array,
-        decay: float,
-        by_switch: bool = False,
-        compare: Compare | None = None,
-        average: bool = False,
-    ) -> tuple[Weights, StepOutput]:
-        """Trains `archs` [S, T] = `switches` [S, L, K] on a minibatch, one after another.
-
-        Each moves the weights, S updates in all; or, with `average`, the mean of their gradients
-        makes one. The loss has `decay` / 2 times the squared norm of the weights they use.
-        `compare` sees the weights as they are before each architecture moves them.
-        """
-
-        def one(vector: Array, arch: Array, z: Array) -> tuple[Array, StepOutput]:
-            def loss(vector: Array, arch: Array, z: Array) -> Array:
-                return self.loss(self.params(vector), arch, z, images, labels)
-
-            arguments = (0, 2) if by_switch else (0,)
-            nll, found = jax.value_and_grad(loss, arguments)(vector, arch, z)
-            g = found[1] if by_switch else jnp.zeros_like(z)
-            if compare is not None:
-                g = compare(lambda arch, z: loss(vector, arch, z), z, nll)
-            used = self.weighs(arch) * vector
-            return found[0] + decay * used, StepOutput(nll, jnp.vdot(used, used), g)
-
-        def move(weights: Weights, item: tuple[Array, Array]) -> tuple[Weights, StepOutput]:
-            gradient, found = one(weights.vector, *item)
-            return self.update(weights, gradient), found
-
-        def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, StepOutput]:
-            gradient, found = one(weights.vector, *item)
-            return total + gradient, found
-
-        if not average:
-            return lax.scan(move, weights, (archs, switches))
-        if self.vmap:
-            gradients, found = jax.vmap(lambda a, z: one(weights.vector, a, z))(archs, switches)
-            return self.update(weights, gradients.mean(0)), found
-        total, found = lax.scan(add, jnp.zeros_like(weights.vector), (archs, switches))
-        return self.update(weights, total / len(archs)), found
+        return lax.map(lambda arch: jnp.vdot(self.used_weights(arch), vector**2), archs)
 
     def update(self, weights: Weights, gradient: Array) -> Weights:
         """One step of SGD with Nesterov's momentum, warm-up and cosine decay."""
@@ -143,69 +97,110 @@ def make(
     return Supernet(loss, template, network.parts.used, settings, updates, vmap)
 
 
-def single_path(network: Network, smoothing: float = 0.0) -> Loss:
-    """The loss that runs only what the architecture chose; its switches have no derivative."""
+def single_path(
+    network: Network,
+    label_smoothing: float,
+    params: Params,
+    arch: Array,
+    z: Array,
+    images: Array,
+    labels: Array,
+) -> Array:
+    """The `Loss` that runs only what `arch` chose; its switches have no derivative."""
+    return nll(network.apply(params, arch, images), labels, label_smoothing)
 
-    def loss(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        return nll(network.apply(params, arch, images), labels, smoothing)
 
-    return loss
+def mixed(
+    network: Network,
+    label_smoothing: float,
+    params: Params,
+    arch: Array,
+    z: Array,
+    images: Array,
+    labels: Array,
+) -> Array:
+    """The `Loss` with derivatives in its switches, of networks that have them."""
+    assert network.apply_mixed is not None
+    return nll(network.apply_mixed(params, arch, z, images), labels, label_smoothing)
 
 
-def nll(logits: Array, labels: Array, smoothing: float = 0.0) -> Array:
-    """[] mean cross-entropy in nats of logits [B, C] and labels [B], which may be smoothed."""
-    if smoothing:
-        return child.smoothed_cross_entropy(logits, labels, smoothing)
+def nll(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
+    """[] mean cross-entropy in nats of logits [B, C] and labels [B], whose targets are smoothed."""
+    if label_smoothing:
+        return child.smoothed_cross_entropy(logits, labels, label_smoothing)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def runner(
-    step: Step, steps_done: Callable[[Any], Array], pipeline: Pipeline, batch_size: int
-) -> Callable[[Any, Array, Data, Array], tuple[Any, dict[str, Array]]]:
-    """The jitted function (state, key, data, count []) -> (state `count` steps on, mean scalars).
+def weights_only(
+    loss: BatchLoss, vector: Array, arch: Array, z: Array
+) -> tuple[Array, Array, Array]:
+    """The `Differentiate` of methods that learn nothing of the switches: zeros."""
+    nll, gradient = jax.value_and_grad(loss)(vector, arch, z)
+    return nll, gradient, jnp.zeros_like(z)
 
-    Minibatches, augmentation and keys are functions of `key` and the number of the step, so that a
-    training cut anywhere goes on as if it had not been.
+
+def with_switches(
+    loss: BatchLoss, vector: Array, arch: Array, z: Array
+) -> tuple[Array, Array, Array]:
+    """The `Differentiate` that gives d nll / d z, from the same backward pass."""
+    nll, (gradient, by_switch) = jax.value_and_grad(loss, (0, 2))(vector, arch, z)
+    return nll, gradient, by_switch
+
+
+def train_step(
+    net: Supernet,
+    weights: Weights,
+    archs: Array,
+    switches: Array,
+    images: Array,
+    labels: Array,
+    decay: float,
+    differentiate: Differentiate = weights_only,
+    average: bool = False,
+) -> tuple[Weights, StepOutput]:
+    """Trains `archs` [S, T] = `switches` [S, L, K] on a minibatch, one after another.
+
+    Each moves the weights, S updates in all; or, with `average`, the mean of their gradients makes
+    one. The loss has `decay` / 2 times the squared norm of the weights they use. `differentiate`
+    sees the weights as they are before each architecture moves them.
     """
+    one = functools.partial(_gradient, net, differentiate, images, labels, decay)
 
-    def run(state: Any, key: Array, data: Data, count: Array) -> tuple[Any, dict[str, Array]]:
-        key_order, key_augment, key_step = jax.random.split(key, 3)
-        batches = minibatches.make(data, pipeline, batch_size, key_order, key_augment)
+    def move(weights: Weights, item: tuple[Array, Array]) -> tuple[Weights, StepOutput]:
+        gradient, output = one(weights.vector, *item)
+        return net.update(weights, gradient), output
 
-        def train_step(i: Array, carry: Any, images: Array, labels: Array) -> Any:
-            state, sums = carry
-            state, scalars = step(state, images, labels, jax.random.fold_in(key_step, i))
-            return state, jax.tree.map(jnp.add, sums, scalars)
+    def add(total: Array, item: tuple[Array, Array]) -> tuple[Array, StepOutput]:
+        gradient, output = one(weights.vector, *item)
+        return total + gradient, output
 
-        first = steps_done(state)
-        order = minibatches.order_of(batches, first // batches.per_epoch)
-        batch = minibatches.load(batches, order, jnp.int32(0), first)
-        shapes = jax.eval_shape(lambda: step(state, *batch, key_step)[1])
-        sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        span = (first, first + count)
-        state, sums = minibatches.over_steps(batches, train_step, (state, sums), *span, 0, order)
-        return state, jax.tree.map(lambda s: s / count, sums)
-
-    return jax.jit(run)
+    if not average:
+        return lax.scan(move, weights, (archs, switches))
+    if net.vmap:
+        gradients, output = jax.vmap(functools.partial(one, weights.vector))(archs, switches)
+        return net.update(weights, gradients.mean(0)), output
+    total, output = lax.scan(add, jnp.zeros_like(weights.vector), (archs, switches))
+    return net.update(weights, total / len(archs)), output
 
 
-def stages(
-    run: Callable[..., tuple[Any, dict[str, Array]]],
-    steps_done: Callable[[Any], Array],
-    report: Callable[[Any, dict[str, Any]], dict[str, Any]],
-    data: Data,
-    total: int,
-    every: int,
-) -> Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]]:
-    """The `prepare` of a method: `total` steps, with a report each `every`; goes on where it is."""
+def _gradient(
+    net: Supernet,
+    differentiate: Differentiate,
+    images: Array,
+    labels: Array,
+    decay: float,
+    vector: Array,
+    arch: Array,
+    z: Array,
+) -> tuple[Array, StepOutput]:
+    """(gradient [P] of the loss with its decay, output without axis S) of one architecture."""
 
-    def prepare(state: Any, key: Array) -> Iterator[tuple[Any, dict[str, Any]]]:
-        while int(steps_done(state)) < total:
-            count = min(every, total - int(steps_done(state)))
-            state, scalars = run(state, key, data, jnp.int32(count))
-            yield state, report(state, jax.device_get(scalars))
+    def loss(vector: Array, arch: Array, z: Array) -> Array:
+        return net.loss(net.params(vector), arch, z, images, labels)
 
-    return prepare
+    nll, gradient, switches = differentiate(loss, vector, arch, z)
+    used = net.used_weights(arch) * vector
+    return gradient + decay * used, StepOutput(nll, jnp.vdot(used, used), switches)
 
 
 def _ravel(tree: Any) -> Array:

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core.config import read
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers.ops import Params
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.oneshot import supernet
-from fnas_jax.methods.oneshot.build import initial_of, needs_training
-from fnas_jax.methods.pgnas import elbo, posterior
-from fnas_jax.methods.pgnas import method as pgnas
+from fnas_jax.methods.oneshot import stages, supernet
+from fnas_jax.methods.oneshot.build import inheriting, initial_of, needs_training
+from fnas_jax.methods.oneshot.config import Oneshot
+from fnas_jax.methods.pgnas import elbo, method, posterior, step
+from fnas_jax.methods.pgnas.config import Pgnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.macro import MacroSpec
 
@@ -25,14 +26,25 @@ if TYPE_CHECKING:
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """PGNAS with the numbers of `config.pgnas` and `config.oneshot`. Raises UserError."""
-    parts = needs_training(config, task)
-    numbers = configure(config, space)
-    return assemble(config, numbers, space, parts)
+    parts, numbers = needs_training(config, task), configure(config, space)
+    oneshot = read(Oneshot, config.oneshot)
+    steps = -(-oneshot.steps // numbers.mc_samples)
+    ctx = context(config, numbers, space, parts, steps)
+    stage = stages.Stage(
+        functools.partial(method.train, ctx),
+        method.steps_done,
+        parts.pipeline,
+        parts.settings.batch_size,
+    )
+    report = functools.partial(method.report, ctx.training.q, space)
+    prepare = stages.prepare(stage, report, parts.data, steps, oneshot.every)
+    evaluator = inheriting(parts, ctx.training.net, lambda state: state.learnt.weights)
+    return method.make(ctx, prepare), evaluator
 
 
-def configure(config: Any, space: Space) -> pgnas.Config:
+def configure(config: Any, space: Space) -> Pgnas:
     """The method's numbers. Raises UserError for an estimator that does not fit the space."""
-    numbers = pgnas.Config(**{name: config.pgnas[name] for name in pgnas.Config._fields})
+    numbers = read(Pgnas, config.pgnas)
     if numbers.gradient in elbo.BY_SWITCH and not isinstance(space.spec, MacroSpec):
         raise UserError(
             f"pgnas.gradient is {numbers.gradient!r}; the space {space.name!r} allows local and"
@@ -41,76 +53,39 @@ def configure(config: Any, space: Space) -> pgnas.Config:
     return numbers
 
 
-def assemble(
-    config: Any, numbers: pgnas.Config, space: Space, parts: OneShot
-) -> tuple[SearchMethod, Evaluator]:
-    """The method and the evaluator that uses its weights."""
-    q = posterior.make(space.cardinalities)
+def context(
+    config: Any, numbers: Pgnas, space: Space, parts: OneShot, steps: int
+) -> method.Context:
+    """What a search of `steps` training steps works with. Raises UserError for a tight budget."""
     largest = jnp.asarray(space.cardinalities, jnp.int32) - 1
-    steps = -(-config.oneshot.steps // numbers.mc_samples)
     updates = steps if numbers.average else steps * numbers.mc_samples
     net = supernet.make(
         parts.network, parts.settings, largest, updates, parts.vmap, loss(numbers, parts)
     )
-
-    def costs(archs: Array) -> Array:
-        return parts.cost(archs)[1] / 1e6
-
-    _check_budget(numbers, space, costs)
-    step = pgnas.make_step(q, net, numbers, len(parts.data.train_labels), costs)
-
-    def of_state(
-        state: pgnas.State, images: Array, labels: Array, key: Array
-    ) -> tuple[pgnas.State, dict[str, Array]]:
-        learnt, scalars = step(state.learnt, images, labels, key)
-        return state._replace(learnt=learnt), scalars
-
-    def steps_done(state: pgnas.State) -> Array:
-        return state.learnt.steps
-
-    run = supernet.runner(of_state, steps_done, parts.pipeline, parts.settings.batch_size)
-    method = pgnas.make(
-        space,
-        q,
-        net,
-        numbers,
-        config.search.batch,
-        costs,
-        initial_of(parts, largest),
-        supernet.stages(
-            run,
-            steps_done,
-            functools.partial(pgnas.report, q, space),
-            parts.data,
-            steps,
-            config.oneshot.every,
-        ),
+    costs = functools.partial(mflops, parts)
+    check_budget(numbers, space, costs)
+    training = step.Context(
+        posterior.make(space.cardinalities), net, numbers, len(parts.data.train_labels), costs
     )
-    hooks = parts.evaluator.hooks
-    load = hooks.load_weights
-    assert load is not None
-    return method, parts.evaluator._replace(
-        hooks=hooks._replace(
-            load_weights=lambda known, state: load(known, net.params(state.learnt.weights.vector))
-        )
-    )
+    return method.Context(space, training, config.search.batch, initial_of(parts, largest))
 
 
-def loss(numbers: pgnas.Config, parts: OneShot) -> supernet.Loss:
+def mflops(parts: OneShot, archs: Array) -> Array:
+    """[N] of `archs` [N, T]."""
+    return parts.cost(archs)[1] / 1e6
+
+
+def loss(numbers: Pgnas, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
+    network, smoothing = parts.network, parts.settings.label_smoothing
     if numbers.gradient not in elbo.BY_SWITCH:
-        return supernet.single_path(parts.network, parts.settings.label_smoothing)
-    apply_mixed = parts.network.apply_mixed
-    assert apply_mixed is not None  # `configure` has refused the other spaces
-
-    def of(params: Params, arch: Array, z: Array, images: Array, labels: Array) -> Array:
-        logits = apply_mixed(params, arch, z, images)
-        return supernet.nll(logits, labels, parts.settings.label_smoothing)
-
-    return of
+        return functools.partial(supernet.single_path, network, smoothing)
+    assert network.apply_mixed is not None  # `configure` has refused the other spaces
+    return functools.partial(supernet.mixed, network, smoothing)
 
 
-def _check_budget(numbers: pgnas.Config, space: Space, costs: pgnas.Costs) -> None:
+def check_budget(numbers: Pgnas, space: Space, costs: step.Costs) -> None:
+    """Raises UserError where `pgnas.mflops` is less than any architecture costs."""
     if numbers.mflops:
         drawn = costs(space.sample(jax.random.key(0), 10_000))
         if float(drawn.min()) > numbers.mflops:

@@ -22,6 +22,7 @@ The paper uses Concrete; the other three are ours.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import chex
@@ -116,24 +117,35 @@ def some_alternatives(
     is its value at z, which is not computed again.
     """
     chex.assert_shape(z, q.mask.shape)
+    value = functools.partial(_alternative, q, z, function, known)
+
+    def of_slot(slot: Array) -> Array:
+        exists = jnp.asarray(q.mask)[slot]
+        return jax.lax.map(
+            lambda k: jax.lax.cond(exists[k], lambda: value(slot, k), lambda: 0.0),
+            jnp.arange(z.shape[1]),
+        )
+
+    return jnp.zeros_like(z).at[slots].set(jax.lax.map(of_slot, slots))
+
+
+def _alternative(
+    q: Posterior,
+    z: Array,
+    function: Callable[[Array, Array], Array],
+    known: Array,
+    slot: Array,
+    k: Array,
+) -> Array:
+    """[] as `alternatives` has it at (slot, k)."""
 
     def at(changed: Array) -> Array:
         same = jnp.all(changed == z)
         return jax.lax.cond(same, lambda: known, lambda: function(q.to_archs(changed), changed))
 
-    def value(slot: Array, k: Array) -> Array:
-        if q.subset:
-            return at(z.at[slot, k].set(1.0)) - at(z.at[slot, k].set(0.0))
-        return at(z.at[slot].set(jax.nn.one_hot(k, z.shape[1])))
-
-    def of_slot(slot: Array) -> Array:
-        def one(k: Array) -> Array:
-            exists = jnp.asarray(q.mask)[slot, k]
-            return jax.lax.cond(exists, lambda: value(slot, k), lambda: 0.0)
-
-        return jax.lax.map(one, jnp.arange(z.shape[1]))
-
-    return jnp.zeros_like(z).at[slots].set(jax.lax.map(of_slot, slots))
+    if q.subset:
+        return at(z.at[slot, k].set(1.0)) - at(z.at[slot, k].set(0.0))
+    return at(z.at[slot].set(jax.nn.one_hot(k, z.shape[1])))
 
 
 def entropy_gradient(q: Posterior, phi: Array) -> Array:

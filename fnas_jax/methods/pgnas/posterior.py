@@ -104,13 +104,6 @@ class Posterior(NamedTuple):
             return z[..., self.mask].astype(jnp.int32)
         return z.argmax(-1).astype(jnp.int32)
 
-    def to_switches(self, archs: Array) -> Array:
-        """The inverse of `to_archs`: [.., T] -> [.., L, K] float32."""
-        if self.subset:
-            zeros = jnp.zeros((*archs.shape[:-1], *self.mask.shape))
-            return zeros.at[..., self.mask].set(archs.astype(jnp.float32))
-        return jax.nn.one_hot(archs, self.mask.shape[1])
-
     def ragged(self, values: Array) -> list[list[float]]:
         """[L, K] -> a list a slot, without padding, for logs."""
         rows = np.asarray(values, float).tolist()

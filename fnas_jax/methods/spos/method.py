@@ -6,6 +6,7 @@ are judged with their inherited weights. The baseline of PGNAS.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,16 @@ from fnas_jax.methods.oneshot.supernet import Supernet, Weights
 from fnas_jax.spaces.base import Space
 
 
+class Context(NamedTuple):
+    """Of one search; nothing that changes."""
+
+    space: Space
+    net: Supernet
+    decay: float  # of the weights that an architecture uses
+    proposals: int  # N of each `ask`, `search.batch`
+    initial: Callable[[Array], Any]  # key -> the parameters that the supernet starts from
+
+
 class State(NamedTuple):
     """The supernet and the best so far."""
 
@@ -26,41 +37,49 @@ class State(NamedTuple):
     best: Best
 
 
-def make_step(space: Space, net: Supernet, decay: float) -> supernet.Step:
+def make(ctx: Context, prepare: Callable[..., Any] | None) -> SearchMethod:
+    """Proposes uniform architectures, after `prepare` has trained the supernet."""
+    return SearchMethod(
+        functools.partial(init, ctx),
+        functools.partial(ask, ctx),
+        tell,
+        best=lambda state: state.best,
+        prepare=prepare,
+    )
+
+
+def init(ctx: Context, key: Array) -> State:
+    """Before the training."""
+    return State(ctx.net.start(ctx.initial(key)), no_best(len(ctx.space.cardinalities)))
+
+
+def train(
+    ctx: Context, state: State, images: Array, labels: Array, key: Array
+) -> tuple[State, dict[str, Array]]:
     """One step with one architecture, uniform over decision vectors."""
-
-    def step(
-        state: State, images: Array, labels: Array, key: Array
-    ) -> tuple[State, dict[str, Array]]:
-        none = jnp.zeros((1, 0, 0))
-        batch = (images, labels, decay)
-        weights, found = net.train_step(state.weights, space.sample(key, 1), none, *batch)
-        return state._replace(weights=weights), {"nll": found.nll.mean()}
-
-    return step
+    no_switches = jnp.zeros((1, 0, 0))
+    arch = ctx.space.sample(key, 1)
+    weights, output = supernet.train_step(
+        ctx.net, state.weights, arch, no_switches, images, labels, ctx.decay
+    )
+    return state._replace(weights=weights), {"nll": output.nll.mean()}
 
 
-def make(
-    space: Space,
-    net: Supernet,
-    batch: int,
-    initial: Callable[[Array], Any],
-    prepare: Callable[..., Any],
-) -> SearchMethod:
-    """Proposes `batch` uniform architectures at a time; `initial(key)` are the first parameters."""
+def steps_done(state: State) -> Array:
+    """[] int32 training steps."""
+    return state.weights.step
 
-    def init(key: Array) -> State:
-        return State(net.start(initial(key)), no_best(len(space.cardinalities)))
 
-    def ask(state: State, key: Array) -> tuple[State, Proposal]:
-        archs = space.sample(key, batch)
-        log_q = -jnp.log(jnp.asarray(space.cardinalities, jnp.float32)).sum()
-        return state, propose(archs)._replace(log_prob=jnp.full(batch, log_q))
+def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
+    """N architectures, uniform over decision vectors."""
+    archs = ctx.space.sample(key, ctx.proposals)
+    log_q = -jnp.log(jnp.asarray(ctx.space.cardinalities, jnp.float32)).sum()
+    return state, propose(archs)._replace(log_prob=jnp.full(ctx.proposals, log_q))
 
-    def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
-        return state._replace(best=update_best(state.best, proposal, metrics))
 
-    return SearchMethod(init, ask, tell, best=lambda state: state.best, prepare=prepare)
+def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
+    """The best so far."""
+    return state._replace(best=update_best(state.best, proposal, metrics))
 
 
 def report(state: State, scalars: dict[str, Any]) -> dict[str, Any]:

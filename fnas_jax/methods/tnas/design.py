@@ -7,11 +7,55 @@ import jax.numpy as jnp
 
 from fnas_jax.core.rows import first_of_each
 from fnas_jax.core.types import Array
-from fnas_jax.methods import gp_math
+from fnas_jax.methods import candidates, gp_math
+from fnas_jax.methods.tnas import networks, surrogate
+from fnas_jax.methods.tnas.gp_mixture import Component
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
+from fnas_jax.methods.tnas.state import Context, conditioned
 
-TOP = 64  # among which the design is made diverse
-SPREAD_OVER = 256  # random architectures that a space-filling design stands for
+TOP = 64  # architectures of source tasks among which the design is made diverse
+RANDOM = 256  # random architectures that a space-filling design stands for
+ELITE = 8  # architectures whose neighbours are candidates, in spaces that are not listed
+
+
+def initial(ctx: Context, cold: Component, warm: Component | None, key: Array) -> Array:
+    """The initial design [start, T]: random, space-filling, or what the source tasks say is best.
+
+    The warm component is that of the source tasks; None where there are none.
+    """
+    key_random, key_draw = jax.random.split(key)
+    drawn = random(ctx, key_random)
+    if ctx.config.design == "random":
+        return drawn[: ctx.start]
+    if warm is None or ctx.source is None:
+        s = cold.surrogate
+        xi = networks.embed_archs(ctx.config, s.weights, s.code, ctx.space, drawn)
+        return drawn[k_medoids(xi, jnp.int32(0), ctx.start)]
+    if ctx.listed is not None:
+        archs, view = ctx.listed, warm.listed
+    else:
+        rows = ctx.source.archs.reshape(-1, drawn.shape[1])
+        parents = elite(rows, jnp.where(ctx.source.mask, ctx.source.scores, -jnp.inf).reshape(-1))
+        near = candidates.draw(ctx.space, key_draw, parents, ctx.config.pool)
+        archs = jnp.concatenate([near, drawn])
+        view = conditioned(ctx, warm, archs)
+    best, _ = top_k(ctx.source, archs, view.mean)
+    best = best[: TOP // 2]
+    xi = surrogate.conditioned(ctx.space, ctx.config, warm.surrogate, best).xi
+    return best[k_medoids(xi, jnp.int32(0), ctx.start)]
+
+
+def random(ctx: Context, key: Array) -> Array:
+    """[<= RANDOM, T] random canonical architectures, all different where the space is listed."""
+    if ctx.listed is not None:
+        size = min(RANDOM, len(ctx.listed))
+        return jax.random.choice(key, ctx.listed, (size,), replace=False)
+    return ctx.space.canonical(ctx.space.sample(key, RANDOM))
+
+
+def elite(archs: Array, values: Array) -> Array:
+    """[<= ELITE, T] those of `archs` [n, T] with the highest values [n], the best first."""
+    return archs[jax.lax.top_k(values, min(ELITE, len(archs)))[1]]
 
 
 def k_medoids(xi: Array, first: Array, size: int) -> Array:
@@ -32,19 +76,19 @@ def k_medoids(xi: Array, first: Array, size: int) -> Array:
     return jnp.concatenate([first[None], rest])
 
 
-def top_k(history: SourceTasks, forms: Array, foretold: Array) -> tuple[Array, Array]:
-    """(forms [F, T], scores [F]): what did best on other tasks, or should, the best first.
+def top_k(source: SourceTasks, archs: Array, predicted: Array) -> tuple[Array, Array]:
+    """(architectures [F, T], scores [F]): what did best on source tasks, or should, best first.
 
-    Of `forms` [M, T] those with the highest zero-shot score `foretold` [M], and the best rows of
-    the history. A network that other tasks know is judged by its mean score there, that is by its
-    rank; one that none knows by what is foretold.
+    Of `archs` [M, T] those with the highest zero-shot score `predicted` [M], and the best rows of
+    the source tasks. A network that source tasks know is judged by its mean score there, that is by
+    its rank; one that none knows by what is predicted.
     """
     half = TOP // 2
-    value, some = jax.lax.top_k(foretold, min(half, len(forms)))
-    rows = history.forms.reshape(-1, forms.shape[1])
-    mask, scores = history.mask.reshape(-1), history.scores.reshape(-1)
+    value, some = jax.lax.top_k(predicted, min(half, len(archs)))
+    rows = source.archs.reshape(-1, archs.shape[1])
+    mask, scores = source.mask.reshape(-1), source.scores.reshape(-1)
     _, best = jax.lax.top_k(jnp.where(mask, scores, -jnp.inf), min(half, len(rows)))
-    pool = jnp.concatenate([forms[some], rows[best]])
+    pool = jnp.concatenate([archs[some], rows[best]])
     same = jnp.all(pool[:, None] == rows, axis=-1) & mask
     known = (same * scores).sum(axis=1) / jnp.maximum(same.sum(axis=1), 1)
     unseen = jnp.concatenate([value, jnp.full(len(best), -jnp.inf)])

@@ -1,7 +1,7 @@
-"""What a search believes of a task: a mixture of a transferred and an untransferred process.
+"""The prediction for a task: a mixture of a transferred and an untransferred Gaussian process.
 
-Either process has what its surrogate knows of other tasks (cold: nothing, and weights that are
-not trained; warm: meta-learnt), times a factor, and a part of its own:
+Either process has what its surrogate knows of the source tasks (cold: nothing, and weights that
+are not trained; warm: meta-learnt), times a factor, and a part of its own:
 
     cov(x, x') = a cov_surrogate(x, x') + b Matern52(|xi - xi'| / l')
 
@@ -19,13 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.methods import gp_math
-from fnas_jax.methods import scores as scoring
+from fnas_jax.methods import gp_math, scores
 from fnas_jax.methods.tnas import surrogate
 from fnas_jax.methods.tnas.surrogate import Conditioned, Surrogate
 
-OWN_SHARE = 0.1  # of the variance, where other tasks are known
+OWN_SHARE = 0.1  # of the variance, where source tasks are known
 STEPS, RATE = 12, 0.15  # of the MAP fit
+
+
+class Component(NamedTuple):
+    """A process of the mixture, cold or warm, before it is fitted."""
+
+    surrogate: Surrogate
+    listed: Conditioned  # the whole space where it is listed; else empty
+    own: Conditioned  # the C evaluated architectures; their `variance` is not kept
 
 
 class Fit(NamedTuple):
@@ -38,30 +45,42 @@ class Fit(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Own scores on the scale of a process, whose unit is worth `unit` own deviations."""
+    """Own scores on the scale of a process."""
 
     value: Array  # [C], 0 in free places
     mask: Array  # [C] bool
-    spread: Array  # [] own deviation in the process's unit
+    std: Array  # [] of own scores, in the process's unit
 
 
-class Process(NamedTuple):
-    """One of the mixture, fitted."""
+class Fitted(NamedTuple):
+    """A component and what was fitted to own scores."""
 
-    posterior: gp_math.Posterior  # at the candidates, in the process's unit
-    incumbent: Array  # [] best posterior mean of own architectures
-    spread: Array  # [] as of Targets
+    component: Component
+    targets: Targets
+    fit: Fit
     evidence: Array  # [] log marginal likelihood of the own scores, nats
 
 
-def align(scores: Array, mask: Array, mean: Array, warm: bool) -> Targets:
-    """Own scores [C] moved and scaled to what the zero-shot `mean` [C] says of the same rows.
+class Mixture(NamedTuple):
+    """The cold component, and behind it the warm one where source tasks are known."""
 
-    The first own architectures are the history's favourites: their middle is not the space's.
-    """
+    components: list[Fitted]
+    log_weights: Array  # [len(components)], not normalised
+
+
+class Process(NamedTuple):
+    """What a fitted component predicts of candidates."""
+
+    posterior: gp_math.Posterior  # in the process's unit
+    incumbent: Array  # [] best posterior mean of own architectures
+    std: Array  # [] as of Targets
+
+
+def align(own_scores: Array, mask: Array, mean: Array, warm: bool) -> Targets:
+    """Own scores [C] moved and scaled to what the zero-shot `mean` [C] says of the same rows."""
     if not warm:
-        return Targets(jnp.where(mask, scores, 0.0), mask, jnp.float32(1.0))
-    value, std = scoring.align(scores, mean, mask)
+        return Targets(jnp.where(mask, own_scores, 0.0), mask, jnp.float32(1.0))
+    value, std = scores.align(own_scores, mean, mask)
     return Targets(value, mask, std)
 
 
@@ -81,7 +100,6 @@ def fit(s: Surrogate, own: Conditioned, targets: Targets, adapt: bool) -> tuple[
     given = surrogate.covariance(s, own, own)
     middle = start(s)
     residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
-
     count = targets.mask.sum().astype(residual.dtype)
 
     def evidence(f: Fit) -> Array:
@@ -94,39 +112,60 @@ def fit(s: Surrogate, own: Conditioned, targets: Targets, adapt: bool) -> tuple[
         terms = jax.tree.map(lambda x, m, d: 0.5 * ((x - m) / d) ** 2, f, middle, PRIOR)
         return sum(terms, -evidence(f))
 
-    found = gp_math.minimise(loss, middle, RATE, STEPS)[0] if adapt else middle
-    # The density of the scores in own units: they were stretched by `spread`.
-    return found, evidence(found) + targets.mask.sum() * jnp.log(targets.spread)
+    end = gp_math.minimise(loss, middle, RATE, STEPS)[0] if adapt else middle
+    # The density of the scores in own units: they were stretched by `std`.
+    return end, evidence(end) + targets.mask.sum() * jnp.log(targets.std)
 
 
-def process(
-    s: Surrogate,
-    f: Fit,
-    own: Conditioned,
-    targets: Targets,
-    candidates: Conditioned,
-    evidence: Array,
-) -> Process:
-    """The fitted process at the candidates [M]; `own` has C places."""
+def fit_component(component: Component, own_scores: Array, mask: Array, adapt: bool) -> Fitted:
+    """The component fitted to own scores [C], standardised."""
+    warm = len(component.surrogate.xi) > 0
+    targets = align(own_scores, mask, component.own.mean, warm)
+    return Fitted(component, targets, *fit(component.surrogate, component.own, targets, adapt))
 
-    def kernel(x: Conditioned, y: Conditioned) -> Array:
-        squared = gp_math.squared_distances(x.xi, y.xi)
-        mine = jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
-        return jnp.exp(f.scale) * surrogate.covariance(s, x, y) + mine
 
-    among = kernel(own, own)
+def covariance(fitted: Fitted, x: Conditioned, y: Conditioned) -> Array:
+    """[n, m] cov(x, x') of the fitted process."""
+    f = fitted.fit
+    squared = gp_math.squared_distances(x.xi, y.xi)
+    own = jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
+    return jnp.exp(f.scale) * surrogate.covariance(fitted.component.surrogate, x, y) + own
+
+
+def process(fitted: Fitted, candidates: Conditioned) -> Process:
+    """The fitted process at the candidates [M]."""
+    f, own, targets = fitted.fit, fitted.component.own, fitted.targets
+    among = covariance(fitted, own, own)
     factor = gp_math.cholesky(gp_math.masked(among, jnp.exp(f.noise), targets.mask))
     residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
-    cross = jnp.where(targets.mask[:, None], kernel(own, candidates), 0.0)
+    cross = jnp.where(targets.mask[:, None], covariance(fitted, own, candidates), 0.0)
     prior = jnp.exp(f.scale) * candidates.variance + jnp.exp(f.own)
-    found = gp_math.posterior(factor, residual, cross, prior)
+    posterior = gp_math.posterior(factor, residual, cross, prior)
     at_own = own.mean + among @ gp_math.weights(factor, residual)
     return Process(
-        found._replace(mean=found.mean + candidates.mean),
+        posterior._replace(mean=posterior.mean + candidates.mean),
         jnp.max(jnp.where(targets.mask, at_own, -jnp.inf)),
-        targets.spread,
-        evidence,
+        targets.std,
     )
+
+
+def believe(
+    fitted: Fitted, predicted: Process, candidates: Conditioned, j: Array, place: Array
+) -> Fitted:
+    """Candidate `j` [] counts as observed, as it was predicted, in `place` [] of the C places."""
+    own, targets = fitted.component.own, fitted.targets
+    own = own._replace(
+        xi=own.xi.at[place].set(candidates.xi[j], mode="drop"),
+        mean=own.mean.at[place].set(candidates.mean[j], mode="drop"),
+        whitened_cross=own.whitened_cross.at[:, place].set(
+            candidates.whitened_cross[:, j], mode="drop"
+        ),
+    )
+    targets = targets._replace(
+        value=targets.value.at[place].set(predicted.posterior.mean[j], mode="drop"),
+        mask=targets.mask.at[place].set(True, mode="drop"),
+    )
+    return fitted._replace(component=fitted.component._replace(own=own), targets=targets)
 
 
 def acquire(processes: list[Process], log_weights: Array, beta: float | None) -> Array:
@@ -140,10 +179,10 @@ def acquire(processes: list[Process], log_weights: Array, beta: float | None) ->
         mean, deviation = p.posterior.mean, jnp.sqrt(p.posterior.variance)
         if beta is None:
             value = gp_math.log_expected_improvement(mean, deviation, p.incumbent)
-            values.append(value - jnp.log(p.spread))
+            values.append(value - jnp.log(p.std))
         else:
             best = jnp.where(jnp.isfinite(p.incumbent), p.incumbent, 0.0)
-            values.append(gp_math.upper_bound(mean - best, deviation, beta) / p.spread)
+            values.append(gp_math.upper_bound(mean - best, deviation, beta) / p.std)
     if beta is None:
         return jax.nn.logsumexp(jnp.stack(values) + share[:, None], axis=0)
     return jnp.exp(share) @ jnp.stack(values)

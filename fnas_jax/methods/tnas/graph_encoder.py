@@ -49,18 +49,18 @@ class Graphs(NamedTuple):
     mask: Array  # [N, V] bool, False where a graph has no such node: after its output
 
 
-def graphs(space: Space, forms: Array) -> Graphs:
-    """The graphs of canonical architectures `forms` [N, T].
+def graphs(space: Space, archs: Array) -> Graphs:
+    """The graphs of canonical architectures `archs` [N, T].
 
     Node features are the operation's one-hot code, or, in spaces of more than `MOST_OPS`
     operations, where each block is a node, whether it is an input, an output, and the block's
     descriptor.
     """
-    ops, adjacency = space.graph(forms)
+    ops, adjacency = space.graph(archs)
     mask = jnp.ones(ops.shape, bool)
     if space.num_ops <= MOST_OPS:
         return Graphs(jax.nn.one_hot(ops, space.num_ops), adjacency, mask)
-    blocks = jnp.pad(space.blocks(forms), ((0, 0), (1, 1), (0, 0)))
+    blocks = jnp.pad(space.blocks(archs), ((0, 0), (1, 1), (0, 0)))
     ends = (ops[..., None] == jnp.arange(2)).astype(blocks.dtype)
     return Graphs(jnp.concatenate([ends, blocks], axis=-1), adjacency, mask)
 

@@ -15,19 +15,32 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
-from fnas_jax.methods.tnas.networks import Hyper
+from fnas_jax.methods.tnas import networks
+from fnas_jax.methods.tnas.config import Tnas
+from fnas_jax.methods.tnas.networks import Hyper, Weights
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
+from fnas_jax.spaces.base import Space
 
 # Deviations of the log-normal priors about `networks.start_hyper`, and of the log-odds of rho.
 PRIOR = Hyper(lengthscale=0.5, signal=0.5, noise=0.7, share=1.0, gate=jnp.inf)  # type: ignore[arg-type]
 
 
 class Rows(NamedTuple):
-    """B rows of a history as the process sees them."""
+    """B rows of the source tasks as the process sees them."""
 
     xi: Array  # [B, D]
     task: Array  # [B] int32
     score: Array  # [B] float32, standardised within the task
     mask: Array  # [B] bool
+
+
+def embed_rows(
+    space: Space, config: Tnas, w: Weights, source: SourceTasks, task: Array, row: Array
+) -> Rows:
+    """Rows at (task [B], row [B]) of the source tasks, embedded by w; none masked out."""
+    codes = networks.task_codes(config, w, source.sample, source.vectors)
+    xi = networks.embed(config, w, codes[task], networks.inputs(space, source.archs[task, row]))
+    return Rows(xi, task, source.scores[task, row], jnp.ones(len(task), bool))
 
 
 def kernel(p: Hyper, x: Array, task_x: Array, y: Array, task_y: Array) -> Array:

@@ -17,23 +17,12 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods.tnas import graph_encoder, layers, set_encoder
+from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.graph_encoder import Graphs
 from fnas_jax.methods.tnas.set_encoder import Sample
 from fnas_jax.spaces.base import Space, one_hot
 
 CHUNK = 1024  # architectures that are encoded at once
-
-
-class Config(NamedTuple):
-    """Sizes and parts; core/config.py explains and documents the product's defaults."""
-
-    hidden: int = 64  # units of the encoders
-    code: int = 16  # L and K
-    fusion: tuple[int, ...] = (128, 128, 64)
-    film: bool = False  # phi modulates the fusion's layers, instead of standing beside psi
-    graph: bool = True  # False: the decisions' one-hot code instead of psi
-    data: bool = True  # False: phi is 0 for all tasks
-    deep: bool = True  # False: only the first part of xi
 
 
 class Hyper(NamedTuple):
@@ -65,9 +54,9 @@ class Inputs(NamedTuple):
     one_hot: Array  # [N, sum K_t]
 
 
-def inputs(space: Space, forms: Array) -> Inputs:
-    """Of canonical architectures `forms` [N, T]."""
-    return Inputs(graph_encoder.graphs(space, forms), one_hot(space.cardinalities, forms))
+def inputs(space: Space, archs: Array) -> Inputs:
+    """Of canonical architectures `archs` [N, T]."""
+    return Inputs(graph_encoder.graphs(space, archs), one_hot(space.cardinalities, archs))
 
 
 def start_hyper() -> Hyper:
@@ -76,12 +65,12 @@ def start_hyper() -> Hyper:
     return Hyper(*(jnp.asarray(v, jnp.float32) for v in values))
 
 
-def init(key: Array, space: Space, config: Config, tasks: int, features: int) -> Weights:
-    """Weights for `tasks` learnt codes (`history.codes_needed`), images of `features` numbers."""
+def init(key: Array, space: Space, config: Tnas, tasks: int, features: int) -> Weights:
+    """Weights for `tasks` learnt codes (see `codes_needed`) and images of `features` numbers."""
     nodes, width = graph_encoder.sizes(space)
     keys = jax.random.split(key, 5)
     code, cards = config.code, space.cardinalities
-    entry = (code if config.graph else sum(cards)) + (0 if config.film else code)
+    entry = (code if config.graph_encoder else sum(cards)) + (0 if config.film else code)
     film = [
         layers.dense_init(k, code, 2 * units, 0.3)
         for k, units in zip(jax.random.split(keys[3], 8), config.fusion[:-1], strict=False)
@@ -98,14 +87,14 @@ def init(key: Array, space: Space, config: Config, tasks: int, features: int) ->
 
 
 def task_codes(
-    config: Config, p: Weights, sample: Sample | None, vectors: Array | None = None
+    config: Tnas, p: Weights, sample: Sample | None, vectors: Array | None = None
 ) -> Array:
     """[Q + 1, K] phi of Q known tasks and a new one.
 
     With a `sample` of Q + 1 data sets from the encoder; with their `vectors` [Q + 1, Z] a linear
     map of these; else the learnt codes, and 0, their mean a priori, for the new task.
     """
-    if not config.data:
+    if not config.data_encoder:
         return jnp.zeros((len(p.tasks) + 1 if sample is None else len(sample.mask), config.code))
     if sample is not None:
         return set_encoder.encode(p.data, sample)
@@ -114,12 +103,12 @@ def task_codes(
     return jnp.concatenate([p.tasks, jnp.zeros((1, config.code))])
 
 
-def embed(config: Config, p: Weights, codes: Array, x: Inputs) -> Array:
+def embed(config: Tnas, p: Weights, codes: Array, x: Inputs) -> Array:
     """The xi [N, D] of N architectures on the tasks of `codes` [N, K]."""
     plain = (x.graphs.features[:, 1:-1] @ p.nodes).reshape(len(codes), -1) / 2**0.5
     if not config.deep:
         return plain
-    psi = graph_encoder.encode(p.graph, x.graphs) if config.graph else x.one_hot
+    psi = graph_encoder.encode(p.graph, x.graphs) if config.graph_encoder else x.one_hot
     h = psi if config.film else jnp.concatenate([codes, psi], axis=-1)
     for i, layer in enumerate(p.fusion[:-1]):
         h = layers.dense(layer, h)
@@ -131,15 +120,15 @@ def embed(config: Config, p: Weights, codes: Array, x: Inputs) -> Array:
     return jnp.concatenate([plain, jnp.exp(p.hyper.gate) * out / out.shape[-1] ** 0.5], axis=-1)
 
 
-def embed_forms(config: Config, p: Weights, code: Array, space: Space, forms: Array) -> Array:
+def embed_archs(config: Tnas, p: Weights, code: Array, space: Space, archs: Array) -> Array:
     """The xi [M, D] of many architectures [M, T] on the task of `code` [K], by chunks."""
-    many = forms.shape[0]
+    many = archs.shape[0]
     rows = min(CHUNK, many)
     # Without the barrier XLA computes the graphs of a listed space while it compiles.
-    padded = jnp.pad(jax.lax.optimization_barrier(forms), ((0, -many % rows), (0, 0)))
+    padded = jnp.pad(jax.lax.optimization_barrier(archs), ((0, -many % rows), (0, 0)))
 
-    def part(some: Array) -> Array:
+    def chunk(some: Array) -> Array:
         return embed(config, p, jnp.broadcast_to(code, (rows, len(code))), inputs(space, some))
 
-    found = jax.lax.map(part, padded.reshape(-1, rows, forms.shape[1]))
-    return found.reshape(-1, found.shape[-1])[:many]
+    xi = jax.lax.map(chunk, padded.reshape(-1, rows, archs.shape[1]))
+    return xi.reshape(-1, xi.shape[-1])[:many]

@@ -1,56 +1,50 @@
-"""The numbers of TNAS and what its search remembers."""
+"""What a search of TNAS works with, and what it remembers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods.base import Best
-from fnas_jax.methods.tnas import meta, networks
-from fnas_jax.methods.tnas.source_tasks import TARGETS
+from fnas_jax.methods.tnas import meta, surrogate
+from fnas_jax.methods.tnas.config import Tnas
+from fnas_jax.methods.tnas.gp_mixture import Component
+from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.methods.tnas.surrogate import Conditioned, Surrogate
-
-ACQUISITIONS, ADAPTATIONS, DESIGNS = ("ei", "ucb"), ("none", "gp", "all"), ("rank", "random")
-OPTIONS = {
-    "acquisition": ACQUISITIONS,
-    "adapt": ADAPTATIONS,
-    "design": DESIGNS,
-    "target": TARGETS,
-}
+from fnas_jax.spaces.base import Space
 
 
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
+class Context(NamedTuple):
+    """Of one search; nothing that changes."""
 
-    batch: int = 1  # N
-    capacity: int = 100  # C architectures that it can learn from; what comes after is random
-    start: int = 5  # size of the initial design without a history
-    start_warm: int = 1  # and with one
-    design: str = "rank"
-    acquisition: str = "ei"
-    beta: float = 1.0
-    adapt: str = "gp"
-    adapt_steps: int = 5  # of adapt="all"
-    target: str = "rank"
-    trust: float = 0.9  # prior probability that the history tells of this task
-    limit: int = 100_000  # spaces of at most so many decision vectors are searched whole
-    pool: int = 512  # candidates in larger ones
-    net: networks.Config = networks.Config()
-    meta: meta.Config = meta.Config()
+    space: Space
+    config: Tnas
+    proposals: int  # N of each `ask`, `search.batch`; `config.batch` are rows of meta-learning
+    capacity: int  # C architectures that it can learn from; what comes after is random
+    listed: Array | None  # [M, T] int32 all networks of the space, where they are few enough
+    source: SourceTasks | None  # the tasks that it learns from
+    support: SourceTasks | None  # the rows of these that predictions are conditioned on
+    weights: Weights | None  # those that were learnt from `source`; None: to be learnt first
+    features: int  # numbers that describe an image
+    keep: Callable[[Weights, float], None] | None  # given learnt weights and their tau
 
+    @property
+    def start(self) -> int:
+        """Architectures of the initial design."""
+        return self.config.start if self.source is None else self.config.start_warm
 
-class Component(NamedTuple):
-    """One process: cold or warm."""
-
-    surrogate: Surrogate
-    view: Conditioned  # of the whole space where it is listed; else empty
-    own: Conditioned  # of the C places; `variance` is not kept
+    @property
+    def beta(self) -> float | None:
+        """Of the upper bound; None for expected improvement."""
+        return self.config.beta if self.config.acquisition == "ucb" else None
 
 
 class State(NamedTuple):
-    """C places for evaluated forms."""
+    """C places for evaluated architectures."""
 
-    forms: Array  # [C, T] int32 canonical; -1 in free places
+    archs: Array  # [C, T] int32 canonical; -1 in free places
     rewards: Array  # [C] float32
     told: Array  # [C] bool: has a reward
     places: Array  # [] int32, taken so far
@@ -59,12 +53,20 @@ class State(NamedTuple):
     warm: Component | None
     design: Array  # [start, T] int32
     meta: meta.State | None  # of the meta-learning, where this search has to do it
-    share: Array  # [] float32 weight of the warm process at the last proposal
+    share: Array  # [] float32 weight of the warm component at the last proposal
     best: Best
 
 
-def check(config: Config) -> None:
-    """Raises ValueError for an unknown option."""
-    for name, allowed in OPTIONS.items():
-        if getattr(config, name) not in allowed:
-            raise ValueError(f"{name} {getattr(config, name)!r} is none of {', '.join(allowed)}")
+def component(ctx: Context, s: Surrogate) -> Component:
+    """Of surrogate `s`, before any architecture of the task is evaluated."""
+    own = surrogate.empty(s, ctx.capacity)
+    if ctx.listed is None:
+        return Component(s, surrogate.empty(s, 0), own)
+    return Component(s, surrogate.conditioned(ctx.space, ctx.config, s, ctx.listed), own)
+
+
+def conditioned(ctx: Context, component: Component, archs: Array) -> Conditioned:
+    """The component's predictions for `archs` [M, T]: all there are where the space is listed."""
+    if ctx.listed is not None:
+        return component.listed
+    return surrogate.conditioned(ctx.space, ctx.config, component.surrogate, archs)

@@ -5,9 +5,9 @@ A new task's function has, before any of its architectures is known,
     mean(x) = K(x, H) (K(H, H) + noise)^-1 y_H
     cov(x, x') = k(x, x') - K(x, H) (K(H, H) + noise)^-1 K(H, x')
 
-with H the rows of the other tasks, so `mean` is what the surrogate foretells without any
-evaluation (zero-shot). Without other tasks both are 0: everything is left to the task's own part
-(`belief.py`).
+with H the rows of the source tasks, so `mean` is what the surrogate predicts without any
+evaluation (zero-shot). Without source tasks both are 0: everything is left to the task's own part
+(`gp_mixture.py`).
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from jax.scipy.linalg import solve_triangular
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
-from fnas_jax.methods.tnas import losses, meta, networks
+from fnas_jax.methods.tnas import losses, networks
+from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
 
-CHUNK = 2048  # architectures whose covariances with H are held at once
+CHUNK = 2048  # architectures whose covariances with H are in memory at once
 
 
 class Surrogate(NamedTuple):
-    """H rows of other tasks; none where there is no history."""
+    """H rows of source tasks; none where there are no such tasks."""
 
     weights: Weights
     code: Array  # [K] phi of the new task
@@ -41,7 +42,7 @@ class Surrogate(NamedTuple):
 
 
 class Conditioned(NamedTuple):
-    """M architectures as the surrogate sees them."""
+    """M architectures of the new task, given the source rows: moments of their function values."""
 
     xi: Array  # [M, D]
     mean: Array  # [M] zero-shot
@@ -50,59 +51,59 @@ class Conditioned(NamedTuple):
 
 
 def empty(s: Surrogate, size: int) -> Conditioned:
-    """Places for `size` architectures."""
+    """Zeros, for `size` architectures."""
     nothing = jnp.zeros(size)
-    return Conditioned(
-        jnp.zeros((size, s.xi.shape[1])), nothing, nothing, jnp.zeros((len(s.xi), size))
-    )
+    xi, whitened_cross = jnp.zeros((size, s.xi.shape[1])), jnp.zeros((len(s.xi), size))
+    return Conditioned(xi, nothing, nothing, whitened_cross)
 
 
 def condition(
-    space: Space, net: networks.Config, weights: Weights, support: SourceTasks | None
+    space: Space, config: Tnas, weights: Weights, support: SourceTasks | None
 ) -> Surrogate:
     """The surrogate of `weights` given the rows of `support`."""
     if support is None:
-        codes = jnp.zeros((1, net.code))
+        codes = jnp.zeros((1, config.code))
         nothing = jnp.zeros((1, len(space.cardinalities)), jnp.int32)
         size = jax.eval_shape(
-            lambda: networks.embed(net, weights, codes[:1], networks.inputs(space, nothing))
+            lambda: networks.embed(config, weights, codes[:1], networks.inputs(space, nothing))
         ).shape[-1]
-        none, whole = jnp.zeros(0), jnp.zeros(0, jnp.int32)
+        none, no_task = jnp.zeros(0), jnp.zeros(0, jnp.int32)
         return Surrogate(
-            weights, codes[-1], jnp.zeros((0, size)), whole, none > 0, jnp.zeros((0, 0)), none
+            weights, codes[-1], jnp.zeros((0, size)), no_task, none > 0, jnp.zeros((0, 0)), none
         )
-    codes = networks.task_codes(net, weights, support.sample, support.vectors)
+    codes = networks.task_codes(config, weights, support.sample, support.vectors)
     tasks, rows = support.mask.shape
     index = jnp.divmod(jnp.arange(tasks * rows), rows)
-    held = meta.gather(space, net, weights, support, *index)._replace(mask=support.mask.reshape(-1))
-    factor = losses.factor(weights.hyper, held)
-    alpha = gp_math.weights(factor, jnp.where(held.mask, held.score, 0.0))
-    return Surrogate(weights, codes[-1], held.xi, held.task, held.mask, factor, alpha)
+    known = losses.embed_rows(space, config, weights, support, *index)
+    known = known._replace(mask=support.mask.reshape(-1))
+    factor = losses.factor(weights.hyper, known)
+    alpha = gp_math.weights(factor, jnp.where(known.mask, known.score, 0.0))
+    return Surrogate(weights, codes[-1], known.xi, known.task, known.mask, factor, alpha)
 
 
 def cross(s: Surrogate, xi: Array) -> Array:
     """[H, M] K(H, x) of architectures xi [M, D] of the new task."""
     new = jnp.full(len(xi), -1, jnp.int32)
-    found = losses.kernel(s.weights.hyper, s.xi, s.task, xi, new)
-    return jnp.where(s.mask[:, None], found, 0.0)
+    covariances = losses.kernel(s.weights.hyper, s.xi, s.task, xi, new)
+    return jnp.where(s.mask[:, None], covariances, 0.0)
 
 
-def conditioned(space: Space, net: networks.Config, s: Surrogate, forms: Array) -> Conditioned:
-    """What the surrogate foretells of `forms` [M, T]."""
-    xi = networks.embed_forms(net, s.weights, s.code, space, forms)
+def conditioned(space: Space, config: Tnas, s: Surrogate, archs: Array) -> Conditioned:
+    """What the surrogate predicts of canonical `archs` [M, T]."""
+    xi = networks.embed_archs(config, s.weights, s.code, space, archs)
     if len(s.xi) == 0:
         return empty(s, len(xi))._replace(xi=xi)
     rows = min(CHUNK, len(xi))
 
-    def part(some: Array) -> tuple[Array, Array]:
+    def chunk(some: Array) -> tuple[Array, Array]:
         covariance = cross(s, some)
         return s.alpha @ covariance, solve_triangular(s.factor, covariance, lower=True)
 
     padded = jnp.pad(xi, ((0, -len(xi) % rows), (0, 0)))
-    mean, half = jax.lax.map(part, padded.reshape(-1, rows, xi.shape[1]))
-    half = half.swapaxes(0, 1).reshape(len(s.xi), -1)[:, : len(xi)]
-    variance = jnp.exp(s.weights.hyper.signal) - (half**2).sum(axis=0)
-    return Conditioned(xi, mean.reshape(-1)[: len(xi)], jnp.maximum(variance, 1e-6), half)
+    mean, whitened = jax.lax.map(chunk, padded.reshape(-1, rows, xi.shape[1]))
+    whitened = whitened.swapaxes(0, 1).reshape(len(s.xi), -1)[:, : len(xi)]
+    variance = jnp.exp(s.weights.hyper.signal) - (whitened**2).sum(axis=0)
+    return Conditioned(xi, mean.reshape(-1)[: len(xi)], jnp.maximum(variance, 1e-6), whitened)
 
 
 def covariance(s: Surrogate, x: Conditioned, y: Conditioned) -> Array:

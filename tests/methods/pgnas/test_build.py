@@ -1,4 +1,4 @@
-"""PGNAS and SPOS from a configuration: refusals, and whole small searches on real images."""
+"""PGNAS from a configuration: refusals, and whole small searches on real images."""
 
 import json
 
@@ -9,41 +9,12 @@ import pytest
 from fnas_jax import registry, report, search
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
-from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.layers import choose
 from fnas_jax.methods.pgnas import build as pgnas
-
-STEPS, EVERY, BUDGET = 240, 120, 6
-
-
-def configuration(method, **keys):
-    """The smallest network of the MNAS space on images of digits."""
-    config = default()
-    config.task.name = "images/digits"
-    config.space.blocks = 1
-    config.space.strides = (2,)
-    config.space.stem = 16
-    config.space.stem_stride = 1
-    config.space.head = 64
-    config.children.batch_size = 32
-    config.method.name = method
-    config.oneshot.steps = STEPS
-    config.oneshot.every = EVERY
-    config.oneshot.finetune = 0
-    config.search.budget = BUDGET
-    config.search.batch = 3
-    config.winner.steps = 0
-    config.jax.cache_dir = ""
-    config.log.checkpoint_seconds = 0.0
-    config.log.tensorboard = False
-    config.update_from_flattened_dict(keys)
-    return config
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+from tests.methods.oneshot.digits import BUDGET, EVERY, STEPS, configuration, lines
 
 
 def timeless(value):
@@ -148,15 +119,6 @@ def test_learnt_blocks_start_another_supernet(runs, tmp_path):
     assert np.isfinite(learnt).all()
 
 
-def test_spos_searches_on_digits(tmp_path):
-    result = search.run(configuration("spos"), tmp_path)
-    assert result["best"]["accuracy"] > 0.4
-    training = [m for m in lines(tmp_path) if m.get("stage") == "prepare"]
-    assert training[-1]["nll"] < training[0]["nll"]
-    q = [value for m in lines(tmp_path) if "iteration" in m for value in m.get("log_q", [])]
-    assert not q  # uniform: there is nothing to record
-
-
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -198,3 +160,38 @@ def test_the_macro_space_learns_by_the_concrete_relaxation():
     phi = np.asarray(state.learnt.phi)
     assert np.isfinite(phi).all() and (np.abs(phi).max(1) > 0).all()
     assert np.isfinite(values["nll"])
+
+
+@pytest.mark.parametrize("gradient", ["local", "concrete"])
+def test_layers_run_on_the_backend_that_was_asked_for(gradient, monkeypatch):
+    """The masked one, where all others fail."""
+    keys = {"space.name": "macro", "space.width": 0.125, "pgnas.gradient": gradient}
+    config = config_lib.validate(configuration("pgnas", **keys, **{"children.backend": "masked"}))
+
+    def fail(*_):
+        raise AssertionError("another backend ran")
+
+    for other in ("KERNELS", "REFERENCE"):
+        monkeypatch.setattr(choose, other, choose.Backend(fail, fail, looped=True))
+    task = registry.build_task(config)
+    parts = task.oneshot()
+    loss = pgnas.loss(pgnas.configure(config, task.space), parts)
+    arch = np.zeros(len(task.space.cardinalities), np.int32)
+    params = parts.network.init(jax.random.key(0), arch)
+    images = parts.pipeline.normalise(parts.data.train_images[:8])
+    z = jax.nn.one_hot(arch, 3)
+    assert np.isfinite(loss(params, arch, z, images, parts.data.train_labels[:8]))
+
+
+def test_label_smoothing_reaches_the_training():
+    losses = []
+    for smoothing in (0.0, 0.2):
+        config = configuration("pgnas", **{"children.label_smoothing": smoothing})
+        task = registry.build_task(config)
+        parts = task.oneshot()
+        loss = pgnas.loss(pgnas.configure(config, task.space), parts)
+        arch = np.zeros(len(task.space.cardinalities), np.int32)
+        params = parts.network.init(jax.random.key(0), arch)
+        images = parts.pipeline.normalise(parts.data.train_images[:8])
+        losses.append(float(loss(params, arch, None, images, parts.data.train_labels[:8])))
+    assert abs(losses[0] - losses[1]) > 1e-3

@@ -7,6 +7,7 @@ import pytest
 from scipy import special
 
 from fnas_jax.methods.pgnas import elbo, posterior
+from tests.methods.pgnas import toy
 from tests.methods.pgnas.test_posterior import patterns
 
 CARDS = (3, 2)
@@ -119,7 +120,7 @@ def test_concrete_is_the_derivative_of_the_straight_through_network(q):
 @pytest.mark.parametrize("loss", [quadratic, wild])
 def test_local_expectations_are_unbiased_for_any_loss(q, loss):
     phi, z = phi_of(q), patterns(q)
-    values = elbo.alternatives(q, z, lambda archs: jax.vmap(loss)(q.to_switches(archs)))
+    values = elbo.alternatives(q, z, lambda archs: jax.vmap(loss)(toy.to_switches(q, archs)))
     each = jax.vmap(lambda v: elbo.local(q, phi, v[None]))(values)
     mean = jnp.einsum("a,alk->lk", jnp.exp(q.log_prob(phi, z)), each)
     np.testing.assert_allclose(mean, differences(q, loss, phi, np.inf), atol=2e-5)
@@ -128,10 +129,12 @@ def test_local_expectations_are_unbiased_for_any_loss(q, loss):
 @pytest.mark.parametrize("q", FAMILIES, ids=IDS)
 def test_some_alternatives_are_those_of_their_slots(q):
     z = patterns(q)[3]
-    wanted = elbo.alternatives(q, z[None], lambda archs: jax.vmap(wild)(q.to_switches(archs)))[0]
+    wanted = elbo.alternatives(q, z[None], lambda archs: jax.vmap(wild)(toy.to_switches(q, archs)))[
+        0
+    ]
     for slots in ([0], [1], [1, 0]):
         found = elbo.some_alternatives(
-            q, z, jnp.asarray(slots), lambda arch, z: wild(q.to_switches(arch)), wild(z)
+            q, z, jnp.asarray(slots), lambda arch, z: wild(toy.to_switches(q, arch)), wild(z)
         )
         others = np.setdiff1d(np.arange(len(q.mask)), slots)
         np.testing.assert_allclose(found[np.asarray(slots)], wanted[np.asarray(slots)], atol=1e-6)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from fnas_jax.methods.pgnas import posterior
+from tests.methods.pgnas import toy
 
 CARDS = (3, 2, 4)
 
@@ -19,8 +20,8 @@ def patterns(q):
     """All switches [A, L, K] of a family."""
     if q.subset:
         bits = itertools.product((0, 1), repeat=q.decisions)
-        return q.to_switches(jnp.asarray(list(bits)))
-    return q.to_switches(jnp.asarray(list(itertools.product(*map(range, q.cardinalities)))))
+        return toy.to_switches(q, jnp.asarray(list(bits)))
+    return toy.to_switches(q, jnp.asarray(list(itertools.product(*map(range, q.cardinalities)))))
 
 
 @pytest.fixture(params=posterior.CHOICES)
@@ -101,7 +102,7 @@ def test_vectors_and_switches_are_the_same_thing(cards, subset, seed):
     rng = np.random.default_rng(seed)
     high = np.full(q.decisions, 2) if subset else np.asarray(cards)
     archs = jnp.asarray(rng.integers(0, high, (7, q.decisions)), jnp.int32)
-    z = q.to_switches(archs)
+    z = toy.to_switches(q, archs)
     assert z.shape == (7, *q.mask.shape)
     np.testing.assert_array_equal(q.to_archs(z), archs)
     assert not z[:, ~q.mask].any()

@@ -1,10 +1,13 @@
 """Supernets without images, small enough to be enumerated."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.methods.oneshot import supernet
-from fnas_jax.methods.pgnas import method as pgnas
+from fnas_jax.methods.oneshot import stages, supernet
+from fnas_jax.methods.pgnas import step
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
@@ -34,20 +37,30 @@ def make(q, loss, steps, lr=0.05):
     return supernet.Supernet(
         loss=loss,
         template={"w": jnp.zeros(q.mask.shape)},
-        used=lambda arch: {"w": q.to_switches(arch) > 0},
+        used=lambda arch: {"w": to_switches(q, arch) > 0},
         settings=Children(lr=lr, max_grad_norm=100.0),
         updates=steps,
         vmap=False,
     )
 
 
+def to_switches(q, archs):
+    """The inverse of `Posterior.to_archs`: [.., T] -> [.., L, K] float32."""
+    if q.subset:
+        zeros = jnp.zeros((*archs.shape[:-1], *q.mask.shape))
+        return zeros.at[..., q.mask].set(archs.astype(jnp.float32))
+    return jax.nn.one_hot(archs, q.mask.shape[1])
+
+
 def learn(q, net, config, features, targets, costs, key):
     """The posterior and weights after `net.steps` steps on all examples at a time."""
     examples = len(targets)
     data = Data(*map(jnp.asarray, (features, targets, features, targets)))
-    step = pgnas.make_step(q, net, config, examples, costs)
-    run = supernet.runner(step, lambda state: state.steps, PIPELINE, examples)
-    state = pgnas.start(q, net, {"w": jnp.full(q.mask.shape, 0.1)})
+    ctx = step.Context(q, net, config, examples, costs)
+    train = functools.partial(step.step, ctx)
+    stage = stages.Stage(train, lambda state: state.steps, PIPELINE, examples)
+    state = step.start(ctx, {"w": jnp.full(q.mask.shape, 0.1)})
+    run = jax.jit(functools.partial(stages.run, stage))
     return run(state, key, data, jnp.int32(steps_of(net, config)))
 
 

@@ -1,17 +1,30 @@
-"""Small settings and histories, shared by the tests of TNAS."""
+"""Small settings and source tasks, shared by the tests of TNAS."""
 
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.methods.tnas import meta, networks, source_tasks
-from fnas_jax.methods.tnas import method as tnas
+from fnas_jax.methods.tnas import meta, method, source_tasks
+from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.spaces import base
 from tests.methods import toy
 
-NET = networks.Config(hidden=8, code=4, fusion=(16, 8))
-META = meta.Config(iterations=8, tasks=2, inner=3, batch=24, checks=2)
-SMALL = tnas.Config(capacity=30, net=NET, meta=META)
+SMALL = Tnas(hidden=8, code=4, fusion=(16, 8), iterations=8, tasks=2, inner=3, batch=24)
 ARCHS = base.enumerate_all(toy.SPACE)
+
+
+def context(config=SMALL, **options):
+    """Of a search on the toy problem."""
+    return method.context(toy.SPACE, config, **({"capacity": 30} | options))
+
+
+def make(config=SMALL, **options):
+    """The search on the toy problem."""
+    return method.make(context(config, **options))
+
+
+def learner(config=SMALL, source=None, checks=2):
+    """The context of a meta-training on the toy problem."""
+    return meta.Context(toy.SPACE, config, known() if source is None else source, checks)
 
 
 def known(sign=1.0, rows=60, tasks=2, seed=0):

@@ -10,7 +10,8 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history as store
 from fnas_jax.knowledge.base import Knowledge
-from fnas_jax.methods.tnas import build
+from fnas_jax.methods.tnas import build, stored, transfer
+from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.tasks.base import Task
 from tests.methods import toy
 from tests.methods.tnas import small
@@ -33,7 +34,15 @@ def configuration(**changes):
 
 
 def task(name="tabular/new", images=None):
-    return Task(name, toy.SPACE, "evaluator", None, {}, None, images)
+    return Task(name, toy.SPACE, "evaluator", None, sample_images=images)
+
+
+def load(config, task, knowledge):
+    return transfer.load(build.configure(config), toy.SPACE, task, knowledge)
+
+
+def place(config, found, knowledge):
+    return stored.place(build.configure(config), config.seed, toy.SPACE, found, knowledge)
 
 
 @pytest.fixture
@@ -55,22 +64,24 @@ def knowledge(tmp_path):
 def test_numbers_come_from_the_configuration():
     config = configuration(**{"tnas.meta": "joint", "tnas.film": True, "tnas.graph_encoder": False})
     got = build.configure(config)
-    assert got.meta.method == "joint" and got.meta.iterations == 4
-    assert got.net.film and not got.net.graph and got.net.hidden == 8
-    assert got.batch == 2 and got.capacity == 22
+    assert got.meta == "joint" and got.iterations == 4 and got.batch == 16
+    assert got.film and not got.graph_encoder and got.hidden == 8
+    method, _ = build.build(config, toy.SPACE, task(), None)
+    state = jax.eval_shape(method.init, jax.random.key(0))
+    assert state.asked.shape == (2,) and state.rewards.shape == (22,)
     with pytest.raises(UserError, match=r"tnas.hidden is 6; it must be a multiple of 4"):
         build.configure(configuration(**{"tnas.hidden": 6}))
     with pytest.raises(UserError, match=r"tnas.fusion is \(\)"):
         build.configure(configuration(**{"tnas.fusion": ()}))
 
 
-def test_other_tasks_of_the_store_are_the_history(knowledge, caplog):
-    found = build.foreign(configuration(), toy.SPACE, task(), knowledge)
-    assert found.names == ["tabular/a", "tabular/b"] and found.history.mask.sum() == 60
+def test_other_tasks_of_the_store_are_the_source_tasks(knowledge, caplog):
+    found = load(configuration(), task(), knowledge)
+    assert found.names == ["tabular/a", "tabular/b"] and found.source.mask.sum() == 60
     assert "no images of tabular/new" in caplog.text
-    own = build.foreign(configuration(), toy.SPACE, task("tabular/a"), knowledge)
+    own = load(configuration(), task("tabular/a"), knowledge)
     assert own.names == ["tabular/b"]
-    few = build.foreign(configuration(), toy.SPACE, task(), knowledge._replace(until=0.0))
+    few = load(configuration(), task(), knowledge._replace(until=0.0))
     assert few is None
 
 
@@ -84,14 +95,14 @@ def test_what_is_learnt_once_is_found_by_the_next_search(knowledge):
     again, _ = build.build(config, toy.SPACE, task(), knowledge)
     ready = jax.jit(again.init)(jax.random.key(0))
     assert not list(again.prepare(ready, jax.random.key(1)))
-    learnt, stored = states[-1].warm.surrogate.weights, ready.warm.surrogate.weights
-    jax.tree.map(np.testing.assert_array_equal, learnt, stored)
+    learnt, ours = states[-1].warm.surrogate.weights, ready.warm.surrogate.weights
+    jax.tree.map(np.testing.assert_array_equal, learnt, ours)
     # Other settings or other rows are another surrogate.
     other = configuration(**{"tnas.code": 6})
-    found = build.foreign(other, toy.SPACE, task(), knowledge)
-    assert build.stored(other, toy.SPACE, found, knowledge) is None
-    found = build.foreign(config, toy.SPACE, task("tabular/a"), knowledge)
-    assert build.stored(config, toy.SPACE, found, knowledge) is None
+    found = load(other, task(), knowledge)
+    assert stored.load(place(other, found, knowledge)) is None
+    found = load(config, task("tabular/a"), knowledge)
+    assert stored.load(place(config, found, knowledge)) is None
 
 
 def test_data_sets_are_told_apart_by_images_or_by_vectors(knowledge):
@@ -100,19 +111,19 @@ def test_data_sets_are_told_apart_by_images_or_by_vectors(knowledge):
     config = configuration(**{"tnas.images": 4})
     for name, sample in zip("ab", images, strict=False):
         store.record_images(knowledge.history, f"tabular/{name}", sample)
-    found = build.foreign(config, toy.SPACE, task(images=images[2]), knowledge)
-    assert found.history.sample.features.shape == (3, 2, 4, 128) and found.features == 128
-    assert build.foreign(config, toy.SPACE, task(), knowledge).history.sample is None
+    found = load(config, task(images=images[2]), knowledge)
+    assert found.source.sample.features.shape == (3, 2, 4, 128) and found.features == 128
+    assert load(config, task(), knowledge).source.sample is None
 
     for name, vector in (("tabular/a", "1,0"), ("tabular/b", "0,1")):
         told = configuration(**{"tnas.task_vector": vector})
-        build.foreign(told, toy.SPACE, task(name), knowledge)
+        load(told, task(name), knowledge)
     told = configuration(**{"tnas.task_vector": "0.5, 0.5"})
-    found = build.foreign(told, toy.SPACE, task(), knowledge)
-    np.testing.assert_allclose(found.history.vectors, [[1, 0], [0, 1], [0.5, 0.5]])
+    found = load(told, task(), knowledge)
+    np.testing.assert_allclose(found.source.vectors, [[1, 0], [0, 1], [0.5, 0.5]])
     with pytest.raises(UserError, match=r"tnas\.task_vector is 'x'; it must be numbers"):
         wrong = configuration(**{"tnas.task_vector": "x"})
-        build.foreign(wrong, toy.SPACE, task(), knowledge)
+        load(wrong, task(), knowledge)
 
 
 def test_without_transfer_the_store_is_not_read(knowledge):
@@ -120,3 +131,37 @@ def test_without_transfer_the_store_is_not_read(knowledge):
     method, _ = build.build(config, toy.SPACE, task(), knowledge)
     assert method.prepare is None
     assert build.build(configuration(), toy.SPACE, task(), None)[0].prepare is None
+
+
+def test_stored_weights_keep_the_names_that_they_always_had():
+    """The text that the names of stored surrogates come from, as stores hold it."""
+    assert stored.settings(Tnas(hidden=64, iterations=200, tasks=4), 3) == (
+        "(Config(hidden=64, code=16, fusion=(128, 128, 64), film=False, graph=True, data=True,"
+        " deep=True), Config(method='reptile', iterations=200, tasks=4, inner=5, batch=48,"
+        " outer=0.5, lr=0.001, lr_hyper=0.01, checks=10), 'random_conv', 20, 3)"
+    )
+    names = {stored.settings(Tnas(**{name: value}), 0) for name, value in OTHER.items()}
+    assert len(names) == len(OTHER) and stored.settings(Tnas(), 0) not in names
+    assert stored.settings(Tnas(trust=0.5, acquisition="ucb"), 0) == stored.settings(Tnas(), 0)
+
+
+# Another value of each number that the weights depend on.
+OTHER = {
+    "hidden": 8,
+    "code": 4,
+    "fusion": (8,),
+    "film": True,
+    "deep": False,
+    "lr": 0.1,
+    "graph_encoder": False,
+    "data_encoder": False,
+    "meta": "joint",
+    "iterations": 7,
+    "tasks": 3,
+    "inner": 2,
+    "batch": 8,
+    "outer": 0.1,
+    "lr_hyper": 0.1,
+    "images": 3,
+    "features": "pixels",
+}

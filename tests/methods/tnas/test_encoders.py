@@ -1,5 +1,7 @@
 """What the encoders must not notice: padding, order, and how an architecture is written down."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fnas_jax.methods.tnas import features, graph_encoder, networks, set_encoder
+from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.spaces import categorical, cell, macro, mnas
 
 CELL = cell.make()
@@ -130,33 +133,33 @@ def test_features_of_any_size_and_colour_have_one_shape(name):
 
 
 def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
-    config = networks.Config(hidden=8, deep=False)
+    config = Tnas(hidden=8, deep=False)
     forms = CELL.canonical(CELL.sample(jax.random.key(3), 9))
     p = networks.init(jax.random.key(0), CELL, config, 0, 1)
-    xi = networks.embed_forms(config, p, jnp.zeros(16), CELL, forms)
+    xi = networks.embed_archs(config, p, jnp.zeros(16), CELL, forms)
     squared = ((xi[:, None] - xi) ** 2).sum(axis=-1)
     np.testing.assert_allclose(squared, (forms[:, None] != forms).sum(axis=-1), atol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"film": True}, {"graph": False}])
+@pytest.mark.parametrize("changes", [{}, {"film": True}, {"graph_encoder": False}])
 def test_the_task_moves_the_kernels_input_and_chunks_do_not(changes):
-    config = networks.Config(hidden=8, **changes)
+    config = Tnas(hidden=8, **changes)
     forms = CELL.canonical(CELL.sample(jax.random.key(3), 5))
     p = networks.init(jax.random.key(0), CELL, config, 0, 1)
     codes = jax.random.normal(jax.random.key(1), (2, 16))
-    one, two = (networks.embed_forms(config, p, c, CELL, forms) for c in codes)
+    one, two = (networks.embed_archs(config, p, c, CELL, forms) for c in codes)
     assert np.abs(one - two).max() > 1e-4
     many = jnp.tile(forms, (networks.CHUNK // 4, 1))
-    again = networks.embed_forms(config, p, codes[0], CELL, many)
+    again = networks.embed_archs(config, p, codes[0], CELL, many)
     np.testing.assert_allclose(again[-5:], one, atol=1e-5)
 
 
 def test_codes_of_tasks_come_from_images_vectors_or_the_table():
-    config = networks.Config(hidden=8, code=4)
+    config = Tnas(hidden=8, code=4)
     p = networks.init(jax.random.key(0), CELL, config, 2, 6)
     codes = networks.task_codes(config, p, None)
     np.testing.assert_array_equal(codes, jnp.concatenate([p.tasks, jnp.zeros((1, 4))]))
     vectors = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     np.testing.assert_allclose(networks.task_codes(config, p, None, vectors), vectors @ p.tasks)
-    off = config._replace(data=False)
+    off = dataclasses.replace(config, data_encoder=False)
     assert not networks.task_codes(off, p, None, vectors).any()

@@ -7,26 +7,30 @@ import pytest
 from scipy import stats
 
 from fnas_jax.methods import gp_math
-from fnas_jax.methods.scores import LEAST_STD
+from fnas_jax.methods import scores as scores_lib
 from fnas_jax.methods.tnas import gp_mixture, networks, source_tasks, surrogate
 from tests.methods import toy
 from tests.methods.tnas import small
 
-W = networks.init(jax.random.key(0), toy.SPACE, small.NET, 2, 1)
+W = networks.init(jax.random.key(0), toy.SPACE, small.SMALL, 2, 1)
 OWN = jnp.asarray(np.random.default_rng(3).permutation(small.ARCHS)[:20])
 MASK = jnp.arange(20) < 14
 
 
-def side(known):
-    s = surrogate.condition(toy.SPACE, small.NET, W, known)
-    return s, surrogate.conditioned(toy.SPACE, small.NET, s, OWN)
+def conditioned(known):
+    s = surrogate.condition(toy.SPACE, small.SMALL, W, known)
+    return s, surrogate.conditioned(toy.SPACE, small.SMALL, s, OWN)
+
+
+def component(s, own):
+    return gp_mixture.Component(s, surrogate.empty(s, 0), own)
 
 
 def scores():
     return source_tasks.standardise(jnp.asarray(toy.accuracy(np.asarray(OWN))), MASK)
 
 
-def test_own_scores_get_the_middle_and_spread_of_what_was_foretold():
+def test_own_scores_get_the_mean_and_std_of_what_was_predicted():
     mean = jnp.array([1.0, 2.0, 3.0, -9.0])
     mask = jnp.array([True, True, True, False])
     own = jnp.array([-1.0, 0.0, 1.0, 0.0])
@@ -34,7 +38,7 @@ def test_own_scores_get_the_middle_and_spread_of_what_was_foretold():
     spread = np.std([1.0, 2.0, 3.0])
     np.testing.assert_allclose(got.value, [2 - spread, 2, 2 + spread, 0], rtol=1e-5)
     flat = gp_mixture.align(own, mask, jnp.ones(4), warm=True)
-    np.testing.assert_allclose(flat.spread, LEAST_STD)
+    np.testing.assert_allclose(flat.std, scores_lib.LEAST_STD)
     cold = gp_mixture.align(own, mask, mean, warm=False)
     np.testing.assert_array_equal(cold.value, own)
 
@@ -42,7 +46,7 @@ def test_own_scores_get_the_middle_and_spread_of_what_was_foretold():
 @pytest.mark.parametrize("warm", [True, False])
 def test_evidence_is_the_density_of_the_own_scores(warm):
     """By scipy, at hyper-parameters that were not adapted."""
-    s, view = side(small.known() if warm else None)
+    s, view = conditioned(small.known() if warm else None)
     targets = gp_mixture.align(scores(), MASK, view.mean, warm)
     f, evidence = gp_mixture.fit(s, view, targets, adapt=False)
     squared = gp_math.squared_distances(view.xi, view.xi)
@@ -50,8 +54,8 @@ def test_evidence_is_the_density_of_the_own_scores(warm):
     kernel += jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
     kernel = np.asarray(kernel, np.float64)[:14, :14] + 0.05 * np.eye(14)
     # Own scores are (value - middle) / spread; the density is per unit of these.
-    spread = float(targets.spread)
-    mean = (view.mean[:14] - (targets.value - targets.spread * scores())[0]) / spread
+    spread = float(targets.std)
+    mean = (view.mean[:14] - (targets.value - targets.std * scores())[0]) / spread
     expected = stats.multivariate_normal(mean, kernel / spread**2).logpdf(scores()[:14])
     np.testing.assert_allclose(evidence, expected, rtol=1e-3, atol=0.02)
     fitted, _ = gp_mixture.fit(s, view, targets, adapt=True)
@@ -62,19 +66,19 @@ def test_evidence_is_the_density_of_the_own_scores(warm):
 def test_a_history_that_misleads_is_less_likely_than_none(sign, helps):
     evidence = []
     for known in (None, small.known(sign)):
-        s, view = side(known)
+        s, view = conditioned(known)
         targets = gp_mixture.align(scores(), MASK, view.mean, known is not None)
         evidence.append(float(gp_mixture.fit(s, view, targets, adapt=True)[1]))
     assert (evidence[1] > evidence[0]) == helps
 
 
 def test_the_fitted_process_is_the_textbooks():
-    s, view = side(small.known())
-    targets = gp_mixture.align(scores(), MASK, view.mean, warm=True)
-    f, evidence = gp_mixture.fit(s, view, targets, adapt=True)
-    forms = jnp.asarray(small.ARCHS[::5])
-    at = surrogate.conditioned(toy.SPACE, small.NET, s, forms)
-    got = gp_mixture.process(s, f, view, targets, at, evidence)
+    s, view = conditioned(small.known())
+    fitted = gp_mixture.fit_component(component(s, view), scores(), MASK, adapt=True)
+    f, targets = fitted.fit, fitted.targets
+    archs = jnp.asarray(small.ARCHS[::5])
+    at = surrogate.conditioned(toy.SPACE, small.SMALL, s, archs)
+    got = gp_mixture.process(fitted, at)
 
     def kernel(x, y):
         mine = gp_math.matern52(gp_math.squared_distances(x.xi, y.xi), jnp.exp(f.lengthscale))
@@ -94,9 +98,9 @@ def test_the_fitted_process_is_the_textbooks():
 
 
 def test_the_acquisition_is_the_mixtures():
-    def process(mean, spread):
+    def process(mean, std):
         posterior = gp_math.Posterior(jnp.array(mean), jnp.array([1.0, 4.0]))
-        return gp_mixture.Process(posterior, jnp.float32(0.5), jnp.float32(spread), jnp.float32(0))
+        return gp_mixture.Process(posterior, jnp.float32(0.5), jnp.float32(std))
 
     pair = [process([0.0, 1.0], 1.0), process([3.0, -1.0], 2.0)]
     got = gp_mixture.acquire(pair, jnp.log(jnp.array([0.3, 0.7])) + 5, None)
@@ -113,3 +117,24 @@ def test_the_acquisition_is_the_mixtures():
     bound = gp_mixture.acquire(pair, jnp.log(jnp.array([0.3, 0.7])), 2.0)
     expected = [0.3 * 1.5 + 0.7 * 4.5 / 2, 0.3 * 4.5 + 0.7 * 2.5 / 2]
     np.testing.assert_allclose(bound, expected, rtol=1e-4)
+
+
+def test_what_is_believed_stands_in_its_place_only():
+    s, view = conditioned(small.known())
+    fitted = gp_mixture.fit_component(component(s, view), scores(), MASK, adapt=False)
+    at = surrogate.conditioned(toy.SPACE, small.SMALL, s, jnp.asarray(small.ARCHS[::5]))
+    predicted = gp_mixture.process(fitted, at)
+    got = gp_mixture.believe(fitted, predicted, at, jnp.int32(3), jnp.int32(15))
+    assert got.targets.mask.tolist() == [*MASK[:15].tolist(), True, *MASK[16:].tolist()]
+    np.testing.assert_allclose(got.targets.value[15], predicted.posterior.mean[3])
+    own = got.component.own
+    for name, axis in (("xi", 0), ("mean", 0), ("whitened_cross", 1)):
+        new, old, source = (jnp.moveaxis(getattr(x, name), axis, 0) for x in (own, view, at))
+        np.testing.assert_array_equal(new[15], source[3])
+        np.testing.assert_array_equal(jnp.delete(new, 15, 0), jnp.delete(old, 15, 0))
+    # Beyond the last place nothing is kept.
+    nothing = gp_mixture.believe(fitted, predicted, at, jnp.int32(3), jnp.int32(20))
+    jax.tree.map(np.testing.assert_array_equal, nothing, fitted)
+    # And the believed candidate is less uncertain than before.
+    after = gp_mixture.process(got, at)
+    assert after.posterior.variance[3] < predicted.posterior.variance[3]

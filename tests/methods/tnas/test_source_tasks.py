@@ -1,4 +1,4 @@
-"""Histories: standardised within tasks, joined by network, named by their content."""
+"""Source tasks: standardised within tasks, joined by network, named by their content."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +30,7 @@ def test_equal_networks_of_a_task_are_one_row_with_their_mean():
         "standard",
     )
     assert found.mask.tolist() == [[True, True], [True, False]]
-    twin = np.asarray(found.forms[0] == macro.canonical(jnp.asarray(archs[:1]))).all(axis=1)
+    twin = np.asarray(found.archs[0] == macro.canonical(jnp.asarray(archs[:1]))).all(axis=1)
     np.testing.assert_allclose(found.scores[0][twin], [1.0], atol=1e-3)  # 0.5 against 0.1
 
 
@@ -49,7 +49,7 @@ def test_the_digest_tells_rows_apart_but_not_their_order():
     whole = small.known(rows=20)
     name = source_tasks.digest(["a", "b"], whole)
     turned = whole._replace(
-        forms=whole.forms[:, ::-1], scores=whole.scores[:, ::-1], mask=whole.mask[:, ::-1]
+        archs=whole.archs[:, ::-1], scores=whole.scores[:, ::-1], mask=whole.mask[:, ::-1]
     )
     assert source_tasks.digest(["a", "b"], turned) == name
     assert source_tasks.digest(["a", "c"], whole) != name

@@ -4,34 +4,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.methods.tnas import losses, meta, networks, surrogate
+from fnas_jax.methods.tnas import losses, networks, surrogate
 from tests.methods import toy
 from tests.methods.tnas import small
 
 KNOWN = small.known(rows=25)
-W = networks.init(jax.random.key(0), toy.SPACE, small.NET, 2, 1)
-FORMS = jnp.asarray(small.ARCHS[::7])
+W = networks.init(jax.random.key(0), toy.SPACE, small.SMALL, 2, 1)
+ARCHS = jnp.asarray(small.ARCHS[::7])
 
 
 def textbook():
-    """Mean and covariance of FORMS on a new task by explicit inversion in float64."""
+    """Mean and covariance of ARCHS on a new task by explicit inversion in float64."""
     tasks, rows = KNOWN.mask.shape
-    held = meta.gather(toy.SPACE, small.NET, W, KNOWN, *jnp.divmod(jnp.arange(tasks * rows), rows))
-    xi = networks.embed_forms(small.NET, W, jnp.zeros(4), toy.SPACE, FORMS)
-    new = jnp.full(len(FORMS), -1)
+    index = jnp.divmod(jnp.arange(tasks * rows), rows)
+    known = losses.embed_rows(toy.SPACE, small.SMALL, W, KNOWN, *index)
+    xi = networks.embed_archs(small.SMALL, W, jnp.zeros(4), toy.SPACE, ARCHS)
+    new = jnp.full(len(ARCHS), -1)
 
     def kernel(*args):
         return np.asarray(losses.kernel(W.hyper, *args), np.float64)
 
-    inverse = np.linalg.inv(kernel(held.xi, held.task, held.xi, held.task) + 0.05 * np.eye(50))
-    cross = kernel(held.xi, held.task, xi, new)
+    inverse = np.linalg.inv(kernel(known.xi, known.task, known.xi, known.task) + 0.05 * np.eye(50))
+    cross = kernel(known.xi, known.task, xi, new)
     prior = kernel(xi, new, xi, new)
-    return cross.T @ inverse @ np.asarray(held.score), prior - cross.T @ inverse @ cross
+    return cross.T @ inverse @ np.asarray(known.score), prior - cross.T @ inverse @ cross
 
 
 def test_mean_and_covariance_are_those_of_the_textbook():
-    s = surrogate.condition(toy.SPACE, small.NET, W, KNOWN)
-    view = surrogate.conditioned(toy.SPACE, small.NET, s, FORMS)
+    s = surrogate.condition(toy.SPACE, small.SMALL, W, KNOWN)
+    view = surrogate.conditioned(toy.SPACE, small.SMALL, s, ARCHS)
     mean, covariance = textbook()
     np.testing.assert_allclose(view.mean, mean, atol=1e-3)
     np.testing.assert_allclose(view.variance, np.diag(covariance), atol=1e-3)
@@ -40,8 +41,8 @@ def test_mean_and_covariance_are_those_of_the_textbook():
 
 def test_float64_agrees():
     def run(weights, known):
-        s = surrogate.condition(toy.SPACE, small.NET, weights, known)
-        return surrogate.conditioned(toy.SPACE, small.NET, s, FORMS)
+        s = surrogate.condition(toy.SPACE, small.SMALL, weights, known)
+        return surrogate.conditioned(toy.SPACE, small.SMALL, s, ARCHS)
 
     single = run(W, KNOWN)
     with jax.enable_x64(True):
@@ -60,16 +61,16 @@ def test_float64_agrees():
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
-def test_places_of_the_history_that_are_empty_change_nothing():
+def test_places_of_the_source_tasks_that_are_empty_change_nothing():
     widths = {
-        "forms": ((0, 0), (0, 6), (0, 0)),
+        "archs": ((0, 0), (0, 6), (0, 0)),
         "scores": ((0, 0), (0, 6)),
         "mask": ((0, 0), (0, 6)),
     }
     padded = KNOWN._replace(**{n: jnp.pad(getattr(KNOWN, n), w) for n, w in widths.items()})
     views = [
         surrogate.conditioned(
-            toy.SPACE, small.NET, surrogate.condition(toy.SPACE, small.NET, W, known), FORMS
+            toy.SPACE, small.SMALL, surrogate.condition(toy.SPACE, small.SMALL, W, known), ARCHS
         )
         for known in (KNOWN, padded)
     ]
@@ -77,12 +78,12 @@ def test_places_of_the_history_that_are_empty_change_nothing():
     np.testing.assert_allclose(views[0].variance, views[1].variance, atol=1e-4)
 
 
-def test_without_a_history_nothing_is_foretold():
-    s = surrogate.condition(toy.SPACE, small.NET, W, None)
-    view = surrogate.conditioned(toy.SPACE, small.NET, s, FORMS)
+def test_without_source_tasks_nothing_is_predicted():
+    s = surrogate.condition(toy.SPACE, small.SMALL, W, None)
+    view = surrogate.conditioned(toy.SPACE, small.SMALL, s, ARCHS)
     assert (
         not view.mean.any()
         and not view.variance.any()
-        and view.whitened_cross.shape == (0, len(FORMS))
+        and view.whitened_cross.shape == (0, len(ARCHS))
     )
     assert not surrogate.covariance(s, view, view).any()
