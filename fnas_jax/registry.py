@@ -47,7 +47,6 @@ class Method:
     name: str = config_lib.key("ppo", "search method", choices=tuple(METHODS))
 
 
-TABLE = "core.config.TABLE"  # sections whose keys still stand there
 # The dataclass of every section of the configuration, in the order of --help. They are imported
 # when the keys are first asked for, so their modules should hold little else.
 SECTIONS = {

@@ -80,10 +80,6 @@ def _collect() -> Iterator[tuple[str, Key]]:
     """Every key of `registry.SECTIONS`, whose classes are imported only now."""
     registry = importlib.import_module("fnas_jax.registry")
     for section, path in registry.SECTIONS.items():
-        if path == registry.TABLE:
-            own = [name for name in TABLE if name.rpartition(".")[0] == section]
-            yield from ((name, TABLE[name]) for name in own)
-            continue
         module, _, kind = path.rpartition(".")
         for field in _fields(getattr(importlib.import_module(module), kind)):
             name = f"{section}.{field.name}" if section else field.name
@@ -265,7 +261,3 @@ def help_text() -> str:
         range_ = f" [{allowed(key)}]" if allowed(key) else ""
         lines.append(f"  --config.{name}={key.default!r}\n        {key.doc}{range_}")
     return "\n".join(lines)
-
-
-# Sections whose dataclasses do not stand beside their code yet (`registry.TABLE`).
-TABLE: dict[str, Key] = {}
