@@ -18,8 +18,6 @@ def get_config():
     config = default()
     config.task.name = "tabular/nats_cifar10"
     config.method.name = "evolution"
-    config.evolution.population = 30
-    config.evolution.sample = 10
     config.search.budget = 200
     config.search.batch = 1
     return config

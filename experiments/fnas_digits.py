@@ -24,9 +24,7 @@ def get_config():
     config.space.stem_stride = 1
     config.space.head = 64
     config.children.steps = 30  # from inherited blocks
-    config.children.batch_size = 64
     config.method.name = "fnas"
     config.search.budget = 40
-    config.search.batch = 8
     config.winner.steps = 600
     return config

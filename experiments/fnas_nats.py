@@ -17,15 +17,6 @@ def get_config():
     config = default()
     config.task.name = "tabular/nats_cifar100"
     config.method.name = "fnas"
-    config.ppo.hidden = 16
-    config.ppo.lr = 0.02
-    config.ppo.epochs = 2
-    config.uac.hidden = 64
-    config.uac.tau = 3.0
-    config.uac.warmup = 8
-    config.uac.explore = 0.01
-    config.fnas.imagination = 2
-    config.aeb.capacity = 192
     config.search.budget = 60
     config.search.max_proposals = 2000
     return config

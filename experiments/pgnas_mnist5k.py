@@ -24,6 +24,5 @@ def get_config():
     config.method.name = "pgnas"
     config.oneshot.steps = 600
     config.search.budget = 32
-    config.search.batch = 8
     config.winner.steps = 600
     return config

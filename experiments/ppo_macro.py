@@ -17,10 +17,6 @@ from fnas_jax.core.config import default
 def get_config():
     config = default()
     config.task.name = "tabular/macro"
-    config.task.noisy = True
     config.method.name = "ppo"
-    config.ppo.hidden = 16  # with this rate, the best of those tried on the tables
-    config.ppo.lr = 0.02
     config.search.budget = 200
-    config.search.batch = 8
     return config

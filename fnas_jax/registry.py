@@ -47,12 +47,11 @@ class Method:
     name: str = config_lib.key("ppo", "search method", choices=tuple(METHODS))
 
 
-TABLE = "core.config.TABLE"  # sections whose keys still stand there
 # The dataclass of every section of the configuration, in the order of --help. They are imported
 # when the keys are first asked for, so their modules should hold little else.
 SECTIONS = {
     "": "fnas_jax.core.sections.Run",
-    "space": TABLE,
+    "space": "fnas_jax.spaces.config.Space",
     "task": "fnas_jax.tasks.config.Task",
     "task.augment": "fnas_jax.tasks.config.Augment",
     "children": "fnas_jax.training.config.Children",

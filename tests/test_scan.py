@@ -7,6 +7,7 @@ import pytest
 
 from fnas_jax import scan
 from fnas_jax.methods.baselines import evolution, random
+from fnas_jax.methods.baselines.config import Evolution
 from fnas_jax.spaces import base, categorical
 from fnas_jax.tasks import tables, tabular
 
@@ -38,7 +39,7 @@ def test_trace_counts_each_architecture_once():
 
 def test_scan_equals_a_python_loop():
     _, _, evaluator = toy()
-    method = evolution.make(SPACE, 2, population=4, sample=2)
+    method = evolution.make(SPACE, Evolution(population=4, sample=2), 2)
     key = jax.random.key(3)
     state, _, trace = jax.jit(lambda key: scan.run(method, evaluator, key, 8))(key)
     key_init, key_steps = jax.random.split(key)
@@ -85,4 +86,4 @@ def test_progress_follows_the_observed_best_and_the_first_hit():
 def test_evaluators_that_train_are_refused():
     _, _, evaluator = toy()
     with pytest.raises(ValueError, match="jittable"):
-        scan.run(random.make(SPACE), evaluator._replace(jittable=False), jax.random.key(0), 2)
+        scan.run(random.make(SPACE, 8), evaluator._replace(jittable=False), jax.random.key(0), 2)

@@ -76,7 +76,6 @@ def configuration(options: argparse.Namespace) -> ml_collections.ConfigDict:
         config.space.head = 128
         config.children.batch_size = 32
     config.children.steps = options.steps
-    config.search.batch = 8
     config.search.budget = options.proposals
     return config_lib.validate(config)
 

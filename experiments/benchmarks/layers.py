@@ -9,19 +9,17 @@ three take turns; the least of `--repeats` counts.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
 
 import jax
 
+from experiments.benchmarks import records
 from fnas_jax.layers import kernels, ops, parameters, reference
 from fnas_jax.layers.choose import choose
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
@@ -103,14 +101,13 @@ def milliseconds(contestants: dict[str, Callable[[], Any]], repeats: int) -> dic
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Exit code 0, or 2 for bad input."""
+    parser = records.parser(__doc__, __spec__.name)
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
-    parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
+    records.check_least(parser, options, 1, "repeats")
     choose("kernels")  # compiles them, or says why not
-    records = []
+    made = []
     print(f"{'layer':14} {'kernels':>9} {'xla':>9} {'torch':>9}   kernels' GMAC/s")
     for op, expansion, kernel in LAYERS:
         spec = spec_of(op, expansion, kernel)
@@ -121,20 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
         speed = 3 * macs(op, expansion, kernel) / found["kernels"] / 1e6
         print(f"{name:14}", *(f"{ms:9.1f}" for ms in found.values()), f"  {speed:.0f}")
         for method, ms in found.items():
-            records.append(
-                {
-                    "benchmark": BENCHMARK,
-                    "task": name,
-                    "method": method,
-                    "metric": "forward_backward_ms",
-                    "value": ms,
-                    "low": None,
-                    "high": None,
-                    "n": options.repeats,
-                }
-            )
-    if options.json:
-        Path(options.json).write_text(json.dumps(records, indent=2) + "\n")
+            names = (BENCHMARK, name, method, "forward_backward_ms")
+            made.append(records.record(*names, ms, options.repeats))
+    records.write(options.json, made)
     return 0
 
 

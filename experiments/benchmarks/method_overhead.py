@@ -3,27 +3,25 @@
     python -m experiments.benchmarks.method_overhead --json OUT
 
 Milliseconds of ask and tell together, after compilation, on NAS-Bench-Macro's space with made-up
-rewards; and seconds of 100 searches of 500 proposals side by side, as `sample_efficiency` runs
-them, on a table of the same space.
+rewards, with 5% and 95% of the iterations; and seconds of 100 searches of 500 proposals side by
+side, as `sample_efficiency` runs them, on a table of the same space.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import sample_efficiency
+from experiments.benchmarks import records
+from experiments.benchmarks.presets import FNAS, PRESETS
+from experiments.benchmarks.table_search import measure
 from fnas_jax.core.types import Metrics
-from fnas_jax.methods.fnas import critic, fnas, uac
+from fnas_jax.methods.fnas import method as fnas
+from fnas_jax.methods.fnas.config import Config, Uac
 from fnas_jax.spaces import base, macro
 from fnas_jax.tasks.tables import Table
 
@@ -39,7 +37,7 @@ def accuracy(archs: jax.Array) -> jax.Array:
 
 def milliseconds(batch: int, members: int, iterations: int) -> list[float]:
     """Of ask and tell together, iteration by iteration, of the defaults with this batch."""
-    config = fnas.Config(batch=batch, uac=uac.Config(critic=critic.Config(members=members)))
+    config = Config(batch=batch, uac=Uac(members=members))
     method = fnas.make(SPACE, config)
     state = method.init(jax.random.key(0))
     ask, tell = jax.jit(method.ask), jax.jit(method.tell)
@@ -64,41 +62,28 @@ def searches(seeds: int, proposals: int) -> float:
     values = np.asarray(accuracy(jnp.asarray(archs)), np.float32)
     nan = np.full(len(archs), np.nan, np.float32)
     table = Table("made up", SPACE, archs, values, values[:, None], nan, nan, nan, "made up")
-    preset = sample_efficiency.PRESETS["fnas"]
-    iterations = -(-proposals // sample_efficiency.FNAS.batch)
-    return sample_efficiency.measure(table, preset._replace(iterations=iterations), seeds).seconds
+    preset = PRESETS["fnas"]._replace(iterations=-(-proposals // FNAS.batch))
+    return measure(table, preset, seeds).seconds
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = records.parser(__doc__, __spec__.name)
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--proposals", type=int, default=500)
-    parser.add_argument("--json", help="write the records there")
     options = parser.parse_args(arguments)
-    if min(options.iterations, options.seeds, options.proposals) < 1:
-        parser.error("--iterations, --seeds and --proposals must be at least 1")
-    out: list[dict[str, Any]] = []
-
-    def record(task: str, metric: str, values: list[float]) -> None:
-        value, low, high = statistics.median(values), min(values), max(values)
-        print(f"{task:<28}{metric:<14}{value:9.2f}   {low:.2f} .. {high:.2f}", flush=True)
-        figures = {"value": value, "low": low, "high": high, "n": len(values)}
-        out.append({"benchmark": BENCHMARK, "task": task, "method": "fnas", "metric": metric})
-        out[-1].update(figures)
-
+    records.check_least(parser, options, 1, "iterations", "seeds", "proposals")
+    found = []
     for batch, members in ((32, 5), (8, 8)):
-        record(
-            f"batch {batch}, {members} members",
-            "iteration_ms",
-            milliseconds(batch, members, options.iterations),
-        )
-    name = f"{options.seeds} x {options.proposals} proposals"
-    record(name, "seconds", [searches(options.seeds, options.proposals)])
-    if options.json:
-        Path(options.json).write_text(json.dumps(out, indent=1, allow_nan=False) + "\n")
+        task = f"batch {batch}, {members} members"
+        times = milliseconds(batch, members, options.iterations)
+        found.append(records.over_seeds(BENCHMARK, task, "fnas", "iteration_ms", times))
+    task = f"{options.seeds} x {options.proposals} proposals"
+    seconds = searches(options.seeds, options.proposals)
+    found.append(records.record(BENCHMARK, task, "fnas", "seconds", seconds))
+    print(*records.lines(found), sep="\n")
+    records.write(options.json, found)
     return 0
 
 

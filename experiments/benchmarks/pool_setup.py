@@ -48,7 +48,6 @@ def configuration() -> ml_collections.ConfigDict:
     config.space.blocks = 3
     config.space.width = 0.5
     config.space.strides = (1, 2, 2)
-    config.space.stem_stride = 2
     config.space.head = 128
     config.children.batch_size = 32
     return config_lib.validate(config)

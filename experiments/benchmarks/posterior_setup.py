@@ -45,7 +45,6 @@ def configuration(task: str, options: argparse.Namespace) -> ml_collections.Conf
     config.akp.enabled = False
     steps, config.pgnas.warmup = TASKS[task]
     config.oneshot.steps = options.steps or steps
-    config.oneshot.every = 50
     config.search.budget = max(options.children, 1)
     return config_lib.validate(config)
 

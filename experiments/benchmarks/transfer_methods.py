@@ -1,14 +1,10 @@
-"""The methods of the benchmark `transfer`, as they run there: the only place for their numbers."""
+"""The methods of the benchmark `transfer`, as they run there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-from experiments.benchmarks.sample_efficiency import FNAS
-from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.baselines import bananas, evolution, gp, random
-from fnas_jax.methods.fnas import fnas
+from experiments.benchmarks.presets import PRESETS, Preset
+from fnas_jax.methods.baselines import bananas, random
+from fnas_jax.methods.baselines.config import Bananas
 from fnas_jax.methods.tnas.config import Tnas
 
 EVALUATIONS = 50
@@ -27,19 +23,11 @@ VARIANTS = {
 }
 
 
-class Baseline(NamedTuple):
-    """A method that needs no meta-learning."""
-
-    make: Callable[..., SearchMethod]  # of the space, and of foreign samples where `warm`
-    iterations: int
-    warm: bool = False
-
-
 BASELINES = {
-    "gp_ei": Baseline(lambda space: gp.make(space, capacity=150), 150),
-    "fnas_warm": Baseline(lambda space, rows: fnas.make(space, FNAS, rows), 60, warm=True),
-    "evolution": Baseline(lambda space: evolution.make(space, 1, population=30, sample=10), 400),
-    "random": Baseline(lambda space: random.make(space, batch=10), 200),
-    "bananas": Baseline(lambda space: bananas.make(space, capacity=100), 100),
+    "gp_ei": PRESETS["gp_ei"],
+    "fnas_warm": PRESETS["fnas_warm"],
+    "evolution": PRESETS["evolution"]._replace(iterations=400),
+    "random": Preset(lambda space: random.make(space, batch=10), 200),
+    "bananas": Preset(lambda space: bananas.make(space, Bananas(), batch=1, capacity=100), 100),
 }
 DEFAULT = ("tnas", "tnas_joint", "gp_ei", "fnas_warm", "evolution", "random")

@@ -80,10 +80,6 @@ def _collect() -> Iterator[tuple[str, Key]]:
     """Every key of `registry.SECTIONS`, whose classes are imported only now."""
     registry = importlib.import_module("fnas_jax.registry")
     for section, path in registry.SECTIONS.items():
-        if path == registry.TABLE:
-            own = [name for name in TABLE if name.rpartition(".")[0] == section]
-            yield from ((name, TABLE[name]) for name in own)
-            continue
         module, _, kind = path.rpartition(".")
         for field in _fields(getattr(importlib.import_module(module), kind)):
             name = f"{section}.{field.name}" if section else field.name
@@ -175,8 +171,8 @@ def renamed(name: str) -> str:
     The name may lack its section, as in what a ConfigDict says of an unknown key.
     """
     for old, today in RENAMED.items():
-        if name in (old, old.rpartition(".")[2]) and old not in all_keys():
-            values = "".join(f" and {a!r} is now {b!r}" for a, b in today.values.items())
+        if name in (old, old.rpartition(".")[2]):
+            values = "".join(f"; its value {a!r} is now {b!r}" for a, b in today.values.items())
             return f"config key {old!r} is now {today.name!r}{values}"
     return ""
 
@@ -185,7 +181,7 @@ def modernize(flat: dict[str, Any]) -> dict[str, Any]:
     """The values of an old run under the names of today."""
     found = {}
     for name, value in flat.items():
-        if name in RENAMED and name not in all_keys():
+        if name in RENAMED:
             name, values = RENAMED[name]
             value = values.get(value, value)
         found[name] = value
@@ -265,19 +261,3 @@ def help_text() -> str:
         range_ = f" [{allowed(key)}]" if allowed(key) else ""
         lines.append(f"  --config.{name}={key.default!r}\n        {key.doc}{range_}")
     return "\n".join(lines)
-
-
-# Sections whose dataclasses do not stand beside their code yet (`registry.TABLE`).
-TABLE: dict[str, Key] = {
-    # --- the space of architectures (tabular tasks bring their own)
-    "space.name": Key("mnas", "space", choices=("mnas", "macro", "cell", "categorical")),
-    "space.blocks": Key(7, "mnas: number of blocks kept", 1, 7),
-    "space.width": Key(1.0, "mnas, macro: multiplies all channels", 0.05, 4.0),
-    "space.strides": Key((), "mnas: stride of each block; () for MobileNetV2's", 1, 2),
-    "space.stem": Key(32, "mnas: channels of the first convolution", 1, 512),
-    "space.stem_stride": Key(2, "mnas: stride of the first convolution", 1, 2),
-    "space.head": Key(1280, "mnas: channels before the classifier", 1, 4096),
-    "space.cell_channels": Key(16, "cell: channels of the first stage", 1, 512),
-    "space.cells_per_stage": Key(5, "cell: cells of each stage", 1, 20),
-    "space.cardinalities": Key((), "categorical: number of choices of each decision", 1, 10**6),
-}

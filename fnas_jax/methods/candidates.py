@@ -28,14 +28,3 @@ def draw(space: Space, key: Array, parents: Array, n: int) -> Array:
         value = (changed[jnp.arange(rows), t] + jnp.where(apply, step, 0)) % k
         changed = changed.at[jnp.arange(rows), t].set(value)
     return space.canonical(jnp.concatenate([space.sample(key_random, n // 3), changed]))
-
-
-def contains(forms: Array, asked: Array) -> Array:
-    """[N] bool: `asked` [N, T] stands among `forms` [C, T]."""
-    return jnp.any(jnp.all(asked[:, None] == forms, axis=-1), axis=1)
-
-
-def first_of_each(forms: Array) -> Array:
-    """[N] bool: no earlier row of `forms` [N, T] is the same."""
-    same = jnp.all(forms[:, None] == forms, axis=-1)
-    return same.argmax(axis=1) == jnp.arange(len(forms))

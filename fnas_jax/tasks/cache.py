@@ -8,6 +8,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics
 
 
@@ -45,8 +46,7 @@ def look_up(cached: EvaluationCache, canonical: Array, mask: Array) -> Lookup:
     n = canonical.shape[0]
     stored = jnp.all(canonical[:, None] == cached.canonical, axis=-1)
     known = mask & stored.any(axis=1)
-    same = jnp.all(canonical[:, None] == canonical, axis=-1) & mask
-    first = jnp.where(same.any(axis=1), same.argmax(axis=1), jnp.arange(n))
+    first = first_equal(canonical, mask)
     new = mask & ~known & (first == jnp.arange(n))
     place = cached.size + jnp.cumsum(new) - 1
     new &= place < cached.canonical.shape[0]

@@ -95,7 +95,7 @@ def train_context(
         reward=rewards.from_config(config),
         latency_ms=functools.partial(latency_ms, config, space, dataset),
         canonical=jax.jit(space.canonical),
-        cost=jax.jit(costs.cost(space, dataset.image_shape, dataset.num_classes)),
+        cost=costs.cost(space, dataset.image_shape, dataset.num_classes),
         store=store,
     )
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all
 from fnas_jax.tasks import tables
@@ -124,8 +125,7 @@ def evaluate(
     accuracy = ctx.readings[row, reading]
     # The first entry of the batch that asks for the same network speaks for all of them.
     nameless = network == none
-    same = (network[:, None] == network) & ~nameless & mask
-    first = jnp.where(same.any(axis=1), same.argmax(axis=1), jnp.arange(n))
+    first = first_equal(network, mask & ~nameless)
     row, accuracy = row[first], accuracy[first]
     seen = (known.row[network] != -1) & ~nameless
     row = jnp.where(seen, known.row[network], row)

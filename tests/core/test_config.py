@@ -126,9 +126,10 @@ def test_sections_within_a_section_are_read_on_their_own():
     assert config_lib.read(Evolution, section) == Evolution(30, 3)
 
 
-def test_every_section_of_the_keys_is_registered_and_every_method_is_a_choice():
+def test_every_section_is_registered_and_every_space_and_method_is_a_choice():
     assert {name.rpartition(".")[0] for name in config_lib.all_keys()} == set(registry.SECTIONS)
     assert config_lib.all_keys()["method.name"].choices == tuple(registry.METHODS)
+    assert config_lib.all_keys()["space.name"].choices == tuple(registry.SPACES)
     for module in registry.METHODS.values():
         assert callable(importlib.import_module(module).build)
 
@@ -152,7 +153,7 @@ def renamed(monkeypatch):
 
 
 def test_a_renamed_key_is_refused_with_its_new_name(renamed):
-    sentence = "config key 'search.limit' is now 'search.budget' and 'few' is now 16"
+    sentence = "config key 'search.limit' is now 'search.budget'; its value 'few' is now 16"
     assert str(config_lib.unknown_key("search.limit")) == sentence
     assert str(config_lib.unknown_key("limit")) == sentence  # as from a config file
     flat = config_lib.flatten(config_lib.default()) | {"search.limit": 3}
@@ -165,6 +166,15 @@ def test_values_of_old_runs_are_read_under_the_names_of_today(renamed):
     assert config_lib.modernize({"search.limit": 5, "seed": 1}) == {"search.budget": 5, "seed": 1}
 
 
-def test_renamed_keys_lead_to_keys_of_today():
+def test_renamed_keys_and_values_lead_to_those_of_today():
+    keys = config_lib.all_keys()
     for old, new in config_lib.RENAMED.items():
-        assert new.name in config_lib.all_keys() or old in config_lib.all_keys()
+        assert new.name in keys and old not in keys
+        assert set(new.values.values()) <= set(keys[new.name].choices)
+
+
+def test_a_run_with_the_old_name_of_the_backend_is_read():
+    flat = config_lib.flatten(config_lib.default())
+    del flat["children.backend"]
+    old = config_lib.modernize(flat | {"children.form": "switched"})
+    assert config_lib.validate(config_lib.nest(old)).children.backend == "reference"

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from experiments.benchmarks import presets, table_search, theory
 from experiments.benchmarks import sample_efficiency as benchmark
-from experiments.benchmarks import theory
+from fnas_jax import scan
 from fnas_jax.methods.baselines import evolution, random
+from fnas_jax.methods.baselines.config import Evolution
 from fnas_jax.spaces import base, macro
 from fnas_jax.tasks import tables, tabular
 
@@ -24,11 +26,11 @@ def plain(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    presets = {
-        "random": benchmark.Preset(lambda space: random.make(space, 8), 40),
-        "evolution": benchmark.Preset(lambda space: evolution.make(space, 1, 10, 5), 200),
+    quick_ones = {
+        "random": presets.Preset(lambda space: random.make(space, 8), 40),
+        "evolution": presets.Preset(lambda space: evolution.make(space, Evolution(10, 5), 1), 200),
     }
-    monkeypatch.setattr(benchmark, "PRESETS", presets)
+    monkeypatch.setattr(benchmark, "PRESETS", quick_ones)
 
 
 def test_theory_agrees_with_drawing():
@@ -81,10 +83,10 @@ def test_records_are_complete_finite_and_named(plain, quick, tmp_path, capsys):
 
 def test_seeds_that_never_arrive_count_as_infinity():
     none = np.full(4, np.nan)
-    outcome = benchmark.Outcome(
+    outcome = table_search.Outcome(
         np.array([5.0, np.inf, 7.0, np.inf]), np.ones((4, 5)), np.full(4, 9), 0.1, none, none
     )
-    by = {r["metric"]: r for r in benchmark.records("t", "m", outcome)}
+    by = {r["metric"]: r for r in benchmark.figures("t", "m", outcome)}
     hit = by["evals_to_top0.1pct"]
     assert (hit["low"], hit["value"], hit["high"]) == (5.0, 7.0, None)
     assert by["reached"]["value"] == 0.5
@@ -101,8 +103,8 @@ def test_bad_input_exits_with_two(tmp_path, capsys):
 
 def test_random_search_on_macro_agrees_with_theory(tables_dir):
     table = tables.load("macro", tables_dir)
-    preset = benchmark.Preset(lambda space: random.make(space, 32), 60)
-    hits = benchmark.measure(table, preset, seeds=400).hits
+    preset = presets.Preset(lambda space: random.make(space, 32), 60)
+    hits = table_search.measure(table, preset, seeds=400).hits
     cdf = theory.random_cdf(table)
     for n in (200, 400, 800):
         share = np.mean(hits <= n)
@@ -111,7 +113,7 @@ def test_random_search_on_macro_agrees_with_theory(tables_dir):
 
 def test_foresight_looks_at_the_second_half_and_at_what_was_paid_for():
     yes = np.ones((4, 2), bool)
-    trace = benchmark.scan.Trace(
+    trace = scan.Trace(
         archs=np.zeros((4, 2, 1), np.int32),
         reward=np.array([[9.0, 1.0], [9.0, 1.0], [1.0, 2.0], [3.0, 0.0]]),
         ok=yes,
@@ -122,8 +124,8 @@ def test_foresight_looks_at_the_second_half_and_at_what_was_paid_for():
             "checked": np.array([5.0, 5.0, 2.0, 2.0]),
         },
     )
-    coverage, tau = benchmark.foresight(trace)
+    coverage, tau = table_search.foresight(trace)
     assert float(coverage) == 0.75
     assert float(tau) == 1.0  # of (1, 2) alone: the others of the half are free or too early
-    silent = benchmark.foresight(trace._replace(stats={}))
+    silent = table_search.foresight(trace._replace(stats={}))
     assert np.isnan(silent).all()

@@ -1,10 +1,18 @@
 """The benchmarks of transfer: their histories, tasks, records and command lines."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
-from experiments.benchmarks import image_tasks, transfer
+from experiments.benchmarks import (
+    image_tasks,
+    image_transfer,
+    presets,
+    transfer,
+    transfer_searches,
+)
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.baselines import random
 from fnas_jax.tasks import tables
@@ -20,31 +28,59 @@ def table():
 
 def test_a_history_is_made_of_different_rows_and_a_misleading_one_of_their_permutation():
     found = {
-        misled: transfer.draw(toy.SPACE, table(), jax.random.key(0), misled)
+        misled: transfer_searches.draw(toy.SPACE, table(), jax.random.key(0), misled)
         for misled in (False, True)
     }
     right, wrong = found[False], found[True]
-    assert len(np.unique(right.forms[0], axis=0)) == transfer.ROWS
-    np.testing.assert_array_equal(right.forms, wrong.forms)
+    assert len(np.unique(right.archs[0], axis=0)) == transfer_searches.ROWS
+    np.testing.assert_array_equal(right.archs, wrong.archs)
     np.testing.assert_allclose(np.sort(right.scores[0]), np.sort(wrong.scores[0]), atol=1e-6)
-    truth = toy.accuracy(np.asarray(right.forms[0]))
+    truth = toy.accuracy(np.asarray(right.archs[0]))
     assert np.corrcoef(truth, right.scores[0])[0, 1] > 0.9
     assert abs(np.corrcoef(truth, wrong.scores[0])[0, 1]) < 0.3
 
 
 def test_records_are_complete_and_named():
-    chosen = transfer.Baseline(lambda space: random.make(space, batch=4), 500)
-    outcome = transfer.baseline(table(), chosen, 3, None)
+    chosen = presets.Preset(lambda space: random.make(space, batch=4), 500)
+    outcome = transfer_searches.baseline(table(), chosen, 3, None)
     assert np.isfinite(outcome.hits).all() and (np.diff(outcome.regret, axis=1) <= 1e-6).all()
-    by = {r["metric"]: r for r in transfer.records("a_to_b", "random", outcome)}
+    by = {r["metric"]: r for r in transfer.figures("a_to_b", "random", outcome)}
     assert {"evals_to_top0.1pct", "regret@5", "regret@50", "reached", "seconds"} <= set(by)
     assert "tau_zero_shot" not in by
     hit = by["evals_to_top0.1pct"]
     assert hit["low"] <= hit["value"] <= hit["high"] and hit["n"] == 3
     assert "a_to_b" in transfer.row(list(by.values()))
     told = outcome._replace(hits=np.array([2.0, np.inf, np.inf]), tau=np.full(3, 0.5))
-    by = {r["metric"]: r for r in transfer.records("a_to_b", "tnas", told)}
+    by = {r["metric"]: r for r in transfer.figures("a_to_b", "tnas", told)}
     assert by["evals_to_top0.1pct"]["value"] is None and by["tau_zero_shot"]["value"] == 0.5
+
+
+def test_figures_of_image_tasks_are_means_over_tasks_and_their_spans_are_over_seeds():
+    best = np.array([[0.5], [0.6], [0.7]]) + np.arange(6) / 100  # [S, len(BEST_AT)]
+    easy = image_transfer.Outcome(best, np.float32(0.2))
+    hard = image_transfer.Outcome(best - 0.2, np.float32(0.4))
+    outcomes = {"tnas": [easy, hard], "random": [easy._replace(tau=np.float32(np.nan)), hard]}
+    tops = {
+        name: table()._replace(judged=np.float32([top])) for name, top in (("a", 1), ("b", 0.8))
+    }
+    found = image_transfer.figures(outcomes, tops)
+    by = {(r["method"], r["metric"]): r for r in found}
+    first = by["tnas", "accuracy@1"]
+    assert (first["value"], first["low"], first["high"]) == pytest.approx((0.5, 0.4, 0.6))
+    assert first["n"] == 3 and first["task"] == "image_tasks"
+    missed = by["tnas", "regret@20"]
+    assert (missed["value"], missed["low"], missed["high"]) == pytest.approx((35, 25, 45))
+    tau = by["tnas", "tau_zero_shot"]
+    assert tau["value"] == pytest.approx(0.3) and tau["low"] is None and tau["n"] == 1
+    assert ("random", "tau_zero_shot") not in by
+
+
+def test_what_is_measured_is_written_at_once(tmp_path):
+    outcome = transfer_searches.Outcome(np.ones(2), np.zeros((2, 9)), 1.0, np.full(2, np.nan))
+    report = transfer.Report(str(tmp_path / "out.json"))
+    report.add("a_to_b", "random", outcome)
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written == report.found == transfer.figures("a_to_b", "random", outcome)
 
 
 def test_bad_input_exits_with_two(tmp_path, capsys):

@@ -8,6 +8,7 @@ import pickle
 import random
 import shutil
 import time
+import zlib
 
 import filelock
 import jax
@@ -20,6 +21,8 @@ from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import cell, mnas
+from tests.knowledge import pools as pools_of_tests
+from tests.knowledge.pools import SPACES
 
 # Orbax leaves callbacks behind that fail when the reading of an array fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -67,6 +70,32 @@ def values(pool):
 def load(where, reader="c" * 32):
     """What another run finds."""
     return stores.load(where._replace(run=reader), layout(where), fresh(where))[0]
+
+
+# Of pools that earlier versions have written: the space as pool.json has it, and a checksum over
+# the types and shapes of all arrays in order.
+BEFORE = {
+    "mnas": (
+        {"name": "mnas", "stem": 8, "head": 8, "channels": [[8, 8, 16]], "depths": [[1, 1, 2]]},
+        4181040988,
+    ),
+    "macro": (
+        {"name": "macro", "stages": [2, 3, 3], "channels": [8, 8, 8], "stem": 8, "head": 24}
+        | {"expansions": [0, 3, 6], "kernels": [0, 3, 5]},
+        1425333755,
+    ),
+    "cell": ({"name": "cell", "channels": 4, "cells_per_stage": 1, "stages": 3}, 3074242729),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_pools_that_earlier_versions_have_written_can_be_read(tmp_path, name):
+    space, arrays = BEFORE[name]
+    (tmp_path / "pool.json").write_text(json.dumps({"space": space, "versions": {}}))
+    stores.check(store(tmp_path, space=SPACES[name]))  # is not taken for another space
+    shapes = jax.eval_shape(lambda: pools.init(pools_of_tests.layout(name), 6, jax.random.key(0)))
+    text = " ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(shapes))
+    assert zlib.crc32(text.encode()) == arrays
 
 
 def test_what_is_written_is_read_back(tmp_path):

@@ -36,6 +36,18 @@ def test_the_scale_goes_there_and_back_and_beyond_the_best():
         assert np.isfinite(np.asarray(scores.to_reward(scale, jnp.array([-2.0, 0.0, 2.0])))).all()
 
 
+def test_own_scores_get_the_middle_and_deviation_of_what_source_tasks_predict():
+    own, predicted = jnp.array([-1.0, 0.0, 1.0, 7.0]), jnp.array([1.0, 2.0, 3.0, -9.0])
+    mask = jnp.array([True, True, True, False])
+    got, std = scores.align(own, predicted, mask)
+    expected = np.std([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(std, expected, rtol=1e-5)
+    np.testing.assert_allclose(got, [2 - expected, 2, 2 + expected, 0], rtol=1e-5)
+    flat, least = scores.align(own, jnp.full(4, 0.5), mask)  # they see no difference
+    np.testing.assert_allclose(flat, [0.2, 0.5, 0.8, 0], rtol=1e-5)
+    np.testing.assert_allclose(least, scores.LEAST_STD)
+
+
 def test_kendall_is_that_of_scipy():
     a, b = np.random.default_rng(1).normal(size=(2, 9))
     got = scores.kendall(jnp.asarray(a), jnp.asarray(b), jnp.arange(9) < 7)
@@ -52,10 +64,3 @@ def test_candidates_are_random_and_neighbours_of_the_parents():
     space = macro.make()
     forms = candidates.draw(space, jax.random.key(0), jnp.zeros((1, 8), jnp.int32), 60)
     np.testing.assert_array_equal(space.canonical(forms), forms)
-
-
-def test_membership_and_first_occurrence():
-    forms = jnp.array([[0, 1], [2, 2], [0, 1], [1, 0]])
-    assert np.asarray(candidates.first_of_each(forms)).tolist() == [True, True, False, True]
-    asked = jnp.array([[2, 2], [2, 1]])
-    assert np.asarray(candidates.contains(forms, asked)).tolist() == [True, False]

@@ -6,13 +6,16 @@ population, and pushes out the oldest member, however good that is.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from fnas_jax.core.config import read
 from fnas_jax.core.types import Array, Metrics, Proposal, UserError, propose
 from fnas_jax.methods.base import Best, SearchMethod
+from fnas_jax.methods.baselines.config import Evolution
 from fnas_jax.methods.best import no_best, observed, update_best, usable
 from fnas_jax.spaces.base import Space, mutate
 
@@ -29,7 +32,15 @@ class State(NamedTuple):
     best: Best
 
 
-def make(space: Space, batch: int = 1, population: int = 30, sample: int = 10) -> SearchMethod:
+class Context(NamedTuple):
+    """What does not change during a search."""
+
+    space: Space
+    config: Evolution
+    batch: int  # N
+
+
+def make(space: Space, config: Evolution, batch: int) -> SearchMethod:
     """Evolution with P = `population` and tournaments of `sample` members without replacement.
 
     The first P entries are random. All `batch` children of an iteration have parents in the same
@@ -37,50 +48,64 @@ def make(space: Space, batch: int = 1, population: int = 30, sample: int = 10) -
     population like any other. Raises ValueError unless sample <= population and
     batch <= population.
     """
-    if not 1 <= sample <= population:
-        raise ValueError(f"the sample must lie in 1..{population} (the population), got {sample}")
-    if not 1 <= batch <= population:
-        raise ValueError(f"the batch must lie in 1..{population} (the population), got {batch}")
-    decisions = len(space.cardinalities)
+    most = config.population
+    if not 1 <= config.sample <= most:
+        raise ValueError(f"the sample must lie in 1..{most} (the population), got {config.sample}")
+    if not 1 <= batch <= most:
+        raise ValueError(f"the batch must lie in 1..{most} (the population), got {batch}")
+    ctx = Context(space, config, batch)
+    return SearchMethod(
+        partial(init, ctx), partial(ask, ctx), partial(tell, ctx), best=lambda state: state.best
+    )
 
-    def init(key: Array) -> State:
-        return State(
-            archs=jnp.zeros((population, decisions), jnp.int32),
-            rewards=jnp.full(population, -jnp.inf, jnp.float32),
-            added=jnp.int32(0),
-            best=no_best(decisions),
-        )
 
-    def child(state: State, key: Array) -> Array:
-        key_sample, key_mutate = jax.random.split(key)
-        # The members with the largest random numbers are a sample without replacement.
-        _, members = jax.lax.top_k(jax.random.uniform(key_sample, (population,)), sample)
-        parent = members[jnp.argmax(state.rewards[members])]
-        return mutate(space.cardinalities, key_mutate, state.archs[parent])
+def init(ctx: Context, key: Array) -> State:
+    """An empty population."""
+    population, decisions = ctx.config.population, len(ctx.space.cardinalities)
+    return State(
+        archs=jnp.zeros((population, decisions), jnp.int32),
+        rewards=jnp.full(population, -jnp.inf, jnp.float32),
+        added=jnp.int32(0),
+        best=no_best(decisions),
+    )
 
-    def ask(state: State, key: Array) -> tuple[State, Proposal]:
-        key_random, key_children = jax.random.split(key)
-        random = space.sample(key_random, batch)
-        children = jax.vmap(child, (None, 0))(state, jax.random.split(key_children, batch))
-        return state, propose(jnp.where(state.added < population, random, children))
 
-    def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
-        add = usable(proposal, metrics)
-        place = (state.added + jnp.cumsum(add) - 1) % population
-        slot = jnp.where(add, place, population)  # the rest falls outside and is dropped
-        return State(
-            archs=state.archs.at[slot].set(proposal.archs, mode="drop"),
-            rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
-            added=state.added + add.sum(dtype=jnp.int32),
-            best=update_best(state.best, proposal, metrics),
-        )
+def child(ctx: Context, state: State, key: Array) -> Array:
+    """[T] a mutation of the winner of a tournament."""
+    key_sample, key_mutate = jax.random.split(key)
+    # The members with the largest random numbers are a sample without replacement.
+    numbers = jax.random.uniform(key_sample, (ctx.config.population,))
+    _, members = jax.lax.top_k(numbers, ctx.config.sample)
+    parent = members[jnp.argmax(state.rewards[members])]
+    return mutate(ctx.space.cardinalities, key_mutate, state.archs[parent])
 
-    return SearchMethod(init, ask, tell, best=lambda state: state.best)
+
+def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
+    """Children, or random architectures until the population is full."""
+    key_random, key_children = jax.random.split(key)
+    random = ctx.space.sample(key_random, ctx.batch)
+    keys = jax.random.split(key_children, ctx.batch)
+    children = jax.vmap(lambda key: child(ctx, state, key))(keys)
+    return state, propose(jnp.where(state.added < ctx.config.population, random, children))
+
+
+def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
+    """The newest enter the population, the oldest leave it."""
+    population = ctx.config.population
+    add = usable(proposal, metrics)
+    place = (state.added + jnp.cumsum(add) - 1) % population
+    slot = jnp.where(add, place, population)  # the rest falls outside and is dropped
+    return State(
+        archs=state.archs.at[slot].set(proposal.archs, mode="drop"),
+        rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
+        added=state.added + add.sum(dtype=jnp.int32),
+        best=update_best(state.best, proposal, metrics),
+    )
 
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
-    """Evolution with `config.evolution.population` and `.sample`, `config.search.batch` wide."""
-    section = config.evolution
+    """Evolution with the numbers of `config.evolution`, `config.search.batch` wide."""
+    section = read(Evolution, config.evolution)
     if section.sample > section.population:
         raise UserError(
             f"evolution.sample is {section.sample}; at most evolution.population"
@@ -91,7 +116,4 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
             f"search.batch is {config.search.batch}; evolution allows at most"
             f" evolution.population ({section.population})"
         )
-    return (
-        make(space, config.search.batch, section.population, section.sample),
-        task.evaluator,
-    )
+    return make(space, section, config.search.batch), task.evaluator

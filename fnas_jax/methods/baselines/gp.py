@@ -2,7 +2,7 @@
 
 The kernel is k(a, b) = exp(-h(a, b) / 2) with h the Hamming distance of canonical forms, and the
 targets are the Gaussian scores of the rewards' ranks. With L L' = K + s I over the n evaluated
-forms and V = L^-1 k(X, candidates), a candidate has
+networks and V = L^-1 k(X, candidates), a candidate has
 
     mean = V' L^-1 y        variance = 1 - |V|^2 (by column)
 
@@ -14,17 +14,21 @@ the mean stays (GP-BUCB, Desautels et al., JMLR 2014).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
+from fnas_jax.core.config import read
+from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods import gp_math
 from fnas_jax.methods.base import Best, SearchMethod
+from fnas_jax.methods.baselines.config import ACQUISITIONS, Gp
 from fnas_jax.methods.best import no_best, remember
-from fnas_jax.methods.candidates import contains, draw
+from fnas_jax.methods.candidates import draw
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
 from fnas_jax.spaces.enumerate import enumerate_networks
@@ -32,13 +36,11 @@ from fnas_jax.spaces.enumerate import enumerate_networks
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
 
-ACQUISITIONS = ("ei", "ucb")
-
 
 class State(NamedTuple):
-    """C places for evaluated forms, M candidates where the whole space is listed (else 0)."""
+    """C places for evaluated networks, M candidates where the whole space is listed (else 0)."""
 
-    forms: Array  # [C, T] int32 canonical; -1 in free places
+    canonical: Array  # [C, T] int32; -1 in free places
     rewards: Array  # [C] float32
     told: Array  # [C] bool: has a reward
     factor: Array  # [C, C] float32 L; the identity in free places
@@ -48,117 +50,138 @@ class State(NamedTuple):
     best: Best
 
 
+class Context(NamedTuple):
+    """What does not change during a search."""
+
+    space: Space
+    config: Gp
+    batch: int  # N
+    capacity: int  # C
+    pool: int  # candidates in spaces too large to list
+    everything: Array | None  # [M, T] all networks of a space that can be listed
+
+
 def make(
     space: Space,
-    batch: int = 1,
-    capacity: int = 200,
-    acquisition: str = "ei",
-    start: int = 10,
-    noise: float = 0.05,
-    beta: float = 1.0,
+    config: Gp,
+    batch: int,
+    capacity: int,
     limit: int = 20_000,
     pool: int = 768,
 ) -> SearchMethod:
-    """A search with `start` random architectures first, then `batch` at a time by the model.
+    """A search with `config.start` random architectures first, then `batch` at a time by the model.
 
     `capacity` is the largest number of architectures that it can learn from; what is proposed
-    beyond it is random. `noise` is the variance s of the targets' noise, `beta` the weight of the
-    standard deviation in the upper bound. Spaces of at most `limit` decision vectors are searched
-    whole; in larger ones an iteration looks at `pool` of `candidates.draw` about the best.
-    No network is proposed twice as long as another candidate is left. Raises ValueError for an
-    unknown acquisition.
+    beyond it is random. Spaces of at most `limit` decision vectors are searched whole; in larger
+    ones an iteration looks at `pool` of `candidates.draw` about the best. No network is proposed
+    twice as long as another candidate is left. Raises ValueError for an unknown acquisition.
     """
-    if acquisition not in ACQUISITIONS:
-        raise ValueError(f"acquisition {acquisition!r} is none of {', '.join(ACQUISITIONS)}")
-    cards, decisions = space.cardinalities, len(space.cardinalities)
+    if config.acquisition not in ACQUISITIONS:
+        raise ValueError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
     everything = jnp.asarray(enumerate_networks(space)) if space.size <= limit else None
+    ctx = Context(space, config, batch, capacity, pool, everything)
+    return SearchMethod(
+        partial(init, ctx), partial(ask, ctx), remember, best=lambda state: state.best
+    )
 
-    def kernel(x: Array, y: Array) -> Array:
-        """[n, T], [m, T] -> [n, m]."""
-        return jnp.exp((one_hot(cards, x) @ one_hot(cards, y).T - decisions) / 2)
 
-    def init(key: Array) -> State:
-        listed = 0 if everything is None else len(everything)
-        return State(
-            forms=jnp.full((capacity, decisions), -1, jnp.int32),
-            rewards=jnp.zeros(capacity, jnp.float32),
-            told=jnp.zeros(capacity, bool),
-            factor=jnp.eye(capacity, dtype=jnp.float32),
-            solved=jnp.zeros((capacity, listed), jnp.float32),
-            places=jnp.int32(0),
-            asked=jnp.full(batch, capacity, jnp.int32),
-            best=no_best(decisions),
-        )
+def kernel(cardinalities: tuple[int, ...], x: Array, y: Array) -> Array:
+    """exp(-h / 2) of the Hamming distances h: [n, T], [m, T] -> [n, m]."""
+    equal = one_hot(cardinalities, x) @ one_hot(cardinalities, y).T
+    return jnp.exp((equal - len(cardinalities)) / 2)
 
-    def candidates(state: State, key: Array) -> tuple[Array, Array]:
-        """Forms [M, T] and V [C, M]."""
-        if everything is not None:
-            return everything, state.solved
-        scores = jnp.where(state.told, rank_scores(state.rewards, state.told), -jnp.inf)
-        _, elite = jax.lax.top_k(scores, min(8, capacity))
-        forms = draw(space, key, jnp.maximum(state.forms[elite], 0), pool)
-        cross = jnp.where((state.forms[:, 0] >= 0)[:, None], kernel(state.forms, forms), 0.0)
-        return forms, solve_triangular(state.factor, cross, lower=True)
 
-    def value(mean: Array, variance: Array, best: Array) -> Array:
-        """The acquisition function, by candidate."""
-        deviation = jnp.sqrt(jnp.maximum(variance, 1e-9))
-        if acquisition == "ucb":
-            return gp_math.upper_bound(mean, deviation, beta)
-        return gp_math.log_expected_improvement(mean, deviation, best)
+def init(ctx: Context, key: Array) -> State:
+    """A process without observations."""
+    listed = 0 if ctx.everything is None else len(ctx.everything)
+    capacity, decisions = ctx.capacity, len(ctx.space.cardinalities)
+    return State(
+        canonical=jnp.full((capacity, decisions), -1, jnp.int32),
+        rewards=jnp.zeros(capacity, jnp.float32),
+        told=jnp.zeros(capacity, bool),
+        factor=jnp.eye(capacity, dtype=jnp.float32),
+        solved=jnp.zeros((capacity, listed), jnp.float32),
+        places=jnp.int32(0),
+        asked=jnp.full(ctx.batch, capacity, jnp.int32),
+        best=no_best(decisions),
+    )
 
-    def ask(state: State, key: Array) -> tuple[State, Proposal]:
-        key_pool, key_noise = jax.random.split(key)
-        forms, solved = candidates(state, key_pool)
-        scores = rank_scores(state.rewards, state.told)
-        mean = solve_triangular(state.factor, scores, lower=True) @ solved
-        highest = jnp.max(jnp.where(state.told, scores, -jnp.inf))
-        variance = 1 - jnp.sum(solved**2, axis=0)
-        taken = contains(state.forms, forms)
-        tie_breaks = jax.random.uniform(key_noise, (batch, len(forms)))
 
-        def add(carry: tuple, random: Array) -> tuple[tuple, tuple[Array, Array]]:
-            state, solved, variance, taken = carry
-            learnt = value(mean, variance, highest) + 1e-4 * random
-            score = jnp.where((state.places < start) | (state.places >= capacity), random, learnt)
-            j = jnp.argmax(jnp.where(taken, -jnp.inf, score))
-            row = solved[:, j]
-            pivot = jnp.sqrt(jnp.maximum(1 + noise - row @ row, noise))
-            new = (kernel(forms[j][None], forms)[0] - row @ solved) / pivot
-            # A network that is known already (nothing else was left) is not learnt again.
-            place = jnp.where(taken[j], capacity, jnp.minimum(state.places, capacity))
-            state = state._replace(
-                forms=state.forms.at[place].set(forms[j], mode="drop"),
-                factor=state.factor.at[place].set(
-                    row.at[place].set(pivot, mode="drop"), mode="drop"
-                ),
-                places=state.places + (place < capacity),
-            )
-            solved = solved.at[place].set(new, mode="drop")
-            return (state, solved, variance - new**2, taken | contains(forms[j][None], forms)), (
-                forms[j],
-                place,
-            )
+def candidates(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
+    """Canonical vectors [M, T] and V [C, M]."""
+    if ctx.everything is not None:
+        return ctx.everything, state.solved
+    scores = jnp.where(state.told, rank_scores(state.rewards, state.told), -jnp.inf)
+    _, elite = jax.lax.top_k(scores, min(8, ctx.capacity))
+    drawn = draw(ctx.space, key, jnp.maximum(state.canonical[elite], 0), ctx.pool)
+    cross = kernel(ctx.space.cardinalities, state.canonical, drawn)
+    cross = jnp.where((state.canonical[:, 0] >= 0)[:, None], cross, 0.0)
+    return drawn, solve_triangular(state.factor, cross, lower=True)
 
-        start_ = (state, solved, variance, taken)
-        (state, solved, _, _), (archs, asked) = jax.lax.scan(add, start_, tie_breaks)
-        kept = solved if everything is not None else state.solved
-        return state._replace(solved=kept, asked=asked.astype(jnp.int32)), propose(archs)
 
-    return SearchMethod(init, ask, remember, best=lambda state: state.best)
+def value(config: Gp, mean: Array, variance: Array, best: Array) -> Array:
+    """[M] the acquisition function."""
+    std = jnp.sqrt(jnp.maximum(variance, 1e-9))
+    if config.acquisition == "ucb":
+        return gp_math.upper_bound(mean, std, config.beta)
+    return gp_math.log_expected_improvement(mean, std, best)
+
+
+class Choosing(NamedTuple):
+    """What changes from one member of a batch to the next."""
+
+    state: State
+    solved: Array  # [C, M] float32 V
+    variance: Array  # [M] float32 of the candidates
+    taken: Array  # [M] bool: is known, or in the batch
+
+
+def choose(
+    ctx: Context, archs: Array, mean: Array, best: Array, now: Choosing, random: Array
+) -> tuple[Choosing, tuple[Array, Array]]:
+    """Adds the best of the candidates `archs` [M, T] to a batch; it [T] and its place [].
+
+    `mean` [M] of the candidates, `best` [] score so far, and `random` [M] numbers to break ties.
+    """
+    state, solved, variance, taken = now
+    learnt = value(ctx.config, mean, variance, best) + 1e-4 * random
+    blind = (state.places < ctx.config.start) | (state.places >= ctx.capacity)
+    j = jnp.argmax(jnp.where(taken, -jnp.inf, jnp.where(blind, random, learnt)))
+    row, noise = solved[:, j], ctx.config.noise
+    pivot = jnp.sqrt(jnp.maximum(1 + noise - row @ row, noise))
+    new = (kernel(ctx.space.cardinalities, archs[j][None], archs)[0] - row @ solved) / pivot
+    # A network that is known already (nothing else was left) is not learnt again.
+    place = jnp.where(taken[j], ctx.capacity, jnp.minimum(state.places, ctx.capacity))
+    row = row.at[place].set(pivot, mode="drop")
+    state = state._replace(
+        canonical=state.canonical.at[place].set(archs[j], mode="drop"),
+        factor=state.factor.at[place].set(row, mode="drop"),
+        places=state.places + (place < ctx.capacity),
+    )
+    solved = solved.at[place].set(new, mode="drop")
+    taken |= contains(archs[j][None], archs)
+    return Choosing(state, solved, variance - new**2, taken), (archs[j], place)
+
+
+def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
+    """The next batch, one by one."""
+    key_pool, key_noise = jax.random.split(key)
+    archs, solved = candidates(ctx, state, key_pool)
+    scores = rank_scores(state.rewards, state.told)
+    mean = solve_triangular(state.factor, scores, lower=True) @ solved
+    best = jnp.max(jnp.where(state.told, scores, -jnp.inf))
+    variance = 1 - jnp.sum(solved**2, axis=0)
+    now = Choosing(state, solved, variance, contains(state.canonical, archs))
+    tie_breaks = jax.random.uniform(key_noise, (ctx.batch, len(archs)))
+    step = partial(choose, ctx, archs, mean, best)
+    now, (chosen, asked) = jax.lax.scan(step, now, tie_breaks)
+    kept = now.solved if ctx.everything is not None else state.solved
+    return now.state._replace(solved=kept, asked=asked.astype(jnp.int32)), propose(chosen)
 
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """The process with the numbers of `config.gp`, for `config.search.budget` architectures."""
-    section = config.gp
-    method = make(
-        space,
-        config.search.batch,
-        # A search ends with the iteration in which the budget is reached.
-        capacity=config.search.budget + config.search.batch,
-        acquisition=section.acquisition,
-        start=section.start,
-        noise=section.noise,
-        beta=section.beta,
-    )
+    # A search ends with the iteration in which the budget is reached.
+    capacity = config.search.budget + config.search.batch
+    method = make(space, read(Gp, config.gp), config.search.batch, capacity)
     return method, task.evaluator

@@ -7,6 +7,7 @@ random architecture once all neighbours have been tried in vain.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -31,51 +32,70 @@ class State(NamedTuple):
     best: Best
 
 
-def make(space: Space, batch: int = 1) -> SearchMethod:
+class Context(NamedTuple):
+    """What does not change during a search."""
+
+    space: Space
+    batch: int  # N
+
+    @property
+    def neighbours(self) -> int:
+        """M, of every architecture."""
+        return sum(k - 1 for k in self.space.cardinalities)
+
+
+def make(space: Space, batch: int) -> SearchMethod:
     """A climb that evaluates `batch` neighbours at a time; a start is the best of a batch.
 
     Raises ValueError for a space of a single architecture.
     """
-    cards = space.cardinalities
-    count = sum(k - 1 for k in cards)
-    if not count:
+    ctx = Context(space, batch)
+    if not ctx.neighbours:
         raise ValueError(f"space {space.name} has a single architecture: nothing to climb")
+    return SearchMethod(
+        partial(init, ctx), partial(ask, ctx), partial(tell, ctx), best=lambda state: state.best
+    )
 
-    def init(key: Array) -> State:
-        return State(
-            arch=jnp.zeros(len(cards), jnp.int32),
-            reward=jnp.float32(-jnp.inf),
-            order=jnp.arange(count, dtype=jnp.int32),
-            tried=jnp.int32(0),
-            best=no_best(len(cards)),
-        )
 
-    def ask(state: State, key: Array) -> tuple[State, Proposal]:
-        key_random, key_order = jax.random.split(key)
-        shuffled = jax.random.permutation(key_order, state.order)
-        order = jnp.where(state.tried == 0, shuffled, state.order)
-        # Past the last neighbour the order begins anew: those are known and cost nothing.
-        next_ = order[(state.tried + jnp.arange(batch)) % count]
-        steps = neighbours(cards, state.arch)[next_]
-        starts = space.sample(key_random, batch)
-        archs = jnp.where(jnp.isfinite(state.reward), steps, starts)
-        return state._replace(order=order), propose(archs)
+def init(ctx: Context, key: Array) -> State:
+    """A climb that has to find its start."""
+    decisions = len(ctx.space.cardinalities)
+    return State(
+        arch=jnp.zeros(decisions, jnp.int32),
+        reward=jnp.float32(-jnp.inf),
+        order=jnp.arange(ctx.neighbours, dtype=jnp.int32),
+        tried=jnp.int32(0),
+        best=no_best(decisions),
+    )
 
-    def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
-        reward = jnp.where(usable(proposal, metrics), observed(proposal, metrics), -jnp.inf)
-        i = jnp.argmax(reward)
-        better = reward[i] > state.reward
-        tried = jnp.where(better | jnp.isneginf(state.reward), 0, state.tried + batch)
-        stuck = tried >= count
-        return State(
-            arch=jnp.where(better, proposal.archs[i], state.arch),
-            reward=jnp.where(stuck, -jnp.inf, jnp.maximum(reward[i], state.reward)),
-            order=state.order,
-            tried=jnp.where(stuck, 0, tried),
-            best=update_best(state.best, proposal, metrics),
-        )
 
-    return SearchMethod(init, ask, tell, best=lambda state: state.best)
+def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
+    """The next neighbours of the summit, or random starts."""
+    key_random, key_order = jax.random.split(key)
+    shuffled = jax.random.permutation(key_order, state.order)
+    order = jnp.where(state.tried == 0, shuffled, state.order)
+    # Past the last neighbour the order begins anew: those are known and cost nothing.
+    following = order[(state.tried + jnp.arange(ctx.batch)) % ctx.neighbours]
+    steps = neighbours(ctx.space.cardinalities, state.arch)[following]
+    starts = ctx.space.sample(key_random, ctx.batch)
+    archs = jnp.where(jnp.isfinite(state.reward), steps, starts)
+    return state._replace(order=order), propose(archs)
+
+
+def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
+    """A step up, or, once every neighbour was tried in vain, a restart."""
+    reward = jnp.where(usable(proposal, metrics), observed(proposal, metrics), -jnp.inf)
+    i = jnp.argmax(reward)
+    better = reward[i] > state.reward
+    tried = jnp.where(better | jnp.isneginf(state.reward), 0, state.tried + ctx.batch)
+    stuck = tried >= ctx.neighbours
+    return State(
+        arch=jnp.where(better, proposal.archs[i], state.arch),
+        reward=jnp.where(stuck, -jnp.inf, jnp.maximum(reward[i], state.reward)),
+        order=state.order,
+        tried=jnp.where(stuck, 0, tried),
+        best=update_best(state.best, proposal, metrics),
+    )
 
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fnas_jax.core.types import Array, Metrics, Proposal, propose
+from fnas_jax.core.types import Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, update_best
 from fnas_jax.spaces.base import Space
@@ -19,21 +19,19 @@ class State(NamedTuple):
     best: Best
 
 
-def make(space: Space, batch: int = 8) -> SearchMethod:
+def make(space: Space, batch: int) -> SearchMethod:
     """Proposes `batch` architectures at a time. Known ones cost nothing, so none is avoided."""
-
-    def ask(state: State, key: Array) -> tuple[State, Proposal]:
-        return state, propose(space.sample(key, batch))
-
-    def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
-        return State(update_best(state.best, proposal, metrics))
-
     return SearchMethod(
         init=lambda key: State(no_best(len(space.cardinalities))),
-        ask=ask,
+        ask=lambda state, key: (state, propose(space.sample(key, batch))),
         tell=tell,
         best=lambda state: state.best,
     )
+
+
+def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
+    """Only the best is remembered."""
+    return State(update_best(state.best, proposal, metrics))
 
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:

@@ -1,34 +1,26 @@
-"""Which of the best predicted architectures are to be trained: a search in the critic's mind."""
+"""Which of the best predicted architectures are trained: an acquisition function is maximised."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from fnas_jax.core.rows import contains, first_of_each
 from fnas_jax.core.types import Array
 from fnas_jax.methods import candidates
 from fnas_jax.methods.fnas import replay
+from fnas_jax.methods.fnas.config import Fnas
 from fnas_jax.methods.fnas.uac import Prediction
 from fnas_jax.spaces.base import Space
 
 ELITE = 8  # parents of candidates: so many trained ones, and so many predicted ones
 
 
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
-
-    verify: int = 1  # architectures per time
-    verify_every: int = 1  # iterations
-    optimism: float = 0.5  # mean weight of sigma when they are chosen
-    pool: int = 384  # candidates, besides those of the controller
-
-
 def choose(
     space: Space,
-    config: Config,
+    config: Fnas,
     key: Array,
     predict: Callable[[Array], Prediction],
     buffer: replay.Buffer,
@@ -43,13 +35,13 @@ def choose(
     exponentially distributed multiple of sigma: now greedy, now curious (ours).
     """
     key_draw, key_optimism = jax.random.split(key)
-    held = replay.filled(buffer)
-    _, top = jax.lax.top_k(jnp.where(held, buffer.reward, -jnp.inf), ELITE)
-    parents = jnp.where(held[top][:, None], buffer.forms[top], elite)
+    mask = replay.filled(buffer)
+    _, top = jax.lax.top_k(jnp.where(mask, buffer.reward, -jnp.inf), ELITE)
+    parents = jnp.where(mask[top][:, None], buffer.canonical[top], elite)
     near = candidates.draw(space, key_draw, jnp.concatenate([parents, elite]), config.pool)
-    forms = jnp.concatenate([space.canonical(sampled), near, elite])
-    prediction = predict(forms)
-    new = ~candidates.contains(buffer.forms, forms) & candidates.first_of_each(forms)
+    archs = jnp.concatenate([space.canonical(sampled), near, elite])
+    prediction = predict(archs)
+    new = ~contains(buffer.canonical, archs) & first_of_each(archs)
     score = jnp.where(new, prediction.score, -jnp.inf)
     _, best = jax.lax.top_k(score, ELITE)
     optimism = config.optimism * jax.random.exponential(key_optimism, (config.verify,))
@@ -59,4 +51,4 @@ def choose(
         return score.at[i].set(-jnp.inf), i
 
     _, picks = jax.lax.scan(pick, score, optimism)
-    return forms[picks], forms[best]
+    return archs[picks], archs[best]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fnas_jax.core.config import key
+from fnas_jax.methods.rl.config import Ppo
 
 UNCERTAINTIES = ("ensemble", "residual")
 
@@ -17,7 +19,7 @@ class Fnas:
     verify_every: int = key(1, "iterations between two such times", 1, 10**6)
     optimism: float = key(0.5, "mean weight of the uncertainty when they are chosen", 0.0, 100.0)
     pool: int = key(384, "candidates among which they are looked for", 32, 10**6)
-    imagination: int = key(4, "controller updates on predictions alone per iteration", 0, 1000)
+    imagination: int = key(2, "controller updates on predictions alone per iteration", 0, 1000)
     kl_max: float = key(0.1, "nats that these may move the controller", 0.0, 100.0)
     transfer: bool = key(True, "start the critic from other tasks in the knowledge store")
     foreign_rows: int = key(500, "rows of other tasks used at most", 20, 10**4)
@@ -34,17 +36,17 @@ class Uac:
         "ensemble", "the ensemble's deviation, or a network of errors", choices=UNCERTAINTIES
     )
     members: int = key(8, "networks of the ensemble", 2, 100)
-    hidden: int = key(128, "units of each of their two layers", 8, 4096)
+    hidden: int = key(64, "units of each of their two layers", 8, 4096)
     gain: float = key(0.3, "scale of their inputs: how far from linear they are", 1e-3, 100.0)
     prior: float = key(0.4, "standard deviation of a network's random prior function", 0.0, 10.0)
     noise: float = key(0.02, "variance of noise over that of a network", 1e-4, 100.0)
     bootstrap: bool = key(False, "weigh samples by Poisson(1), anew for each network")
     steps: int = key(1, "Gauss-Newton steps of each fit", 1, 1000)
     rows: int = key(128, "samples of a fit, half the best and half the newest", 16, 4096)
-    tau: float = key(2.0, "train above this uncertainty, in deviations of scores", 0.0, 100.0)
+    tau: float = key(3.0, "train above this uncertainty, in deviations of scores", 0.0, 100.0)
     tau_points: float = key(0.0, "the same in points of the reward; above 0: instead", 0.0, 100.0)
-    warmup: int = key(16, "architectures trained before predictions count", 2, 10**6)
-    explore: float = key(0.05, "share of confident proposals that are trained anyway", 0.0, 1.0)
+    warmup: int = key(8, "architectures trained before predictions count", 2, 10**6)
+    explore: float = key(0.01, "share of confident proposals that are trained anyway", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,13 @@ class Aeb:
     recency: float = key(
         0.0, "the newest sample is exp(this) times as likely as the oldest", 0.0, 20.0
     )
+
+
+class Config(NamedTuple):
+    """All numbers of a search."""
+
+    batch: int  # N, architectures per iteration
+    fnas: Fnas = Fnas()
+    uac: Uac = Uac()
+    aeb: Aeb = Aeb()
+    ppo: Ppo = Ppo()

@@ -19,7 +19,6 @@ learning rate. V is the mean over members, sigma their deviation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -29,19 +28,8 @@ import numpy as np
 from scipy.stats import poisson
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods.fnas.config import Uac
 from fnas_jax.spaces.base import one_hot
-
-
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
-
-    members: int = 8  # E
-    hidden: int = 128  # H
-    gain: float = 0.3  # deviation of the first layer's activations: how far from linear a member is
-    prior: float = 0.4  # standard deviation of the prior function of a member
-    noise: float = 0.02  # variance of noise over that of a member's function
-    bootstrap: bool = False  # True: Poisson(1) weights; False: ones
-    steps: int = 1  # Gauss-Newton steps per fit
 
 
 class Mlp(NamedTuple):
@@ -63,160 +51,189 @@ class Ensemble(NamedTuple):
     anchor: Mlp
     prior: Mlp  # of p
     middle: Array  # [E] mean of that MLP over the space
-    spread: Array  # [E] its standard deviation over the space
+    std: Array  # [E] its standard deviation over the space
     scale: Array  # [E] s, which gives the tangent kernel a mean variance of 1
 
 
 class Critic(NamedTuple):
-    """Pure functions of an ensemble; `x` [n, F] comes from `encode`."""
+    """What a critic is, apart from its weights. Its inputs `x` [n, F] come from `encode`."""
 
-    init: Callable[[Array], Ensemble]  # key -> ensemble
-    encode: Callable[[Array, Array], Array]  # (archs [n, T], embedding [n, Z] or [Z]) -> x [n, F]
-    weights: Callable[[Array, int], Array]  # (key, n) -> bootstrap weights [E, n]
-    # (ensemble, x [n, F], targets [n], weights [E, n], rank=0.0, noise=.., steps=..) -> fitted
-    # ensemble. `rank` weighs the squared errors of the differences between samples (as RankRLS,
-    # Pahikkala et al., Machine Learning 2009), which a shift of all targets leaves alone.
-    fit: Callable[..., Ensemble]
-    predict: Callable[[Ensemble, Array], Array]  # (ensemble, x [n, F]) -> [E, n]
+    cardinalities: tuple[int, ...]  # T entries
+    config: Uac
+    embedding: int  # Z numbers that describe a task
+
+    @property
+    def inputs(self) -> int:
+        """F."""
+        return sum(self.cardinalities) + self.embedding
 
 
 BIAS = 0.2  # deviation of the biases
 
 
-def make(cardinalities: tuple[int, ...], config: Config, embedding: int = 0) -> Critic:
+def make(cardinalities: tuple[int, ...], config: Uac, embedding: int = 0) -> Critic:
     """A critic of architectures on tasks that are described by `embedding` = Z numbers.
 
     Raises ValueError for an odd number of hidden units.
     """
-    decisions, h = len(cardinalities), config.hidden
-    if h % 2:
-        raise ValueError(f"a critic's layers have {h} units; the number must be even")
-    cards = np.repeat(cardinalities, cardinalities)
+    if config.hidden % 2:
+        raise ValueError(f"a critic's layers have {config.hidden} units; the number must be even")
+    return Critic(cardinalities, config, embedding)
+
+
+def encode(critic: Critic, archs: Array, embedding: Array) -> Array:
+    """Canonical `archs` [n, T] and the task's `embedding` [n, Z] or [Z] -> x [n, F]."""
+    cards = np.repeat(critic.cardinalities, critic.cardinalities)
     # Decisions with one choice say nothing: their code is 0.
-    spread = np.sqrt(1 / np.maximum(decisions * (1 - 1 / cards), 1e-9)) * (cards > 1)
-    inputs = len(cards) + embedding
+    decisions = len(critic.cardinalities)
+    unit = np.sqrt(1 / np.maximum(decisions * (1 - 1 / cards), 1e-9)) * (cards > 1)
+    code = critic.config.gain * (one_hot(critic.cardinalities, archs) - 1 / cards) * unit
+    shape = (archs.shape[0], critic.embedding)
+    return jnp.concatenate([code, jnp.broadcast_to(embedding, shape)], 1)
 
-    def encode(archs: Array, embedding: Array) -> Array:
-        n = archs.shape[0]
-        code = config.gain * (one_hot(cardinalities, archs) - 1 / cards) * spread
-        return jnp.concatenate([code, jnp.broadcast_to(embedding, (n, inputs - len(cards)))], 1)
 
-    def activate(a: Array) -> Array:
-        return 1.5 * jax.nn.gelu(a)  # keeps the variance
+def _activate(a: Array) -> Array:
+    return 1.5 * jax.nn.gelu(a)  # keeps the variance
 
-    def mlp(p: Mlp, x: Array) -> Array:
-        hidden = activate(x @ p.w1 + BIAS * p.b1)
-        hidden = activate(hidden @ p.w2 / h**0.5 + BIAS * p.b2)
-        return hidden @ p.w3 / h**0.5 + BIAS * p.b3
 
-    def kernel(p: Mlp, x: Array) -> Array:
-        """[n, n]: J J', the sum over layers of (gradients' products) x (inputs' products)."""
+def _slope(a: Array) -> tuple[Array, Array]:
+    """The activation and its derivative."""
+    return jax.jvp(_activate, (a,), (jnp.ones_like(a),))
 
-        def slope(a: Array) -> tuple[Array, Array]:
-            return jax.jvp(activate, (a,), (jnp.ones_like(a),))
 
-        h1, slope1 = slope(x @ p.w1 + BIAS * p.b1)
-        h2, slope2 = slope(h1 @ p.w2 / h**0.5 + BIAS * p.b2)
-        d2 = slope2 * p.w3 / h**0.5
-        d1 = slope1 * (d2 @ p.w2.T) / h**0.5
-        bias = BIAS**2
-        first = (d1 @ d1.T) * (x @ x.T + bias)
-        second = (d2 @ d2.T) * (h1 @ h1.T / h + bias)
-        return first + second + h2 @ h2.T / h + bias
+def mlp(p: Mlp, x: Array) -> Array:
+    """[n, F] -> [n] the network's output."""
+    h = p.w3.shape[-1]
+    hidden = _activate(x @ p.w1 + BIAS * p.b1)
+    hidden = _activate(hidden @ p.w2 / h**0.5 + BIAS * p.b2)
+    return hidden @ p.w3 / h**0.5 + BIAS * p.b3
 
-    def normal(key: Array) -> Mlp:
-        shapes = ((inputs, h), (h,), (h, h), (h,), (h,), ())
-        sizes = [int(np.prod(shape)) for shape in shapes]
-        # One drawing for all: every separate one takes long to compile.
-        numbers = jax.random.normal(key, (sum(sizes),))
-        parts = jnp.split(numbers, np.cumsum(sizes)[:-1])
-        return Mlp(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
 
-    def cancelling(p: Mlp) -> Mlp:
-        """`p` with the second half of the last hidden layer a copy of the first, counted off."""
-        half = h // 2
-        w2 = jnp.concatenate([p.w2[:, :half]] * 2, axis=1)
-        b2, w3 = jnp.concatenate([p.b2[:half]] * 2), jnp.concatenate([p.w3[:half], -p.w3[:half]])
-        return p._replace(w2=w2, b2=b2, w3=w3, b3=jnp.zeros_like(p.b3))
+def tangent_kernel(p: Mlp, x: Array) -> Array:
+    """[n, n]: J J', the sum over layers of (gradients' products) x (inputs' products)."""
+    h = p.w3.shape[-1]
+    h1, slope1 = _slope(x @ p.w1 + BIAS * p.b1)
+    h2, slope2 = _slope(h1 @ p.w2 / h**0.5 + BIAS * p.b2)
+    d2 = slope2 * p.w3 / h**0.5
+    d1 = slope1 * (d2 @ p.w2.T) / h**0.5
+    bias = BIAS**2
+    first = (d1 @ d1.T) * (x @ x.T + bias)
+    second = (d2 @ d2.T) * (h1 @ h1.T / h + bias)
+    return first + second + h2 @ h2.T / h + bias
 
-    def init(key: Array) -> Ensemble:
-        key_mlp, key_archs = jax.random.split(key)
-        pair = jax.vmap(normal)(jax.random.split(key_mlp, 2 * config.members))
-        start = jax.vmap(cancelling)(jax.tree.map(lambda a: a[: config.members], pair))
-        prior = jax.tree.map(lambda a: a[config.members :], pair)
-        some = jax.random.uniform(key_archs, (128, decisions)) * jnp.asarray(cardinalities)
-        x = encode(some.astype(jnp.int32), jnp.zeros(embedding))
-        variance = jax.vmap(lambda p: jnp.trace(kernel(p, x)) / len(x))(start)
-        raw = jax.vmap(mlp, (0, None))(prior, x)
-        spread = raw.std(axis=1) + 1e-6
-        return Ensemble(
-            start, start, start, prior, raw.mean(axis=1), spread, 1 / jnp.sqrt(variance)
+
+def _normal(critic: Critic, key: Array) -> Mlp:
+    """Weights of a member, standard normal."""
+    f, h = critic.inputs, critic.config.hidden
+    shapes = ((f, h), (h,), (h, h), (h,), (h,), ())
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    # One drawing for all: every separate one takes long to compile.
+    numbers = jax.random.normal(key, (sum(sizes),))
+    parts = jnp.split(numbers, np.cumsum(sizes)[:-1])
+    return Mlp(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
+
+
+def _cancelling(p: Mlp) -> Mlp:
+    """`p` with the second half of the last hidden layer a copy of the first, counted off."""
+    half = p.w3.shape[-1] // 2
+    w2 = jnp.concatenate([p.w2[:, :half]] * 2, axis=1)
+    b2, w3 = jnp.concatenate([p.b2[:half]] * 2), jnp.concatenate([p.w3[:half], -p.w3[:half]])
+    return p._replace(w2=w2, b2=b2, w3=w3, b3=jnp.zeros_like(p.b3))
+
+
+def init(critic: Critic, key: Array) -> Ensemble:
+    """An ensemble that predicts nothing but its priors."""
+    key_mlp, key_archs = jax.random.split(key)
+    members, cards = critic.config.members, critic.cardinalities
+    pair = jax.vmap(lambda k: _normal(critic, k))(jax.random.split(key_mlp, 2 * members))
+    start = jax.vmap(_cancelling)(jax.tree.map(lambda a: a[:members], pair))
+    prior = jax.tree.map(lambda a: a[members:], pair)
+    some = jax.random.uniform(key_archs, (128, len(cards))) * jnp.asarray(cards)
+    x = encode(critic, some.astype(jnp.int32), jnp.zeros(critic.embedding))
+    variance = jax.vmap(lambda p: jnp.trace(tangent_kernel(p, x)) / len(x))(start)
+    raw = jax.vmap(mlp, (0, None))(prior, x)
+    std = raw.std(axis=1) + 1e-6
+    return Ensemble(start, start, start, prior, raw.mean(axis=1), std, 1 / jnp.sqrt(variance))
+
+
+def bootstrap(critic: Critic, key: Array, n: int) -> Array:
+    """[E, n] weights of n samples: Poisson(1), or ones without `uac.bootstrap`."""
+    if not critic.config.bootstrap:
+        return jnp.ones((critic.config.members, n), jnp.float32)
+    # By inversion: JAX's Poisson sampler is a loop that takes long to compile.
+    below = jnp.asarray(poisson.cdf(np.arange(10), 1), jnp.float32)
+    uniform = jax.random.uniform(key, (critic.config.members, n))
+    return jnp.sum(uniform[..., None] >= below, axis=-1).astype(jnp.float32)
+
+
+def _priors(critic: Critic, ensemble: Ensemble, x: Array) -> Array:
+    """[E, n] p(x), of mean 0 over the members (so a single one has none)."""
+    members = critic.config.members
+    if members == 1:
+        return jnp.zeros((1, len(x)))
+    raw = jax.vmap(mlp, (0, None))(ensemble.prior, x) - ensemble.middle[:, None]
+    raw /= ensemble.std[:, None]
+    # Without the mean over members; the factor restores the variance that this takes away.
+    kept = (1 - 1 / members) ** 0.5
+    return critic.config.prior / kept * (raw - raw.mean(axis=0))
+
+
+def _fit_member(
+    member: Ensemble, x: Array, y: Array, w: Array, rank: float, noise: float | Array
+) -> Mlp:
+    """One Gauss-Newton step: the minimum of the loss with the mlp linearised at theta."""
+    p, scale = member.mlp, member.scale
+    value, pull = jax.vjp(lambda q: mlp(q, x), p)
+    moved = jax.tree.map(jnp.subtract, p, member.anchor)
+    already = jax.jvp(lambda q: mlp(q, x), (p,), (moved,))[1]
+    error = y - scale * value + scale * already
+    gram = scale**2 * tangent_kernel(p, x)
+    if rank == 0:
+        root = jnp.sqrt(w)
+        system = root[:, None] * gram * root + noise * jnp.eye(len(w))
+        factor = jax.scipy.linalg.cho_factor(system, lower=True)
+        alpha = root * jax.scipy.linalg.cho_solve(factor, root * error)
+    else:  # precision of the errors: pointwise, and of their differences
+        total = jnp.maximum(w.sum(), 1e-6)
+        precision = (1 + rank) * jnp.diag(w) - rank * jnp.outer(w, w) / total
+        system = precision @ gram + noise * jnp.eye(len(w))
+        alpha = jnp.linalg.solve(system, precision @ error)
+    (step,) = pull(scale * alpha)
+    return jax.tree.map(jnp.add, member.anchor, step)
+
+
+def fit(
+    critic: Critic,
+    ensemble: Ensemble,
+    x: Array,
+    targets: Array,
+    weights: Array,
+    rank: float = 0.0,
+    noise: float | Array | None = None,
+    steps: int | None = None,
+) -> Ensemble:
+    """The ensemble fitted to `targets` [n] at x [n, F] with bootstrap `weights` [E, n].
+
+    `rank` weighs the squared errors of the differences between samples (as RankRLS, Pahikkala et
+    al., Machine Learning 2009), which a shift of all targets leaves alone; `noise` and `steps`
+    stand for the configuration's where they are given.
+    """
+    chex.assert_shape(x, (len(targets), critic.inputs))
+    chex.assert_shape(weights, (critic.config.members, len(targets)))
+    noise = critic.config.noise if noise is None else noise
+    y = targets - _priors(critic, ensemble, x)
+
+    def step(ensemble: Ensemble, _: None) -> tuple[Ensemble, None]:
+        fitted = jax.vmap(lambda m, y, w: _fit_member(m, x, y, w, rank, noise))(
+            ensemble, y, weights
         )
+        return ensemble._replace(mlp=fitted), None
 
-    def weights(key: Array, n: int) -> Array:
-        if not config.bootstrap:
-            return jnp.ones((config.members, n), jnp.float32)
-        # By inversion: JAX's Poisson sampler is a loop that takes long to compile.
-        below = jnp.asarray(poisson.cdf(np.arange(10), 1), jnp.float32)
-        uniform = jax.random.uniform(key, (config.members, n))
-        return jnp.sum(uniform[..., None] >= below, axis=-1).astype(jnp.float32)
+    length = critic.config.steps if steps is None else steps
+    return jax.lax.scan(step, ensemble, None, length=length)[0]
 
-    def priors(ensemble: Ensemble, x: Array) -> Array:
-        """[E, n] p(x), of mean 0 over the members (so a single one has none)."""
-        if config.members == 1:
-            return jnp.zeros((1, len(x)))
-        raw = jax.vmap(mlp, (0, None))(ensemble.prior, x) - ensemble.middle[:, None]
-        raw /= ensemble.spread[:, None]
-        # Without the mean over members; the factor restores the variance that this takes away.
-        kept = (1 - 1 / config.members) ** 0.5
-        return config.prior / kept * (raw - raw.mean(axis=0))
 
-    def fit_member(
-        member: Ensemble, x: Array, y: Array, w: Array, rank: float, noise: float | Array
-    ) -> Mlp:
-        """One Gauss-Newton step: the minimum of the loss with the mlp linearised at theta."""
-        p, scale = member.mlp, member.scale
-        value, pull = jax.vjp(lambda q: mlp(q, x), p)
-        moved = jax.tree.map(jnp.subtract, p, member.anchor)
-        already = jax.jvp(lambda q: mlp(q, x), (p,), (moved,))[1]
-        error = y - scale * value + scale * already
-        gram = scale**2 * kernel(p, x)
-        if rank == 0:
-            root = jnp.sqrt(w)
-            system = root[:, None] * gram * root + noise * jnp.eye(len(w))
-            factor = jax.scipy.linalg.cho_factor(system, lower=True)
-            alpha = root * jax.scipy.linalg.cho_solve(factor, root * error)
-        else:  # precision of the errors: pointwise, and of their differences
-            total = jnp.maximum(w.sum(), 1e-6)
-            precision = (1 + rank) * jnp.diag(w) - rank * jnp.outer(w, w) / total
-            system = precision @ gram + noise * jnp.eye(len(w))
-            alpha = jnp.linalg.solve(system, precision @ error)
-        (step,) = pull(scale * alpha)
-        return jax.tree.map(jnp.add, member.anchor, step)
-
-    def fit(
-        ensemble: Ensemble,
-        x: Array,
-        targets: Array,
-        weights: Array,
-        rank: float = 0.0,
-        noise: float | Array = config.noise,
-        steps: int = config.steps,
-    ) -> Ensemble:
-        chex.assert_shape(x, (len(targets), inputs))
-        chex.assert_shape(weights, (config.members, len(targets)))
-        y = targets - priors(ensemble, x)
-
-        def step(ensemble: Ensemble, _: None) -> tuple[Ensemble, None]:
-            fitted = jax.vmap(lambda m, y, w: fit_member(m, x, y, w, rank, noise))(
-                ensemble, y, weights
-            )
-            return ensemble._replace(mlp=fitted), None
-
-        return jax.lax.scan(step, ensemble, None, length=steps)[0]
-
-    def predict(ensemble: Ensemble, x: Array) -> Array:
-        learnt = jax.vmap(mlp, (0, None))(ensemble.mlp, x)
-        return ensemble.scale[:, None] * learnt + priors(ensemble, x)
-
-    return Critic(init, encode, weights, fit, predict)
+def predict(critic: Critic, ensemble: Ensemble, x: Array) -> Array:
+    """[E, n] f(x) of x [n, F]."""
+    learnt = jax.vmap(mlp, (0, None))(ensemble.mlp, x)
+    return ensemble.scale[:, None] * learnt + _priors(critic, ensemble, x)

@@ -9,19 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods.fnas.config import Uac
 
 COVERAGE = 0.68  # share of errors that one unit of uncertainty is to cover
 WINDOW = 64  # errors that the calibration looks back on
-PRESUMED = (2.0, 4)  # before errors are known: so large in units of sigma, and so many
-
-
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
-
-    tau: float = 2.0  # in standard deviations of trained scores
-    tau_points: float = 0.0  # in hundredths of the reward; above 0 it replaces tau
-    warmup: int = 16
-    explore: float = 0.05
+PRESUMED = (2.0, 4)  # before errors are known: their size in units of sigma, and their number
 
 
 class Calibration(NamedTuple):
@@ -52,19 +44,19 @@ def factor(calibration: Calibration) -> Array:
     A few presumed errors stand beside the first real ones; every four of these replace one.
     """
     start, strength = PRESUMED
-    held = jnp.minimum(calibration.added, WINDOW)
-    presumed = jnp.maximum(strength - held // 4, 0)
-    ratios = jnp.where(jnp.arange(WINDOW) < held, calibration.ratios, jnp.inf)
+    filled = jnp.minimum(calibration.added, WINDOW)
+    presumed = jnp.maximum(strength - filled // 4, 0)
+    ratios = jnp.where(jnp.arange(WINDOW) < filled, calibration.ratios, jnp.inf)
     extra = jnp.where(jnp.arange(strength) < presumed, start, jnp.inf)
     ratios = jnp.sort(jnp.concatenate([ratios, extra]))
-    count = held + presumed
+    count = filled + presumed
     position = COVERAGE * count - 0.5
     low = jnp.floor(position).astype(jnp.int32)
     share = position - low
     return (1 - share) * ratios[low] + share * ratios[jnp.minimum(low + 1, count - 1)]
 
 
-def spread(scores: Array, mask: Array, predicted: Array) -> Array:
+def score_std(scores: Array, mask: Array, predicted: Array) -> Array:
     """[] float32: standard deviation of the trained scores [C] in the region of the batch.
 
     The region is the range of the batch's predictions [N]; with fewer than four trained samples
@@ -78,22 +70,36 @@ def spread(scores: Array, mask: Array, predicted: Array) -> Array:
     return jnp.where(mask.sum() >= 4, jnp.sqrt(variance), 1.0)
 
 
-def decide(
-    config: Config,
-    key: Array,
-    uncertainty: Array,
-    deviation: Array,
-    points: Array,
-    trained: Array,
-) -> Array:
-    """[N] bool: train these.
+class Evidence(NamedTuple):
+    """What is known of N proposals before it is decided which of them are trained."""
 
-    Those whose uncertainty [N] exceeds tau times `deviation` [], or, with `tau_points`, whose
-    uncertainty `points` [N] in hundredths of the reward exceeds that; everything while fewer than
-    `warmup` architectures are `trained` []; and a share `explore` of the confident ones.
+    uncertainty: Array  # [N] float32 U, in scores
+    std: Array  # [] float32 of trained scores, see `score_std`
+    points: Array  # [N] float32 U in hundredths of the reward
+    trained: Array  # [] int32 architectures trained so far
+    known: Array  # [N] bool: stands in the buffer, so another training costs nothing
+    acquired: Array  # [N] bool: chosen to be trained, see `acquire.py`
+
+
+def decide(config: Uac, warmup: int, key: Array, evidence: Evidence | None, n: int) -> Array:
+    """[N] bool, the `train_mask` of a proposal of n: all that decides what FNAS trains.
+
+    Everything without a critic (`evidence` None), and while fewer than `warmup` architectures are
+    trained. Else those
+
+    - whose uncertainty exceeds `uac.tau` times the deviation of scores, or, with
+      `uac.tau_points`, that many hundredths of the reward;
+    - that were acquired because the critic thinks them the best;
+    - that are known already: a reading beats a prediction and costs nothing;
+    - and a share `uac.explore` of the rest.
+
+    The other ones take their prediction as reward.
     """
-    chex.assert_equal_shape([uncertainty, points])
-    relative, absolute = uncertainty > config.tau * deviation, points > config.tau_points
+    if evidence is None:
+        return jnp.ones(n, bool)
+    e = evidence
+    chex.assert_shape([e.uncertainty, e.points, e.known, e.acquired], (n,))
+    relative, absolute = e.uncertainty > config.tau * e.std, e.points > config.tau_points
     uncertain = absolute if config.tau_points > 0 else relative
-    explored = jax.random.uniform(key, uncertainty.shape) < config.explore
-    return uncertain | explored | (trained < config.warmup)
+    explored = jax.random.uniform(key, (n,)) < config.explore
+    return uncertain | explored | (e.trained < warmup) | e.known | e.acquired

@@ -13,28 +13,20 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods.fnas.config import Aeb
 from fnas_jax.methods.rl import ppo
-
-
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
-
-    truncate: float = 1.0  # c of the importance ratio
-    min_ratio: float = 1e-3
-    max_age: int = 10**6  # iterations
-    recency: float = 0.0
 
 
 class Buffer(NamedTuple):
     """C places, filled in turn; the oldest sample gives way."""
 
     archs: Array  # [C, T] int32 as sampled
-    forms: Array  # [C, T] int32 canonical; -1 in free places
+    canonical: Array  # [C, T] int32; -1 in free places
     reward: Array  # [C] float32 as measured
     log_mu: Array  # [C] float32, nats: what proposed it, see `log_mixture`
     iteration: Array  # [C] int32 in which it was trained
     error: Array  # [C] float32 |score - V| before it was learnt from; NaN: V was unknown
-    hint: Array  # [C] float32 what knowledge of other tasks said; 0 without
+    source_prediction: Array  # [C] float32 score by knowledge of other tasks; 0 without
     added: Array  # [] int32 samples ever added
 
 
@@ -63,34 +55,34 @@ def add(buffer: Buffer, new: Buffer, mask: Array) -> Buffer:
     return Buffer(**placed, added=buffer.added + mask.sum(dtype=jnp.int32))
 
 
-def draw(buffer: Buffer, key: Array, n: int, recency: float = 0.0) -> tuple[Array, Array]:
+def draw(buffer: Buffer, key: Array, n: int, recency: float) -> tuple[Array, Array]:
     """Places [n] int32 without replacement and whether each holds a sample, [n] bool.
 
     The newest sample is e^recency times as likely as the oldest; 0 draws uniformly.
     """
     capacity = buffer.reward.shape[0]
-    held = filled(buffer)
+    mask = filled(buffer)
     age = (buffer.added - 1 - jnp.arange(capacity)) % capacity
     log_weight = -recency * age / jnp.maximum(jnp.minimum(buffer.added, capacity), 1)
     # The largest sums of log weight and Gumbel noise are a weighted sample without replacement.
-    noisy = jnp.where(held, log_weight + jax.random.gumbel(key, (capacity,)), -jnp.inf)
+    noisy = jnp.where(mask, log_weight + jax.random.gumbel(key, (capacity,)), -jnp.inf)
     _, places = jax.lax.top_k(noisy, min(n, capacity))
     places = jnp.pad(places, (0, n - len(places)))
-    return places, held[places] & (jnp.arange(n) < capacity)
+    return places, mask[places] & (jnp.arange(n) < capacity)
 
 
-def log_mixture(log_pi: Array, chosen: Array, sampled: int) -> Array:
+def log_mixture(log_pi: Array, acquired: Array, sampled: int) -> Array:
     """[n] float32 log mu, in nats, of a batch in which the policy drew `sampled` and others are
-    `chosen` [n] bool without chance.
+    `acquired` [n] bool without chance.
 
     The balance heuristic of multiple importance sampling (Veach & Guibas, SIGGRAPH 1995), counted
-    per drawn sample: pi + 1 / sampled for what was chosen, pi for the rest. Chosen samples so
+    per drawn sample: pi + 1 / sampled for what was acquired, pi for the rest. Acquired samples so
     weigh little as long as the policy would hardly have drawn them.
     """
-    return jnp.where(chosen, jnp.logaddexp(log_pi, -jnp.log(float(max(sampled, 1)))), log_pi)
+    return jnp.where(acquired, jnp.logaddexp(log_pi, -jnp.log(float(max(sampled, 1)))), log_pi)
 
 
-def importance(log_pi: Array, log_mu: Array, truncate: float = 1.0) -> Array:
+def importance(log_pi: Array, log_mu: Array, truncate: float) -> Array:
     """[n] float32: min(truncate, pi / mu), from logarithms [n] in nats."""
     return jnp.exp(jnp.minimum(log_pi - log_mu, jnp.log(truncate)))
 
@@ -101,7 +93,7 @@ def usable(ratio: Array, age: Array, min_ratio: float, max_age: int) -> Array:
 
 
 def batch(
-    config: Config,
+    config: Aeb,
     key: Array,
     buffer: Buffer,
     iteration: Array,
@@ -109,10 +101,10 @@ def batch(
     log_prob: Callable[[Array], Array],
 ) -> ppo.Batch:
     """N samples of the buffer, weighted for the policy with `log_prob` (archs -> [n], nats)."""
-    places, held = draw(buffer, key, n, config.recency)
+    places, filled = draw(buffer, key, n, config.recency)
     archs = jnp.maximum(buffer.archs[places], 0)
     log_pi = log_prob(archs)
     ratio = importance(log_pi, buffer.log_mu[places], config.truncate)
     age = iteration - buffer.iteration[places]
-    fit = held & usable(ratio, age, config.min_ratio, config.max_age)
-    return ppo.make_batch(archs, log_pi, buffer.reward[places], jnp.where(fit, ratio, 0.0))
+    used = filled & usable(ratio, age, config.min_ratio, config.max_age)
+    return ppo.make_batch(archs, log_pi, buffer.reward[places], jnp.where(used, ratio, 0.0))

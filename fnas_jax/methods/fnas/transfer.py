@@ -15,22 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods.fnas import critic as critics
 from fnas_jax.methods.fnas.critic import Critic, Ensemble
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space
 
-STEPS = 4  # Gauss-Newton steps of the fit to foreign samples
-LEAST_SPREAD = 0.3  # of own scores, in foreign standard deviations
+STEPS = 4  # Gauss-Newton steps of the fit to samples of other tasks
 
 
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
-
-    shift: float = 0.3  # variance of the difference between tasks over that of a task
-    rank: float = 1.0  # weight of the squared errors of pairs' differences in the fit
-
-
-class Foreign(NamedTuple):
+class SourceTasks(NamedTuple):
     """G samples of K other tasks."""
 
     archs: np.ndarray  # [G, T] int32
@@ -59,30 +52,17 @@ def embed(statistics: list[dict[str, float]]) -> np.ndarray:
 
 
 def warm_start(
-    critic: Critic, space: Space, ensemble: Ensemble, foreign: Foreign, config: Config, key: Array
+    critic: Critic, space: Space, ensemble: Ensemble, source: SourceTasks, key: Array
 ) -> Ensemble:
-    """The ensemble fitted to the foreign samples, and anchored there."""
+    """The ensemble fitted to the samples of the source tasks, and anchored there."""
     key_rows, key_weights = jax.random.split(key)
-    rows = jnp.arange(len(foreign.reward))
-    if foreign.rows < len(foreign.reward):
-        rows = jax.random.choice(key_rows, len(foreign.reward), (foreign.rows,), replace=False)
-    archs, reward, task = (jnp.asarray(x)[rows] for x in foreign[:3])
-    tasks = len(foreign.embedding) - 1
-    scores = sum(rank_scores(reward, task == t) for t in range(tasks))
-    x = critic.encode(space.canonical(archs), jnp.asarray(foreign.embedding)[task])
-    weights = critic.weights(key_weights, len(rows))
-    ensemble = critic.fit(ensemble, x, scores, weights, steps=STEPS)
+    rows = jnp.arange(len(source.reward))
+    if source.rows < len(source.reward):
+        rows = jax.random.choice(key_rows, len(source.reward), (source.rows,), replace=False)
+    archs, reward, task = (jnp.asarray(x)[rows] for x in source[:3])
+    tasks = len(source.embedding) - 1
+    scores = jnp.asarray(sum(rank_scores(reward, task == t) for t in range(tasks)))
+    x = critics.encode(critic, space.canonical(archs), jnp.asarray(source.embedding)[task])
+    weights = critics.bootstrap(critic, key_weights, len(rows))
+    ensemble = critics.fit(critic, ensemble, x, scores, weights, steps=STEPS)
     return ensemble._replace(anchor=ensemble.mlp)
-
-
-def align(scores: Array, hints: Array, mask: Array) -> Array:
-    """Own scores [C] on the scale of the foreign ones, by mean and spread of the `hints` [C].
-
-    The first own samples are the foreign task's favourites: without this, their middle would be
-    taken for the middle of the space.
-    """
-    count = jnp.maximum(mask.sum(), 1)
-    mean = jnp.sum(jnp.where(mask, hints, 0.0)) / count
-    variance = jnp.sum(jnp.where(mask, (hints - mean) ** 2, 0.0)) / count
-    spread = jnp.maximum(jnp.sqrt(variance), LEAST_SPREAD)
-    return jnp.where(mask, mean + spread * scores, 0.0)

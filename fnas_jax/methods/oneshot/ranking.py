@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fnas_jax.core.rows import first_of_each
 from fnas_jax.core.types import Array
 
 
@@ -30,11 +31,10 @@ def add(ranking: Ranking, forms: Array, rewards: Array) -> Ranking:
     Ties go to the earlier one. A network that stands in the ranking does not enter again, but
     counts as a sample that changed nothing.
     """
-    enumerate_networks = jnp.concatenate([ranking.forms, forms])
+    all_forms = jnp.concatenate([ranking.forms, forms])
     all_rewards = jnp.concatenate([ranking.rewards, rewards])
-    same = jnp.all(enumerate_networks[:, None] == enumerate_networks, axis=-1)
-    again = jnp.tril(same, -1).any(axis=1)
-    best, index = jax.lax.top_k(jnp.where(again, -jnp.inf, all_rewards), len(ranking.rewards))
-    kept = jnp.where((best > -jnp.inf)[:, None], enumerate_networks[index], -1)
+    entering = jnp.where(first_of_each(all_forms), all_rewards, -jnp.inf)
+    best, index = jax.lax.top_k(entering, len(ranking.rewards))
+    kept = jnp.where((best > -jnp.inf)[:, None], all_forms[index], -1)
     changed = jnp.any(kept != ranking.forms)
     return Ranking(kept, best, jnp.where(changed, 0, ranking.stable + len(rewards)))

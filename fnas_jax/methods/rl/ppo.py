@@ -9,7 +9,6 @@ sample (1 unless a replay buffer corrects for another policy):
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -18,27 +17,19 @@ import jax.numpy as jnp
 import optax
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods.rl import policy as policies
+from fnas_jax.methods.rl.config import Ppo
 from fnas_jax.methods.rl.policy import Params, Policy
 
-
-class Config(NamedTuple):
-    """Hyper-parameters; core/config.py explains and documents the product's defaults."""
-
-    lr: float = 3e-3  # of Adam
-    clip: float = 0.2  # eps
-    epochs: int = 4
-    minibatches: int = 1
-    entropy: float = 1e-3  # c_H, in units of the normalised advantage
-    max_grad_norm: float = 0.5
-    baseline_decay: float = 0.95  # of the moving average of rewards
+STATS = ("kl", "kl_last", "clip_fraction", "entropy", "ess", "loss")  # of an update
 
 
 class State(NamedTuple):
     """All that an update changes."""
 
     params: Params
-    optimiser: Any
-    baseline: Array  # [] float32 moving average of R, zero-initialised: see `_baseline`
+    optimizer: Any
+    baseline: Array  # [] float32 moving average of R, zero-initialised: see `advantages`
     scale: Array  # [] float32 moving average of (R - b)^2, zero-initialised
     weight: Array  # [] float32 weight of both averages so far, 0..1
 
@@ -52,18 +43,18 @@ class Batch(NamedTuple):
     weight: Array  # [n] float32 >= 0
 
 
-def optimiser(config: Config) -> optax.GradientTransformation:
+def optimizer(config: Ppo) -> optax.GradientTransformation:
     """Adam behind a clip of the gradients' norm."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm), optax.adam(config.lr, eps=1e-5)
     )
 
 
-def init(policy: Policy, config: Config, key: Array) -> State:
+def init(policy: Policy, config: Ppo, key: Array) -> State:
     """A fresh policy."""
-    params = policy.init(key)
+    params = policies.init(policy, key)
     zero = jnp.float32(0)
-    return State(params, optimiser(config).init(params), zero, zero, zero)
+    return State(params, optimizer(config).init(params), zero, zero, zero)
 
 
 def make_batch(archs: Array, log_prob: Array, reward: Array, weight: Array | None = None) -> Batch:
@@ -75,7 +66,7 @@ def make_batch(archs: Array, log_prob: Array, reward: Array, weight: Array | Non
 
 
 def loss(
-    policy: Policy, config: Config, params: Params, batch: Batch, advantage: Array
+    policy: Policy, config: Ppo, params: Params, batch: Batch, advantage: Array
 ) -> tuple[Array, dict[str, Array]]:
     """The loss above on n samples, with the metrics of this minibatch.
 
@@ -83,7 +74,7 @@ def loss(
     `ess` is (sum w rho)^2 / (n sum (w rho)^2), in 0..1.
     """
     chex.assert_equal_shape([batch.log_prob, batch.reward, batch.weight, advantage])
-    log_prob, entropy = policy.evaluate(params, batch.archs)
+    log_prob, entropy = policies.log_prob_and_entropy(policy, params, batch.archs)
     # Samples of weight 0 may stand far from the policy: they must not overflow.
     log_ratio = jnp.where(batch.weight > 0, log_prob - batch.log_prob, 0.0)
     ratio = jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
@@ -106,7 +97,7 @@ def loss(
     return value, metrics | {"loss": value}
 
 
-def advantages(config: Config, state: State, batch: Batch) -> tuple[State, Array]:
+def advantages(config: Ppo, state: State, batch: Batch) -> tuple[State, Array]:
     """A = (R - b) / s [n] against the averages of earlier batches, and the averages with this one.
 
     b is the moving average of R and s^2 that of (R - b)^2, both corrected for their start at zero;
@@ -130,38 +121,35 @@ def advantages(config: Config, state: State, batch: Batch) -> tuple[State, Array
     return state, (batch.reward - b) / (s + 1e-6)
 
 
-def make_update(
-    policy: Policy, config: Config
-) -> Callable[[State, Batch, Array], tuple[State, dict[str, Array]]]:
-    """`ppo_update(state, batch, key) -> (state, metrics)`: pure and jittable.
+def update(
+    policy: Policy, config: Ppo, state: State, batch: Batch, key: Array
+) -> tuple[State, dict[str, Array]]:
+    """The state after one PPO update, and its STATS: scalars, means over the update.
 
-    One `lax.scan` over epochs x minibatches, each epoch in a new order. Metrics are scalars, the
-    mean over the update (`kl_last`: of the last step). n must be a multiple of
-    `config.minibatches`.
+    One `lax.scan` over epochs x minibatches, each epoch in a new order; `kl_last` is of the last
+    step. Raises ValueError unless n is a multiple of `config.minibatches`, and without epochs.
     """
-    adam = optimiser(config)
+    n = batch.archs.shape[0]
+    if not config.epochs:
+        raise ValueError("the number of epochs is open; see `with_epochs`")
+    if n % config.minibatches:
+        raise ValueError(f"a batch of {n} cannot be cut into {config.minibatches} minibatches")
+    state, advantage = advantages(config, state, batch)
+    adam = optimizer(config)
 
-    def ppo_update(state: State, batch: Batch, key: Array) -> tuple[State, dict[str, Array]]:
-        n = batch.archs.shape[0]
-        if n % config.minibatches:
-            raise ValueError(f"a batch of {n} cannot be cut into {config.minibatches} minibatches")
-        state, advantage = advantages(config, state, batch)
+    def step(carry: tuple[Params, Any], rows: Array) -> tuple[tuple[Params, Any], Any]:
+        params, moments = carry
+        part, part_advantage = jax.tree.map(lambda x: x[rows], (batch, advantage))
+        gradient, metrics = jax.grad(
+            lambda p: loss(policy, config, p, part, part_advantage), has_aux=True
+        )(params)
+        updates, moments = adam.update(gradient, moments, params)
+        return (optax.apply_updates(params, updates), moments), metrics
 
-        def step(carry: tuple[Params, Any], rows: Array) -> tuple[tuple[Params, Any], Any]:
-            params, moments = carry
-            part, part_advantage = jax.tree.map(lambda x: x[rows], (batch, advantage))
-            gradient, metrics = jax.grad(
-                lambda p: loss(policy, config, p, part, part_advantage), has_aux=True
-            )(params)
-            updates, moments = adam.update(gradient, moments, params)
-            return (optax.apply_updates(params, updates), moments), metrics
-
-        orders = jnp.broadcast_to(jnp.arange(n), (config.epochs, n))
-        if config.minibatches > 1:  # a whole batch has no order, and shuffling is slow to compile
-            orders = jax.vmap(jax.random.permutation)(jax.random.split(key, config.epochs), orders)
-        orders = orders.reshape(config.epochs * config.minibatches, n // config.minibatches)
-        (params, moments), metrics = jax.lax.scan(step, (state.params, state.optimiser), orders)
-        summary = jax.tree.map(jnp.mean, metrics) | {"kl_last": metrics["kl"][-1]}
-        return state._replace(params=params, optimiser=moments), summary
-
-    return ppo_update
+    orders = jnp.broadcast_to(jnp.arange(n), (config.epochs, n))
+    if config.minibatches > 1:  # a whole batch has no order, and shuffling is slow to compile
+        orders = jax.vmap(jax.random.permutation)(jax.random.split(key, config.epochs), orders)
+    orders = orders.reshape(config.epochs * config.minibatches, n // config.minibatches)
+    (params, moments), metrics = jax.lax.scan(step, (state.params, state.optimizer), orders)
+    summary = jax.tree.map(jnp.mean, metrics) | {"kl_last": metrics["kl"][-1]}
+    return state._replace(params=params, optimizer=moments), summary

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array
 from fnas_jax.methods import candidates
 from fnas_jax.methods.tnas import gp_mixture
@@ -70,7 +71,7 @@ def choose(
         state.places,
         [fitted.component.own for fitted in mixture.components],
         [fitted.targets for fitted in mixture.components],
-        candidates.contains(state.archs, pool.archs),
+        contains(state.archs, pool.archs),
     )
     tie_breaks = jax.random.uniform(key, (ctx.proposals, len(pool.archs)))
     step = functools.partial(add, ctx, state.design, mixture, pool)
@@ -107,6 +108,6 @@ def add(
         batch.places + (place < ctx.capacity),
         [f.component.own for f in believed],
         [f.targets for f in believed],
-        batch.taken | candidates.contains(arch[None], pool.archs),
+        batch.taken | contains(arch[None], pool.archs),
     )
     return batch, (arch, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from fnas_jax.core.rows import first_of_each
 from fnas_jax.core.types import Array
 from fnas_jax.methods import candidates, gp_math
 from fnas_jax.methods.tnas import networks, surrogate
@@ -93,6 +94,6 @@ def top_k(source: SourceTasks, archs: Array, predicted: Array) -> tuple[Array, A
     unseen = jnp.concatenate([value, jnp.full(len(best), -jnp.inf)])
     score = jnp.where(same.any(axis=1), known, unseen)
     # A network that stands twice counts once.
-    score = jnp.where(candidates.first_of_each(pool), score, -jnp.inf)
+    score = jnp.where(first_of_each(pool), score, -jnp.inf)
     order = jnp.argsort(-score)
     return pool[order], score[order]

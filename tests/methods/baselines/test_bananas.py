@@ -1,19 +1,22 @@
 """The ensemble with independent Thompson sampling on a problem with a known answer."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.config import default
 from fnas_jax.methods.baselines import bananas
+from fnas_jax.methods.baselines.config import Bananas
 from fnas_jax.spaces.base import one_hot
 from tests.methods import toy
 
-SMALL = bananas.Config(start=6, members=3, hidden=16, steps=60, pool=60)
+SMALL = Bananas(start=6, members=3, hidden=16, steps=60, pool=60)
 
 
 def test_it_finds_a_good_network_in_a_quarter_of_the_space():
-    state, trace = toy.search(bananas.make(toy.SPACE, 2, 60, SMALL), 3, 26)
+    state, trace = toy.search(bananas.make(toy.SPACE, SMALL, 2, 60), 3, 26)
     assert np.asarray(state.best.reward).min() > 0.9
     fresh = np.asarray(trace.fresh)
     assert fresh.mean() > 0.95
@@ -27,7 +30,7 @@ def test_the_ensemble_fits_what_it_is_shown_and_ignores_what_is_masked():
     mask = jnp.arange(40) < 30
     x = one_hot(toy.SPACE.cardinalities, archs)
     spoilt = jnp.where(mask, scores, 1e6)
-    members = bananas.fit(SMALL._replace(steps=300), jax.random.key(1), x, spoilt, mask)
+    members = bananas.fit(replace(SMALL, steps=300), jax.random.key(1), x, spoilt, mask)
     found = jax.vmap(bananas.predict, (0, None))(members, x)
     assert found.shape == (3, 40)
     assert np.abs(found.mean(axis=0) - scores)[:30].mean() < 0.15
@@ -35,7 +38,7 @@ def test_the_ensemble_fits_what_it_is_shown_and_ignores_what_is_masked():
 
 
 def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
-    method = bananas.make(toy.SPACE, 3, 9, SMALL)
+    method = bananas.make(toy.SPACE, SMALL, 3, 9)
     state = method.init(jax.random.key(0))
     asked, proposal = method.ask(state, jax.random.key(1))
     assert len(np.unique(proposal.archs, axis=0)) == 3

@@ -8,6 +8,7 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError, propose
 from fnas_jax.methods.baselines import evolution
+from fnas_jax.methods.baselines.config import Evolution
 from tests.methods import toy
 
 
@@ -16,7 +17,7 @@ def archs_of(*numbers):
 
 
 def test_the_oldest_leaves_even_if_it_is_the_best():
-    method = evolution.make(toy.SPACE, 2, population=3, sample=2)
+    method = evolution.make(toy.SPACE, Evolution(population=3, sample=2), 2)
     state = method.init(jax.random.key(0))
     for first in (0, 2):
         batch = propose(archs_of(first, first + 1))
@@ -27,7 +28,7 @@ def test_the_oldest_leaves_even_if_it_is_the_best():
 
 
 def test_untrained_entries_are_ignored_and_failed_ones_have_reward_zero():
-    method = evolution.make(toy.SPACE, 3, population=4, sample=2)
+    method = evolution.make(toy.SPACE, Evolution(population=4, sample=2), 3)
     state = method.init(jax.random.key(0))
     batch = propose(archs_of(5, 6, 7))._replace(train_mask=jnp.array([True, False, True]))
     state = method.tell(state, batch, toy.metrics([0.5, 0.9, 0.7], [True, True, False]))
@@ -37,7 +38,7 @@ def test_untrained_entries_are_ignored_and_failed_ones_have_reward_zero():
 
 
 def test_children_are_one_mutation_of_the_best_when_all_compete():
-    method = evolution.make(toy.SPACE, 6, population=6, sample=6)
+    method = evolution.make(toy.SPACE, Evolution(population=6, sample=6), 6)
     state = method.init(jax.random.key(0))
     state, random = method.ask(state, jax.random.key(1))
     state = method.tell(state, random, toy.metrics([0.1, 0.2, 0.9, 0.3, 0.2, 0.1]))
@@ -47,7 +48,7 @@ def test_children_are_one_mutation_of_the_best_when_all_compete():
 
 
 def test_parents_are_the_best_of_samples_without_replacement():
-    method = evolution.make(toy.SPACE, 4, population=4, sample=2)
+    method = evolution.make(toy.SPACE, Evolution(population=4, sample=2), 4)
     state = method.init(jax.random.key(0))
     archs = jnp.array([[0] * 5, [1] * 4 + [1], [2, 2, 0, 2, 2], [2, 3, 1, 0, 0]], jnp.int32)
     state = method.tell(state, propose(archs), toy.metrics([0.1, 0.2, 0.3, 0.4]))
@@ -61,14 +62,14 @@ def test_parents_are_the_best_of_samples_without_replacement():
 
 
 def test_it_beats_chance():
-    state, _ = toy.search(evolution.make(toy.SPACE, 1, population=10, sample=5), 8, 80)
+    state, _ = toy.search(evolution.make(toy.SPACE, Evolution(population=10, sample=5), 1), 8, 80)
     assert np.asarray(state.best.reward).mean() > 0.95
 
 
 def test_bad_sizes_are_refused():
     for batch, population, sample in ((1, 5, 6), (6, 5, 2), (1, 5, 0)):
         with pytest.raises(ValueError, match=r"must lie in 1\.\.5"):
-            evolution.make(toy.SPACE, batch, population, sample)
+            evolution.make(toy.SPACE, Evolution(population, sample), batch)
     config = default()
     config.evolution.sample = 31
     with pytest.raises(UserError, match=r"evolution\.sample is 31; at most"):

@@ -8,6 +8,7 @@ from scipy import stats
 
 from fnas_jax.core.config import default
 from fnas_jax.methods.baselines import gp
+from fnas_jax.methods.baselines.config import ACQUISITIONS, Gp
 from fnas_jax.spaces import macro
 from fnas_jax.spaces.enumerate import enumerate_networks
 from tests.methods import toy
@@ -18,7 +19,9 @@ FORMS = enumerate_networks(toy.SPACE)
 @pytest.fixture(scope="module", params=[20_000, 10], ids=["listed", "drawn"])
 def searched(request):
     """Four searches; the space of 216 is listed whole, or too large for that."""
-    method = gp.make(toy.SPACE, 2, capacity=60, start=6, noise=0.01, limit=request.param, pool=96)
+    method = gp.make(
+        toy.SPACE, Gp(start=6, noise=0.01), 2, capacity=60, limit=request.param, pool=96
+    )
     return method, *toy.search(method, 4, 28)
 
 
@@ -38,18 +41,18 @@ def test_no_network_is_proposed_twice(searched):
 
 def test_the_factor_grown_row_by_row_is_the_cholesky_factor(searched):
     _, state, _ = searched
-    forms = np.asarray(state.forms[0])[:56]
+    forms = np.asarray(state.canonical[0])[:56]
     distance = (forms[:, None] != forms).sum(axis=-1)
     expected = np.linalg.cholesky(np.exp(-distance / 2) + 0.01 * np.eye(56))
     np.testing.assert_allclose(np.asarray(state.factor[0])[:56, :56], expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("acquisition", gp.ACQUISITIONS)
+@pytest.mark.parametrize("acquisition", ACQUISITIONS)
 def test_the_choice_is_that_of_the_textbook(acquisition):
-    method = gp.make(toy.SPACE, 1, 40, acquisition, start=8, noise=0.01, beta=0.7)
+    method = gp.make(toy.SPACE, Gp(acquisition, start=8, noise=0.01, beta=0.7), 1, 40)
     state, _ = toy.search(method, 1, 20)
     state = jax.tree.map(lambda x: x[0], state)
-    known, rewards = np.asarray(state.forms)[:20], np.asarray(state.rewards)[:20]
+    known, rewards = np.asarray(state.canonical)[:20], np.asarray(state.rewards)[:20]
     y = stats.norm.ppf((stats.rankdata(rewards) - 0.5) / 20)
 
     def kernel(a, b):
@@ -69,7 +72,7 @@ def test_the_choice_is_that_of_the_textbook(acquisition):
 
 
 def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
-    method = gp.make(toy.SPACE, 3, 9, start=3)
+    method = gp.make(toy.SPACE, Gp(start=3), 3, 9)
     state = method.init(jax.random.key(0))
     asked, proposal = method.ask(state, jax.random.key(1))
     told = method.tell(asked, proposal, toy.metrics([0.2, 0.9, 0.4], ok=[True, False, True]))
@@ -81,7 +84,7 @@ def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
 
 
 def test_beyond_its_capacity_it_goes_on_without_learning():
-    method = gp.make(toy.SPACE, 4, capacity=6, start=2)
+    method = gp.make(toy.SPACE, Gp(start=2), 4, capacity=6)
     state, trace = toy.search(method, 2, 4)
     assert (np.asarray(state.places) == 6).all() and np.asarray(state.told).all()
     assert trace.archs.shape == (2, 4, 4, 5)
@@ -95,7 +98,7 @@ def test_forms_of_macro_are_its_3969_networks():
 
 def test_unknown_acquisitions_are_refused_and_the_builder_reads_the_config():
     with pytest.raises(ValueError, match="'pi' is none of ei, ucb"):
-        gp.make(toy.SPACE, acquisition="pi")
+        gp.make(toy.SPACE, Gp(acquisition="pi"), 1, 9)
     config = default()
     config.search.batch = 2
 

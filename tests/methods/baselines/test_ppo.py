@@ -8,12 +8,15 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.baselines import ppo
-from fnas_jax.methods.rl.ppo import Config
+from fnas_jax.methods.rl import ppo as rl
+from fnas_jax.methods.rl.config import Ppo
 from tests.methods import toy
 
 
 def test_it_learns_the_target():
-    method = ppo.make(toy.SPACE, 8, hidden=16, config=Config(lr=0.02, entropy=0.02))
+    method = ppo.make(
+        toy.SPACE, Ppo(hidden=16, lr=0.02, epochs=4, entropy=0.02, baseline_decay=0.95), 8
+    )
     state, trace = toy.search(method, 4, 60)
     reward = np.asarray(trace.reward)
     assert reward[:, -10:].mean() > 0.9 > 0.6 > reward[:, :5].mean()
@@ -21,7 +24,7 @@ def test_it_learns_the_target():
     assert np.asarray(state.stats["entropy"]).max() < np.log(216)
 
 
-METHOD = ppo.make(toy.SPACE, 4, hidden=8, config=Config(epochs=2, minibatches=2))
+METHOD = ppo.make(toy.SPACE, Ppo(hidden=8, epochs=2, minibatches=2), 4)
 ASK, TELL = jax.jit(METHOD.ask), jax.jit(METHOD.tell)
 
 
@@ -32,7 +35,7 @@ def test_proposals_carry_the_log_prob_and_state_keeps_its_shape():
     told = TELL(asked, proposal, toy.metrics([0.1, 0.2, 0.3, 0.4]))
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, asked, told)]
     assert shapes[0] == shapes[1] == shapes[2]
-    assert set(METHOD.stats(told)) == set(ppo.STATS)
+    assert set(METHOD.stats(told)) == set(rl.STATS)
 
 
 def test_untrained_entries_do_not_change_the_policy():
@@ -46,7 +49,7 @@ def test_untrained_entries_do_not_change_the_policy():
 
 def test_minibatches_must_divide_the_batch():
     with pytest.raises(ValueError, match="cannot be cut"):
-        ppo.make(toy.SPACE, 4, config=Config(minibatches=3))
+        ppo.make(toy.SPACE, Ppo(minibatches=3), 4)
     config = default()
     config.ppo.minibatches = 3
     with pytest.raises(UserError, match=r"ppo\.minibatches is 3; it must divide search\.batch"):

@@ -35,26 +35,26 @@ def store(tmp_path):
     connection.close()
 
 
-def test_foreign_samples_are_the_measured_ones_of_other_tasks(store):
-    found = build.foreign_samples(toy.SPACE, "images/c", {"images": 300.0}, store, 100)
+def test_source_rows_are_the_measured_ones_of_other_tasks(store):
+    found = build.source_tasks(toy.SPACE, "images/c", {"images": 300.0}, store, 100)
     assert found.rows == 42 and len(found.archs) == 42  # failed ones stay away
     assert found.embedding.shape == (3, 1)
     assert found.embedding[0] < found.embedding[2] < found.embedding[1]
     np.testing.assert_allclose(found.reward, toy.accuracy(found.archs), rtol=1e-5)
-    assert build.foreign_samples(toy.SPACE, "images/c", {}, store, 25).rows == 25
+    assert build.source_tasks(toy.SPACE, "images/c", {}, store, 25).rows == 25
 
 
-def test_too_few_foreign_samples_are_none(store):
-    assert build.foreign_samples(toy.SPACE, "images/a", {}, store, 100) is None  # 12 are left
+def test_too_few_source_rows_are_none(store):
+    assert build.source_tasks(toy.SPACE, "images/a", {}, store, 100) is None  # 12 are left
     other = toy.SPACE._replace(cardinalities=(2, 2, 2, 2, 2))  # choices out of its range
-    assert build.foreign_samples(other, "images/c", {}, store, 100) is None
+    assert build.source_tasks(other, "images/c", {}, store, 100) is None
 
 
 def test_what_was_written_after_a_run_began_stays_unseen(store):
     began = time.time()
-    assert build.foreign_samples(toy.SPACE, "images/c", {}, store._replace(until=began), 9)
+    assert build.source_tasks(toy.SPACE, "images/c", {}, store._replace(until=began), 9)
     early = store._replace(until=began - 3600)
-    assert build.foreign_samples(toy.SPACE, "images/c", {}, early, 9) is None
+    assert build.source_tasks(toy.SPACE, "images/c", {}, early, 9) is None
 
 
 def configuration(path, **changes):

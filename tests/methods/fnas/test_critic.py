@@ -1,4 +1,6 @@
-"""The ensemble: its Gauss-Newton fit, bootstrap, priors, and what its spread says."""
+"""The ensemble: its Gauss-Newton fit, bootstrap, priors, and what its deviation says."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from scipy import stats
 
 from fnas_jax.methods.fnas import critic as critics
+from fnas_jax.methods.fnas.config import Uac
 from fnas_jax.spaces import base
 from tests.methods import toy
 
@@ -19,20 +22,20 @@ NOTHING = jnp.zeros(0)
 
 
 def make(**numbers):
-    return critics.make(CARDS, critics.Config(**{"members": 5, "hidden": 32} | numbers))
+    return critics.make(CARDS, Uac(**{"members": 5, "hidden": 32} | numbers))
 
 
 CRITIC = make()
-ENSEMBLE = CRITIC.init(jax.random.key(0))
-X = CRITIC.encode(ALL, NOTHING)
-FIT = jax.jit(CRITIC.fit, static_argnames=("rank", "steps"))
+ENSEMBLE = critics.init(CRITIC, jax.random.key(0))
+X = critics.encode(CRITIC, ALL, NOTHING)
+FIT = jax.jit(partial(critics.fit, CRITIC), static_argnames=("rank", "steps"))
 
 
 def test_it_learns_the_order_of_unseen_architectures():
     seen = np.random.default_rng(0).permutation(216)[:60]
     fitted = FIT(ENSEMBLE, X[seen], SCORES[seen], jnp.ones((5, 60)))
     unseen = np.setdiff1d(np.arange(216), seen)
-    value = np.asarray(CRITIC.predict(fitted, X[unseen]).mean(axis=0))
+    value = np.asarray(critics.predict(CRITIC, fitted, X[unseen]).mean(axis=0))
     assert stats.spearmanr(value, TRUTH[unseen]).statistic > 0.9
 
 
@@ -40,7 +43,7 @@ def test_it_learns_the_order_of_unseen_architectures():
 def test_a_step_solves_the_linearised_least_squares_problem(rank):
     """Against the normal equations in all weights, built from an explicit Jacobian."""
     critic = make(members=2, hidden=8, prior=0.3, noise=0.1)
-    ensemble = critic.init(jax.random.key(1))
+    ensemble = critics.init(critic, jax.random.key(1))
     x, y = X[:20], np.asarray(SCORES[:20], float)
     weights = jnp.arange(40).reshape(2, 20) % 3.0
     # Not at the anchor, so that the way back to it counts as well.
@@ -48,13 +51,13 @@ def test_a_step_solves_the_linearised_least_squares_problem(rank):
         anchor=jax.tree.map(lambda a: 0.9 * a, ensemble.start),
         mlp=jax.tree.map(lambda a: 1.1 * a, ensemble.start),
     )
-    fit = jax.jit(critic.fit, static_argnames=("rank", "steps"))
+    fit = jax.jit(partial(critics.fit, critic), static_argnames=("rank", "steps"))
     fitted = fit(ensemble, x, jnp.asarray(y, jnp.float32), weights, rank=rank, steps=1)
     flat, unravel = ravel_pytree(jax.tree.map(lambda a: a[1], ensemble.mlp))
 
     def output(vector):
         mlp = jax.tree.map(lambda a, b: a.at[1].set(b), ensemble.mlp, unravel(vector))
-        return critic.predict(ensemble._replace(mlp=mlp), x)[1]
+        return critics.predict(critic, ensemble._replace(mlp=mlp), x)[1]
 
     jacobian = np.asarray(jax.jit(jax.jacobian(output))(flat), float)
     anchor = np.asarray(ravel_pytree(jax.tree.map(lambda a: a[1], ensemble.anchor))[0], float)
@@ -69,7 +72,7 @@ def test_a_step_solves_the_linearised_least_squares_problem(rank):
 
 def test_steps_lower_the_loss_that_they_are_for():
     def loss(ensemble):
-        error = CRITIC.predict(ensemble, X) - SCORES
+        error = critics.predict(CRITIC, ensemble, X) - SCORES
         moved = sum(
             jnp.sum((a - b) ** 2) for a, b in zip(ensemble.mlp, ensemble.anchor, strict=True)
         )
@@ -82,26 +85,27 @@ def test_steps_lower_the_loss_that_they_are_for():
 def test_the_rank_term_forgives_a_shift_of_all_targets():
     def error(rank):
         fitted = FIT(ENSEMBLE, X[:60], SCORES[:60] + 5.0, jnp.ones((5, 60)), rank=rank, noise=20.0)
-        value = np.asarray(CRITIC.predict(fitted, X).mean(axis=0))
+        value = np.asarray(critics.predict(CRITIC, fitted, X).mean(axis=0))
         return 1 - stats.kendalltau(value, TRUTH).statistic
 
     assert error(50.0) < error(0.0)
 
 
 def test_priors_cancel_in_the_mean_and_have_their_deviation():
-    free = CRITIC.predict(ENSEMBLE, X)
+    free = critics.predict(CRITIC, ENSEMBLE, X)
     np.testing.assert_allclose(free.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(float(free.std()), 0.4, rtol=0.3)
-    assert float(jnp.abs(make(prior=0.0).predict(ENSEMBLE, X)).max()) < 1e-6
-    assert make(members=1).predict(make(members=1).init(jax.random.key(0)), X).shape == (1, 216)
+    assert float(jnp.abs(critics.predict(make(prior=0.0), ENSEMBLE, X)).max()) < 1e-6
+    single = make(members=1)
+    assert critics.predict(single, critics.init(single, jax.random.key(0)), X).shape == (1, 216)
 
 
 def test_members_disagree_where_there_is_no_data():
     near = np.flatnonzero(np.asarray(ALL[:, 0]) == 0)
     far = np.flatnonzero(np.asarray(ALL[:, 0]) == 2)
     fitted = FIT(ENSEMBLE, X[near], SCORES[near], jnp.ones((5, len(near))))
-    spread = np.asarray(CRITIC.predict(fitted, X).std(axis=0))
-    assert spread[far].mean() > 1.4 * spread[near].mean()
+    std = np.asarray(critics.predict(CRITIC, fitted, X).std(axis=0))
+    assert std[far].mean() > 1.4 * std[near].mean()
 
 
 def test_samples_of_weight_zero_have_no_influence():
@@ -109,24 +113,30 @@ def test_samples_of_weight_zero_have_no_influence():
     scores = SCORES[:30].at[20:].set(99.0)
     one = FIT(ENSEMBLE, X[:30], scores, weights)
     two = FIT(ENSEMBLE, X[:20], SCORES[:20], weights[:, :20])
-    np.testing.assert_allclose(CRITIC.predict(one, X), CRITIC.predict(two, X), atol=1e-3)
+    np.testing.assert_allclose(
+        critics.predict(CRITIC, one, X), critics.predict(CRITIC, two, X), atol=1e-3
+    )
 
 
 def test_bootstrap_weights_are_poisson_of_mean_one():
-    weights = np.asarray(make(bootstrap=True).weights(jax.random.key(0), 20_000))
+    weights = np.asarray(critics.bootstrap(make(bootstrap=True), jax.random.key(0), 20_000))
     for k in range(4):
         np.testing.assert_allclose((weights == k).mean(), stats.poisson.pmf(k, 1), atol=0.005)
-    assert (np.asarray(CRITIC.weights(jax.random.key(0), 9)) == 1).all()
+    assert (np.asarray(critics.bootstrap(CRITIC, jax.random.key(0), 9)) == 1).all()
 
 
 @pytest.mark.slow
 def test_an_embedding_tells_tasks_apart():
     """Two tasks that want the opposite: one critic learns both."""
-    critic = critics.make(CARDS, critics.Config(members=3, hidden=32), embedding=1)
+    critic = critics.make(CARDS, Uac(members=3, hidden=32), embedding=1)
     seen = np.random.default_rng(1).permutation(216)[:100]
-    x = jnp.concatenate([critic.encode(ALL[seen], jnp.array([e])) for e in (-1.0, 1.0)])
+    x = jnp.concatenate([critics.encode(critic, ALL[seen], jnp.array([e])) for e in (-1.0, 1.0)])
     y = jnp.concatenate([SCORES[seen], -SCORES[seen]])
-    fitted = critic.fit(critic.init(jax.random.key(0)), x, y, jnp.ones((3, 200)), steps=4)
+    fitted = critics.fit(
+        critic, critics.init(critic, jax.random.key(0)), x, y, jnp.ones((3, 200)), steps=4
+    )
     for e, sign in ((-1.0, 1), (1.0, -1)):
-        value = critic.predict(fitted, critic.encode(ALL, jnp.array([e]))).mean(axis=0)
+        value = critics.predict(critic, fitted, critics.encode(critic, ALL, jnp.array([e]))).mean(
+            axis=0
+        )
         assert sign * stats.spearmanr(np.asarray(value), TRUTH).statistic > 0.8

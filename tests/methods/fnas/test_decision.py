@@ -5,16 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.methods.fnas import decision
+from fnas_jax.methods.fnas.config import Uac
 
 KEY = jax.random.key(0)
 
 
-def decide(uncertainty, trained=100, **numbers):
-    config = decision.Config(**{"tau": 0.5, "warmup": 16, "explore": 0.0} | numbers)
+def decide(uncertainty, trained=100, known=False, acquired=False, **numbers):
+    config = Uac(**{"tau": 0.5, "explore": 0.0} | numbers)
     uncertainty = jnp.asarray(uncertainty, jnp.float32)
-    deviation, trained = jnp.float32(2.0), jnp.int32(trained)
-    got = decision.decide(config, KEY, uncertainty, deviation, 3 * uncertainty, trained)
-    return np.asarray(got)
+    evidence = decision.Evidence(
+        uncertainty=uncertainty,
+        std=jnp.float32(2.0),
+        points=3 * uncertainty,
+        trained=jnp.int32(trained),
+        known=jnp.broadcast_to(jnp.asarray(known), uncertainty.shape),
+        acquired=jnp.broadcast_to(jnp.asarray(acquired), uncertainty.shape),
+    )
+    return np.asarray(decision.decide(config, 16, KEY, evidence, len(uncertainty)))
 
 
 def test_uncertainty_above_tau_deviations_is_trained():
@@ -35,17 +42,28 @@ def test_a_share_of_confident_ones_is_trained_anyway():
     assert abs(decide(np.zeros(20_000), explore=0.05).mean() - 0.05) < 0.006
 
 
+def test_what_is_known_or_acquired_is_trained_however_sure_the_critic_is():
+    sure = [0.0, 0.0, 0.0]
+    assert decide(sure, known=[False, True, False]).tolist() == [False, True, False]
+    assert decide(sure, acquired=[False, False, True]).tolist() == [False, False, True]
+    assert decide(sure, known=[True, False, False], acquired=[False, True, False]).sum() == 2
+
+
+def test_without_a_critic_everything_is_trained():
+    assert np.asarray(decision.decide(Uac(), 16, KEY, None, 3)).tolist() == [True] * 3
+
+
 def test_the_deviation_is_that_of_the_region_of_the_batch():
     scores = jnp.array([-3.0, -2.0, 1.0, 1.2, 1.4, 1.6, 9.0])
     mask = jnp.array([True] * 6 + [False])
-    near = decision.spread(scores, mask, jnp.array([0.9, 1.7]))
+    near = decision.score_std(scores, mask, jnp.array([0.9, 1.7]))
     np.testing.assert_allclose(near, np.std([1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
-    few = decision.spread(scores, mask, jnp.array([-2.5, -1.5]))
+    few = decision.score_std(scores, mask, jnp.array([-2.5, -1.5]))
     np.testing.assert_allclose(few, np.std([-3.0, -2.0, 1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
-    assert float(decision.spread(scores, mask & (scores > 1.1), jnp.array([0.0, 2.0]))) == 1.0
+    assert float(decision.score_std(scores, mask & (scores > 1.1), jnp.array([0.0, 2.0]))) == 1.0
 
 
-def test_calibration_reaches_68_percent_whatever_the_spread_means():
+def test_calibration_reaches_68_percent_whatever_the_deviation_means():
     """Normal errors three times as large as sigma says, a few at a time."""
     errors = 3 * np.abs(np.random.default_rng(0).normal(size=(200, 4)))
     calibration, covered = decision.uncalibrated(), []

@@ -5,15 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.methods.fnas import replay
+from fnas_jax.methods.fnas.config import Aeb
 from fnas_jax.methods.rl import policy, ppo
+from fnas_jax.methods.rl.config import Ppo
 from fnas_jax.spaces import base
 from tests.methods import toy
 
 CARDS = toy.SPACE.cardinalities
-POLICY = policy.make(CARDS, 8, head_scale=12.0)
+POLICY = policy.Policy(CARDS, 8, head_scale=12.0)
 ALL = jnp.asarray(base.enumerate_all(toy.SPACE))
-PI, MU = (POLICY.init(jax.random.key(seed)) for seed in (0, 1))
-LOG_PI, LOG_MU = (POLICY.evaluate(params, ALL)[0] for params in (PI, MU))
+PI, MU = (policy.init(POLICY, jax.random.key(seed)) for seed in (0, 1))
+LOG_PI, LOG_MU = (policy.log_prob_and_entropy(POLICY, params, ALL)[0] for params in (PI, MU))
 REWARD = np.asarray(toy.accuracy(np.asarray(ALL)))
 
 
@@ -31,22 +33,22 @@ def test_the_ring_keeps_the_newest():
     assert int(buffer.added) == 8
     assert sorted(np.asarray(buffer.iteration).tolist()) == [3, 5, 6, 7, 8]
     np.testing.assert_array_equal(buffer.reward, buffer.iteration)
-    np.testing.assert_array_equal(buffer.forms, ALL[buffer.iteration])
+    np.testing.assert_array_equal(buffer.canonical, ALL[buffer.iteration])
 
 
 def test_drawing_is_without_replacement_and_of_filled_places_only():
     buffer = replay.add(replay.empty(10, 5), rows(0, 6), jnp.arange(6) < 4)
-    places, held = replay.draw(buffer, jax.random.key(0), 6)
+    places, held = replay.draw(buffer, jax.random.key(0), 6, 0.0)
     assert np.asarray(held).sum() == 4
     assert sorted(np.asarray(places)[np.asarray(held)].tolist()) == [0, 1, 2, 3]
-    places, held = replay.draw(buffer, jax.random.key(0), 12)
+    places, held = replay.draw(buffer, jax.random.key(0), 12, 0.0)
     assert places.shape == (12,) and np.asarray(held).sum() == 4
 
 
 def test_recency_prefers_the_newest():
     buffer = replay.add(replay.empty(8, 5), rows(0, 8), jnp.ones(8, bool))
     keys = jax.random.split(jax.random.key(0), 4000)
-    uniform = jax.vmap(lambda k: replay.draw(buffer, k, 1)[0])(keys)
+    uniform = jax.vmap(lambda k: replay.draw(buffer, k, 1, 0.0)[0])(keys)
     recent = jax.vmap(lambda k: replay.draw(buffer, k, 1, recency=3.0)[0])(keys)
     np.testing.assert_allclose(np.bincount(np.asarray(uniform).ravel()) / 4000, 1 / 8, atol=0.02)
     expected = np.exp(-3.0 * np.arange(7, -1, -1) / 8)
@@ -55,15 +57,15 @@ def test_recency_prefers_the_newest():
 
 
 def test_on_policy_weights_are_exactly_one():
-    assert (np.asarray(replay.importance(LOG_PI, LOG_PI)) == 1).all()
-    assert (np.asarray(replay.importance(LOG_PI, jnp.full(216, jnp.inf))) == 0).all()
+    assert (np.asarray(replay.importance(LOG_PI, LOG_PI, 1.0)) == 1).all()
+    assert (np.asarray(replay.importance(LOG_PI, jnp.full(216, jnp.inf), 1.0)) == 0).all()
 
 
 def test_on_policy_replay_has_the_gradient_of_ppo():
-    config = ppo.Config()
+    config = Ppo()
     archs, log_mu, reward = ALL[:40], LOG_PI[:40], jnp.asarray(REWARD[:40])
     plain = ppo.make_batch(archs, log_mu, reward)
-    weighted = ppo.make_batch(archs, log_mu, reward, replay.importance(log_mu, log_mu))
+    weighted = ppo.make_batch(archs, log_mu, reward, replay.importance(log_mu, log_mu, 1.0))
 
     def gradient(batch):
         return jax.grad(lambda p: ppo.loss(POLICY, config, p, batch, batch.reward)[0])(PI)
@@ -80,8 +82,8 @@ def test_the_estimator_is_unbiased_without_truncation_and_biased_as_predicted_wi
         # The expectation over mu, exactly ..
         np.testing.assert_allclose(mu @ (ratio * REWARD), truth, rtol=1e-4)
         # .. and from samples that went through the policy.
-        archs, log_mu = POLICY.sample(MU, jax.random.key(3), 20_000)
-        log_pi, _ = POLICY.evaluate(PI, archs)
+        archs, log_mu = policy.sample(POLICY, MU, jax.random.key(3), 20_000)
+        log_pi, _ = policy.log_prob_and_entropy(POLICY, PI, archs)
         values = np.asarray(replay.importance(log_pi, log_mu, truncate)) * toy.accuracy(
             np.asarray(archs)
         )
@@ -94,23 +96,23 @@ def test_old_and_improbable_samples_are_skipped():
     assert np.asarray(got).tolist() == [True, False, True, False]
 
 
-def test_what_was_chosen_weighs_by_the_balance_heuristic():
-    """Drawing n - v samples and choosing v without chance estimates E_pi without bias."""
-    pi, chosen = np.exp(np.asarray(LOG_PI, float)), np.arange(216) % 50 == 3
+def test_what_was_acquired_weighs_by_the_balance_heuristic():
+    """Drawing n - v samples and acquiring v without chance estimates E_pi without bias."""
+    pi, acquired = np.exp(np.asarray(LOG_PI, float)), np.arange(216) % 50 == 3
     drawn = 6
-    log_mu = replay.log_mixture(LOG_PI, jnp.asarray(chosen), drawn)
+    log_mu = replay.log_mixture(LOG_PI, jnp.asarray(acquired), drawn)
     weight = np.asarray(replay.importance(LOG_PI, log_mu, np.inf), float)
-    # A chosen one that is drawn as well has the same density: the mixture's. E = sum over both.
-    expected = drawn * (pi * weight) @ REWARD + (weight * REWARD)[chosen].sum()
+    # An acquired one that is drawn as well has the same density: the mixture's. E = sum over both.
+    expected = drawn * (pi * weight) @ REWARD + (weight * REWARD)[acquired].sum()
     np.testing.assert_allclose(expected / drawn, pi @ REWARD, rtol=1e-4)
-    assert (weight[~chosen] == 1).all() and (weight[chosen] < 0.9).any()
+    assert (weight[~acquired] == 1).all() and (weight[acquired] < 0.9).any()
 
 
 def test_a_replayed_batch_leaves_out_what_does_not_fit():
     buffer = replay.add(replay.empty(8, 5), rows(0, 5), jnp.ones(5, bool))
     buffer = buffer._replace(log_mu=buffer.log_mu.at[:2].set(jnp.inf))
     batch = replay.batch(
-        replay.Config(max_age=6),
+        Aeb(max_age=6),
         jax.random.key(0),
         buffer,
         jnp.int32(10),

@@ -1,25 +1,24 @@
 """Knowledge of other tasks: it helps where they are alike and goes where it misleads."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.methods.fnas import fnas, transfer
+from fnas_jax.methods.fnas import method, transfer
 from fnas_jax.spaces import base
 from tests.methods import toy
-from tests.methods.fnas.test_fnas import SMALL
+from tests.methods.fnas.test_method import SMALL
 
 
-def foreign(sign):
+def source(sign):
     archs = base.enumerate_all(toy.SPACE)
     reward = sign * np.asarray(toy.accuracy(archs))
     task, nothing = np.zeros(216, np.int32), np.zeros((2, 0), np.float32)
-    return transfer.Foreign(archs, reward.astype(np.float32), task, nothing, 150)
+    return transfer.SourceTasks(archs, reward.astype(np.float32), task, nothing, 150)
 
 
 def test_knowledge_of_a_like_task_saves_evaluations():
-    state, trace = toy.search(fnas.make(toy.SPACE, SMALL, foreign(1.0)), 3, 6)
+    state, trace = toy.search(method.make(toy.SPACE, SMALL, source(1.0)), 3, 6)
     assert np.asarray(state.best.reward).min() > 0.97
     assert np.asarray(trace.fresh).sum(axis=(1, 2)).max() <= 16
     assert np.asarray(state.uac.warm).all()
@@ -29,18 +28,11 @@ def test_knowledge_of_a_like_task_saves_evaluations():
 
 @pytest.mark.slow
 def test_knowledge_that_misleads_is_dropped():
-    state, _ = toy.search(fnas.make(toy.SPACE, SMALL, foreign(-1.0)), 3, 24)
+    state, _ = toy.search(method.make(toy.SPACE, SMALL, source(-1.0)), 3, 24)
     assert not np.asarray(state.uac.warm).any()
     assert (np.asarray(state.stats["foreign_rows"]) == 0).all()
     jax.tree.map(np.testing.assert_array_equal, state.uac.ensemble.anchor, state.uac.ensemble.start)
     assert np.asarray(state.best.reward).min() > 0.9
-
-
-def test_own_scores_get_the_middle_and_spread_of_the_hints():
-    scores, hints = jnp.array([-1.0, 0.0, 1.0, 7.0]), jnp.array([1.0, 2.0, 3.0, -9.0])
-    got = transfer.align(scores, hints, jnp.array([True, True, True, False]))
-    spread = np.std([1.0, 2.0, 3.0])
-    np.testing.assert_allclose(got, [2 - spread, 2, 2 + spread, 0], rtol=1e-5)
 
 
 def test_embeddings_are_centred_and_drop_what_all_share():

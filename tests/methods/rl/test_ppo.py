@@ -1,5 +1,8 @@
 """PPO: advantages, ratio, clipping, weights, metrics, and that it learns."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,19 +10,22 @@ import pytest
 
 from fnas_jax.methods.rl import policy as policies
 from fnas_jax.methods.rl import ppo
+from fnas_jax.methods.rl.config import Ppo, with_epochs
 
 CARDS = (3, 2, 2)
-POLICY = policies.make(CARDS, hidden=6, head_scale=2.0)
-PARAMS = POLICY.init(jax.random.key(0))
+POLICY = policies.Policy(CARDS, hidden=6, head_scale=2.0)
+PARAMS = policies.init(POLICY, jax.random.key(0))
+judge = partial(policies.log_prob_and_entropy, POLICY)
+PLAIN = Ppo(lr=3e-3, epochs=4, entropy=1e-3, baseline_decay=0.95)
 LOSS = jax.jit(  # compiled once for all tests with a batch of one size
     jax.value_and_grad(
         lambda params, batch, advantage, entropy: ppo.loss(
-            POLICY, ppo.Config(entropy=entropy), params, batch, advantage
+            POLICY, replace(PLAIN, entropy=entropy), params, batch, advantage
         ),
         has_aux=True,
     )
 )
-ARCHS, OLD = POLICY.sample(PARAMS, jax.random.key(1), 6)
+ARCHS, OLD = policies.sample(POLICY, PARAMS, jax.random.key(1), 6)
 REWARD = jnp.array([0.1, 0.5, 0.3, 0.9, 0.2, 0.6])
 ADVANTAGE = jnp.array([-1.0, 0.5, 0.0, 2.0, -0.7, 1.0])
 
@@ -37,9 +43,9 @@ def assert_trees_close(a, b, **tolerance):
 
 
 def test_on_policy_gradient_is_the_policy_gradient():
-    config = ppo.Config(entropy=0.0)
+    config = replace(PLAIN, entropy=0.0)
     (value, metrics), gradient = value_and_grad(config, batch())
-    expected = jax.grad(lambda p: -jnp.mean(ADVANTAGE * POLICY.evaluate(p, ARCHS)[0]))(PARAMS)
+    expected = jax.grad(lambda p: -jnp.mean(ADVANTAGE * judge(p, ARCHS)[0]))(PARAMS)
     assert_trees_close(gradient, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(value, -np.mean(ADVANTAGE), rtol=1e-5)
     np.testing.assert_allclose([metrics["kl"], metrics["clip_fraction"]], 0, atol=1e-6)
@@ -48,10 +54,10 @@ def test_on_policy_gradient_is_the_policy_gradient():
 
 def test_off_policy_loss_and_metrics_by_hand():
     shift = np.array([0.5, -0.5, 0.1, 0.3, 0.3, -0.05], np.float32)  # log pi - log pi_old
-    (value, metrics), _ = value_and_grad(ppo.Config(entropy=0.01), batch(OLD - shift))
+    (value, metrics), _ = value_and_grad(replace(PLAIN, entropy=0.01), batch(OLD - shift))
     rho, a = np.exp(shift), np.asarray(ADVANTAGE)
     surrogate = np.minimum(rho * a, np.clip(rho, 0.8, 1.2) * a)
-    entropy = np.mean(POLICY.evaluate(PARAMS, ARCHS)[1])
+    entropy = np.mean(judge(PARAMS, ARCHS)[1])
     np.testing.assert_allclose(value, -surrogate.mean() - 0.01 * entropy, rtol=1e-5)
     np.testing.assert_allclose(metrics["clip_fraction"], 4 / 6, rtol=1e-6)
     np.testing.assert_allclose(metrics["kl"], np.mean(rho - 1 - shift), rtol=1e-4)
@@ -60,7 +66,7 @@ def test_off_policy_loss_and_metrics_by_hand():
 
 
 def test_clipped_samples_have_no_gradient_only_on_the_side_that_would_go_too_far():
-    config = ppo.Config(entropy=0.0)
+    config = replace(PLAIN, entropy=0.0)
     for shift, sign, moves in (
         (0.5, 1, False),
         (0.5, -1, True),
@@ -73,7 +79,7 @@ def test_clipped_samples_have_no_gradient_only_on_the_side_that_would_go_too_far
 
 
 def test_weight_zero_removes_a_sample_and_weights_scale_the_others():
-    config = ppo.Config(entropy=0.05)
+    config = replace(PLAIN, entropy=0.05)
     weight = jnp.array([1.0, 1, 1, 0, 1, 0])
     wild = OLD.at[3].add(-1000.0).at[5].add(1000.0)
     (value, metrics), gradient = value_and_grad(config, batch(wild, weight))
@@ -83,13 +89,13 @@ def test_weight_zero_removes_a_sample_and_weights_scale_the_others():
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert_trees_close(metrics, small_metrics, rtol=1e-5, atol=1e-6)
     assert_trees_close(gradient, small_gradient, rtol=1e-4, atol=1e-6)
-    half, _ = value_and_grad(ppo.Config(entropy=0.0), batch(weight=jnp.full(6, 0.5)))
-    full, _ = value_and_grad(ppo.Config(entropy=0.0), batch())
+    half, _ = value_and_grad(replace(PLAIN, entropy=0.0), batch(weight=jnp.full(6, 0.5)))
+    full, _ = value_and_grad(replace(PLAIN, entropy=0.0), batch())
     np.testing.assert_allclose(half[0], 0.5 * full[0], rtol=1e-5)
 
 
 def test_first_batch_is_measured_against_itself_later_ones_against_the_average():
-    config = ppo.Config(baseline_decay=0.9)
+    config = replace(PLAIN, baseline_decay=0.9)
     state = ppo.init(POLICY, config, jax.random.key(0))
     state, first = ppo.advantages(config, state, batch())
     r = np.asarray(REWARD)
@@ -100,7 +106,7 @@ def test_first_batch_is_measured_against_itself_later_ones_against_the_average()
 
 
 def test_without_decay_the_baseline_is_the_last_batch():
-    config = ppo.Config(baseline_decay=0.0)
+    config = replace(PLAIN, baseline_decay=0.0)
     state = ppo.init(POLICY, config, jax.random.key(0))
     state, _ = ppo.advantages(config, state, batch())
     state, advantage = ppo.advantages(config, state, batch(reward=REWARD * 2))
@@ -109,8 +115,8 @@ def test_without_decay_the_baseline_is_the_last_batch():
 
 
 def test_a_batch_of_equal_rewards_or_without_samples_is_harmless():
-    config = ppo.Config(epochs=2)
-    update = jax.jit(ppo.make_update(POLICY, config))
+    config = replace(PLAIN, epochs=2)
+    update = jax.jit(partial(ppo.update, POLICY, config))
     state = ppo.init(POLICY, config, jax.random.key(0))
     after, metrics = update(state, batch(reward=jnp.full(6, 0.5)), jax.random.key(0))
     none, _ = update(state, batch(weight=jnp.zeros(6)), jax.random.key(0))
@@ -122,25 +128,37 @@ def test_a_batch_of_equal_rewards_or_without_samples_is_harmless():
 
 def test_every_sample_is_used_once_per_epoch():
     """With plain averages and a tiny step, minibatches and one large batch agree."""
-    one, three = (ppo.Config(lr=1e-6, epochs=3, minibatches=m, max_grad_norm=1e9) for m in (1, 3))
+    one, three = (
+        replace(PLAIN, lr=1e-6, epochs=3, minibatches=m, max_grad_norm=1e9) for m in (1, 3)
+    )
     state = ppo.init(POLICY, one, jax.random.key(0))
     metrics = [
-        jax.jit(ppo.make_update(POLICY, c))(state, batch(OLD - 0.1), jax.random.key(5))[1]
+        jax.jit(partial(ppo.update, POLICY, c))(state, batch(OLD - 0.1), jax.random.key(5))[1]
         for c in (one, three)
     ]
     np.testing.assert_allclose(metrics[0]["entropy"], metrics[1]["entropy"], rtol=1e-3)
     np.testing.assert_allclose(metrics[0]["loss"], metrics[1]["loss"], rtol=1e-2, atol=1e-4)
     with pytest.raises(ValueError, match="cannot be cut into 4 minibatches"):
-        ppo.make_update(POLICY, ppo.Config(minibatches=4))(state, batch(), jax.random.key(0))
+        partial(ppo.update, POLICY, replace(PLAIN, minibatches=4))(
+            state, batch(), jax.random.key(0)
+        )
+
+
+def test_epochs_that_are_open_depend_on_replay():
+    assert with_epochs(Ppo(), replays=False).epochs == 4
+    assert with_epochs(Ppo(), replays=True).epochs == 2
+    assert with_epochs(Ppo(epochs=7), replays=True).epochs == 7
+    with pytest.raises(ValueError, match="number of epochs is open"):
+        ppo.update(POLICY, Ppo(), None, batch(), None)
 
 
 def test_an_update_raises_the_probability_of_better_architectures():
-    config = ppo.Config(lr=3e-2)
+    config = replace(PLAIN, lr=3e-2)
     state = ppo.init(POLICY, config, jax.random.key(0))
-    archs, old = POLICY.sample(state.params, jax.random.key(2), 64)
+    archs, old = policies.sample(POLICY, state.params, jax.random.key(2), 64)
     reward = (archs[:, 0] == 1).astype(jnp.float32)
-    new, _ = jax.jit(ppo.make_update(POLICY, config))(
+    new, _ = jax.jit(partial(ppo.update, POLICY, config))(
         state, ppo.make_batch(archs, old, reward), jax.random.key(3)
     )
-    change = np.asarray(POLICY.evaluate(new.params, archs)[0] - old)
+    change = np.asarray(judge(new.params, archs)[0] - old)
     assert change[np.asarray(reward) == 1].mean() > 0 > change[np.asarray(reward) == 0].mean()

@@ -1,6 +1,7 @@
 """FNAS as a search method: what its flags do, and that predictions cost nothing."""
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +10,39 @@ import pytest
 
 from fnas_jax.core.types import Proposal
 from fnas_jax.methods.baselines import ppo as baseline
-from fnas_jax.methods.fnas import acquire, critic, decision, fnas, imagination, uac
-from fnas_jax.methods.rl import policy, ppo
+from fnas_jax.methods.fnas import method
+from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
+from fnas_jax.methods.rl.config import Ppo
 from tests.methods import toy
 
-SMALL = fnas.Config(
+SMALL = Config(
     batch=4,
-    hidden=8,
-    capacity=64,
-    verify=acquire.Config(pool=48),
-    imagination=imagination.Config(iterations=2),
-    ppo=ppo.Config(lr=0.02, epochs=2),
-    uac=uac.Config(
-        critic=critic.Config(members=3, hidden=16),
-        decision=decision.Config(tau=3.0, warmup=8, explore=0.0),
-    ),
+    fnas=Fnas(pool=48, imagination=2),
+    uac=Uac(members=3, hidden=16, tau=3.0, warmup=8, explore=0.0),
+    aeb=Aeb(capacity=64),
+    ppo=Ppo(hidden=8, lr=0.02, epochs=2, entropy=1e-3, baseline_decay=0.95),
 )
-PLAIN = SMALL._replace(uac_enabled=False, aeb_enabled=False)
+NO_CRITIC = SMALL._replace(uac=replace(SMALL.uac, enabled=False))
+PLAIN = NO_CRITIC._replace(aeb=replace(SMALL.aeb, enabled=False))
+
+
+def with_fnas(**numbers):
+    """SMALL with other numbers in its section `fnas`."""
+    return SMALL._replace(fnas=replace(SMALL.fnas, **numbers))
 
 
 @functools.cache
 def small():
     """The compiled functions of one method."""
-    method = fnas.make(toy.SPACE, SMALL._replace(verify=acquire.Config(pool=48, verify_every=4)))
+    compiled = method.make(toy.SPACE, with_fnas(verify_every=4))
     quick = functools.partial(jax.jit, compiler_options=toy.QUICK)
-    return method._replace(ask=quick(method.ask), tell=quick(method.tell))
+    return compiled._replace(ask=quick(compiled.ask), tell=quick(compiled.tell))
 
 
 @functools.cache
 def searched(config=SMALL):
     """States and traces of three searches of 24 iterations."""
-    return toy.search(fnas.make(toy.SPACE, config), 3, 24)
+    return toy.search(method.make(toy.SPACE, config), 3, 24)
 
 
 def test_it_finds_the_best_and_trains_few():
@@ -71,18 +74,18 @@ def test_each_iteration_trains_a_new_architecture_that_the_critic_likes():
     state = small().init(jax.random.key(0))._replace(trained=jnp.int32(8))
     for iteration in range(8):
         asked, _ = small().ask(state._replace(iteration=jnp.int32(iteration)), jax.random.key(1))
-        assert asked.asked.chosen.any() == (iteration % 4 == 0)
+        assert asked.asked.acquired.any() == (iteration % 4 == 0)
 
 
 def test_without_the_critic_everything_is_trained_and_the_buffer_replays():
-    state, trace = toy.search(fnas.make(toy.SPACE, SMALL._replace(uac_enabled=False)), 2, 4)
+    state, trace = toy.search(method.make(toy.SPACE, NO_CRITIC), 2, 4)
     assert np.asarray(trace.ok).all() and state.uac is None
     assert (np.asarray(state.stats["predicted_now"]) == 0).all()
     assert (np.asarray(state.stats["replayed"]) > 0).all()
 
 
 def test_all_off_is_the_baseline_exactly():
-    ours, theirs = fnas.make(toy.SPACE, PLAIN), baseline.make(toy.SPACE, 4, 8, PLAIN.ppo)
+    ours, theirs = method.make(toy.SPACE, PLAIN), baseline.make(toy.SPACE, PLAIN.ppo, 4)
     one, two = ours.init(jax.random.key(0)), theirs.init(jax.random.key(0))
     one = one._replace(ppo=two.ppo)
     tell_one, tell_two = jax.jit(ours.tell), jax.jit(theirs.tell)
@@ -96,28 +99,16 @@ def test_all_off_is_the_baseline_exactly():
     assert (np.asarray(one.stats["replayed"]) == 0).all()
 
 
-def test_imagination_stays_in_its_region_and_needs_one():
+def test_imagination_stays_in_its_region_and_can_be_turned_off():
     state, _ = searched()
-    assert (np.asarray(state.stats["imagined_kl"]) <= SMALL.imagination.kl_max).all()
-    controller = policy.make(toy.SPACE.cardinalities, 8)
-    update = ppo.make_update(controller, SMALL.ppo)
-    start = ppo.init(controller, SMALL.ppo, jax.random.key(0))
-
-    def imagined(config, ready):
-        return imagination.imagine(
-            controller, update, start, toy.accuracy, jax.random.key(1), config, 4, ready
-        )[1]["imagined"]
-
-    assert imagined(imagination.Config(2, kl_max=0.0), jnp.bool_(True)) == 0
-    assert imagined(imagination.Config(2, kl_max=10.0), jnp.bool_(False)) == 0
-    assert imagined(imagination.Config(2, kl_max=10.0), jnp.bool_(True)) == 2
-    off = SMALL._replace(imagination=imagination.Config(0))
-    assert "imagined" not in fnas.make(toy.SPACE, off).init(jax.random.key(0)).stats
+    assert (np.asarray(state.stats["imagined_kl"]) <= SMALL.fnas.kl_max).all()
+    off = method.make(toy.SPACE, with_fnas(imagination=0))
+    assert "imagined" not in off.init(jax.random.key(0)).stats
 
 
 @pytest.mark.slow
 def test_residual_uncertainty_is_another_number_from_the_same_samples():
-    config = SMALL._replace(uac=SMALL.uac._replace(uncertainty="residual"))
+    config = SMALL._replace(uac=replace(SMALL.uac, uncertainty="residual"))
     state, _ = searched(config)
     assert np.isfinite(np.asarray(state.stats["uncertainty"])).all()
     assert not np.allclose(state.stats["uncertainty"], searched()[0].stats["uncertainty"])
@@ -155,6 +146,6 @@ def test_predicted_rewards_teach_the_controller_but_never_the_critic():
 
 def test_numbers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="none of ensemble, residual"):
-        fnas.make(toy.SPACE, SMALL._replace(uac=SMALL.uac._replace(uncertainty="none")))
+        method.make(toy.SPACE, SMALL._replace(uac=replace(SMALL.uac, uncertainty="none")))
     with pytest.raises(ValueError, match="do not suit a batch of 4"):
-        fnas.make(toy.SPACE, SMALL._replace(verify=acquire.Config(verify=5)))
+        method.make(toy.SPACE, with_fnas(verify=5))

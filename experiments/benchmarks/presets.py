@@ -1,0 +1,70 @@
+"""The methods that benchmarks on tables compare, as they run there.
+
+Their numbers are the product's defaults; what is changed is named here, with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
+from fnas_jax.methods.baselines.config import Evolution, Gp
+from fnas_jax.methods.fnas import method as fnas
+from fnas_jax.methods.fnas import transfer
+from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
+from fnas_jax.methods.rl.config import Ppo
+from fnas_jax.tasks.tables import Table
+
+
+class Preset(NamedTuple):
+    """A method and how long it runs."""
+
+    make: Callable[..., SearchMethod]  # of the space, and of samples of a source task where `warm`
+    iterations: int  # long enough for 95% of the seeds to arrive
+    warm: bool = False  # starts from rows of the other task of the same file
+
+
+# A buffer that a hundred seeds side by side find room for.
+# One architecture an iteration is trained, the best predicted; the other seven of the batch teach
+# the controller by predictions, unless the critic is quite unsure of them.
+FNAS = Config(batch=8, aeb=Aeb(capacity=192))
+PRESETS = {
+    "random": Preset(lambda space: random.make(space, batch=32), 200),
+    "evolution": Preset(lambda space: evolution.make(space, Evolution(), batch=1), 2500),
+    "local": Preset(lambda space: local.make(space, batch=1), 1500),
+    "gp_ei": Preset(lambda space: gp.make(space, Gp(), batch=1, capacity=150), 150),
+    "gp_ucb": Preset(lambda space: gp.make(space, Gp("ucb"), batch=1, capacity=150), 150),
+    "ppo": Preset(lambda space: ppo.make(space, Ppo(), batch=8), 200),
+    "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
+    "fnas_warm": Preset(lambda space, source: fnas.make(space, FNAS, source), 60, warm=True),
+}
+
+
+def _changed(**sections: Any) -> Preset:
+    config = FNAS._replace(**sections)
+    return Preset(lambda space: fnas.make(space, config), 145)
+
+
+# FNAS with one part off, or another kind of uncertainty; only run when they are named.
+ABLATIONS = {
+    "fnas_no_uac": _changed(uac=Uac(enabled=False)),
+    # Without replay the product's PPO takes four passes over each batch; here, the same two.
+    "fnas_no_aeb": _changed(aeb=dataclasses.replace(FNAS.aeb, enabled=False), ppo=Ppo(epochs=2)),
+    "fnas_no_imagination": _changed(fnas=Fnas(imagination=0)),
+    "fnas_residual": _changed(uac=Uac(uncertainty="residual")),
+}
+
+
+SOURCE_ROWS = 200  # of the other task, drawn anew for each seed
+OTHER = {"nats_cifar10": "nats_cifar100", "nats_cifar100": "nats_cifar10"}
+
+
+def source(table: Table) -> transfer.SourceTasks:
+    """All rows of a table, of which each search draws its own."""
+    task, nothing = np.zeros(len(table.archs), np.int32), np.zeros((2, 0), np.float32)
+    return transfer.SourceTasks(table.archs, table.judged, task, nothing, SOURCE_ROWS)

@@ -1,0 +1,119 @@
+"""Searches on tables: when they find a top architecture, and what they have missed on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.presets import Preset, source
+from fnas_jax import scan
+from fnas_jax.core.types import Array
+from fnas_jax.methods import scores
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.tasks import tabular
+from fnas_jax.tasks.base import Evaluator
+from fnas_jax.tasks.tables import Table
+
+REGRET_AT = (25, 50, 100, 200, 500)
+
+
+class Ground(NamedTuple):
+    """A table, ready to be searched."""
+
+    where: tabular.Index
+    evaluator: Evaluator
+    judged: Array  # [M] accuracy by which each row is judged
+    top: Array  # [M] bool, whether it is among the best 0.1%
+    best: float  # the largest of `judged`
+
+
+class Found(NamedTuple):
+    """What one search came to."""
+
+    hit: Array  # [] evaluations until the first top architecture; -1: never
+    regret: Array  # [K] accuracy points, of the incumbent by observed value
+    evaluations: Array  # [] spent in all
+    trace: scan.Trace
+
+
+def ground(table: Table, noisy: bool = True) -> Ground:
+    """`noisy`: a query sees one of a row's readings."""
+    where = tabular.index(table)
+    return Ground(
+        where,
+        tabular.evaluator(table, where, lambda accuracy, *costs: accuracy, noisy),
+        jnp.asarray(table.judged),
+        jnp.asarray(tabular.top_rows(table)),
+        float(np.nanmax(table.judged)),
+    )
+
+
+def search(
+    on: Ground, method: SearchMethod, key: Array, iterations: int, regret_at: Sequence[int]
+) -> Found:
+    """A pure function of the key; regret after each of K numbers of evaluations.
+
+    Regret is infinite where the first proposal was more than so many evaluations.
+    """
+    _, _, trace = scan.run(method, on.evaluator, key, iterations)
+    rows = on.where.row_of(trace.archs.reshape(-1, trace.archs.shape[-1])).reshape(trace.ok.shape)
+    progress = scan.progress(trace, on.judged[rows], on.top[rows])
+    counts = progress.evaluations
+    last = jnp.array([jnp.sum(counts <= n) - 1 for n in regret_at])
+    regret = jnp.where(last < 0, jnp.inf, 100 * (on.best - progress.incumbent[last]))
+    return Found(progress.hit, regret, counts[-1], trace)
+
+
+def hits(found: Array) -> np.ndarray:
+    """[S] float64 of `Found.hit` of S seeds; infinity: never."""
+    return np.where(np.asarray(found) < 0, np.inf, np.asarray(found, np.float64))
+
+
+# ---- all seeds side by side
+
+
+class Outcome(NamedTuple):
+    """What S seeds of a method reached on a table."""
+
+    hits: np.ndarray  # [S] evaluations until the first top architecture; inf: never
+    regret: np.ndarray  # [S, len(REGRET_AT)] accuracy points, incumbent by observed value
+    evaluations: np.ndarray  # [S] evaluations spent in all
+    seconds: float  # of all seeds together, after compilation
+    coverage: np.ndarray  # [S] share of errors within U, second half; NaN without a critic
+    tau: np.ndarray  # [S] Kendall's tau of predictions and first readings, second half
+
+
+def measure(
+    table: Table, preset: Preset, seeds: int, noisy: bool = True, other: Table | None = None
+) -> Outcome:
+    """Runs `seeds` searches of one method side by side; a warm one knows rows of `other`."""
+    on = ground(table, noisy)
+    method = preset.make(table.space, *([source(other)] if preset.warm and other else []))
+
+    def one(key: jax.Array) -> tuple[jax.Array, ...]:
+        found = search(on, method, key, preset.iterations, REGRET_AT)
+        return found.hit, found.regret, found.evaluations, *foresight(found.trace)
+
+    keys = jax.random.split(jax.random.key(0), seeds)
+    compiled = jax.jit(jax.vmap(one)).lower(keys).compile()
+    start = time.perf_counter()
+    found, *rest = jax.block_until_ready(compiled(keys))
+    seconds = time.perf_counter() - start
+    regret, spent, coverage, tau = map(np.asarray, rest)
+    return Outcome(hits(found), regret, spent, seconds, coverage, tau)
+
+
+def foresight(trace: scan.Trace) -> tuple[jax.Array, jax.Array]:
+    """Coverage and Kendall's tau of a critic in the second half; NaN where there is none."""
+    if "checked" not in trace.stats:
+        return jnp.float32(jnp.nan), jnp.float32(jnp.nan)
+    half = len(trace.ok) // 2
+    covered, checked = (trace.stats[name][half:].sum() for name in ("covered", "checked"))
+    fresh = (trace.ok & trace.fresh)[half:].reshape(-1)
+    predicted, reward = (x[half:].reshape(-1) for x in (trace.predicted, trace.reward))
+    return covered / checked, scores.kendall(predicted, reward, fresh)

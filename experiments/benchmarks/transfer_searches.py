@@ -1,0 +1,189 @@
+"""The searches of the benchmark `transfer` on tables, one seed after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks import table_search
+from experiments.benchmarks.presets import Preset, source
+from experiments.benchmarks.transfer_methods import EVALUATIONS
+from fnas_jax.core.types import Array
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.methods.scores import kendall
+from fnas_jax.methods.tnas import meta, networks, source_tasks, surrogate
+from fnas_jax.methods.tnas import method as tnas
+from fnas_jax.methods.tnas.config import Tnas
+from fnas_jax.methods.tnas.networks import Weights
+from fnas_jax.methods.tnas.source_tasks import SourceTasks
+from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.enumerate import enumerate_networks
+from fnas_jax.tasks import tabular
+from fnas_jax.tasks.tables import Table
+
+REGRET_AT = (1, 2, 3, 5, 10, 20, 30, 40, 50)
+ROWS = 200  # of the history
+KINDS = ("", "_full", "_misled")  # of the history
+
+
+class Outcome(NamedTuple):
+    """What S seeds of a method reached on a task."""
+
+    hits: np.ndarray  # [S] evaluations until the first top architecture; inf: never
+    regret: np.ndarray  # [S, len(REGRET_AT)] accuracy points, incumbent by observed value
+    seconds: float  # of all seeds together, with compilation
+    tau: np.ndarray  # [S] zero-shot Kendall's tau on the whole table; NaN without a history
+
+
+def searches(
+    table: Table, make: Callable[[Any], SearchMethod], each: Any, iterations: int, seeds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(hits [S], regret [S, ..]) of S searches by `make(each[s])`, one after another."""
+    on = table_search.ground(table)
+
+    def one(pair: tuple[Array, Any]) -> tuple[Array, Array]:
+        key, own = pair
+        found = table_search.search(on, make(own), key, iterations, REGRET_AT)
+        return found.hit, found.regret
+
+    keys = jax.random.split(jax.random.key(0), seeds)
+    hits, regret = jax.jit(lambda pairs: jax.lax.map(one, pairs))((keys, each))
+    return table_search.hits(hits), np.asarray(regret)
+
+
+def baseline(table: Table, chosen: Preset, seeds: int, other: Table | None) -> Outcome:
+    """A method that needs no meta-learning; a warm one knows rows of `other`."""
+    start = time.perf_counter()
+    given = [source(other)] if chosen.warm and other is not None else []
+    hits, regret = searches(
+        table,
+        lambda _: chosen.make(table.space, *given),
+        jnp.zeros(seeds),
+        chosen.iterations,
+        seeds,
+    )
+    return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, np.nan))
+
+
+def draw(space: Space, other: Table, key: Array, misled: bool) -> SourceTasks:
+    """`ROWS` random rows of the other task; with their accuracies permuted where `misled`."""
+    key_rows, key_permute = jax.random.split(key)
+    rows = jax.random.choice(key_rows, len(other.archs), (ROWS,), replace=False)
+    reward = jnp.asarray(other.judged)[rows]
+    reward = jax.random.permutation(key_permute, reward) if misled else reward
+    everyone = jnp.ones(ROWS, bool)
+    forms = space.canonical(jnp.asarray(other.archs)[rows])
+    return SourceTasks(
+        forms[None], source_tasks.standardise(reward, everyone)[None], everyone[None]
+    )
+
+
+def learn(space: Space, config: Tnas, known: SourceTasks, key: Array) -> Weights:
+    """The weights that one history teaches."""
+    key_weights, key_meta = jax.random.split(key)
+    weights = networks.init(key_weights, space, config, 1, 1)
+    return meta.fit(meta.Context(space, config, known), weights, key_meta).best
+
+
+def search(
+    space: Space,
+    config: Tnas,
+    known: SourceTasks,
+    w: Weights,
+    support: SourceTasks | None = None,
+) -> SearchMethod:
+    """TNAS with weights that were learnt from the `known` tasks."""
+    ctx = tnas.context(
+        space, config, capacity=EVALUATIONS, source=known, weights=w, support=support
+    )
+    return tnas.make(ctx)
+
+
+def sampled(table: Table) -> tuple[Array, Array]:
+    """(forms [m, T], accuracies [m]) of at most 1000 networks of the table."""
+    forms = np.random.default_rng(0).permutation(enumerate_networks(table.space))[:1000]
+    rows = np.asarray(tabular.index(table).row_of(jnp.asarray(forms)))
+    return jnp.asarray(forms), jnp.asarray(table.judged[rows])
+
+
+def zero_shot(
+    space: Space, some: tuple[Array, Array], config: Tnas, w: Weights, known: SourceTasks
+) -> Array:
+    """[] Kendall's tau of what is predicted of `some` networks without any evaluation."""
+    model = surrogate.condition(space, config, w, known)
+    mean = surrogate.conditioned(space, config, model, some[0]).mean
+    return kendall(mean, some[1], jnp.isfinite(some[1]))
+
+
+def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str) -> Outcome:
+    """TNAS on `table` with a history of the `other` task."""
+    space, some, start = table.space, sampled(table), time.perf_counter()
+    keys = jax.random.split(jax.random.key(1), seeds)
+    if kind == "_full":
+        task = np.zeros(len(other.archs), np.int32)
+        whole = source_tasks.gather(space, other.archs, other.judged, task)
+        support = source_tasks.support(whole, config.support)
+        w = jax.jit(lambda key: learn(space, config, whole, key))(keys[0])
+        print(f"  learnt from the full history in {time.perf_counter() - start:.0f} s", flush=True)
+        hits, regret = searches(
+            table,
+            lambda _: search(space, config, whole, w, support),
+            jnp.zeros(seeds),
+            EVALUATIONS,
+            seeds,
+        )
+        tau = zero_shot(space, some, config, w, support)
+        return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, tau))
+
+    def prepared(key: Array) -> tuple[SourceTasks, Weights, Array]:
+        key_rows, key_learn = jax.random.split(key)
+        known = draw(space, other, key_rows, kind == "_misled")
+        w = learn(space, config, known, key_learn)
+        return known, w, zero_shot(space, some, config, w, known)
+
+    known, w, tau = jax.block_until_ready(jax.jit(lambda k: jax.lax.map(prepared, k))(keys))
+    spent = (time.perf_counter() - start) / seeds
+    print(f"  {spent:.1f} s a seed of meta-learning", flush=True)
+    hits, regret = searches(
+        table, lambda own: search(space, config, *own), (known, w), EVALUATIONS, seeds
+    )
+    return Outcome(hits, regret, time.perf_counter() - start, np.asarray(tau))
+
+
+def scratch(table: Table, config: Tnas, seeds: int) -> Outcome:
+    """TNAS without any history: the deep kernel, not meta-learnt."""
+    start = time.perf_counter()
+    ctx = tnas.context(table.space, config, capacity=2 * EVALUATIONS)
+    hits, regret = searches(
+        table,
+        lambda _: tnas.make(ctx),
+        jnp.zeros(seeds),
+        2 * EVALUATIONS,
+        seeds,
+    )
+    return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, np.nan))
+
+
+def speed(table: Table, other: Table) -> tuple[float, float]:
+    """Seconds of meta-learning on a whole task and of a trial, by the product's default sizes."""
+    space, config = table.space, Tnas()
+    whole = source_tasks.gather(
+        space, other.archs, other.judged, np.zeros(len(other.archs), np.int32)
+    )
+    start = time.perf_counter()
+    learning = jax.jit(lambda key: learn(space, config, whole, key))
+    w = jax.block_until_ready(learning(jax.random.key(0)))
+    learnt = time.perf_counter() - start
+    method = search(space, config, whole, w, source_tasks.support(whole, config.support))
+    state, ask = jax.jit(method.init)(jax.random.key(1)), jax.jit(method.ask)
+    spent = []
+    for i in range(11):
+        start = time.perf_counter()
+        jax.block_until_ready(ask(state, jax.random.key(i)))
+        spent.append(time.perf_counter() - start)
+    return learnt, float(np.median(spent[1:]))  # the first compiles

@@ -1,0 +1,212 @@
+"""FNAS (arXiv 2105.11694): reinforcement learning that trains only what its critic cannot predict.
+
+An iteration: the controller samples N architectures; the critic predicts their rewards with
+uncertainties; the decision module says which are trained. Places of the batch are kept for the
+architectures that the critic thinks best (`acquire.py`). Trained samples teach the critic, enter
+the experience buffer and, with the predicted ones and as many replayed ones, the controller.
+Then the controller practises on predictions alone, within a trust region (imagination).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core.rows import contains
+from fnas_jax.core.types import Array, Metrics, Proposal
+from fnas_jax.methods import scores as scoring
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.methods.best import no_best, observed, update_best
+from fnas_jax.methods.fnas import acquire, decision, learning, replay, transfer, uac
+from fnas_jax.methods.fnas.config import Config
+from fnas_jax.methods.fnas.state import Asked, Context, State, critic_of
+from fnas_jax.methods.rl import policy as policies
+from fnas_jax.methods.rl import ppo
+from fnas_jax.methods.rl.config import with_epochs
+from fnas_jax.methods.rl.policy import Policy
+from fnas_jax.spaces.base import Space
+
+
+def make(space: Space, config: Config, source: transfer.SourceTasks | None = None) -> SearchMethod:
+    """FNAS on `space`, starting from samples of other tasks where there are any.
+
+    Raises ValueError for numbers that do not fit together.
+    """
+    ctx = context(space, config, source)
+    return SearchMethod(
+        jax.jit(partial(init, ctx)),  # hundreds of small draws: one program starts sooner
+        partial(ask, ctx),
+        partial(tell, ctx),
+        best=lambda state: state.best,
+        stats=lambda state: state.stats,
+    )
+
+
+def context(space: Space, config: Config, source: transfer.SourceTasks | None = None) -> Context:
+    """What every step of a search is given. Raises ValueError as `make` does."""
+    n = config.batch
+    if not 0 <= config.fnas.verify <= n:
+        raise ValueError(f"{config.fnas.verify} verified ones do not suit a batch of {n}")
+    if (2 * n if config.aeb.enabled else n) % config.ppo.minibatches:
+        raise ValueError(f"{config.ppo.minibatches} minibatches do not divide the batch")
+    capacity = max(config.aeb.capacity, n, acquire.ELITE)
+    critic = None
+    if config.uac.enabled:
+        critic = uac.make(space, config.uac, config.fnas, capacity, source)
+    return Context(
+        space=space,
+        config=config._replace(ppo=with_epochs(config.ppo, config.aeb.enabled)),
+        policy=Policy(space.cardinalities, config.ppo.hidden),
+        critic=critic,
+        capacity=capacity,
+        # Knowledge of other tasks replaces the warm-up.
+        warmup=0 if source is not None else config.uac.warmup,
+    )
+
+
+def init(ctx: Context, key: Array) -> State:
+    """A search that has trained nothing."""
+    key_ppo, key_uac = jax.random.split(key)
+    decisions = len(ctx.space.cardinalities)
+    zeros = jnp.zeros(ctx.config.batch, jnp.float32)
+    names = [*ppo.STATS, "trained_now", "predicted_now", "replayed"]
+    if ctx.critic is not None:
+        names += [*uac.STATS, "uncertainty"]
+        names += ["imagined", "imagined_kl"] if ctx.config.fnas.imagination else []
+    return State(
+        ppo=ppo.init(ctx.policy, ctx.config.ppo, key_ppo),
+        uac=None if ctx.critic is None else uac.init(ctx.critic, key_uac),
+        buffer=replay.empty(ctx.capacity, decisions),
+        elite=jnp.zeros((acquire.ELITE, decisions), jnp.int32),
+        iteration=jnp.int32(0),
+        trained=jnp.int32(0),
+        asked=Asked(zeros > 0, uac.Prediction(zeros, zeros, zeros), jnp.uint32(0)),
+        best=no_best(decisions),
+        stats={name: jnp.float32(0) for name in names},
+    )
+
+
+def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
+    """The next N architectures, which of them are to be trained, and what is predicted of them."""
+    key_sample, key_acquire, key_decide, key_tell = jax.random.split(key, 4)
+    n = ctx.config.batch
+    none, zeros = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
+    asked = Asked(none, uac.Prediction(zeros, zeros, zeros), jax.random.bits(key_tell))
+    sampled, log_prob = sample(ctx, state, key_sample)
+    archs, log_prob = sampled[:n], log_prob[:n]
+    if ctx.critic is None:
+        train = decision.decide(ctx.config.uac, ctx.warmup, key_decide, None, n)
+        unknown = jnp.full(n, jnp.inf, jnp.float32)
+        return state._replace(asked=asked), Proposal(archs, train, log_prob, zeros, unknown)
+    if ctx.config.fnas.verify:
+        state, acquired, archs, log_prob = replace_acquired(
+            ctx, state, key_acquire, sampled, archs, log_prob
+        )
+        asked = asked._replace(acquired=acquired)
+    canonical = ctx.space.canonical(archs)
+    prediction = uac.predict(*critic_of(ctx, state), canonical)
+    reward, unsure, evidence = assess(ctx, state, canonical, prediction, asked.acquired)
+    train = decision.decide(ctx.config.uac, ctx.warmup, key_decide, evidence, n)
+    state = state._replace(asked=asked._replace(prediction=prediction))
+    return state, Proposal(archs, train, log_prob, reward, unsure)
+
+
+def sample(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
+    """Architectures [m, T] of the policy, of which the first N are the batch, and log pi [m]."""
+    n = ctx.config.batch
+    if ctx.critic is None:
+        return policies.sample(ctx.policy, state.ppo.params, key, n)
+    # The critic sees more of the controller's samples than the batch holds.
+    wide = n + ctx.config.fnas.pool // 8
+    archs, log_prob = policies.sample(ctx.policy, state.ppo.params, key, wide)
+    order = preferred(ctx.space, archs, state.trained < ctx.warmup)
+    return archs[order], log_prob[order]
+
+
+def preferred(space: Space, archs: Array, cold: Array) -> Array:
+    """[m] order of samples: as they are, or while `cold`, those without idle decisions first.
+
+    A network has one canonical form, but may have thousands of decision vectors: most random
+    cells have operations without effect. Vectors that are canonical already are uniform over
+    networks, and a critic learns more from these (ours).
+    """
+    idle = jnp.sum(archs != space.canonical(archs), axis=1)
+    return jnp.argsort(jnp.where(cold, idle, 0), stable=True)
+
+
+def replace_acquired(
+    ctx: Context, state: State, key: Array, sampled: Array, archs: Array, log_prob: Array
+) -> tuple[State, Array, Array, Array]:
+    """Puts what the critic thinks best in the last `fnas.verify` places of a batch.
+
+    Every `fnas.verify_every` iterations, once predictions count. Returns the state with the next
+    elite, which places these are [N], and `archs` [N, T] and `log_prob` [N] with them.
+    """
+    config, kept = ctx.config.fnas, ctx.sampled
+    found, elite = acquire.choose(
+        ctx.space,
+        config,
+        key,
+        partial(uac.predict, *critic_of(ctx, state)),
+        state.buffer,
+        state.elite,
+        sampled,
+    )
+    due = (state.trained >= ctx.warmup) & (state.iteration % config.verify_every == 0)
+    acquired = due & (jnp.arange(len(archs)) >= kept)
+    archs = jnp.where(acquired[:, None], archs.at[kept:].set(found), archs)
+    log_found, _ = policies.log_prob_and_entropy(ctx.policy, state.ppo.params, found)
+    log_prob = jnp.where(acquired, log_prob.at[kept:].set(log_found), log_prob)
+    return state._replace(elite=elite), acquired, archs, log_prob
+
+
+def assess(
+    ctx: Context, state: State, canonical: Array, prediction: uac.Prediction, acquired: Array
+) -> tuple[Array, Array, decision.Evidence]:
+    """Predicted rewards [N], their standard deviations [N], and what is decided upon."""
+    mask = replay.filled(state.buffer)
+    scores, scale = uac.targets(*critic_of(ctx, state), state.buffer)
+    reward, high, low = (
+        scoring.to_reward(scale, prediction.score + sign * prediction.width) for sign in (0, 1, -1)
+    )
+    evidence = decision.Evidence(
+        uncertainty=prediction.width,
+        std=decision.score_std(scores, mask, prediction.score),
+        points=50 * (high - low),
+        trained=state.trained,
+        known=contains(state.buffer.canonical, canonical),
+        acquired=acquired,
+    )
+    counts = (state.trained >= ctx.warmup) & mask.any()
+    unsure = jnp.where(counts, (high - low) / 2, jnp.inf)
+    # Without samples of this task, a score (of other tasks) says nothing about rewards.
+    return jnp.where(mask.sum() > 1, reward, jnp.nan), unsure, evidence
+
+
+def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
+    """The state that has learnt what the proposal turned out to be."""
+    key_update, key_replay, key_imagine = jax.random.split(jax.random.key(state.asked.seed), 3)
+    before = state
+    state, new = learning.remember(ctx, state, proposal, metrics)
+    stats = {
+        "trained_now": metrics.fresh.sum(dtype=jnp.float32),
+        "predicted_now": (~proposal.train_mask).sum(dtype=jnp.float32),
+    }
+    if ctx.critic is not None:
+        reward = observed(proposal, metrics)
+        state, figures = learning.teach_critic(ctx, state, before, proposal, reward, new)
+        stats |= figures
+    batch, replayed = learning.samples(ctx, before, key_replay, proposal, metrics)
+    inner, figures = ppo.update(ctx.policy, ctx.config.ppo, state.ppo, batch, key_update)
+    stats |= figures | {"replayed": replayed}
+    state = state._replace(ppo=inner)
+    if ctx.critic is not None and ctx.config.fnas.imagination:
+        state, figures = learning.imagine(ctx, state, key_imagine)
+        stats |= figures
+    return state._replace(
+        iteration=state.iteration + 1,
+        best=update_best(state.best, proposal, metrics),
+        stats=state.stats | stats,
+    )

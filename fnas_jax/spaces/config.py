@@ -1,0 +1,25 @@
+"""The section `space`: which architectures are searched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fnas_jax.core.config import key
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space and its sizes; tabular tasks bring their own."""
+
+    name: str = key("mnas", "space", choices=("mnas", "macro", "cell", "categorical"))
+    blocks: int = key(7, "mnas: number of blocks kept", 1, 7)
+    width: float = key(1.0, "mnas, macro: multiplies all channels", 0.05, 4.0)
+    strides: tuple[int, ...] = key((), "mnas: stride of each block; () for MobileNetV2's", 1, 2)
+    stem: int = key(32, "mnas: channels of the first convolution", 1, 512)
+    stem_stride: int = key(2, "mnas: stride of the first convolution", 1, 2)
+    head: int = key(1280, "mnas: channels before the classifier", 1, 4096)
+    cell_channels: int = key(16, "cell: channels of the first stage", 1, 512)
+    cells_per_stage: int = key(5, "cell: cells of each stage", 1, 20)
+    cardinalities: tuple[int, ...] = key(
+        (), "categorical: number of choices of each decision", 1, 10**6
+    )

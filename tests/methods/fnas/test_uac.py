@@ -1,0 +1,171 @@
+"""The uncertainty-aware critic: targets, what it learns from, its calibration, its figures."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from fnas_jax.methods import scores
+from fnas_jax.methods.fnas import decision, replay, transfer, uac
+from fnas_jax.methods.fnas.config import Fnas, Uac
+from fnas_jax.spaces import base
+from tests.methods import toy
+
+ALL = jnp.asarray(base.enumerate_all(toy.SPACE))
+TRUTH = np.asarray(toy.accuracy(np.asarray(ALL)), np.float32)
+SEEN = np.random.default_rng(0).permutation(216)[:40]
+CONFIG = Uac(members=4, hidden=16, warmup=8)
+
+
+def make(source=None, **numbers):
+    return uac.make(toy.SPACE, replace(CONFIG, **numbers), Fnas(), 64, source)
+
+
+def start(ctx):
+    return jax.jit(partial(uac.init, ctx))(jax.random.key(0))
+
+
+def fit(ctx, state, buffer):
+    return jax.jit(partial(uac.fit, ctx))(state, buffer)
+
+
+def buffer_of(rows, reward=TRUTH, error=None, source_prediction=None):
+    zeros = jnp.zeros(len(rows))
+    new = replay.Buffer(
+        archs=ALL[rows],
+        canonical=ALL[rows],
+        reward=jnp.asarray(reward)[rows],
+        log_mu=zeros,
+        iteration=zeros.astype(jnp.int32),
+        error=zeros if error is None else jnp.asarray(error, jnp.float32),
+        source_prediction=zeros if source_prediction is None else source_prediction,
+        added=jnp.int32(0),
+    )
+    return replay.add(replay.empty(64, 5), new, jnp.ones(len(rows), bool))
+
+
+def source(sign=1.0):
+    task, nothing = np.zeros(216, np.int32), np.zeros((2, 0), np.float32)
+    return transfer.SourceTasks(np.asarray(ALL), sign * TRUTH, task, nothing, 216)
+
+
+def test_it_predicts_the_order_of_unseen_architectures_and_widths_cover_the_errors():
+    ctx = make()
+    state = fit(ctx, start(ctx), buffer_of(SEEN))
+    prediction = uac.predict(ctx, state, ALL)
+    unseen = np.setdiff1d(np.arange(216), SEEN)
+    tau = scipy_stats.kendalltau(np.asarray(prediction.score)[unseen], TRUTH[unseen]).statistic
+    assert tau > 0.5
+    assert (np.asarray(prediction.sigma) >= uac.LEAST_SIGMA).all()
+    factor = float(decision.factor(state.calibration))
+    np.testing.assert_allclose(prediction.width, prediction.sigma * factor, rtol=1e-6)
+    assert np.asarray(prediction.sigma)[unseen].mean() > np.asarray(prediction.sigma)[SEEN].mean()
+
+
+def test_targets_are_rank_scores_and_the_way_back():
+    ctx = make()
+    state, buffer = start(ctx), buffer_of(SEEN)
+    got, scale = uac.targets(ctx, state, buffer)
+    expected = scipy_stats.norm.ppf((scipy_stats.rankdata(TRUTH[SEEN]) - 0.5) / 40)
+    np.testing.assert_allclose(got[:40], expected, atol=1e-5)
+    assert (np.asarray(got[40:]) == 0).all()
+    np.testing.assert_allclose(scores.to_reward(scale, got[:40]), TRUTH[SEEN], atol=1e-5)
+
+
+def test_a_fit_looks_at_the_best_and_the_newest():
+    reward = np.zeros(216, np.float32)
+    reward[SEEN[[3, 7]]] = 1.0  # the best; the newest stand last
+    buffer = buffer_of(SEEN, reward)
+    got = np.asarray(uac.informative(buffer, buffer.reward, 6))
+    assert set(got[:3]) > {3, 7} and len(set(got)) == 6
+    assert set(got[3:]) == {37, 38, 39}
+    np.testing.assert_array_equal(uac.informative(buffer, buffer.reward, 64), np.arange(64))
+
+
+def test_the_residual_network_predicts_errors_and_skips_unknown_ones():
+    ctx = make(uncertainty="residual")
+    large = np.asarray(ALL)[SEEN, 0] == 2
+    error = np.where(large, 2.0, 0.1)
+    error[::7] = np.nan
+    state = start(ctx)
+    state = fit(ctx, state, buffer_of(SEEN, error=error))
+    sigma = np.asarray(uac.predict(ctx, state, ALL).sigma)
+    assert np.isfinite(sigma).all()
+    doubtful = np.asarray(ALL)[:, 0] == 2
+    assert sigma[doubtful].mean() > 1.0 > 0.6 > sigma[~doubtful].mean()
+
+
+def reading(checked):
+    prediction = uac.Prediction(
+        score=jnp.array([0.0, 1.0, 2.0, 3.0]),
+        sigma=jnp.full(4, 0.5),
+        width=jnp.array([0.2, 0.2, 1.0, 1.0]),
+    )
+    return uac.Reading(
+        prediction,
+        predicted=jnp.array([0.5, 0.6, 0.7, 0.8]),
+        score=jnp.array([0.1, 1.5, 1.5, 9.0]),
+        reward=jnp.array([0.6, 0.5, 0.9, 0.0]),
+        checked=jnp.asarray(checked),
+    )
+
+
+def test_predictions_are_judged_on_what_was_checked():
+    figures = uac.judge(reading([True, True, True, False]))
+    np.testing.assert_allclose(figures["mae"], np.mean([0.1, 0.1, 0.2]), rtol=1e-5)
+    expected = scipy_stats.kendalltau([0, 1, 2], [0.6, 0.5, 0.9]).statistic
+    np.testing.assert_allclose(figures["tau"], expected, rtol=1e-5)
+    assert (float(figures["covered"]), float(figures["checked"])) == (2, 3)
+    np.testing.assert_allclose(figures["coverage"], 2 / 3, rtol=1e-6)
+    nothing = uac.judge(reading([False] * 4))
+    assert all(np.isnan(nothing[name]) for name in ("mae", "tau", "coverage"))
+    assert np.isnan(uac.judge(reading([True, False, False, False]))["tau"])
+
+
+def test_learning_calibrates_on_errors_in_units_of_sigma_before_it_fits():
+    ctx, buffer = make(), buffer_of(SEEN)
+    state = start(ctx)
+    learn = jax.jit(partial(uac.learn, ctx))
+    after, stats = learn(state, buffer, reading([True, False, True, False]))
+    np.testing.assert_allclose(after.calibration.ratios[:2], [0.2, 1.0], rtol=1e-5)
+    assert int(after.calibration.added) == 2
+    assert set(stats) == set(uac.STATS) and float(stats["foreign_rows"]) == 0
+    fitted = fit(ctx, state, buffer)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), after.ensemble, fitted.ensemble)
+
+
+def test_knowledge_of_other_tasks_is_there_before_the_first_sample():
+    ctx = make(source())
+    state = start(ctx)
+    predicted = uac.source_prediction(ctx, state, ALL)
+    assert scipy_stats.kendalltau(np.asarray(predicted), TRUTH).statistic > 0.7
+    np.testing.assert_allclose(uac.predict(ctx, state, ALL).score, predicted, atol=1e-5)
+    without = make()
+    state = start(without)
+    assert (np.asarray(uac.source_prediction(without, state, ALL)) == 0).all()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_it_is_dropped_for_good_where_it_ranks_the_own_samples_wrongly(sign):
+    ctx = make(source(sign))
+    state = start(ctx)
+    buffer = buffer_of(SEEN, source_prediction=uac.source_prediction(ctx, state, ALL[SEEN]))
+    after, agreement = uac.reconsider(ctx, state, buffer)
+    assert float(agreement) * sign > 0.5
+    assert bool(after.warm) == (sign > 0)
+    kept = state.ensemble.anchor if sign > 0 else state.ensemble.start
+    jax.tree.map(np.testing.assert_array_equal, after.ensemble.anchor, kept)
+    # With fewer samples than the warm-up it is too early to tell.
+    few = buffer_of(SEEN[:7], source_prediction=uac.source_prediction(ctx, state, ALL[SEEN[:7]]))
+    assert bool(uac.reconsider(ctx, state, few)[0].warm)
+
+
+def test_unknown_kinds_of_uncertainty_and_odd_layers_are_refused():
+    with pytest.raises(ValueError, match="'none' is none of ensemble, residual"):
+        make(uncertainty="none")
+    with pytest.raises(ValueError, match="17 units; the number must be even"):
+        make(hidden=17)
