@@ -45,14 +45,15 @@ def spec_of(kind, kernel, cin, cout, hidden, skip):
 
 
 def slot_of(stride, widest, widest_out):
-    """A place for all of KINDS."""
+    """A place for all of KINDS, or for no layer where that keeps the shape."""
     hidden = widest // 4
     choices = [
         spec_of(kind, kernel, widest, widest_out, hidden, NO_SKIP)
         for kind in range(4)
         for kernel in (3, 5)
     ]
-    return Slot(stride, (*choices, specs.absent(widest)))
+    keeps_shape = stride == 1 and widest == widest_out
+    return Slot(stride, (*choices, *[specs.absent(widest)] * keeps_shape))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
