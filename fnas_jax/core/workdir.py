@@ -142,5 +142,6 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     if differences:
         raise UserError(
             f"workdir {str(path.parent)!r} belongs to a run with another configuration:"
-            f" {', '.join(differences)}"
+            f" {', '.join(differences)}; give these values on the command line, or use another"
+            " --workdir"
         )

@@ -33,7 +33,7 @@ def test_another_configuration_is_refused_naming_the_keys(tmp_path):
     open_once(tmp_path, config_with())
     with pytest.raises(UserError) as error:
         open_once(tmp_path, config_with(seed=3, children__lr=0.5))
-    assert "children.lr (0.1 there, 0.5 now), seed (0 there, 3 now)" in str(error.value)
+    assert "children.lr (0.1 there, 0.5 now), seed (0 there, 3 now); give" in str(error.value)
     open_once(tmp_path, config_with())
 
 
