@@ -134,7 +134,6 @@ def test_help_exits_with_0(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_kill_9_at_random_moments_changes_nothing(table, tmp_path):
     quick = ["--config.method.name=random", "--config.search.budget=30"]
 

@@ -28,7 +28,7 @@ def test_children_are_judged_with_the_weights_of_the_supernet():
         weights=state.weights._replace(vector=jnp.arange(len(state.weights.vector), dtype=float))
     )
     known = evaluator.hooks.load_weights(evaluator.init(), marked)
-    vector = jax.flatten_util.ravel_pytree(known.params)[0]
+    vector = jax.flatten_util.ravel_pytree(known.learnt)[0]
     np.testing.assert_array_equal(vector, marked.weights.vector)
     assert evaluator.evaluate is not task.evaluator.evaluate
     largest = jnp.asarray(task.space.cardinalities) - 1
