@@ -77,7 +77,8 @@ def make(
     `capacity` is the largest number of architectures that it can learn from; what is proposed
     beyond it is random. Spaces of at most `most_listed` decision vectors are searched whole;
     in larger ones an iteration looks at `pool` of `candidates.draw` about the best. No network is
-    proposed twice as long as another candidate is left. Raises ValueError for an unknown acquisition.
+    proposed twice as long as another candidate is left. Raises ValueError for an unknown
+    acquisition.
     """
     if config.acquisition not in ACQUISITIONS:
         raise ValueError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
