@@ -38,6 +38,12 @@ def _choices(cin: int, cout: int) -> tuple[LayerSpec, ...]:
     )
 
 
+def reference(spec: MnasSpec) -> np.ndarray:
+    """[T] int32: MobileNetV2 in this space: mbconv, expansion 6, kernel 3, identity, no SE."""
+    block = (mnas.OPS.index("mbconv"), 1, 0, 0, mnas.SKIPS.index("identity"), 1, 1)
+    return np.tile(np.asarray(block, np.int32), len(spec.strides))
+
+
 def layers(spec: MnasSpec, arch: Any) -> LayerSpec:
     """[T] decisions -> the layers of all stacks, one behind the other: fields [L] int32.
 
