@@ -30,7 +30,7 @@ def slots(spec: MnasSpec) -> tuple[tuple[Slot, ...], ...]:
 
 def _choices(cin: int, cout: int) -> tuple[LayerSpec, ...]:
     kinds = [(CONV, 0), (SEPCONV, cin), *((MBCONV, e * cin) for e in EXPANSIONS)]
-    hidden = max(1, cin // specs.SE_FRACTION)
+    hidden = int(specs.se_hidden(np, cin))
     return tuple(
         LayerSpec(op, kernel, cin, middle, cout, hidden, NO_SKIP, ACT)
         for op, middle in kinds
