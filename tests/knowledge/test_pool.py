@@ -61,8 +61,6 @@ def test_a_child_inherits_what_it_left(name):
     np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-3)
     places = zip(pool.blocks, source.entry[0], strict=True)
     sizes = [entries.size[entry] for entries, entry in places]
-        entries.size[entry] for entries, entry in zip(pool.blocks, source.entry[0], strict=True)
-    ]
     trained = np.asarray(sizes) > 0  # what has no weights cannot be left
     assert trained.any() and (source.similarity[0][trained] == 1).all()
 
