@@ -126,12 +126,20 @@ def test_sections_within_a_section_are_read_on_their_own():
     assert config_lib.read(Evolution, section) == Evolution(30, 3)
 
 
-def test_every_section_is_registered_and_every_space_and_method_is_a_choice():
+def test_every_section_is_registered_and_every_method_is_a_choice():
     assert {name.rpartition(".")[0] for name in config_lib.all_keys()} == set(registry.SECTIONS)
     assert config_lib.all_keys()["method.name"].choices == tuple(registry.METHODS)
-    assert config_lib.all_keys()["space.name"].choices == tuple(registry.SPACES)
     for module in registry.METHODS.values():
         assert callable(importlib.import_module(module).build)
+
+
+@pytest.mark.parametrize("task", ["images/digits", "tabular/synthetic"])
+def test_an_unknown_space_is_refused_with_the_allowed_ones(task):
+    config = config_lib.default()
+    config.task.name, config.space.name = task, "mcro"
+    message = "space.name is 'mcro'; allowed are mnas, macro, cell, categorical; did you mean"
+    with pytest.raises(UserError, match=f"^{message} 'macro'\\?$"):
+        registry.build_task(config_lib.validate(config))
 
 
 def test_explaining_the_keys_imports_no_method():
