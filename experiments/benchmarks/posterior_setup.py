@@ -75,6 +75,8 @@ class InheritedAccuracy:
 
     def __call__(self, params: Any, archs: np.ndarray) -> np.ndarray:
         """[N] accuracies of `archs` [N, T], each vector judged once."""
+        if not len(archs):  # all that were drawn belonged to the search
+            return np.zeros(0, np.float32)
         forms, back = np.unique(archs, axis=0, return_inverse=True)
         found = []
         for i in range(0, len(forms), CHUNK):
