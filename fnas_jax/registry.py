@@ -86,8 +86,12 @@ def build_task(config: ml_collections.ConfigDict, knowledge: Knowledge | None = 
         raise UserError(
             f"task.name is {config.task.name!r}; it starts with images/ or tabular/{near}"
         )
+    name = config.space.name
+    if name not in SPACES:
+        near = config_lib.nearest(name, SPACES)
+        raise UserError(f"space.name is {name!r}; allowed are {', '.join(SPACES)}{near}")
     try:
-        space = None if kind == "tabular" else SPACES[config.space.name](config.space)
+        space = None if kind == "tabular" else SPACES[name](config.space)
         return importlib.import_module(TASKS[kind]).build(config, space, knowledge)
     except ValueError as error:  # a space's complaint about its options
         raise UserError(str(error)) from error
@@ -99,4 +103,7 @@ def build_all(
     """What the configuration names. Raises UserError."""
     task = build_task(config, knowledge)
     module = importlib.import_module(METHODS[config.method.name])
-    return task, *module.build(config, task.space, task, knowledge)
+    try:
+        return task, *module.build(config, task.space, task, knowledge)
+    except ValueError as error:  # a method's complaint about its numbers or the space
+        raise UserError(str(error)) from error

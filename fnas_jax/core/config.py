@@ -53,9 +53,8 @@ class Renamed(NamedTuple):
     """What became of a key that users' files may still name."""
 
     name: str  # of today
-    values: Mapping[str, str] = MappingProxyType(
-        {}
-    )  # old value -> that of today, where they differ
+    # Old value -> that of today, where they differ.
+    values: Mapping[str, str] = MappingProxyType({})
 
 
 # Refused in commands and config files, with a sentence; translated in the config.json of old runs.
@@ -178,8 +177,8 @@ def renamed(name: str) -> str:
 
 
 def modernize(flat: dict[str, Any]) -> dict[str, Any]:
-    """The values of an old run under the names of today."""
-    found = {}
+    """The values of an old run under the names of today; what it did not know, at its default."""
+    found = {name: key.default for name, key in all_keys().items()}
     for name, value in flat.items():
         if name in RENAMED:
             name, values = RENAMED[name]

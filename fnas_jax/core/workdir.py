@@ -139,8 +139,21 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         for name in sorted(old.keys() | new.keys())
         if old.get(name, missing) != new.get(name, missing)
     ]
-    if differences:
-        raise UserError(
-            f"workdir {str(path.parent)!r} belongs to a run with another configuration:"
-            f" {', '.join(differences)}"
+    if not differences:
+        return
+    advice = "; give the command that began it, or another --workdir"
+    if _format(path.parent) != FORMAT:
+        advice = (
+            ". It was begun by another version of fnas_jax, whose defaults differ: finish it with"
+            " that version, or start a new workdir; report and retrain still read it"
         )
+    raise UserError(
+        f"workdir {str(path.parent)!r} belongs to a run with another configuration:"
+        f" {', '.join(differences)}{advice}"
+    )
+
+
+def _format(folder: pathlib.Path) -> int:
+    """Of the checkpoints of the run in `folder`; today's where no start was written down."""
+    path = folder / "run.json"
+    return read_json(path).get("format", 1) if path.exists() else FORMAT

@@ -16,5 +16,5 @@ class Knowledge(NamedTuple):
 
     history: sqlite3.Connection  # see knowledge.history
     until: float = math.inf  # seconds since 1970; what was written later is not to be looked at
-    pool: pathlib.Path | None = None  # folder of trained blocks; see knowledge.store
+    pool: pathlib.Path | None = None  # folder of trained blocks; see knowledge.pool_store
     run: str = "0"  # id of the run, hexadecimal

@@ -147,10 +147,12 @@ def rows(
     trained: bool | None = True,
     run_id: str | None = None,
     until: float = math.inf,
+    decisions: int | None = None,
 ) -> Rows:
     """The rows of `space`, by default the measured ones; None for a filter takes all.
 
-    `until` (seconds since 1970) leaves out what was written later.
+    `until` (seconds since 1970) leaves out what was written later, `decisions` takes rows of that
+    many only: spaces of one name may differ in it, and the rows must be of one length.
     """
     where: list[str] = ["space = ?", "time <= ?"]
     values: list[str | float] = [space, until]
@@ -158,6 +160,9 @@ def rows(
         if value is not None:
             where.append(f"{name} = ?")
             values.append(value)
+    if decisions is not None:
+        where.append("json_array_length(decisions) = ?")
+        values.append(decisions)
     fields = ("decisions", "trained", "ok", *NUMBERS, "task", "run")
     found = connection.execute(
         f"SELECT {', '.join(fields)} FROM evaluations WHERE {' AND '.join(where)}"
@@ -165,10 +170,10 @@ def rows(
         values,
     ).fetchall()
     columns = dict(zip(fields, zip(*found, strict=True), strict=True)) if found else {}
-    decisions = [json.loads(entry) for entry in columns.get("decisions", ())]
+    archs = [json.loads(entry) for entry in columns.get("decisions", ())]
     numbers = {name: np.asarray(columns.get(name, ()), float) for name in NUMBERS}  # None -> NaN
     return Rows(
-        decisions=np.asarray(decisions, np.int32).reshape(len(found), -1 if found else 0),
+        decisions=np.asarray(archs, np.int32).reshape(len(found), -1 if found else 0),
         trained=np.asarray(columns.get("trained", ()), bool),
         ok=np.asarray(columns.get("ok", ()), bool),
         **numbers,
@@ -185,11 +190,11 @@ def source_rows(
     None where there are fewer than `MIN_ROWS`. A space of the same name may have been made with
     other options, so decisions that `space` does not have are left out.
     """
-    found = rows(connection, space.name, until=until)
+    found = rows(connection, space.name, until=until, decisions=len(space.cardinalities))
     decisions = found.decisions
-    use = (found.task != task) & found.ok & np.isfinite(found.reward)
-    if decisions.shape[1] != len(space.cardinalities):
+    if not len(decisions):
         return None
+    use = (found.task != task) & found.ok & np.isfinite(found.reward)
     use &= np.all((decisions >= 0) & (decisions < np.asarray(space.cardinalities)), axis=1)
     if use.sum() < MIN_ROWS:
         return None
@@ -221,16 +226,6 @@ def task_images(connection: sqlite3.Connection) -> dict[str, np.ndarray]:
         task: np.frombuffer(images, np.uint8).reshape(json.loads(shape))
         for task, shape, images in found
     }
-
-
-def counts(connection: sqlite3.Connection, run_id: str | None = None) -> dict[str, int]:
-    """{"trained": .., "predicted": .., "failed": ..}, of one run or of the whole store."""
-    found = connection.execute(
-        "SELECT coalesce(sum(trained), 0), coalesce(sum(1 - trained), 0),"
-        " coalesce(sum(trained AND NOT ok), 0) FROM evaluations WHERE ?1 IS NULL OR run = ?1",
-        (run_id,),
-    ).fetchone()
-    return dict(zip(("trained", "predicted", "failed"), found, strict=True))
 
 
 def _transact(connection: sqlite3.Connection, statement: str, values: list) -> None:

@@ -52,7 +52,7 @@ class Source(NamedTuple):
     hit: Array  # [N, S] bool: there was an entry
 
 
-def layout(network: Network, space: Space, weights: Any = None) -> Layout:
+def make_layout(network: Network, space: Space, weights: Any = None) -> Layout:
     """The pool of `space`'s elastic `network`; `weights` [F] of descriptors, by default ones."""
     assert network.parts is not None
     arch = jnp.zeros(len(space.cardinalities), jnp.int32)
@@ -66,18 +66,18 @@ def layout(network: Network, space: Space, weights: Any = None) -> Layout:
     return Layout(network, network.parts, space.blocks, space.cardinalities, weights, unravel)
 
 
-def entry_bytes(lay: Layout) -> int:
+def entry_bytes(layout: Layout) -> int:
     """Bytes of the parameters of one entry at each place."""
-    key, arch = jax.random.key(0), jnp.zeros(len(lay.cardinalities), jnp.int32)
-    blocks = jax.eval_shape(lambda: lay.parts.split(lay.network.init(key, arch))[0])
+    key, arch = jax.random.key(0), jnp.zeros(len(layout.cardinalities), jnp.int32)
+    blocks = jax.eval_shape(lambda: layout.parts.split(layout.network.init(key, arch))[0])
     return size_bytes(blocks)
 
 
-def init(lay: Layout, capacity: int, key: Array) -> Pool:
+def init(layout: Layout, capacity: int, key: Array) -> Pool:
     """A pool of `capacity` entries a place, the first of them a fresh block of maximal size."""
-    largest = jnp.asarray(lay.cardinalities, jnp.int32) - 1
-    blocks, shared = lay.parts.split(lay.network.init(key, largest))
-    descriptors = lay.describe(largest[None])[0]
+    largest = jnp.asarray(layout.cardinalities, jnp.int32) - 1
+    blocks, shared = layout.parts.split(layout.network.init(key, largest))
+    descriptors = layout.describe(largest[None])[0]
     first = jnp.arange(capacity) == 0
     zeros = jnp.zeros(capacity, jnp.int32)
 
@@ -94,19 +94,19 @@ def init(lay: Layout, capacity: int, key: Array) -> Pool:
         )
 
     places = tuple(fresh(*item) for item in zip(blocks, descriptors, strict=True))
-    return Pool(places, shared, jnp.zeros(sum(lay.cardinalities), jnp.int32))
+    return Pool(places, shared, jnp.zeros(sum(layout.cardinalities), jnp.int32))
 
 
-def find(lay: Layout, pool: Pool, archs: Array) -> Source:
+def find(layout: Layout, pool: Pool, archs: Array) -> Source:
     """The most similar entry for every block of the canonical `archs` [N, T].
 
     Of equally similar ones that of the same size is taken, then the one updated most often.
     """
     chex.assert_rank(archs, 2)
-    descriptors, sizes = lay.describe(archs), _sizes(lay, archs)
+    descriptors, sizes = layout.describe(archs), _sizes(layout, archs)
     found = []
     for s, entries in enumerate(pool.blocks):
-        similarity = cosine(descriptors[:, s], entries.descriptor, lay.weights)
+        similarity = cosine(descriptors[:, s], entries.descriptor, layout.weights)
         similarity = jnp.where(entries.valid, similarity, -1.0)
         best = similarity.max(axis=1)
         fits = jnp.where(sizes[:, s, None] == entries.size, 2**30, 0)
@@ -116,22 +116,22 @@ def find(lay: Layout, pool: Pool, archs: Array) -> Source:
     return Source(*(jnp.stack(x, axis=1) for x in zip(*found, strict=True)))
 
 
-def inherit(lay: Layout, pool: Pool, arch: Array, entry: Array) -> Params:
+def inherit(layout: Layout, pool: Pool, arch: Array, entry: Array) -> Params:
     """Parameters that the child `arch` [T] starts from, its blocks the entries `entry` [S]."""
     chex.assert_shape(entry, (len(pool.blocks),))
-    bypassed, blocks = lay.parts.bypassed(arch), []
+    bypassed, blocks = layout.parts.bypassed(arch), []
     for s, entries in enumerate(pool.blocks):
         source = entries.arch[entry[s]]
         fresh = source[0] < 0
-        trained = _used(lay, jnp.maximum(source, 0))[0][s]
+        trained = _used(layout, jnp.maximum(source, 0))[0][s]
         trained = jax.tree.map(lambda mask, fresh=fresh: mask | fresh, trained)
-        params = lay.unravel[s](entries.params[entry[s]])
+        params = layout.unravel[s](entries.params[entry[s]])
         blocks.append(weight_transfer.expand(params, trained, bypassed[s]))
-    return lay.parts.join(blocks, pool.shared)
+    return layout.parts.join(blocks, pool.shared)
 
 
 def deposit(
-    lay: Layout,
+    layout: Layout,
     pool: Pool,
     archs: Array,
     params: Params,
@@ -147,9 +147,9 @@ def deposit(
     """
     chex.assert_rank([archs, accuracy, use], [2, 1, 1])
     chex.assert_equal_shape_prefix([archs, accuracy, use], 1)
-    n, descriptors, sizes = len(archs), lay.describe(archs), _sizes(lay, archs)
-    blocks, shared = jax.vmap(lay.parts.split)(params)
-    used, shared_used = jax.vmap(lambda arch: _used(lay, arch))(archs)
+    n, descriptors, sizes = len(archs), layout.describe(archs), _sizes(layout, archs)
+    blocks, shared = jax.vmap(layout.parts.split)(params)
+    used, shared_used = jax.vmap(lambda arch: _used(layout, arch))(archs)
     places = []
     for s, entries in enumerate(pool.blocks):
         same = jnp.all(descriptors[:, None, s] == descriptors[:, s], axis=-1)
@@ -158,7 +158,7 @@ def deposit(
         share = same / jnp.maximum(same.sum(axis=1, keepdims=True), 1)
         # A failed child's numbers, times zero, would still be no numbers.
         known = jnp.where(use[:, None], jax.vmap(_ravel)(blocks[s]), 0.0)
-        means = jax.vmap(lay.unravel[s])(share @ known)
+        means = jax.vmap(layout.unravel[s])(share @ known)
         news = Entries(
             params=jax.vmap(lambda p, u: _ravel(weight_transfer.sort_channels(p, u)))(
                 means, used[s]
@@ -171,7 +171,7 @@ def deposit(
             owner=jnp.full(n, owner, jnp.uint32),
             valid=first & (sizes[:, s] > 0),
         )
-        places.append(pool_entries.insert(entries, news, lay.weights, add=True))
+        places.append(pool_entries.insert(entries, news, layout.weights, add=True))
 
     def mean(old: Array, values: Array, masks: Array) -> Array:
         masks = masks & use.reshape(-1, *(1,) * (masks.ndim - 1))
@@ -183,18 +183,18 @@ def deposit(
     return pool._replace(blocks=tuple(places), shared=shared)
 
 
-def tally(lay: Layout, pool: Pool, archs: Array, use: Array) -> Pool:
+def tally(layout: Layout, pool: Pool, archs: Array, use: Array) -> Pool:
     """The pool that counts the children `archs` [N, T] of `use` [N] as trained.
 
     Apart from `deposit`, because decisions without effect count too, and networks are deposited in
     their canonical form.
     """
-    starts = np.cumsum((0, *lay.cardinalities[:-1]))
+    starts = np.cumsum((0, *layout.cardinalities[:-1]))
     counts = pool.counts.at[archs + jnp.asarray(starts)].add(use[:, None].astype(jnp.int32))
     return pool._replace(counts=counts)
 
 
-def merge(lay: Layout, mine: Pool, theirs: Pool, owner: Array | int) -> Pool:
+def merge(layout: Layout, mine: Pool, theirs: Pool, owner: Array | int) -> Pool:
     """`mine` with the blocks of `theirs` that others than the run `owner` trained.
 
     Of a block that both have, the one updated more often stays; so merging twice changes nothing.
@@ -202,7 +202,7 @@ def merge(lay: Layout, mine: Pool, theirs: Pool, owner: Array | int) -> Pool:
     places = []
     for a, b in zip(mine.blocks, theirs.blocks, strict=True):
         foreign = b.valid & (b.owner != jnp.uint32(owner)) & (b.updates > 0)
-        places.append(pool_entries.insert(a, b._replace(valid=foreign), lay.weights, add=False))
+        places.append(pool_entries.insert(a, b._replace(valid=foreign), layout.weights, add=False))
     return mine._replace(blocks=tuple(places))
 
 
@@ -226,7 +226,7 @@ def resize(pool: Pool, capacity: int) -> Pool:
     )
 
 
-def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str, Array]:
+def statistics(layout: Layout, pool: Pool, source: Source, use: Array) -> dict[str, Array]:
     """What is logged of an iteration whose children of `use` [N] found their blocks in `source`."""
 
     def share(x: Array) -> Array:
@@ -238,16 +238,16 @@ def statistics(lay: Layout, pool: Pool, source: Source, use: Array) -> dict[str,
         "pool/similarity": share(source.similarity),
         "pool/exact": share(source.similarity == 1.0),
         "pool/entries": jnp.float32(sum(entries.valid.sum() for entries in pool.blocks)),
-        "pool/count_range": count_range(lay, pool),
+        "pool/count_range": count_range(layout, pool),
         "pool/mib": jnp.float32(size_bytes(pool) / 2**20),
     }
 
 
-def no_statistics(lay: Layout, pool: Pool) -> dict[str, Array]:
+def no_statistics(layout: Layout, pool: Pool) -> dict[str, Array]:
     """Zeros under the names of `statistics`, before there are any."""
-    arch = jnp.zeros((1, len(lay.cardinalities)), jnp.int32)
+    arch = jnp.zeros((1, len(layout.cardinalities)), jnp.int32)
     names = jax.eval_shape(
-        lambda pool: statistics(lay, pool, find(lay, pool, arch), jnp.ones(1, bool)), pool
+        lambda pool: statistics(layout, pool, find(layout, pool, arch), jnp.ones(1, bool)), pool
     )
     return dict.fromkeys(names, jnp.float32(0))
 
@@ -257,9 +257,9 @@ def is_trained(pool: Pool) -> bool:
     return any(bool((entries.updates > 0).any()) for entries in pool.blocks)
 
 
-def count_range(lay: Layout, pool: Pool) -> Array:
+def count_range(layout: Layout, pool: Pool) -> Array:
     """[] float32: the largest difference of trained children between choices of a decision."""
-    parts = jnp.split(pool.counts, np.cumsum(lay.cardinalities)[:-1])
+    parts = jnp.split(pool.counts, np.cumsum(layout.cardinalities)[:-1])
     return jnp.max(jnp.stack([part.max() - part.min() for part in parts])).astype(jnp.float32)
 
 
@@ -272,16 +272,16 @@ def _ravel(block: Params) -> Array:
     return jax.flatten_util.ravel_pytree(block)[0]
 
 
-def _used(lay: Layout, arch: Array) -> tuple[list[Params], Params]:
+def _used(layout: Layout, arch: Array) -> tuple[list[Params], Params]:
     """What the child `arch` [T] uses of each block, and of the shared parts."""
-    return lay.parts.split(lay.parts.used(arch))
+    return layout.parts.split(layout.parts.used(arch))
 
 
-def _sizes(lay: Layout, archs: Array) -> Array:
+def _sizes(layout: Layout, archs: Array) -> Array:
     """[N, S] int32: parameters that each block of `archs` uses."""
 
     def of(arch: Array) -> Array:
-        blocks = _used(lay, arch)[0]
+        blocks = _used(layout, arch)[0]
         return jnp.stack([sum(m.sum(dtype=jnp.int32) for m in jax.tree.leaves(b)) for b in blocks])
 
     return jax.vmap(of)(archs)

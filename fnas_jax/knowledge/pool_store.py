@@ -52,7 +52,7 @@ def check(store: Store) -> None:
         _describe(store)
 
 
-def load(store: Store, lay: Layout, fresh: Pool) -> tuple[Pool, int]:
+def load(store: Store, fresh: Pool) -> tuple[Pool, int]:
     """(newest good version in the shape of `fresh`, number of the newest version by another run).
 
     `fresh` stands for what does not exist, for stem and classifier of other images, and for what
@@ -78,7 +78,7 @@ def load(store: Store, lay: Layout, fresh: Pool) -> tuple[Pool, int]:
     return Pool(blocks, shared, fresh.counts), seen
 
 
-def exchange(store: Store, lay: Layout, mine: Pool, seen: int) -> tuple[Pool, int]:
+def sync(store: Store, layout: Layout, mine: Pool, seen: int) -> tuple[Pool, int]:
     """Writes `mine` as a new version, with what other runs have written since version `seen`.
 
     Returns what was written, and the new `seen`. Raises UserError as `load` does.
@@ -90,7 +90,7 @@ def exchange(store: Store, lay: Layout, mine: Pool, seen: int) -> tuple[Pool, in
         if steps and _foreign(store, about["versions"], steps[-1]) > seen:
             found = _newest(store)
             if found is not None:
-                mine = pools.merge(lay, mine, found[1], store.owner)
+                mine = pools.merge(layout, mine, found[1], store.owner)
                 seen = _foreign(store, about["versions"], found[0])
         with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
             version = 1 + max(map(int, about["versions"]), default=0)
@@ -169,9 +169,9 @@ def _newest(store: Store) -> tuple[int, Pool] | None:
     def template(version: int) -> Pool:
         was = about["versions"][str(version)]
         network = elastic.make(store.space, was["channels"], was["classes"])
-        lay = pools.layout(network, store.space)
+        layout = pools.make_layout(network, store.space)
         shapes = jax.eval_shape(
-            lambda key: pools.init(lay, was["capacity"], key), jax.random.key(0)
+            lambda key: pools.init(layout, was["capacity"], key), jax.random.key(0)
         )
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 

@@ -1,1 +1,1 @@
-"""Layers: what one is, its parameters and cost, and the backends that compute it."""
+"""Layers: what one is, its parameters, and the backends that compute it."""

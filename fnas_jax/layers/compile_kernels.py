@@ -29,7 +29,7 @@ SOURCES = pathlib.Path(__file__).parent / "csrc"
 CACHE = "~/.cache/fnas_jax/kernels"
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared"),
-    # Everything that speeds up but would not keep NaN: children that diverge have to be seen.
+    # What -ffast-math does, without what would lose NaN: a child that diverges has to be seen.
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
 TARGETS = ("FnasForward", "FnasBackward", "FnasEvaluate")

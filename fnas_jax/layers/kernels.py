@@ -77,7 +77,7 @@ def _output(x: Array, stride: int, cout: int) -> jax.ShapeDtypeStruct:
 
 def _call(name: str, results: tuple, stride: int, cout: int) -> Callable[..., Any]:
     def checked(*arguments: Array, **attributes: Any) -> Any:
-        # The kernels take arrays at their word.
+        # The kernels do not check types.
         whole = [a for a in arguments if jnp.issubdtype(a.dtype, jnp.floating)]
         chex.assert_type(whole, jnp.float32)
         return call(*arguments, **attributes)

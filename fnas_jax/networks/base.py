@@ -37,7 +37,7 @@ class Network(NamedTuple):
     # (params, stats, arch, images, collect []) -> (logits, the batch's statistics); `collect`
     # True normalises by the batch, so that the statistics can be averaged over batches
     apply_eval: Callable[[Params, Stats, Array, Array, Array], tuple[Array, Stats]]
-    parts: Parts | None = None  # None for networks of one architecture
+    parts: Parts | None = None  # None for Flax networks
     # (params, arch [T], switches [T, K], images) -> logits of `arch`, with derivatives in its
     # one-hot switches, too; None where decisions are not operations of their own
     apply_mixed: Callable[[Params, Array, Array, Array], Array] | None = None

@@ -99,7 +99,7 @@ def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: int)
 
 
 def _check(space: base.Space) -> None:
-    if type(space.spec) not in mobile_spaces.SPACES:
+    if type(space.spec) not in mobile_spaces.MODULES:
         raise ValueError(f"the space {space.name!r} has no networks")
 
 

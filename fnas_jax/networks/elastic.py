@@ -31,7 +31,7 @@ def make(space: Space, channels: int, classes: int, backend: str = "auto") -> Ne
     `backend` as `layers.choose` takes it. Raises ValueError for a space without networks, and
     UserError for a backend that the space or the devices do not have.
     """
-    if type(space.spec) in mobile_spaces.SPACES:
+    if type(space.spec) in mobile_spaces.MODULES:
         by_layer = isinstance(space.spec, mobile_spaces.BY_LAYER)
         context = mobile.elastic(space.spec, channels, classes, choose(backend))
         network = mobile.network(context, by_layer)
@@ -57,7 +57,7 @@ def fixed_network(
     It ignores its architecture argument. Raises as `make` does.
     """
     space = widen(space, width)
-    if type(space.spec) in mobile_spaces.SPACES:
+    if type(space.spec) in mobile_spaces.MODULES:
         made = (space.spec, arch, image_shape[-1], classes, choose(backend))
         return mobile.network(mobile.fixed(*made))
     if isinstance(space.spec, CellSpec):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fnas_jax.layers import spec as specs
 from fnas_jax.layers.spec import CONV, IDENTITY, MBCONV, NO_SKIP, NONE, RELU, LayerSpec, Slot
-from fnas_jax.spaces.macro import MacroSpec
+from fnas_jax.spaces.macro import CHOICES, MacroSpec
 
 ACT = RELU
 
@@ -42,6 +42,11 @@ def _other(spec: MacroSpec, choice: int, width: int) -> LayerSpec:
     if choice == 0:
         return specs.absent(width)
     return _first(spec, choice, width, width)._replace(skip=IDENTITY)
+
+
+def reference(spec: MacroSpec) -> np.ndarray:
+    """[T] int32: the widest layer everywhere."""
+    return np.full(sum(spec.stages), CHOICES.index("mbconv_e6_k5"), np.int32)
 
 
 def layers(spec: MacroSpec, arch: Any) -> LayerSpec:

@@ -50,7 +50,9 @@ def _backward(operations: tuple[_Operation, ...], residuals: Any, g: Array) -> t
         return lambda: jax.vjp(lambda p, x: operation(p, x), params, x)[1](g)
 
     dparams, dx = lax.switch(index, [derivative(operation) for operation in operations])
-    dz = jnp.stack([jnp.vdot(operation(params, x), g) for operation in operations])
+    outputs = (operation(params, x) for operation in operations)
+    # In float32 whatever the backend computes in, as `z` is.
+    dz = jnp.stack([jnp.vdot(y, g, preferred_element_type=jnp.float32) for y in outputs])
     return None, dz, dparams, dx
 
 

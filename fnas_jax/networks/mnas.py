@@ -30,12 +30,18 @@ def slots(spec: MnasSpec) -> tuple[tuple[Slot, ...], ...]:
 
 def _choices(cin: int, cout: int) -> tuple[LayerSpec, ...]:
     kinds = [(CONV, 0), (SEPCONV, cin), *((MBCONV, e * cin) for e in EXPANSIONS)]
-    hidden = max(1, cin // specs.SE_FRACTION)
+    hidden = int(specs.se_hidden(np, cin))
     return tuple(
         LayerSpec(op, kernel, cin, middle, cout, hidden, NO_SKIP, ACT)
         for op, middle in kinds
         for kernel in KERNELS
     )
+
+
+def reference(spec: MnasSpec) -> np.ndarray:
+    """[T] int32: MobileNetV2 in this space: mbconv, expansion 6, kernel 3, identity, no SE."""
+    block = (mnas.OPS.index("mbconv"), 1, 0, 0, mnas.SKIPS.index("identity"), 1, 1)
+    return np.tile(np.asarray(block, np.int32), len(spec.strides))
 
 
 def layers(spec: MnasSpec, arch: Any) -> LayerSpec:

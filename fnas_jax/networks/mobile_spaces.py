@@ -1,7 +1,8 @@
 """Spaces whose networks are a stem, stacks of mobile layers and a head.
 
-A space has a module with three names: `slots(spec)`, what its network is compiled for;
-`layers(spec, arch)`, what a child's layers are; and `ACT`, the activation of stem and head.
+A space has a module with four names: `slots(spec)`, what its network is compiled for;
+`layers(spec, arch)`, what a child's layers are; `ACT`, the activation of stem and head; and
+`reference(spec)`, the architecture that winners are compared with.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from fnas_jax.networks import macro, mnas
 from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.spaces.mnas import MnasSpec
 
-SPACES: dict[type, ModuleType] = {MnasSpec: mnas, MacroSpec: macro}
+MODULES: dict[type, ModuleType] = {MnasSpec: mnas, MacroSpec: macro}
 BY_LAYER = (MacroSpec,)  # spaces whose decisions are layers
 
 
 def slots(spec: Any) -> tuple[tuple[Slot, ...], ...]:
     """The slots of each stack: the first layer's, then those of the equal ones behind it."""
-    return SPACES[type(spec)].slots(spec)
+    return MODULES[type(spec)].slots(spec)
 
 
 def layers(spec: Any, arch: Any) -> LayerSpec:
@@ -30,12 +31,17 @@ def layers(spec: Any, arch: Any) -> LayerSpec:
 
     Numpy arrays make numpy arrays.
     """
-    return SPACES[type(spec)].layers(spec, arch)
+    return MODULES[type(spec)].layers(spec, arch)
 
 
 def act(spec: Any) -> int:
     """The activation of stem and head."""
-    return SPACES[type(spec)].ACT
+    return MODULES[type(spec)].ACT
+
+
+def reference(spec: Any) -> np.ndarray:
+    """[T] int32: the space's own standard."""
+    return MODULES[type(spec)].reference(spec)
 
 
 def layers_of(spec: Any, arch: Any) -> tuple[tuple[int, int, int, LayerSpec], ...]:

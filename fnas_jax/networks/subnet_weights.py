@@ -26,7 +26,7 @@ def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str,
     cuts. Raises ValueError for a space without networks.
     """
     out = _Variables()
-    if type(space.spec) in mobile_spaces.SPACES:
+    if type(space.spec) in mobile_spaces.MODULES:
         _mobile(space.spec, arch, params, stats, out)
     elif isinstance(space.spec, cell.CellSpec):
         _cells(space.spec, np.asarray(arch), params, stats, out)

@@ -11,7 +11,7 @@ from fnas_jax.core.config import key
 class Space:
     """A space and its sizes; tabular tasks bring their own."""
 
-    name: str = key("mnas", "space", choices=("mnas", "macro", "cell", "categorical"))
+    name: str = key("mnas", "space: mnas, macro, cell or categorical")
     blocks: int = key(7, "mnas: number of blocks kept", 1, 7)
     width: float = key(1.0, "mnas, macro: multiplies all channels", 0.05, 4.0)
     strides: tuple[int, ...] = key((), "mnas: stride of each block; () for MobileNetV2's", 1, 2)

@@ -18,7 +18,7 @@ def enumerate_networks(space: Space) -> np.ndarray:
     Raises ValueError for spaces of more than a million decision vectors.
     """
     with jax.ensure_compile_time_eval():
-        forms = np.asarray(space.canonical(jnp.asarray(enumerate_all(space))))
-    forms = np.unique(forms, axis=0)
-    forms.setflags(write=False)
-    return forms
+        canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space))))
+    canonical = np.unique(canonical, axis=0)
+    canonical.setflags(write=False)
+    return canonical

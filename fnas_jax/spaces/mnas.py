@@ -247,9 +247,3 @@ def parse(spec: MnasSpec, text: str) -> np.ndarray:
                 raise ValueError(f"{field!r} in block {word!r} is not one of {', '.join(allowed)}")
             arch.append(allowed.index(field))
     return np.asarray(arch, np.int32)
-
-
-def reference(spec: MnasSpec) -> np.ndarray:
-    """[T] int32: MobileNetV2 in this space: mbconv, expansion 6, kernel 3, identity, no SE."""
-    block = (OPS.index("mbconv"), 1, 0, 0, SKIPS.index("identity"), 1, 1)
-    return np.tile(np.asarray(block, np.int32), len(spec.strides))

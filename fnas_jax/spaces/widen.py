@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnas_jax.spaces import base, cell, macro, mnas
+from fnas_jax.spaces import base, cell, mnas
 
 
 def widen(space: base.Space, width: float) -> base.Space:
@@ -16,7 +16,7 @@ def widen(space: base.Space, width: float) -> base.Space:
     if width == 1.0:
         return space
     spec = space.spec
-    if isinstance(spec, mnas.MnasSpec | macro.MacroSpec):
+    if {"stem", "head", "channels"} <= set(getattr(spec, "_fields", ())):
         stem, head, channels = (_wide(n, width) for n in (spec.stem, spec.head, spec.channels))
         return space._replace(spec=spec._replace(stem=stem, head=head, channels=channels))
     if isinstance(spec, cell.CellSpec):

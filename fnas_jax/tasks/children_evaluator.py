@@ -66,8 +66,7 @@ def evaluate(
 ) -> tuple[State, Metrics]:
     """As `Evaluator.evaluate`.
 
-    This alone decides which architectures are judged: those that the method wants to be (`mask`,
-    its `Proposal.train_mask`) and that are not in the cache.
+    Judges what the method wants (`mask`, its `Proposal.train_mask`) and the cache does not hold.
     """
     canonical = ctx.canonical(archs)
     lookup = _look_up(state.cache, canonical, mask)

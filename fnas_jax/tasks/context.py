@@ -34,8 +34,8 @@ class Batch(NamedTuple):
     archs: Array  # [N, T] int32 as proposed
     canonical: Array  # [N, T] int32
     new: Array  # [N] bool: to be judged now; others are known, not wanted, or padding
-    params: Array  # [N] float32 number of parameters
-    macs: Array  # [N] float32 multiply-adds of an image
+    params: Array  # [N] int32 number of parameters, exact where it fits
+    macs: Array  # [N] int32 multiply-adds of an image, exact where it fits
 
 
 def batch_of(ctx: TrainContext, archs: Array, new: Array, canonical: Array | None = None) -> Batch:

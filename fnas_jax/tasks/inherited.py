@@ -183,7 +183,7 @@ def leave_blocks(ctx: TrainContext, network: Network, state: State) -> None:
     add = jax.jit(functools.partial(deposit, access.layout))
     owner = np.uint32(access.store.owner)
     learnt = add(pool, state.learnt, best_of(state.cache), owner)
-    stores.exchange(access.store, access.layout, learnt, seen)
+    stores.sync(access.store, access.layout, learnt, seen)
 
 
 def best_of(cached: EvaluationCache) -> tuple[Array, Array, Array]:

@@ -45,7 +45,7 @@ def pool_layout(akp: Akp, space: Space, network: Network) -> Layout:
     weights = None
     if isinstance(space.spec, mnas.MnasSpec):
         weights = mnas.descriptor_weights(akp.weights)
-    return pools.layout(network, space, weights)
+    return pools.make_layout(network, space, weights)
 
 
 def pool_capacity(akp: Akp, layout: Layout) -> int:
@@ -60,4 +60,4 @@ def load(access: PoolAccess) -> tuple[Pool, int]:
     """(the stored pool or a fresh one, number of its newest version by another run; 0: none)."""
     fresh = jax.jit(lambda key: pools.init(access.layout, access.capacity, key))
     pool = fresh(jax.random.key(POOL_SEED))
-    return (pool, 0) if access.store is None else stores.load(access.store, access.layout, pool)
+    return (pool, 0) if access.store is None else stores.load(access.store, pool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import time
 from typing import Any, NamedTuple
@@ -25,7 +24,6 @@ from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Population, Trained
 
-LOG = logging.getLogger(__name__)
 STEPS_MEASURED = 8  # of training, by which the fastest number of children at once is found
 
 
@@ -58,8 +56,6 @@ def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
     if chunk is None:
         train, examples = population.make(trained), devices.replicate(Data(*images), mesh)
     else:
-        chunk = max(chunk, settings.batch_size)
-        LOG.info("images come to the devices %d at a time", chunk)
         train, examples = streaming.make(trained, chunk), Data(*images)
     return Trainer(
         context=ctx,

@@ -105,7 +105,7 @@ def sync(access: PoolAccess, state: State) -> State:
     if access.store is None:
         return state
     learnt = state.learnt
-    pool, seen = stores.exchange(access.store, access.layout, learnt.pool, int(learnt.seen))
+    pool, seen = stores.sync(access.store, access.layout, learnt.pool, int(learnt.seen))
     return state._replace(learnt=learnt._replace(pool=pool, seen=jnp.int32(seen)))
 
 

@@ -15,13 +15,19 @@ import numpy as np
 from fnas_jax.core import devices
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
-from fnas_jax.networks import elastic, flax_reference
+from fnas_jax.networks import elastic, mobile_spaces
 from fnas_jax.networks.base import Network
+from fnas_jax.spaces import cell
+from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.population_trainer import images_at_once
 from fnas_jax.training import child, population, streaming
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data
+
+_STEP = 0.05  # of the width of reference networks
+_WIDEST = 64.0
 
 
 def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
@@ -45,8 +51,8 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
         return winner
     entrants = [elastic.fixed_network(space, arch, shape, classes, backend=backend)]
     if ctx.config.winner.reference:
-        width, mflops, params_m = flax_reference.reference(space, classes, winner["mflops"], shape)
-        standard = flax_reference.reference_arch(space)
+        width, mflops, params_m = reference(space, classes, winner["mflops"], shape)
+        standard = reference_arch(space)
         winner["reference"] = {
             "arch": standard.tolist(),
             "width": width,
@@ -59,6 +65,37 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
     if ctx.config.winner.reference:
         winner["reference"] |= tested[1]
     return winner
+
+
+def reference_arch(space: Space) -> np.ndarray:
+    """[T] int32: the space's own standard: MobileNetV2, all widest layers, or all 3x3 convolutions.
+
+    Raises ValueError for a space without networks.
+    """
+    if type(space.spec) in mobile_spaces.MODULES:
+        return mobile_spaces.reference(space.spec)
+    if isinstance(space.spec, cell.CellSpec):
+        return np.full(len(cell.EDGES), cell.OPS.index("nor_conv_3x3"), np.int32)
+    raise ValueError(f"the space {space.name!r} has no networks")
+
+
+def reference(
+    space: Space, classes: int, at_least_mflops: float, image_shape: tuple[int, int, int]
+) -> tuple[float, float, float]:
+    """The narrowest reference network of at least this cost: (width, mflops, params_m).
+
+    Widths are 1.0, 1.05, 1.1, ..; `image_shape` is (height, width, channels). Raises ValueError
+    where no width up to 64 is enough.
+    """
+    arch = reference_arch(space)
+    for step in range(round((_WIDEST - 1.0) / _STEP) + 1):
+        width = round(1.0 + step * _STEP, 2)
+        params, macs = costs.one_cost(widen(space, width), arch, image_shape, classes)
+        if macs >= at_least_mflops * 1e6:
+            return width, macs / 1e6, params / 1e6
+    raise ValueError(
+        f"no reference network up to {_WIDEST:g} times the width has {at_least_mflops:g} MFLOPs"
+    )
 
 
 def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> list[dict[str, Any]]:

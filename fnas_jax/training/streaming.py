@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from fnas_jax.training.child import Outcome, Progress
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Child, Context, Population, Trained
+
+LOG = logging.getLogger(__name__)
 
 
 class Compiled(NamedTuple):
@@ -47,9 +50,12 @@ class Span(NamedTuple):
 def make(ctx: Context, chunk: int) -> Population:
     """`population.make` for `Data` of numpy arrays, of which `chunk` images are on a device.
 
-    Data that is one chunk gives the numbers of that; otherwise batches are drawn in another order,
-    and what an epoch's last chunk would not fill is left out of it.
+    A chunk holds a batch at least. Data that is one chunk gives the numbers of that; otherwise
+    batches are drawn in another order, and what an epoch's last chunk would not fill is left out
+    of it.
     """
+    chunk = max(chunk, ctx.child.settings.batch_size)
+    LOG.info("images come to the devices %d at a time", chunk)
     return functools.partial(train, ctx, compiled(ctx), chunk)
 
 

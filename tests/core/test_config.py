@@ -126,12 +126,20 @@ def test_sections_within_a_section_are_read_on_their_own():
     assert config_lib.read(Evolution, section) == Evolution(30, 3)
 
 
-def test_every_section_is_registered_and_every_space_and_method_is_a_choice():
+def test_every_section_is_registered_and_every_method_is_a_choice():
     assert {name.rpartition(".")[0] for name in config_lib.all_keys()} == set(registry.SECTIONS)
     assert config_lib.all_keys()["method.name"].choices == tuple(registry.METHODS)
-    assert config_lib.all_keys()["space.name"].choices == tuple(registry.SPACES)
     for module in registry.METHODS.values():
         assert callable(importlib.import_module(module).build)
+
+
+@pytest.mark.parametrize("task", ["images/digits", "tabular/synthetic"])
+def test_an_unknown_space_is_refused_with_the_allowed_ones(task):
+    config = config_lib.default()
+    config.task.name, config.space.name = task, "mcro"
+    message = "space.name is 'mcro'; allowed are mnas, macro, cell, categorical; did you mean"
+    with pytest.raises(UserError, match=f"^{message} 'macro'\\?$"):
+        registry.build_task(config_lib.validate(config))
 
 
 def test_explaining_the_keys_imports_no_method():
@@ -162,8 +170,19 @@ def test_a_renamed_key_is_refused_with_its_new_name(renamed):
 
 
 def test_values_of_old_runs_are_read_under_the_names_of_today(renamed):
-    assert config_lib.modernize({"search.limit": "few"}) == {"search.budget": 16}
-    assert config_lib.modernize({"search.limit": 5, "seed": 1}) == {"search.budget": 5, "seed": 1}
+    defaults = config_lib.flatten(config_lib.default())
+    assert config_lib.modernize({"search.limit": "few"}) == defaults | {"search.budget": 16}
+    old = {"search.limit": 5, "seed": 1}
+    assert config_lib.modernize(old) == defaults | {"search.budget": 5, "seed": 1}
+
+
+def test_a_run_of_before_a_key_has_its_default_and_keeps_what_is_unknown_today():
+    flat = config_lib.flatten(with_value("seed", 3))
+    del flat["evolution.sample"]
+    read = config_lib.modernize(flat)
+    assert config_lib.validate(config_lib.nest(read)) == with_value("seed", 3)
+    with pytest.raises(UserError, match=r"unknown config key 'evolution\.smaple'"):
+        config_lib.validate(config_lib.nest(config_lib.modernize(flat | {"evolution.smaple": 7})))
 
 
 def test_renamed_keys_and_values_lead_to_those_of_today():

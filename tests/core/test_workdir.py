@@ -33,7 +33,10 @@ def test_another_configuration_is_refused_naming_the_keys(tmp_path):
     open_once(tmp_path, config_with())
     with pytest.raises(UserError) as error:
         open_once(tmp_path, config_with(seed=3, children__lr=0.5))
-    assert "children.lr (0.1 there, 0.5 now), seed (0 there, 3 now)" in str(error.value)
+    assert str(error.value).endswith(
+        "children.lr (0.1 there, 0.5 now), seed (0 there, 3 now);"
+        " give the command that began it, or another --workdir"
+    )
     open_once(tmp_path, config_with())
 
 
@@ -105,6 +108,23 @@ def test_an_unfinished_run_of_another_version_is_refused_in_a_sentence(tmp_path,
         with pytest.raises(UserError, match="finish it with that version, or start a new workdir"):
             open_once(tmp_path, config_with())
     assert json.loads((tmp_path / "run.json").read_text())["starts"] == 2
+
+
+@pytest.mark.parametrize("fields", [{}, {"format": workdir.FORMAT + 1}])
+def test_a_run_with_defaults_of_another_version_is_refused_with_what_to_do(tmp_path, fields):
+    run = {"id": "ab" * 16, "starts": 1, "began": 1.7e9} | fields
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    (tmp_path / "config.json").write_text(config_with(ppo__hidden=128).to_json())
+    with pytest.raises(UserError) as error:
+        open_once(tmp_path, config_with())
+    today = config_with().ppo.hidden
+    assert str(error.value).endswith(
+        f"ppo.hidden (128 there, {today} now). It was begun by another version of fnas_jax, whose"
+        " defaults differ: finish it with that version, or start a new workdir; report and retrain"
+        " still read it"
+    )
+    assert workdir.read_config(tmp_path).ppo.hidden == 128
+    assert json.loads((tmp_path / "run.json").read_text()) == run
 
 
 def test_a_run_of_before_without_a_checkpoint_starts_under_its_id(tmp_path):

@@ -22,7 +22,7 @@ jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 @functools.cache
 def layout(name):
-    return pools.layout(elastic.make(SPACES[name], 1, 3), SPACES[name])
+    return pools.make_layout(elastic.make(SPACES[name], 1, 3), SPACES[name])
 
 
 class Functions(NamedTuple):
@@ -39,15 +39,15 @@ class Functions(NamedTuple):
 
 @functools.cache
 def functions(name):
-    lay = layout(name)
+    layout_ = layout(name)
     return Functions(
-        init=jit(lambda key: pools.init(lay, 6, key)),
-        find=jit(functools.partial(pools.find, lay)),
-        inherit=jit(jax.vmap(functools.partial(pools.inherit, lay), (None, 0, 0))),
-        deposit=jit(functools.partial(pools.deposit, lay)),
-        merge=jit(functools.partial(pools.merge, lay)),
-        used=jit(jax.vmap(lay.parts.used)),
-        statistics=jit(functools.partial(pools.statistics, lay)),
+        init=jit(lambda key: pools.init(layout_, 6, key)),
+        find=jit(functools.partial(pools.find, layout_)),
+        inherit=jit(jax.vmap(functools.partial(pools.inherit, layout_), (None, 0, 0))),
+        deposit=jit(functools.partial(pools.deposit, layout_)),
+        merge=jit(functools.partial(pools.merge, layout_)),
+        used=jit(jax.vmap(layout_.parts.used)),
+        statistics=jit(functools.partial(pools.statistics, layout_)),
     )
 
 
@@ -70,9 +70,9 @@ def fresh(name):
 
 def children(name, n, seed=1):
     """n canonical architectures, and parameters with every number drawn."""
-    space, lay = SPACES[name], layout(name)
+    space, layout_ = SPACES[name], layout(name)
     archs = space.canonical(space.sample(jax.random.key(seed), n))
-    shapes = jax.eval_shape(lay.network.init, jax.random.key(0), archs[0])
+    shapes = jax.eval_shape(layout_.network.init, jax.random.key(0), archs[0])
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

@@ -19,6 +19,12 @@ def row(position, decisions=(0, 1), trained=True, ok=True, accuracy=0.5):
     return history.Row(position, decisions, trained, ok, accuracy, 0.4, NAN, 2.0, NAN, 1.5)
 
 
+def count(connection, run_id=None):
+    """Measured rows, of one run or of all."""
+    query = "SELECT sum(trained) FROM evaluations WHERE ?1 IS NULL OR run = ?1"
+    return connection.execute(query, (run_id,)).fetchone()[0]
+
+
 @pytest.fixture
 def store(tmp_path):
     with contextlib.closing(history.open_(tmp_path)) as connection:
@@ -82,12 +88,16 @@ def test_source_rows_of_another_space_of_the_same_name_are_left_out(store, cardi
     )
 
 
-def test_counts(store):
-    assert history.counts(store) == {"trained": 0, "predicted": 0, "failed": 0}
-    history.record(store, run("a"), 0, [row(0), row(1, trained=False), row(2, ok=False)])
-    history.record(store, run("b"), 0, [row(0)])
-    assert history.counts(store, "a") == {"trained": 2, "predicted": 1, "failed": 1}
-    assert history.counts(store)["trained"] == 3
+def test_source_rows_are_of_the_spaces_number_of_decisions(store):
+    filled(store)
+    more = [row(i, (0, 1, 2)) for i in range(history.MIN_ROWS)]
+    history.record(store, run("d", task="t1"), 0, more)
+    for length, arch in ((2, [0, 1]), (3, [0, 1, 2])):
+        space = categorical.make((4,) * length)._replace(name="cells")
+        found = history.source_rows(store, space, "t2")
+        assert found.decisions.tolist() == [arch] * history.MIN_ROWS
+    space = categorical.make((4,) * 4)._replace(name="cells")
+    assert history.source_rows(store, space, "t2") is None
 
 
 def test_trim_drops_one_runs_rows_from_an_iteration_on(store):
@@ -95,8 +105,7 @@ def test_trim_drops_one_runs_rows_from_an_iteration_on(store):
         history.record(store, run("a"), iteration, [row(0)])
         history.record(store, run("b"), iteration, [row(0)])
     history.trim(store, "a", 2)
-    assert history.counts(store, "a")["trained"] == 2
-    assert history.counts(store, "b")["trained"] == 4
+    assert count(store, "a") == 2 and count(store, "b") == 4
 
 
 def test_recording_an_iteration_again_replaces_it(store):
@@ -112,7 +121,7 @@ def test_a_failed_record_leaves_nothing_behind(store):
     history.record(store, run(), 0, [bad])
     with pytest.raises(Exception, match="NOT NULL"):
         history.record(store, run()._replace(space=None), 1, [row(0), row(1)])
-    assert history.counts(store)["trained"] == 1
+    assert count(store) == 1
 
 
 WRITER = """
@@ -138,7 +147,7 @@ def test_processes_share_a_store(tmp_path):
     with contextlib.closing(history.open_(tmp_path)) as connection:
         for name in "abc":
             # Each run's last row set was trimmed; of every ten iterations only the tenth was.
-            assert history.counts(connection, name)["trained"] == 36 * 5
+            assert count(connection, name) == 36 * 5
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

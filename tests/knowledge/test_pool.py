@@ -44,9 +44,9 @@ def test_from_the_first_moment_every_block_finds_an_entry(name):
     assert jax.tree.map(lambda p: p.shape[1:], params) == jax.tree.map(lambda p: p.shape, like)
     # A fresh entry is passed on as it is: all children start from one initialisation.
     blocks, _ = layout(name).parts.split(jax.tree.map(lambda p: p[0], params))
-    for held, block in zip(fresh(name).blocks, blocks, strict=True):
+    for entries, block in zip(fresh(name).blocks, blocks, strict=True):
         got = jax.flatten_util.ravel_pytree(block)[0]
-        np.testing.assert_array_equal(got, held.params[0])
+        np.testing.assert_array_equal(got, entries.params[0])
 
 
 @QUICK_NAMES
@@ -59,7 +59,8 @@ def test_a_child_inherits_what_it_left(name):
     logits = [gradient(name)(jax.tree.map(lambda p: p[0], p), archs[0])[1] for p in (params, back)]
     # Inner channels may stand in another order, and the function is the same.
     np.testing.assert_allclose(*logits, rtol=1e-3, atol=1e-3)
-    sizes = [held.size[entry] for held, entry in zip(pool.blocks, source.entry[0], strict=True)]
+    places = zip(pool.blocks, source.entry[0], strict=True)
+    sizes = [entries.size[entry] for entries, entry in places]
     trained = np.asarray(sizes) > 0  # what has no weights cannot be left
     assert trained.any() and (source.similarity[0][trained] == 1).all()
 
@@ -74,11 +75,11 @@ def test_several_children_leave_their_average_in_any_order():
     entry = find(pool, archs[:1]).entry[0]
     used = jax.tree.map(lambda m: m[0], functions("mnas").used(archs))
     masks, _ = layout("mnas").parts.split(used)
-    for s, held in enumerate(pool.blocks):
-        assert held.updates[entry[s]] == 2
-        np.testing.assert_allclose(held.accuracy[entry[s]], 0.3, rtol=1e-6)
-        assert held.owner[entry[s]] == 7
-        block = layout("mnas").unravel[s](held.params[entry[s]])
+    for s, entries in enumerate(pool.blocks):
+        assert entries.updates[entry[s]] == 2
+        np.testing.assert_allclose(entries.accuracy[entry[s]], 0.3, rtol=1e-6)
+        assert entries.owner[entry[s]] == 7
+        block = layout("mnas").unravel[s](entries.params[entry[s]])
         mean = jax.tree.map(lambda p: (p[0] + p[2]) / 2, layout("mnas").parts.split(params)[0][s])
         norm, expected = block["first"]["norm_out"], mean["first"]["norm_out"]
         mask = masks[s]["first"]["norm_out"]["scale"]
@@ -114,13 +115,13 @@ def test_failed_children_never_enter():
     params = jax.tree.map(lambda p: p.at[1].set(jnp.nan), params)
     pool = add("mnas", fresh("mnas"), archs, params, [0.5, np.nan], use=[True, False])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pool))
-    assert [int(held.valid.sum()) for held in pool.blocks] == [2]
+    assert [int(entries.valid.sum()) for entries in pool.blocks] == [2]
     nothing = add("mnas", fresh("mnas"), archs, params, use=[False, False])
     jax.tree.map(np.testing.assert_array_equal, nothing, fresh("mnas"))
 
 
 def test_a_full_place_gives_up_the_least_updated_of_the_most_redundant():
-    lay, space = layout("mnas"), SPACES["mnas"]
+    layout_, space = layout("mnas"), SPACES["mnas"]
     text = "{}-e3-k{}-se{}-none-f1-l+0"
     kinds = [
         ("conv", 3, 0),
@@ -138,13 +139,13 @@ def test_a_full_place_gives_up_the_least_updated_of_the_most_redundant():
     pool = add("mnas", pool, again, first)  # now the other convolution is updated less
     new = jnp.asarray([space.parse(text.format("mbconv", 3, 0.25))])
     after = add("mnas", pool, new, first)
-    for s, held in enumerate(after.blocks):
-        assert held.valid.all()
+    for s, entries in enumerate(after.blocks):
+        assert entries.valid.all()
         before = np.asarray(pool.blocks[s].descriptor)
-        kept = (before[:, None] == np.asarray(held.descriptor)).all(axis=-1).any(axis=1)
+        kept = (before[:, None] == np.asarray(entries.descriptor)).all(axis=-1).any(axis=1)
         assert (~kept).sum() == 1
         lost = int(np.flatnonzero(~kept)[0])
-        alike = np.asarray(pools.cosine(before, before, lay.weights)) - np.eye(6)
+        alike = np.asarray(pools.cosine(before, before, layout_.weights)) - np.eye(6)
         redundancy = alike.max(axis=1)
         assert redundancy[lost] >= np.sort(redundancy)[-1]
         updates = np.asarray(pool.blocks[s].updates)
@@ -168,7 +169,7 @@ def test_merging_takes_what_others_learnt_and_nothing_twice():
     newer = add("mnas", theirs, archs[1:2], one[0], owner=2)
     twice = merge(merged, newer, 1)
     entry = find(twice, archs[1:2]).entry[0]
-    assert all(held.updates[e] == 2 for held, e in zip(twice.blocks, entry, strict=True))
+    assert all(entries.updates[e] == 2 for entries, e in zip(twice.blocks, entry, strict=True))
     assert [int(h.valid.sum()) for h in twice.blocks] == [3]
     back = merge(twice, theirs, 1)
     jax.tree.map(np.testing.assert_array_equal, back, twice)
@@ -176,17 +177,17 @@ def test_merging_takes_what_others_learnt_and_nothing_twice():
 
 @NAMES
 def test_after_fair_rounds_all_choices_were_trained_equally_often(name):
-    space, lay, pool = SPACES[name], layout(name), fresh(name)
+    space, layout_, pool = SPACES[name], layout(name), fresh(name)
     rounds, length = 3, int(np.lcm.reduce(space.cardinalities))
     for key in jax.random.split(jax.random.key(0), rounds):
         archs = base.fair_round(space.cardinalities, key)
         assert archs.shape == (length, len(space.cardinalities))
-        pool = pools.tally(lay, pool, archs, jnp.ones(length, bool))
+        pool = pools.tally(layout_, pool, archs, jnp.ones(length, bool))
     expected = [rounds * length // k for k in space.cardinalities for _ in range(k)]
     assert pool.counts.tolist() == expected
-    assert pools.count_range(lay, pool) == 0
-    pool = pools.tally(lay, pool, archs[:2], jnp.array([True, False]))
-    assert pools.count_range(lay, pool) == 1
+    assert pools.count_range(layout_, pool) == 0
+    pool = pools.tally(layout_, pool, archs[:2], jnp.array([True, False]))
+    assert pools.count_range(layout_, pool) == 1
 
 
 def test_statistics_are_of_the_children_in_use():
@@ -211,6 +212,6 @@ def test_resizing_keeps_the_most_often_updated():
     pool = add("mnas", fresh("mnas"), archs, params)
     pool = add("mnas", pool, archs[1:2], jax.tree.map(lambda p: p[1:2], params))
     small, large = pools.resize(pool, 2), pools.resize(pool, 9)
-    for held, kept, grown in zip(pool.blocks, small.blocks, large.blocks, strict=True):
+    for entries, kept, grown in zip(pool.blocks, small.blocks, large.blocks, strict=True):
         assert 2 in kept.updates and kept.valid.all() and len(kept.params) == 2
-        assert grown.valid.sum() == held.valid.sum() and len(grown.params) == 9
+        assert grown.valid.sum() == entries.valid.sum() and len(grown.params) == 9

@@ -34,30 +34,30 @@ def insert(*args, add=True):
 
 
 def test_a_free_place_is_taken_first():
-    held = entries(ANGLES, [1, 1, 1, 1], valid=[True, True, False, True])
-    after = insert(held, entries([(0.5, 1)], [1], value=9.0))
+    known = entries(ANGLES, [1, 1, 1, 1], valid=[True, True, False, True])
+    after = insert(known, entries([(0.5, 1)], [1], value=9.0))
     assert after.params[:, 0].tolist() == [0, 1, 9, 3]
     assert after.valid.all()
 
 
 def test_a_known_block_is_replaced_where_it_stands_and_its_updates_add_up():
-    held = entries(ANGLES, [4, 1, 1, 1])
-    after = insert(held, entries([(1, 0)], [2], value=9.0))
+    known = entries(ANGLES, [4, 1, 1, 1])
+    after = insert(known, entries([(1, 0)], [2], value=9.0))
     assert after.params[:, 0].tolist() == [9, 1, 2, 3]
     assert after.updates.tolist() == [6, 1, 1, 1]
 
 
 def test_the_same_descriptor_of_another_size_is_another_block():
-    held = entries(ANGLES, [4, 1, 1, 1], valid=[True, True, True, False])
-    after = insert(held, entries([(1, 0)], [2], size=8, value=9.0))
+    known = entries(ANGLES, [4, 1, 1, 1], valid=[True, True, True, False])
+    after = insert(known, entries([(1, 0)], [2], size=8, value=9.0))
     assert after.updates.tolist() == [4, 1, 1, 2]
     assert after.size.tolist() == [7, 7, 7, 8]
 
 
 def test_merging_takes_the_block_that_was_updated_more_often():
-    held = entries(ANGLES, [4, 1, 1, 1])
+    known = entries(ANGLES, [4, 1, 1, 1])
     for updates, stays in ((3, 0.0), (5, 9.0)):
-        after = insert(held, entries([(1, 0)], [updates], value=9.0), add=False)
+        after = insert(known, entries([(1, 0)], [updates], value=9.0), add=False)
         assert after.params[0, 0] == stays and after.updates[0] == max(4, updates)
     twice = insert(after, entries([(1, 0)], [5], value=9.0), add=False)
     jax.tree.map(np.testing.assert_array_equal, twice, after)
@@ -70,22 +70,22 @@ def test_where_all_is_full_the_least_updated_of_the_most_redundant_goes():
 
 
 def test_new_blocks_do_not_push_out_each_other():
-    held = entries(ANGLES, [1, 1, 1, 1])
+    known = entries(ANGLES, [1, 1, 1, 1])
     news = entries([(0.5, 1), (0.6, 1), (0.7, 1)], [1, 1, 1], value=10.0)
-    after = insert(held, news)
+    after = insert(known, news)
     assert {10.0, 11.0, 12.0} <= set(after.params[:, 0].tolist())
 
 
 def test_blocks_that_are_not_valid_are_not_inserted():
-    held = entries(ANGLES, [1, 1, 1, 1])
-    after = insert(held, entries([(0.5, 1)], [9], valid=[False], value=9.0))
-    jax.tree.map(np.testing.assert_array_equal, after, held)
+    known = entries(ANGLES, [1, 1, 1, 1])
+    after = insert(known, entries([(0.5, 1)], [9], valid=[False], value=9.0))
+    jax.tree.map(np.testing.assert_array_equal, after, known)
 
 
 @pytest.mark.parametrize("capacity", [2, 4, 6])
 def test_another_number_of_places_keeps_the_most_often_updated(capacity):
-    held = entries(ANGLES, [1, 4, 3, 2], valid=[True, True, True, False])
-    after = pool_entries.resize(held, capacity)
+    known = entries(ANGLES, [1, 4, 3, 2], valid=[True, True, True, False])
+    after = pool_entries.resize(known, capacity)
     assert len(after.valid) == capacity and after.valid.sum() == min(capacity, 3)
     kept = {1: [1, 2], 2: [1, 2]}.get(capacity, [0, 1, 2])
     assert after.params[after.valid, 0].tolist() == kept

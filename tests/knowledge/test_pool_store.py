@@ -1,6 +1,7 @@
 """Pools on disk: atomic, shared, and never mistaken for those of another space."""
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import pathlib
@@ -36,7 +37,7 @@ def store(folder, run=A, **changes):
 
 
 def layout(where):
-    return pools.layout(elastic.make(where.space, where.channels, where.classes), where.space)
+    return pools.make_layout(elastic.make(where.space, where.channels, where.classes), where.space)
 
 
 def fresh(where):
@@ -46,30 +47,29 @@ def fresh(where):
 def holding(pool, value, owner, slot=1, updates=1):
     """`pool` with one more block at each place: all numbers `value`, a descriptor of its own."""
 
-    def add(held):
-        return held._replace(
-            params=held.params.at[slot].set(value),
-            descriptor=held.descriptor.at[slot].set(value),
-            size=held.size.at[slot].set(5),
-            updates=held.updates.at[slot].set(updates),
-            owner=held.owner.at[slot].set(owner),
-            valid=held.valid.at[slot].set(True),
+    def add(entries):
+        return entries._replace(
+            params=entries.params.at[slot].set(value),
+            descriptor=entries.descriptor.at[slot].set(value),
+            size=entries.size.at[slot].set(5),
+            updates=entries.updates.at[slot].set(updates),
+            owner=entries.owner.at[slot].set(owner),
+            valid=entries.valid.at[slot].set(True),
         )
 
-    return pool._replace(blocks=tuple(add(held) for held in pool.blocks))
+    return pool._replace(blocks=tuple(add(entries) for entries in pool.blocks))
 
 
 def values(pool):
     """The numbers that `holding` put there."""
-    held = pool.blocks[0]
-    return {
-        float(p[0]) for p in np.asarray(held.params)[np.asarray(held.valid & (held.updates > 0))]
-    }
+    entries = pool.blocks[0]
+    trained = np.asarray(entries.valid & (entries.updates > 0))
+    return {float(p[0]) for p in np.asarray(entries.params)[trained]}
 
 
 def load(where, reader="c" * 32):
     """What another run finds."""
-    return stores.load(where._replace(run=reader), layout(where), fresh(where))[0]
+    return stores.load(where._replace(run=reader), fresh(where))[0]
 
 
 # Of pools that earlier versions have written: the space as pool.json has it, and a checksum over
@@ -104,7 +104,7 @@ def test_what_is_written_is_read_back(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, load(where), start)
     for value in (2.0, 3.0, 4.0):
         mine = holding(start, value, where.owner)
-        got, seen = stores.exchange(where, layout(where), mine, 0)
+        got, seen = stores.sync(where, layout(where), mine, 0)
         jax.tree.map(np.testing.assert_array_equal, got, mine)
         assert seen == 0
     jax.tree.map(
@@ -114,56 +114,56 @@ def test_what_is_written_is_read_back(tmp_path):
     assert len(json.loads((where.folder / "pool.json").read_text())["versions"]) <= 3
 
 
-def test_a_run_that_begins_anew_does_not_know_its_own_future(tmp_path):
+def test_a_run_that_begins_anew_does_not_read_what_it_wrote_itself(tmp_path):
     where = store(tmp_path)
-    lay, start = layout(where), fresh(where)
-    stores.exchange(where, lay, holding(start, 2.0, where.owner), 0)
-    got, seen = stores.load(where, lay, start)
+    layout_, start = layout(where), fresh(where)
+    stores.sync(where, layout_, holding(start, 2.0, where.owner), 0)
+    got, seen = stores.load(where, start)
     assert values(got) == set() and seen == 0
-    stores.exchange(store(tmp_path, B), lay, holding(start, 3.0, store(tmp_path, B).owner), 0)
-    got, seen = stores.load(where, lay, start)
+    stores.sync(store(tmp_path, B), layout_, holding(start, 3.0, store(tmp_path, B).owner), 0)
+    got, seen = stores.load(where, start)
     assert values(got) == {3.0} and seen == 2
 
 
 def test_searches_that_share_a_folder_lose_nothing(tmp_path):
     one, two = store(tmp_path), store(tmp_path, B)
-    lay, start = layout(one), fresh(one)
-    mine, mine_seen = stores.exchange(one, lay, holding(start, 2.0, one.owner), 0)
-    theirs, _ = stores.exchange(two, lay, holding(start, 3.0, two.owner), 0)
+    layout_, start = layout(one), fresh(one)
+    mine, mine_seen = stores.sync(one, layout_, holding(start, 2.0, one.owner), 0)
+    theirs, _ = stores.sync(two, layout_, holding(start, 3.0, two.owner), 0)
     assert values(theirs) == {2.0, 3.0}
     older = mine_seen
-    mine, mine_seen = stores.exchange(one, lay, mine, mine_seen)
+    mine, mine_seen = stores.sync(one, layout_, mine, mine_seen)
     assert values(mine) == {2.0, 3.0} and mine_seen == 2
     assert values(load(two)) == {2.0, 3.0}
     # What this run wrote and then forgot, as a resumed one does, does not return; others' does.
-    again, _ = stores.exchange(one, lay, holding(start, 5.0, one.owner), older)
+    again, _ = stores.sync(one, layout_, holding(start, 5.0, one.owner), older)
     assert values(again) == {3.0, 5.0}
     # What it knew and gave up does not come back each time.
-    again, _ = stores.exchange(one, lay, holding(start, 6.0, one.owner), 2)
+    again, _ = stores.sync(one, layout_, holding(start, 6.0, one.owner), 2)
     assert values(again) == {6.0}
 
 
 def test_a_damaged_newest_version_falls_back(tmp_path, caplog):
     where = store(tmp_path)
-    lay, start = layout(where), fresh(where)
+    layout_, start = layout(where), fresh(where)
     for value in (2.0, 3.0):
-        stores.exchange(where, lay, holding(start, value, where.owner), 0)
+        stores.sync(where, layout_, holding(start, value, where.owner), 0)
     newest = max((tmp_path / "versions").iterdir(), key=lambda path: int(path.name))
     for arrays in list(newest.rglob("d")):
         shutil.rmtree(arrays, ignore_errors=True)
     assert values(load(where)) == {2.0}
     assert f"checkpoint {newest.name} is damaged" in caplog.text
-    stores.exchange(where, lay, holding(start, 4.0, where.owner), 0)
+    stores.sync(where, layout_, holding(start, 4.0, where.owner), 0)
     assert values(load(where)) == {4.0}
 
 
 def test_another_number_of_places_takes_what_fits(tmp_path):
     where = store(tmp_path)
-    lay, start = layout(where), fresh(where)
-    stores.exchange(where, lay, holding(holding(start, 2.0, 9), 3.0, 9, slot=2, updates=5), 0)
+    layout_, start = layout(where), fresh(where)
+    stores.sync(where, layout_, holding(holding(start, 2.0, 9), 3.0, 9, slot=2, updates=5), 0)
     small, large = store(tmp_path, capacity=1), store(tmp_path, B, capacity=6)
     assert values(load(small)) == {3.0}
-    got, _ = stores.exchange(large, lay, holding(fresh(large), 7.0, large.owner), 0)
+    got, _ = stores.sync(large, layout_, holding(fresh(large), 7.0, large.owner), 0)
     assert values(got) == {2.0, 3.0, 7.0} and len(got.blocks[0].params) == 6
 
 
@@ -171,10 +171,10 @@ def test_other_images_get_their_own_stem_and_classifier(tmp_path):
     where = store(tmp_path)
     left = holding(fresh(where), 2.0, 9)
     left = left._replace(shared=jax.tree.map(lambda p: p + 9.0, left.shared))
-    stores.exchange(where, layout(where), left, 0)
+    stores.sync(where, layout(where), left, 0)
     other = store(tmp_path, B, channels=2, classes=5)
     start = fresh(other)
-    got, _ = stores.load(other, layout(other), start)
+    got, _ = stores.load(other, start)
     assert values(got) == {2.0}
     for name in ("stem", "classifier", "bias"):
         np.testing.assert_array_equal(got.shared[name], start.shared[name])
@@ -184,15 +184,16 @@ def test_other_images_get_their_own_stem_and_classifier(tmp_path):
 
 def test_a_pool_of_another_space_or_width_is_refused(tmp_path):
     where = store(tmp_path)
-    stores.exchange(where, layout(where), fresh(where), 0)
+    stores.sync(where, layout(where), fresh(where), 0)
     for space, difference in (
         (cell.make(channels=4, cells_per_stage=1), "channels is 2 there and 4 here"),
         (mnas.make(blocks=1), "name is cell there and mnas here"),
     ):
         other = store(tmp_path, space=space)
-        for call, *more in ((stores.load,), (stores.exchange, 0)):
+        synced = functools.partial(stores.sync, other, layout(where), seen=0)
+        for call in (functools.partial(stores.load, other), synced):
             with pytest.raises(UserError, match=difference) as error:
-                call(other, layout(where), fresh(where), *more)
+                call(fresh(where))
             assert "\n" not in str(error.value)
     load(where)
 
@@ -200,7 +201,7 @@ def test_a_pool_of_another_space_or_width_is_refused(tmp_path):
 def test_strides_are_no_difference(tmp_path):
     one, two = (mnas.make(1, 0.5, (stride,), 16, stride, 16) for stride in (1, 2))
     where = store(tmp_path, space=one)
-    stores.exchange(where, layout(where), holding(fresh(where), 2.0, 9), 0)
+    stores.sync(where, layout(where), holding(fresh(where), 2.0, 9), 0)
     other = store(tmp_path, space=two)
     assert values(load(other)) == {2.0}
 
@@ -211,29 +212,29 @@ def test_a_held_lock_is_said(tmp_path):
         filelock.FileLock(tmp_path / ".lock"),
         pytest.raises(UserError, match=r"another process has held the pool .* for 0.05 s"),
     ):
-        stores.load(where, layout(where), fresh(where))
+        stores.load(where, fresh(where))
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     where = store(tmp_path / "file" / "pool")
     with pytest.raises(UserError, match="cannot be written"):
-        stores.load(where, layout(where), fresh(where))
+        stores.load(where, fresh(where))
 
 
 def write(pipe, folder, run, value):
     """One version after another, each with another number in all its arrays."""
     where = store(folder, run)
-    lay = layout(where)
+    layout_ = layout(where)
     pool = pickle.loads((folder / "start").read_bytes())
     value = pipe.recv() if value is None else value
     while True:
         value += 1
-        for held in pool.blocks:
-            held.params[1], held.descriptor[1] = value, value
-            held.owner[1] = where.owner
+        for entries in pool.blocks:
+            entries.params[1], entries.descriptor[1] = value, value
+            entries.owner[1] = where.owner
         pipe.send(("begun", value))
-        stores.exchange(where, lay, pool, 0)
+        stores.sync(where, layout_, pool, 0)
         pipe.send(("done", value))
         time.sleep(0.1)  # searches, too, do something in between
 
@@ -279,7 +280,7 @@ def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
         found = load(where)
         got = max(values(found), default=0.0)
         assert got in (max([last, *finished]), begun[-1])
-        assert got == 0.0 or all((held.params[1] == got).all() for held in found.blocks)
+        assert got == 0.0 or all((entries.params[1] == got).all() for entries in found.blocks)
         last = got
     following[0].kill()
     assert last > 5

@@ -70,7 +70,7 @@ def layers(spec: Spec, arch: Any) -> LayerSpec:
 def space():
     module = SimpleNamespace(slots=slots, layers=layers, ACT=HARD_SWISH)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(mobile_spaces.SPACES, Spec, module)
+        patch.setitem(mobile_spaces.MODULES, Spec, module)
         yield categorical.make((len(CHOICES),) * 2)._replace(spec=Spec())
 
 

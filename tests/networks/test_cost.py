@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.networks import flax_reference
+from fnas_jax.networks import flax_reference, mobile_spaces
 from fnas_jax.networks.cost import cost, measure_latency_ms, one_cost
 from fnas_jax.spaces import base, categorical, cell, macro, mnas
 
@@ -50,7 +50,7 @@ def test_cell_with_three_convolutions_as_published():
 def test_mnas_reference_is_mobilenet_v2_but_for_its_first_block():
     """MobileNetV2 has 3,504,872 parameters; its first block expands by 1 and not by 6."""
     space = mnas.make()
-    params, macs = cost(space, (224, 224, 3), 1000)(mnas.reference(space.spec)[None])
+    params, macs = cost(space, (224, 224, 3), 1000)(mobile_spaces.reference(space.spec)[None])
     narrow = 9 * 32 + 32 * 16
     wide = 32 * 192 + 9 * 192 + 192 * 16
     assert params[0] == 3504872 + (wide + 4 * 192) - (narrow + 2 * 32)
@@ -97,7 +97,7 @@ def test_equals_a_count_over_the_plain_module(name):
 
 def test_networks_beyond_int32_are_counted_in_float32():
     space = mnas.make(width=4.0)
-    params, macs = cost(space, (224, 224, 3), 1000)(mnas.reference(space.spec)[None])
+    params, macs = cost(space, (224, 224, 3), 1000)(mobile_spaces.reference(space.spec)[None])
     assert params.dtype == macs.dtype == jnp.float32
     assert 5e9 < macs[0] < 8e9
 

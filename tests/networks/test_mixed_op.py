@@ -8,7 +8,7 @@ import pytest
 from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers import reference as reference_lib
 from fnas_jax.layers.spec import RELU, Slot
-from fnas_jax.networks import elastic, mobile_spaces
+from fnas_jax.networks import elastic, mixed_op, mobile_spaces
 from fnas_jax.spaces import macro
 from fnas_jax.spaces.macro import MacroSpec
 from tests.methods.toy import QUICK
@@ -85,3 +85,31 @@ def test_switches_have_the_derivative_of_the_sum_of_all_operations(found):
     for (_, (_, switches)), _, summed in found:
         assert np.abs(summed).max() > 0.1
         np.testing.assert_allclose(switches, summed, rtol=2e-3, atol=2e-3)
+
+
+def test_masked_layers_give_the_same_derivatives(child, found):
+    params, images, weights = child
+    masked = elastic.make(macro.make(SPEC), 1, 3, "masked")
+
+    @jax.jit
+    def run(arch):
+        def loss(z):
+            return (masked.apply_mixed(params, arch, z, images) * weights).sum()
+
+        return jax.grad(loss)(jax.nn.one_hot(arch, 3))
+
+    compiled = run.lower(ARCHS[0]).compile(compiler_options=QUICK)
+    for arch, ((_, (_, switches)), *_) in zip(ARCHS, found, strict=True):
+        np.testing.assert_allclose(compiled(arch), switches, rtol=2e-3, atol=2e-3)
+
+
+def test_derivatives_of_switches_are_summed_in_float32_whatever_the_layers_compute_in():
+    operations = (lambda params, x: x, lambda params, x: params * x)
+    x, scale = jnp.ones(257, jnp.bfloat16), jnp.bfloat16(2)  # 257 is no bfloat16
+
+    def loss(z):
+        return mixed_op.mixed_op(operations, jnp.int32(0), z, scale, x).astype(jnp.float32).sum()
+
+    switches = jax.grad(loss)(jnp.array([1.0, 0.0]))
+    assert switches.dtype == jnp.float32
+    np.testing.assert_array_equal(switches, [257, 514])

@@ -137,7 +137,7 @@ def test_weights_of_descriptors_stand_by_their_fields():
 
 def test_reference_is_mobilenet_v2():
     space = mnas.make()
-    layers = mobile_spaces.layers_of(space.spec, mnas.reference(space.spec))
+    layers = mobile_spaces.layers_of(space.spec, mobile_spaces.reference(space.spec))
     assert [layer.cout for *_, layer in layers] == list(
         itertools.chain.from_iterable([c] * n for c, n, _ in mnas.MOBILENET_V2)
     )

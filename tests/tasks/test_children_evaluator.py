@@ -105,8 +105,8 @@ def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warm
     assert (tmp_path / "pool" / "pool.json").exists()
     second = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="2" * 32))
     start = second.init()
-    for held, was in zip(start.learnt.pool.blocks, left.learnt.pool.blocks, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, held, was)
+    for entries, was in zip(start.learnt.pool.blocks, left.learnt.pool.blocks, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, entries, was)
     assert pools.is_trained(start.learnt.pool) and start.learnt.rounds == 2  # no warm-up once more
     assert start.learnt.pool.counts.sum() == 0 and list(second.hooks.prepare(start, KEY)) == []
 
@@ -114,7 +114,7 @@ def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warm
 def test_large_blocks_are_fewer():
     config = settings(True, mib=1)
     network = elastic.make(cell.make(channels=16, cells_per_stage=2), 1, 10)
-    lay = pool_access.pool_layout(config.akp, SPACE, network)
+    layout = pool_access.pool_layout(config.akp, SPACE, network)
     sizes = [
         int(np.prod(x.shape))
         for x in jax.tree.leaves(
@@ -123,11 +123,12 @@ def test_large_blocks_are_fewer():
             )
         )
     ]
-    assert pools.entry_bytes(lay) == 4 * sum(sizes)
+    assert pools.entry_bytes(layout) == 4 * sum(sizes)
     config.akp.mib = 3 * 4 * sum(sizes) // 2**20 + 1
-    assert pool_access.pool_capacity(config.akp, lay) == config.akp.mib * 2**20 // (4 * sum(sizes))
+    expected = config.akp.mib * 2**20 // (4 * sum(sizes))
+    assert pool_access.pool_capacity(config.akp, layout) == expected
     config.akp.mib = 1
-    assert pool_access.pool_capacity(config.akp, lay) == 2
+    assert pool_access.pool_capacity(config.akp, layout) == 2
 
 
 def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):

@@ -31,7 +31,7 @@ NETWORK = Network(
 
 
 @pytest.fixture(scope="module")
-def bench():
+def context():
     config = default()
     config.reward.cost = "mflops"
     config.reward.target = 0.05
@@ -39,21 +39,21 @@ def bench():
 
 
 @pytest.fixture(scope="module")
-def evaluator(bench):
-    d = bench.dataset
+def evaluator(context):
+    d = context.dataset
     parts = (d.train_images, d.train_labels, d.val_images, d.val_labels)
-    return inherited.evaluator(bench, NETWORK, Data(*map(jnp.asarray, parts)))
+    return inherited.evaluator(context, NETWORK, Data(*map(jnp.asarray, parts)))
 
 
-def test_accuracies_are_those_of_the_adopted_weights(bench, evaluator):
+def test_accuracies_are_those_of_the_loaded_weights(context, evaluator):
     params = NETWORK.init(jax.random.key(0), ARCHS[0])
     state = evaluator.hooks.load_weights(evaluator.init(), params)
     everyone = jnp.ones(4, bool)
     state, first = evaluator.evaluate(state, ARCHS, everyone, jax.random.key(0))
-    pixels = np.asarray(bench.pipeline.normalise(bench.dataset.val_images), np.float64)
+    pixels = np.asarray(context.pipeline.normalise(context.dataset.val_images), np.float64)
     for i in range(3):
         scores = pixels.reshape(len(pixels), -1) @ np.asarray(params["w"][i], np.float64)
-        hits = scores.argmax(-1) == bench.dataset.val_labels
+        hits = scores.argmax(-1) == context.dataset.val_labels
         np.testing.assert_allclose(first.accuracy[i], hits.mean(), atol=1e-6)
     assert first.accuracy[3] == first.accuracy[1]
     assert first.fresh.tolist() == [True, True, True, False]

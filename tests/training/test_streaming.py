@@ -50,7 +50,7 @@ def test_children_trained_at_once_are_the_same(group):
     )
 
 
-@pytest.mark.parametrize("chunk", [16, 20, 32])  # two parts to evaluate, a remainder, one part
+@pytest.mark.parametrize("chunk", [5, 16, 20, 32])
 def test_children_learn_from_chunks(chunk):
     result = trained(chunk, steps=100).outcome
     assert result.ok.all()

@@ -11,7 +11,7 @@ namespace fnas {
 
 constexpr float kEpsilon = 1e-5f;  // ops.BN_EPSILON
 
-enum Act { kNone = 0, kRelu = 1, kRelu6 = 2, kHardSwish = 3 };
+enum Act { kNone = 0, kRelu = 1, kRelu6 = 2, kHardSwish = 3, kActs };
 
 // Comparisons are written so that NaN stays NaN: a child that diverges has to be seen.
 inline Vec relu(Vec z) { return z < 0.0f ? Vec{} : z; }

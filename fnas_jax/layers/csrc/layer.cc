@@ -32,7 +32,7 @@ bool Layer::fits_slot() const {
          spec.se_hidden <= slot.hidden && (spec.se_hidden == 0 || gated() <= slot.gated) &&
          (spec.op != kSeparable || spec.middle == spec.cin) &&
          (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone &&
-         spec.act <= kHardSwish;
+         spec.act < kActs;
 }
 
 long Layer::channels(NormIndex n) const {

@@ -14,27 +14,27 @@ from fnas_jax.core.types import Array
 class Ranking(NamedTuple):
     """The R best distinct networks, best first."""
 
-    forms: Array  # [R, T] int32 canonical architectures, -1 where there is none yet
+    canonical: Array  # [R, T] int32 architectures, -1 where there is none yet
     rewards: Array  # [R] float32, -inf where there is none yet
     stable: Array  # [] int32 samples in a row that have not changed the above
 
 
 def empty(size: int, decisions: int) -> Ranking:
     """Before the first sample."""
-    forms = jnp.full((size, decisions), -1, jnp.int32)
-    return Ranking(forms, jnp.full(size, -jnp.inf), jnp.int32(0))
+    canonical = jnp.full((size, decisions), -1, jnp.int32)
+    return Ranking(canonical, jnp.full(size, -jnp.inf), jnp.int32(0))
 
 
-def add(ranking: Ranking, forms: Array, rewards: Array) -> Ranking:
-    """With N samples: canonical `forms` [N, T] and `rewards` [N], -inf where not to be ranked.
+def add(ranking: Ranking, canonical: Array, rewards: Array) -> Ranking:
+    """With N samples: architectures `canonical` [N, T] and `rewards` [N], -inf: not to be ranked.
 
     Ties go to the earlier one. A network that stands in the ranking does not enter again, but
     counts as a sample that changed nothing.
     """
-    all_forms = jnp.concatenate([ranking.forms, forms])
+    networks = jnp.concatenate([ranking.canonical, canonical])
     all_rewards = jnp.concatenate([ranking.rewards, rewards])
-    entering = jnp.where(first_of_each(all_forms), all_rewards, -jnp.inf)
+    entering = jnp.where(first_of_each(networks), all_rewards, -jnp.inf)
     best, index = jax.lax.top_k(entering, len(ranking.rewards))
-    kept = jnp.where((best > -jnp.inf)[:, None], all_forms[index], -1)
-    changed = jnp.any(kept != ranking.forms)
+    kept = jnp.where((best > -jnp.inf)[:, None], networks[index], -1)
+    changed = jnp.any(kept != ranking.canonical)
     return Ranking(kept, best, jnp.where(changed, 0, ranking.stable + len(rewards)))

@@ -18,7 +18,6 @@ from fnas_jax.methods.oneshot.config import Oneshot
 from fnas_jax.methods.pgnas import elbo, method, posterior, step
 from fnas_jax.methods.pgnas.config import Pgnas
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.macro import MacroSpec
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, OneShot, Task
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """PGNAS with the numbers of `config.pgnas` and `config.oneshot`. Raises UserError."""
-    parts, numbers = needs_training(config, task), configure(config, space)
+    parts = needs_training(config, task)
+    numbers = configure(config, space, parts)
     oneshot = read(Oneshot, config.oneshot)
     steps = -(-oneshot.steps // numbers.mc_samples)
     ctx = context(config, numbers, space, parts, steps)
@@ -42,10 +42,10 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
     return method.make(ctx, prepare), evaluator
 
 
-def configure(config: Any, space: Space) -> Pgnas:
+def configure(config: Any, space: Space, parts: OneShot) -> Pgnas:
     """The method's numbers. Raises UserError for an estimator that does not fit the space."""
     numbers = read(Pgnas, config.pgnas)
-    if numbers.gradient in elbo.BY_SWITCH and not isinstance(space.spec, MacroSpec):
+    if numbers.gradient in elbo.BY_SWITCH and parts.network.apply_mixed is None:
         raise UserError(
             f"pgnas.gradient is {numbers.gradient!r}; the space {space.name!r} allows local and"
             " score only, because its decisions are not operations of their own"
@@ -80,7 +80,6 @@ def loss(numbers: Pgnas, parts: OneShot) -> supernet.Loss:
     network, smoothing = parts.network, parts.settings.label_smoothing
     if numbers.gradient not in elbo.BY_SWITCH:
         return functools.partial(supernet.single_path, network, smoothing)
-    assert network.apply_mixed is not None  # `configure` has refused the other spaces
     return functools.partial(supernet.mixed, network, smoothing)
 
 

@@ -38,11 +38,11 @@ def test_the_ring_keeps_the_newest():
 
 def test_drawing_is_without_replacement_and_of_filled_places_only():
     buffer = replay.add(replay.empty(10, 5), rows(0, 6), jnp.arange(6) < 4)
-    places, held = replay.draw(buffer, jax.random.key(0), 6, 0.0)
-    assert np.asarray(held).sum() == 4
-    assert sorted(np.asarray(places)[np.asarray(held)].tolist()) == [0, 1, 2, 3]
-    places, held = replay.draw(buffer, jax.random.key(0), 12, 0.0)
-    assert places.shape == (12,) and np.asarray(held).sum() == 4
+    places, valid = replay.draw(buffer, jax.random.key(0), 6, 0.0)
+    assert np.asarray(valid).sum() == 4
+    assert sorted(np.asarray(places)[np.asarray(valid)].tolist()) == [0, 1, 2, 3]
+    places, valid = replay.draw(buffer, jax.random.key(0), 12, 0.0)
+    assert places.shape == (12,) and np.asarray(valid).sum() == 4
 
 
 def test_recency_prefers_the_newest():
