@@ -89,12 +89,12 @@ def iterate(
         inputs = (state.evaluator, proposal.archs, proposal.train_mask, key_evaluate)
         evaluated, metrics = jax.block_until_ready(steps.evaluate(*inputs))
     with clock.part("method"):
-        told = jax.block_until_ready(steps.tell(asked, proposal, metrics))
-        best, stats = steps.report(told, evaluated)
+        updated = jax.block_until_ready(steps.tell(asked, proposal, metrics))
+        best, stats = steps.report(updated, evaluated)
     proposal, metrics, best, stats = jax.device_get((proposal, metrics, best, stats))
     best_arch, figures = _best(state, best, proposal, metrics)
     state = state._replace(
-        method=told,
+        method=updated,
         evaluator=evaluated,
         iteration=state.iteration + 1,
         counts=_count(state.counts, proposal, metrics, stats),

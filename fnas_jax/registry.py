@@ -103,4 +103,7 @@ def build_all(
     """What the configuration names. Raises UserError."""
     task = build_task(config, knowledge)
     module = importlib.import_module(METHODS[config.method.name])
-    return task, *module.build(config, task.space, task, knowledge)
+    try:
+        return task, *module.build(config, task.space, task, knowledge)
+    except ValueError as error:  # a method's complaint about its numbers or the space
+        raise UserError(str(error)) from error

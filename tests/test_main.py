@@ -121,6 +121,16 @@ def test_a_malformed_row_of_a_table_is_told_with_its_line(table, tmp_path, capsy
     assert "table.csv" in message
 
 
+def test_what_a_method_refuses_is_told_in_one_sentence(table, tmp_path, capsys, monkeypatch):
+    def build(*parts):
+        raise ValueError("a space of one architecture: nothing to climb")
+
+    monkeypatch.setattr("fnas_jax.methods.baselines.local.build", build)
+    argv = arguments(table, tmp_path / "w", "--config.method.name=local")
+    assert fails(argv, capsys) == "error: a space of one architecture: nothing to climb\n"
+    assert not (tmp_path / "w" / "config.json").exists()
+
+
 def test_retrain_needs_a_finished_search(tmp_path, capsys):
     assert retrain.command([f"--workdir={tmp_path}"]) == 2
     assert "it has no config.json" in capsys.readouterr().err

@@ -182,17 +182,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scaling", action="store_true", help="also how time and memory grow")
     options = parser.parse_args(arguments)
     records.check_names(parser, "method", options.methods, CONTESTANTS)
+    records.check_least(parser, options, 1, "children", "steps", "group")
     return options
+
+
+def run(options: argparse.Namespace) -> list[Record]:
+    """The comparison, in words too, and what else was asked for."""
+    found = compare(options) if options.methods else []
+    for line in ratios(found):
+        print(line)
+    return found + (scaling(options) if options.scaling else [])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 for bad input."""
     options = parse(arguments)
-    found = compare(options) if options.methods else []
-    found += scaling(options) if options.scaling else []
-    print(*records.lines(found), *ratios(found), sep="\n")
-    records.write(options.json, found)
-    return 0
+    return records.main(options, lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -196,10 +196,7 @@ def run(options: argparse.Namespace) -> list[Record]:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 for bad input."""
     options = parse(arguments)
-    found = run(options)
-    print(*records.lines(found), sep="\n")
-    records.write(options.json, found)
-    return 0
+    return records.main(options, lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def known_tasks(
         reward.append(named[name].judged[rows])
         task.append(np.full(ROWS, q))
     every = [samples[name].astype(np.float32) / 255 for name in [*others, target]]
-    sample = features.sample(every, features.random_conv, 20)
+    sample = features.sample(every, features.EXTRACTORS[Tnas().features], Tnas().images)
     joined = (np.concatenate(part) for part in (archs, reward, task))
     return source_tasks.gather(named[target].space, *joined, sample), sample.features.shape[-1]
 
@@ -101,7 +101,9 @@ def transferred(
     model = surrogate.condition(spc, config, w, known)
     mean = surrogate.conditioned(spc, config, model, jnp.asarray(enumerate_networks(spc))).mean
     tau = kendall(mean, accuracy, jnp.ones(len(mean), bool))
-    ctx = tnas.context(spc, config, capacity=BEST_AT[-1], source=known, weights=w, features=width)
+    ctx = tnas.context(
+        spc, config, proposals=1, capacity=BEST_AT[-1], source=known, weights=w, features=width
+    )
     return Outcome(search(spc, accuracy, tnas.make(ctx), seeds, BEST_AT[-1]), tau)
 
 
@@ -114,7 +116,7 @@ def plain(
 
 def methods(spc: Space, width: int, seeds: int) -> dict[str, Any]:
     """(history, accuracies) -> Outcome of every method, compiled once each."""
-    # Four a time, of which most are trained: so little is no warm-up for its critic.
+    # Batches of four, of which most are trained: so short a search hardly warms up the critic.
     small = Config(batch=4, aeb=Aeb(capacity=64))
     made = {
         "gp_ei": (gp.make(spc, Gp(start=5), batch=1, capacity=BEST_AT[-1]), BEST_AT[-1]),

@@ -20,6 +20,7 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
 import jax
 
 from experiments.benchmarks import records
+from fnas_jax.core.types import UserError
 from fnas_jax.layers import kernels, ops, parameters, reference
 from fnas_jax.layers.choose import choose
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
@@ -106,7 +107,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
     options = parser.parse_args(arguments)
     records.check_least(parser, options, 1, "repeats")
-    choose("kernels")  # compiles them, or says why not
+    try:
+        records.check_writable(options.json)
+        choose("kernels")  # compiles them, or says why not
+    except (UserError, OSError) as error:
+        return records.fail(error)
     made = []
     print(f"{'layer':14} {'kernels':>9} {'xla':>9} {'torch':>9}   kernels' GMAC/s")
     for op, expansion, kernel in LAYERS:

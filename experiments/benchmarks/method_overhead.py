@@ -9,6 +9,7 @@ side, as `sample_efficiency` runs them, on a table of the same space.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from experiments.benchmarks import records
 from experiments.benchmarks.presets import FNAS, PRESETS
+from experiments.benchmarks.records import Record
 from experiments.benchmarks.table_search import measure
 from fnas_jax.core.types import Metrics
 from fnas_jax.methods.fnas import method as fnas
@@ -66,6 +68,19 @@ def searches(seeds: int, proposals: int) -> float:
     return measure(table, preset, seeds).seconds
 
 
+def run(options: argparse.Namespace) -> list[Record]:
+    """Two batches iteration by iteration, then searches side by side."""
+    found: list[Record] = []
+    for batch, members in ((32, 5), (8, 8)):
+        task = f"batch {batch}, {members} members"
+        times = milliseconds(batch, members, options.iterations)
+        found.append(records.over_seeds(BENCHMARK, task, "fnas", "iteration_ms", times))
+    task = f"{options.seeds} x {options.proposals} proposals"
+    seconds = searches(options.seeds, options.proposals)
+    found.append(records.record(BENCHMARK, task, "fnas", "seconds", seconds))
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 for bad input."""
     parser = records.parser(__doc__, __spec__.name)
@@ -74,17 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--proposals", type=int, default=500)
     options = parser.parse_args(arguments)
     records.check_least(parser, options, 1, "iterations", "seeds", "proposals")
-    found = []
-    for batch, members in ((32, 5), (8, 8)):
-        task = f"batch {batch}, {members} members"
-        times = milliseconds(batch, members, options.iterations)
-        found.append(records.over_seeds(BENCHMARK, task, "fnas", "iteration_ms", times))
-    task = f"{options.seeds} x {options.proposals} proposals"
-    seconds = searches(options.seeds, options.proposals)
-    found.append(records.record(BENCHMARK, task, "fnas", "seconds", seconds))
-    print(*records.lines(found), sep="\n")
-    records.write(options.json, found)
-    return 0
+    return records.main(options, lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -187,15 +187,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def run(options: argparse.Namespace) -> list[Record]:
+    """All tasks."""
+    devices.enable_compilation_cache(configuration().jax.cache_dir)
+    whole = data.load("mnist5k")
+    return [r for task in options.tasks for r in run_task(task, whole, options)]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 for bad input."""
     options = parse(arguments)
-    devices.enable_compilation_cache(configuration().jax.cache_dir)
-    whole = data.load("mnist5k")
-    found = [r for task in options.tasks for r in run_task(task, whole, options)]
-    print(*records.lines(found), sep="\n")
-    records.write(options.json, found)
-    return 0
+    return records.main(options, lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ class Preset(NamedTuple):
     warm: bool = False  # starts from rows of the other task of the same file
 
 
-# A buffer that a hundred seeds side by side find room for.
 # One architecture an iteration is trained, the best predicted; the other seven of the batch teach
-# the controller by predictions, unless the critic is quite unsure of them.
+# the controller by predictions, unless the critic is quite unsure of them. The replay buffer is so
+# small that a hundred seeds side by side find room.
 FNAS = Config(batch=8, aeb=Aeb(capacity=192))
 PRESETS = {
     "random": Preset(lambda space: random.make(space, batch=32), 200),

@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from fnas_jax.core.types import UserError
+
 Record = dict[str, Any]
 LOW, HIGH = 0.05, 0.95
 
@@ -104,6 +106,16 @@ def write(path: str | None, found: list[Record]) -> None:
         Path(path).write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
+def check_writable(path: str | None) -> None:
+    """Raises OSError where no file can be written there; what stands there stays as it is."""
+    if path:
+        new = not Path(path).exists()
+        with Path(path).open("a"):
+            pass
+        if new:
+            Path(path).unlink()
+
+
 def text(value: float | None, form: str = ".4g", none: str = "-") -> str:
     """A number of a record for people."""
     return none if value is None else f"{value:{form}}"
@@ -169,6 +181,22 @@ def check_least(
     for flag in flags:
         if getattr(options, flag) < least:
             made.error(f"--{flag} is {getattr(options, flag)}; it must be at least {least:g}")
+
+
+def main(options: argparse.Namespace, run: Callable[[], list[Record]]) -> int:
+    """Measures with `run`, prints and writes the records; the exit code.
+
+    An unwritable --json is refused before the work. That, and any other wrong input that `run`
+    finds, ends in one sentence and exit code 2.
+    """
+    try:
+        check_writable(options.json)
+        found = run()
+        print(*lines(found), sep="\n")
+        write(options.json, found)
+    except (UserError, OSError) as error:
+        return fail(error)
+    return 0
 
 
 def fail(error: Exception) -> int:

@@ -32,7 +32,7 @@ class Ground(NamedTuple):
     best: float  # the largest of `judged`
 
 
-class Found(NamedTuple):
+class Result(NamedTuple):
     """What one search came to."""
 
     hit: Array  # [] evaluations until the first top architecture; -1: never
@@ -55,7 +55,7 @@ def ground(table: Table, noisy: bool = True) -> Ground:
 
 def search(
     on: Ground, method: SearchMethod, key: Array, iterations: int, regret_at: Sequence[int]
-) -> Found:
+) -> Result:
     """A pure function of the key; regret after each of K numbers of evaluations.
 
     Regret is infinite where the first proposal was more than so many evaluations.
@@ -66,11 +66,11 @@ def search(
     counts = progress.evaluations
     last = jnp.array([jnp.sum(counts <= n) - 1 for n in regret_at])
     regret = jnp.where(last < 0, jnp.inf, 100 * (on.best - progress.incumbent[last]))
-    return Found(progress.hit, regret, counts[-1], trace)
+    return Result(progress.hit, regret, counts[-1], trace)
 
 
 def hits(found: Array) -> np.ndarray:
-    """[S] float64 of `Found.hit` of S seeds; infinity: never."""
+    """[S] float64 of `Result.hit` of S seeds; infinity: never."""
     return np.where(np.asarray(found) < 0, np.inf, np.asarray(found, np.float64))
 
 
@@ -97,7 +97,7 @@ def measure(
 
     def one(key: jax.Array) -> tuple[jax.Array, ...]:
         found = search(on, method, key, preset.iterations, REGRET_AT)
-        return found.hit, found.regret, found.evaluations, *foresight(found.trace)
+        return found.hit, found.regret, found.evaluations, *prediction_quality(found.trace)
 
     keys = jax.random.split(jax.random.key(0), seeds)
     compiled = jax.jit(jax.vmap(one)).lower(keys).compile()
@@ -108,7 +108,7 @@ def measure(
     return Outcome(hits(found), regret, spent, seconds, coverage, tau)
 
 
-def foresight(trace: scan.Trace) -> tuple[jax.Array, jax.Array]:
+def prediction_quality(trace: scan.Trace) -> tuple[jax.Array, jax.Array]:
     """Coverage and Kendall's tau of a critic in the second half; NaN where there is none."""
     if "checked" not in trace.stats:
         return jnp.float32(jnp.nan), jnp.float32(jnp.nan)

@@ -44,6 +44,6 @@ def random_cdf(table: Table, grid: int = 600) -> np.ndarray:
     weight = -np.diff(np.concatenate([[1.0], no_hit]))  # P(T* in the step that ends at t)
     silent = (1 - k / m) * drawn / (1 - k / m * drawn + 1e-15)  # drawn, given no hit by then
     mean = (c * silent).sum(axis=0)
-    spread = np.sqrt((c * silent * (1 - silent)).sum(axis=0)) + 1e-9
+    std = np.sqrt((c * silent * (1 - silent)).sum(axis=0)) + 1e-9
     n = np.arange(1, len(forms) + 1)[:, None]
-    return (weight * stats.norm.cdf((n - 0.5 - mean) / spread)).sum(axis=1)
+    return (weight * stats.norm.cdf((n - 0.5 - mean) / std)).sum(axis=1)

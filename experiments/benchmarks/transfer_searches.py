@@ -99,7 +99,7 @@ def search(
 ) -> SearchMethod:
     """TNAS with weights that were learnt from the `known` tasks."""
     ctx = tnas.context(
-        space, config, capacity=EVALUATIONS, source=known, weights=w, support=support
+        space, config, proposals=1, capacity=EVALUATIONS, source=known, weights=w, support=support
     )
     return tnas.make(ctx)
 
@@ -158,7 +158,7 @@ def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str)
 def scratch(table: Table, config: Tnas, seeds: int) -> Outcome:
     """TNAS without any history: the deep kernel, not meta-learnt."""
     start = time.perf_counter()
-    ctx = tnas.context(table.space, config, capacity=2 * EVALUATIONS)
+    ctx = tnas.context(table.space, config, proposals=1, capacity=2 * EVALUATIONS)
     hits, regret = searches(
         table,
         lambda _: tnas.make(ctx),

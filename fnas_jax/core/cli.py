@@ -62,10 +62,10 @@ def _run(body: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        told = hosts.lost(error)  # it can surface wherever results are waited for
-        if told is None:
+        lost = hosts.lost(error)  # it can surface wherever results are waited for
+        if lost is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {lost}", file=sys.stderr)
         return 1
     return 0
 

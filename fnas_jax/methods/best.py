@@ -20,7 +20,7 @@ def usable(proposal: Proposal, metrics: Metrics) -> Array:
     return proposal.train_mask & (jnp.isfinite(metrics.reward) | ~metrics.ok)
 
 
-def observed(proposal: Proposal, metrics: Metrics) -> Array:
+def measured_reward(proposal: Proposal, metrics: Metrics) -> Array:
     """[N] float32 reward where measured, else 0: finite everywhere."""
     return jnp.where(
         proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward), metrics.reward, 0
@@ -41,12 +41,12 @@ def update_best(best: Best, proposal: Proposal, metrics: Metrics) -> Best:
 def remember(state: Any, proposal: Proposal, metrics: Metrics) -> Any:
     """`tell` of a method that keeps the reward of everything it has asked for.
 
-    Its state has `rewards` [C] float32, `told` [C] bool, `best`, and `asked` [N] int32, the places
-    of the newest proposal (C: not kept).
+    Its state has `rewards` [C] float32, `observed` [C] bool, `best`, and `asked` [N] int32, the
+    places of the newest proposal (C: not kept).
     """
     slot = jnp.where(usable(proposal, metrics), state.asked, len(state.rewards))
     return state._replace(
-        rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
-        told=state.told.at[slot].set(True, mode="drop"),
+        rewards=state.rewards.at[slot].set(measured_reward(proposal, metrics), mode="drop"),
+        observed=state.observed.at[slot].set(True, mode="drop"),
         best=update_best(state.best, proposal, metrics),
     )

@@ -68,10 +68,10 @@ def posterior(factor: Array, targets: Array, cross: Array, prior: Array) -> Post
     `factor` [n, n] of K (noise included), `targets` [n] less the prior mean, `cross` [n, M],
     `prior` [M] variances of the candidates.
     """
-    half = solve_triangular(factor, cross, lower=True)
-    variance = prior - jnp.sum(half**2, axis=0)
+    whitened = solve_triangular(factor, cross, lower=True)
+    variance = prior - jnp.sum(whitened**2, axis=0)
     return Posterior(
-        solve_triangular(factor, targets, lower=True) @ half, jnp.maximum(variance, 1e-9)
+        solve_triangular(factor, targets, lower=True) @ whitened, jnp.maximum(variance, 1e-9)
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import records
+from fnas_jax.core.types import UserError
 
 INF, NAN = math.inf, math.nan
 NAMES = ("b", "t", "m", "x")
@@ -54,6 +55,29 @@ def test_records_are_written_as_the_documented_json_and_printed(tmp_path):
     assert [list(r) for r in read] == [keys, keys]
     head, single, pair = records.lines(found)
     assert "5% .. 95%" in head and single.endswith("0.5") and pair.endswith("1 .. 2")
+
+
+@pytest.mark.parametrize("error", [UserError("no data"), FileNotFoundError("no data")])
+def test_wrong_input_ends_in_one_sentence_and_exit_code_2(error, tmp_path, capsys):
+    def run():
+        raise error
+
+    path = tmp_path / "out.json"
+    assert records.main(argparse.Namespace(json=str(path)), run) == 2
+    assert capsys.readouterr().err == "error: no data\n" and not path.exists()
+
+
+def test_an_unwritable_place_shows_before_the_work_and_a_file_there_stays(tmp_path, capsys):
+    worked = []
+    missing = argparse.Namespace(json=str(tmp_path / "missing" / "out.json"))
+    assert records.main(missing, lambda: worked.append(1) or []) == 2 and not worked
+    assert "missing" in capsys.readouterr().err
+    (tmp_path / "old.json").write_text("old")
+    records.check_writable(str(tmp_path / "old.json"))
+    assert (tmp_path / "old.json").read_text() == "old"
+    good = argparse.Namespace(json=str(tmp_path / "old.json"))
+    assert records.main(good, lambda: [records.record(*NAMES, 0.5)]) == 0
+    assert json.loads((tmp_path / "old.json").read_text())[0]["value"] == 0.5
 
 
 def test_the_command_line_refuses_unknown_names_and_small_numbers(capsys):

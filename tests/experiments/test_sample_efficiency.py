@@ -111,7 +111,7 @@ def test_random_search_on_macro_agrees_with_theory(tables_dir):
         assert abs(share - cdf[n - 1]) < 4 * np.sqrt(0.25 / 400)
 
 
-def test_foresight_looks_at_the_second_half_and_at_what_was_paid_for():
+def test_prediction_quality_looks_at_the_second_half_and_at_what_was_paid_for():
     yes = np.ones((4, 2), bool)
     trace = scan.Trace(
         archs=np.zeros((4, 2, 1), np.int32),
@@ -124,8 +124,8 @@ def test_foresight_looks_at_the_second_half_and_at_what_was_paid_for():
             "checked": np.array([5.0, 5.0, 2.0, 2.0]),
         },
     )
-    coverage, tau = table_search.foresight(trace)
+    coverage, tau = table_search.prediction_quality(trace)
     assert float(coverage) == 0.75
     assert float(tau) == 1.0  # of (1, 2) alone: the others of the half are free or too early
-    silent = table_search.foresight(trace._replace(stats={}))
+    silent = table_search.prediction_quality(trace._replace(stats={}))
     assert np.isnan(silent).all()

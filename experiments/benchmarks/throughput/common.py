@@ -11,13 +11,16 @@ from fnas_jax.networks import cost
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data
+from fnas_jax.training.config import Children
 
 CLASSES = 10
 SIDE = 32
 CHANNELS = 3
 BATCH = 64
 EVAL_BATCH = 250
-LR, MOMENTUM, DECAY, CLIP, WARMUP = 0.1, 0.9, 1e-4, 5.0, 0.1
+CHILDREN = Children()  # the defaults of the training
+LR, MOMENTUM, WARMUP = CHILDREN.lr, CHILDREN.momentum, CHILDREN.warmup
+DECAY, CLIP = CHILDREN.weight_decay, CHILDREN.max_grad_norm
 
 
 class Images(NamedTuple):

@@ -45,12 +45,12 @@ def contest(size: int) -> tuple:
     run = population.make(population.Context(child.Context(network, settings(), pipeline), mesh))
     data = devices.replicate(Data(*common.images()), mesh)
     nothing = np.zeros((size, len(common.space().cardinalities)), np.int32)
-    children = spread(nothing, np.zeros(size, bool), mesh, 0)
+    children = shard(nothing, np.zeros(size, bool), mesh, 0)
     compiled = run.lower(data, *children, devices.replicate(np.int32(0), mesh)).compile()
     return compiled, data, mesh, time.perf_counter() - start
 
 
-def spread(archs: np.ndarray, active: np.ndarray, mesh: jax.sharding.Mesh, seed: int) -> tuple:
+def shard(archs: np.ndarray, active: np.ndarray, mesh: jax.sharding.Mesh, seed: int) -> tuple:
     """(archs, active, keys), over the devices of `mesh`."""
     keys = jax.random.split(jax.random.key(seed), len(archs))
     canonical = common.space().canonical(jnp.asarray(archs))
@@ -69,7 +69,7 @@ def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
     began = time.perf_counter()
     archs, active = np.pad(archs, ((0, size - n), (0, 0))), np.arange(size) < n
     order = devices.balanced(common.mflops(archs) * active, mesh)
-    children = spread(archs[order], active[order], mesh, seed)
+    children = shard(archs[order], active[order], mesh, seed)
     trained = compiled(data, *children, devices.replicate(np.int32(steps), mesh))
     accuracy = np.empty(size)
     accuracy[order] = np.asarray(trained.outcome.accuracy)

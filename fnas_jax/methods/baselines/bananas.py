@@ -38,7 +38,7 @@ class State(NamedTuple):
 
     canonical: Array  # [C, T] int32; -1 in free places
     rewards: Array  # [C] float32
-    told: Array  # [C] bool: has a reward
+    observed: Array  # [C] bool: has a reward
     places: Array  # [] int32, taken so far
     asked: Array  # [N] int32, places of the last proposal; C: none was left
     best: Best
@@ -110,7 +110,7 @@ def init(ctx: Context, key: Array) -> State:
     return State(
         canonical=jnp.full((ctx.capacity, decisions), -1, jnp.int32),
         rewards=jnp.zeros(ctx.capacity, jnp.float32),
-        told=jnp.zeros(ctx.capacity, bool),
+        observed=jnp.zeros(ctx.capacity, bool),
         places=jnp.int32(0),
         asked=jnp.full(ctx.batch, ctx.capacity, jnp.int32),
         best=no_best(decisions),
@@ -121,18 +121,18 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """The candidates of the highest draws."""
     key_pool, key_fit, key_draw = jax.random.split(key, 3)
     cards, capacity = ctx.space.cardinalities, ctx.capacity
-    scores = rank_scores(state.rewards, state.told)
-    order = jnp.where(state.told, scores, -jnp.inf)
+    scores = rank_scores(state.rewards, state.observed)
+    order = jnp.where(state.observed, scores, -jnp.inf)
     elite = state.canonical[jax.lax.top_k(order, min(ELITE, capacity))[1]]
     elite = jnp.where(elite >= 0, elite, state.best.arch)
     archs = draw(ctx.space, key_pool, elite, max(ctx.config.pool, 3 * ctx.batch))
-    members = fit(ctx.config, key_fit, one_hot(cards, state.canonical), scores, state.told)
+    members = fit(ctx.config, key_fit, one_hot(cards, state.canonical), scores, state.observed)
     predicted = jax.vmap(predict, (0, None))(members, one_hot(cards, archs))
     noise = jax.random.normal(key_draw, (len(archs),))
     value = predicted.mean(axis=0) + predicted.std(axis=0) * noise
     # The first third of the candidates is random.
     blind = jnp.where(jnp.arange(len(archs)) < len(archs) // 3, noise, noise - 100)
-    value = jnp.where(state.told.sum() < ctx.config.start, blind, value)
+    value = jnp.where(state.observed.sum() < ctx.config.start, blind, value)
     known = contains(state.canonical, archs) | ~first_of_each(archs)
     _, chosen = jax.lax.top_k(jnp.where(known, value - 1e3, value), ctx.batch)
     new = ~known[chosen]

@@ -16,7 +16,7 @@ from fnas_jax.core.config import read
 from fnas_jax.core.types import Array, Metrics, Proposal, UserError, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.baselines.config import Evolution
-from fnas_jax.methods.best import no_best, observed, update_best, usable
+from fnas_jax.methods.best import measured_reward, no_best, update_best, usable
 from fnas_jax.spaces.base import Space, mutate
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> St
     slot = jnp.where(add, place, population)  # the rest falls outside and is dropped
     return State(
         archs=state.archs.at[slot].set(proposal.archs, mode="drop"),
-        rewards=state.rewards.at[slot].set(observed(proposal, metrics), mode="drop"),
+        rewards=state.rewards.at[slot].set(measured_reward(proposal, metrics), mode="drop"),
         added=state.added + add.sum(dtype=jnp.int32),
         best=update_best(state.best, proposal, metrics),
     )

@@ -36,13 +36,16 @@ from fnas_jax.spaces.enumerate import enumerate_networks
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
 
+LISTED = 20_000  # spaces of at most so many decision vectors are searched whole
+POOL = 768  # candidates in larger ones
+
 
 class State(NamedTuple):
     """C places for evaluated networks, M candidates where the whole space is listed (else 0)."""
 
     canonical: Array  # [C, T] int32; -1 in free places
     rewards: Array  # [C] float32
-    told: Array  # [C] bool: has a reward
+    observed: Array  # [C] bool: has a reward
     factor: Array  # [C, C] float32 L; the identity in free places
     solved: Array  # [C, M] float32 V; zero in free places
     places: Array  # [] int32, taken so far
@@ -66,19 +69,20 @@ def make(
     config: Gp,
     batch: int,
     capacity: int,
-    limit: int = 20_000,
-    pool: int = 768,
+    most_listed: int = LISTED,
+    pool: int = POOL,
 ) -> SearchMethod:
     """A search with `config.start` random architectures first, then `batch` at a time by the model.
 
     `capacity` is the largest number of architectures that it can learn from; what is proposed
-    beyond it is random. Spaces of at most `limit` decision vectors are searched whole; in larger
-    ones an iteration looks at `pool` of `candidates.draw` about the best. No network is proposed
-    twice as long as another candidate is left. Raises ValueError for an unknown acquisition.
+    beyond it is random. Spaces of at most `most_listed` decision vectors are searched whole;
+    in larger ones an iteration looks at `pool` of `candidates.draw` about the best. No network is
+    proposed twice as long as another candidate is left. Raises ValueError for an unknown
+    acquisition.
     """
     if config.acquisition not in ACQUISITIONS:
         raise ValueError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
-    everything = jnp.asarray(enumerate_networks(space)) if space.size <= limit else None
+    everything = jnp.asarray(enumerate_networks(space)) if space.size <= most_listed else None
     ctx = Context(space, config, batch, capacity, pool, everything)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), remember, best=lambda state: state.best
@@ -98,7 +102,7 @@ def init(ctx: Context, key: Array) -> State:
     return State(
         canonical=jnp.full((capacity, decisions), -1, jnp.int32),
         rewards=jnp.zeros(capacity, jnp.float32),
-        told=jnp.zeros(capacity, bool),
+        observed=jnp.zeros(capacity, bool),
         factor=jnp.eye(capacity, dtype=jnp.float32),
         solved=jnp.zeros((capacity, listed), jnp.float32),
         places=jnp.int32(0),
@@ -111,7 +115,7 @@ def candidates(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
     """Canonical vectors [M, T] and V [C, M]."""
     if ctx.everything is not None:
         return ctx.everything, state.solved
-    scores = jnp.where(state.told, rank_scores(state.rewards, state.told), -jnp.inf)
+    scores = jnp.where(state.observed, rank_scores(state.rewards, state.observed), -jnp.inf)
     _, elite = jax.lax.top_k(scores, min(8, ctx.capacity))
     drawn = draw(ctx.space, key, jnp.maximum(state.canonical[elite], 0), ctx.pool)
     cross = kernel(ctx.space.cardinalities, state.canonical, drawn)
@@ -167,9 +171,9 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """The next batch, one by one."""
     key_pool, key_noise = jax.random.split(key)
     archs, solved = candidates(ctx, state, key_pool)
-    scores = rank_scores(state.rewards, state.told)
+    scores = rank_scores(state.rewards, state.observed)
     mean = solve_triangular(state.factor, scores, lower=True) @ solved
-    best = jnp.max(jnp.where(state.told, scores, -jnp.inf))
+    best = jnp.max(jnp.where(state.observed, scores, -jnp.inf))
     variance = 1 - jnp.sum(solved**2, axis=0)
     now = Choosing(state, solved, variance, contains(state.canonical, archs))
     tie_breaks = jax.random.uniform(key_noise, (ctx.batch, len(archs)))

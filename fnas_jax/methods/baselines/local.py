@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, observed, update_best, usable
+from fnas_jax.methods.best import measured_reward, no_best, update_best, usable
 from fnas_jax.spaces.base import Space, neighbours
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
 
 def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
     """A step up, or, once every neighbour was tried in vain, a restart."""
-    reward = jnp.where(usable(proposal, metrics), observed(proposal, metrics), -jnp.inf)
+    reward = jnp.where(usable(proposal, metrics), measured_reward(proposal, metrics), -jnp.inf)
     i = jnp.argmax(reward)
     better = reward[i] > state.reward
     tried = jnp.where(better | jnp.isneginf(state.reward), 0, state.tried + ctx.batch)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from fnas_jax.core.config import read
 from fnas_jax.core.types import Array, Metrics, Proposal, UserError, propose
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, observed, update_best, usable
+from fnas_jax.methods.best import measured_reward, no_best, update_best, usable
 from fnas_jax.methods.rl import policy as policies
 from fnas_jax.methods.rl import ppo
 from fnas_jax.methods.rl.config import Ppo, with_epochs
@@ -80,7 +80,7 @@ def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> St
     samples = ppo.make_batch(
         proposal.archs,
         proposal.log_prob,
-        observed(proposal, metrics),
+        measured_reward(proposal, metrics),
         usable(proposal, metrics),
     )
     key = jax.random.key(state.seed)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fnas_jax.core.rows import contains, first_of_each
 from fnas_jax.core.types import Array, Metrics, Proposal
 from fnas_jax.methods import scores as scoring
-from fnas_jax.methods.best import observed, usable
+from fnas_jax.methods.best import measured_reward, usable
 from fnas_jax.methods.fnas import imagination, replay, uac
 from fnas_jax.methods.fnas.state import Context, State, critic_of
 from fnas_jax.methods.rl import policy as policies
@@ -24,7 +24,7 @@ def remember(
     ctx: Context, state: State, proposal: Proposal, metrics: Metrics
 ) -> tuple[State, Array]:
     """The state with the newly trained samples in the buffer, and which these are, [N]."""
-    asked, reward = state.asked, observed(proposal, metrics)
+    asked, reward = state.asked, measured_reward(proposal, metrics)
     canonical = ctx.space.canonical(proposal.archs)
     new = first_of_each(canonical, usable(proposal, metrics))
     new &= ~contains(state.buffer.canonical, canonical)
@@ -82,7 +82,7 @@ def samples(
     measured = usable(proposal, metrics)
     predicted = ~proposal.train_mask & jnp.isfinite(proposal.predicted)
     reward = jnp.where(predicted, proposal.predicted, 0.0)
-    reward = jnp.where(measured, observed(proposal, metrics), reward)
+    reward = jnp.where(measured, measured_reward(proposal, metrics), reward)
     log_mu = replay.log_mixture(proposal.log_prob, state.asked.acquired, ctx.sampled)
     weight = replay.importance(proposal.log_prob, log_mu, ctx.config.aeb.truncate)
     weight *= measured | predicted

@@ -18,7 +18,7 @@ from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array, Metrics, Proposal
 from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.best import no_best, observed, update_best
+from fnas_jax.methods.best import measured_reward, no_best, update_best
 from fnas_jax.methods.fnas import acquire, decision, learning, replay, transfer, uac
 from fnas_jax.methods.fnas.config import Config
 from fnas_jax.methods.fnas.state import Asked, Context, State, critic_of
@@ -48,7 +48,7 @@ def context(space: Space, config: Config, source: transfer.SourceTasks | None = 
     """What every step of a search is given. Raises ValueError as `make` does."""
     n = config.batch
     if not 0 <= config.fnas.verify <= n:
-        raise ValueError(f"{config.fnas.verify} verified ones do not suit a batch of {n}")
+        raise ValueError(f"{config.fnas.verify} acquired ones do not suit a batch of {n}")
     if (2 * n if config.aeb.enabled else n) % config.ppo.minibatches:
         raise ValueError(f"{config.ppo.minibatches} minibatches do not divide the batch")
     capacity = max(config.aeb.capacity, n, acquire.ELITE)
@@ -195,7 +195,7 @@ def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> St
         "predicted_now": (~proposal.train_mask).sum(dtype=jnp.float32),
     }
     if ctx.critic is not None:
-        reward = observed(proposal, metrics)
+        reward = measured_reward(proposal, metrics)
         state, figures = learning.teach_critic(ctx, state, before, proposal, reward, new)
         stats |= figures
     batch, replayed = learning.samples(ctx, before, key_replay, proposal, metrics)

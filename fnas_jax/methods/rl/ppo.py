@@ -101,8 +101,9 @@ def advantages(config: Ppo, state: State, batch: Batch) -> tuple[State, Array]:
     """A = (R - b) / s [n] against the averages of earlier batches, and the averages with this one.
 
     b is the moving average of R and s^2 that of (R - b)^2, both corrected for their start at zero;
-    the very first batch is measured against its own mean and spread. A scale that outlives the
-    batch (ours) keeps advantages meaningful when a batch holds one and the same architecture.
+    the very first batch is measured against its own mean and standard deviation. A scale that
+    outlives the batch (ours) keeps advantages meaningful when a batch holds one and the same
+    architecture.
     """
     weight = batch.weight
     total = jnp.sum(weight)

@@ -50,7 +50,7 @@ def pool(ctx: Context, state: State, mixture: Mixture, key_first: Array, key_sec
     parts = [fitted.component for fitted in mixture.components]
     if ctx.listed is not None:
         return Pool(ctx.listed, [conditioned(ctx, part, ctx.listed) for part in parts])
-    best = elite(state.archs, jnp.where(state.told, state.rewards, -jnp.inf))
+    best = elite(state.archs, jnp.where(state.observed, state.rewards, -jnp.inf))
     near = candidates.draw(ctx.space, key_first, jnp.maximum(best, 0), ctx.config.pool)
     at_near = [conditioned(ctx, part, near) for part in parts]
     processes = [

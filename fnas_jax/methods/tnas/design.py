@@ -32,14 +32,14 @@ def initial(ctx: Context, cold: Component, warm: Component | None, key: Array) -
         xi = networks.embed_archs(ctx.config, s.weights, s.code, ctx.space, drawn)
         return drawn[k_medoids(xi, jnp.int32(0), ctx.start)]
     if ctx.listed is not None:
-        archs, view = ctx.listed, warm.listed
+        archs, at_archs = ctx.listed, warm.listed
     else:
         rows = ctx.source.archs.reshape(-1, drawn.shape[1])
         parents = elite(rows, jnp.where(ctx.source.mask, ctx.source.scores, -jnp.inf).reshape(-1))
         near = candidates.draw(ctx.space, key_draw, parents, ctx.config.pool)
         archs = jnp.concatenate([near, drawn])
-        view = conditioned(ctx, warm, archs)
-    best, _ = top_k(ctx.source, archs, view.mean)
+        at_archs = conditioned(ctx, warm, archs)
+    best, _ = top_k(ctx.source, archs, at_archs.mean)
     best = best[: TOP // 2]
     xi = surrogate.conditioned(ctx.space, ctx.config, warm.surrogate, best).xi
     return best[k_medoids(xi, jnp.int32(0), ctx.start)]

@@ -67,6 +67,6 @@ def sample(images: list[np.ndarray], extract: Extractor, images_per_class: int) 
     for q, f in enumerate(found):
         values[q, : f.shape[0], : f.shape[1]] = f
         mask[q, : f.shape[0], : f.shape[1]] = True
-    middle, spread = values[mask].mean(axis=0), values[mask].std(axis=0) + 1e-3
-    values = np.where(mask[..., None], (values - middle) / spread, 0.0)
+    mean, std = values[mask].mean(axis=0), values[mask].std(axis=0) + 1e-3
+    values = np.where(mask[..., None], (values - mean) / std, 0.0)
     return Sample(jnp.asarray(values, jnp.float32), jnp.asarray(mask))

@@ -34,8 +34,8 @@ LISTED = 100_000  # spaces of at most so many decision vectors are searched whol
 def context(
     space: Space,
     config: Tnas,
-    proposals: int = 1,
-    capacity: int = 100,
+    proposals: int,
+    capacity: int,
     source: SourceTasks | None = None,
     weights: Weights | None = None,
     support: SourceTasks | None = None,
@@ -84,7 +84,7 @@ def init(ctx: Context, key: Array) -> State:
     state = State(
         archs=jnp.full((ctx.capacity, decisions), -1, jnp.int32),
         rewards=jnp.zeros(ctx.capacity, jnp.float32),
-        told=jnp.zeros(ctx.capacity, bool),
+        observed=jnp.zeros(ctx.capacity, bool),
         places=jnp.int32(0),
         asked=jnp.full(ctx.proposals, ctx.capacity, jnp.int32),
         cold=cold,
@@ -150,7 +150,7 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
 
 def fit_mixture(ctx: Context, state: State) -> Mixture:
     """Both components fitted to what was evaluated, as `config.adapt` says, and their weights."""
-    scores = standardise(state.rewards, state.told, ctx.config.target)
+    scores = standardise(state.rewards, state.observed, ctx.config.target)
     components = [state.cold] if state.warm is None else [state.cold, state.warm]
     if ctx.config.adapt == "all":
         supports = [None, ctx.support][: len(components)]
@@ -159,7 +159,7 @@ def fit_mixture(ctx: Context, state: State) -> Mixture:
             for c, support in zip(components, supports, strict=True)
         ]
     adapt = ctx.config.adapt != "none"
-    fitted = [gp_mixture.fit_component(c, scores, state.told, adapt) for c in components]
+    fitted = [gp_mixture.fit_component(c, scores, state.observed, adapt) for c in components]
     log_weights = jnp.stack([f.evidence for f in fitted])
     if len(fitted) > 1:
         log_weights += jnp.log(jnp.array([1 - ctx.config.trust, ctx.config.trust]))
@@ -176,7 +176,7 @@ def adapt_weights(
 
     def loss(w: Weights) -> Array:
         xi = networks.embed(ctx.config, w, codes, inputs)
-        rows = losses.Rows(xi, task, scores, state.told)
+        rows = losses.Rows(xi, task, scores, state.observed)
         log_prior = losses.log_prior(w.hyper, prior.surrogate.weights.hyper)
         return losses.negative_log_likelihood(w.hyper, rows) - log_prior
 

@@ -46,7 +46,7 @@ class State(NamedTuple):
 
     archs: Array  # [C, T] int32 canonical; -1 in free places
     rewards: Array  # [C] float32
-    told: Array  # [C] bool: has a reward
+    observed: Array  # [C] bool: has a reward
     places: Array  # [] int32, taken so far
     asked: Array  # [N] int32, places of the last proposal; C: none was left
     cold: Component

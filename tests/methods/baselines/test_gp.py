@@ -20,7 +20,7 @@ FORMS = enumerate_networks(toy.SPACE)
 def searched(request):
     """Four searches; the space of 216 is listed whole, or too large for that."""
     method = gp.make(
-        toy.SPACE, Gp(start=6, noise=0.01), 2, capacity=60, limit=request.param, pool=96
+        toy.SPACE, Gp(start=6, noise=0.01), 2, capacity=60, most_listed=request.param, pool=96
     )
     return method, *toy.search(method, 4, 28)
 
@@ -76,7 +76,7 @@ def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
     state = method.init(jax.random.key(0))
     asked, proposal = method.ask(state, jax.random.key(1))
     told = method.tell(asked, proposal, toy.metrics([0.2, 0.9, 0.4], ok=[True, False, True]))
-    assert np.asarray(told.told).sum() == 3
+    assert np.asarray(told.observed).sum() == 3
     np.testing.assert_allclose(told.rewards[:3], [0.2, 0.0, 0.4])
     np.testing.assert_allclose(told.best.reward, 0.4)
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), s) for s in (state, asked, told)]
@@ -86,7 +86,7 @@ def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
 def test_beyond_its_capacity_it_goes_on_without_learning():
     method = gp.make(toy.SPACE, Gp(start=2), 4, capacity=6)
     state, trace = toy.search(method, 2, 4)
-    assert (np.asarray(state.places) == 6).all() and np.asarray(state.told).all()
+    assert (np.asarray(state.places) == 6).all() and np.asarray(state.observed).all()
     assert trace.archs.shape == (2, 4, 4, 5)
 
 

@@ -54,4 +54,4 @@ def test_it_solves_a_separable_problem_from_anywhere():
 
 def test_a_space_of_one_is_refused():
     with pytest.raises(ValueError, match="single architecture"):
-        local.make(categorical.make((1, 1)))
+        local.make(categorical.make((1, 1)), 1)

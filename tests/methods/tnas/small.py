@@ -14,7 +14,7 @@ ARCHS = base.enumerate_all(toy.SPACE)
 
 def context(config=SMALL, **options):
     """Of a search on the toy problem."""
-    return method.context(toy.SPACE, config, **({"capacity": 30} | options))
+    return method.context(toy.SPACE, config, **({"proposals": 1, "capacity": 30} | options))
 
 
 def make(config=SMALL, **options):

@@ -1,0 +1,46 @@
+"""The benchmarks that train children, or time a method, at the smallest size that they take."""
+
+import json
+
+import pytest
+
+from experiments.benchmarks import image_search, method_overhead, pool_convergence, posterior
+
+KEYS = ["benchmark", "task", "method", "metric", "value", "low", "high", "n"]
+SMALL = {
+    image_search: (
+        "--methods=ppo,fnas_no_akp --seeds=1 --proposals=8 --steps=1 --judge_steps=1",
+        {"ppo", "fnas_no_akp"},
+        {"test_accuracy", "validation_accuracy", "trained_share", "steps", "seconds"},
+    ),
+    pool_convergence: (
+        "--tasks=mnist5k --seeds=1 --archs=2 --steps=8 --long=1 --pool=1 --rounds=1 --pool_steps=1",
+        {"inherited", "scratch"},
+        {"steps_ratio", "hit_ratio", "points_after_quarter", "kendall_tau"},
+    ),
+    posterior: (
+        "--tasks=macro_mnist5k --seeds=1 --steps=2 --samples=2 --search=1 --uniform=2 --own=1"
+        " --children=0 --alone=2 --long=1 --gammas=",
+        {"pgnas", "spos", "pgnas_own"},
+        {"mean_accuracy", "best_accuracy", "kendall_tau", "mode_rank", "final_accuracy", "seconds"}
+        | {"samples_to_match_uniform2"},
+    ),
+    method_overhead: (
+        "--iterations=1 --seeds=1 --proposals=8",
+        {"fnas"},
+        {"iteration_ms", "seconds"},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", SMALL, ids=lambda module: module.BENCHMARK)
+def test_the_smallest_run_writes_the_documented_figures(benchmark, tmp_path):
+    arguments, methods, metrics = SMALL[benchmark]
+    path = tmp_path / "out.json"
+    assert benchmark.main([*arguments.split(), f"--json={path}"]) == 0
+    found = json.loads(path.read_text())
+    assert all(list(record) == KEYS for record in found)
+    assert {record["benchmark"] for record in found} == {benchmark.BENCHMARK}
+    assert {record["method"] for record in found} == methods
+    assert metrics <= {record["metric"] for record in found}
