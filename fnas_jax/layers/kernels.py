@@ -17,7 +17,7 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.layers import compile_kernels
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.reference import full_weights
+from fnas_jax.layers.parameters import full_weights
 from fnas_jax.layers.spec import NORMS, LayerSpec, Slot
 
 _SE = ("w1", "b1", "w2", "b2")

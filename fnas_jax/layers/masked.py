@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, ops, reference
+from fnas_jax.layers import convolutions, ops, parameters, reference
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, MBCONV, NONE, PASS, SEPCONV, LayerSpec, Slot
 
@@ -83,7 +83,7 @@ def _deep(
     collect: Array | bool,
 ) -> tuple[Array | None, dict[str, Moments]]:
     """The largest separable convolution up to its projection, and its statistics."""
-    new, acts = reference.zero_stats(params), _acts(slot, SEPCONV, MBCONV)
+    new, acts = parameters.zero_stats(params), _acts(slot, SEPCONV, MBCONV)
     if not slot.ops & {SEPCONV, MBCONV}:
         return None, new
 

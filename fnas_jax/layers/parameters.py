@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import ops
-from fnas_jax.layers.ops import Params
-from fnas_jax.layers.spec import CONV, MBCONV, PASS, SEPCONV, LayerSpec, Slot
+from fnas_jax.layers.ops import Moments, Params
+from fnas_jax.layers.spec import CONV, MBCONV, NORMS, PASS, SEPCONV, LayerSpec, Slot
 
 
 class _Axis(NamedTuple):
@@ -115,6 +115,16 @@ def _tensors(slot: Slot, spec: LayerSpec, shape: tuple[int, ...]) -> dict[str, A
             "b2": _Tensor(present, (gated,)),
         }
     return tensors
+
+
+def full_weights(params: Params) -> Array:
+    """[K, K, Cin, Cout] of the full convolution."""
+    return params["shortcut"][None, None] if "shortcut" in params else params["conv"]
+
+
+def zero_stats(params: Params) -> dict[str, Moments]:
+    """Statistics of the layer with these parameters, all zero."""
+    return {name: ops.zero_moments(params[name]) for name in NORMS if name in params}
 
 
 def _norm(present: Array, channels: _Axis) -> dict[str, _Tensor]:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, ops
+from fnas_jax.layers import convolutions, ops, parameters
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, NONE, NORMS, PASS, LayerSpec, Slot
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, NONE, PASS, LayerSpec, Slot
 from fnas_jax.layers.switch import Branch, switch
 
 _Kind = tuple[LayerSpec, ...]  # choices that differ in their kernels only: one branch
@@ -63,7 +63,7 @@ def layer(
     """
     wide, sizes = kind[0], tuple(sorted({choice.kernel for choice in kind}))
     size = 0 if len(sizes) == 1 else jnp.searchsorted(jnp.asarray(sizes), spec.kernel)
-    new = zero_stats(params)
+    new = parameters.zero_stats(params)
 
     def norm_here(name: str, h: Array, active: Any, act: int) -> Array:
         h, new[name] = norm(params, name, h, active, act, stats, collect)
@@ -73,9 +73,9 @@ def layer(
         return x, new
     if wide.op == CONV:
         if sizes == (1,):
-            h = convolutions.pointwise(x, full_weights(params)[0, 0], stride)
+            h = convolutions.pointwise(x, parameters.full_weights(params)[0, 0], stride)
         else:
-            h = convolutions.conv(x, full_weights(params), size, sizes, stride)
+            h = convolutions.conv(x, parameters.full_weights(params), size, sizes, stride)
         return gate(params, norm_here("norm_out", h, spec.cout, wide.act), spec), new
     h = x
     if wide.op == MBCONV:
@@ -115,11 +115,6 @@ def _in_training(branch: Callable[..., Any]) -> Branch:
 
 def _traced(spec: LayerSpec) -> LayerSpec:
     return LayerSpec(*(jnp.asarray(field, jnp.int32) for field in spec))
-
-
-def full_weights(params: Params) -> Array:
-    """[K, K, Cin, Cout] of the full convolution."""
-    return params["shortcut"][None, None] if "shortcut" in params else params["conv"]
 
 
 def norm(
@@ -172,8 +167,3 @@ def add_skip(slot: Slot, x: Array, y: Array, spec: LayerSpec) -> Array:
     if isinstance(spec.skip, jax.Array):
         return y + lax.switch(spec.skip, operations, x)
     return y if spec.skip == NO_SKIP else y + operations[spec.skip](x)
-
-
-def zero_stats(params: Params) -> dict[str, Moments]:
-    """Statistics of the layer with these parameters, all zero."""
-    return {name: ops.zero_moments(params[name]) for name in NORMS if name in params}

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import ops, parameters, reference
+from fnas_jax.layers import ops, parameters
 from fnas_jax.layers.choose import Backend
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, NO_SKIP, LayerSpec, Slot
@@ -100,7 +100,8 @@ def init_stats(c: Context) -> Stats:
     stats: Stats = {
         "stem": ops.zero_moments(ops.norm_params(c.stem)),
         "stacks": [
-            {part: reference.zero_stats(layer) for part, layer in stack.items()} for stack in shapes
+            {part: parameters.zero_stats(layer) for part, layer in stack.items()}
+            for stack in shapes
         ],
     }
     if c.head:

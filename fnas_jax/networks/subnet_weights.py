@@ -10,7 +10,7 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.reference import full_weights
+from fnas_jax.layers.parameters import full_weights
 from fnas_jax.layers.spec import CONV, MBCONV, LayerSpec
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Stats

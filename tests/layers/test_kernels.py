@@ -82,7 +82,7 @@ def differences(place, kind, kernel, cin, cout, hidden, skip):
     for path, a in jax.tree_util.tree_leaves_with_path(jax.tree.map(jnp.multiply, dp, used)):
         b = functools.reduce(lambda tree, step: tree[step.key], path, ep)
         pairs[jax.tree_util.keystr(path)] = (a, b)
-    stats = jax.tree.map(lambda s: s + 0.3, reference.zero_stats(params))
+    stats = jax.tree.map(lambda s: s + 0.3, parameters.zero_stats(params))
     for collect in (False, True):
         given = (params, x, spec, stats, jnp.bool_(collect))
         a, moments = reference.apply_eval(alone, *given)
