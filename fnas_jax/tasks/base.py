@@ -55,7 +55,6 @@ class OneShot(NamedTuple):
     pipeline: Pipeline
     settings: Children
     data: Data  # training and validation images
-    classes: int
     vmap: bool  # networks at once (accelerators), or one after another
     cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]
     # Fresh parameters -> those to start from, which are the knowledge pool's where it has any

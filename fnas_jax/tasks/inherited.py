@@ -56,7 +56,6 @@ def oneshot(ctx: TrainContext) -> OneShot:
         pipeline=ctx.pipeline,
         settings=ctx.settings,
         data=data,
-        classes=dataset.num_classes,
         vmap=_vmap(),
         cost=ctx.cost,
         start=functools.partial(start, ctx, network),

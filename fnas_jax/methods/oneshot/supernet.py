@@ -69,11 +69,7 @@ class Supernet(NamedTuple):
 
     def used_weights(self, arch: Array) -> Array:
         """[P] bool: a weight (no scale or bias) that the architecture [T] uses."""
-        return _ravel(self.used(arch)) & _ravel(
-            jax.tree_util.tree_map_with_path(
-                lambda path, leaf: jnp.full(leaf.shape, optimizer.is_weight(path)), self.template
-            )
-        )
+        return _ravel(self.used(arch)) & (_ravel(optimizer.weights(self.template)) > 0)
 
     def norms(self, vector: Array, archs: Array) -> Array:
         """[N] squared norm of the weights that each of `archs` [N, T] uses."""

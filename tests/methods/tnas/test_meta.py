@@ -60,22 +60,15 @@ def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
     state = meta.iterate(ctx, meta.init(w), train, key)
     _, key_steps = jax.random.split(key)
     key_loss = jax.random.split(key_steps, (1, 1))[0, 0]
-    slope = jax.grad(lambda w: meta.loss(ctx, train, w, jnp.int32(0), key_loss))(w)
+    # Compiled as the step is: Adam divides gradients by themselves, so rounding counts near 0.
+    slope = jax.jit(jax.grad(lambda w: meta.loss(ctx, train, w, jnp.int32(0), key_loss)))(w)
     clipped, _ = optax.clip_by_global_norm(10.0).update(slope, optax.EmptyState())
     share = 0.25 if method == "reptile" else 1.0
     rates = meta.rates(config, w)
     expected = jax.tree.map(
         lambda x, g, r: x - share * r * g / (jnp.abs(g) + 1e-8), w, clipped, rates
     )
-    # Adam divides a gradient by itself: of one near 0 only the size of the step is certain.
-    certain = jax.tree.map(
-        lambda x, e, g: jnp.where(jnp.abs(g) > 1e-5, x, e), state.weights, expected, clipped
-    )
-    assert difference(certain, expected) < 2e-5
-    largest = jax.tree.map(
-        lambda x, y, r: jnp.max(jnp.abs(x - y) / (share * r)), state.weights, w, rates
-    )
-    assert max(map(float, jax.tree.leaves(largest))) < 1.001
+    assert difference(state.weights, expected) < 2e-5
     assert state.iteration == 1
 
 
