@@ -19,15 +19,16 @@ from fnas_jax import registry
 from fnas_jax.core import cli, devices
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import INIT, PREPARE
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, sources
 from fnas_jax.knowledge.base import Knowledge
-from fnas_jax.methods.tnas import build, stored, transfer
+from fnas_jax.methods.tnas import build, stored
 
 USAGE = """Learns the kernel of method tnas from what earlier searches have measured.
 
   python -m fnas_jax.meta_train --config=experiments/tnas_nats.py --knowledge=DIR
 
-Rows of all tasks of the space are used, but for those of the configuration's own task. A search
+Rows of all tasks of the space are used, but for those of the configuration's own task and
+protocol; rewards are computed from them as the configuration defines the reward. A search
 with the same configuration and --config.knowledge.dir=DIR finds the result and learns nothing."""
 
 
@@ -50,18 +51,18 @@ def train(config: Any, folder: str) -> str:
         if not config.tnas.transfer:
             raise UserError("tnas.transfer is False: there is nothing to learn")
         numbers = build.configure(config)
-        found = transfer.load(numbers, task.space, task, knowledge)
+        found = build.load(config, task.space, task, knowledge)
         if found is None:
             raise UserError(
-                f"{folder!r} holds fewer than {history.MIN_ROWS} rows of space"
-                f" {task.space.name!r} of tasks other than {task.name}"
+                f"{folder!r} holds fewer than {sources.MIN_ROWS} rows of space"
+                f" {task.space.name!r} of tasks other than {task.name} that can be compared"
             )
-        rows = f"{int(found.source.mask.sum())} rows of {', '.join(found.names)}"
+        rows = f"{int(found.source.mask.sum())} rows of {', '.join(found.labels)}"
         at = stored.place(numbers, config.seed, task.space, found, knowledge)
         if stored.load(at) is not None:
             return f"the kernel that is learnt from {rows} is there already"
         start, key = time.monotonic(), jax.random.key(config.seed)
-        method, _ = build.build(config, task.space, task, knowledge)
+        method, _ = build.from_transfer(config, task.space, task, knowledge, found)
         assert method.prepare is not None
         state = jax.jit(method.init)(jax.random.fold_in(key, INIT))
         for _, figures in method.prepare(state, jax.random.fold_in(key, PREPARE)):

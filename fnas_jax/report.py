@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
@@ -14,6 +15,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 
 from fnas_jax import registry
 from fnas_jax.core import cli, svg, workdir
+from fnas_jax.core import config as config_lib
+from fnas_jax.knowledge import history
+from fnas_jax.knowledge.history import Group
 
 USAGE = """Writes report.html, a page without other files, about the search of a workdir.
 
@@ -31,7 +35,8 @@ def write(folder: str) -> pathlib.Path:
     result = workdir.read_json(path / "result.json") if (path / "result.json").exists() else None
     target = path / "report.html"
     temporary = path / f".report.{os.getpid()}"
-    temporary.write_text(page(config, read_metrics(path / "metrics.jsonl"), result))
+    known = _knowledge(workdir.knowledge_folder(path, config))
+    temporary.write_text(page(config, read_metrics(path / "metrics.jsonl"), result, known))
     temporary.replace(target)
     return target
 
@@ -47,8 +52,10 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     return found
 
 
-def page(config: Any, metrics: list[dict[str, Any]], result: dict[str, Any] | None) -> str:
-    """The whole page; `result` None: the search still runs."""
+def page(
+    config: Any, metrics: list[dict[str, Any]], result: dict[str, Any] | None, knowledge: str = ""
+) -> str:
+    """The whole page; `result` None: the search still runs; `knowledge`: its last section."""
     name = f"{config.method.name} on {config.task.name}"
     loop = [m for m in metrics if "iteration" in m]
     training = [m for m in metrics if m.get("stage") == "prepare" and "nll" in m]
@@ -67,6 +74,7 @@ def page(config: Any, metrics: list[dict[str, Any]], result: dict[str, Any] | No
             "Entropy of the posterior (nats)", _plot(training, "step", ("entropy",), "log entries")
         ),
         _posterior(config, training),
+        knowledge,
     ]
     body = "\n".join(section for section in sections if section)
     return (
@@ -128,6 +136,52 @@ def _counts(result: dict[str, Any]) -> str:
     seconds = [(f"{name}, s", f"{value:.1f}") for name, value in result["seconds"].items()]
     facts = [("seed", str(result["seed"])), ("resumed", str(result["resumed"]))]
     return _section("Counts and times", _table([("", ""), *counts, *seconds, *facts]))
+
+
+def _knowledge(folder: pathlib.Path) -> str:
+    """What the knowledge store in `folder` holds, of all runs; '' where there is none."""
+    title = "Knowledge store, all runs"
+    if not (folder / "history.sqlite").exists():
+        return ""
+    try:
+        with contextlib.closing(history.open_(folder)) as connection:
+            groups = history.groups(connection)
+    except OSError as error:
+        return _section(title, f"<p>{html.escape(f'It cannot be read: {error}')}</p>")
+    if not groups:
+        return ""
+    head = ("task", "protocol", "space", "measured", "failed", "predicted", "runs")
+    protocols = differences(groups)
+    body = [
+        (
+            group.task,
+            protocols[group.protocol],
+            f"{group.space} {group.space_key}".strip(),
+            *(str(n) for n in (group.measured, group.failed, group.predicted, group.runs)),
+        )
+        for group in groups
+    ]
+    return _section(title, _table([head, *body]))
+
+
+def differences(groups: Sequence[Group]) -> dict[str, str]:
+    """For each protocol its digest, and the settings that others of the same task have otherwise.
+
+    Protocols of earlier versions are unknown.
+    """
+    flat = {g.protocol: config_lib.flatten(json.loads(g.settings or "{}")) for g in groups}
+    words = {}
+    for own, settings in flat.items():
+        tasks = {g.task for g in groups if g.protocol == own}
+        rivals = {g.protocol for g in groups if g.task in tasks and g.protocol} - {own}
+        told = [
+            f"{name}={value}"
+            for name, value in settings.items()
+            if any(flat[rival].get(name) != value for rival in rivals)
+        ]
+        label = own or "not written down"
+        words[own] = f"{label}: {', '.join(told)}" if told else label
+    return words
 
 
 def _number(value: float | None) -> str:

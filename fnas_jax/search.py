@@ -141,11 +141,11 @@ def resume(ctx: Context, manager: ocp.CheckpointManager, key: jax.Array) -> Stat
 
 def record_task(ctx: Context) -> None:
     """Tells the knowledge store what describes the task, for methods that know several."""
-    task, store = ctx.task, ctx.knowledge.history
+    task, store, protocol = ctx.task, ctx.knowledge.history, ctx.evaluator.protocol
     if task.statistics:
-        history.record_task(store, task.name, task.statistics)
+        history.record_task(store, task.name, task.statistics, protocol)
     if task.sample_images is not None:
-        history.record_images(store, task.name, task.sample_images)
+        history.record_images(store, task.name, task.sample_images, protocol)
 
 
 class Checkpoints:
@@ -244,7 +244,14 @@ def _origin(ctx: Context) -> history.Run:
     steps = ctx.config.children.steps if trains else 0
     task = ctx.task
     return history.Run(
-        ctx.run.id, task.space.name, task.name, steps, ctx.config.seed, workdir.versions()
+        id=ctx.run.id,
+        space=task.space.name,
+        task=task.name,
+        steps=steps,
+        seed=ctx.config.seed,
+        versions=workdir.versions(),
+        space_identity=task.space.identity,
+        protocol=ctx.evaluator.protocol,
     )
 
 
@@ -286,7 +293,7 @@ def _result(ctx: Context, state: State, winner: dict[str, Any] | None) -> dict[s
 def _opened_knowledge(
     config: ml_collections.ConfigDict, folder: pathlib.Path, run: workdir.Run
 ) -> Iterator[Knowledge]:
-    place = pathlib.Path(config.knowledge.dir or folder / "knowledge").expanduser()
+    place = workdir.knowledge_folder(folder, config)
     try:
         connection = history.open_(place)
     except OSError as error:

@@ -1,12 +1,16 @@
 """The report of runs that are finished, that are not, and that are none."""
 
+import contextlib
 import json
 
 import pytest
 
 from fnas_jax import report
+from fnas_jax.core import identity
 from fnas_jax.core.config import default
 from fnas_jax.core.logging import write_json
+from fnas_jax.knowledge import history
+from fnas_jax.spaces import mnas
 
 
 @pytest.fixture
@@ -43,6 +47,34 @@ def test_a_finished_run_has_winner_counts_and_curve(folder):
         assert text in page
     assert "<b>" not in page
     assert "Posterior" not in page  # the method has none
+
+
+def test_the_store_is_told_by_task_protocol_and_space(folder):
+    """Rows of two spaces of one name, of two protocols, and of an earlier version."""
+    with contextlib.closing(history.open_(folder / "knowledge")) as connection:
+        for number, (space, protocol) in enumerate(
+            [(mnas.make(2), {"steps": 150, "lr": 0.1}), (mnas.make(3), {"steps": 300, "lr": 0.1})]
+        ):
+            text = identity.text({"children": protocol})
+            run = history.Run(str(number), "mnas", "images/<x>", 1, 0, {}, space.identity, text)
+            rows = [history.Row(0, [0] * len(space.names), True, True, *[0.5] * 6)]
+            history.record(connection, run, 0, rows)
+        history.record(connection, history.Run("2", "mnas", "images/<x>", 1, 0, {}), 0, rows)
+    page = report.write(str(folder)).read_text()
+    assert "images/&lt;x&gt;" in page and "children.steps=150" in page
+    assert "children.lr" not in page  # all have the same
+    assert "not written down" in page and f"mnas {mnas.make(3).key}" in page
+
+
+def test_a_store_that_cannot_be_read_is_told(folder):
+    (folder / "knowledge").mkdir()
+    (folder / "knowledge" / "history.sqlite").write_text("not a database " * 1000)
+    assert "It cannot be read" in report.write(str(folder)).read_text()
+
+
+def test_a_report_makes_no_store(folder):
+    assert "Knowledge store" not in report.write(str(folder)).read_text()
+    assert not (folder / "knowledge").exists()
 
 
 def test_a_run_without_result_says_so(folder, capsys):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sqlite3
 import sys
 import time
 from typing import Any, NamedTuple
@@ -124,14 +125,24 @@ def train(folder: str) -> None:
     with contextlib.closing(store.open_(folder)) as connection:
         for number, (name, kind) in enumerate(TASKS.items()):
             title, start = f"images/{name}", time.monotonic()
-            known = store.rows(connection, spc.name, title).decisions.tolist()
+            known = own_rows(connection, name).decisions.tolist()
             missing = np.array([f for f in forms if f.tolist() not in known], np.int32)
             if not len(missing):
                 continue
             found = dataset(name, kind)
-            store.record_images(connection, title, data.sample_images(found))
             evaluator = trained.evaluator(images.train_context(config, spc, found))
-            run = store.Run(f"image_tasks_{name}", spc.name, title, STEPS, 0, workdir.versions())
+            # Known by the name alone, as `tables_of` reads it.
+            store.record_images(connection, title, data.sample_images(found))
+            run = store.Run(
+                id=run_of(name),
+                space=spc.name,
+                task=title,
+                steps=STEPS,
+                seed=0,
+                versions=workdir.versions(),
+                space_identity=spc.identity,
+                protocol=evaluator.protocol,
+            )
             for i in range(0, len(missing), BATCH):
                 some = missing[i : i + BATCH]
                 asked = np.resize(some, (BATCH, some.shape[1]))
@@ -150,6 +161,16 @@ def train(folder: str) -> None:
             print(f"{name}: {len(missing)} networks trained in {seconds:.0f} s", flush=True)
 
 
+def run_of(name: str) -> str:
+    """Id of the run that is all trainings of task `name`, in however many starts."""
+    return f"image_tasks_{name}"
+
+
+def own_rows(connection: sqlite3.Connection, name: str) -> store.Rows:
+    """The rows of task `name` that this benchmark has written; a store may hold others."""
+    return store.rows(connection, space(), f"images/{name}", run_id=run_of(name))
+
+
 def tables_of(folder: str) -> tuple[dict[str, tables.Table], dict[str, np.ndarray]]:
     """(a table of what was trained, the sample of images) of each task. Raises UserError."""
     spc, found = space(), {}
@@ -157,7 +178,7 @@ def tables_of(folder: str) -> tuple[dict[str, tables.Table], dict[str, np.ndarra
     with contextlib.closing(store.open_(folder)) as connection:
         samples = store.task_images(connection)
         for name in TASKS:
-            rows = store.rows(connection, spc.name, f"images/{name}")
+            rows = own_rows(connection, name)
             known = {tuple(d): a for d, a in zip(rows.decisions, rows.accuracy, strict=True)}
             if any(tuple(f) not in known for f in forms):
                 raise UserError(

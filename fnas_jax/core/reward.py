@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
+import numpy as np
 
 from fnas_jax.core.types import Array, UserError
 
 COSTS = ("none", "latency_ms", "mflops", "params_m")
+
+
+class Reward(NamedTuple):
+    """What a search maximises."""
+
+    cost: str  # that it needs, one of COSTS
+    compute: Callable[[Array, Array, Array, Array], Array]  # as `from_config`
 
 
 def mnas_reward(accuracy: Array, cost: Array, target: float, alpha: float, beta: float) -> Array:
@@ -46,3 +54,27 @@ def from_config(config: Any) -> Callable[[Array, Array, Array, Array], Array]:
         return mnas_reward(accuracy, costs[cost], target, alpha, beta)
 
     return compute
+
+
+def define(config: Any) -> Reward:
+    """The reward of `config.reward`. Raises UserError as `from_config` does."""
+    return Reward(config.reward.cost, from_config(config))
+
+
+def recompute(
+    reward: Reward,
+    accuracy: np.ndarray,
+    latency_ms: np.ndarray,
+    mflops: np.ndarray,
+    params_m: np.ndarray,
+) -> np.ndarray:
+    """[R] float64 rewards of R networks that were measured for any reward.
+
+    NaN where the accuracy, or the cost that `reward` needs, is not known.
+    """
+    costs = {"latency_ms": latency_ms, "mflops": mflops, "params_m": params_m}
+    figures = (jnp.asarray(x, jnp.float32) for x in (accuracy, *costs.values()))
+    known = np.isfinite(accuracy)
+    if reward.cost != "none":  # asked of the cost itself, because NaN to the power 0 is 1
+        known &= np.isfinite(costs[reward.cost])
+    return np.where(known, np.asarray(reward.compute(*figures), np.float64), np.nan)

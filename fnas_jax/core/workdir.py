@@ -22,9 +22,9 @@ from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
 CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
-# Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, so that
-# an unfinished run of another version is refused.
-FORMAT = 2
+# Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
+# it takes from the knowledge store, so that an unfinished run of another version is refused.
+FORMAT = 3
 
 
 @contextmanager
@@ -69,6 +69,14 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     if not path.exists():
         raise UserError(f"{str(workdir)!r} is not the workdir of a run: it has no config.json")
     return config_lib.validate(config_lib.nest(_stored(path)))
+
+
+def knowledge_folder(
+    workdir: str | pathlib.Path, config: ml_collections.ConfigDict
+) -> pathlib.Path:
+    """Where the run in `workdir` keeps what outlives it."""
+    own = pathlib.Path(workdir) / "knowledge"
+    return pathlib.Path(config.knowledge.dir or own).expanduser()
 
 
 class Run(NamedTuple):

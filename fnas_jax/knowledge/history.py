@@ -1,6 +1,10 @@
 """Every evaluation that any search has made, in one SQLite file that processes may share.
 
 A row is an architecture on a task: measured (`trained` 1) or predicted by a critic (`trained` 0).
+It says which space its decisions are of (`Space.key`) and by which protocol it was measured
+(`Evaluator.protocol`): numbers of one task by two protocols are not comparable. Rows of earlier
+versions know neither. Which rows other searches may learn from is the matter of `sources`.
+
 A run writes the rows of an iteration in one transaction before its checkpoint of that iteration,
 and on resume trims what lies beyond the checkpoint: each evaluation stands exactly once.
 """
@@ -13,43 +17,15 @@ import pathlib
 import sqlite3
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnas_jax.core import identity
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import schema
 from fnas_jax.spaces.base import Space
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS evaluations (
-    run TEXT NOT NULL,            -- id of the search that made the row
-    iteration INTEGER NOT NULL,
-    position INTEGER NOT NULL,    -- index within the proposals of the iteration
-    space TEXT NOT NULL,
-    task TEXT NOT NULL,
-    decisions TEXT NOT NULL,      -- JSON list of T whole numbers
-    trained INTEGER NOT NULL,     -- 1: measured; 0: predicted
-    ok INTEGER NOT NULL,          -- 0: training failed, or a table has no such entry
-    accuracy REAL, reward REAL, latency_ms REAL, mflops REAL, params_m REAL,  -- NULL: unknown
-    seconds REAL,
-    steps INTEGER NOT NULL,       -- training steps of a child
-    seed INTEGER NOT NULL,
-    versions TEXT NOT NULL,       -- JSON object
-    time REAL NOT NULL,           -- seconds since 1970
-    PRIMARY KEY (run, iteration, position)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS evaluations_by_task ON evaluations (space, task);
-CREATE TABLE IF NOT EXISTS tasks (
-    task TEXT PRIMARY KEY,
-    statistics TEXT NOT NULL      -- JSON object of numbers that describe its data
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS samples (
-    task TEXT PRIMARY KEY,
-    shape TEXT NOT NULL,          -- JSON list: classes, images of each, height, width, channels
-    images BLOB NOT NULL          -- uint8, in that order
-);
-"""
-
-MIN_ROWS = 20  # fewer rows of other tasks teach nothing
 NUMBERS = ("accuracy", "reward", "latency_ms", "mflops", "params_m", "seconds")
 
 
@@ -62,6 +38,8 @@ class Run(NamedTuple):
     steps: int
     seed: int
     versions: dict[str, str]
+    space_identity: str = ""  # `Space.identity`; "": unknown
+    protocol: str = ""  # `Evaluator.protocol`; "": unknown
 
 
 class Row(NamedTuple):
@@ -93,6 +71,23 @@ class Rows(NamedTuple):
     seconds: np.ndarray
     task: np.ndarray  # [R] str
     run: np.ndarray  # [R] str
+    protocol: np.ndarray  # [R] str digest of it, "" where unknown
+    steps: np.ndarray  # [R] int64 training steps of a child
+    known: np.ndarray  # [R] bool: the row says which space it is of, not only its name
+
+
+class Group(NamedTuple):
+    """The rows of one task, protocol and space."""
+
+    task: str
+    protocol: str  # digest, "" where unknown
+    settings: str  # canonical JSON of which it is the digest
+    space: str  # name
+    space_key: str  # "" where unknown
+    measured: int
+    failed: int  # of these
+    predicted: int
+    runs: int  # that made them
 
 
 def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
@@ -114,7 +109,7 @@ def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
                     raise
                 time.sleep(0.05)
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(SCHEMA)
+        schema.prepare(connection)
     except sqlite3.DatabaseError as error:
         raise OSError(f"{folder / 'history.sqlite'}: {error}") from error
     return connection
@@ -122,120 +117,185 @@ def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
 
 def record(connection: sqlite3.Connection, run: Run, iteration: int, rows: Sequence[Row]) -> None:
     """Writes the rows of one iteration in one transaction; rows already there are replaced."""
-    versions, now = json.dumps(run.versions, sort_keys=True), time.time()
+    same = {
+        "run": run.id,
+        "iteration": iteration,
+        "space": run.space,
+        "task": run.task,
+        "steps": run.steps,
+        "seed": run.seed,
+        "versions": json.dumps(run.versions, sort_keys=True),
+        "time": time.time(),
+        "space_key": _digest(run.space_identity),
+        "protocol": _digest(run.protocol),
+    }
+    own = ("position", "decisions", "trained", "ok", *NUMBERS)
     values = []
     for row in rows:
         arch = json.dumps([int(d) for d in row.decisions])
-        key = (run.id, iteration, row.position, run.space, run.task, arch)
         numbers = (_null(getattr(row, name)) for name in NUMBERS)
-        flags = (int(row.trained), int(row.ok))
-        values.append((*key, *flags, *numbers, run.steps, run.seed, versions, now))
-    marks = ", ".join("?" * 18)
-    _transact(connection, f"INSERT OR REPLACE INTO evaluations VALUES ({marks})", values)
+        values.append((*same.values(), row.position, arch, int(row.trained), int(row.ok), *numbers))
+    names = (*same, *own)
+    described = [(_digest(t), t) for t in (run.space_identity, run.protocol) if t]
+    _transact(
+        connection,
+        ("INSERT OR IGNORE INTO descriptions VALUES (?, ?)", described),
+        (
+            f"INSERT OR REPLACE INTO evaluations ({', '.join(names)})"
+            f" VALUES ({', '.join('?' * len(names))})",
+            values,
+        ),
+    )
 
 
 def trim(connection: sqlite3.Connection, run_id: str, iteration: int) -> None:
     """Deletes the rows of run `run_id` from `iteration` on."""
     statement = "DELETE FROM evaluations WHERE run = ? AND iteration >= ?"
-    _transact(connection, statement, [(run_id, iteration)])
+    _transact(connection, (statement, [(run_id, iteration)]))
 
 
 def rows(
     connection: sqlite3.Connection,
-    space: str,
+    space: Space | str,
     task: str | None = None,
     trained: bool | None = True,
     run_id: str | None = None,
     until: float = math.inf,
-    decisions: int | None = None,
 ) -> Rows:
     """The rows of `space`, by default the measured ones; None for a filter takes all.
 
-    `until` (seconds since 1970) leaves out what was written later, `decisions` takes rows of that
-    many only: spaces of one name may differ in it, and the rows must be of one length.
+    `until` (seconds since 1970) leaves out what was written later. Rows that say no more of their
+    space than its name are taken where their decisions are those of `space`. Raises UserError for
+    the name of a space where the rows of that name are of several numbers of decisions.
     """
     where: list[str] = ["space = ?", "time <= ?"]
-    values: list[str | float] = [space, until]
+    values: list[str | float] = [space if isinstance(space, str) else space.name, until]
     for name, value in (("task", task), ("trained", trained), ("run", run_id)):
         if value is not None:
             where.append(f"{name} = ?")
             values.append(value)
-    if decisions is not None:
-        where.append("json_array_length(decisions) = ?")
-        values.append(decisions)
-    fields = ("decisions", "trained", "ok", *NUMBERS, "task", "run")
+    if not isinstance(space, str):
+        unknown = "space_key IS NULL AND json_array_length(decisions) = ?"
+        where.append(f"(space_key = ? OR ({unknown}))")
+        values += [space.key, len(space.cardinalities)]
+    fields = ("decisions", "trained", "ok", *NUMBERS, "task", "run", "protocol", "steps")
     found = connection.execute(
-        f"SELECT {', '.join(fields)} FROM evaluations WHERE {' AND '.join(where)}"
-        " ORDER BY time, run, iteration, position",
+        f"SELECT {', '.join(fields)}, space_key IS NOT NULL FROM evaluations"
+        f" WHERE {' AND '.join(where)} ORDER BY time, run, iteration, position",
         values,
     ).fetchall()
-    columns = dict(zip(fields, zip(*found, strict=True), strict=True)) if found else {}
-    archs = [json.loads(entry) for entry in columns.get("decisions", ())]
+    names = (*fields, "known")
+    columns = dict(zip(names, zip(*found, strict=True), strict=True)) if found else {}
+    archs = _archs(columns.get("decisions", ()), values[0])
     numbers = {name: np.asarray(columns.get(name, ()), float) for name in NUMBERS}  # None -> NaN
-    return Rows(
-        decisions=np.asarray(archs, np.int32).reshape(len(found), -1 if found else 0),
+    every = Rows(
+        decisions=archs,
         trained=np.asarray(columns.get("trained", ()), bool),
         ok=np.asarray(columns.get("ok", ()), bool),
         **numbers,
         task=np.asarray(columns.get("task", ()), str),
         run=np.asarray(columns.get("run", ()), str),
+        protocol=np.asarray([p or "" for p in columns.get("protocol", ())], str),
+        steps=np.asarray(columns.get("steps", ()), np.int64),
+        known=np.asarray(columns.get("known", ()), bool),
     )
+    if isinstance(space, str) or not len(archs):
+        return every
+    fits = np.all((archs >= 0) & (archs < np.asarray(space.cardinalities)), axis=1)
+    return take(every, fits)
 
 
-def source_rows(
-    connection: sqlite3.Connection, space: Space, task: str, until: float = math.inf
-) -> Rows | None:
-    """The measured, finite rows of other tasks than `task` whose architectures are of `space`.
+def _archs(texts: Sequence[str], name: Any) -> np.ndarray:
+    """[R, T] int32 of JSON lists; [0, 0] of none. Raises UserError where T is not one number."""
+    archs = [json.loads(entry) for entry in texts]
+    lengths = sorted({len(arch) for arch in archs})
+    if len(lengths) > 1:
+        raise UserError(
+            f"the history holds rows of several spaces named {name!r}, with"
+            f" {', '.join(map(str, lengths))} decisions; ask for those of one space"
+        )
+    return np.asarray(archs, np.int32).reshape(len(archs), *lengths or [0])
 
-    None where there are fewer than `MIN_ROWS`. A space of the same name may have been made with
-    other options, so decisions that `space` does not have are left out.
-    """
-    found = rows(connection, space.name, until=until, decisions=len(space.cardinalities))
-    decisions = found.decisions
-    if not len(decisions):
-        return None
-    use = (found.task != task) & found.ok & np.isfinite(found.reward)
-    use &= np.all((decisions >= 0) & (decisions < np.asarray(space.cardinalities)), axis=1)
-    if use.sum() < MIN_ROWS:
-        return None
+
+def take(found: Rows, use: np.ndarray) -> Rows:
+    """The rows of `use` ([R] bool, or indices)."""
     return Rows(*(column[use] for column in found))
 
 
-def record_task(connection: sqlite3.Connection, task: str, statistics: dict[str, float]) -> None:
+def count_by_space(connection: sqlite3.Connection, until: float = math.inf) -> dict[str, int]:
+    """Measured rows that were written by `until`, by the names of their spaces."""
+    query = (
+        "SELECT space, count(*) FROM evaluations WHERE trained AND time <= ?"
+        " GROUP BY space ORDER BY space"
+    )
+    return dict(connection.execute(query, (until,)).fetchall())
+
+
+def groups(connection: sqlite3.Connection) -> list[Group]:
+    """What the store holds, by task, protocol and space."""
+    query = (
+        "SELECT task, coalesce(protocol, ''), coalesce(text, ''), space, coalesce(space_key, ''),"
+        " sum(trained), sum(trained AND NOT ok), sum(NOT trained), count(DISTINCT run)"
+        " FROM evaluations LEFT JOIN descriptions ON digest = protocol"
+        " GROUP BY task, protocol, space, space_key ORDER BY task, space, min(time)"
+    )
+    return [Group(*row) for row in connection.execute(query)]
+
+
+def data_key(task: str, protocol: str) -> str:
+    """What the data of a task is known by; `protocol` as `Evaluator.protocol`.
+
+    By its name alone where the protocol is unknown: another image size makes other data.
+    """
+    return f"{task} ({identity.digest(protocol)})" if protocol else task
+
+
+def record_task(
+    connection: sqlite3.Connection, task: str, statistics: dict[str, float], protocol: str = ""
+) -> None:
     """Writes the numbers that describe the data of a task, in place of those that were there."""
-    values = [(task, json.dumps(statistics, sort_keys=True))]
-    _transact(connection, "INSERT OR REPLACE INTO tasks VALUES (?, ?)", values)
+    values = [(data_key(task, protocol), json.dumps(statistics, sort_keys=True))]
+    _transact(connection, ("INSERT OR REPLACE INTO tasks VALUES (?, ?)", values))
 
 
 def task_statistics(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
-    """The numbers of every task that the store was told of."""
+    """By `data_key`, the numbers of every task that the store was told of."""
     found = connection.execute("SELECT task, statistics FROM tasks").fetchall()
-    return {task: json.loads(text) for task, text in found}
+    return {key: json.loads(text) for key, text in found}
 
 
-def record_images(connection: sqlite3.Connection, task: str, images: np.ndarray) -> None:
+def record_images(
+    connection: sqlite3.Connection, task: str, images: np.ndarray, protocol: str = ""
+) -> None:
     """Writes the sample uint8 [C, n, H, W, channels] of a task's training images."""
-    values = [(task, json.dumps(images.shape), np.ascontiguousarray(images, np.uint8).tobytes())]
-    _transact(connection, "INSERT OR REPLACE INTO samples VALUES (?, ?, ?)", values)
+    pixels = np.ascontiguousarray(images, np.uint8).tobytes()
+    values = [(data_key(task, protocol), json.dumps(images.shape), pixels)]
+    _transact(connection, ("INSERT OR REPLACE INTO samples VALUES (?, ?, ?)", values))
 
 
 def task_images(connection: sqlite3.Connection) -> dict[str, np.ndarray]:
-    """The samples of images of every task that the store was told of."""
+    """By `data_key`, the samples of images of every task that the store was told of."""
     found = connection.execute("SELECT task, shape, images FROM samples").fetchall()
     return {
-        task: np.frombuffer(images, np.uint8).reshape(json.loads(shape))
-        for task, shape, images in found
+        key: np.frombuffer(images, np.uint8).reshape(json.loads(shape))
+        for key, shape, images in found
     }
 
 
-def _transact(connection: sqlite3.Connection, statement: str, values: list) -> None:
+def _transact(connection: sqlite3.Connection, *work: tuple[str, list]) -> None:
+    """Executes each (statement, list of values) in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executemany(statement, values)
+        for statement, values in work:
+            connection.executemany(statement, values)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _digest(text: str) -> str | None:
+    return identity.digest(text) if text else None
 
 
 def _null(number: float) -> float | None:

@@ -11,13 +11,19 @@ import re
 from typing import Any
 
 from fnas_jax.core import checkpoint
+from fnas_jax.spaces.base import Space
 
 FOLDER = "surrogates"
 
 
-def place(folder: str | pathlib.Path, space: str, digest: str) -> pathlib.Path:
-    """Where the surrogate `digest` of `space` stands in the knowledge folder."""
-    return pathlib.Path(folder) / FOLDER / f"{re.sub('[^a-zA-Z0-9_.]', '_', space)}-{digest}"
+def place(folder: str | pathlib.Path, space: Space, digest: str) -> pathlib.Path:
+    """Where the surrogate `digest` of `space` stands in the knowledge folder.
+
+    The name of a space is there for readers; its key tells it from others of that name, whose
+    weights may have the same shapes.
+    """
+    name = re.sub("[^a-zA-Z0-9_.]", "_", space.name)
+    return pathlib.Path(folder) / FOLDER / f"{name}-{space.key}-{digest}"
 
 
 def save(path: pathlib.Path, tree: Any) -> None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core import identity
 from fnas_jax.core.types import Array
 
 
@@ -38,6 +39,20 @@ class Space(NamedTuple):
     def size(self) -> int:
         """Number of decision vectors, before `canonical` merges any."""
         return int(np.prod(self.cardinalities, dtype=object))
+
+    @property
+    def identity(self) -> str:
+        """All that tells the space from others, of the same name, too, as canonical JSON.
+
+        Decisions mean the same in two spaces exactly when these texts are equal.
+        """
+        fields = ("name", "cardinalities", "names", "spec")
+        return identity.text({field: getattr(self, field) for field in fields})
+
+    @property
+    def key(self) -> str:
+        """Digest of `identity`: what histories and surrogates know the space by."""
+        return identity.digest(self.identity)
 
 
 def sample_uniform(cardinalities: tuple[int, ...], key: Array, n: int) -> Array:

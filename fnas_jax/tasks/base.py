@@ -46,6 +46,10 @@ class Evaluator(NamedTuple):
     # Scalars worth logging after an evaluation
     stats: Callable[[Any], dict[str, Array]] = lambda state: {}
     hooks: Hooks = Hooks()
+    # All that makes its accuracies and costs comparable with others of the task, as canonical JSON
+    # (`core.identity`): steps, data, where weights come from. "": unknown. The reward is no part of
+    # it, because it can be computed anew.
+    protocol: str = ""
 
 
 class OneShot(NamedTuple):
@@ -66,7 +70,9 @@ class OneShot(NamedTuple):
 class Task(NamedTuple):
     """One search problem: a space, and how its architectures are judged."""
 
-    name: str  # e.g. "images/digits" or "tabular/nats_cifar10"; the key of the history
+    # E.g. "images/digits" or "tabular/nats_cifar10"; in the history, `evaluator.protocol` tells
+    # tasks of one name apart
+    name: str
     space: Space
     evaluator: Evaluator
     # (arch [T], key) -> JSON-ready dict: the winner trained fully and tested beside a reference

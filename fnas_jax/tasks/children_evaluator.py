@@ -39,11 +39,12 @@ def make(
     init: Callable[[], Any],
     stats: Callable[[Any], dict[str, Array]] = lambda learnt: {},
     hooks: Hooks | None = None,
+    protocol: str = "",
 ) -> Evaluator:
     """The evaluator that judges by `judge`; not jittable, because it measures time.
 
     `init` gives what the judge has learnt at first, `stats` what of it is worth logging; `hooks`
-    are functions of the whole `State`.
+    are functions of the whole `State`, and `protocol` says how it judges.
     """
     return Evaluator(
         init=functools.partial(initial, ctx, init),
@@ -51,6 +52,7 @@ def make(
         jittable=False,
         stats=lambda state: stats(state.learnt),
         hooks=hooks or Hooks(),
+        protocol=protocol,
     )
 
 

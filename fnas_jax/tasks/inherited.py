@@ -26,7 +26,7 @@ from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
-from fnas_jax.tasks import children_evaluator, pool_access, trained
+from fnas_jax.tasks import children_evaluator, pool_access, protocols, trained
 from fnas_jax.tasks.base import Evaluator, Hooks, OneShot
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.children_evaluator import State
@@ -75,6 +75,7 @@ def evaluator(ctx: TrainContext, network: Network, data: Data) -> Evaluator:
         functools.partial(judge, run, data),
         functools.partial(initial, ctx, network),
         hooks=Hooks(load_weights=load_weights, finalize=functools.partial(finalize, ctx, network)),
+        protocol=protocols.of_images(ctx, "inherited"),
     )
 
 

@@ -39,6 +39,7 @@ class Table(NamedTuple):
     mflops: np.ndarray  # [M] float32, NaN where unknown
     params_m: np.ndarray  # [M] float32, NaN where unknown
     note: str  # what the accuracies are
+    metric: str = ""  # name of the accuracies in the file
 
 
 def load(name: str, data_dir: str | Path, metric: str = "") -> Table:
@@ -98,7 +99,7 @@ def _macro(path: Path) -> Table:
             raise UserError(f"{path}, line {line}: bad entry {key!r}: {what}") from None
     costs = {"mflops": flops, "params_m": params}
     note = "CIFAR-10 test accuracy; NAS-Bench-Macro has no validation accuracies"
-    return _table("macro", space, archs, means, readings, costs, note)
+    return _table("macro", space, archs, means, readings, costs, note, "test_acc")
 
 
 def _nats(path: Path, name: str, column: str) -> Table:
@@ -116,7 +117,7 @@ def _nats(path: Path, name: str, column: str) -> Table:
         archs.append(arch)
     dataset = "CIFAR-100" if "100" in name else "CIFAR-10"
     note = f"{dataset} test accuracy; this extract of NATS-Bench has no validation accuracies"
-    return _table(name, space, archs, accuracies, [[a] for a in accuracies], {}, note)
+    return _table(name, space, archs, accuracies, [[a] for a in accuracies], {}, note, column)
 
 
 def _plain(path: Path, metric: str) -> Table:
@@ -155,7 +156,8 @@ def _plain(path: Path, metric: str) -> Table:
             )
     accuracies = [v / scale for v in values]
     space = categorical.make(np.max(archs, axis=0) + 1, name=f"categorical/{path.stem}")
-    return _table(path.stem, space, archs, accuracies, [[a] for a in accuracies], costs, metric)
+    readings = [[a] for a in accuracies]
+    return _table(path.stem, space, archs, accuracies, readings, costs, metric, metric)
 
 
 def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -220,6 +222,7 @@ def _table(
     readings: list[list[float]],
     costs: dict[str, list[float]],
     note: str,
+    metric: str,
 ) -> Table:
     unknown = np.full(len(archs), np.nan, np.float32)
     columns = {c: np.array(costs[c], np.float32) if c in costs else unknown for c in COSTS}
@@ -230,5 +233,6 @@ def _table(
         np.array(judged, np.float32),
         np.array(readings, np.float32),
         note=note,
+        metric=metric,
         **columns,
     )

@@ -19,7 +19,7 @@ from fnas_jax.core import reward as rewards
 from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all
-from fnas_jax.tasks import tables
+from fnas_jax.tasks import protocols, tables
 from fnas_jax.tasks.base import Evaluator, Task
 from fnas_jax.tasks.tables import Table
 
@@ -186,11 +186,12 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
     reward = rewards.from_config(config)
     if cost != "none" and np.isnan(getattr(table, cost)).any():
         raise UserError(f"reward.cost is {cost!r}, which table {table.name} does not hold")
-    where = index(table)
+    where, noisy = index(table), bool(config.task.noisy)
+    looked_up = evaluator(table, where, reward, noisy)
     return Task(
         name=f"tabular/{table.name}",
         space=table.space,
-        evaluator=evaluator(table, where, reward, bool(config.task.noisy)),
+        evaluator=looked_up._replace(protocol=protocols.of_table(table, noisy)),
         final=functools.partial(final, table, where),
     )
 

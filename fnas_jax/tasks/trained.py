@@ -22,7 +22,7 @@ from fnas_jax.knowledge.pool import Pool
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces.base import fair_round
-from fnas_jax.tasks import children_evaluator, pool_access, population_trainer
+from fnas_jax.tasks import children_evaluator, pool_access, population_trainer, protocols
 from fnas_jax.tasks.base import Evaluator, Hooks
 from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext, batch_of
@@ -55,7 +55,12 @@ def evaluator(ctx: TrainContext) -> Evaluator:
             prepare=functools.partial(prepare, trainer), sync=functools.partial(sync, access)
         )
     return children_evaluator.make(
-        ctx, functools.partial(judge, trainer), init, lambda learnt: learnt.stats, hooks
+        ctx,
+        functools.partial(judge, trainer),
+        init,
+        lambda learnt: learnt.stats,
+        hooks,
+        protocols.of_images(ctx, "fresh" if access is None else "pool"),
     )
 
 

@@ -5,6 +5,8 @@ import sys
 import numpy as np
 import pytest
 
+from fnas_jax.core import identity
+from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
 from fnas_jax.spaces import categorical
 
@@ -57,47 +59,48 @@ def test_rows_are_chosen_by_space_task_run_and_kind(store):
     assert history.rows(store, "other").decisions.shape == (1, 3)
 
 
-SPACE = categorical.make((4, 4))
+def test_rows_of_a_space_are_known_by_all_that_describes_it(store):
+    """Two spaces of one name, and rows of earlier versions that say only the name."""
+    two, three = (categorical.make((4,) * n, "cells") for n in (2, 3))
+    renamed = categorical.make((4, 4), "cells", ("x", "y"))
+    for id_, space, archs in (
+        ("a", two, [(0, 1), (2, 3)]),
+        ("b", three, [(0, 1, 2)]),
+        ("c", renamed, [(3, 3)]),
+    ):
+        known = run(id_)._replace(space_identity=space.identity)
+        history.record(store, known, 0, [row(i, arch) for i, arch in enumerate(archs)])
+    history.record(store, run("d"), 0, [row(0, (1, 1)), row(1, (4, 0)), row(2, (1, 1, 1))])
+    found = history.rows(store, two)
+    assert found.decisions.tolist() == [[0, 1], [2, 3], [1, 1]]
+    assert found.known.tolist() == [True, True, False]
+    assert history.rows(store, three).decisions.tolist() == [[0, 1, 2], [1, 1, 1]]
+    assert history.rows(store, renamed).decisions.tolist() == [[3, 3], [1, 1]]
+    assert history.rows(store, categorical.make((5,), "cells")).decisions.shape == (0, 0)
+    assert history.count_by_space(store) == {"cells": 7}
 
 
-def filled(store, space="cells", decisions=(0, 1), count=history.MIN_ROWS):
-    """`count` measured rows of task t1, one of t2, one predicted, one failed."""
-    history.record(store, run("a", space, "t1"), 0, [row(i, decisions) for i in range(count)])
-    history.record(store, run("b", space, "t2"), 0, [row(0, (3, 3))])
-    history.record(store, run("c", space, "t1"), 0, [row(0, trained=False), row(1, ok=False)])
+def test_a_name_that_several_spaces_have_is_refused_in_a_sentence(store):
+    history.record(store, run(), 0, [row(0, (0, 1)), row(1, (0, 1, 2))])
+    with pytest.raises(UserError, match=r"several spaces named 'cells', with 2, 3 decisions"):
+        history.rows(store, "cells")
 
 
-def test_source_rows_are_the_measured_ones_of_other_tasks_that_fit(store):
-    space = SPACE._replace(name="cells")
-    filled(store)
-    history.record(store, run("d", task="t1"), 0, [row(0, (4, 0)), row(1, (-1, 0))])
-    found = history.source_rows(store, space, "t2")
-    assert found.decisions.tolist() == [[0, 1]] * history.MIN_ROWS
-    assert set(found.task) == {"t1"} and found.ok.all() and found.trained.all()
-    assert len(history.source_rows(store, space, "new").ok) == history.MIN_ROWS + 1
-    assert history.source_rows(store, space, "t1") is None  # one row teaches nothing
-    assert history.source_rows(store, space, "t2", until=0.0) is None
-
-
-@pytest.mark.parametrize("cardinalities", [(4, 4, 4), (4, 1)])
-def test_source_rows_of_another_space_of_the_same_name_are_left_out(store, cardinalities):
-    filled(store)
-    assert (
-        history.source_rows(store, categorical.make(cardinalities)._replace(name="cells"), "t2")
-        is None
-    )
-
-
-def test_source_rows_are_of_the_spaces_number_of_decisions(store):
-    filled(store)
-    more = [row(i, (0, 1, 2)) for i in range(history.MIN_ROWS)]
-    history.record(store, run("d", task="t1"), 0, more)
-    for length, arch in ((2, [0, 1]), (3, [0, 1, 2])):
-        space = categorical.make((4,) * length)._replace(name="cells")
-        found = history.source_rows(store, space, "t2")
-        assert found.decisions.tolist() == [arch] * history.MIN_ROWS
-    space = categorical.make((4,) * 4)._replace(name="cells")
-    assert history.source_rows(store, space, "t2") is None
+def test_rows_say_their_protocol_and_steps_and_groups_tell_them(store):
+    one, two = (identity.text({"kind": "images", "steps": n}) for n in (150, 300))
+    history.record(store, run("a")._replace(protocol=one), 0, [row(0), row(1, ok=False)])
+    history.record(store, run("b")._replace(protocol=two), 0, [row(0, trained=False), row(1)])
+    history.record(store, run("c"), 0, [row(0)])
+    found = history.rows(store, "cells")
+    digests = [identity.digest(one), identity.digest(two)]
+    assert found.protocol.tolist() == [digests[0], digests[0], digests[1], ""]
+    assert found.steps.tolist() == [150] * 4
+    told = [(g.protocol, g.settings, *g[5:]) for g in history.groups(store)]
+    assert told == [
+        (digests[0], one, 2, 1, 0, 1),
+        (digests[1], two, 1, 0, 1, 1),
+        ("", "", 1, 0, 0, 1),
+    ]
 
 
 def test_trim_drops_one_runs_rows_from_an_iteration_on(store):
@@ -126,6 +129,8 @@ def test_a_failed_record_leaves_nothing_behind(store):
 
 WRITER = """
 import sys
+from fnas_jax.core import identity
+from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
 from fnas_jax.spaces import categorical
 connection = history.open_(sys.argv[1])

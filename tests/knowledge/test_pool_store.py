@@ -188,6 +188,7 @@ def test_a_pool_of_another_space_or_width_is_refused(tmp_path):
     stores.sync(where, layout(where), fresh(where), 0)
     for space, difference in (
         (cell.make(channels=4, cells_per_stage=1), "channels is 2 there and 4 here"),
+        (cell.make(channels=2, cells_per_stage=2), "cells_per_stage is 1 there and 2 here"),
         (mnas.make(blocks=1), "name is cell there and mnas here"),
     ):
         other = store(tmp_path, space=space)
@@ -197,6 +198,22 @@ def test_a_pool_of_another_space_or_width_is_refused(tmp_path):
                 call(fresh(where))
             assert "\n" not in str(error.value)
     load(where)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"blocks": 3}, {"width": 0.5}, {"stem": 16}, {"head": 64}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_option_of_mnas_that_weights_depend_on_is_told_apart(tmp_path, changes):
+    (tmp_path / "pool").mkdir()
+    one = store(tmp_path / "pool", space=mnas.make(2))
+    settings = one.space.spec._asdict().items()
+    about = {"name": "mnas"} | {name: v for name, v in settings if name not in stores.FREE}
+    (tmp_path / "pool" / "pool.json").write_text(json.dumps({"space": about, "versions": {}}))
+    stores.check(one)
+    with pytest.raises(UserError, match=r"of another space: \w+ is .* there and .* here"):
+        stores.check(one._replace(space=mnas.make(**{"blocks": 2} | changes)))
 
 
 def test_strides_are_no_difference(tmp_path):

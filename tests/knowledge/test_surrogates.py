@@ -6,11 +6,13 @@ import pytest
 
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import surrogates
+from fnas_jax.spaces import categorical, mnas
 
 
 def test_what_is_stored_is_found_and_stays(tmp_path):
-    path = surrogates.place(tmp_path, "categorical/mine", "abc")
-    assert path.name == "categorical_mine-abc"
+    space = categorical.make((2, 3), "categorical/mine")
+    path = surrogates.place(tmp_path, space, "abc")
+    assert path.name == f"categorical_mine-{space.key}-abc"
     tree = {"w": jnp.arange(4.0), "none": jnp.zeros((0, 2)), "tau": jnp.float32(0.5)}
     assert surrogates.load(path, tree) is None
     surrogates.save(path, tree)
@@ -20,3 +22,11 @@ def test_what_is_stored_is_found_and_stays(tmp_path):
     assert found["none"].shape == (0, 2) and found["tau"] == 0.5
     with pytest.raises(UserError, match="can be read"):
         surrogates.load(path, {**tree, "w": jnp.zeros(5)})
+
+
+def test_spaces_of_one_name_have_surrogates_of_their_own(tmp_path):
+    """Of the same decisions, too: the weights would have the same shapes."""
+    spaces = [mnas.make(2), mnas.make(3), mnas.make(2, strides=(1, 1)), mnas.make(2, width=0.5)]
+    paths = {surrogates.place(tmp_path, space, "abc") for space in spaces}
+    assert len(paths) == len(spaces)
+    assert surrogates.place(tmp_path, mnas.make(2), "abc") in paths

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fnas_jax.core import reward as rewards
 from fnas_jax.core.config import read
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, sources
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.knowledge.sources import Asker
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.fnas import method, transfer
 from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
@@ -33,8 +35,8 @@ def build(
     numbers = configure(config)
     source = None
     if numbers.uac.enabled and numbers.fnas.transfer and knowledge is not None:
-        rows = numbers.fnas.foreign_rows
-        source = source_tasks(space, task.name, task.statistics or {}, knowledge, rows)
+        asker = Asker(space, task.name, task.evaluator.protocol, rewards.define(config))
+        source = source_tasks(asker, task.statistics or {}, knowledge, numbers.fnas.foreign_rows)
     if source is not None:
         LOG.info(
             "the critic starts from %d rows of %d other tasks",
@@ -69,23 +71,22 @@ def configure(config: Any) -> Config:
 
 
 def source_tasks(
-    space: Space, task: str, statistics: dict[str, float], knowledge: Knowledge, most: int
+    asker: Asker, statistics: dict[str, float], knowledge: Knowledge, most: int
 ) -> transfer.SourceTasks | None:
     """Measured rows of other tasks of the space, `most` of them drawn where there are more.
 
-    None where there are fewer than `history.MIN_ROWS`. Tasks are told apart by the statistics of
+    None where there are fewer than `sources.MIN_ROWS`. Tasks are told apart by the statistics of
     their data where the store knows them; `statistics` are the new task's.
     """
-    found = history.source_rows(knowledge.history, space, task, knowledge.until)
+    found = sources.load(asker, knowledge)
     if found is None:
         return None
-    names, task_of = np.unique(found.task, return_inverse=True)
-    known = history.task_statistics(knowledge.history)
-    embedding = transfer.embed([known.get(name, {}) for name in names] + [statistics])
+    known = found.data(history.task_statistics(knowledge.history))
+    embedding = transfer.embed([numbers or {} for numbers in known] + [statistics])
     return transfer.SourceTasks(
         found.decisions,
         found.reward.astype(np.float32),
-        task_of.astype(np.int32),
+        found.task.astype(np.int32),
         embedding,
         min(most, len(found.reward)),
     )

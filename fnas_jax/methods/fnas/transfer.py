@@ -1,6 +1,7 @@
 """What a critic brings along from other tasks of the same space.
 
 Rewards of other tasks are standardised task by task and told apart by an embedding of the task.
+One task by two protocols is two tasks here (`knowledge.sources`).
 The weights that the ensemble learns from them become the ones that its fit to the new task's own
 samples is anchored at. Where those samples disagree in order with what was brought along, it is
 dropped.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from fnas_jax.core import identity
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.layers.ops import Params
 from fnas_jax.methods.oneshot.supernet import Supernet, Weights
@@ -34,12 +35,20 @@ def initial_of(parts: OneShot, arch: Array) -> Callable[[Array], Params]:
     return lambda key: parts.start(jax.jit(parts.network.init)(key, arch))
 
 
-def inheriting(parts: OneShot, net: Supernet, weights: Callable[[Any], Weights]) -> Evaluator:
-    """The task's evaluator, which takes the supernet's `weights` out of the method's state."""
+def inheriting(
+    parts: OneShot, net: Supernet, weights: Callable[[Any], Weights], training: dict[str, Any]
+) -> Evaluator:
+    """The task's evaluator, which takes the supernet's `weights` out of the method's state.
+
+    `training` are the numbers by which they were learnt; they enter its protocol.
+    """
     hooks = parts.evaluator.hooks
     assert hooks.load_weights is not None
     load = functools.partial(_load, hooks.load_weights, net, weights)
-    return parts.evaluator._replace(hooks=hooks._replace(load_weights=load))
+    return parts.evaluator._replace(
+        hooks=hooks._replace(load_weights=load),
+        protocol=identity.extend(parts.evaluator.protocol, supernet=training),
+    )
 
 
 def _load(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
     )
     report = functools.partial(method.report, ctx.training.q, space)
     prepare = stages.prepare(stage, report, parts.data, steps, oneshot.every)
-    evaluator = inheriting(parts, ctx.training.net, lambda state: state.learnt.weights)
+    training = {"method": "pgnas", "steps": oneshot.steps, **dataclasses.asdict(numbers)}
+    evaluator = inheriting(parts, ctx.training.net, lambda state: state.learnt.weights, training)
     return method.make(ctx, prepare), evaluator
 
 

@@ -33,4 +33,5 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         functools.partial(method.train, ctx), method.steps_done, parts.pipeline, settings.batch_size
     )
     prepare = stages.prepare(stage, method.report, parts.data, numbers.steps, numbers.every)
-    return method.make(ctx, prepare), inheriting(parts, net, lambda state: state.weights)
+    training = {"method": "spos", "steps": numbers.steps}
+    return method.make(ctx, prepare), inheriting(parts, net, lambda state: state.weights, training)

@@ -6,6 +6,7 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fnas_jax.core import reward as rewards
 from fnas_jax.core.config import read
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
@@ -13,6 +14,7 @@ from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.tnas import method, stored, transfer
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.set_encoder import HEADS
+from fnas_jax.methods.tnas.transfer import Transfer
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
@@ -30,6 +32,22 @@ def build(
     others are learnt before the search, and stored. Raises UserError for numbers that do not fit
     together.
     """
+    found = load(config, space, task, knowledge)
+    return from_transfer(config, space, task, knowledge, found)
+
+
+def load(config: Any, space: Space, task: Task, knowledge: Knowledge | None) -> Transfer | None:
+    """What the search learns from; None where that is nothing. Raises UserError."""
+    numbers = configure(config)
+    if not numbers.transfer:
+        return None
+    return transfer.load(numbers, rewards.define(config), space, task, knowledge)
+
+
+def from_transfer(
+    config: Any, space: Space, task: Task, knowledge: Knowledge | None, found: Transfer | None
+) -> tuple[SearchMethod, Evaluator]:
+    """As `build`, of what `load` has found."""
     numbers = configure(config)
     context = functools.partial(
         method.context,
@@ -39,7 +57,6 @@ def build(
         # A search ends with the iteration in which the budget is reached.
         capacity=config.search.budget + config.search.batch,
     )
-    found = transfer.load(numbers, space, task, knowledge) if numbers.transfer else None
     if found is None:
         return method.make(context()), task.evaluator
     place = stored.place(numbers, config.seed, space, found, knowledge)
@@ -48,7 +65,7 @@ def build(
         "the kernel %s %d rows of %d other tasks",
         "learns from" if weights is None else "was learnt from",
         int(found.source.mask.sum()),
-        len(found.names),
+        len(found.labels),
     )
     ctx = context(
         source=found.source,

@@ -46,14 +46,14 @@ def place(
     if knowledge is None or knowledge.pool is None:
         return None
     name = digest(config, seed, transfer)
-    path = surrogates.place(knowledge.pool.parent, space.name, name)
+    path = surrogates.place(knowledge.pool.parent, space, name)
     return Place(path, space, config, source_tasks.codes_needed(transfer.source), transfer.features)
 
 
 def digest(config: Tnas, seed: int, transfer: Transfer) -> str:
     """The name of the weights that these settings learn from these rows."""
     seen = hashlib.blake2b(digest_size=12)
-    seen.update(source_tasks.digest(transfer.names, transfer.source).encode())
+    seen.update(source_tasks.digest(transfer.labels, transfer.source).encode())
     seen.update(settings(config, seed).encode())
     return seen.hexdigest()
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core.reward import Reward
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, sources
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.knowledge.sources import Asker, Sources
 from fnas_jax.methods.tnas import features, source_tasks
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.set_encoder import Sample
@@ -27,7 +29,7 @@ VECTOR = "vector/"  # the names of a task's own numbers among its statistics
 class Transfer(NamedTuple):
     """The source tasks of a store."""
 
-    names: list[str]  # of the tasks
+    labels: list[str]  # of the tasks: name and protocol
     source: SourceTasks  # all their rows
     support: SourceTasks  # those that predictions are conditioned on
     features: int  # numbers that describe an image
@@ -41,30 +43,33 @@ class Description(NamedTuple):
     features: int  # numbers that describe an image
 
 
-def load(config: Tnas, space: Space, task: Task, knowledge: Knowledge | None) -> Transfer | None:
+def load(
+    config: Tnas, reward: Reward, space: Space, task: Task, knowledge: Knowledge | None
+) -> Transfer | None:
     """The measured rows of tasks of the space other than `task`; None where they are too few.
 
-    Data sets are compared by their images where the store has those of every task, else by the
-    users' vectors, else by codes that are learnt task by task. Raises UserError.
+    `reward` is the search's own, by which all rows are judged. Data sets are compared by their
+    images where the store has those of every task, else by the users' vectors, else by codes that
+    are learnt task by task. Raises UserError.
     """
     vector = parse_vector(config.task_vector)
     if knowledge is None:
         return None
+    protocol = task.evaluator.protocol
     if vector:
-        known = history.task_statistics(knowledge.history).get(task.name, {})
+        own = history.data_key(task.name, protocol)
+        known = history.task_statistics(knowledge.history).get(own, {})
         numbers = {f"{VECTOR}{i}": number for i, number in enumerate(vector)}
-        history.record_task(knowledge.history, task.name, known | numbers)
-    rows = history.source_rows(knowledge.history, space, task.name, knowledge.until)
+        history.record_task(knowledge.history, task.name, known | numbers, protocol)
+    rows = sources.load(Asker(space, task.name, protocol, reward), knowledge)
     if rows is None:
         return None
-    unique, task_of = np.unique(rows.task, return_inverse=True)
-    names = [str(name) for name in unique]
-    described = describe(config, names, task, knowledge, vector)
+    described = describe(config, rows, task, knowledge, vector)
     source = source_tasks.gather(
-        space, rows.decisions, rows.reward, task_of, described.sample, config.target
+        space, rows.decisions, rows.reward, rows.task, described.sample, config.target
     )._replace(vectors=described.vectors)
     support = source_tasks.support(source, config.support)
-    return Transfer(names, source, support, described.features)
+    return Transfer(rows.labels, source, support, described.features)
 
 
 def parse_vector(text: str) -> tuple[float, ...]:
@@ -78,20 +83,20 @@ def parse_vector(text: str) -> tuple[float, ...]:
 
 
 def describe(
-    config: Tnas, names: list[str], task: Task, knowledge: Knowledge, vector: tuple[float, ...]
+    config: Tnas, rows: Sources, task: Task, knowledge: Knowledge, vector: tuple[float, ...]
 ) -> Description:
-    """What the store knows of the data of the tasks `names` and of the new `task`."""
+    """What the store knows of the data of the tasks of `rows` and of the new `task`."""
     if not config.data_encoder:
         return Description(None, None, 1)
-    images = history.task_images(knowledge.history)
-    if task.sample_images is not None and all(name in images for name in names):
-        every = [images[name] for name in names] + [task.sample_images]
+    images = rows.data(history.task_images(knowledge.history))
+    every = [sample for sample in (*images, task.sample_images) if sample is not None]
+    if len(every) == len(images) + 1:
         extract = features.EXTRACTORS[config.features]
         scaled = [one.astype(np.float32) / 255 for one in every]
         sample = features.sample(scaled, extract, config.images)
         return Description(sample, None, sample.features.shape[-1])
-    known = history.task_statistics(knowledge.history)
-    given = [own_vector(known.get(name, {})) for name in names] + [vector]
+    known = rows.data(history.task_statistics(knowledge.history))
+    given = [own_vector(statistics or {}) for statistics in known] + [vector]
     if vector and all(len(numbers) == len(vector) for numbers in given):
         return Description(None, jnp.asarray(given, jnp.float32), 1)
     LOG.warning(

@@ -3,15 +3,21 @@
 import json
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fnas_jax import search
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import identity
+from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.knowledge.sources import Asker
 from fnas_jax.methods.fnas import build
+from fnas_jax.methods.scores import rank_scores
 from tests.methods import toy
 
 
@@ -35,26 +41,51 @@ def store(tmp_path):
     connection.close()
 
 
+def asker(task, space=toy.SPACE):
+    return Asker(space, task, "", rewards.define(config_lib.default()))
+
+
 def test_source_rows_are_the_measured_ones_of_other_tasks(store):
-    found = build.source_tasks(toy.SPACE, "images/c", {"images": 300.0}, store, 100)
+    found = build.source_tasks(asker("images/c"), {"images": 300.0}, store, 100)
     assert found.rows == 42 and len(found.archs) == 42  # failed ones stay away
     assert found.embedding.shape == (3, 1)
     assert found.embedding[0] < found.embedding[2] < found.embedding[1]
     np.testing.assert_allclose(found.reward, toy.accuracy(found.archs), rtol=1e-5)
-    assert build.source_tasks(toy.SPACE, "images/c", {}, store, 25).rows == 25
+    assert build.source_tasks(asker("images/c"), {}, store, 25).rows == 25
+
+
+def test_one_task_by_two_protocols_is_ranked_apart(store):
+    """Short trainings reach less: joined, all of them would rank below the long ones."""
+    connection = store.history
+    archs = np.asarray(toy.SPACE.sample(jax.random.key(0), 30))
+    accuracy = toy.accuracy(archs).astype(float)
+    connection.execute("DELETE FROM evaluations")
+    for steps, scale in ((10, 0.1), (100, 1.0)):
+        protocol = identity.text({"steps": steps})
+        run = history.Run(
+            str(steps), toy.SPACE.name, "images/a", steps, 0, {}, toy.SPACE.identity, protocol
+        )
+        rows = [row(i, a, scale * r) for i, (a, r) in enumerate(zip(archs, accuracy, strict=True))]
+        history.record(connection, run, 0, rows)
+        history.record_task(connection, "images/a", {"images": float(steps)}, protocol)
+    found = build.source_tasks(asker("images/c"), {"images": 30.0}, store, 100)
+    assert found.embedding.shape == (3, 1) and len(set(found.embedding[:, 0])) == 3
+    scores = [rank_scores(jnp.asarray(found.reward), found.task == t) for t in (0, 1)]
+    one, two = (np.asarray(s)[found.task == t] for t, s in enumerate(scores))
+    np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_too_few_source_rows_are_none(store):
-    assert build.source_tasks(toy.SPACE, "images/a", {}, store, 100) is None  # 12 are left
+    assert build.source_tasks(asker("images/a"), {}, store, 100) is None  # 12 are left
     other = toy.SPACE._replace(cardinalities=(2, 2, 2, 2, 2))  # choices out of its range
-    assert build.source_tasks(other, "images/c", {}, store, 100) is None
+    assert build.source_tasks(asker("images/c", other), {}, store, 100) is None
 
 
 def test_what_was_written_after_a_run_began_stays_unseen(store):
     began = time.time()
-    assert build.source_tasks(toy.SPACE, "images/c", {}, store._replace(until=began), 9)
+    assert build.source_tasks(asker("images/c"), {}, store._replace(until=began), 9)
     early = store._replace(until=began - 3600)
-    assert build.source_tasks(toy.SPACE, "images/c", {}, early, 9) is None
+    assert build.source_tasks(asker("images/c"), {}, early, 9) is None
 
 
 def configuration(path, **changes):

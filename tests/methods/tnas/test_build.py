@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import identity
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history as store
 from fnas_jax.knowledge.base import Knowledge
-from fnas_jax.methods.tnas import build, stored, transfer
+from fnas_jax.methods.tnas import build, stored
 from fnas_jax.methods.tnas.config import Tnas
-from fnas_jax.tasks.base import Task
+from fnas_jax.tasks.base import Evaluator, Task
 from tests.methods import toy
 from tests.methods.tnas import small
 
@@ -28,17 +29,20 @@ SETTINGS = {
 }
 
 
+EVALUATOR = Evaluator(lambda: None, lambda *given: None, jittable=True)
+
+
 def configuration(**changes):
     flat = config_lib.flatten(config_lib.default()) | SETTINGS
     return config_lib.validate(config_lib.nest(flat | changes))
 
 
 def task(name="tabular/new", images=None):
-    return Task(name, toy.SPACE, "evaluator", None, sample_images=images)
+    return Task(name, toy.SPACE, EVALUATOR, None, sample_images=images)
 
 
 def load(config, task, knowledge):
-    return transfer.load(build.configure(config), toy.SPACE, task, knowledge)
+    return build.load(config, toy.SPACE, task, knowledge)
 
 
 def place(config, found, knowledge):
@@ -77,10 +81,12 @@ def test_numbers_come_from_the_configuration():
 
 def test_other_tasks_of_the_store_are_the_source_tasks(knowledge, caplog):
     found = load(configuration(), task(), knowledge)
-    assert found.names == ["tabular/a", "tabular/b"] and found.source.mask.sum() == 60
+    unknown = "(unknown, 0 steps)"
+    assert found.labels == [f"tabular/a {unknown}", f"tabular/b {unknown}"]
+    assert found.source.mask.sum() == 60
     assert "no images of tabular/new" in caplog.text
     own = load(configuration(), task("tabular/a"), knowledge)
-    assert own.names == ["tabular/b"]
+    assert own.labels == [f"tabular/b {unknown}"]
     few = load(configuration(), task(), knowledge._replace(until=0.0))
     assert few is None
 
@@ -88,7 +94,7 @@ def test_other_tasks_of_the_store_are_the_source_tasks(knowledge, caplog):
 def test_what_is_learnt_once_is_found_by_the_next_search(knowledge):
     config = configuration()
     method, evaluator = build.build(config, toy.SPACE, task(), knowledge)
-    assert evaluator == "evaluator"
+    assert evaluator is EVALUATOR
     state = jax.jit(method.init)(jax.random.key(0))
     states = [state for state, _ in method.prepare(state, jax.random.key(1))]
     assert int(states[-1].meta.iteration) == 4
@@ -124,6 +130,24 @@ def test_data_sets_are_told_apart_by_images_or_by_vectors(knowledge):
     with pytest.raises(UserError, match=r"tnas\.task_vector is 'x'; it must be numbers"):
         wrong = configuration(**{"tnas.task_vector": "x"})
         load(wrong, task(), knowledge)
+
+
+def test_a_resumed_search_sees_the_data_that_its_first_start_saw(knowledge):
+    """A source task may have the search's own name, and be of images of another size."""
+    connection, rng = knowledge.history, np.random.default_rng(0)
+    small, large = (rng.integers(0, 255, (2, 5, n, n, 1)).astype(np.uint8) for n in (4, 8))
+    old, new = (identity.text({"image": [n, n, 1]}) for n in (4, 8))
+    connection.execute("DELETE FROM evaluations WHERE task = 'tabular/b'")
+    connection.execute("UPDATE evaluations SET protocol = ?", (identity.digest(old),))
+    store.record_images(connection, "tabular/a", small, old)
+    config = configuration(**{"tnas.images": 4})
+    own = task("tabular/a", large)._replace(evaluator=EVALUATOR._replace(protocol=new))
+    first = load(config, own, knowledge)
+    assert first.labels == [f"tabular/a ({identity.digest(old)})"]
+    store.record_images(connection, own.name, own.sample_images, new)  # as a search does
+    again = load(config, own, knowledge)
+    np.testing.assert_array_equal(again.source.sample.features, first.source.sample.features)
+    assert np.abs(np.diff(np.asarray(first.source.sample.features), axis=0)).max() > 0
 
 
 def test_without_transfer_the_store_is_not_read(knowledge):

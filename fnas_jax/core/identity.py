@@ -1,0 +1,37 @@
+"""What something is, as one canonical text and a short digest of it: equal texts, equal things."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+
+def text(value: Any) -> str:
+    """The canonical JSON of dicts, sequences, NamedTuples (as dicts), numbers, texts and None.
+
+    Raises TypeError for anything else: what cannot be written cannot be told apart.
+    """
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(identity: str) -> str:
+    """16 hexadecimal digits of a canonical text."""
+    return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+
+
+def extend(identity: str, **more: Any) -> str:
+    """The canonical text of a dict with `more` entries; '' stays '', which means unknown."""
+    return text(json.loads(identity) | more) if identity else ""
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value

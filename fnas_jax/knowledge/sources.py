@@ -1,0 +1,164 @@
+"""Rows of other tasks that a search may learn from, made comparable with what it searches for.
+
+- A task is its name and its protocol (`Evaluator.protocol`): the same images after another number
+  of steps, or judged with inherited weights, are another task. Rows of the search's own name and
+  protocol are left out.
+- Rewards are computed anew from accuracy and costs, as the search defines them: the stored ones
+  were other searches' mixtures of both.
+- Decisions have a meaning in their space only, so rows of other spaces are left out.
+
+Rows of earlier versions say neither protocol nor more of their space than its name. Such a row is
+taken where its decisions exist in the space. Its protocol is one of its own, `UNKNOWN`, but for the
+number of steps, which every version has written down.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from fnas_jax.core import identity
+from fnas_jax.core import reward as rewards
+from fnas_jax.core.reward import Reward
+from fnas_jax.knowledge import history
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.spaces.base import Space
+
+LOG = logging.getLogger(__name__)
+MIN_ROWS = 20  # fewer rows of other tasks teach nothing
+UNKNOWN = "unknown"
+T = TypeVar("T")
+
+
+class Asker(NamedTuple):
+    """The search that asks."""
+
+    space: Space
+    task: str
+    protocol: str  # `Evaluator.protocol`
+    reward: Reward
+
+
+class Counts(NamedTuple):
+    """What became of the measured rows in the store; the first five are all of them."""
+
+    used: int
+    without_cost: int  # they lack what the reward needs
+    failed: int
+    own: int  # of the search's own task and protocol
+    other_spaces: dict[str, int]  # by name, which may be that of the search's own
+    unknown_space: int  # of `used`: taken because their decisions fit
+    unknown_protocol: int  # of `used`
+
+
+class Sources(NamedTuple):
+    """R rows of Q tasks."""
+
+    decisions: np.ndarray  # [R, T] int32
+    reward: np.ndarray  # [R] float64 by the search's own definition
+    task: np.ndarray  # [R] int64 in 0..Q-1
+    names: list[str]  # [Q] of the tasks, which several protocols may share
+    protocols: list[str]  # [Q] digests; `UNKNOWN` and the steps where there is none
+    counts: Counts
+
+    @property
+    def labels(self) -> list[str]:
+        """[Q] name and protocol, no two the same; as `history.data_key`, where there is one."""
+        return [f"{n} ({p})" for n, p in zip(self.names, self.protocols, strict=True)]
+
+    def data(self, known: Mapping[str, T]) -> list[T | None]:
+        """[Q] what is `known` by `history.data_key` of the tasks; None: nothing.
+
+        Earlier versions knew the data of a task by its name.
+        """
+        pairs = zip(self.labels, self.names, strict=True)
+        return [known.get(label, known.get(name)) for label, name in pairs]
+
+
+def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) -> Sources:
+    """The measured rows that the store held at `until` (seconds since 1970)."""
+    rows = history.rows(connection, asker.space, until=until)
+    protocol = np.array([_label(p, s) for p, s in zip(rows.protocol, rows.steps, strict=True)], str)
+    mine = identity.digest(asker.protocol) if asker.protocol else ""
+    own = (rows.task == asker.task) & (rows.protocol == mine)
+    reward = rewards.recompute(
+        asker.reward, rows.accuracy, rows.latency_ms, rows.mflops, rows.params_m
+    )
+    other = rows.ok & ~own
+    use = other & np.isfinite(reward)
+    pairs = list(zip(rows.task[use].tolist(), protocol[use].tolist(), strict=True))
+    tasks = sorted(set(pairs))
+    place = {pair: q for q, pair in enumerate(tasks)}
+    spaces = history.count_by_space(connection, until)
+    spaces[asker.space.name] = spaces.get(asker.space.name, 0) - len(rows.ok)
+    return Sources(
+        decisions=rows.decisions[use],
+        reward=reward[use],
+        task=np.array([place[pair] for pair in pairs], np.int64),
+        names=[name for name, _ in tasks],
+        protocols=[p for _, p in tasks],
+        counts=Counts(
+            used=int(use.sum()),
+            without_cost=int((other & ~use).sum()),
+            failed=int((~rows.ok & ~own).sum()),
+            own=int(own.sum()),
+            other_spaces={name: count for name, count in spaces.items() if count},
+            unknown_space=int((use & ~rows.known).sum()),
+            unknown_protocol=int((use & (rows.protocol == "")).sum()),
+        ),
+    )
+
+
+def load(asker: Asker, knowledge: Knowledge) -> Sources | None:
+    """What `find` finds of what the run may know; None where it is less than `MIN_ROWS`.
+
+    One line of the log says what was left out and what is known by half only.
+    """
+    found = find(knowledge.history, asker, knowledge.until)
+    counts = found.counts
+    # What was left out by the rules of every search is no reason to disturb.
+    odd = counts.without_cost or counts.other_spaces or counts.unknown_space
+    if odd or counts.unknown_protocol or counts.used:
+        loud = odd or counts.unknown_protocol or counts.used < MIN_ROWS
+        LOG.log(logging.WARNING if loud else logging.INFO, "%s", describe(asker, found))
+    return found if counts.used >= MIN_ROWS else None
+
+
+def describe(asker: Asker, found: Sources) -> str:
+    """What became of the store's rows, in a line."""
+    counts = found.counts
+    start = f"the history has {counts.used} rows of {len(found.names)} other tasks to learn from"
+    if counts.used < MIN_ROWS:
+        start += f", which is too few ({MIN_ROWS} are needed)"
+    same, others = asker.space.name, dict(counts.other_spaces)
+    differing = others.pop(same, 0)
+    left = [
+        (counts.without_cost, _without(asker.reward)),
+        (differing, f"of another space named {same}"),
+        *((count, f"of space {name}") for name, count in others.items()),
+        (counts.own, "of this task and protocol"),
+        (counts.failed, "that failed"),
+    ]
+    halves = [
+        (counts.unknown_protocol, "of a protocol that was not written down"),
+        (counts.unknown_space, f"that say of their space only its name {same}"),
+    ]
+    parts = [start]
+    for title, entries in (("left out", left), ("among those taken", halves)):
+        told = ", ".join(f"{count} {what}" for count, what in entries if count)
+        parts += [f"{title}: {told}"] if told else []
+    return "; ".join(parts)
+
+
+def _without(reward: Reward) -> str:
+    needed = "accuracy" if reward.cost == "none" else reward.cost
+    return f"without {needed}, which the reward needs"
+
+
+def _label(protocol: str, steps: int) -> str:
+    return protocol or f"{UNKNOWN}, {steps} steps"

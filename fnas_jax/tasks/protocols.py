@@ -1,0 +1,86 @@
+"""By which protocol a task's numbers were measured: equal texts, comparable numbers.
+
+Canonical JSON (`core.identity`) for `Evaluator.protocol`. Settings that change how fast a number
+is found and not the number have no place in it, nor has the reward: a function of the numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import jax
+import numpy as np
+
+from fnas_jax.core import config as config_lib
+from fnas_jax.core import identity
+from fnas_jax.tasks import data
+from fnas_jax.tasks.config import Augment
+from fnas_jax.tasks.context import TrainContext
+from fnas_jax.tasks.data import Dataset
+from fnas_jax.tasks.tables import Table
+
+# Of the section `children`: they change the speed only, up to rounding.
+SPEED = ("group", "backend", "device_images", "eval_batch")
+
+
+def of_images(ctx: TrainContext, weights: str) -> str:
+    """The protocol of children whose weights are "fresh", from the "pool", or "inherited".
+
+    Latencies depend on the machine, which is known by its platform only.
+    """
+    task, numbers = ctx.config.task, dataclasses.asdict(ctx.settings)
+    without = (*SPEED, "steps") if weights == "inherited" else SPEED
+    height, width, channels = ctx.dataset.image_shape
+    return identity.text(
+        {
+            "kind": "images",
+            "weights": weights,
+            "children": {name: n for name, n in numbers.items() if name not in without},
+            "augment": dataclasses.asdict(config_lib.read(Augment, task.augment)),
+            "image": [height, width, channels],
+            "split": {
+                "val_fraction": task.val_fraction,
+                "test_fraction": task.test_fraction,
+                "seed": task.split_seed,
+                "train": len(ctx.dataset.train_labels),
+                "val": len(ctx.dataset.val_labels),
+            },
+            "data": data_digest(ctx.dataset),
+            "latency_batch": ctx.config.latency.batch_size,
+            "platform": jax.default_backend(),
+        }
+    )
+
+
+def data_digest(dataset: Dataset) -> str:
+    """Of the labels of both parts and some training images of each class.
+
+    Two folders may have one name. Not of all images, because there may be gigabytes.
+    """
+    seen = hashlib.blake2b(digest_size=8)
+    for part in (dataset.train_labels, dataset.val_labels):
+        seen.update(np.ascontiguousarray(part, np.int64).tobytes())
+    seen.update(data.sample_images(dataset).tobytes())
+    return seen.hexdigest()
+
+
+def of_table(table: Table, noisy: bool) -> str:
+    """The protocol of look-ups; `noisy`: a query sees one of several readings, not their mean.
+
+    Two files may have one name, and a file may change: all its numbers enter a digest, in whatever
+    order its rows stand.
+    """
+    seen = hashlib.blake2b(digest_size=8)
+    numbers = (table.judged, table.readings, table.latency_ms, table.mflops, table.params_m)
+    order = np.lexsort(table.archs.T)
+    for column in (table.archs, *numbers):
+        seen.update(np.ascontiguousarray(column[order]).tobytes())
+    return identity.text(
+        {
+            "kind": "table",
+            "metric": table.metric,
+            "noisy": noisy and table.readings.shape[1] > 1,
+            "data": seen.hexdigest(),
+        }
+    )
