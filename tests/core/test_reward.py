@@ -36,6 +36,20 @@ def test_config_picks_the_cost():
     np.testing.assert_allclose(reward.from_config(config)(*columns), [0.25], rtol=1e-6)
 
 
+@pytest.mark.parametrize("exponent", [-0.07, 0.0])
+def test_figures_of_other_searches_get_the_own_reward_or_none(exponent):
+    """Without the cost there is no reward, although what is no number to the power 0 is 1."""
+    config = default()
+    nan = np.nan
+    figures = np.array([[0.5, 7.0, 20.0, 3.0], [0.5, nan, nan, 3.0], [nan, 7.0, 20.0, 3.0]]).T
+    plain = reward.recompute(reward.define(config), *figures)
+    np.testing.assert_array_equal(plain, [0.5, 0.5, nan])
+    config.reward.cost, config.reward.target = "mflops", 10.0
+    config.reward.alpha = config.reward.beta = exponent
+    paid = reward.recompute(reward.define(config), *figures)
+    np.testing.assert_allclose(paid, [0.5 * 2.0**exponent, nan, nan], rtol=1e-6)
+
+
 def test_bad_configs_are_refused():
     config = default()
     config.reward.cost = "mflops"

@@ -1,5 +1,6 @@
 """The benchmarks of transfer: their histories, tasks, records and command lines."""
 
+import contextlib
 import json
 
 import jax
@@ -14,7 +15,9 @@ from experiments.benchmarks import (
     transfer_searches,
 )
 from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history as store
 from fnas_jax.methods.baselines import random
+from fnas_jax.spaces import mnas
 from fnas_jax.tasks import tables
 from tests.methods import toy
 from tests.methods.tnas import small
@@ -90,6 +93,21 @@ def test_bad_input_exits_with_two(tmp_path, capsys):
         with pytest.raises(SystemExit) as error:
             transfer.main(arguments)
         assert error.value.code == 2
+
+
+def test_image_tasks_read_their_own_rows_only(tmp_path):
+    """A store may hold searches on a task of the same name, and other spaces."""
+    space, other = image_tasks.space(), mnas.make(2)
+    with contextlib.closing(store.open_(tmp_path)) as connection:
+        for run, spc, accuracy in (
+            ("x", space, 0.1),
+            ("image_tasks_a", space, 0.2),
+            ("y", other, 0.3),
+        ):
+            origin = store.Run(run, "mnas", "images/a", 40, 0, {}, spc.identity)
+            row = store.Row(0, [0] * len(spc.names), True, True, accuracy, *[0.5] * 5)
+            store.record(connection, origin, 0, [row])
+        assert image_tasks.own_rows(connection, "a").accuracy.tolist() == [0.2]
 
 
 def test_image_tasks_are_variants_of_one_shape():

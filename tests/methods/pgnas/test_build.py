@@ -1,5 +1,6 @@
 """PGNAS from a configuration: refusals, and whole small searches on real images."""
 
+import contextlib
 import json
 
 import jax
@@ -51,6 +52,14 @@ def runs(tmp_path_factory):
                 search.run(config, cut)
     search.run(config, cut)
     return whole, cut
+
+
+def test_rows_are_known_as_inherited_from_this_supernet(runs):
+    with contextlib.closing(history.open_(runs[0] / "knowledge")) as connection:
+        (group,) = history.groups(connection)
+    protocol = json.loads(group.settings)
+    assert protocol["weights"] == "inherited" and "steps" not in protocol["children"]
+    assert protocol["supernet"]["method"] == "pgnas" and protocol["supernet"]["steps"] == STEPS
 
 
 def test_a_search_on_digits_learns_samples_and_fine_tunes(runs):

@@ -1,10 +1,14 @@
 """SPOS from a configuration: its wiring to the task, and a small search on real images."""
 
+import contextlib
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax import registry, search
+from fnas_jax.knowledge import history
 from fnas_jax.methods.spos import build
 from tests.methods.oneshot.digits import configuration, lines
 
@@ -16,6 +20,11 @@ def test_a_search_on_digits_trains_and_samples(tmp_path):
     assert training[-1]["nll"] < training[0]["nll"]
     q = [value for m in lines(tmp_path) if "iteration" in m for value in m.get("log_q", [])]
     assert not q  # uniform: there is nothing to record
+    with contextlib.closing(history.open_(tmp_path / "knowledge")) as connection:
+        (group,) = history.groups(connection)
+    protocol = json.loads(group.settings)
+    assert protocol["weights"] == "inherited" and protocol["supernet"]["method"] == "spos"
+    assert history.data_key(group.task, group.settings) == f"{group.task} ({group.protocol})"
 
 
 def test_children_are_judged_with_the_weights_of_the_supernet():
