@@ -30,7 +30,7 @@ class State(NamedTuple):
     iteration: int
     prepared: int  # stages before the loop that are finished: the evaluator's, the method's
     counts: dict[str, int]
-    best_arch: np.ndarray  # [T] int32, -1 before the first
+    best_arch: np.ndarray  # [T] int32 as it was asked for, -1 before the first
     best: np.ndarray  # [5] float64, FIGURES of the best architecture
     seconds: dict[str, float]
 
@@ -43,6 +43,7 @@ class Steps(NamedTuple):
     tell: Callable[..., Any]
     # (method state, evaluator state) -> best, stats
     report: Callable[[Any, Any], tuple[Best, dict[str, jax.Array]]]
+    form: Callable[..., Any]  # `Evaluator.form`
 
 
 def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax.Array) -> State:
@@ -65,7 +66,7 @@ def compiled(method: SearchMethod, evaluator: Evaluator) -> Steps:
     evaluate = jax.jit(evaluator.evaluate) if evaluator.jittable else evaluator.evaluate
 
     summary = jax.jit(functools.partial(report, method, evaluator))
-    return Steps(jax.jit(method.ask), evaluate, jax.jit(method.tell), summary)
+    return Steps(jax.jit(method.ask), evaluate, jax.jit(method.tell), summary, evaluator.form)
 
 
 def report(
@@ -91,7 +92,8 @@ def iterate(
     with clock.part("method"):
         updated = jax.block_until_ready(steps.tell(asked, proposal, metrics))
         best, stats = steps.report(updated, evaluated)
-    proposal, metrics, best, stats = jax.device_get((proposal, metrics, best, stats))
+        forms = steps.form(proposal.archs)
+    proposal, metrics, best, stats, forms = jax.device_get((proposal, metrics, best, stats, forms))
     best_arch, figures = _best(state, best, proposal, metrics)
     state = state._replace(
         method=updated,
@@ -101,7 +103,7 @@ def iterate(
         best_arch=best_arch,
         best=figures,
     )
-    return state, _rows(proposal, metrics), _scalars(state, metrics) | stats
+    return state, _rows(proposal._replace(archs=forms), metrics), _scalars(state, metrics) | stats
 
 
 def _key(key: jax.Array, purpose: int, iteration: int) -> jax.Array:

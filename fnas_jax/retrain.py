@@ -54,11 +54,13 @@ def retrain(folder: str, steps: int | None, seed: int | None) -> dict:
         devices.enable_compilation_cache(config.jax.cache_dir)
         task = registry.build_task(config)
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
+        # The search has reported this form already, unless it was of an earlier version.
+        arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]
         judged = {
-            "arch": best["arch"],
+            "arch": arch,
             "steps": config.winner.steps,
             "seed": config.seed,
-            "winner": task.final(jnp.asarray(best["arch"], jnp.int32), key),
+            "winner": task.final(arch, key),
             "versions": workdir.versions(),
         }
         write_json(path / "retrain.json", judged)

@@ -268,9 +268,10 @@ def _result(ctx: Context, state: State, winner: dict[str, Any] | None) -> dict[s
     """The content of result.json."""
     best = None
     if winner is not None:
+        arch = np.asarray(ctx.evaluator.form(jnp.asarray(state.best_arch)[None]))[0]
         best = {
-            "arch": state.best_arch,
-            "description": ctx.task.space.describe(state.best_arch),
+            "arch": arch,
+            "description": ctx.task.space.describe(arch),
             **dict(zip(FIGURES, state.best, strict=True)),
         }
     counts = {name: state.counts[name] for name in COUNTS}

@@ -94,6 +94,13 @@ def test_rows_are_what_is_new_and_what_is_predicted(steps):
     assert rows[2].reward == pytest.approx(0.3) and np.isnan(rows[2].accuracy)
 
 
+def test_rows_hold_the_form_that_was_evaluated_and_the_state_what_was_asked():
+    evaluator = EVALUATOR._replace(form=lambda archs: 5 - archs)
+    state, rows, _ = once(iteration.compiled(METHOD, evaluator))
+    assert [row.decisions.tolist() for row in rows] == [[5, 4], [4, 4], [3, 5]]
+    assert state.best_arch.tolist() == [2, 0] and state.best[0] == np.float32(0.7)
+
+
 def test_keys_depend_on_the_purpose_and_on_the_iteration_alone(steps):
     first, _, _ = once(steps)
     again, _, _ = once(steps)

@@ -16,7 +16,7 @@ from fnas_jax.core.types import Metrics, UserError, propose
 from fnas_jax.knowledge import history
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.spaces import categorical
-from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.tasks.base import Evaluator, Hooks, Task
 
 SPACE = categorical.make((4, 4, 4))
 BATCH = 4
@@ -153,6 +153,24 @@ def test_counts_history_and_metrics_agree(undisturbed):
     assert max(row[6] for row in rows if row[3]) == pytest.approx(result["best"]["reward"])
     decisions = [row[2] for row in rows if row[3]]
     assert len(set(decisions)) == len(decisions)
+
+
+def test_the_result_is_reported_in_the_form_that_was_evaluated(undisturbed, tmp_path):
+    """The task and the evaluator get what was asked; files say what it is the same as."""
+    judged = []
+    evaluator = EVALUATOR._replace(
+        form=lambda archs: 3 - archs,
+        hooks=Hooks(finalize=lambda state, arch, key: {"asked": judged.append(arch) or arch}),
+    )
+    build = lambda config, knowledge: (TASK, METHOD, evaluator)  # noqa: E731
+    result = search.run(config_with(), tmp_path, build)
+    asked = undisturbed[1]["best"]["arch"]
+    assert result["best"]["arch"] == [3 - a for a in asked]
+    assert result["best"]["description"] == SPACE.describe(np.array(result["best"]["arch"]))
+    assert result["winner"]["asked"] == asked == judged[0].tolist()
+    rows = [json.loads(row[2]) for row in rows_of(tmp_path)]
+    mirrored = [[3 - a for a in json.loads(row[2])] for row in rows_of(undisturbed[0])]
+    assert rows == mirrored
 
 
 def test_a_seed_is_a_run(undisturbed, tmp_path):

@@ -20,7 +20,7 @@ from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import NONE, RELU
 from fnas_jax.layers.switch import switch
 from fnas_jax.networks.base import Network, Parts, Stats
-from fnas_jax.spaces.cell import EDGES, OPS, CellSpec
+from fnas_jax.spaces.cell import EDGES, OPS, CellSpec, prune
 
 NODES = 4
 CONVS = ("conv1", "conv3")
@@ -88,6 +88,7 @@ def init_stats(start: Callable[..., Params]) -> Stats:
 def used(start: Callable[..., Params], arch: Array) -> Params:
     """See `Parts`."""
     found = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), _shapes(start))
+    arch = prune(arch)
     runs = {name: arch == OPS.index(f"nor_conv_{name[-1]}x{name[-1]}") for name in CONVS}
     for stage in found["stages"]:
         for name, edges in (runs | {"norm": runs["conv1"] | runs["conv3"]}).items():
@@ -136,6 +137,7 @@ def apply_eval(
 ) -> tuple[Array, Stats]:
     """See `Network`; moments of None: training, by the batch's."""
     new: Stats = {"stages": [], "reductions": []}
+    arch = prune(arch)
     x = convolutions.conv(images, params["stem"], 0, (3,), 1)
     x, new["stem"] = _norm(x, params["stem_norm"], stats["stem"], collect)
     for s, stage in enumerate(params["stages"]):

@@ -27,7 +27,8 @@ def cost(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> 
 
     `image_shape` is (height, width, channels). Parameters are all that training changes.
     Multiply-adds are those of convolutions and linear layers, squeeze-excitation among them;
-    normalisation, biases, activations and pooling do not count. Both are exact int32, unless the
+    normalisation, biases, activations and pooling do not count. All forms of a network cost the
+    same: edges of a cell that change nothing are free. Both are exact int32, unless the
     space has networks of 2^31 or more, where they are float32. Raises ValueError for a space
     without networks.
     """
@@ -57,7 +58,7 @@ def _total(
     if isinstance(spec, cell.CellSpec):
         fixed, edges = _cell(spec, image_shape, classes)
         xp = jnp if isinstance(arch, jax.Array) else np
-        found = xp.asarray(edges, dtype)[np.arange(len(cell.EDGES)), arch].sum(0)
+        found = xp.asarray(edges, dtype)[np.arange(len(cell.EDGES)), cell.prune(arch)].sum(0)
         params, macs = found + xp.asarray(fixed, dtype)
         return params, macs
     _check(space)

@@ -22,13 +22,14 @@ def build(
     Images are [B, H, W, channels], the result is logits [B, classes]; collections are "params"
     and "batch_stats" (mutable in training). `width` multiplies all channel numbers. `fast` False
     uses `nn.Conv` for convolutions, True those of `layers.convolutions`: the same function of
-    the same parameters, many times faster on CPUs. Raises ValueError for a space without networks.
+    the same parameters, many times faster on CPUs. Edges of a cell that change nothing
+    are left out. Raises ValueError for a space without networks.
     """
     space = widen(space, width)
     spec = space.spec
     if type(spec) in mobile_spaces.MODULES:
         return MobileNetwork(spec, mobile_spaces.layers_of(spec, arch), classes, fast)
     if isinstance(spec, cell.CellSpec):
-        names = tuple(cell.OPS[int(op)] for op in np.asarray(arch))
+        names = tuple(cell.OPS[int(op)] for op in cell.prune(np.asarray(arch)))
         return CellNetwork(spec, names, classes, fast)
     raise ValueError(f"the space {space.name!r} has no networks")

@@ -29,7 +29,7 @@ def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str,
     if type(space.spec) in mobile_spaces.MODULES:
         _mobile(space.spec, arch, params, stats, out)
     elif isinstance(space.spec, cell.CellSpec):
-        _cells(space.spec, np.asarray(arch), params, stats, out)
+        _cells(space.spec, cell.prune(np.asarray(arch)), params, stats, out)
     else:
         raise ValueError(f"the space {space.name!r} has no networks")
     return {"params": out.params, "batch_stats": out.stats}

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,7 +36,7 @@ class CellSpec(NamedTuple):
 
 
 def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
-    """The space of 5^6 = 15,625 cells, which are 6,466 up to isomorphism.
+    """The space of 5^6 = 15,625 cells, which are 5,260 different networks.
 
     The text form is "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...~0|...~1|...~2|": the nodes
     joined by "+", each with its incoming edges as operation~source.
@@ -59,14 +61,77 @@ def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
     )
 
 
-def unique_form(arch: tuple[int, ...]) -> str:
-    """The cell's last node as a formula of its input "0"; equal formulas are isomorphic cells.
+def prune(archs: Any) -> Any:
+    """[.., 6] -> [.., 6]: `none` for edges that change nothing; numpy arrays make numpy arrays.
 
-    A node is the sorted sum of its addends: `(source)@op`, the source's own formula for
-    `skip_connect`, and "#" for `none` or anything applied to a node that is "#". These are the
-    benchmark's published rules, spelling and all, because its 6,466 depends on them: sums that
-    come through a skip are sorted as one piece of text, and "#" stays in a sum. Sorting all
-    addends and dropping every "#" would leave 4,930, a count that no paper uses.
+    Such an edge reads a node that is always zero, or ends in one that nothing leads from to node 3.
+    Networks run, count and price a cell without them: a convolution of zeros would still add the
+    bias of its normalisation.
+    """
+    xp = jnp if isinstance(archs, jax.Array) else np
+    runs = {edge: archs[..., e] > 0 for e, edge in enumerate(EDGES)}
+    fed = {0: True, 1: runs[0, 1]}  # nodes that are not always zero
+    fed[2] = runs[0, 2] | (runs[1, 2] & fed[1])
+    read = {3: True, 2: runs[2, 3]}  # nodes that the output depends on
+    read[1] = runs[1, 3] | (runs[1, 2] & read[2])
+    live = [runs[source, end] & fed[source] & read[end] for source, end in EDGES]
+    return archs * xp.stack(live, axis=-1)
+
+
+def network_form(arch: tuple[int, ...]) -> str:
+    """The cell's last node as an expression; equal ones are the same network but for names (ours).
+
+    A node is a sum of terms, each as often as it is added: the cell's input "x", or an operation on
+    the sum of a source. A skip adds the terms of its source. A convolution has weights of its own,
+    so that it is a term of its own, named by a number wherever it is read: read twice it is one
+    term twice, and two convolutions of the same node are two terms. An average pool has no weights
+    and is known by what it reads. (It is linear, but the pool of a sum and the sum of pools stay
+    two expressions, which are computed in different ways; else there would be 5,044 networks.)
+
+    Numbers tell convolutions apart that would otherwise read the same; of all ways to give them,
+    that with the smallest text counts.
+    """
+    arch = tuple(prune(np.asarray(arch)).tolist())
+    _, terms = _expression(arch, ("",) * len(EDGES))
+    alike: dict[str, list[int]] = {}
+    for edge, term in enumerate(terms):
+        if term and OPS[arch[edge]].startswith("nor_conv"):
+            alike.setdefault(term, []).append(edge)
+    orders = itertools.product(*map(itertools.permutations, alike.values()))
+    return min(_expression(arch, _numbered(order))[0] for order in orders)
+
+
+def _numbered(groups: Iterable[Iterable[int]]) -> tuple[str, ...]:
+    """Six names of edges: its place in its group, "" for those in none."""
+    names = {edge: str(i) for group in groups for i, edge in enumerate(group)}
+    return tuple(names.get(edge, "") for edge in range(len(EDGES)))
+
+
+def _expression(arch: tuple[int, ...], names: tuple[str, ...]) -> tuple[str, list[str]]:
+    """(node 3 as a sum, the term of each edge) of a pruned cell; "" for nothing and for a skip."""
+    nodes: list[list[str]] = [["x"], [], [], []]
+    terms = []
+    for (source, target), op, name in zip(EDGES, arch, names, strict=True):
+        added, term = [], ""
+        if OPS[op] == "skip_connect":
+            added = nodes[source]
+        elif OPS[op] != "none":
+            term = f"{OPS[op]}{name}({'+'.join(sorted(nodes[source]))})"
+            added = [term]
+        nodes[target] += added
+        terms.append(term)
+    return "+".join(sorted(nodes[3])), terms
+
+
+def published_form(arch: tuple[int, ...]) -> str:
+    """The formula by which NAS-Bench-201 counts 6,466 cells: no network equality (see below).
+
+    Of the cell's input "0": a node is the sorted sum of its addends, `(source)@op`, the source's
+    own formula for `skip_connect`, and "#" for `none` or anything applied to a node that is "#".
+    These are the benchmark's published rules, spelling and all. They do not say whether equal
+    addends are one node read twice or two nodes with weights of their own, so cells of different
+    size share a formula; and sums that come through a skip are sorted as one piece of text, and "#"
+    stays in a sum, so some networks have several. `network_form` has neither fault.
     """
     nodes = ["0"]
     for target in (1, 2, 3):
@@ -86,14 +151,14 @@ def unique_form(arch: tuple[int, ...]) -> str:
 
 @functools.cache
 def representatives() -> np.ndarray:
-    """[15625] int32: for each cell in lexicographic order, the first one isomorphic to it."""
+    """[15625] int32: for each cell in lexicographic order, the first that is the same network."""
     first: dict[str, int] = {}
     cells = itertools.product(range(len(OPS)), repeat=len(EDGES))
-    return np.array([first.setdefault(unique_form(c), i) for i, c in enumerate(cells)], np.int32)
+    return np.array([first.setdefault(network_form(c), i) for i, c in enumerate(cells)], np.int32)
 
 
 def canonical(archs: Array) -> Array:
-    """[N, 6] -> [N, 6]: the lexicographically first cell isomorphic to each."""
+    """[N, 6] -> [N, 6]: the lexicographically first cell that is the same network as each."""
     chex.assert_shape(archs, (None, len(EDGES)))
     index = jnp.asarray(representatives())[archs @ jnp.asarray(_WEIGHTS, jnp.int32)]
     return (index[:, None] // jnp.asarray(_WEIGHTS, jnp.int32)) % len(OPS)

@@ -43,6 +43,9 @@ class Evaluator(NamedTuple):
     init: Callable[[], Any]
     evaluate: Callable[[Any, Array, Array, Array], tuple[Any, Metrics]]
     jittable: bool  # True: pure, may stand inside jit, scan and vmap
+    # [N, T] -> [N, T]: the form in which what is asked is evaluated and reported. Tables have a row
+    # for each form of a network; of children, all forms are trained as one.
+    form: Callable[[Array], Array] = lambda archs: archs
     # Scalars worth logging after an evaluation
     stats: Callable[[Any], dict[str, Array]] = lambda state: {}
     hooks: Hooks = Hooks()

@@ -1,7 +1,8 @@
 """The evaluator of children: what is known is looked up, what is new is judged.
 
 How a child is judged is a function that `trained` and `inherited` supply: by training it, or with
-the weights of a network for all of them.
+the weights of a network for all of them. In whatever form a child is asked for, its canonical form
+is what is trained, priced, timed, remembered and reported.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def make(
         init=functools.partial(initial, ctx, init),
         evaluate=functools.partial(evaluate, ctx, judge),
         jittable=False,
+        form=ctx.canonical,
         stats=lambda state: stats(state.learnt),
         hooks=hooks or Hooks(),
         protocol=protocol,
@@ -74,7 +76,7 @@ def evaluate(
     lookup = _look_up(state.cache, canonical, mask)
     if lookup.new.any():
         start = time.monotonic()
-        batch = batch_of(ctx, archs, lookup.new, canonical)
+        batch = batch_of(ctx, archs, lookup.new)
         learnt, outcome = judge(state.learnt, batch, key)
         measured = measure(ctx, batch, outcome, start)
         state = State(_remember(state.cache, lookup, canonical, measured), learnt)
@@ -83,10 +85,10 @@ def evaluate(
 
 def measure(ctx: TrainContext, batch: Batch, outcome: Outcome, start: float) -> Metrics:
     """Metrics of the new children of a batch, judged since `start` (of the monotonic clock)."""
-    latency = np.full(len(batch.archs), np.nan, np.float32)
+    latency = np.full(len(batch.new), np.nan, np.float32)
     if ctx.config.reward.cost == "latency_ms":
         for i in np.flatnonzero(batch.new):
-            latency[i] = ctx.latency_ms(batch.archs[i])
+            latency[i] = ctx.latency_ms(batch.canonical[i])
     # The time of a batch is divided in proportion to the multiply-adds of its children.
     work = np.where(batch.new, np.asarray(batch.macs), 0.0)
     seconds = (time.monotonic() - start) * work / max(work.sum(), 1.0)

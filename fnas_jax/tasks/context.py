@@ -31,15 +31,14 @@ class TrainContext(NamedTuple):
 class Batch(NamedTuple):
     """N architectures that are to be judged."""
 
-    archs: Array  # [N, T] int32 as proposed
-    canonical: Array  # [N, T] int32
+    asked: Array  # [N, T] int32 as proposed: where the weights of a network for all of them stand
+    canonical: Array  # [N, T] int32: what is trained, priced, timed and remembered
     new: Array  # [N] bool: to be judged now; others are known, not wanted, or padding
     params: Array  # [N] int32 number of parameters, exact where it fits
     macs: Array  # [N] int32 multiply-adds of an image, exact where it fits
 
 
-def batch_of(ctx: TrainContext, archs: Array, new: Array, canonical: Array | None = None) -> Batch:
-    """The batch of `archs` [N, T], of which those of `new` [N] are to be judged."""
-    if canonical is None:
-        canonical = ctx.canonical(archs)
-    return Batch(archs, canonical, new, *ctx.cost(archs))
+def batch_of(ctx: TrainContext, asked: Array, new: Array) -> Batch:
+    """The batch of `asked` [N, T], of which those of `new` [N] are to be judged."""
+    canonical = ctx.canonical(asked)
+    return Batch(asked, canonical, new, *ctx.cost(canonical))

@@ -1,8 +1,9 @@
 """Children judged with weights that one network for all of them has learnt; none is trained.
 
 The statistics of a child's normalisations are estimated anew on training images, because those of
-the other children are not its own. Children are judged as they were asked for, not in their
-canonical form, because the same network may stand at places with other weights. After the search
+the other children are not its own. Children are judged, and the winner trained on, at the places
+that they were asked for, because their canonical form may stand at places with other weights; it is
+what is priced, reported and trained from fresh weights, as on all image tasks. After the search
 the winner may be trained on from its inherited weights, and the best children's blocks enter the
 knowledge pool.
 """
@@ -93,7 +94,7 @@ def load_weights(state: State, params: Params) -> State:
 
 def judge(run: Any, data: Data, params: Params, batch: Batch, key: Array) -> tuple[Params, Outcome]:
     """Judges the new ones of `batch`; the weights stay as they are."""
-    return params, jax.block_until_ready(run(params, data, batch.archs, batch.new))
+    return params, jax.block_until_ready(run(params, data, batch.asked, batch.new))
 
 
 def judging(ctx: child.Context, vmap: bool) -> Any:

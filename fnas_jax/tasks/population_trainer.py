@@ -138,7 +138,7 @@ def train_population(
 
     Without a pool: None and no statistics.
     """
-    n, mesh = len(batch.archs), trainer.mesh
+    n, mesh = len(batch.new), trainer.mesh
     size = devices.padded_size(n, mesh)
     padded = jax.tree.map(lambda x: _padded(x, size), batch)
     # A child's key depends on neither the number of devices nor the order.
@@ -197,7 +197,7 @@ def deposit(
     params = jax.tree.map(lambda x: jnp.take(x, back, axis=0, mode="clip"), params)
     known = (params, outcome.accuracy, use)
     pool = pools.deposit(layout, pool, batch.canonical, *known, owner)
-    pool = pools.tally(layout, pool, batch.archs, use)
+    pool = pools.tally(layout, pool, batch.asked, use)
     return pool, pools.statistics(layout, pool, source, use)
 
 

@@ -31,13 +31,14 @@ _WIDEST = 64.0
 
 
 def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
-    """Trains the winner `arch` [T] and the reference network alike, and tests both.
+    """Trains the winner `arch` [T], in its canonical form, and the reference alike, and tests both.
 
     The reference is the smallest network of MobileNetV2's kind in this space that costs no less.
     JSON-ready; accuracies are None where `winner.steps` is 0.
     """
     space, dataset, backend = ctx.space, ctx.dataset, ctx.settings.backend
     shape, classes = dataset.image_shape, dataset.num_classes
+    arch = ctx.canonical(arch[None])[0]
     params, macs = costs.one_cost(space, arch, shape, classes)
     winner: dict[str, Any] = {
         "accuracy": None,

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import base, macro
 
 SPACE = macro.make()
@@ -43,6 +45,15 @@ def test_published_table_agrees_that_merged_strings_are_one_network(tables_dir):
     assert sorted(table) == ["".join(t) for t in itertools.product("012", repeat=8)]
     for text, form in zip(table, map(pushed, table), strict=True):
         assert table[text] == table[form]
+
+
+def test_every_form_of_a_network_has_its_layers_and_its_cost():
+    """What is trained and priced, for all 6,561 vectors: layers in order, wherever they stand."""
+    made = [str([layer[2:] for layer in mobile_spaces.layers_of(SPACE.spec, arch)]) for arch in ALL]
+    forms = [str(form) for form in CANONICAL.tolist()]
+    assert len(set(zip(forms, made, strict=True))) == len(set(forms)) == len(set(made))
+    price = cost(SPACE, (28, 28, 1), 10)
+    np.testing.assert_array_equal(price(ALL), price(CANONICAL))
 
 
 @given(archs)

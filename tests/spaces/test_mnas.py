@@ -1,5 +1,6 @@
 """The block space of MnasNet: canonical forms, text form, graph and descriptors."""
 
+import functools
 import itertools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import base, mnas
 
 ONE = mnas.make(blocks=1, strides=(2,), width=0.5, stem=8, head=0)
@@ -49,6 +51,17 @@ def test_one_block_has_fewer_networks_than_its_648_vectors(stride, networks):
 def test_two_blocks_have_one_form_for_each_network(space):
     archs = np.asarray(space.sample(jax.random.key(0), 10_000))
     assert 5_000 < assert_equal_exactly_for_equal_layers(space, archs) < 10_000
+
+
+@pytest.mark.parametrize("space", [ONE, *TWO, mnas.make()], ids=["one", "narrow", "wide", "whole"])
+def test_every_form_of_a_network_costs_the_same(space):
+    archs = space.sample(jax.random.key(2), 2_000)
+    forms = space.canonical(archs)
+    assert (archs != forms).any(axis=1).mean() > 0.5
+    price = cost(space, (32, 32, 3), 10)
+    np.testing.assert_array_equal(price(archs), price(forms))
+    made = jax.vmap(functools.partial(mobile_spaces.layers, space.spec))
+    jax.tree.map(np.testing.assert_array_equal, made(archs), made(forms))
 
 
 @pytest.mark.parametrize("space", [ONE, *TWO], ids=["one", "narrow", "wide"])

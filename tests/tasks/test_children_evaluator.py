@@ -99,6 +99,28 @@ def test_without_a_pool_children_start_fresh(archs, warmed, pooled):
     assert (fresh.accuracy != inherited.accuracy).any()
 
 
+def test_a_child_is_judged_alike_in_whatever_form_it_is_asked_for(monkeypatch):
+    """Trained, priced, timed and rewarded: the canonical form."""
+    config = settings(False)
+    config.reward.cost, config.reward.target = "latency_ms", 1.0
+    timed = []
+    monkeypatch.setattr(
+        images, "latency_ms", lambda *args: timed.append(np.asarray(args[-1]).tolist()) or 2.0
+    )
+    judges = evaluator(config)
+    # An edge that nothing reads, two that read nothing, and nodes under other names.
+    asked = jnp.asarray([[3, 3, 0, 1, 2, 0], [0, 1, 3, 0, 4, 2], [3, 2, 0, 0, 2, 3]])
+    forms = SPACE.canonical(asked)
+    assert (asked != forms).any(axis=1).all()
+    found = [judges.evaluate(judges.init(), a, jnp.ones(3, bool), KEY)[1] for a in (asked, forms)]
+    for metrics in found:
+        assert metrics.ok.all() and metrics.fresh.all()
+    named = [m._replace(seconds=0)._asdict() for m in found]
+    jax.tree.map(np.testing.assert_array_equal, *named)
+    assert timed == 2 * np.asarray(forms).tolist()
+    np.testing.assert_array_equal(judges.form(asked), forms)
+
+
 def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warmed):
     first = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="1" * 32))
     left = first.hooks.sync(warmed[-1][0])

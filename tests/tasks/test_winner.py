@@ -2,13 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from fnas_jax.core.config import default
 from fnas_jax.networks import flax_reference
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import categorical, cell, macro, mnas
 from fnas_jax.spaces.widen import widen
-from fnas_jax.tasks import winner
+from fnas_jax.tasks import data, images, winner
 
 MNAS = mnas.make(blocks=2, strides=(1, 2), width=0.5, stem=16, stem_stride=1, head=16)
 SPACES = {"mnas": MNAS, "macro": macro.make(), "cell": cell.make()}
@@ -32,6 +34,24 @@ def test_reference_is_the_narrowest_of_enough_cost(name):
         lambda: module.init(jax.random.key(0), jnp.zeros((1, *image)), train=False)
     )
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == params[0]
+
+
+def test_the_winner_is_trained_timed_and_priced_in_its_canonical_form(monkeypatch):
+    space = cell.make(channels=4, cells_per_stage=1)
+    config = default()
+    config.winner.reference = False
+    trained, timed = [], []
+    monkeypatch.setattr(
+        winner.elastic, "fixed_network", lambda space, arch, *a, **k: trained.append(arch)
+    )
+    monkeypatch.setattr(winner, "train_and_test", lambda ctx, entrants, key: [{}])
+    ctx = images.train_context(config, space, data.load("digits"))
+    ctx = ctx._replace(latency_ms=lambda arch: timed.append(arch) or 1.0)
+    # The second edge ends in a node that nothing reads; the other one may change its name.
+    asked, form = jnp.asarray([3, 3, 0, 1, 2, 0]), [0, 3, 0, 1, 0, 2]
+    found, again = (winner.final(ctx, a, jax.random.key(0)) for a in (asked, jnp.asarray(form)))
+    assert [np.asarray(arch).tolist() for arch in trained + timed] == 4 * [form]
+    assert found == again
 
 
 def test_no_reference_is_wide_enough_for_everything():
