@@ -193,15 +193,22 @@ def some_rows(ctx: Context, w: Weights, mask: Array, key: Array) -> Rows:
 
 
 def advance(ctx: Context, state: State, key: Array) -> State:
-    """The next `iterations / checks` iterations and a check; keys depend on the iteration only."""
+    """The next `iterations / checks` iterations, rounded up, and a check.
+
+    None beyond the last, from where on the way that Reptile takes would be negative. Keys depend on
+    the iteration only.
+    """
     key_split, key_check, key_steps = jax.random.split(key, 3)
     parts = split(ctx.source, key_split)
 
-    def step(state: State, _: None) -> tuple[State, None]:
-        folded = jax.random.fold_in(key_steps, state.iteration)
-        return iterate(ctx, state, parts.train, folded), None
+    total = ctx.config.iterations
+    end = jnp.minimum(state.iteration + -(-total // ctx.checks), total)
 
-    state, _ = jax.lax.scan(step, state, None, length=-(-ctx.config.iterations // ctx.checks))
+    def step(state: State) -> State:
+        folded = jax.random.fold_in(key_steps, state.iteration)
+        return iterate(ctx, state, parts.train, folded)
+
+    state = jax.lax.while_loop(lambda state: state.iteration < end, step, state)
     tau = check(ctx, state.weights, parts, key_check)
     better = tau > state.tau
     best = jax.tree.map(lambda a, b: jnp.where(better, a, b), state.weights, state.best)

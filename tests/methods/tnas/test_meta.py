@@ -89,6 +89,20 @@ def test_parts_of_a_training_are_the_training(trained):
     np.testing.assert_allclose(state.tau, trained.tau, atol=1e-5)
 
 
+@pytest.mark.parametrize(("iterations", "checks"), [(11, 10), (25, 10), (7, 3), (2, 10), (12, 4)])
+def test_a_training_has_the_iterations_it_was_given(monkeypatch, iterations, checks):
+    """Whatever the number of checks; the way that Reptile takes falls to 0 and no lower."""
+    ends = lambda ctx, w, train, task, keys: jax.tree.map(lambda x: x + 1, w)  # noqa: E731
+    monkeypatch.setattr(meta, "inner_loop", ends)
+    monkeypatch.setattr(meta, "check", lambda ctx, w, parts, key: w.hyper.share)
+    config = dataclasses.replace(small.SMALL, iterations=iterations)
+    state = meta.fit(small.learner(config, KNOWN, checks), weights(), jax.random.key(0))
+    assert state.iteration == iterations
+    # outer (1 + (n - 1) / n + .. + 1 / n), the last of them judged as well
+    way = state.best.hyper.share - weights().hyper.share
+    np.testing.assert_allclose(way, config.outer * (iterations + 1) / 2, rtol=1e-5)
+
+
 def test_a_fifth_of_many_tasks_is_held_out_whole_and_of_few_tasks_rows():
     many = small.known(tasks=6, rows=20)
     parts = meta.split(many, jax.random.key(0))
