@@ -127,7 +127,9 @@ def search(ctx: Context) -> dict[str, Any]:
 def resume(ctx: Context, manager: ocp.CheckpointManager, key: jax.Array) -> State:
     """The state of the newest checkpoint, or the first one where there is none.
 
-    Drops the iterations beyond it from the history; `MetricLog` does so with the metrics.
+    A first one with a knowledge pool is saved at once: the pool is written before the next
+    checkpoint, and a run killed in between must not find its own work. Drops the iterations beyond
+    it from the history; `MetricLog` does so with the metrics.
     """
     decisions = len(ctx.task.space.cardinalities)
     state = iteration.initial(ctx.method, ctx.evaluator, decisions, key)
@@ -135,6 +137,8 @@ def resume(ctx: Context, manager: ocp.CheckpointManager, key: jax.Array) -> Stat
     if restored is not None:
         state = restored[1]
         ctx.clock.resume(state.seconds)
+    elif ctx.evaluator.hooks.sync is not None:
+        checkpoint.save(manager, state.step, state)
     history.trim(ctx.knowledge.history, ctx.run.id, state.iteration)
     return state
 

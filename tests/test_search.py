@@ -239,6 +239,62 @@ def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method, seco
         assert lines_of(folder) == lines_of(tmp_path / "whole")
 
 
+def shared_pool(folder):
+    """(an evaluator whose accuracies rise with what it knows, which it shares with `folder`)"""
+
+    def initial():
+        known = float((folder / "pool").read_text()) if (folder / "pool").exists() else 0.0
+        return jnp.zeros(64, bool), jnp.float32(known)
+
+    def learning(state, archs, mask, key):
+        seen, metrics = evaluate(state[0], archs, mask, key)
+        better = metrics.accuracy + 0.01 * state[1]
+        return (seen, state[1] + 1), metrics._replace(accuracy=better, reward=better)
+
+    def sync(state):
+        """A store that hands everyone all that was written, also by the run itself."""
+        (folder / "pool").write_text(str(float(state[1])))
+        return state
+
+    return EVALUATOR._replace(init=initial, evaluate=learning, hooks=Hooks(sync=sync))
+
+
+def test_a_kill_between_a_write_of_the_pool_and_its_checkpoint_changes_nothing(
+    tmp_path, monkeypatch
+):
+    """Also before the first one: what the run itself has learnt is not what it started from."""
+
+    def run(folder):
+        folder.mkdir(exist_ok=True)
+        evaluator = shared_pool(folder)
+        config = config_with(search__budget=12)
+        return search.run(config, folder, lambda c, k: (TASK, METHOD, evaluator))
+
+    whole, real = run(tmp_path / "whole"), checkpoint.save
+    assert whole["iterations"] > 2
+    for n in range(1, whole["iterations"] + 1):
+        folder, left = tmp_path / str(n), [n]
+
+        def save(manager, step, state, left=left):
+            if step:  # before the others, the pool was written
+                left[0] -= 1
+                if left[0] == 0:
+                    raise Crash
+            real(manager, step, state)
+
+        monkeypatch.setattr(checkpoint, "save", save)
+        for _ in range(2):  # killed at the same place once more, where it is the first
+            left[0] = n if left[0] <= 0 else left[0]
+            with contextlib.suppress(Crash):
+                run(folder)
+            if n > 1:
+                break
+        monkeypatch.setattr(checkpoint, "save", real)
+        assert (folder / "pool").exists()
+        assert timeless(run(folder)) == timeless(whole)
+        assert rows_of(folder) == rows_of(tmp_path / "whole")
+
+
 def test_a_finished_search_is_not_judged_again(tmp_path):
     calls = []
     task = TASK._replace(final=lambda arch, key: calls.append(1) or {"accuracy": 0.5})

@@ -1,14 +1,20 @@
 """Pools on disk: atomic versions in one folder that searches may share.
 
-`pool.json` says what space the pool is of, and of every version what its arrays look like. A
-version is a checkpoint (see `core.checkpoint`): complete or not there, and passed over where it is
-damaged. Whoever reads or writes holds the lock.
+`pool.json` says what space the pool is of, which runs have used it, and of every version what its
+arrays look like. A version is a checkpoint (see `core.checkpoint`): complete or not there, and
+passed over where it is damaged. Whoever reads or writes holds the lock.
+
+A pool that images have taught on which a search would test its winner is refused (see `taught`).
+Where that comes to light in a search that uses it already, because another one has taught it
+since, the search goes on with what it has, and neither reads nor writes it any more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import logging
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,10 +27,13 @@ from fnas_jax.core import checkpoint
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
+from fnas_jax.knowledge import taught
 from fnas_jax.knowledge.pool import Layout, Pool
+from fnas_jax.knowledge.taught import Images
 from fnas_jax.networks import elastic
 from fnas_jax.spaces.base import Space
 
+LOG = logging.getLogger(__name__)
 LOCK_SECONDS = 60.0
 FREE = {"strides", "stem_stride"}  # settings of a space that weights do not depend on
 
@@ -38,6 +47,7 @@ class Store(NamedTuple):
     classes: int
     capacity: int  # entries of each place
     run: str  # id of the run
+    images: Images = Images()  # of the task
     lock_seconds: float = LOCK_SECONDS
 
     @property
@@ -47,9 +57,12 @@ class Store(NamedTuple):
 
 
 def check(store: Store) -> None:
-    """Raises UserError where the folder holds a pool of another space or cannot be used."""
+    """Raises UserError where the pool is of another space, cannot be used, or would leak.
+
+    That is, where it was taught by images that are tested on here.
+    """
     with _locked(store):
-        _describe(store)
+        _usable(store, _describe(store))
 
 
 def load(store: Store, fresh: Pool) -> tuple[Pool, int]:
@@ -57,10 +70,15 @@ def load(store: Store, fresh: Pool) -> tuple[Pool, int]:
 
     `fresh` stands for what does not exist, for stem and classifier of other images, and for what
     this run itself has written, because a run that starts again must find what it found at first.
-    Raises UserError where the pool is of another space, cannot be read, or stays locked.
+    From here on the pool counts as taught by the run's training images. Raises UserError as `check`
+    does.
     """
     with _locked(store):
-        found, versions = _newest(store), _describe(store)["versions"]
+        about = _describe(store)
+        if not _usable(store, about):
+            return fresh, 0
+        found, versions = _newest(store), about["versions"]
+        _join(store, about)
     if found is None:
         return fresh, 0
     seen = _foreign(store, versions, found[0])
@@ -81,10 +99,14 @@ def load(store: Store, fresh: Pool) -> tuple[Pool, int]:
 def sync(store: Store, layout: Layout, mine: Pool, seen: int) -> tuple[Pool, int]:
     """Writes `mine` as a new version, with what other runs have written since version `seen`.
 
-    Returns what was written, and the new `seen`. Raises UserError as `load` does.
+    Returns what was written, and the new `seen`; for a pool that others have taught what is tested
+    on here, only what was given. Raises UserError as `check` does.
     """
     with _locked(store):
         about = _describe(store)
+        if not _usable(store, about):
+            return mine, seen
+        about = _join(store, about)
         with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
             steps = sorted(manager.all_steps())
         if steps and _foreign(store, about["versions"], steps[-1]) > seen:
@@ -112,6 +134,51 @@ def _foreign(store: Store, versions: dict[str, Any], version: int) -> int:
     """The newest version by another run that `version` knows; it may be that one itself."""
     about = versions[str(version)]
     return version if about["run"] != store.run else about["seen"]
+
+
+def _usable(store: Store, about: dict[str, Any]) -> bool:
+    """Whether the pool may teach here. Raises UserError where not, and the run has not used it."""
+    images, place = store.images, repr(str(store.folder))
+    teachers = taught.read(store.folder)
+    if about.get("untold") or (about["versions"] and not (store.folder / taught.FILE).exists()):
+        _warn(
+            f"the pool in {place} is from an earlier version of fnas_jax, which did not write down"
+            " the images that taught it: make sure that none of them are tested on here"
+        )
+    if validated := taught.known_of(teachers, images.val, images.train):
+        _warn(
+            f"{validated} of the validation images have taught the pool in {place}: accuracies of"
+            " children that inherit its blocks are too high"
+        )
+    tested = taught.known_of(teachers, images.test, images.train)
+    if not tested:
+        return True
+    reason = (
+        f"{tested} of the {len(images.test)} test images have taught the pool in {place}, in a"
+        " search that divides the images in another way"
+    )
+    if store.run not in about.get("runs", []):
+        raise UserError(f"{reason}: use another knowledge.dir, or akp.enabled=False")
+    _warn(f"{reason} and began after this one, which goes on without that pool")
+    return False
+
+
+def _join(store: Store, about: dict[str, Any]) -> dict[str, Any]:
+    """Enters the run and its training images as users of the pool; the new content of pool.json."""
+    runs = about.get("runs", [])
+    joined = about | {"runs": runs if store.run in runs else [*runs, store.run]}
+    if about["versions"] and not (store.folder / taught.FILE).exists():
+        joined["untold"] = True
+    if joined != about:
+        write_json(store.folder / "pool.json", joined)
+    taught.add(store.folder, store.images.train)
+    return joined
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Once a process, although every checkpoint meets the same pool."""
+    LOG.warning(text)
 
 
 @contextlib.contextmanager

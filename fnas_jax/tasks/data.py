@@ -11,6 +11,7 @@ import chex
 import numpy as np
 
 from fnas_jax.core.types import UserError
+from fnas_jax.knowledge.taught import Images
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
 from fnas_jax.tasks.readers.examples import Part, Source
 from fnas_jax.tasks.readers.folder import read_folder
@@ -38,6 +39,7 @@ class Dataset(NamedTuple):
     mean: np.ndarray  # [C] float32, of the training images
     std: np.ndarray  # [C] float32, of the training images; 1 where a channel is constant
     class_names: tuple[str, ...]  # num_classes texts
+    names: Images = Images()  # of the images, by their native pixels; `taught` says what for
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -97,6 +99,7 @@ def load(
         mean=mean,
         std=std,
         class_names=source.class_names,
+        names=Images(*(_names(part) for part in (train, val, test))),
     )
     chex.assert_equal_shape_suffix([dataset.train_images, val.images, test.images], 3)
     return dataset
@@ -241,6 +244,11 @@ def _shares(test: float, val: float, split_test: bool, split_val: bool) -> tuple
             "their sum must be less than 1."
         )
     return shares
+
+
+def _names(part: Part) -> np.ndarray:
+    """[n] uint64: half of each image's digest."""
+    return np.frombuffer(b"".join(id_[:8] for id_ in part.ids), "<u8").astype(np.uint64)
 
 
 def _rows(part: Part, rows: np.ndarray) -> Part:

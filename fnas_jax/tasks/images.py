@@ -85,6 +85,7 @@ def train_context(
             classes=dataset.num_classes,
             capacity=config.akp.capacity,
             run=knowledge.run,
+            images=dataset.names,
         )
     return TrainContext(
         config=config,

@@ -19,7 +19,9 @@ import pytest
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
+from fnas_jax.knowledge import taught
 from fnas_jax.knowledge.pool_store import Store
+from fnas_jax.knowledge.taught import Images
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import cell, mnas
 from tests.knowledge import pools as pools_of_tests
@@ -318,3 +320,90 @@ def test_two_processes_at_once_keep_both_their_blocks(tmp_path):
         process.join()
     got = values(load(where))
     assert any(100 < v < 500 for v in got) and any(v > 500 for v in got)
+
+
+def named(*parts):
+    """The names of training, validation and test images."""
+    return Images(*(np.asarray(part, np.uint64) for part in parts))
+
+
+def taught_by(folder, run, *parts):
+    """A search on these images has left something in the pool."""
+    where = store(folder, run, images=named(*parts))
+    _, seen = stores.load(where, fresh(where))
+    stores.sync(where, layout(where), holding(fresh(where), 2.0, where.owner), seen)
+
+
+def test_a_pool_that_test_images_have_taught_is_refused(tmp_path):
+    taught_by(tmp_path, A, [1, 2, 3], [4], [5])
+    taught_by(tmp_path, B, [1, 2, 6], [3], [5])  # tests on the same
+    same = store(tmp_path, "c" * 32, images=named([1, 2, 3], [4], [5, 7]))
+    assert values(stores.load(same, fresh(same))[0]) == {2.0}
+    for test, count in (([3, 5], 1), ([6, 9, 1], 2)):  # of either of both
+        other = store(tmp_path, "d" * 32, images=named([2, 4], [5], test))
+        synced = functools.partial(stores.sync, other, layout(other), seen=0)
+        loaded = functools.partial(stores.load, other)
+        for call in (lambda _: stores.check(other), loaded, synced):  # noqa: B023
+            with pytest.raises(UserError, match=f"^{count} of the {len(test)} test images") as e:
+                call(fresh(other))
+            assert "use another knowledge.dir, or akp.enabled=False" in str(e.value)
+            assert "\n" not in str(e.value)
+    # Who was refused has taught nothing.
+    last = store(tmp_path, "e" * 32, images=named([1], [2], [4]))
+    assert values(stores.load(last, fresh(last))[0]) == {2.0}
+
+
+def test_images_that_a_set_holds_on_both_sides_are_no_reason(tmp_path):
+    taught_by(tmp_path, A, [1, 2, 3], [4], [3, 5])
+    again = store(tmp_path, B, images=named([1, 2, 3], [4], [3, 5]))
+    assert values(stores.load(again, fresh(again))[0]) == {2.0}
+
+
+def test_validation_images_that_have_taught_the_pool_are_said(tmp_path, caplog):
+    taught_by(tmp_path, A, [1, 2, 3], [4], [5])
+    other = store(tmp_path, B, images=named([1, 4], [2, 3], [5]))
+    assert values(stores.load(other, fresh(other))[0]) == {2.0}
+    assert "2 of the validation images have taught the pool" in caplog.text
+
+
+def test_images_teach_from_the_start_of_a_search(tmp_path):
+    """Of two that begin on an empty pool, the second hears of it before it has trained."""
+    one = store(tmp_path, images=named([1, 2], [], [3]))
+    stores.load(one, fresh(one))
+    two = store(tmp_path, B, images=named([3], [], [2]))
+    with pytest.raises(UserError, match="1 of the 1 test images"):
+        stores.load(two, fresh(two))
+
+
+def test_a_search_whose_pool_was_spoilt_meanwhile_goes_on_without_it(tmp_path, caplog):
+    one = store(tmp_path, images=named([1, 2], [], [3, 4]))
+    layout_, start = layout(one), fresh(one)
+    _, seen = stores.load(one, start)
+    mine, seen = stores.sync(one, layout_, holding(start, 5.0, one.owner), seen)
+    taught_by(tmp_path, B, [1, 3], [], [9])
+    about = (tmp_path / "pool.json").read_text()
+    stores.check(one)  # a resumed run is not refused
+    got, still = stores.sync(one, layout_, mine, seen)
+    jax.tree.map(np.testing.assert_array_equal, got, mine)
+    assert still == seen and "goes on without that pool" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, stores.load(one, start), (start, 0))
+    assert (tmp_path / "pool.json").read_text() == about  # nothing was written
+
+
+def test_a_pool_without_names_of_its_teachers_is_said_whoever_writes_next(tmp_path, caplog):
+    taught_by(tmp_path, A, [1], [2], [3])
+    (tmp_path / taught.FILE).unlink()
+    about = json.loads((tmp_path / "pool.json").read_text())
+    del about["runs"]
+    (tmp_path / "pool.json").write_text(json.dumps(about))
+    taught_by(tmp_path, B, [1], [2], [3])
+    assert "did not write down the images that taught it" in caplog.text
+    assert json.loads((tmp_path / "pool.json").read_text())["untold"] is True
+
+
+def test_a_damaged_list_of_teachers_is_said(tmp_path):
+    taught_by(tmp_path, A, [1], [2], [3])
+    (tmp_path / taught.FILE).write_bytes(b"\x93NUMPY")
+    where = store(tmp_path, B)
+    with pytest.raises(UserError, match=r"taught\.npy' cannot be read"):
+        stores.load(where, fresh(where))

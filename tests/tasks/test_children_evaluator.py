@@ -153,6 +153,27 @@ def test_large_blocks_are_fewer():
     assert pool_access.pool_capacity(config.akp, layout) == 2
 
 
+def test_a_pool_that_another_split_has_taught_is_refused_before_anything_is_built(tmp_path):
+    config = settings(True)
+    config.task.name = "images/digits"
+
+    def build(run):
+        return images.build(config, SPACE, Knowledge(None, pool=tmp_path, run=run * 32))
+
+    build("1").evaluator.init()  # a search begins
+    build("2").evaluator.init()  # another one on the same images does, too
+    config.task.image_size = 6  # the same images in another size
+    build("3").evaluator.init()
+    config.task.split_seed = 1
+    with pytest.raises(UserError, match=r"of the 359 test images have taught the pool"):
+        build("4")
+    config.task.split_seed, config.task.test_fraction = 0, 0.5
+    with pytest.raises(UserError, match=r"of the \d+ test images have taught the pool"):
+        build("4")
+    config.akp.enabled = False
+    build("4")
+
+
 def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):
     kept = Knowledge(None, pool=tmp_path, run="1" * 32)
     evaluator(settings(True), kept).hooks.sync(warmed[-1][0])

@@ -228,3 +228,22 @@ def test_a_sample_holds_training_images_of_every_class_stretched_to_bytes():
     repeated = data.sample_images(small._replace(num_classes=2), count=5, side=3)
     assert repeated.shape == (2, 5, 3, 3, 1)
     np.testing.assert_array_equal(repeated[0, :2], repeated[0, 2:4])
+
+
+def test_images_are_named_by_their_native_pixels():
+    """The same in any size and on any side of a split, and no two of different images alike."""
+    parts = ("train", "val", "test")
+    found = data.load("digits")
+    whole = np.concatenate([getattr(found, f"{part}_images") for part in parts])
+    names = np.concatenate(found.names)
+    assert [len(part) for part in found.names] == [
+        len(getattr(found, f"{part}_labels")) for part in parts
+    ]
+    different = np.unique(whole.reshape(len(names), -1), axis=0)
+    assert len(np.unique(names)) == len(different)
+    small = data.load("digits", image_size=4, split_seed=0)
+    for mine, theirs in zip(found.names, small.names, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    other = data.load("digits", split_seed=1)
+    np.testing.assert_array_equal(np.sort(np.concatenate(other.names)), np.sort(names))
+    assert len(np.intersect1d(found.names.train, other.names.test)) > 100
