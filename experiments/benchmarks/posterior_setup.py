@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +25,7 @@ from fnas_jax.registry import SPACES
 from fnas_jax.spaces import macro
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import images, inherited
-from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.tasks.base import Evaluator, OneShot, Task
 from fnas_jax.training import child
 
 # Networks that train the supernet, the share of them before phi is learnt; tuned on these tasks.
@@ -61,6 +64,22 @@ def changed(config: ml_collections.ConfigDict, **keys: Any) -> ml_collections.Co
     """`config` with other values: `oneshot__steps=100`."""
     new = {name.replace("__", "."): value for name, value in keys.items()}
     return config_lib.validate(config_lib.nest(config_lib.flatten(config) | new))
+
+
+def decaying_alike(config: ml_collections.ConfigDict, task: Task) -> Task:
+    """`task`, whose supernets decay as the ELBO of PGNAS makes them.
+
+    The rate is the prior's precision over the number of training images. That of children, which
+    SPOS has by itself, is hundreds of times as much, and would be compared along with the sampling.
+    """
+    assert task.oneshot is not None
+    return task._replace(oneshot=functools.partial(_decaying, config.pgnas.precision, task.oneshot))
+
+
+def _decaying(precision: float, oneshot: Callable[[], OneShot]) -> OneShot:
+    parts = oneshot()
+    rate = precision / len(parts.data.train_labels)
+    return parts._replace(settings=dataclasses.replace(parts.settings, weight_decay=rate))
 
 
 class InheritedAccuracy:
@@ -107,7 +126,7 @@ def setup(name: str, options: argparse.Namespace) -> Setup:
     task = images.build(config, make_space(config))
     space, key = task.space, jax.random.key(0)
     guided, _ = pgnas.build(config, space, task, None)
-    uniform, _ = spos.build(config, space, task, None)
+    uniform, _ = spos.build(config, space, decaying_alike(config, task), None)
     for method in (guided, uniform) if options.seeds else ():
         assert method.prepare is not None
         next(method.prepare(method.init(key), key))

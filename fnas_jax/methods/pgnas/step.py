@@ -75,6 +75,7 @@ def step(
     noise = q.noise(key_noise, config.mc_samples)
     z = q.draw(phi, noise)
     temperature = annealed(config, progress)
+    # The ELBO's own: `children.weight_decay` would be another prior (see docs/pgnas.md).
     decay = config.precision / ctx.examples
     weights, output = supernet.train_step(
         *(ctx.net, state.weights, q.to_archs(z), z, images, labels, decay),

@@ -1,7 +1,10 @@
 """Uniform single-path one-shot search (SPOS, arXiv 1904.00420), without its evolutionary stage.
 
 Each step of `prepare` trains one architecture, drawn uniformly; then architectures, again uniform,
-are judged with their inherited weights. The baseline of PGNAS.
+are judged with their inherited weights. The baseline of PGNAS, with the same optimizer: warm-up,
+cosine decay of the rate, momentum, clipping, and decay of the weights that a step uses, of neither
+norms nor biases. How much they decay is `children.weight_decay` here; in PGNAS the ELBO says it,
+`pgnas.precision` over the number of training images.
 """
 
 from __future__ import annotations
