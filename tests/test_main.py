@@ -131,6 +131,24 @@ def test_what_a_method_refuses_is_told_in_one_sentence(table, tmp_path, capsys, 
     assert not (tmp_path / "w" / "config.json").exists()
 
 
+def test_retrain_trains_the_form_that_the_search_evaluates(table, tmp_path, monkeypatch, capsys):
+    """Results of earlier versions may name the winner by another form."""
+    assert command.main(arguments(table, tmp_path / "w")) == 0
+    result = json.loads((tmp_path / "w" / "result.json").read_text())
+    real, judged = retrain.registry.build_task, []
+
+    def build_task(config):
+        task = real(config)
+        final = lambda arch, key: judged.append(arch.tolist()) or task.final(arch, key)  # noqa: E731
+        mirrored = task.evaluator._replace(form=lambda archs: 3 - archs)
+        return task._replace(final=final, evaluator=mirrored)
+
+    monkeypatch.setattr(retrain.registry, "build_task", build_task)
+    assert retrain.command([f"--workdir={tmp_path / 'w'}"]) == 0
+    again = json.loads((tmp_path / "w" / "retrain.json").read_text())
+    assert [again["arch"]] == judged == [[3 - a for a in result["best"]["arch"]]]
+
+
 def test_retrain_needs_a_finished_search(tmp_path, capsys):
     assert retrain.command([f"--workdir={tmp_path}"]) == 2
     assert "it has no config.json" in capsys.readouterr().err

@@ -76,6 +76,28 @@ def test_weights_that_are_no_numbers_are_failed_children(evaluator):
     assert found.reward[0] == 0 and found.fresh[0]
 
 
+def test_children_are_judged_where_they_were_asked_for_and_named_by_their_canonical_form(context):
+    """The expansion of a convolution has no effect, but here it says where the weights stand."""
+    by_expansion = NETWORK._replace(
+        apply_eval=lambda params, stats, arch, images, collect: (
+            logits(params, arch[1:], images),
+            stats,
+        )
+    )
+    d = context.dataset
+    parts = (d.train_images, d.train_labels, d.val_images, d.val_labels)
+    found = inherited.evaluator(context, by_expansion, Data(*map(jnp.asarray, parts)))
+    twin = ARCHS[:1].at[0, 1].set(1)
+    np.testing.assert_array_equal(found.form(twin), SPACE.canonical(ARCHS[:1]))
+    params = NETWORK.init(jax.random.key(0), ARCHS[0])
+    start = found.hooks.load_weights(found.init(), params)
+    one = jnp.ones(1, bool)
+    _, first = found.evaluate(start, ARCHS[:1], one, jax.random.key(0))
+    _, second = found.evaluate(start, twin, one, jax.random.key(0))
+    assert first.accuracy[0] != second.accuracy[0]
+    assert (first.mflops[0], first.params_m[0]) == (second.mflops[0], second.params_m[0])
+
+
 def test_masked_architectures_are_not_judged(evaluator):
     state = evaluator.hooks.load_weights(
         evaluator.init(), NETWORK.init(jax.random.key(0), ARCHS[0])
