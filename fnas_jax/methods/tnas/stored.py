@@ -69,8 +69,6 @@ def settings(config: Tnas, seed: int) -> str:
         f"method={c.meta!r}, iterations={c.iterations}, tasks={c.tasks}, inner={c.inner},"
         f" batch={c.batch}, outer={c.outer}, lr={c.lr}, lr_hyper={c.lr_hyper}, checks={meta.CHECKS}"
     )
-    # Earlier versions learnt on past the last iteration where checks do not divide them evenly.
-    learning += ", exact" if c.iterations % meta.CHECKS else ""
     return f"(Config({net}), Config({learning}), {c.features!r}, {c.images}, {seed})"
 
 
