@@ -32,7 +32,7 @@ def choose(
     Candidates are `sampled` [m, T] from the controller, random ones, and relatives of the best
     trained ones and of the `elite` [ELITE, T], which are the best predicted ones of last time. So
     the search for the critic's optimum goes on from iteration to iteration. Each pick adds an
-    exponentially distributed multiple of sigma: now greedy, now curious (ours).
+    exponentially distributed multiple of U: now greedy, now curious (ours).
     """
     key_draw, key_optimism = jax.random.split(key)
     mask = replay.filled(buffer)
@@ -47,7 +47,7 @@ def choose(
     optimism = config.optimism * jax.random.exponential(key_optimism, (config.verify,))
 
     def pick(score: Array, weight: Array) -> tuple[Array, Array]:
-        i = jnp.argmax(score + weight * prediction.sigma)
+        i = jnp.argmax(score + weight * prediction.width)
         return score.at[i].set(-jnp.inf), i
 
     _, picks = jax.lax.scan(pick, score, optimism)

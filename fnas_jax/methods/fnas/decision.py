@@ -81,8 +81,15 @@ class Evidence(NamedTuple):
     acquired: Array  # [N] bool: chosen to be trained, see `acquire.py`
 
 
-def decide(config: Uac, warmup: int, key: Array, evidence: Evidence | None, n: int) -> Array:
-    """[N] bool, the `train_mask` of a proposal of n: all that decides what FNAS trains.
+class Decision(NamedTuple):
+    """What is trained of N proposals."""
+
+    train: Array  # [N] bool, the `train_mask`
+    explored: Array  # [N] bool: of these, the ones that only `uac.explore` asked for
+
+
+def decide(config: Uac, warmup: int, key: Array, evidence: Evidence | None, n: int) -> Decision:
+    """All that decides what FNAS trains of a proposal of n.
 
     Everything without a critic (`evidence` None), and while fewer than `warmup` architectures are
     trained. Else those
@@ -91,15 +98,17 @@ def decide(config: Uac, warmup: int, key: Array, evidence: Evidence | None, n: i
       `uac.tau_points`, that many hundredths of the reward;
     - that were acquired because the critic thinks them the best;
     - that are known already: a reading beats a prediction and costs nothing;
-    - and a share `uac.explore` of the rest.
+    - and a share `uac.explore` of the rest, the confident ones, which are `explored`: the only
+      sample of the errors of what is not trained that is free of selection.
 
     The other ones take their prediction as reward.
     """
     if evidence is None:
-        return jnp.ones(n, bool)
+        return Decision(jnp.ones(n, bool), jnp.zeros(n, bool))
     e = evidence
     chex.assert_shape([e.uncertainty, e.points, e.known, e.acquired], (n,))
     relative, absolute = e.uncertainty > config.tau * e.std, e.points > config.tau_points
     uncertain = absolute if config.tau_points > 0 else relative
-    explored = jax.random.uniform(key, (n,)) < config.explore
-    return uncertain | explored | (e.trained < warmup) | e.known | e.acquired
+    needed = uncertain | (e.trained < warmup) | e.known | e.acquired
+    explored = ~needed & (jax.random.uniform(key, (n,)) < config.explore)
+    return Decision(needed | explored, explored)

@@ -30,8 +30,9 @@ def imagine(
     """`fnas.imagination` updates on n samples each, whose rewards [n] are `reward`(archs [n, T]).
 
     The first update that would move the policy further than KL(grounded || policy) = `kl_max` is
-    taken back and ends it; nothing happens unless `ready` []. Returns the state and how many
-    updates were kept (`imagined`), with the divergence reached (`imagined_kl`).
+    taken back and ends it; nothing happens unless `ready` []. The baseline stays that of the last
+    measured batch. Returns the state and how many updates were kept (`imagined`), with the
+    divergence reached (`imagined_kl`).
     """
     key_judges, key_steps = jax.random.split(key)
     archs, log_prob = policies.sample(policy, grounded.params, key_judges, max(n, LEAST_SAMPLES))
@@ -49,6 +50,7 @@ def imagine(
 
     keys = jax.random.split(key_steps, config.imagination)
     (state, _), (taken, kl) = jax.lax.scan(step, (grounded, ready), keys)
+    state = grounded._replace(params=state.params, optimizer=state.optimizer)
     return state, {"imagined": taken.sum(dtype=jnp.float32), "imagined_kl": kl.max()}
 
 

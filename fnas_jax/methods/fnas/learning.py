@@ -40,7 +40,7 @@ def remember(
         archs=proposal.archs,
         canonical=canonical,
         reward=reward,
-        log_mu=replay.log_mixture(proposal.log_prob, asked.acquired, ctx.sampled),
+        log_mu=proposal.log_prob + asked.log_tilt,
         iteration=jnp.full(len(canonical), state.iteration),
         error=error,
         source_prediction=source_prediction,
@@ -65,6 +65,7 @@ def teach_critic(
         score=scoring.to_score(scale, reward),
         reward=reward,
         checked=new & checkable(ctx, before),
+        explored=state.asked.explored,
     )
     known, stats = uac.learn(critic, known, state.buffer, reading)
     stats["uncertainty"] = state.asked.prediction.width.mean()
@@ -83,10 +84,11 @@ def samples(
     predicted = ~proposal.train_mask & jnp.isfinite(proposal.predicted)
     reward = jnp.where(predicted, proposal.predicted, 0.0)
     reward = jnp.where(measured, measured_reward(proposal, metrics), reward)
-    log_mu = replay.log_mixture(proposal.log_prob, state.asked.acquired, ctx.sampled)
+    asked = state.asked
+    log_mu = proposal.log_prob + asked.log_tilt
     weight = replay.importance(proposal.log_prob, log_mu, ctx.config.aeb.truncate)
     weight *= measured | predicted
-    batch = ppo.make_batch(proposal.archs, proposal.log_prob, reward, weight)
+    batch = ppo.make_batch(proposal.archs, proposal.log_prob, reward, weight, ~asked.acquired)
     if not ctx.config.aeb.enabled:
         return batch, jnp.float32(0)
     replayed = replay.batch(

@@ -10,6 +10,7 @@ Then the controller practises on predictions alone, within a trust region (imagi
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.best import measured_reward, no_best, update_best
 from fnas_jax.methods.fnas import acquire, decision, learning, replay, transfer, uac
 from fnas_jax.methods.fnas.config import Config
-from fnas_jax.methods.fnas.state import Asked, Context, State, critic_of
+from fnas_jax.methods.fnas.state import Context, State, critic_of, nothing_asked
 from fnas_jax.methods.rl import policy as policies
 from fnas_jax.methods.rl import ppo
 from fnas_jax.methods.rl.config import with_epochs
@@ -70,7 +71,6 @@ def init(ctx: Context, key: Array) -> State:
     """A search that has trained nothing."""
     key_ppo, key_uac = jax.random.split(key)
     decisions = len(ctx.space.cardinalities)
-    zeros = jnp.zeros(ctx.config.batch, jnp.float32)
     names = [*ppo.STATS, "trained_now", "predicted_now", "replayed"]
     if ctx.critic is not None:
         names += [*uac.STATS, "uncertainty"]
@@ -82,7 +82,7 @@ def init(ctx: Context, key: Array) -> State:
         elite=jnp.zeros((acquire.ELITE, decisions), jnp.int32),
         iteration=jnp.int32(0),
         trained=jnp.int32(0),
-        asked=Asked(zeros > 0, uac.Prediction(zeros, zeros, zeros), jnp.uint32(0)),
+        asked=nothing_asked(ctx.config.batch),
         best=no_best(decisions),
         stats={name: jnp.float32(0) for name in names},
     )
@@ -92,48 +92,53 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """The next N architectures, which of them are to be trained, and what is predicted of them."""
     key_sample, key_acquire, key_decide, key_tell = jax.random.split(key, 4)
     n = ctx.config.batch
-    none, zeros = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
-    asked = Asked(none, uac.Prediction(zeros, zeros, zeros), jax.random.bits(key_tell))
-    sampled, log_prob = sample(ctx, state, key_sample)
-    archs, log_prob = sampled[:n], log_prob[:n]
+    asked = nothing_asked(n)._replace(seed=jax.random.bits(key_tell))
     if ctx.critic is None:
-        train = decision.decide(ctx.config.uac, ctx.warmup, key_decide, None, n)
-        unknown = jnp.full(n, jnp.inf, jnp.float32)
+        archs, log_prob = policies.sample(ctx.policy, state.ppo.params, key_sample, n)
+        train = decision.decide(ctx.config.uac, ctx.warmup, key_decide, None, n).train
+        zeros, unknown = jnp.zeros(n, jnp.float32), jnp.full(n, jnp.inf, jnp.float32)
         return state._replace(asked=asked), Proposal(archs, train, log_prob, zeros, unknown)
+    drawn = sample(ctx, state, key_sample)
+    archs, log_prob, tilt = (x[:n] for x in drawn)
     if ctx.config.fnas.verify:
         state, acquired, archs, log_prob = replace_acquired(
-            ctx, state, key_acquire, sampled, archs, log_prob
+            ctx, state, key_acquire, drawn.archs, archs, log_prob
         )
+        mixture = replay.log_mixture(log_prob, acquired, ctx.sampled) - log_prob
         asked = asked._replace(acquired=acquired)
+        tilt = jnp.where(acquired, mixture, tilt)
     canonical = ctx.space.canonical(archs)
     prediction = uac.predict(*critic_of(ctx, state), canonical)
-    reward, unsure, evidence = assess(ctx, state, canonical, prediction, asked.acquired)
-    train = decision.decide(ctx.config.uac, ctx.warmup, key_decide, evidence, n)
-    state = state._replace(asked=asked._replace(prediction=prediction))
-    return state, Proposal(archs, train, log_prob, reward, unsure)
+    evidence = gather(ctx, state, canonical, prediction, asked.acquired)
+    train, explored = decision.decide(ctx.config.uac, ctx.warmup, key_decide, evidence, n)
+    reward, unsure = predicted(ctx, state, prediction, train)
+    asked = asked._replace(explored=explored, log_tilt=tilt, prediction=prediction)
+    return state._replace(asked=asked), Proposal(archs, train, log_prob, reward, unsure)
 
 
-def sample(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
-    """Architectures [m, T] of the policy, of which the first N are the batch, and log pi [m]."""
+class Drawn(NamedTuple):
+    """m architectures that the policy drew, of which the first N are the batch."""
+
+    archs: Array  # [m, T] int32
+    log_prob: Array  # [m] float32, nats
+    log_tilt: Array  # [m] float32, nats: what the order makes of it, see `replay.log_selection`
+
+
+def sample(ctx: Context, state: State, key: Array) -> Drawn:
+    """More architectures than the batch holds, so that the critic sees them, too.
+
+    While predictions do not count, those without idle decisions come first. A network has one
+    canonical form, but may have thousands of decision vectors: most random cells have operations
+    without effect. Vectors that are canonical already are uniform over networks, and a critic
+    learns more from these (ours).
+    """
     n = ctx.config.batch
-    if ctx.critic is None:
-        return policies.sample(ctx.policy, state.ppo.params, key, n)
-    # The critic sees more of the controller's samples than the batch holds.
     wide = n + ctx.config.fnas.pool // 8
     archs, log_prob = policies.sample(ctx.policy, state.ppo.params, key, wide)
-    order = preferred(ctx.space, archs, state.trained < ctx.warmup)
-    return archs[order], log_prob[order]
-
-
-def preferred(space: Space, archs: Array, cold: Array) -> Array:
-    """[m] order of samples: as they are, or while `cold`, those without idle decisions first.
-
-    A network has one canonical form, but may have thousands of decision vectors: most random
-    cells have operations without effect. Vectors that are canonical already are uniform over
-    networks, and a critic learns more from these (ours).
-    """
-    idle = jnp.sum(archs != space.canonical(archs), axis=1)
-    return jnp.argsort(jnp.where(cold, idle, 0), stable=True)
+    idle = jnp.sum(archs != ctx.space.canonical(archs), axis=1)
+    level = jnp.where(state.trained < ctx.warmup, idle, 0)
+    order = jnp.argsort(level, stable=True)
+    return Drawn(archs[order], log_prob[order], replay.log_selection(level, n)[order])
 
 
 def replace_acquired(
@@ -162,27 +167,43 @@ def replace_acquired(
     return state._replace(elite=elite), acquired, archs, log_prob
 
 
-def assess(
+def gather(
     ctx: Context, state: State, canonical: Array, prediction: uac.Prediction, acquired: Array
-) -> tuple[Array, Array, decision.Evidence]:
-    """Predicted rewards [N], their standard deviations [N], and what is decided upon."""
-    mask = replay.filled(state.buffer)
+) -> decision.Evidence:
+    """What is known of N proposals before it is decided which are trained."""
     scores, scale = uac.targets(*critic_of(ctx, state), state.buffer)
-    reward, high, low = (
-        scoring.to_reward(scale, prediction.score + sign * prediction.width) for sign in (0, 1, -1)
-    )
-    evidence = decision.Evidence(
+    return decision.Evidence(
         uncertainty=prediction.width,
-        std=decision.score_std(scores, mask, prediction.score),
-        points=50 * (high - low),
+        std=decision.score_std(scores, replay.filled(state.buffer), prediction.score),
+        points=100 * half_range(scale, prediction.score, prediction.width),
         trained=state.trained,
         known=contains(state.buffer.canonical, canonical),
         acquired=acquired,
     )
+
+
+def half_range(scale: scoring.Scale, score: Array, width: Array) -> Array:
+    """[N] half of what lies between the rewards of `score` +- `width`."""
+    high, low = (scoring.to_reward(scale, score + sign * width) for sign in (1, -1))
+    return (high - low) / 2
+
+
+def predicted(
+    ctx: Context, state: State, prediction: uac.Prediction, train: Array
+) -> tuple[Array, Array]:
+    """Predicted rewards [N] and their standard deviations [N].
+
+    Where the prediction stands for a training, the deviation is that of confident ones.
+    """
+    critic, known = critic_of(ctx, state)
+    mask = replay.filled(state.buffer)
+    _, scale = uac.targets(critic, known, state.buffer)
+    width = jnp.where(train, prediction.width, uac.confident_width(known, prediction))
     counts = (state.trained >= ctx.warmup) & mask.any()
-    unsure = jnp.where(counts, (high - low) / 2, jnp.inf)
+    unsure = jnp.where(counts, half_range(scale, prediction.score, width), jnp.inf)
     # Without samples of this task, a score (of other tasks) says nothing about rewards.
-    return jnp.where(mask.sum() > 1, reward, jnp.nan), unsure, evidence
+    reward = scoring.to_reward(scale, prediction.score)
+    return jnp.where(mask.sum() > 1, reward, jnp.nan), unsure
 
 
 def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:

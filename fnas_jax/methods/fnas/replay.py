@@ -23,7 +23,7 @@ class Buffer(NamedTuple):
     archs: Array  # [C, T] int32 as sampled
     canonical: Array  # [C, T] int32; -1 in free places
     reward: Array  # [C] float32 as measured
-    log_mu: Array  # [C] float32, nats: what proposed it, see `log_mixture`
+    log_mu: Array  # [C] float32, nats: of what proposed it
     iteration: Array  # [C] int32 in which it was trained
     error: Array  # [C] float32 |score - V| before it was learnt from; NaN: V was unknown
     source_prediction: Array  # [C] float32 score by knowledge of other tasks; 0 without
@@ -71,6 +71,19 @@ def draw(buffer: Buffer, key: Array, n: int, recency: float) -> tuple[Array, Arr
     return places, mask[places] & (jnp.arange(n) < capacity)
 
 
+def log_selection(level: Array, n: int) -> Array:
+    """[m] float32 log mu - log pi, in nats, of m draws of which the n of lowest `level` are kept.
+
+    A draw of level l is kept with the probability q(l) = (n - draws below l) / (draws of l), cut to
+    0..1, and n / m of all draws are: mu(a) = pi(a) q(l(a)) / (n / m). Where all levels are equal,
+    that is pi.
+    """
+    below = (level[None] < level[:, None]).sum(axis=1)
+    equal = (level[None] == level[:, None]).sum(axis=1)
+    kept = jnp.clip((n - below) / equal, 0.0, 1.0)
+    return jnp.log(kept) - jnp.log(n / len(level))
+
+
 def log_mixture(log_pi: Array, acquired: Array, sampled: int) -> Array:
     """[n] float32 log mu, in nats, of a batch in which the policy drew `sampled` and others are
     `acquired` [n] bool without chance.
@@ -107,4 +120,5 @@ def batch(
     ratio = importance(log_pi, buffer.log_mu[places], config.truncate)
     age = iteration - buffer.iteration[places]
     used = filled & usable(ratio, age, config.min_ratio, config.max_age)
-    return ppo.make_batch(archs, log_pi, buffer.reward[places], jnp.where(used, ratio, 0.0))
+    weight, drawn = jnp.where(used, ratio, 0.0), jnp.zeros(n, bool)
+    return ppo.make_batch(archs, log_pi, buffer.reward[places], weight, drawn)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from fnas_jax.core.types import Array
 from fnas_jax.methods.base import Best
 from fnas_jax.methods.fnas import replay, uac
@@ -33,8 +35,16 @@ class Asked(NamedTuple):
     """What `tell` needs to know of the proposal that `ask` made."""
 
     acquired: Array  # [N] bool: chosen by the critic, not drawn by the policy
+    explored: Array  # [N] bool: trained though the critic was sure, see `decision.Decision`
+    log_tilt: Array  # [N] float32, nats: log mu - log pi, with mu what proposed it; see `replay`
     prediction: uac.Prediction
     seed: Array  # [] uint32 of the keys of `tell`
+
+
+def nothing_asked(n: int) -> Asked:
+    """Of N proposals of the policy, of which nothing is predicted."""
+    no, zero = jnp.zeros(n, bool), jnp.zeros(n, jnp.float32)
+    return Asked(no, no, zero, uac.Prediction(zero, zero, zero), jnp.uint32(0))
 
 
 class State(NamedTuple):

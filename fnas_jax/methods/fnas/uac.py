@@ -25,6 +25,7 @@ from fnas_jax.spaces.base import Space
 LEAST_SIGMA = 1e-2  # scores; keeps ratios of errors finite
 STATS = (
     *("mae", "tau", "coverage", "covered", "checked"),
+    *("mae_explored", "coverage_explored", "explored", "calibration_explored"),
     *("calibration", "foreign_rows", "agreement"),
 )
 
@@ -42,6 +43,15 @@ class Context(NamedTuple):
     task: Array  # [Z] embedding of the searched task
 
 
+class Explored(NamedTuple):
+    """All errors of confident predictions that are known: those of explored samples."""
+
+    calibration: decision.Calibration
+    wrong: Array  # [] float32 sum of |reward - predicted reward|
+    covered: Array  # [] float32 how many scores lay within U
+    checked: Array  # [] float32 of how many
+
+
 class State(NamedTuple):
     """C places of the buffer, E members."""
 
@@ -49,6 +59,7 @@ class State(NamedTuple):
     residual: Ensemble  # one member, which predicts errors
     weights: Array  # [E, C] bootstrap weights of the places
     calibration: decision.Calibration
+    explored: Explored
     warm: Array  # [] bool: knowledge of other tasks is in use
 
 
@@ -68,6 +79,7 @@ class Reading(NamedTuple):
     score: Array  # [N] float32 of the reward, on the scale of the prediction
     reward: Array  # [N] float32 as measured
     checked: Array  # [N] bool: new, and the prediction counted
+    explored: Array  # [N] bool: trained though the critic was sure
 
 
 def make(
@@ -104,6 +116,7 @@ def init(ctx: Context, key: Array) -> State:
         residual=critics.init(ctx.residual, key_residual),
         weights=critics.bootstrap(ctx.critic, key_weights, ctx.capacity),
         calibration=decision.uncalibrated(),
+        explored=unexplored(),
         warm=jnp.bool_(ctx.source is not None),
     )
 
@@ -190,6 +203,33 @@ def reconsider(ctx: Context, state: State, buffer: replay.Buffer) -> tuple[State
     return state._replace(ensemble=ensemble, warm=state.warm & ~misled), agreement
 
 
+def unexplored() -> Explored:
+    """Before any confident prediction was checked."""
+    zero = jnp.float32(0)
+    return Explored(decision.uncalibrated(), zero, zero, zero)
+
+
+def confident_width(state: State, prediction: Prediction) -> Array:
+    """[n] float32 U of predictions that stand for a training: by the errors of explored samples."""
+    return prediction.sigma * decision.factor(state.explored.calibration)
+
+
+def explore(state: State, reading: Reading, ratios: Array) -> Explored:
+    """What is known of confident predictions, with the explored ones of `reading`; their errors
+    in units of sigma are `ratios` [N].
+    """
+    known, chosen = state.explored, reading.checked & reading.explored
+    error = jnp.abs(reading.score - reading.prediction.score)
+    covered = chosen & (error <= confident_width(state, reading.prediction))
+    wrong = jnp.where(chosen, jnp.abs(reading.reward - reading.predicted), 0.0)
+    return Explored(
+        calibration=decision.recalibrate(known.calibration, ratios, chosen),
+        wrong=known.wrong + wrong.sum(),
+        covered=known.covered + covered.sum(),
+        checked=known.checked + chosen.sum(),
+    )
+
+
 def judge(reading: Reading) -> dict[str, Array]:
     """How good the predictions of the checked proposals were; NaN where none was checked."""
     prediction, checked = reading.prediction, reading.checked
@@ -215,10 +255,15 @@ def learn(
     """The state that was calibrated on `reading` and has learnt the buffer, and STATS."""
     ratios = jnp.abs(reading.score - reading.prediction.score) / reading.prediction.sigma
     calibration = decision.recalibrate(state.calibration, ratios, reading.checked)
-    state, agreement = state._replace(calibration=calibration), jnp.float32(0)
+    explored = explore(state, reading, ratios)
+    state, agreement = state._replace(calibration=calibration, explored=explored), jnp.float32(0)
     if ctx.source is not None:
         state, agreement = reconsider(ctx, state, buffer)
     stats = judge(reading) | {
+        "mae_explored": explored.wrong / explored.checked,  # NaN before the first
+        "coverage_explored": explored.covered / explored.checked,
+        "explored": explored.checked,
+        "calibration_explored": decision.factor(explored.calibration),
         "calibration": decision.factor(state.calibration),
         "foreign_rows": state.warm * jnp.float32(0 if ctx.source is None else ctx.source.rows),
         "agreement": agreement,

@@ -41,6 +41,7 @@ class Batch(NamedTuple):
     log_prob: Array  # [n] float32, nats, under the policy that the ratio is taken to (pi_old)
     reward: Array  # [n] float32
     weight: Array  # [n] float32 >= 0
+    drawn: Array  # [n] bool: drawn by pi_old, so that the entropy bonus is estimated on it
 
 
 def optimizer(config: Ppo) -> optax.GradientTransformation:
@@ -57,12 +58,19 @@ def init(policy: Policy, config: Ppo, key: Array) -> State:
     return State(params, optimizer(config).init(params), zero, zero, zero)
 
 
-def make_batch(archs: Array, log_prob: Array, reward: Array, weight: Array | None = None) -> Batch:
-    """A batch of n samples with weights [n], by default ones."""
+def make_batch(
+    archs: Array,
+    log_prob: Array,
+    reward: Array,
+    weight: Array | None = None,
+    drawn: Array | None = None,
+) -> Batch:
+    """A batch of n samples, by default of weight 1 and all `drawn` by the policy."""
     n = archs.shape[0]
     weight = jnp.ones(n, jnp.float32) if weight is None else weight.astype(jnp.float32)
-    chex.assert_shape([log_prob, reward, weight], (n,))
-    return Batch(archs, log_prob, reward, weight)
+    drawn = jnp.ones(n, bool) if drawn is None else drawn
+    chex.assert_shape([log_prob, reward, weight, drawn], (n,))
+    return Batch(archs, log_prob, reward, weight, drawn)
 
 
 def loss(
@@ -71,7 +79,8 @@ def loss(
     """The loss above on n samples, with the metrics of this minibatch.
 
     `kl` is E[(rho - 1) - log rho], an estimate of KL(pi_old || pi) that is never negative;
-    `ess` is (sum w rho)^2 / (n sum (w rho)^2), in 0..1.
+    `ess` is (sum w rho)^2 / (n sum (w rho)^2), in 0..1. H(pi) is an expectation over pi: samples
+    that it did not draw (replayed or acquired ones) do not enter it.
     """
     chex.assert_equal_shape([batch.log_prob, batch.reward, batch.weight, advantage])
     log_prob, entropy = policies.log_prob_and_entropy(policy, params, batch.archs)
@@ -80,16 +89,17 @@ def loss(
     ratio = jnp.exp(jnp.clip(log_ratio, -20.0, 20.0))
     clipped = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
     surrogate = jnp.minimum(ratio * advantage, clipped * advantage)
-    count = jnp.maximum(jnp.sum(batch.weight > 0), 1)
+    used = batch.weight > 0
+    count = jnp.maximum(jnp.sum(used), 1)
 
-    def mean(x: Array) -> Array:
-        return jnp.sum(jnp.where(batch.weight > 0, x, 0.0)) / count
+    def mean(x: Array, of: Array = used) -> Array:
+        return jnp.sum(jnp.where(of, x, 0.0)) / jnp.maximum(jnp.sum(of), 1)
 
     importance = batch.weight * ratio
     metrics = {
         "kl": mean(ratio - 1 - log_ratio),
         "clip_fraction": mean(jnp.abs(ratio - 1) > config.clip),
-        "entropy": mean(entropy),
+        "entropy": mean(entropy, used & batch.drawn),
         "ess": jnp.sum(importance) ** 2
         / jnp.maximum(count * jnp.sum(importance**2), jnp.finfo(jnp.float32).tiny),
     }

@@ -27,13 +27,13 @@ def value(archs):
     return jnp.mean(archs == toy.TARGET, axis=-1) + 1e-3 * archs[..., 0]
 
 
-def choose(buffer, seed=0, elite=ELITE, sampled=ALL[:4], sigma=lambda archs: 0.0, **numbers):
+def choose(buffer, seed=0, elite=ELITE, sampled=ALL[:4], width=lambda archs: 0.0, **numbers):
     config = Fnas(**{"verify": 3, "pool": 60, "optimism": 0.0} | numbers)
 
     def predict(archs):
         score = value(archs)
-        deviation = jnp.broadcast_to(sigma(archs), score.shape)
-        return Prediction(score, deviation, deviation)
+        # Only the calibrated uncertainty says which one is doubtful.
+        return Prediction(score, jnp.ones(score.shape), jnp.broadcast_to(width(archs), score.shape))
 
     return acquire.choose(toy.SPACE, config, jax.random.key(seed), predict, buffer, elite, sampled)
 
@@ -88,10 +88,10 @@ def test_the_search_goes_on_from_the_elite():
 def test_optimism_weighs_the_uncertainty(optimism):
     doubtful = jnp.array([0, 0, 0, 1, 0])
 
-    def sigma(archs):
+    def width(archs):
         return jnp.where((archs == doubtful).all(axis=-1), 1.0, 0.0)
 
     found, _ = choose(
-        buffer_of(ALL[:1], [0.0]), sampled=ALL, sigma=sigma, optimism=optimism, verify=8
+        buffer_of(ALL[:1], [0.0]), sampled=ALL, width=width, optimism=optimism, verify=8
     )
     assert (np.asarray(found) == np.asarray(doubtful)).all(axis=1).any() == (optimism > 0)

@@ -10,7 +10,7 @@ from fnas_jax.methods.fnas.config import Uac
 KEY = jax.random.key(0)
 
 
-def decide(uncertainty, trained=100, known=False, acquired=False, **numbers):
+def decision_of(uncertainty, trained=100, known=False, acquired=False, **numbers):
     config = Uac(**{"tau": 0.5, "explore": 0.0} | numbers)
     uncertainty = jnp.asarray(uncertainty, jnp.float32)
     evidence = decision.Evidence(
@@ -21,7 +21,11 @@ def decide(uncertainty, trained=100, known=False, acquired=False, **numbers):
         known=jnp.broadcast_to(jnp.asarray(known), uncertainty.shape),
         acquired=jnp.broadcast_to(jnp.asarray(acquired), uncertainty.shape),
     )
-    return np.asarray(decision.decide(config, 16, KEY, evidence, len(uncertainty)))
+    return jax.tree.map(np.asarray, decision.decide(config, 16, KEY, evidence, len(uncertainty)))
+
+
+def decide(*args, **numbers):
+    return decision_of(*args, **numbers).train
 
 
 def test_uncertainty_above_tau_deviations_is_trained():
@@ -50,7 +54,20 @@ def test_what_is_known_or_acquired_is_trained_however_sure_the_critic_is():
 
 
 def test_without_a_critic_everything_is_trained():
-    assert np.asarray(decision.decide(Uac(), 16, KEY, None, 3)).tolist() == [True] * 3
+    train, explored = decision.decide(Uac(), 16, KEY, None, 3)
+    assert np.asarray(train).all() and not np.asarray(explored).any()
+
+
+def test_explored_is_only_what_nothing_else_would_have_trained():
+    rest = np.arange(6000)
+    found = decision_of(
+        np.where(rest % 3 == 0, 9.0, 0.0), explore=0.5, known=rest % 3 == 1, acquired=rest % 6 == 5
+    )
+    confident = rest % 6 == 2
+    assert not found.explored[~confident].any() and found.train[~confident].all()
+    np.testing.assert_array_equal(found.train[confident], found.explored[confident])
+    assert 0.4 < found.explored[confident].mean() < 0.6
+    assert not decision_of(np.zeros(50), explore=1.0, trained=3).explored.any()
 
 
 def test_the_deviation_is_that_of_the_region_of_the_batch():

@@ -63,7 +63,17 @@ def test_the_update_that_would_leave_the_region_is_taken_back_and_ends_it():
         drawn, log_pi = policies.sample(POLICY, tried.params, key_sample, 16)
         batch = ppo.make_batch(drawn, log_pi, reward(drawn))
         tried, _ = ppo.update(POLICY, LEARNING, tried, batch, key_update)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, tried)
+    close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+    jax.tree.map(close, state.params, tried.params)
+    jax.tree.map(close, state.optimizer, tried.optimizer)
+
+
+def test_measured_rewards_are_compared_with_measured_ones():
+    """An imagined batch is no baseline of the next measured one."""
+    state, stats = imagined(6, 100.0)
+    assert float(stats["imagined"]) == 6
+    for name in ("baseline", "scale", "weight"):
+        assert getattr(state, name) == getattr(START, name)
 
 
 def test_nothing_moves_without_room_or_before_predictions_count():

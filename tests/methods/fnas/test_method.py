@@ -144,6 +144,34 @@ def test_predicted_rewards_teach_the_controller_but_never_the_critic():
     assert max(jax.tree.leaves(moved)) > 1e-4
 
 
+def test_vectors_stay_as_drawn_beside_the_networks_that_they_are():
+    """What was drawn teaches the controller; what it is, the critic, and whether it is known."""
+    made = method.make(toy.IDLE, with_fnas(verify=0))
+    quick = functools.partial(jax.jit, compiler_options=toy.QUICK)
+    ask, tell = quick(made.ask), quick(made.tell)
+    state = made.init(jax.random.key(0))
+    asked, proposal = ask(state, jax.random.key(1))
+    # In the warm-up, vectors that are canonical come first, and mu says so.
+    np.testing.assert_array_equal(proposal.archs, toy.IDLE.canonical(proposal.archs))
+    assert (np.asarray(asked.asked.log_tilt) > 0.1).all()
+    moved = np.asarray(proposal.archs).copy()
+    moved[0] = [0, 3, 1, 1, 1]  # another form of [0, 0, 1, 1, 1]
+    proposal = proposal._replace(archs=jnp.asarray(moved))
+    told = tell(asked, proposal, toy.metrics([0.1, 0.2, 0.3, 0.4]))
+    buffer = told.buffer
+    np.testing.assert_array_equal(buffer.archs[:4], moved)
+    np.testing.assert_array_equal(buffer.canonical[0], [0, 0, 1, 1, 1])
+    np.testing.assert_allclose(
+        buffer.log_mu[:4], proposal.log_prob + asked.asked.log_tilt, rtol=1e-6
+    )
+    twin = jnp.asarray(moved).at[0, 1].set(2)
+    again = tell(told, proposal._replace(archs=twin), toy.metrics([0.9, 0.2, 0.3, 0.4]))
+    assert int(again.buffer.added) == 4  # all four networks are known
+    late = told._replace(trained=jnp.int32(99))
+    asked, _ = ask(late, jax.random.key(2))
+    np.testing.assert_allclose(asked.asked.log_tilt, 0, atol=1e-6)
+
+
 def test_numbers_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="none of ensemble, residual"):
         method.make(toy.SPACE, SMALL._replace(uac=replace(SMALL.uac, uncertainty="none")))

@@ -108,6 +108,24 @@ def test_what_was_acquired_weighs_by_the_balance_heuristic():
     assert (weight[~acquired] == 1).all() and (weight[acquired] < 0.9).any()
 
 
+def test_draws_that_were_kept_for_their_level_weigh_by_how_likely_that_was():
+    """Of m draws the n of lowest level: their distribution, by simulation."""
+    pi, n, m = np.array([0.4, 0.3, 0.2, 0.1]), 3, 8
+    levels = np.array([1, 0, 2, 0])
+    rng, kept, tilted = np.random.default_rng(0), np.zeros(4), np.zeros(4)
+    select = jax.jit(replay.log_selection, static_argnums=1)
+    for _ in range(4000):
+        draws = rng.choice(4, m, p=pi)
+        tilt = np.asarray(select(jnp.asarray(levels[draws]), n))
+        chosen = np.argsort(levels[draws], kind="stable")[:n]
+        np.add.at(kept, draws[chosen], 1 / n)
+        # pi / mu of what was kept brings the distribution of all draws back, up to what was cut.
+        np.add.at(tilted, draws[np.isfinite(tilt)], np.exp(tilt[np.isfinite(tilt)]) / m)
+    np.testing.assert_allclose(tilted, kept, rtol=0.1, atol=5)
+    same = replay.log_selection(jnp.zeros(8), n)
+    np.testing.assert_allclose(same, 0, atol=1e-6)
+
+
 def test_a_replayed_batch_leaves_out_what_does_not_fit():
     buffer = replay.add(replay.empty(8, 5), rows(0, 5), jnp.ones(5, bool))
     buffer = buffer._replace(log_mu=buffer.log_mu.at[:2].set(jnp.inf))
@@ -120,4 +138,5 @@ def test_a_replayed_batch_leaves_out_what_does_not_fit():
         lambda archs: jnp.zeros(len(archs)),
     )
     used = np.asarray(batch.weight) > 0
+    assert not np.asarray(batch.drawn).any()
     assert sorted(np.asarray(batch.reward)[used].tolist()) == [4.0]  # older ones, impossible ones

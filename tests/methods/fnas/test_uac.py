@@ -99,7 +99,7 @@ def test_the_residual_network_predicts_errors_and_skips_unknown_ones():
     assert sigma[doubtful].mean() > 1.0 > 0.6 > sigma[~doubtful].mean()
 
 
-def reading(checked):
+def reading(checked, explored=(False,) * 4):
     prediction = uac.Prediction(
         score=jnp.array([0.0, 1.0, 2.0, 3.0]),
         sigma=jnp.full(4, 0.5),
@@ -111,6 +111,7 @@ def reading(checked):
         score=jnp.array([0.1, 1.5, 1.5, 9.0]),
         reward=jnp.array([0.6, 0.5, 0.9, 0.0]),
         checked=jnp.asarray(checked),
+        explored=jnp.asarray(explored),
     )
 
 
@@ -136,6 +137,27 @@ def test_learning_calibrates_on_errors_in_units_of_sigma_before_it_fits():
     assert set(stats) == set(uac.STATS) and float(stats["foreign_rows"]) == 0
     fitted = fit(ctx, state, buffer)
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), after.ensemble, fitted.ensemble)
+
+
+def test_errors_of_explored_samples_are_remembered_apart():
+    ctx, buffer = make(), buffer_of(SEEN)
+    state = start(ctx)
+    learn = jax.jit(partial(uac.learn, ctx))
+    state, none = learn(state, buffer, reading([True] * 4))
+    assert np.isnan(none["mae_explored"]) and np.isnan(none["coverage_explored"])
+    state, stats = learn(state, buffer, reading([True] * 3 + [False], [True, False, True, True]))
+    np.testing.assert_allclose(stats["mae_explored"], np.mean([0.1, 0.2]), rtol=1e-5)
+    # Errors 0.1 and 0.5 against 0.5 sigma times the presumed 2.
+    assert (float(stats["coverage_explored"]), float(stats["explored"])) == (1, 2)
+    np.testing.assert_allclose(state.explored.calibration.ratios[:2], [0.2, 1.0], rtol=1e-5)
+    state, stats = learn(state, buffer, reading([True] * 4, [True, True, False, False]))
+    np.testing.assert_allclose(stats["mae_explored"], np.mean([0.1, 0.2, 0.1, 0.1]), rtol=1e-5)
+    assert float(stats["explored"]) == 4
+    # All samples count for the other factor, which they outnumber these.
+    assert int(state.calibration.added) == 11 and int(state.explored.calibration.added) == 4
+    prediction = reading([True] * 4).prediction
+    factor = decision.factor(state.explored.calibration)
+    np.testing.assert_allclose(uac.confident_width(state, prediction), 0.5 * factor)
 
 
 def test_knowledge_of_other_tasks_is_there_before_the_first_sample():

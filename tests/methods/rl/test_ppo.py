@@ -94,6 +94,18 @@ def test_weight_zero_removes_a_sample_and_weights_scale_the_others():
     np.testing.assert_allclose(half[0], 0.5 * full[0], rtol=1e-5)
 
 
+def test_the_entropy_is_that_of_samples_that_the_policy_drew():
+    drawn = jnp.array([True, True, False, True, False, False])
+    (value, metrics), _ = value_and_grad(
+        replace(PLAIN, entropy=0.05), batch()._replace(drawn=drawn)
+    )
+    expected = np.mean(np.asarray(judge(PARAMS, ARCHS)[1])[np.asarray(drawn)])
+    np.testing.assert_allclose(metrics["entropy"], expected, rtol=1e-5)
+    np.testing.assert_allclose(value, -np.mean(ADVANTAGE) - 0.05 * expected, rtol=1e-4)
+    none, _ = value_and_grad(PLAIN, batch()._replace(drawn=jnp.zeros(6, bool)))
+    np.testing.assert_allclose(none[0], -np.mean(ADVANTAGE), rtol=1e-4)
+
+
 def test_first_batch_is_measured_against_itself_later_ones_against_the_average():
     config = replace(PLAIN, baseline_decay=0.9)
     state = ppo.init(POLICY, config, jax.random.key(0))
