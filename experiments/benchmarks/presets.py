@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.benchmarks import floors
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
 from fnas_jax.methods.baselines.config import Evolution, Gp
@@ -41,6 +42,8 @@ PRESETS = {
     "gp_ucb": Preset(lambda space: gp.make(space, Gp("ucb"), batch=1, capacity=150), 150),
     "ppo": Preset(lambda space: ppo.make(space, Ppo(), batch=8), 200),
     "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
+    "gp_warm": Preset(lambda space, source: floors.make(space, source, False), 400, warm=True),
+    "gp_warm_own": Preset(lambda space, source: floors.make(space, source, True), 100, warm=True),
     "fnas_warm": Preset(lambda space, source: fnas.make(space, FNAS, source), 60, warm=True),
 }
 
@@ -55,6 +58,12 @@ ABLATIONS = {
     "fnas_no_uac": _changed(uac=Uac(enabled=False)),
     # Without replay the product's PPO takes four passes over each batch; here, the same two.
     "fnas_no_aeb": _changed(aeb=dataclasses.replace(FNAS.aeb, enabled=False), ppo=Ppo(epochs=2)),
+    # The controller stays as it was drawn: what critic and acquisition do without it.
+    "fnas_no_rl": _changed(ppo=Ppo(lr=0.0), fnas=Fnas(imagination=0)),
+    # The specification's decision: nothing is acquired, half a deviation is unsure.
+    "fnas_spec": _changed(
+        fnas=Fnas(verify=0, imagination=4), uac=Uac(tau=0.5, warmup=16, explore=0.05)
+    ),
     "fnas_no_imagination": _changed(fnas=Fnas(imagination=0)),
     "fnas_residual": _changed(uac=Uac(uncertainty="residual")),
 }

@@ -3,13 +3,15 @@
 A benchmark writes a list of flat records,
 
     {"benchmark": .., "task": .., "method": .., "metric": ..,
-     "value": .., "low": .., "high": .., "n": ..}
+     "value": .., "low": .., "high": .., "median_low": .., "median_high": .., "n": ..}
 
 where `low` and `high` are the 5% and 95% quantiles over the `n` repetitions of a figure, or null
 where it has none. Repetitions are the seeds of a search; of what is timed, children or iterations,
 each with a seed of its own. A quantile is the inverse of the distribution function: the smallest
 value that a share q of the repetitions does not exceed. It is one of the values, so that "never",
-infinity, needs no arithmetic; JSON has no infinity, and it is written as null.
+infinity, needs no arithmetic; JSON has no infinity, and it is written as null. `median_low` and
+`median_high` are an interval of at least 95% for the median over all repetitions that there could
+be, whatever their distribution; null where the figure is no median, or of fewer than six.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from fnas_jax.core.types import UserError
 
 Record = dict[str, Any]
 LOW, HIGH = 0.05, 0.95
+UNKNOWN = (math.nan, math.nan)
 
 
 def quantile(values: Iterable[float], q: float) -> float:
@@ -48,6 +52,18 @@ def median(values: Iterable[float]) -> float:
     return quantile(values, 0.5)
 
 
+def median_interval(values: Iterable[float], share: float = 0.95) -> tuple[float, float]:
+    """Two of the values between which the distribution's median lies with at least `share`.
+
+    The number of values below the median is binomial (n, 1/2). NaN where n is too small.
+    """
+    ordered = sorted(values)
+    skip = int(stats.binom.ppf((1 - share) / 2, len(ordered), 0.5)) if ordered else 0
+    if not skip:
+        return UNKNOWN
+    return float(ordered[skip - 1]), float(ordered[len(ordered) - skip])
+
+
 def mean(values: Sequence[float]) -> float:
     """The arithmetic mean; NaN where there are no values."""
     return statistics.fmean(values) if values else math.nan
@@ -60,10 +76,11 @@ def record(
     metric: str,
     value: float,
     n: int = 1,
-    span: tuple[float, float] | None = None,
+    span: tuple[float, float] = UNKNOWN,
+    of_median: tuple[float, float] = UNKNOWN,
 ) -> Record:
-    """A figure; `span`: its low and its high."""
-    low, high = span or (math.nan, math.nan)
+    """A figure; `span`: its low and its high; `of_median`: the interval of a median."""
+    low, high = span
     return {
         "benchmark": benchmark,
         "task": task,
@@ -72,6 +89,8 @@ def record(
         "value": finite(value),
         "low": finite(low),
         "high": finite(high),
+        "median_low": finite(of_median[0]),
+        "median_high": finite(of_median[1]),
         "n": n,
     }
 
@@ -92,7 +111,8 @@ def over_seeds(
     known = [float(v) for v in np.asarray(list(values), np.float64) if not np.isnan(v)]
     summary = value(known) if callable(value) else value
     span = (quantile(known, LOW), quantile(known, HIGH))
-    return record(benchmark, task, method, metric, summary, len(known), span)
+    of_median = median_interval(known) if value is median else UNKNOWN
+    return record(benchmark, task, method, metric, summary, len(known), span, of_median)
 
 
 def finite(value: float) -> float | None:

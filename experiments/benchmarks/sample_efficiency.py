@@ -36,6 +36,7 @@ def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
     reached = float(np.isfinite(outcome.hits).mean())
     return [
         over_seeds("evals_to_top0.1pct", outcome.hits),
+        over_seeds("evals_to_best", outcome.best_hits),
         *(over_seeds(f"regret@{k}", outcome.regret[:, i]) for i, k in enumerate(REGRET_AT)),
         records.record(*names, "reached", reached, n),
         *(
@@ -43,6 +44,7 @@ def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
             for name, values in (("coverage", outcome.coverage), ("kendall_tau", outcome.tau))
             if np.isfinite(values).all()
         ),
+        *(over_seeds(f"trained_for_{rule}", share) for rule, share in outcome.shares.items()),
         over_seeds("evals_spent", outcome.evaluations),
         records.record(*names, "seconds", outcome.seconds, n),
     ]

@@ -15,6 +15,7 @@ from fnas_jax import scan
 from fnas_jax.core.types import Array
 from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
+from fnas_jax.methods.fnas.method import RULES
 from fnas_jax.tasks import tabular
 from fnas_jax.tasks.base import Evaluator
 from fnas_jax.tasks.tables import Table
@@ -36,6 +37,7 @@ class Result(NamedTuple):
     """What one search came to."""
 
     hit: Array  # [] evaluations until the first top architecture; -1: never
+    best_hit: Array  # [] the same for the table's best one
     regret: Array  # [K] accuracy points, of the incumbent by observed value
     evaluations: Array  # [] spent in all
     trace: scan.Trace
@@ -62,11 +64,13 @@ def search(
     """
     _, _, trace = scan.run(method, on.evaluator, key, iterations)
     rows = on.where.row_of(trace.archs.reshape(-1, trace.archs.shape[-1])).reshape(trace.ok.shape)
-    progress = scan.progress(trace, on.judged[rows], on.top[rows])
+    judged = on.judged[rows]
+    progress = scan.progress(trace, judged, on.top[rows])
+    best_hit = scan.progress(trace, judged, judged >= jnp.float32(on.best)).hit
     counts = progress.evaluations
     last = jnp.array([jnp.sum(counts <= n) - 1 for n in regret_at])
     regret = jnp.where(last < 0, jnp.inf, 100 * (on.best - progress.incumbent[last]))
-    return Result(progress.hit, regret, counts[-1], trace)
+    return Result(progress.hit, best_hit, regret, counts[-1], trace)
 
 
 def hits(found: Array) -> np.ndarray:
@@ -81,11 +85,13 @@ class Outcome(NamedTuple):
     """What S seeds of a method reached on a table."""
 
     hits: np.ndarray  # [S] evaluations until the first top architecture; inf: never
+    best_hits: np.ndarray  # [S] the same for the table's best one
     regret: np.ndarray  # [S, len(REGRET_AT)] accuracy points, incumbent by observed value
     evaluations: np.ndarray  # [S] evaluations spent in all
     seconds: float  # of all seeds together, after compilation
     coverage: np.ndarray  # [S] share of errors within U, second half; NaN without a critic
     tau: np.ndarray  # [S] Kendall's tau of predictions and first readings, second half
+    shares: dict[str, np.ndarray]  # [S] each: of what was trained, by `RULES`; {} without a critic
 
 
 def measure(
@@ -97,15 +103,24 @@ def measure(
 
     def one(key: jax.Array) -> tuple[jax.Array, ...]:
         found = search(on, method, key, preset.iterations, REGRET_AT)
-        return found.hit, found.regret, found.evaluations, *prediction_quality(found.trace)
+        quality = prediction_quality(found.trace)
+        of_rules = shares(found.trace)
+        return found.hit, found.best_hit, found.regret, found.evaluations, *quality, of_rules
 
     keys = jax.random.split(jax.random.key(0), seeds)
     compiled = jax.jit(jax.vmap(one)).lower(keys).compile()
     start = time.perf_counter()
-    found, *rest = jax.block_until_ready(compiled(keys))
+    found = jax.block_until_ready(compiled(keys))
     seconds = time.perf_counter() - start
-    regret, spent, coverage, tau = map(np.asarray, rest)
-    return Outcome(hits(found), regret, spent, seconds, coverage, tau)
+    hit, best_hit, regret, spent, coverage, tau, of_rules = jax.tree.map(np.asarray, found)
+    return Outcome(hits(hit), hits(best_hit), regret, spent, seconds, coverage, tau, of_rules)
+
+
+def shares(trace: scan.Trace) -> dict[str, jax.Array]:
+    """[] each: the share of the trained networks that a rule of FNAS asked for; {} elsewhere."""
+    trained = jnp.maximum(trace.fresh.sum(), 1)
+    known = [rule for rule in RULES if f"for_{rule}" in trace.stats]
+    return {rule: trace.stats[f"for_{rule}"].sum() / trained for rule in known}
 
 
 def prediction_quality(trace: scan.Trace) -> tuple[jax.Array, jax.Array]:

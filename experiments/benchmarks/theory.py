@@ -1,6 +1,7 @@
 """What random search should need, from the table alone.
 
-Random search draws decision vectors uniformly; a vector whose network is known costs nothing. Give
+Random search draws decision vectors uniformly, whether the table holds them or not; a vector whose
+network is known costs nothing, and one that the table lacks costs an evaluation that fails. Give
 every vector s an independent exponential clock of rate 1/M: the order of first rings is the order
 of first draws, and everything becomes independent at a fixed time t. A network with m forms, k of
 them among the top, is first drawn before t with probability 1 - exp(-m t / M), and its first form
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from fnas_jax.core.types import UserError
+from fnas_jax.spaces.base import enumerate_all
 from fnas_jax.tasks import tabular
 from fnas_jax.tasks.tables import Table
 
@@ -28,18 +31,34 @@ def random_quantiles(table: Table, quantiles: Sequence[float]) -> list[float]:
     return [float(np.searchsorted(cdf, q) + 1) for q in quantiles]
 
 
+def networks(table: Table) -> tuple[np.ndarray, np.ndarray, int]:
+    """Of each network of the space: its forms, and how many of them are top rows; and all forms.
+
+    Raises UserError for a space that is too large to list, where networks that the table lacks are
+    not told apart.
+    """
+    where, size = tabular.index(table), table.space.size
+    if size > tabular.DENSE:
+        raise UserError(
+            f"table {table.name} is of {size} vectors; what random search needs is computed for at"
+            f" most {tabular.DENSE}"
+        )
+    everything = enumerate_all(table.space, tabular.DENSE)
+    network, row = (np.asarray(f(everything)) for f in (where.network_of, where.row_of))
+    top = (row >= 0) & tabular.top_rows(table)[row]
+    forms = np.bincount(network, minlength=where.networks).astype(float)
+    return forms, np.bincount(network, top, minlength=where.networks), size
+
+
 def random_cdf(table: Table, grid: int = 600) -> np.ndarray:
     """[networks] probability of having evaluated a top architecture after 1, 2, .. evaluations."""
-    where = tabular.index(table)
-    network = np.asarray(where.network_of(table.archs))
-    forms = np.bincount(network, minlength=where.networks).astype(float)
-    tops = np.bincount(network, tabular.top_rows(table), minlength=where.networks)
+    forms, tops, size = networks(table)
     # Networks with the same m and k behave alike: a few groups instead of thousands of networks.
     groups, counts = np.unique(np.stack([forms, tops]), axis=1, return_counts=True)
     m, k = groups[:, :, None]
     c = counts[:, None]
-    times = np.geomspace(1e-5, 60, grid) * len(network) / forms.max()
-    drawn = 1 - np.exp(-m * times / len(network))  # [groups, grid]
+    times = np.geomspace(1e-5, 60, grid) * size / forms.max()
+    drawn = 1 - np.exp(-m * times / size)  # [groups, grid]
     no_hit = np.exp((c * np.log1p(-np.minimum(k / m * drawn, 1 - 1e-15))).sum(axis=0))
     weight = -np.diff(np.concatenate([[1.0], no_hit]))  # P(T* in the step that ends at t)
     silent = (1 - k / m) * drawn / (1 - k / m * drawn + 1e-15)  # drawn, given no hit by then

@@ -25,9 +25,14 @@ VARIANTS = {
 
 BASELINES = {
     "gp_ei": PRESETS["gp_ei"],
+    "gp_warm": PRESETS["gp_warm"],
+    "gp_warm_own": PRESETS["gp_warm_own"],
     "fnas_warm": PRESETS["fnas_warm"],
     "evolution": PRESETS["evolution"]._replace(iterations=400),
     "random": Preset(lambda space: random.make(space, batch=10), 200),
     "bananas": Preset(lambda space: bananas.make(space, Bananas(), batch=1, capacity=100), 100),
 }
-DEFAULT = ("tnas", "tnas_joint", "gp_ei", "fnas_warm", "evolution", "random")
+DEFAULT = (
+    *("tnas", "tnas_joint", "gp_ei", "gp_warm", "gp_warm_own", "fnas_warm"),
+    *("evolution", "random"),
+)

@@ -24,7 +24,7 @@ from fnas_jax.tasks.base import Evaluator, Task
 from fnas_jax.tasks.tables import Table
 
 RewardFn = Callable[[Array, Array, Array, Array], Array]
-_DENSE = 2**20  # spaces up to this size get a direct index; larger ones are searched row by row
+DENSE = 2**20  # spaces up to this size get a direct index; larger ones are searched row by row
 
 
 class Index(NamedTuple):
@@ -48,13 +48,13 @@ def index(table: Table) -> Index:
     In spaces of more than 2^20 decision vectors, networks that the table lacks are not told
     apart: asking for one of them again counts again.
     """
-    if table.space.size > _DENSE:
+    if table.space.size > DENSE:
         row_of = functools.partial(_match, jnp.asarray(table.archs))
         size = len(table.archs)
         return Index(row_of, lambda archs: _otherwise(row_of(archs), size), size)
     space, cards = table.space, np.asarray(table.space.cardinalities)
     weights = np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
-    canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, _DENSE))))
+    canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, DENSE))))
     representatives, network = np.unique(canonical @ weights, return_inverse=True)
     row = np.full(space.size, -1, np.int32)
     row[table.archs @ weights] = np.arange(len(table.archs))

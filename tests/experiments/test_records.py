@@ -45,13 +45,32 @@ def test_low_and_high_are_the_5_and_95_percent_of_the_seeds_that_have_the_figure
     assert (together["low"], together["value"], together["high"]) == (1, 10, 3)
 
 
+def test_the_interval_of_a_median_holds_it_often_enough():
+    rng = np.random.default_rng(0)
+    for n in (6, 15, 100):
+        spans = [records.median_interval(rng.exponential(size=n)) for _ in range(2000)]
+        low, high = np.transpose(spans)
+        held = np.mean((low <= np.log(2)) & (np.log(2) <= high))
+        assert 0.94 < held <= 1
+        # One value fewer on each side would hold it too seldom.
+        ordered = np.sort(rng.exponential(size=(2000, n)), axis=1)
+        skip = int(np.searchsorted(ordered[0], records.median_interval(ordered[0])[0]))
+        narrow = (ordered[:, skip + 1] <= np.log(2)) & (np.log(2) <= ordered[:, n - 2 - skip])
+        assert narrow.mean() < 0.955
+    assert np.isnan(records.median_interval(range(5))).all()
+    found = records.over_seeds(*NAMES, range(1, 101))
+    assert (found["median_low"], found["median_high"]) == (40, 61)
+    assert records.over_seeds(*NAMES, range(1, 101), records.mean)["median_low"] is None
+
+
 def test_records_are_written_as_the_documented_json_and_printed(tmp_path):
     found = [records.record(*NAMES, 0.5), records.over_seeds(*NAMES, np.float32([1, 2]))]
     records.write(None, found)
     records.write(str(tmp_path / "out.json"), found)
     read = json.loads((tmp_path / "out.json").read_text())
     assert read == found
-    keys = ["benchmark", "task", "method", "metric", "value", "low", "high", "n"]
+    spans = ["low", "high", "median_low", "median_high"]
+    keys = ["benchmark", "task", "method", "metric", "value", *spans, "n"]
     assert [list(r) for r in read] == [keys, keys]
     head, single, pair = records.lines(found)
     assert "5% .. 95%" in head and single.endswith("0.5") and pair.endswith("1 .. 2")

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments.benchmarks import presets, table_search, theory
+from experiments.benchmarks import floors, presets, table_search, theory
 from experiments.benchmarks import sample_efficiency as benchmark
 from fnas_jax import scan
 from fnas_jax.methods.baselines import evolution, random
 from fnas_jax.methods.baselines.config import Evolution
-from fnas_jax.spaces import base, macro
+from fnas_jax.spaces import base, categorical, macro
 from fnas_jax.tasks import tables, tabular
 
 
@@ -84,12 +84,39 @@ def test_records_are_complete_finite_and_named(plain, quick, tmp_path, capsys):
 def test_seeds_that_never_arrive_count_as_infinity():
     none = np.full(4, np.nan)
     outcome = table_search.Outcome(
-        np.array([5.0, np.inf, 7.0, np.inf]), np.ones((4, 5)), np.full(4, 9), 0.1, none, none
+        np.array([5.0, np.inf, 7.0, np.inf]),
+        np.array([9.0, np.inf, 8.0, np.inf]),
+        np.ones((4, 5)),
+        np.full(4, 9),
+        0.1,
+        none,
+        none,
+        {"warmup": np.full(4, 0.25)},
     )
     by = {r["metric"]: r for r in benchmark.figures("t", "m", outcome)}
     hit = by["evals_to_top0.1pct"]
     assert (hit["low"], hit["value"], hit["high"]) == (5.0, 7.0, None)
     assert by["reached"]["value"] == 0.5
+    assert by["evals_to_best"]["value"] == 9
+    assert by["trained_for_warmup"]["value"] == 0.25
+
+
+def test_theory_counts_vectors_that_the_table_lacks(tmp_path):
+    """28 of 81 vectors are there, one of them top: random search pays for the others, too."""
+    archs = np.stack(np.meshgrid(*[np.arange(3)] * 4, indexing="ij"), -1).reshape(-1, 4)
+    lines = [",".join(map(str, a)) + f",{50 + a.sum() + a[0] / 10}" for a in archs[::3]]
+    path = tmp_path / "sparse.csv"
+    columns = "decision_0,decision_1,decision_2,decision_3,acc"
+    path.write_text("\n".join([columns, *lines, "0,0,0,2,50"]))
+    table = tables.load(str(path), "")
+    assert table.space.size == 81
+    with np.errstate(all="raise", under="ignore"):
+        cdf = theory.random_cdf(table)
+    np.testing.assert_allclose(cdf, np.arange(1, 82) / 81, atol=0.02)
+    hits = table_search.measure(
+        table, presets.Preset(lambda space: random.make(space, 8), 200), 300
+    ).hits
+    assert abs(np.median(hits) - 41) < 5
 
 
 def test_bad_input_exits_with_two(tmp_path, capsys):
@@ -99,6 +126,26 @@ def test_bad_input_exits_with_two(tmp_path, capsys):
         with pytest.raises(SystemExit) as error:
             benchmark.main(arguments)
         assert error.value.code == 2
+
+
+def test_the_warm_floors_train_what_the_other_task_says_first():
+    space = categorical.make((3, 3, 3, 3))
+    archs = base.enumerate_all(space)
+    judged = (archs @ np.array([1.0, 0.7, 0.4, 0.2])).astype(np.float32)
+    nan = np.full(len(archs), np.nan, np.float32)
+    table = tables.Table("t", space, archs, judged, judged[:, None], nan, nan, nan, "made up")
+    known = presets.source(table)._replace(rows=40)
+
+    def hits(own, source, iterations):
+        preset = presets.Preset(lambda space: floors.make(space, source, own), iterations)
+        outcome = table_search.measure(table, preset, 8)
+        assert (outcome.evaluations == iterations).all()
+        return outcome.hits
+
+    assert (hits(False, known, 30) <= 3).all() and (hits(True, known, 30) <= 3).all()
+    # Where the other task says the opposite, only own rows find the way.
+    opposite = known._replace(reward=-judged)
+    assert np.median(hits(False, opposite, 81)) > 70 and np.median(hits(True, opposite, 81)) < 50
 
 
 def test_random_search_on_macro_agrees_with_theory(tables_dir):

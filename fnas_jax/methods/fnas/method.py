@@ -29,6 +29,8 @@ from fnas_jax.methods.rl.config import with_epochs
 from fnas_jax.methods.rl.policy import Policy
 from fnas_jax.spaces.base import Space
 
+RULES = ("warmup", "uncertainty", "exploration", "verification")  # that have children trained
+
 
 def make(space: Space, config: Config, source: transfer.SourceTasks | None = None) -> SearchMethod:
     """FNAS on `space`, starting from samples of other tasks where there are any.
@@ -74,6 +76,7 @@ def init(ctx: Context, key: Array) -> State:
     names = [*ppo.STATS, "trained_now", "predicted_now", "replayed"]
     if ctx.critic is not None:
         names += [*uac.STATS, "uncertainty"]
+        names += [f"for_{rule}" for rule in RULES]
         names += ["imagined", "imagined_kl"] if ctx.config.fnas.imagination else []
     return State(
         ppo=ppo.init(ctx.policy, ctx.config.ppo, key_ppo),
@@ -206,12 +209,25 @@ def predicted(
     return jnp.where(mask.sum() > 1, reward, jnp.nan), unsure
 
 
+def causes(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> dict[str, Array]:
+    """How many networks each rule of the decision has had trained, {} without a critic."""
+    if ctx.critic is None:
+        return {}
+    warm, asked = state.trained < ctx.warmup, state.asked
+    unsure = ~warm & ~asked.explored & ~asked.acquired
+    by_rule = (warm, unsure, asked.explored, ~warm & asked.acquired)
+    return {
+        f"for_{rule}": (metrics.fresh & chosen).sum(dtype=jnp.float32)
+        for rule, chosen in zip(RULES, by_rule, strict=True)
+    }
+
+
 def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
     """The state that has learnt what the proposal turned out to be."""
     key_update, key_replay, key_imagine = jax.random.split(jax.random.key(state.asked.seed), 3)
     before = state
     state, new = learning.remember(ctx, state, proposal, metrics)
-    stats = {
+    stats = causes(ctx, before, proposal, metrics) | {
         "trained_now": metrics.fresh.sum(dtype=jnp.float32),
         "predicted_now": (~proposal.train_mask).sum(dtype=jnp.float32),
     }

@@ -68,6 +68,14 @@ def test_warm_up_trains_everything_and_predictions_follow():
     assert not np.asarray(trace.ok)[:, 4:].all()
 
 
+def test_every_training_has_one_reason():
+    _, trace = searched()
+    counts = {rule: np.asarray(trace.stats[f"for_{rule}"]) for rule in method.RULES}
+    np.testing.assert_array_equal(sum(counts.values()), np.asarray(trace.fresh).sum(axis=2))
+    assert (counts["warmup"].sum(axis=1) >= 8).all() and not counts["warmup"][:, 4:].any()
+    assert counts["verification"][:, 4:].all() and not counts["exploration"].any()
+
+
 def test_each_iteration_trains_a_new_architecture_that_the_critic_likes():
     _, trace = searched()
     assert np.asarray(trace.fresh)[:, 3:, -1].all()
