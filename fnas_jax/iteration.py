@@ -15,7 +15,7 @@ from fnas_jax.knowledge.history import Row
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.tasks.base import Evaluator
 
-INIT, PREPARE, ASK, EVALUATE, FINAL = range(5)  # purposes of random keys
+INIT, PREPARE, ASK, EVALUATE, FINAL, FINALISTS = range(6)  # purposes of random keys
 FIGURES = ("accuracy", "reward", "latency_ms", "mflops", "params_m")
 # `prepared`: children trained before the search, of which nothing was measured
 COUNTS = ("trained", "predicted", "replayed", "failed", "prepared")

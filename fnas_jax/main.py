@@ -52,6 +52,7 @@ def summary(result: dict, folder: str) -> str:
         lines.append(f"best: {best['description']['text']}")
         lines.append(
             f"search accuracy {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
+            + final_readings(result)
         )
     if winner and winner.get("accuracy") is not None:
         lines.append(f"final accuracy {cli.percent(winner['accuracy'])}{cost(winner)}")
@@ -62,6 +63,14 @@ def summary(result: dict, folder: str) -> str:
         reference = winner["reference"]
         lines.append(f"reference network {cli.percent(reference['accuracy'])}{cost(reference)}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
+
+
+def final_readings(result: dict) -> str:
+    """How the finals decided, where there were any; results of earlier versions had none."""
+    best, count = result["best"], len(result.get("finalists", ()))
+    if "first_reward" in best:
+        return f" (best of {count} trained again; at first {cli.percent(best['first_accuracy'])})"
+    return f" (none of the {count} best gave a result when trained again)" if count else ""
 
 
 def cost(network: dict) -> str:

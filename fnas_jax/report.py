@@ -63,7 +63,7 @@ def page(
     if result is None:
         sections.append("<p>The search has not finished yet.</p>")
     else:
-        sections += [_best(result), _winner(result), _counts(result)]
+        sections += [_best(result), _finalists(result), _winner(result), _counts(result)]
     sections += [
         _section("Search", _plot(loop, "trained", ("best_accuracy", "accuracy"), "evaluations")),
         _section(
@@ -111,12 +111,34 @@ def _best(result: dict[str, Any]) -> str:
     return _section("Best architecture", f"<p><code>{text}</code></p>")
 
 
+def _finalists(result: dict[str, Any]) -> str:
+    """Both readings of each finalist; results of earlier versions, and of many tasks, have none."""
+    found = result.get("finalists", [])
+    if not found:
+        return ""
+    head = ("", "accuracy at first", "accuracy", "reward at first", "reward", "")
+    winner = result["best"] if "first_reward" in result["best"] else {}
+    body = [
+        (
+            str(number),
+            *(cli.percent(entry[name]) for name in ("first_accuracy", "accuracy")),
+            *(_number(entry[name]) for name in ("first_reward", "reward")),
+            "winner" if entry["arch"] == winner.get("arch") else "",
+        )
+        for number, entry in enumerate(found, start=1)
+    ]
+    return _section("Finalists, trained again on equal terms", _table([head, *body]))
+
+
 def _winner(result: dict[str, Any]) -> str:
     """Accuracy and cost of the winner in the search, after it, and of its reference."""
     best, winner = result["best"], result["winner"]
     if best is None or winner is None:
         return ""
-    rows = {"in the search": best, "after it": winner}
+    first = best.get("first_accuracy", best["accuracy"])
+    rows = {"in the search": best | {"accuracy": first}}
+    rows |= {"as a finalist": best} if "first_reward" in best else {}
+    rows["after it"] = winner
     rows |= {
         label: winner[name]
         for label, name in (("fine-tuned", "finetuned"), ("reference network", "reference"))

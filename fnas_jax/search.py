@@ -1,5 +1,8 @@
 """The search: a method asks, a task answers, the method is told; everything learnt is kept.
 
+When the budget is spent, finals and the winner's training follow (`finals.py`, `Task.final`): no
+stages with checkpoints, but functions of the last one, which a killed run repeats.
+
 An iteration ends in this order: its evaluations are committed to the history, its line is written
 to the metrics, its checkpoint is taken (iterations of a moment share one).
 
@@ -26,13 +29,14 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fnas_jax import iteration
+from fnas_jax import finals as finals_lib
+from fnas_jax import iteration, result
 from fnas_jax.core import checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.logging import MetricLog, Progress, write_json
 from fnas_jax.core.types import UserError
-from fnas_jax.iteration import COUNTS, FIGURES, FINAL, PREPARE, State
+from fnas_jax.iteration import FINAL, PREPARE, State
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
@@ -81,9 +85,9 @@ def run(
         with _opened_knowledge(config, path, identity) as knowledge:
             parts = builder(config, knowledge)
             workdir.start(path, config, identity)
-            result = search(Context(config, path, *parts, knowledge, clock, identity))
+            found = search(Context(config, path, *parts, knowledge, clock, identity))
             hosts.broadcast_command(0)
-            return result
+            return found
 
 
 def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
@@ -119,8 +123,12 @@ def search(ctx: Context) -> dict[str, Any]:
         outputs = Outputs(Checkpoints(ctx, manager), log, progress)
         state = run_stages(ctx, outputs, state, key)
         state = run_iterations(ctx, outputs, state, key)
+        finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
+        if finals is not None:
+            progress.say(finals_lib.line(finals))
+        state = finals_lib.decide(state, finals)
         winner = judge_winner(ctx, progress, state, key)
-    write_json(ctx.folder / "result.json", _result(ctx, state, winner))
+    write_json(ctx.folder / "result.json", result.content(ctx, state, finals, winner))
     return workdir.read_json(ctx.folder / "result.json")
 
 
@@ -266,32 +274,6 @@ def _done(ctx: Context, state: State) -> bool:
     if counts["trained"] >= search.budget or counts["proposed"] >= limit:
         return True
     return ctx.method.done is not None and bool(ctx.method.done(state.method))
-
-
-def _result(ctx: Context, state: State, winner: dict[str, Any] | None) -> dict[str, Any]:
-    """The content of result.json."""
-    best = None
-    if winner is not None:
-        arch = np.asarray(ctx.evaluator.form(jnp.asarray(state.best_arch)[None]))[0]
-        best = {
-            "arch": arch,
-            "description": ctx.task.space.describe(arch),
-            **dict(zip(FIGURES, state.best, strict=True)),
-        }
-    counts = {name: state.counts[name] for name in COUNTS}
-    return {
-        "best": best,
-        "winner": winner,
-        "counts": counts,
-        "iterations": state.iteration,
-        "seconds": ctx.clock.seconds(),
-        "method": ctx.config.method.name,
-        "space": ctx.task.space.name,
-        "task": ctx.task.name,
-        "seed": ctx.config.seed,
-        "versions": workdir.versions(),
-        "resumed": ctx.run.starts,
-    }
 
 
 @contextlib.contextmanager

@@ -149,6 +149,20 @@ def test_retrain_trains_the_form_that_the_search_evaluates(table, tmp_path, monk
     assert [again["arch"]] == judged == [[3 - a for a in result["best"]["arch"]]]
 
 
+def test_the_terminal_tells_how_the_finals_decided():
+    best = {"description": {"text": "a"}, "accuracy": 0.9, "reward": 0.85}
+    counts, seconds = {"trained": 40}, {"total": 60.0}
+    old = {"best": best, "winner": None, "counts": counts, "seconds": seconds}
+    line = "search accuracy 90.00%, reward 0.8500"
+    assert line in command.summary(old, "w").splitlines()  # of an earlier version
+    found = old | {"finalists": [{}, {}, {}]}
+    assert f"{line} (none of the 3 best gave a result when trained again)" in (
+        command.summary(found, "w")
+    )
+    found["best"] = best | {"first_accuracy": 0.95, "first_reward": 0.9}
+    assert f"{line} (best of 3 trained again; at first 95.00%)" in command.summary(found, "w")
+
+
 def test_retrain_needs_a_finished_search(tmp_path, capsys):
     assert retrain.command([f"--workdir={tmp_path}"]) == 2
     assert "it has no config.json" in capsys.readouterr().err

@@ -49,6 +49,25 @@ def test_a_finished_run_has_winner_counts_and_curve(folder):
     assert "Posterior" not in page  # the method has none
 
 
+def test_both_readings_of_the_finalists_stand_in_the_report(folder):
+    found = result()
+    entries = [
+        {"arch": [1], "text": "b", "first_accuracy": 0.93, "first_reward": 0.92},
+        {"arch": [0], "text": "a<b>", "first_accuracy": 0.91, "first_reward": 0.90},
+    ]
+    second = ({"accuracy": None, "reward": None}, {"accuracy": 0.7, "reward": 0.69})
+    listed = [entry | more for entry, more in zip(entries, second, strict=True)]
+    found["best"] |= {"first_accuracy": 0.91, "first_reward": 0.90}
+    write_json(folder / "result.json", found | {"finalists": listed})
+    page = report.write(str(folder)).read_text()
+    assert "Finalists, trained again on equal terms" in page
+    row = "<td>2</td><td>91.00%</td><td>70.00%</td><td>0.9</td><td>0.69</td><td>winner</td>"
+    assert row in page and page.count("<td>winner</td>") == 1
+    assert "<td>1</td><td>93.00%</td><td>unknown</td><td>0.92</td><td></td><td></td>" in page
+    assert "<td>in the search</td><td>91.00%</td>" in page
+    assert "<td>as a finalist</td><td>70.00%</td>" in page
+
+
 def test_the_store_is_told_by_task_protocol_and_space(folder):
     """Rows of two spaces of one name, of two protocols, and of an earlier version."""
     with contextlib.closing(history.open_(folder / "knowledge")) as connection:

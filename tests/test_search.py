@@ -16,7 +16,7 @@ from fnas_jax.core.types import Metrics, UserError, propose
 from fnas_jax.knowledge import history
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.spaces import categorical
-from fnas_jax.tasks.base import Evaluator, Hooks, Task
+from fnas_jax.tasks.base import Evaluator, Finals, Hooks, Task
 
 SPACE = categorical.make((4, 4, 4))
 BATCH = 4
@@ -125,7 +125,7 @@ def test_result_holds_what_is_documented(undisturbed):
     folder, result = undisturbed
     assert result == json.loads((folder / "result.json").read_text())
     assert set(result) == {
-        *("best", "winner", "counts", "iterations", "seconds", "method", "space"),
+        *("best", "finalists", "winner", "counts", "iterations", "seconds", "method", "space"),
         *("task", "seed", "versions", "resumed"),
     }
     assert set(result["best"]) == {
@@ -138,6 +138,7 @@ def test_result_holds_what_is_documented(undisturbed):
         float(accuracy(jnp.array(result["best"]["arch"])))
     )
     assert result["resumed"] == 0
+    assert result["finalists"] == [] and result["counts"]["finalists"] == 0  # a table has none
 
 
 def test_counts_history_and_metrics_agree(undisturbed):
@@ -293,6 +294,92 @@ def test_a_kill_between_a_write_of_the_pool_and_its_checkpoint_changes_nothing(
         assert (folder / "pool").exists()
         assert timeless(run(folder)) == timeless(whole)
         assert rows_of(folder) == rows_of(tmp_path / "whole")
+
+
+def drifting(calls=None, fails=False):
+    """An evaluator whose readings rise with every batch, and that holds finals without the rise.
+
+    Its state: what is known, batches so far, and the first rewards of all 64 networks.
+    """
+    index = lambda archs: archs @ jnp.array([16, 4, 1])  # noqa: E731
+
+    def rising(state, archs, mask, key):
+        known, batches, rewards = state
+        known, metrics = evaluate(known, archs, mask, key)
+        reward = jnp.where(metrics.ok, metrics.reward + 0.5 * batches, 0.0)
+        place = jnp.where(metrics.fresh & metrics.ok, index(archs), 64)
+        rewards = rewards.at[place].set(reward, mode="drop")
+        reward = jnp.where(metrics.ok, rewards[index(archs)], 0.0)
+        return (known, batches + 1, rewards), metrics._replace(accuracy=reward, reward=reward)
+
+    def finals(state, key):
+        first = np.asarray(state[2])
+        best = np.argsort(-first, kind="stable")[:5]
+        archs = np.stack(np.unravel_index(best, (4, 4, 4)), axis=1).astype(np.int32)
+        second = np.asarray(accuracy(jnp.asarray(archs)) + 0.001 * jax.random.normal(key, (5,)))
+        nan, ok = np.full(5, np.nan), np.full(5, not fails)
+        metrics = Metrics(first[best], first[best], nan, archs.sum(1) * 1.0, nan, nan, ok, ok)
+        if calls is not None:
+            calls.append(archs.tolist())
+            if len(calls) == 1:
+                raise Crash
+        return Finals(archs, metrics, second, second, ok)
+
+    initial = lambda: (jnp.zeros(64, bool), jnp.float32(0), jnp.full(64, -jnp.inf))  # noqa: E731
+    return EVALUATOR._replace(init=initial, evaluate=rising, hooks=Hooks(finals=finals))
+
+
+def build_with(evaluator):
+    return lambda config, knowledge: (TASK, METHOD, evaluator)
+
+
+def test_where_readings_rise_the_finals_name_the_winner(tmp_path, capfd):
+    """The winner is the better network, and everything in result.json is about it."""
+    result = search.run(config_with(search__budget=12), tmp_path, build_with(drifting()))
+    best, listed = result["best"], result["finalists"]
+    assert result["counts"]["finalists"] == len(listed) == 5
+    firsts = [entry["first_reward"] for entry in listed]
+    assert firsts == sorted(firsts, reverse=True)
+    # The first reading would have been wrong: another of the finalists is better.
+    true = [float(accuracy(jnp.array(entry["arch"]))) for entry in listed]
+    chosen = [entry["arch"] for entry in listed].index(best["arch"])
+    assert true[chosen] == max(true) > true[0] + 0.01
+    entry = listed[chosen]
+    assert {name: best[name] for name in entry if name != "text"} == {
+        name: value for name, value in entry.items() if name != "text"
+    }
+    assert best["description"]["text"] == entry["text"]
+    assert best["reward"] == max(e["reward"] for e in listed) < best["first_reward"]
+    assert best["mflops"] == sum(best["arch"])
+    assert result["winner"]["accuracy"] == pytest.approx(true[chosen])
+    # They are no rows, and no iteration: warm starts and the log know of first readings only.
+    assert sum(row[3] for row in rows_of(tmp_path)) == result["counts"]["trained"]
+    assert lines_of(tmp_path)[-1]["best_reward"] == pytest.approx(firsts[0])
+    told = [line for line in capfd.readouterr().err.splitlines() if "finals" in line]
+    assert len(told) == 1 and f"number {chosen + 1} of the first readings wins" in told[0]
+
+
+def test_where_all_finalists_fail_the_first_readings_decide(tmp_path, capfd):
+    result = search.run(config_with(), tmp_path, build_with(drifting(fails=True)))
+    assert result["best"]["arch"] == result["finalists"][0]["arch"]
+    assert "first_reward" not in result["best"]
+    assert result["best"]["reward"] == result["finalists"][0]["first_reward"]
+    assert [entry["reward"] for entry in result["finalists"]] == 5 * [None]
+    assert result["counts"]["finalists"] == 5
+    assert "none of the 5 best gave a result again; the first readings" in capfd.readouterr().err
+
+
+def test_a_kill_in_the_finals_repeats_them_and_nothing_else(tmp_path):
+    whole = search.run(config_with(), tmp_path / "whole", build_with(drifting()))
+    calls, folder = [], tmp_path / "killed"
+    with pytest.raises(Crash):
+        search.run(config_with(), folder, build_with(drifting(calls)))
+    before = lines_of(folder)
+    resumed = search.run(config_with(), folder, build_with(drifting(calls)))
+    assert timeless(resumed) == timeless(whole) and resumed["resumed"] == 1
+    assert len(calls) == 2 and calls[0] == calls[1]
+    assert lines_of(folder) == before
+    assert rows_of(folder) == rows_of(tmp_path / "whole")
 
 
 def test_a_finished_search_is_not_judged_again(tmp_path):

@@ -15,6 +15,16 @@ from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
 
+class Finals(NamedTuple):
+    """Second readings of k finalists, on equal terms; sorted by the first, the best first."""
+
+    archs: np.ndarray  # [k, T] int32, in the form that was evaluated
+    first: Metrics  # of [k]: as the search read them
+    accuracy: np.ndarray  # [k] float32 in [0, 1], on validation images as in the search
+    reward: np.ndarray  # [k] float32 of that accuracy and the costs of `first`
+    ok: np.ndarray  # [k] bool: False where the second training failed
+
+
 class Hooks(NamedTuple):
     """What an evaluator may do around the loop; None: nothing."""
 
@@ -28,6 +38,9 @@ class Hooks(NamedTuple):
     # (state, the method's state after its `prepare`) -> state with the weights that it trained;
     # an evaluator with this hook judges children with these and trains none
     load_weights: Callable[[Any, Any], Any] | None = None
+    # (state, key) -> second readings of the best that `state` knows, of which it learns nothing;
+    # None: there are not two of them. Evaluators whose first readings are on equal terms have none.
+    finals: Callable[[Any, Array], Finals | None] | None = None
     # (state, arch [T], key) -> JSON-ready facts of the winner that only the evaluator can add
     finalize: Callable[[Any, Array, Array], dict[str, Any]] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -87,3 +88,14 @@ def recall(cached: EvaluationCache, lookup: Lookup) -> Metrics:
         ok=found & stored.ok,
         fresh=lookup.new,
     )
+
+
+def best_first(cached: EvaluationCache) -> tuple[np.ndarray, np.ndarray]:
+    """([M] places by falling reward, [M] bool whether one holds a child that gave a result).
+
+    Those that do come first; of equal rewards, the one that was evaluated first.
+    """
+    known = jax.device_get(cached.metrics)
+    good = known.ok & np.isfinite(known.reward)
+    order = np.argsort(np.where(good, -known.reward, np.inf), kind="stable")
+    return order, good[order]

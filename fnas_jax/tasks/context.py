@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+
+import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge.pool_store import Store
@@ -42,3 +44,15 @@ def batch_of(ctx: TrainContext, asked: Array, new: Array) -> Batch:
     """The batch of `asked` [N, T], of which those of `new` [N] are to be judged."""
     canonical = ctx.canonical(asked)
     return Batch(asked, canonical, new, *ctx.cost(canonical))
+
+
+def batches_of(ctx: TrainContext, archs: Array) -> Iterator[tuple[int, Batch]]:
+    """`archs` [N, T] in batches of the search's size, the last one padded: (place of its first, it)
+
+    Programs that are compiled for the batches of the search serve these, too.
+    """
+    size = ctx.config.search.batch
+    for i in range(0, len(archs), size):
+        part = jnp.asarray(archs[i : i + size])
+        use = jnp.arange(size) < len(part)
+        yield i, batch_of(ctx, jnp.pad(part, ((0, size - len(part)), (0, 0))), use)

@@ -27,7 +27,7 @@ from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
-from fnas_jax.tasks import children_evaluator, pool_access, protocols, trained
+from fnas_jax.tasks import cache, children_evaluator, pool_access, protocols, trained
 from fnas_jax.tasks.base import Evaluator, Hooks, OneShot
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.children_evaluator import State
@@ -190,10 +190,10 @@ def leave_blocks(ctx: TrainContext, network: Network, state: State) -> None:
 def best_of(cached: EvaluationCache) -> tuple[Array, Array, Array]:
     """(canonical [M, T], accuracy [M], ok [M]) of the `DEPOSITED` children of highest reward."""
     known = jax.device_get(cached)
-    order = np.argsort(np.where(known.metrics.ok, -known.metrics.reward, np.inf))[:DEPOSITED]
+    order, good = (x[:DEPOSITED] for x in cache.best_first(known))
     # Places without a child hold -1.
     archs = jnp.asarray(np.maximum(known.canonical[order], 0))
-    return archs, jnp.asarray(known.metrics.accuracy[order]), jnp.asarray(known.metrics.ok[order])
+    return archs, jnp.asarray(known.metrics.accuracy[order]), jnp.asarray(good)
 
 
 def deposit(

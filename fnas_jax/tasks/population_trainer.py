@@ -41,6 +41,17 @@ class Trainer(NamedTuple):
     deposit: Any = None  # `deposit` below
 
 
+class Taught(NamedTuple):
+    """A batch that was trained, padded to a multiple of the devices."""
+
+    pool: Pool | None  # that it started from, on the first device
+    batch: Batch
+    source: Source | None  # where in the pool
+    outcome: Outcome  # in the order of `batch`
+    params: Any  # as `train_everywhere` gives them
+    back: np.ndarray  # puts `params` in the order of `batch`
+
+
 def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
     """Trains children of `network` that start from a pool of `layout`, or from fresh weights."""
     dataset, settings = ctx.dataset, ctx.settings
@@ -138,8 +149,22 @@ def train_population(
 
     Without a pool: None and no statistics.
     """
-    n, mesh = len(batch.new), trainer.mesh
-    size = devices.padded_size(n, mesh)
+    taught = teach(trainer, pool, batch, key)
+    judged = _cut(taught.outcome, len(batch.new))
+    if pool is None:
+        return None, {}, judged
+    return *trainer.deposit(*taught, _owner(trainer)), judged
+
+
+def judge_population(trainer: Trainer, pool: Pool | None, batch: Batch, key: Array) -> Outcome:
+    """Outcomes [N] as of `train_population`, of which the pool learns nothing."""
+    return _cut(teach(trainer, pool, batch, key).outcome, len(batch.new))
+
+
+def teach(trainer: Trainer, pool: Pool | None, batch: Batch, key: Array) -> Taught:
+    """Trains the new ones of `batch`, which starts from `pool` where there is one."""
+    mesh = trainer.mesh
+    size = devices.padded_size(len(batch.new), mesh)
     padded = jax.tree.map(lambda x: _padded(x, size), batch)
     # A child's key depends on neither the number of devices nor the order.
     keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
@@ -156,11 +181,7 @@ def train_population(
     outcome, params = train_everywhere(trainer, children, pool, entry)
     back = np.argsort(order)
     outcome = jax.tree.map(lambda x: x[back], outcome)
-    judged = jax.tree.map(lambda x: x[:n], outcome)
-    if pool is None:
-        return None, {}, judged
-    learnt = (pool, padded, source, outcome, params, back, _owner(trainer))
-    return *trainer.deposit(*learnt), judged
+    return Taught(pool, padded, source, outcome, params, back)
 
 
 def train_everywhere(trainer: Trainer, children: Any, pool: Pool | None, entry: Any) -> Trained:
@@ -215,6 +236,11 @@ def worker_loop(trainer: Trainer, pool: Pool | None) -> None:
         shapes = ((archs, np.zeros(size, bool), keys), pool, entry)
         children, pool, entry = hosts.broadcast(shapes)
         train_everywhere(trainer, children, pool, entry)
+
+
+def _cut(outcome: Outcome, n: int) -> Outcome:
+    """Of the first `n`, without padding."""
+    return jax.tree.map(lambda x: x[:n], outcome)
 
 
 def _padded(x: Any, size: int) -> np.ndarray:

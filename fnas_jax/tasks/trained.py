@@ -4,6 +4,10 @@ With a pool (AKP), all children of a batch inherit all their blocks, and what th
 when all are trained; before the search, fair rounds train every choice of every decision equally
 often. Nothing is measured in these, so that no architecture is judged while most blocks of the pool
 are untrained.
+
+Children get better as the pool ripens, so before the winner is named the best of them are trained
+once more, all from one pool (`finalists`). Fresh weights are the same terms for all: without a pool
+there is nothing to repeat.
 """
 
 from __future__ import annotations
@@ -22,10 +26,16 @@ from fnas_jax.knowledge.pool import Pool
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces.base import fair_round
-from fnas_jax.tasks import children_evaluator, pool_access, population_trainer, protocols
+from fnas_jax.tasks import (
+    children_evaluator,
+    finalists,
+    pool_access,
+    population_trainer,
+    protocols,
+)
 from fnas_jax.tasks.base import Evaluator, Hooks
 from fnas_jax.tasks.children_evaluator import State
-from fnas_jax.tasks.context import Batch, TrainContext, batch_of
+from fnas_jax.tasks.context import Batch, TrainContext, batches_of
 from fnas_jax.tasks.pool_access import PoolAccess
 from fnas_jax.tasks.population_trainer import Trainer
 from fnas_jax.training.child import Outcome
@@ -52,7 +62,9 @@ def evaluator(ctx: TrainContext) -> Evaluator:
     hooks = Hooks(worker_loop=functools.partial(worker_loop, trainer, init))
     if access is not None:
         hooks = hooks._replace(
-            prepare=functools.partial(prepare, trainer), sync=functools.partial(sync, access)
+            prepare=functools.partial(prepare, trainer),
+            sync=functools.partial(sync, access),
+            finals=functools.partial(finalists.hold, ctx, functools.partial(read, trainer)),
         )
     return children_evaluator.make(
         ctx,
@@ -87,20 +99,19 @@ def judge(trainer: Trainer, learnt: Learnt, batch: Batch, key: Array) -> tuple[L
     return learnt._replace(pool=pool, stats=stats), outcome
 
 
+def read(trainer: Trainer, learnt: Learnt, batch: Batch, key: Array) -> Outcome:
+    """As `judge`, from the pool as it is, which learns nothing."""
+    return population_trainer.judge_population(trainer, learnt.pool, batch, key)
+
+
 def prepare(trainer: Trainer, state: State, key: Array) -> Iterator[tuple[State, dict[str, Any]]]:
     """Fair rounds of training for the pool; goes on where `state` is."""
     ctx, learnt = trainer.context, state.learnt
-    size = ctx.config.search.batch
     while learnt.rounds < ctx.config.akp.rounds:
         key_round, key_train = jax.random.split(jax.random.fold_in(key, learnt.rounds))
         archs = fair_round(ctx.space.cardinalities, key_round)
-        for i in range(0, len(archs), size):
-            part = archs[i : i + size]
-            use = jnp.arange(size) < len(part)
-            part = jnp.pad(part, ((0, size - len(part)), (0, 0)))
-            learnt, _ = judge(
-                trainer, learnt, batch_of(ctx, part, use), jax.random.fold_in(key_train, i)
-            )
+        for i, batch in batches_of(ctx, archs):
+            learnt, _ = judge(trainer, learnt, batch, jax.random.fold_in(key_train, i))
         learnt = learnt._replace(rounds=learnt.rounds + 1)
         yield state._replace(learnt=learnt), {"children": len(archs), **learnt.stats}
 

@@ -75,3 +75,11 @@ def test_agrees_with_a_dictionary(batches):
         result = cache.recall(state, found)
         assert result.fresh.tolist() == fresh
         np.testing.assert_allclose(result.accuracy, [known[form] for form in batch])
+
+
+def test_the_best_come_first_and_what_gave_no_result_last():
+    state, _, _ = feed(cache.empty(6, 1), [[3], [1], [4], [2]], [0.5, 0.7, 0.5, 0.9])
+    failed = state.metrics._replace(ok=state.metrics.ok.at[3].set(False))
+    order, good = cache.best_first(state._replace(metrics=failed))
+    assert order[:3].tolist() == [1, 0, 2] and sorted(order.tolist()) == list(range(6))
+    assert good.tolist() == [True, True, True, False, False, False]

@@ -1,0 +1,77 @@
+"""What a finished search says of itself: the content of result.json."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax import finals as finals_lib
+from fnas_jax.core import workdir
+from fnas_jax.iteration import COUNTS, FIGURES, State
+from fnas_jax.spaces.base import Space
+from fnas_jax.tasks.base import Finals
+
+if TYPE_CHECKING:
+    from fnas_jax.search import Context
+
+
+def content(
+    ctx: Context, state: State, finals: Finals | None, winner: dict[str, Any] | None
+) -> dict[str, Any]:
+    """All of it, but for what `write_json` makes of numbers that are not finite.
+
+    `best` is the architecture that `winner` is about. Its figures are those by which it won; where
+    that was a second reading, `first_accuracy` and `first_reward` stand beside it.
+    """
+    listed = readings(finals, ctx.task.space)
+    counts = {name: state.counts[name] for name in COUNTS} | {"finalists": len(listed)}
+    return {
+        "best": None if winner is None else best(ctx, state, finals),
+        "finalists": listed,
+        "winner": winner,
+        "counts": counts,
+        "iterations": state.iteration,
+        "seconds": ctx.clock.seconds(),
+        "method": ctx.config.method.name,
+        "space": ctx.task.space.name,
+        "task": ctx.task.name,
+        "seed": ctx.config.seed,
+        "versions": workdir.versions(),
+        "resumed": ctx.run.starts,
+    }
+
+
+def best(ctx: Context, state: State, finals: Finals | None) -> dict[str, Any]:
+    """The best of `state`, which `finals` have decided, in the form that was evaluated."""
+    arch = np.asarray(ctx.evaluator.form(jnp.asarray(state.best_arch)[None]))[0]
+    place = finals_lib.place(finals)
+    return {
+        "arch": arch,
+        "description": ctx.task.space.describe(arch),
+        **dict(zip(FIGURES, state.best, strict=True)),
+        **({} if finals is None or place is None else first_reading(finals, place)),
+    }
+
+
+def readings(finals: Finals | None, space: Space) -> list[dict[str, Any]]:
+    """Each finalist with both readings, by falling first one; None where the second failed."""
+    if finals is None:
+        return []
+    return [
+        {
+            "arch": arch,
+            "text": space.describe(arch)["text"],
+            **first_reading(finals, i),
+            "accuracy": finals.accuracy[i] if finals.ok[i] else None,
+            "reward": finals.reward[i] if finals.ok[i] else None,
+        }
+        for i, arch in enumerate(finals.archs)
+    ]
+
+
+def first_reading(finals: Finals, i: int) -> dict[str, Any]:
+    """The figures of finalist `i` in the search, under names of their own."""
+    first = finals.first
+    return {"first_accuracy": first.accuracy[i], "first_reward": first.reward[i]}
