@@ -50,7 +50,7 @@ class Search(NamedTuple):
     method: str
     seed: int
     arch: np.ndarray  # [T]
-    found: float  # validation accuracy of the winner, as the search saw it
+    found: float  # validation accuracy by which the winner won
     proposals: int
     trained: int
     steps: int  # of training, of all children together
