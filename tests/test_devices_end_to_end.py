@@ -17,13 +17,13 @@ SEARCH += ["--config.children.steps=20", "--config.winner.steps=0"]
 
 
 def start(folder, devices, *flags):
-    flag = f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
     return subprocess.Popen(
         [sys.executable, "-m", "fnas_jax.main", f"--workdir={folder}", *SEARCH, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"XLA_FLAGS": flag},
+        env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"},
     )
 
 

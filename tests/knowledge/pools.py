@@ -16,8 +16,6 @@ SPACES = {
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
     "cell": cell.make(channels=4, cells_per_stage=1),
 }
-QUICK = {"xla_backend_optimization_level": 0}
-jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 @functools.cache
@@ -41,13 +39,13 @@ class Functions(NamedTuple):
 def functions(name):
     layout_ = layout(name)
     return Functions(
-        init=jit(lambda key: pools.init(layout_, 6, key)),
-        find=jit(functools.partial(pools.find, layout_)),
-        inherit=jit(jax.vmap(functools.partial(pools.inherit, layout_), (None, 0, 0))),
-        deposit=jit(functools.partial(pools.deposit, layout_)),
-        merge=jit(functools.partial(pools.merge, layout_)),
-        used=jit(jax.vmap(layout_.parts.used)),
-        statistics=jit(functools.partial(pools.statistics, layout_)),
+        init=jax.jit(lambda key: pools.init(layout_, 6, key)),
+        find=jax.jit(functools.partial(pools.find, layout_)),
+        inherit=jax.jit(jax.vmap(functools.partial(pools.inherit, layout_), (None, 0, 0))),
+        deposit=jax.jit(functools.partial(pools.deposit, layout_)),
+        merge=jax.jit(functools.partial(pools.merge, layout_)),
+        used=jax.jit(jax.vmap(layout_.parts.used)),
+        statistics=jax.jit(functools.partial(pools.statistics, layout_)),
     )
 
 
@@ -60,7 +58,7 @@ def gradient(name):
         logits = network.apply(params, arch, images)
         return (logits**2).sum(), logits
 
-    return jit(jax.grad(loss, has_aux=True))
+    return jax.jit(jax.grad(loss, has_aux=True))
 
 
 @functools.cache

@@ -10,8 +10,6 @@ from fnas_jax.spaces import base, categorical
 from fnas_jax.tasks import tables, tabular
 
 SPACE = categorical.make((3, 4, 2, 3, 3))  # 216 architectures
-# Such searches are short: compiling them takes longer than running them.
-QUICK = {"xla_backend_optimization_level": 0}
 # The second decision has no effect where the first is 0: 54 + 36 + 36 networks.
 IDLE = SPACE._replace(
     name="idle",
@@ -36,8 +34,15 @@ def search(method, seeds, iterations):
     evaluator = tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
     keys = jax.random.split(jax.random.key(0), seeds)
     run = jax.jit(jax.vmap(lambda key: scan.run(method, evaluator, key, iterations)))
-    state, _, trace = run.lower(keys).compile(compiler_options=QUICK)(keys)
+    state, _, trace = run(keys)
     return state, trace
+
+
+def compiled(method):
+    """The method with each of its functions one program, not one for every operation in them."""
+    return method._replace(
+        init=jax.jit(method.init), ask=jax.jit(method.ask), tell=jax.jit(method.tell)
+    )
 
 
 def metrics(reward, ok=None):

@@ -21,7 +21,6 @@ SPACES = {
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
     "cell": cell.make(channels=4, cells_per_stage=1),
 }
-QUICK = {"xla_backend_optimization_level": 0}  # a third less time to compile
 
 
 class Outcome(NamedTuple):
@@ -50,7 +49,7 @@ def case(space: Any, backend: str = "auto", archs: Any = None) -> Case:
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))
     params, stats = filled(jax.eval_shape(lambda: (net.init(key, archs[0]), net.init_stats())))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(arch: Any) -> tuple[Any, Any]:
         def loss(params: Any) -> tuple[Any, Any]:
             logits = net.apply(params, arch, images)
@@ -58,7 +57,7 @@ def case(space: Any, backend: str = "auto", archs: Any = None) -> Case:
 
         return jax.grad(loss, has_aux=True)(params)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def evaluate(arch: Any, collect: bool) -> tuple[Any, Any]:
         return net.apply_eval(params, stats, arch, images, collect)
 

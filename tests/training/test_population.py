@@ -55,7 +55,8 @@ print(json.dumps([result.accuracy.tolist(), result.loss.tolist()]))
 
 
 def test_four_devices_give_the_results_of_one():
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    env = os.environ | {"XLA_FLAGS": flags}
     done = subprocess.run(
         [sys.executable, "-c", _FOUR_DEVICES], env=env, capture_output=True, text=True, check=True
     )

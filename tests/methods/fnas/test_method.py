@@ -34,9 +34,7 @@ def with_fnas(**numbers):
 @functools.cache
 def small():
     """The compiled functions of one method."""
-    compiled = method.make(toy.SPACE, with_fnas(verify_every=4))
-    quick = functools.partial(jax.jit, compiler_options=toy.QUICK)
-    return compiled._replace(ask=quick(compiled.ask), tell=quick(compiled.tell))
+    return toy.compiled(method.make(toy.SPACE, with_fnas(verify_every=4)))
 
 
 @functools.cache

@@ -1,0 +1,25 @@
+"""How the programs of tests are compiled."""
+
+import os
+
+from tests import conftest
+
+
+def test_flags_of_the_user_stand():
+    flags = "--xla_cpu_use_fusion_emitters=true --xla_backend_optimization_level=2"
+    assert conftest.with_quick(flags) == flags
+    one = "--xla_backend_optimization_level=2"
+    assert conftest.with_quick(one) == f"{one} --xla_cpu_use_fusion_emitters=false"
+
+
+def test_flags_that_a_jaxlib_does_not_know_are_left_out_and_told(monkeypatch):
+    monkeypatch.setattr(conftest, "QUICK", {"xla_no_such_flag": "1"})
+    assert conftest.with_quick("--xla_cpu_multi_thread_eigen=false") == (
+        "--xla_cpu_multi_thread_eigen=false"
+    )
+    assert "refuses xla_no_such_flag" in conftest.pytest_report_header()
+
+
+def test_they_hold_for_workers_and_what_they_start():
+    assert all(f"--{name}=" in os.environ["XLA_FLAGS"] for name in conftest.QUICK)
+    assert conftest.pytest_report_header() is None
