@@ -12,8 +12,15 @@ from tests.networks import agreement
 from tests.networks.agreement import CHANNELS, CLASSES, SPACES
 
 
-# Those of the kernels are in test_subnet_weights.py and test_flax_mobile.py.
-@pytest.fixture(scope="module", params=["mnas reference", "mnas masked", "macro masked"])
+# Those of the kernels are in test_subnet_weights.py and test_flax_mobile.py; every type of layer on
+# every backend is in test_layer_types.py.
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("mnas reference", "mnas masked", "macro masked")
+    ],
+)
 def case(request):
     return agreement.case(*request.param.split())
 
