@@ -8,7 +8,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Tests compile thousands of small programs and hardly run them. Without optimisation, and without
-# the newer of XLA's two ways to write a fused loop, that takes a third to a half of the time.
+# the newer of XLA's two ways to write a fused loop, that takes about half of the time.
 QUICK = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false"}
 
 

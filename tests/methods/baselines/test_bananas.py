@@ -1,6 +1,7 @@
 """The ensemble with independent Thompson sampling on a problem with a known answer."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,15 +31,16 @@ def test_the_ensemble_fits_what_it_is_shown_and_ignores_what_is_masked():
     mask = jnp.arange(40) < 30
     x = one_hot(toy.SPACE.cardinalities, archs)
     spoilt = jnp.where(mask, scores, 1e6)
-    members = bananas.fit(replace(SMALL, steps=300), jax.random.key(1), x, spoilt, mask)
-    found = jax.vmap(bananas.predict, (0, None))(members, x)
+    fit = jax.jit(partial(bananas.fit, replace(SMALL, steps=300)))
+    members = fit(jax.random.key(1), x, spoilt, mask)
+    found = jax.jit(jax.vmap(bananas.predict, (0, None)))(members, x)
     assert found.shape == (3, 40)
     assert np.abs(found.mean(axis=0) - scores)[:30].mean() < 0.15
     assert found.std(axis=0)[:30].mean() < found.std(axis=0)[30:].mean()
 
 
 def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
-    method = bananas.make(toy.SPACE, SMALL, 3, 9)
+    method = toy.compiled(bananas.make(toy.SPACE, SMALL, 3, 9))
     state = method.init(jax.random.key(0))
     asked, proposal = method.ask(state, jax.random.key(1))
     assert len(np.unique(proposal.archs, axis=0)) == 3
@@ -58,5 +60,6 @@ def test_the_builder_reads_the_config():
         evaluator = "evaluator"
 
     method, evaluator = bananas.build(config, toy.SPACE, Task, None)
+    method = toy.compiled(method)
     _, proposal = method.ask(method.init(jax.random.key(0)), jax.random.key(1))
     assert evaluator == "evaluator" and proposal.archs.shape == (2, 5)

@@ -1,15 +1,31 @@
 """Small settings and source tasks, shared by the tests of TNAS."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.methods.tnas import meta, method, source_tasks
+from fnas_jax.methods.tnas import meta, method, networks, source_tasks, surrogate
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.spaces import base
 from tests.methods import toy
 
 SMALL = Tnas(hidden=8, code=4, fusion=(16, 8), iterations=8, tasks=2, inner=3, batch=24)
 ARCHS = base.enumerate_all(toy.SPACE)
+
+
+# One program each, not one for every operation in them.
+condition = jax.jit(functools.partial(surrogate.condition, toy.SPACE, SMALL))
+conditioned = jax.jit(functools.partial(surrogate.conditioned, toy.SPACE, SMALL))
+
+
+@functools.cache
+def weights(tasks=2):
+    """Fresh ones for `tasks` source tasks of the toy problem."""
+    with jax.ensure_compile_time_eval():  # arrays, also for who asks while being compiled
+        run = jax.jit(lambda key: networks.init(key, toy.SPACE, SMALL, tasks, 1))
+        return run(jax.random.key(0))
 
 
 def context(config=SMALL, **options):

@@ -13,6 +13,17 @@ from tests.methods import toy
 from tests.methods.tnas import small
 
 
+def first(ctx, key):
+    """The initial design of a search, in one program."""
+
+    @jax.jit
+    def run(key):
+        state = method.init(ctx, jax.random.key(0))
+        return design.initial(ctx, state.cold, state.warm, key)
+
+    return run(key)
+
+
 def test_medoids_are_those_of_a_search_by_hand():
     xi = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
     distance = np.linalg.norm(xi[:, None] - xi, axis=-1)
@@ -45,8 +56,7 @@ def test_the_initial_design_is_canonical_different_and_of_the_asked_size(most_li
     config = dataclasses.replace(small.SMALL, start=4, start_warm=3, pool=48)
     for source in (None, small.known()):
         ctx = small.context(config, source=source, most_listed=most_listed)
-        state = method.init(ctx, jax.random.key(0))
-        got = design.initial(ctx, state.cold, state.warm, jax.random.key(1))
+        got = first(ctx, jax.random.key(1))
         assert got.shape == (4 if source is None else 3, len(toy.SPACE.cardinalities))
         assert len(np.unique(got, axis=0)) == len(got)
         np.testing.assert_array_equal(toy.SPACE.canonical(got), got)
@@ -55,8 +65,7 @@ def test_the_initial_design_is_canonical_different_and_of_the_asked_size(most_li
 def test_a_random_design_is_the_first_of_the_drawn_ones():
     config = dataclasses.replace(small.SMALL, design="random", start_warm=3)
     ctx = small.context(config, source=small.known())
-    state = method.init(ctx, jax.random.key(0))
     key = jax.random.key(1)
-    got = design.initial(ctx, state.cold, state.warm, key)
+    got = first(ctx, key)
     drawn = design.random(ctx, jax.random.split(key)[0])
     np.testing.assert_array_equal(got, drawn[:3])

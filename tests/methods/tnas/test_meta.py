@@ -1,6 +1,7 @@
 """Meta-learning: single steps against their definition, and that it learns."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,26 +10,26 @@ import optax
 import pytest
 
 from fnas_jax.methods.tnas import losses, meta, networks
-from tests.methods import toy
 from tests.methods.tnas import small
 
 KNOWN = small.known()
 
 
-def weights(seed=0):
-    return networks.init(jax.random.key(seed), toy.SPACE, small.SMALL, 2, 1)
+def iterate(ctx, w, train, key):
+    """One iteration from weights `w`, compiled."""
+    return jax.jit(functools.partial(meta.iterate, ctx))(meta.init(w), train, key)
 
 
 def difference(a, b):
     return max(
-        float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
+        float(np.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
     )
 
 
 @pytest.fixture(scope="module")
 def trained():
     ctx = small.learner(dataclasses.replace(small.SMALL, iterations=30), KNOWN, checks=3)
-    return jax.jit(lambda key: meta.fit(ctx, weights(), key))(jax.random.key(0))
+    return jax.jit(lambda key: meta.fit(ctx, small.weights(), key))(jax.random.key(0))
 
 
 def test_the_loss_is_the_negative_log_density_of_scipy():
@@ -55,12 +56,13 @@ def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
     """One task and one inner step: both are Adam on that mini-batch, Reptile times `outer`."""
     config = dataclasses.replace(small.SMALL, meta=method, tasks=1, inner=1, outer=0.25)
     ctx = small.learner(config, KNOWN)
-    w, train = weights(), KNOWN.mask.at[1].set(False)
+    w, train = small.weights(), KNOWN.mask.at[1].set(False)
     key = jax.random.key(5)
     state = meta.iterate(ctx, meta.init(w), train, key)
     _, key_steps = jax.random.split(key)
     key_loss = jax.random.split(key_steps, (1, 1))[0, 0]
-    # Compiled as the step is: Adam divides gradients by themselves, so rounding counts near 0.
+    # Compiled as the step is, which is no part of a larger program here: Adam divides gradients by
+    # themselves, so rounding counts near 0.
     slope = jax.jit(jax.grad(lambda w: meta.loss(ctx, train, w, jnp.int32(0), key_loss)))(w)
     clipped, _ = optax.clip_by_global_norm(10.0).update(slope, optax.EmptyState())
     share = 0.25 if method == "reptile" else 1.0
@@ -75,14 +77,14 @@ def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
 def test_it_predicts_rows_held_out(trained):
     assert trained.iteration == 30
     assert trained.tau > 0.6
-    assert difference(trained.best, weights()) > 1e-3
+    assert difference(trained.best, small.weights()) > 1e-3
 
 
 @pytest.mark.slow
 def test_parts_of_a_training_are_the_training(trained):
     ctx = small.learner(dataclasses.replace(small.SMALL, iterations=30), KNOWN, checks=3)
     advance = jax.jit(lambda s: meta.advance(ctx, s, jax.random.key(0)))
-    state = meta.init(weights())
+    state = meta.init(small.weights())
     for _ in range(3):
         state = advance(state)
     assert difference(state.best, trained.best) < 1e-4
@@ -96,10 +98,11 @@ def test_a_training_has_the_iterations_it_was_given(monkeypatch, iterations, che
     monkeypatch.setattr(meta, "inner_loop", ends)
     monkeypatch.setattr(meta, "check", lambda ctx, w, parts, key: w.hyper.share)
     config = dataclasses.replace(small.SMALL, iterations=iterations)
-    state = meta.fit(small.learner(config, KNOWN, checks), weights(), jax.random.key(0))
+    ctx = small.learner(config, KNOWN, checks)
+    state = jax.jit(lambda key: meta.fit(ctx, small.weights(), key))(jax.random.key(0))
     assert state.iteration == iterations
     # outer (1 + (n - 1) / n + .. + 1 / n), the last of them judged as well
-    way = state.best.hyper.share - weights().hyper.share
+    way = state.best.hyper.share - small.weights().hyper.share
     np.testing.assert_allclose(way, config.outer * (iterations + 1) / 2, rtol=1e-5)
 
 
@@ -121,12 +124,12 @@ def test_minibatches_have_different_rows_of_the_task():
 def test_rho_is_learnt_from_pairs_of_tasks_only(trained):
     """One task alone says nothing about what tasks have in common."""
     alone = KNOWN._replace(**{f: getattr(KNOWN, f)[:1] for f in ("archs", "scores", "mask")})
-    w = networks.init(jax.random.key(0), toy.SPACE, small.SMALL, 1, 1)
+    w = small.weights(tasks=1)
     ctx = small.learner(source=alone)
-    state = meta.iterate(ctx, meta.init(w), alone.mask, jax.random.key(1))
+    state = iterate(ctx, w, alone.mask, jax.random.key(1))
     assert state.weights.hyper.share == w.hyper.share
     assert trained.weights.hyper.share != w.hyper.share
     # More tasks than there are cannot be picked, so it is the same iteration with one.
     one = small.learner(dataclasses.replace(small.SMALL, tasks=1), alone)
-    again = meta.iterate(one, meta.init(w), alone.mask, jax.random.key(1))
+    again = iterate(one, w, alone.mask, jax.random.key(1))
     jax.tree.map(np.testing.assert_array_equal, state.weights, again.weights)

@@ -9,42 +9,46 @@ from tests.methods import toy
 from tests.methods.tnas import small
 
 KNOWN = small.known(rows=25)
-W = networks.init(jax.random.key(0), toy.SPACE, small.SMALL, 2, 1)
-ARCHS = jnp.asarray(small.ARCHS[::7])
+ARCHS = small.ARCHS[::7]
+
+
+@jax.jit
+def kernels(weights, known):
+    """Scores of the known rows, and the kernel among them, with ARCHS, and among ARCHS."""
+    tasks, rows = known.mask.shape
+    index = jnp.divmod(jnp.arange(tasks * rows), rows)
+    known = losses.embed_rows(toy.SPACE, small.SMALL, weights, known, *index)
+    xi = networks.embed_archs(small.SMALL, weights, jnp.zeros(4), toy.SPACE, jnp.asarray(ARCHS))
+    theirs, new = (known.xi, known.task), (xi, jnp.full(len(ARCHS), -1))
+    pairs = ((theirs, theirs), (theirs, new), (new, new))
+    return known.score, *(losses.kernel(weights.hyper, *a, *b) for a, b in pairs)
 
 
 def textbook():
     """Mean and covariance of ARCHS on a new task by explicit inversion in float64."""
-    tasks, rows = KNOWN.mask.shape
-    index = jnp.divmod(jnp.arange(tasks * rows), rows)
-    known = losses.embed_rows(toy.SPACE, small.SMALL, W, KNOWN, *index)
-    xi = networks.embed_archs(small.SMALL, W, jnp.zeros(4), toy.SPACE, ARCHS)
-    new = jnp.full(len(ARCHS), -1)
-
-    def kernel(*args):
-        return np.asarray(losses.kernel(W.hyper, *args), np.float64)
-
-    inverse = np.linalg.inv(kernel(known.xi, known.task, known.xi, known.task) + 0.05 * np.eye(50))
-    cross = kernel(known.xi, known.task, xi, new)
-    prior = kernel(xi, new, xi, new)
-    return cross.T @ inverse @ np.asarray(known.score), prior - cross.T @ inverse @ cross
+    score, among, cross, prior = (
+        np.asarray(x, np.float64) for x in kernels(small.weights(), KNOWN)
+    )
+    inverse = np.linalg.inv(among + 0.05 * np.eye(50))
+    return cross.T @ inverse @ score, prior - cross.T @ inverse @ cross
 
 
 def test_mean_and_covariance_are_those_of_the_textbook():
-    s = surrogate.condition(toy.SPACE, small.SMALL, W, KNOWN)
-    view = surrogate.conditioned(toy.SPACE, small.SMALL, s, ARCHS)
+    s = small.condition(small.weights(), KNOWN)
+    view = small.conditioned(s, ARCHS)
     mean, covariance = textbook()
     np.testing.assert_allclose(view.mean, mean, atol=1e-3)
     np.testing.assert_allclose(view.variance, np.diag(covariance), atol=1e-3)
-    np.testing.assert_allclose(surrogate.covariance(s, view, view), covariance, atol=1e-3)
+    found = jax.jit(surrogate.covariance)(s, view, view)
+    np.testing.assert_allclose(found, covariance, atol=1e-3)
 
 
 def test_float64_agrees():
     def run(weights, known):
-        s = surrogate.condition(toy.SPACE, small.SMALL, weights, known)
-        return surrogate.conditioned(toy.SPACE, small.SMALL, s, ARCHS)
+        return small.conditioned(small.condition(weights, known), ARCHS)
 
-    single = run(W, KNOWN)
+    weights = small.weights()
+    single = run(weights, KNOWN)
     with jax.enable_x64(True):
         cast = [
             jax.tree.map(
@@ -53,7 +57,7 @@ def test_float64_agrees():
                 ),
                 tree,
             )
-            for tree in (W, KNOWN)
+            for tree in (weights, KNOWN)
         ]
         double = run(*cast)
         assert double.mean.dtype == jnp.float64
@@ -67,11 +71,9 @@ def test_places_of_the_source_tasks_that_are_empty_change_nothing():
         "scores": ((0, 0), (0, 6)),
         "mask": ((0, 0), (0, 6)),
     }
-    padded = KNOWN._replace(**{n: jnp.pad(getattr(KNOWN, n), w) for n, w in widths.items()})
+    padded = KNOWN._replace(**{n: np.pad(getattr(KNOWN, n), w) for n, w in widths.items()})
     views = [
-        surrogate.conditioned(
-            toy.SPACE, small.SMALL, surrogate.condition(toy.SPACE, small.SMALL, W, known), ARCHS
-        )
+        small.conditioned(small.condition(small.weights(), known), ARCHS)
         for known in (KNOWN, padded)
     ]
     np.testing.assert_allclose(views[0].mean, views[1].mean, atol=1e-4)
@@ -79,8 +81,8 @@ def test_places_of_the_source_tasks_that_are_empty_change_nothing():
 
 
 def test_without_source_tasks_nothing_is_predicted():
-    s = surrogate.condition(toy.SPACE, small.SMALL, W, None)
-    view = surrogate.conditioned(toy.SPACE, small.SMALL, s, ARCHS)
+    s = small.condition(small.weights(), None)
+    view = small.conditioned(s, ARCHS)
     assert (
         not view.mean.any()
         and not view.variance.any()
