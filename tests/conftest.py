@@ -7,9 +7,13 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Tests compile thousands of small programs and hardly run them. Without optimisation, and without
-# the newer of XLA's two ways to write a fused loop, that takes about half of the time.
-QUICK = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": "false"}
+# Tests compile thousands of small programs and hardly run them. Without optimisation, without the
+# newer of XLA's two ways to write a fused loop, and in one piece, that takes half of the time.
+QUICK = {
+    "xla_backend_optimization_level": "0",
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": "1",
+}
 
 
 def with_quick(flags):

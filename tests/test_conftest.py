@@ -7,9 +7,11 @@ from tests import conftest
 
 def test_flags_of_the_user_stand():
     flags = "--xla_cpu_use_fusion_emitters=true --xla_backend_optimization_level=2"
+    flags += " --xla_cpu_parallel_codegen_split_count=32"
     assert conftest.with_quick(flags) == flags
     one = "--xla_backend_optimization_level=2"
-    assert conftest.with_quick(one) == f"{one} --xla_cpu_use_fusion_emitters=false"
+    rest = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    assert conftest.with_quick(one) == f"{one} {rest}"
 
 
 def test_flags_that_a_jaxlib_does_not_know_are_left_out_and_told(monkeypatch):

@@ -17,13 +17,13 @@ SEARCH += ["--config.children.steps=20", "--config.winner.steps=0"]
 
 
 def start(folder, devices, *flags):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
+    of_xla = f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
     return subprocess.Popen(
         [sys.executable, "-m", "fnas_jax.main", f"--workdir={folder}", *SEARCH, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"},
+        env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {of_xla}"},
     )
 
 
@@ -78,6 +78,7 @@ def test_two_hosts_of_two_devices_do_what_one_device_does(alone, tmp_path):
         finished(process)
 
 
+@pytest.mark.slow  # the one above and the kill in test_end_to_end.py stand on the same ground
 def test_a_search_begun_on_four_devices_goes_on_with_two(alone, tmp_path):
     folder = tmp_path / "run"
     killed = start(folder, 4)

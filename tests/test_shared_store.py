@@ -82,7 +82,10 @@ def test_rows_say_their_space_and_protocol(folder):
     assert all(json.loads(g.settings)["metric"] == "acc" for g in groups)
 
 
-@pytest.mark.parametrize("method", ["fnas", "tnas"])
+@pytest.mark.parametrize(
+    "method",
+    ["fnas", pytest.param("tnas", marks=pytest.mark.slow)],  # both read by `sources.load`
+)
 def test_searches_learn_from_comparable_rows_only(folder, method, caplog):
     name = f"also-{method}"
     result = run(folder, name, method__name=method, search__budget=8)

@@ -11,7 +11,7 @@ from fnas_jax.methods.fnas.uac import Prediction
 from fnas_jax.spaces import base, categorical
 from tests.methods import toy
 
-ALL = jnp.asarray(base.enumerate_all(toy.SPACE))
+ALL = base.enumerate_all(toy.SPACE)
 ELITE = jnp.zeros((acquire.ELITE, 5), jnp.int32)
 
 
@@ -27,6 +27,16 @@ def value(archs):
     return jnp.mean(archs == toy.TARGET, axis=-1) + 1e-3 * archs[..., 0]
 
 
+def compiled(space, config, predict):
+    """(key, buffer, elite, sampled) -> what is chosen, and the next elite."""
+
+    @jax.jit
+    def run(key, *given):
+        return acquire.choose(space, config, key, predict, *given)
+
+    return run
+
+
 def choose(buffer, seed=0, elite=ELITE, sampled=ALL[:4], width=lambda archs: 0.0, **numbers):
     config = Fnas(**{"verify": 3, "pool": 60, "optimism": 0.0} | numbers)
 
@@ -35,13 +45,13 @@ def choose(buffer, seed=0, elite=ELITE, sampled=ALL[:4], width=lambda archs: 0.0
         # Only the calibrated uncertainty says which one is doubtful.
         return Prediction(score, jnp.ones(score.shape), jnp.broadcast_to(width(archs), score.shape))
 
-    return acquire.choose(toy.SPACE, config, jax.random.key(seed), predict, buffer, elite, sampled)
+    return compiled(toy.SPACE, config, predict)(jax.random.key(seed), buffer, elite, sampled)
 
 
 def test_the_best_predicted_of_all_candidates_are_chosen_in_order():
     everything = ALL  # the controller drew every architecture
     found, elite = choose(buffer_of(ALL[:9], np.zeros(9)), sampled=everything)
-    unknown = np.array(value(ALL))
+    unknown = np.array(jax.jit(value)(ALL))
     unknown[:9] = -1
     best = np.asarray(ALL)[np.argsort(-unknown, kind="stable")]
     np.testing.assert_array_equal(found, best[:3])
@@ -49,9 +59,9 @@ def test_the_best_predicted_of_all_candidates_are_chosen_in_order():
 
 
 def test_known_architectures_are_never_chosen_and_none_twice():
-    order = np.argsort(-np.asarray(value(ALL)), kind="stable")
+    order = np.argsort(-np.asarray(jax.jit(value)(ALL)), kind="stable")
     known = ALL[order[:20]]
-    found, _ = choose(buffer_of(known, np.zeros(20)), sampled=jnp.concatenate([ALL, ALL]))
+    found, _ = choose(buffer_of(known, np.zeros(20)), sampled=np.concatenate([ALL, ALL]))
     assert not (np.asarray(found)[:, None] == np.asarray(known)).all(-1).any()
     assert len(np.unique(found, axis=0)) == 3
     np.testing.assert_array_equal(found[0], ALL[order[20]])
@@ -71,7 +81,7 @@ def test_relatives_of_the_best_trained_ones_are_candidates():
         elite = jnp.zeros((acquire.ELITE, 8), jnp.int32)
         config = Fnas(verify=1, pool=768, optimism=0.0)
         key = jax.random.key(0)
-        return acquire.choose(space, config, key, predict, buffer, elite, elite[:1])[0]
+        return compiled(space, config, predict)(key, buffer, elite, elite[:1])[0]
 
     assert (found(buffer_of(near, np.ones(8))) == target).all()
     assert (found(replay.empty(32, 8)) != target).any()

@@ -26,8 +26,8 @@ def make(**numbers):
 
 
 CRITIC = make()
-ENSEMBLE = critics.init(CRITIC, jax.random.key(0))
-X = critics.encode(CRITIC, ALL, NOTHING)
+ENSEMBLE = jax.jit(partial(critics.init, CRITIC))(jax.random.key(0))
+X = jax.jit(partial(critics.encode, CRITIC))(ALL, NOTHING)
 FIT = jax.jit(partial(critics.fit, CRITIC), static_argnames=("rank", "steps"))
 
 

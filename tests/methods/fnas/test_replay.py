@@ -1,5 +1,7 @@
 """The experience buffer and its importance weights, on a space that can be enumerated."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,10 @@ from tests.methods import toy
 CARDS = toy.SPACE.cardinalities
 POLICY = policy.Policy(CARDS, 8, head_scale=12.0)
 ALL = jnp.asarray(base.enumerate_all(toy.SPACE))
-PI, MU = (policy.init(POLICY, jax.random.key(seed)) for seed in (0, 1))
-LOG_PI, LOG_MU = (policy.log_prob_and_entropy(POLICY, params, ALL)[0] for params in (PI, MU))
+INIT = jax.jit(partial(policy.init, POLICY))
+JUDGE = jax.jit(partial(policy.log_prob_and_entropy, POLICY))
+PI, MU = (INIT(jax.random.key(seed)) for seed in (0, 1))
+LOG_PI, LOG_MU = (JUDGE(params, ALL)[0] for params in (PI, MU))
 REWARD = np.asarray(toy.accuracy(np.asarray(ALL)))
 
 

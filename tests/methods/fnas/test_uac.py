@@ -15,7 +15,7 @@ from fnas_jax.methods.fnas.config import Fnas, Uac
 from fnas_jax.spaces import base
 from tests.methods import toy
 
-ALL = jnp.asarray(base.enumerate_all(toy.SPACE))
+ALL = base.enumerate_all(toy.SPACE)
 TRUTH = np.asarray(toy.accuracy(np.asarray(ALL)), np.float32)
 SEEN = np.random.default_rng(0).permutation(216)[:40]
 CONFIG = Uac(members=4, hidden=16, warmup=8)
@@ -31,6 +31,14 @@ def start(ctx):
 
 def fit(ctx, state, buffer):
     return jax.jit(partial(uac.fit, ctx))(state, buffer)
+
+
+def predict(ctx, state, archs):
+    return jax.jit(partial(uac.predict, ctx))(state, archs)
+
+
+def source_prediction(ctx, state, archs):
+    return jax.jit(partial(uac.source_prediction, ctx))(state, archs)
 
 
 def buffer_of(rows, reward=TRUTH, error=None, source_prediction=None):
@@ -56,7 +64,7 @@ def source(sign=1.0):
 def test_it_predicts_the_order_of_unseen_architectures_and_widths_cover_the_errors():
     ctx = make()
     state = fit(ctx, start(ctx), buffer_of(SEEN))
-    prediction = uac.predict(ctx, state, ALL)
+    prediction = predict(ctx, state, ALL)
     unseen = np.setdiff1d(np.arange(216), SEEN)
     tau = scipy_stats.kendalltau(np.asarray(prediction.score)[unseen], TRUTH[unseen]).statistic
     assert tau > 0.5
@@ -69,7 +77,7 @@ def test_it_predicts_the_order_of_unseen_architectures_and_widths_cover_the_erro
 def test_targets_are_rank_scores_and_the_way_back():
     ctx = make()
     state, buffer = start(ctx), buffer_of(SEEN)
-    got, scale = uac.targets(ctx, state, buffer)
+    got, scale = jax.jit(partial(uac.targets, ctx))(state, buffer)
     expected = scipy_stats.norm.ppf((scipy_stats.rankdata(TRUTH[SEEN]) - 0.5) / 40)
     np.testing.assert_allclose(got[:40], expected, atol=1e-5)
     assert (np.asarray(got[40:]) == 0).all()
@@ -93,7 +101,7 @@ def test_the_residual_network_predicts_errors_and_skips_unknown_ones():
     error[::7] = np.nan
     state = start(ctx)
     state = fit(ctx, state, buffer_of(SEEN, error=error))
-    sigma = np.asarray(uac.predict(ctx, state, ALL).sigma)
+    sigma = np.asarray(predict(ctx, state, ALL).sigma)
     assert np.isfinite(sigma).all()
     doubtful = np.asarray(ALL)[:, 0] == 2
     assert sigma[doubtful].mean() > 1.0 > 0.6 > sigma[~doubtful].mean()
@@ -163,27 +171,28 @@ def test_errors_of_explored_samples_are_remembered_apart():
 def test_knowledge_of_other_tasks_is_there_before_the_first_sample():
     ctx = make(source())
     state = start(ctx)
-    predicted = uac.source_prediction(ctx, state, ALL)
+    predicted = source_prediction(ctx, state, ALL)
     assert scipy_stats.kendalltau(np.asarray(predicted), TRUTH).statistic > 0.7
-    np.testing.assert_allclose(uac.predict(ctx, state, ALL).score, predicted, atol=1e-5)
+    np.testing.assert_allclose(predict(ctx, state, ALL).score, predicted, atol=1e-5)
     without = make()
     state = start(without)
-    assert (np.asarray(uac.source_prediction(without, state, ALL)) == 0).all()
+    assert (np.asarray(source_prediction(without, state, ALL)) == 0).all()
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_it_is_dropped_for_good_where_it_ranks_the_own_samples_wrongly(sign):
     ctx = make(source(sign))
     state = start(ctx)
-    buffer = buffer_of(SEEN, source_prediction=uac.source_prediction(ctx, state, ALL[SEEN]))
-    after, agreement = uac.reconsider(ctx, state, buffer)
+    buffer = buffer_of(SEEN, source_prediction=source_prediction(ctx, state, ALL[SEEN]))
+    reconsider = jax.jit(partial(uac.reconsider, ctx))
+    after, agreement = reconsider(state, buffer)
     assert float(agreement) * sign > 0.5
     assert bool(after.warm) == (sign > 0)
     kept = state.ensemble.anchor if sign > 0 else state.ensemble.start
     jax.tree.map(np.testing.assert_array_equal, after.ensemble.anchor, kept)
     # With fewer samples than the warm-up it is too early to tell.
-    few = buffer_of(SEEN[:7], source_prediction=uac.source_prediction(ctx, state, ALL[SEEN[:7]]))
-    assert bool(uac.reconsider(ctx, state, few)[0].warm)
+    few = buffer_of(SEEN[:7], source_prediction=source_prediction(ctx, state, ALL[SEEN[:7]]))
+    assert bool(reconsider(state, few)[0].warm)
 
 
 def test_unknown_kinds_of_uncertainty_and_odd_layers_are_refused():

@@ -13,7 +13,7 @@ from fnas_jax.spaces import base, categorical
 CARDS = (3, 2, 4, 1, 2)
 ALL = base.enumerate_all(categorical.make(CARDS))  # 48 architectures
 POLICY = policies.Policy(CARDS, hidden=8, head_scale=30.0)  # far from uniform
-PARAMS = policies.init(POLICY, jax.random.key(1))
+PARAMS = jax.jit(partial(policies.init, POLICY))(jax.random.key(1))
 JUDGE = partial(policies.log_prob_and_entropy, POLICY)
 SAMPLE = partial(policies.sample, POLICY)
 LOG_PROB, ENTROPY = map(np.asarray, jax.jit(JUDGE)(PARAMS, ALL))

@@ -14,7 +14,7 @@ from fnas_jax.methods.rl.config import Ppo, with_epochs
 
 CARDS = (3, 2, 2)
 POLICY = policies.Policy(CARDS, hidden=6, head_scale=2.0)
-PARAMS = policies.init(POLICY, jax.random.key(0))
+PARAMS = jax.jit(partial(policies.init, POLICY))(jax.random.key(0))
 judge = partial(policies.log_prob_and_entropy, POLICY)
 PLAIN = Ppo(lr=3e-3, epochs=4, entropy=1e-3, baseline_decay=0.95)
 LOSS = jax.jit(  # compiled once for all tests with a batch of one size
@@ -25,7 +25,8 @@ LOSS = jax.jit(  # compiled once for all tests with a batch of one size
         has_aux=True,
     )
 )
-ARCHS, OLD = policies.sample(POLICY, PARAMS, jax.random.key(1), 6)
+SAMPLE = jax.jit(partial(policies.sample, POLICY), static_argnums=2)
+ARCHS, OLD = SAMPLE(PARAMS, jax.random.key(1), 6)
 REWARD = jnp.array([0.1, 0.5, 0.3, 0.9, 0.2, 0.6])
 ADVANTAGE = jnp.array([-1.0, 0.5, 0.0, 2.0, -0.7, 1.0])
 

@@ -91,6 +91,7 @@ def test_other_tasks_of_the_store_are_the_source_tasks(knowledge, caplog):
     assert few is None
 
 
+@pytest.mark.slow  # tests/test_meta_train.py stands on the same ground, by the commands
 def test_what_is_learnt_once_is_found_by_the_next_search(knowledge):
     config = configuration()
     method, evaluator = build.build(config, toy.SPACE, task(), knowledge)
