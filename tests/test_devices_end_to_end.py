@@ -13,7 +13,8 @@ import pytest
 from tests.test_end_to_end import ARGUMENTS, timeless
 
 SEARCH = [a for a in ARGUMENTS if "winner" not in a and "steps" not in a and "cache_dir" not in a]
-SEARCH += ["--config.children.steps=20", "--config.winner.steps=0"]
+SEARCH += [f"--config.{name}" for name in ("children.steps=20", "winner.steps=0")]
+SEARCH += ["--config.winner.finalists=3"]
 
 
 def start(folder, devices, *flags):

@@ -22,6 +22,7 @@ ARGUMENTS = [
     "--config.search.batch=3",
     "--config.winner.steps=150",
     "--config.winner.reference=False",
+    "--config.winner.finalists=3",  # one batch
     "--config.jax.cache_dir=",
     "--config.log.checkpoint_seconds=0",
 ]
@@ -56,13 +57,13 @@ def test_a_search_on_digits_survives_kill_9(tmp_path):
     assert result["winner"]["accuracy"] > 0.5
     assert result["best"]["accuracy"] > 0.5
     assert result["space"] == "mnas"
-    assert len(result["finalists"]) == result["counts"]["finalists"] == 8
+    assert len(result["finalists"]) == result["counts"]["finalists"] == 3
     rewards = [entry["reward"] for entry in result["finalists"]]
     won = result["finalists"][rewards.index(max(rewards))]
     assert {name: result["best"][name] for name in won if name != "text"} == {
         name: value for name, value in won.items() if name != "text"
     }
-    assert out.count("best of 8 trained again") == err.count("finals: the 8 best") == 1
+    assert out.count("best of 3 trained again") == err.count("finals: the 3 best") == 1
 
     killed = start(tmp_path / "killed")
     lines = tmp_path / "killed" / "metrics.jsonl"

@@ -98,6 +98,7 @@ def test_searches_learn_from_comparable_rows_only(folder, method, caplog):
     assert result["best"]["accuracy"] > 0.8  # of 0.862 at most
 
 
+@pytest.mark.slow  # rows are chosen by `sources.load`, as in the search above
 def test_meta_training_and_report_take_the_same_store(folder, capsys):
     arguments = [f"--config.{k}={v}" for k, v in SMALL.items() if k.startswith("tnas.")]
     arguments += [
