@@ -11,23 +11,16 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.knowledge import history, sources
 from fnas_jax.knowledge.sources import Asker
+from tests.methods import toy
 
-SMALL = {
+SMALL = toy.SMALL_FNAS | {
     "method.name": "random",
     "search.budget": 30,
     "search.batch": 4,
-    "ppo.hidden": 8,
-    "uac.hidden": 8,
-    "uac.members": 2,
-    "uac.warmup": 8,
-    "aeb.capacity": 32,
-    "fnas.pool": 32,
-    "fnas.imagination": 1,
     "tnas.hidden": 8,
     "tnas.fusion": (16, 8),
     "tnas.iterations": 4,
     "tnas.tasks": 1,
-    "log.tensorboard": False,
     "jax.cache_dir": "",
 }
 

@@ -9,6 +9,17 @@ from fnas_jax.core.types import Metrics
 from fnas_jax.spaces import base, categorical
 from fnas_jax.tasks import tables, tabular
 
+# Settings of an FNAS search that is compiled soon.
+SMALL_FNAS = {
+    "ppo.hidden": 8,
+    "uac.hidden": 8,
+    "uac.members": 2,
+    "uac.warmup": 8,
+    "aeb.capacity": 32,
+    "fnas.pool": 32,
+    "fnas.imagination": 1,
+    "log.tensorboard": False,
+}
 SPACE = categorical.make((3, 4, 2, 3, 3))  # 216 architectures
 # The second decision has no effect where the first is 0: 54 + 36 + 36 networks.
 IDLE = SPACE._replace(

@@ -112,9 +112,10 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
         tilt = jnp.where(acquired, mixture, tilt)
     canonical = ctx.space.canonical(archs)
     prediction = uac.predict(*critic_of(ctx, state), canonical)
-    evidence = gather(ctx, state, canonical, prediction, asked.acquired)
+    targets = uac.targets(*critic_of(ctx, state), state.buffer)
+    evidence = gather(state, targets, canonical, prediction, asked.acquired)
     train, explored = decision.decide(ctx.config.uac, ctx.warmup, key_decide, evidence, n)
-    reward, unsure = predicted(ctx, state, prediction, train)
+    reward, unsure = predicted(ctx, state, targets[1], prediction, train)
     asked = asked._replace(explored=explored, log_tilt=tilt, prediction=prediction)
     return state._replace(asked=asked), Proposal(archs, train, log_prob, reward, unsure)
 
@@ -171,10 +172,14 @@ def replace_acquired(
 
 
 def gather(
-    ctx: Context, state: State, canonical: Array, prediction: uac.Prediction, acquired: Array
+    state: State,
+    targets: tuple[Array, scoring.Scale],
+    canonical: Array,
+    prediction: uac.Prediction,
+    acquired: Array,
 ) -> decision.Evidence:
-    """What is known of N proposals before it is decided which are trained."""
-    scores, scale = uac.targets(*critic_of(ctx, state), state.buffer)
+    """What is known of N proposals before it is decided which are trained; `uac.targets` given."""
+    scores, scale = targets
     return decision.Evidence(
         uncertainty=prediction.width,
         std=decision.score_std(scores, replay.filled(state.buffer), prediction.score),
@@ -192,15 +197,18 @@ def half_range(scale: scoring.Scale, score: Array, width: Array) -> Array:
 
 
 def predicted(
-    ctx: Context, state: State, prediction: uac.Prediction, train: Array
+    ctx: Context,
+    state: State,
+    scale: scoring.Scale,
+    prediction: uac.Prediction,
+    train: Array,
 ) -> tuple[Array, Array]:
     """Predicted rewards [N] and their standard deviations [N].
 
     Where the prediction stands for a training, the deviation is that of confident ones.
     """
-    critic, known = critic_of(ctx, state)
+    _, known = critic_of(ctx, state)
     mask = replay.filled(state.buffer)
-    _, scale = uac.targets(critic, known, state.buffer)
     width = jnp.where(train, prediction.width, uac.confident_width(known, prediction))
     counts = (state.trained >= ctx.warmup) & mask.any()
     unsure = jnp.where(counts, half_range(scale, prediction.score, width), jnp.inf)
@@ -214,8 +222,8 @@ def causes(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> 
     if ctx.critic is None:
         return {}
     warm, asked = state.trained < ctx.warmup, state.asked
-    unsure = ~warm & ~asked.explored & ~asked.acquired
-    by_rule = (warm, unsure, asked.explored, ~warm & asked.acquired)
+    unsure = ~(warm | asked.explored | asked.acquired)
+    by_rule = (warm, unsure, asked.explored, asked.acquired)
     return {
         f"for_{rule}": (metrics.fresh & chosen).sum(dtype=jnp.float32)
         for rule, chosen in zip(RULES, by_rule, strict=True)

@@ -219,8 +219,7 @@ def explore(state: State, reading: Reading, ratios: Array) -> Explored:
     in units of sigma are `ratios` [N].
     """
     known, chosen = state.explored, reading.checked & reading.explored
-    error = jnp.abs(reading.score - reading.prediction.score)
-    covered = chosen & (error <= confident_width(state, reading.prediction))
+    covered = chosen & (ratios <= decision.factor(known.calibration))
     wrong = jnp.where(chosen, jnp.abs(reading.reward - reading.predicted), 0.0)
     return Explored(
         calibration=decision.recalibrate(known.calibration, ratios, chosen),

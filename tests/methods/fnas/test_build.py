@@ -90,21 +90,13 @@ def test_what_was_written_after_a_run_began_stays_unseen(store):
 
 def configuration(path, **changes):
     config = config_lib.default()
-    flat = {
+    flat = toy.SMALL_FNAS | {
         "task.name": f"tabular/{path}",
         "method.name": "fnas",
         "search.budget": 24,
         "search.batch": 4,
-        "ppo.hidden": 8,
-        "uac.hidden": 8,
-        "uac.members": 2,
-        "uac.warmup": 8,
-        "aeb.capacity": 32,
-        "fnas.pool": 32,
-        "fnas.imagination": 1,
-        "log.tensorboard": False,
-    } | changes
-    return config_lib.nest(config_lib.flatten(config) | flat)
+    }
+    return config_lib.nest(config_lib.flatten(config) | flat | changes)
 
 
 @pytest.fixture
