@@ -37,7 +37,7 @@ from fnas_jax.core.clock import Clock
 from fnas_jax.core.logging import MetricLog, Progress, write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import FINAL, PREPARE, State
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.registry import Builder, build_all
@@ -155,9 +155,9 @@ def record_task(ctx: Context) -> None:
     """Tells the knowledge store what describes the task, for methods that know several."""
     task, store, protocol = ctx.task, ctx.knowledge.history, ctx.evaluator.protocol
     if task.statistics:
-        history.record_task(store, task.name, task.statistics, protocol)
+        task_data.record_task(store, task.name, task.statistics, protocol)
     if task.sample_images is not None:
-        history.record_images(store, task.name, task.sample_images, protocol)
+        task_data.record_images(store, task.name, task.sample_images, protocol)
 
 
 class Checkpoints:

@@ -28,6 +28,7 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history as store
+from fnas_jax.knowledge import task_data
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
@@ -132,7 +133,7 @@ def train(folder: str) -> None:
             found = dataset(name, kind)
             evaluator = trained.evaluator(images.train_context(config, spc, found))
             # Known by the name alone, as `tables_of` reads it.
-            store.record_images(connection, title, data.sample_images(found))
+            task_data.record_images(connection, title, data.sample_images(found))
             run = store.Run(
                 id=run_of(name),
                 space=spc.name,
@@ -176,7 +177,7 @@ def tables_of(folder: str) -> tuple[dict[str, tables.Table], dict[str, np.ndarra
     spc, found = space(), {}
     forms = enumerate_networks(spc)
     with contextlib.closing(store.open_(folder)) as connection:
-        samples = store.task_images(connection)
+        samples = task_data.task_images(connection)
         for name in TASKS:
             rows = own_rows(connection, name)
             known = {tuple(d): a for d, a in zip(rows.decisions, rows.accuracy, strict=True)}

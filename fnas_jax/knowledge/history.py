@@ -137,21 +137,20 @@ def record(connection: sqlite3.Connection, run: Run, iteration: int, rows: Seque
         values.append((*same.values(), row.position, arch, int(row.trained), int(row.ok), *numbers))
     names = (*same, *own)
     described = [(_digest(t), t) for t in (run.space_identity, run.protocol) if t]
-    _transact(
-        connection,
-        ("INSERT OR IGNORE INTO descriptions VALUES (?, ?)", described),
-        (
-            f"INSERT OR REPLACE INTO evaluations ({', '.join(names)})"
-            f" VALUES ({', '.join('?' * len(names))})",
-            values,
-        ),
+    insert = (
+        f"INSERT OR REPLACE INTO evaluations ({', '.join(names)})"
+        f" VALUES ({', '.join('?' * len(names))})"
     )
+    with schema.transaction(connection):
+        connection.executemany("INSERT OR IGNORE INTO descriptions VALUES (?, ?)", described)
+        connection.executemany(insert, values)
 
 
 def trim(connection: sqlite3.Connection, run_id: str, iteration: int) -> None:
     """Deletes the rows of run `run_id` from `iteration` on."""
     statement = "DELETE FROM evaluations WHERE run = ? AND iteration >= ?"
-    _transact(connection, (statement, [(run_id, iteration)]))
+    with schema.transaction(connection):
+        connection.execute(statement, (run_id, iteration))
 
 
 def rows(
@@ -240,58 +239,6 @@ def groups(connection: sqlite3.Connection) -> list[Group]:
         " GROUP BY task, protocol, space, space_key ORDER BY task, space, min(time)"
     )
     return [Group(*row) for row in connection.execute(query)]
-
-
-def data_key(task: str, protocol: str) -> str:
-    """What the data of a task is known by; `protocol` as `Evaluator.protocol`.
-
-    By its name alone where the protocol is unknown: another image size makes other data.
-    """
-    return f"{task} ({identity.digest(protocol)})" if protocol else task
-
-
-def record_task(
-    connection: sqlite3.Connection, task: str, statistics: dict[str, float], protocol: str = ""
-) -> None:
-    """Writes the numbers that describe the data of a task, in place of those that were there."""
-    values = [(data_key(task, protocol), json.dumps(statistics, sort_keys=True))]
-    _transact(connection, ("INSERT OR REPLACE INTO tasks VALUES (?, ?)", values))
-
-
-def task_statistics(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
-    """By `data_key`, the numbers of every task that the store was told of."""
-    found = connection.execute("SELECT task, statistics FROM tasks").fetchall()
-    return {key: json.loads(text) for key, text in found}
-
-
-def record_images(
-    connection: sqlite3.Connection, task: str, images: np.ndarray, protocol: str = ""
-) -> None:
-    """Writes the sample uint8 [C, n, H, W, channels] of a task's training images."""
-    pixels = np.ascontiguousarray(images, np.uint8).tobytes()
-    values = [(data_key(task, protocol), json.dumps(images.shape), pixels)]
-    _transact(connection, ("INSERT OR REPLACE INTO samples VALUES (?, ?, ?)", values))
-
-
-def task_images(connection: sqlite3.Connection) -> dict[str, np.ndarray]:
-    """By `data_key`, the samples of images of every task that the store was told of."""
-    found = connection.execute("SELECT task, shape, images FROM samples").fetchall()
-    return {
-        key: np.frombuffer(images, np.uint8).reshape(json.loads(shape))
-        for key, shape, images in found
-    }
-
-
-def _transact(connection: sqlite3.Connection, *work: tuple[str, list]) -> None:
-    """Executes each (statement, list of values) in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statement, values in work:
-            connection.executemany(statement, values)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
 
 
 def _digest(text: str) -> str | None:

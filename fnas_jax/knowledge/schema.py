@@ -5,7 +5,9 @@ Every column was there from the first version on, or may be NULL: unknown.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 
 # In the order in which they are made; an index comes after the columns that it needs.
 TABLES = {
@@ -29,12 +31,12 @@ CREATE TABLE IF NOT EXISTS evaluations (
 ) WITHOUT ROWID""",
     "tasks": """
 CREATE TABLE IF NOT EXISTS tasks (
-    task TEXT PRIMARY KEY,        -- history.data_key
+    task TEXT PRIMARY KEY,        -- task_data.data_key
     statistics TEXT NOT NULL      -- JSON object of numbers that describe its data
 ) WITHOUT ROWID""",
     "samples": """
 CREATE TABLE IF NOT EXISTS samples (
-    task TEXT PRIMARY KEY,        -- history.data_key
+    task TEXT PRIMARY KEY,        -- task_data.data_key
     shape TEXT NOT NULL,          -- JSON list: classes, images of each, height, width, channels
     images BLOB NOT NULL          -- uint8, in that order
 )""",
@@ -60,12 +62,19 @@ def prepare(connection: sqlite3.Connection) -> None:
     """
     if _complete(connection):
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         for statement in (*TABLES.values(), *INDICES):
             connection.execute(statement)
         for column in missing(connection):
             connection.execute(f"ALTER TABLE evaluations ADD COLUMN {column} TEXT")
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is written inside, or nothing; `isolation_level` of the connection is None."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

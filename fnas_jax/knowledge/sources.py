@@ -68,11 +68,11 @@ class Sources(NamedTuple):
 
     @property
     def labels(self) -> list[str]:
-        """[Q] name and protocol, no two the same; as `history.data_key`, where there is one."""
+        """[Q] name and protocol, no two the same; as `task_data.data_key`, where there is one."""
         return [f"{n} ({p})" for n, p in zip(self.names, self.protocols, strict=True)]
 
     def data(self, known: Mapping[str, T]) -> list[T | None]:
-        """[Q] what is `known` by `history.data_key` of the tasks; None: nothing.
+        """[Q] what is `known` by `task_data.data_key` of the tasks; None: nothing.
 
         Earlier versions knew the data of a task by its name.
         """

@@ -7,7 +7,7 @@ import pytest
 
 from fnas_jax.core import identity
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, task_data
 from fnas_jax.spaces import categorical
 
 NAN = float("nan")
@@ -165,8 +165,8 @@ def test_a_file_that_is_no_database_is_an_os_error(tmp_path):
 def test_samples_of_images_come_back_as_they_were(tmp_path):
     with contextlib.closing(history.open_(tmp_path)) as connection:
         images = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 5, 1)).astype(np.uint8)
-        history.record_images(connection, "images/a", np.zeros((1, 1, 2, 2, 3), np.uint8))
-        history.record_images(connection, "images/a", images)
-        found = history.task_images(connection)
+        task_data.record_images(connection, "images/a", np.zeros((1, 1, 2, 2, 3), np.uint8))
+        task_data.record_images(connection, "images/a", images)
+        found = task_data.task_images(connection)
         assert list(found) == ["images/a"]
         np.testing.assert_array_equal(found["images/a"], images)

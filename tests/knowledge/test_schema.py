@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fnas_jax.core import reward as rewards
-from fnas_jax.knowledge import history, schema, sources
+from fnas_jax.knowledge import history, schema, sources, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.sources import Asker
 from fnas_jax.spaces import categorical
@@ -65,7 +65,7 @@ def test_an_old_file_keeps_its_rows_and_takes_new_ones(old):
         found = history.rows(connection, SPACE)
         assert len(found.ok) == 51 and found.known.sum() == 1
         assert set(found.protocol[~found.known]) == {""}
-        assert history.task_statistics(connection) == {"t1": {"images": 5.0}}
+        assert task_data.task_statistics(connection) == {"t1": {"images": 5.0}}
     with contextlib.closing(history.open_(old)) as connection:  # a second time changes nothing
         assert len(rows_of(connection)) == ROWS + 1
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fnas_jax.core.reward import Reward
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.knowledge import history, sources
+from fnas_jax.knowledge import sources, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.sources import Asker, Sources
 from fnas_jax.methods.tnas import features, source_tasks
@@ -57,10 +57,10 @@ def load(
         return None
     protocol = task.evaluator.protocol
     if vector:
-        own = history.data_key(task.name, protocol)
-        known = history.task_statistics(knowledge.history).get(own, {})
+        own = task_data.data_key(task.name, protocol)
+        known = task_data.task_statistics(knowledge.history).get(own, {})
         numbers = {f"{VECTOR}{i}": number for i, number in enumerate(vector)}
-        history.record_task(knowledge.history, task.name, known | numbers, protocol)
+        task_data.record_task(knowledge.history, task.name, known | numbers, protocol)
     rows = sources.load(Asker(space, task.name, protocol, reward), knowledge)
     if rows is None:
         return None
@@ -88,14 +88,14 @@ def describe(
     """What the store knows of the data of the tasks of `rows` and of the new `task`."""
     if not config.data_encoder:
         return Description(None, None, 1)
-    images = rows.data(history.task_images(knowledge.history))
+    images = rows.data(task_data.task_images(knowledge.history))
     every = [sample for sample in (*images, task.sample_images) if sample is not None]
     if len(every) == len(images) + 1:
         extract = features.EXTRACTORS[config.features]
         scaled = [one.astype(np.float32) / 255 for one in every]
         sample = features.sample(scaled, extract, config.images)
         return Description(sample, None, sample.features.shape[-1])
-    known = rows.data(history.task_statistics(knowledge.history))
+    known = rows.data(task_data.task_statistics(knowledge.history))
     given = [own_vector(statistics or {}) for statistics in known] + [vector]
     if vector and all(len(numbers) == len(vector) for numbers in given):
         return Description(None, jnp.asarray(given, jnp.float32), 1)

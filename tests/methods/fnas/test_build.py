@@ -13,7 +13,7 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.sources import Asker
 from fnas_jax.methods.fnas import build
@@ -35,8 +35,8 @@ def store(tmp_path):
         archs = rng.integers(0, toy.SPACE.cardinalities, (n, 5))
         rows = [row(i, a, float(toy.accuracy(a[None])[0])) for i, a in enumerate(archs)]
         history.record(connection, run, 0, [*rows, row(n, archs[0], 0.0, ok=False)])
-    history.record_task(connection, "images/a", {"images": 100.0})
-    history.record_task(connection, "images/b", {"images": 900.0})
+    task_data.record_task(connection, "images/a", {"images": 100.0})
+    task_data.record_task(connection, "images/b", {"images": 900.0})
     yield Knowledge(connection)
     connection.close()
 
@@ -67,7 +67,7 @@ def test_one_task_by_two_protocols_is_ranked_apart(store):
         )
         rows = [row(i, a, scale * r) for i, (a, r) in enumerate(zip(archs, accuracy, strict=True))]
         history.record(connection, run, 0, rows)
-        history.record_task(connection, "images/a", {"images": float(steps)}, protocol)
+        task_data.record_task(connection, "images/a", {"images": float(steps)}, protocol)
     found = build.source_tasks(asker("images/c"), {"images": 30.0}, store, 100)
     assert found.embedding.shape == (3, 1) and len(set(found.embedding[:, 0])) == 3
     scores = [rank_scores(jnp.asarray(found.reward), found.task == t) for t in (0, 1)]

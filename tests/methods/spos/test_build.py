@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax import registry, search
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, task_data
 from fnas_jax.methods.spos import build
 from tests.methods.oneshot.digits import configuration, lines
 
@@ -24,7 +24,7 @@ def test_a_search_on_digits_trains_and_samples(tmp_path):
         (group,) = history.groups(connection)
     protocol = json.loads(group.settings)
     assert protocol["weights"] == "inherited" and protocol["supernet"]["method"] == "spos"
-    assert history.data_key(group.task, group.settings) == f"{group.task} ({group.protocol})"
+    assert task_data.data_key(group.task, group.settings) == f"{group.task} ({group.protocol})"
 
 
 def test_children_are_judged_with_the_weights_of_the_supernet():

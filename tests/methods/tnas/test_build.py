@@ -10,6 +10,7 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history as store
+from fnas_jax.knowledge import task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.tnas import build, stored
 from fnas_jax.methods.tnas.config import Tnas
@@ -117,7 +118,7 @@ def test_data_sets_are_told_apart_by_images_or_by_vectors(knowledge):
     images = [rng.integers(0, 255, (2, 5, 8, 8, 1)).astype(np.uint8) for _ in range(3)]
     config = configuration(**{"tnas.images": 4})
     for name, sample in zip("ab", images, strict=False):
-        store.record_images(knowledge.history, f"tabular/{name}", sample)
+        task_data.record_images(knowledge.history, f"tabular/{name}", sample)
     found = load(config, task(images=images[2]), knowledge)
     assert found.source.sample.features.shape == (3, 2, 4, 128) and found.features == 128
     assert load(config, task(), knowledge).source.sample is None
@@ -140,12 +141,12 @@ def test_a_resumed_search_sees_the_data_that_its_first_start_saw(knowledge):
     old, new = (identity.text({"image": [n, n, 1]}) for n in (4, 8))
     connection.execute("DELETE FROM evaluations WHERE task = 'tabular/b'")
     connection.execute("UPDATE evaluations SET protocol = ?", (identity.digest(old),))
-    store.record_images(connection, "tabular/a", small, old)
+    task_data.record_images(connection, "tabular/a", small, old)
     config = configuration(**{"tnas.images": 4})
     own = task("tabular/a", large)._replace(evaluator=EVALUATOR._replace(protocol=new))
     first = load(config, own, knowledge)
     assert first.labels == [f"tabular/a ({identity.digest(old)})"]
-    store.record_images(connection, own.name, own.sample_images, new)  # as a search does
+    task_data.record_images(connection, own.name, own.sample_images, new)  # as a search does
     again = load(config, own, knowledge)
     np.testing.assert_array_equal(again.source.sample.features, first.source.sample.features)
     assert np.abs(np.diff(np.asarray(first.source.sample.features), axis=0)).max() > 0
