@@ -10,7 +10,10 @@ empty cache (of ours also that of the kernels), `children_per_minute_warm` of a 
 finds the cache filled. `step_ms` of ours is the time of all children over that of their steps,
 evaluation included, on all cores; of the others it is a child's own, without evaluation. Flax
 compiles a step and an evaluation for each architecture; its own cache is off, as no architecture
-comes twice. PyTorch has nothing to compile. `low` and `high` are over the children.
+comes twice. PyTorch has nothing to compile: `torch` trains a child on all cores, `torch_per_core`
+is a process a core of one thread each, among which a group's children are dealt out by their
+multiply-adds, the costliest first, each to the process with the least so far. Its seconds are those
+of the process that ends last, its memory that of all. `low` and `high` are over the children.
 
 `--scaling` also shows that a child costs what its own multiply-adds cost, and that neither the time
 per child nor memory grows with the number of children.
@@ -19,10 +22,8 @@ per child nor memory grows with the number of children.
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
 import math
-import os
-import subprocess
 import sys
 import tempfile
 from typing import Any
@@ -33,41 +34,12 @@ import numpy as np
 from experiments.benchmarks import records
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import common
+from experiments.benchmarks.throughput.contestant import Contestant, PerCore, start
+from fnas_jax.core.types import UserError
 
 BENCHMARK, TASK = "children_throughput", "mnas_small"
-CONTESTANTS = ("ours", "warm", "torch", "flax")
-
-
-class Contestant:
-    """A process that trains what it is sent; see `throughput.worker`."""
-
-    def __init__(self, method: str, home: str):
-        own = {"HOME": home, "PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-m", "experiments.benchmarks.throughput.worker", method]
-        self.process = subprocess.Popen(
-            [*command, f"{home}/cache"] if method == "ours" else command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | own,
-        )
-
-    def answer(self, archs: np.ndarray, steps: int, seed: int) -> dict[str, Any]:
-        """The answer to one job. Raises RuntimeError where the process has ended."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        job = {"archs": archs.tolist(), "steps": steps, "seed": seed}
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError("a contestant ended without an answer")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+CONTESTANTS = ("ours", "warm", "torch", "torch_per_core", "flax")
+PACKAGES = {"torch": "torch", "torch_per_core": "torch"}  # that a contestant needs
 
 
 def sample(n: int, seed: int) -> np.ndarray:
@@ -82,13 +54,13 @@ def compare(options: argparse.Namespace) -> list[Record]:
     groups = np.array_split(np.arange(len(archs)), math.ceil(len(archs) / options.group))
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in options.methods}
     with tempfile.TemporaryDirectory() as home:
-        running: dict[str, Contestant] = {}
+        running: dict[str, Contestant | PerCore] = {}
         for number, group in enumerate(groups):
             for name in options.methods:  # "warm" begins once "ours" has filled the cache
                 if name == "flax" and number >= options.flax_groups:
                     continue
                 if name not in running:
-                    running[name] = Contestant("ours" if name == "warm" else name, home)
+                    running[name] = start(name, home)
                 found = running[name].answer(archs[group], options.steps, int(group[0]))
                 answers[name].append(found)
                 print(f"group {number + 1}: {name} {found['seconds']:.1f} s", flush=True)
@@ -158,7 +130,7 @@ def ratios(found: list[Record]) -> list[str]:
     figures = {(r["method"], r["metric"]): r["value"] for r in found}
     ours = {m: figures.get(("ours", "children_per_minute" + m)) for m in ("", "_warm")}
     said = []
-    for other in ("flax", "torch"):
+    for other in ("flax", "torch", "torch_per_core"):
         theirs = figures.get((other, "children_per_minute"))
         if theirs and ours[""]:
             times = {"empty": ours[""], "filled": ours["_warm"]}
@@ -174,7 +146,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=60, help="training steps of each")
     parser.add_argument("--group", type=int, default=8, help="architectures between two turns")
     parser.add_argument("--seed", type=int, default=0, help="of the architectures")
-    contestants = "ours, warm (ours with a filled cache; after ours), torch, flax"
+    contestants = "ours, warm (ours with a filled cache; after ours), torch, torch_per_core, flax"
     records.add_names(parser, "--methods", CONTESTANTS, contestants)
     parser.add_argument(
         "--flax_groups", type=int, default=10**6, help="groups that Flax, the slowest, trains"
@@ -187,7 +159,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> list[Record]:
-    """The comparison, in words too, and what else was asked for."""
+    """The comparison, in words too, and what else was asked for. Raises UserError."""
+    for name in options.methods:
+        package = PACKAGES.get(name)
+        if package and importlib.util.find_spec(package) is None:
+            others = ",".join(n for n in options.methods if n not in PACKAGES)
+            raise UserError(
+                f"the contestant {name} needs the package {package}, which is missing;"
+                f" pip install fnas-jax[torch] brings it, and --methods {others} does without"
+            )
     found = compare(options) if options.methods else []
     for line in ratios(found):
         print(line)

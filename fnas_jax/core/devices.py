@@ -19,6 +19,14 @@ logger = logging.getLogger(__name__)
 CHILDREN = "children"  # the mesh axis over which a batch of children is spread
 
 
+def cores() -> int:
+    """CPU cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
 def use_all_cores() -> None:
     """Makes JAX see each CPU core as a device, so that each can train a child of its own.
 
@@ -29,11 +37,7 @@ def use_all_cores() -> None:
     if chosen or jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
         return
     try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        cores = os.cpu_count() or 1
-    try:
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", cores())
     except RuntimeError:  # JAX has devices already, in a test or a notebook: these are used
         logger.debug("JAX was used before: its devices stay as they are")
 

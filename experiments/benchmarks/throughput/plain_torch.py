@@ -1,4 +1,7 @@
-"""PyTorch as its users write it: modules in channels_last, eager, all cores on one child."""
+"""PyTorch as its users write it: modules in channels_last, eager, all cores on one child.
+
+`torch_per_core` runs the same on one core each.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,12 @@ import sys
 
 import numpy as np
 
-MODULES = {"ours": "ours", "flax": "plain_flax", "torch": "plain_torch"}
+MODULES = {
+    "ours": "ours",
+    "flax": "plain_flax",
+    "torch": "plain_torch",
+    "torch_per_core": "torch_per_core",
+}
 
 
 def main() -> int:
