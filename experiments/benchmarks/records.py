@@ -12,6 +12,9 @@ value that a share q of the repetitions does not exceed. It is one of the values
 infinity, needs no arithmetic; JSON has no infinity, and it is written as null. `median_low` and
 `median_high` are an interval of at least 95% for the median over all repetitions that there could
 be, whatever their distribution; null where the figure is no median, or of fewer than six.
+
+Methods that start from the same seeds are compared seed by seed (`paired`): what all of them meet
+in a seed, such as how hard it is, falls out of a difference.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from fnas_jax.core.types import UserError
 Record = dict[str, Any]
 LOW, HIGH = 0.05, 0.95
 UNKNOWN = (math.nan, math.nan)
+RATIO, DIFFERENCE = "over", "minus"  # how two figures of a seed are compared
 
 
 def quantile(values: Iterable[float], q: float) -> float:
@@ -113,6 +117,44 @@ def over_seeds(
     span = (quantile(known, LOW), quantile(known, HIGH))
     of_median = median_interval(known) if value is median else UNKNOWN
     return record(benchmark, task, method, metric, summary, len(known), span, of_median)
+
+
+def paired(
+    benchmark: str,
+    task: str,
+    method: str,
+    metric: str,
+    other: str,
+    mine: Iterable[float],
+    theirs: Iterable[float],
+    how: str,
+) -> list[Record]:
+    """What sets a method apart from another one with the same seeds: two records.
+
+    `METRIC_over_OTHER` (`how` is RATIO, less is better) is the median ratio of both figures of a
+    seed, which is also the exponential of the median of their log ratios; `METRIC_minus_OTHER`
+    (DIFFERENCE, more is better) the median of their differences.
+    `METRIC_won_from_OTHER` is the share of seeds with the better figure; equal ones count half, and
+    so two infinite ones. A pair with a NaN does not count. Raises ValueError for unequal lengths.
+    """
+    pairs = [(float(a), float(b)) for a, b in zip(mine, theirs, strict=True)]
+    pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    apart = [_apart(a, b, how) for a, b in pairs]
+    gains = [(b - a if how == RATIO else a - b) if a != b else 0.0 for a, b in pairs]
+    won = [0.5 * (1 + math.copysign(gain != 0, gain)) for gain in gains]
+    names = (benchmark, task, method)
+    return [
+        over_seeds(*names, f"{metric}_{how}_{other}", apart),
+        record(*names, f"{metric}_won_from_{other}", mean(won), len(won)),
+    ]
+
+
+def _apart(mine: float, theirs: float, how: str) -> float:
+    if how == DIFFERENCE:
+        return mine - theirs if mine != theirs else 0.0
+    if mine == theirs:
+        return 1.0
+    return mine / theirs if theirs else math.inf
 
 
 def finite(value: float) -> float | None:

@@ -1,10 +1,16 @@
-"""Searches on tables: when they find a top architecture, and what they have missed on the way."""
+"""Searches on tables: when they find a top architecture, and what they have missed on the way.
+
+A seed is a key that all methods share: whatever they ask for, a row of the table gives each of them
+the same reading, and warm ones know the same rows of the other task. So methods are compared seed
+by seed.
+"""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +22,20 @@ from fnas_jax.core.types import Array
 from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.fnas.method import RULES
+from fnas_jax.methods.fnas.transfer import SourceTasks
 from fnas_jax.tasks import tabular
 from fnas_jax.tasks.base import Evaluator
 from fnas_jax.tasks.tables import Table
 
 REGRET_AT = (25, 50, 100, 200, 500)
+READINGS, HISTORY, LEARNING, MISLEADING = 2, 3, 4, 5  # purposes of a seed's key; 0, 1: a search
 
 
 class Ground(NamedTuple):
     """A table, ready to be searched."""
 
     where: tabular.Index
-    evaluator: Evaluator
+    evaluator_of: Callable[[Array], Evaluator]  # of a seed's key
     judged: Array  # [M] accuracy by which each row is judged
     top: Array  # [M] bool, whether it is among the best 0.1%
     best: float  # the largest of `judged`
@@ -48,21 +56,53 @@ def ground(table: Table, noisy: bool = True) -> Ground:
     where = tabular.index(table)
     return Ground(
         where,
-        tabular.evaluator(table, where, lambda accuracy, *costs: accuracy, noisy),
+        functools.partial(_evaluator, table, where, noisy),
         jnp.asarray(table.judged),
         jnp.asarray(tabular.top_rows(table)),
         float(np.nanmax(table.judged)),
     )
 
 
+def _evaluator(table: Table, where: tabular.Index, noisy: bool, key: Array) -> Evaluator:
+    """The evaluator of a seed, which has drawn the reading of every row beforehand."""
+    readings = jnp.asarray(table.readings)
+    drawn = jax.random.randint(
+        jax.random.fold_in(key, READINGS), (len(readings), 1), 0, readings.shape[1]
+    )
+    own = table._replace(readings=jnp.take_along_axis(readings, drawn, axis=1))
+    return tabular.evaluator(own, where, lambda accuracy, *costs: accuracy, noisy)
+
+
+def seed_keys(seeds: int) -> Array:
+    """[S] the keys that every method starts from."""
+    return jax.random.split(jax.random.key(0), seeds)
+
+
+def history_rows(key: Array, known: int, rows: int) -> Array:
+    """[rows] int32: those of `known` rows of the other task that a seed's searches know."""
+    return jax.random.choice(jax.random.fold_in(key, HISTORY), known, (rows,), replace=False)
+
+
+def drawn(known: SourceTasks, key: Array) -> SourceTasks:
+    """The rows of the other task that a seed's searches know, `known.rows` of them."""
+    rows = history_rows(key, len(known.reward), known.rows)
+    archs, reward, task = (jnp.asarray(x)[rows] for x in known[:3])
+    return known._replace(archs=archs, reward=reward, task=task)
+
+
 def search(
     on: Ground, method: SearchMethod, key: Array, iterations: int, regret_at: Sequence[int]
 ) -> Result:
-    """A pure function of the key; regret after each of K numbers of evaluations.
+    """A pure function of the seed's key; regret after each of K numbers of evaluations."""
+    return summed(on, scan.run(method, on.evaluator_of(key), key, iterations)[2], regret_at)
 
-    Regret is infinite where the first proposal was more than so many evaluations.
+
+def summed(on: Ground, trace: scan.Trace, regret_at: Sequence[int]) -> Result:
+    """What a search came to.
+
+    Regret is infinite where the first proposal was more than so many evaluations, and that of a
+    search which ended before so many is its last.
     """
-    _, _, trace = scan.run(method, on.evaluator, key, iterations)
     rows = on.where.row_of(trace.archs.reshape(-1, trace.archs.shape[-1])).reshape(trace.ok.shape)
     judged = on.judged[rows]
     progress = scan.progress(trace, judged, on.top[rows])
@@ -99,21 +139,34 @@ def measure(
 ) -> Outcome:
     """Runs `seeds` searches of one method side by side; a warm one knows rows of `other`."""
     on = ground(table, noisy)
-    method = preset.make(table.space, *([source(other)] if preset.warm and other else []))
+    known = source(other) if preset.warm and other is not None else None
+    cold = None if known is not None else preset.make(table.space)
 
     def one(key: jax.Array) -> tuple[jax.Array, ...]:
+        method = cold or preset.make(table.space, drawn(known, key))
         found = search(on, method, key, preset.iterations, REGRET_AT)
         quality = prediction_quality(found.trace)
         of_rules = shares(found.trace)
         return found.hit, found.best_hit, found.regret, found.evaluations, *quality, of_rules
 
-    keys = jax.random.split(jax.random.key(0), seeds)
+    keys = seed_keys(seeds)
     compiled = jax.jit(jax.vmap(one)).lower(keys).compile()
     start = time.perf_counter()
     found = jax.block_until_ready(compiled(keys))
     seconds = time.perf_counter() - start
     hit, best_hit, regret, spent, coverage, tau, of_rules = jax.tree.map(np.asarray, found)
     return Outcome(hits(hit), hits(best_hit), regret, spent, seconds, coverage, tau, of_rules)
+
+
+def comparable(mine: Any, theirs: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(hits [S], hits [S]) of two outcomes with the same seeds, as far as both were followed.
+
+    Of a search that ended without arriving nothing is known beyond what it spent: a hit of the
+    other one after that counts as none, too, because neither is shown to be the better one.
+    """
+    late = np.isinf(theirs.hits) & (mine.hits > theirs.evaluations)
+    their_late = np.isinf(mine.hits) & (theirs.hits > mine.evaluations)
+    return np.where(late, np.inf, mine.hits), np.where(their_late, np.inf, theirs.hits)
 
 
 def shares(trace: scan.Trace) -> dict[str, jax.Array]:

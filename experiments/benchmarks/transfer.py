@@ -8,6 +8,10 @@ drawn and meta-learnt anew for each seed; `_full`: the whole other task, learnt 
 count distinct networks. Both tables hold test accuracies only. Tasks without images have no use for
 the data-set encoder: phi of the one known task is learnt, that of the new one is 0.
 
+Seeds are those of `sample_efficiency`, and all warm methods know the same rows with the same seed.
+Each method is compared with `gp_ei` and with `gp_warm_own` seed by seed (`.._over_gp_ei`: median
+ratio of evaluations; `.._won_from_gp_ei`: share of seeds that needed fewer), where these ran.
+
 With `--knowledge DIR`, the image tasks of `image_tasks.py`, too.
 """
 
@@ -23,6 +27,7 @@ import numpy as np
 from experiments.benchmarks import image_transfer, records
 from experiments.benchmarks.presets import OTHER
 from experiments.benchmarks.records import Record
+from experiments.benchmarks.table_search import comparable
 from experiments.benchmarks.transfer_methods import BASELINES, DEFAULT, VARIANTS
 from experiments.benchmarks.transfer_searches import (
     KINDS,
@@ -39,6 +44,7 @@ from fnas_jax.tasks import tables
 from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "transfer"
+AGAINST = ("gp_ei", "gp_warm_own")  # methods that the others are compared with, seed by seed
 PARTS = ("history", "full", "misled", "scratch", "speed")
 
 
@@ -67,17 +73,42 @@ def row(found: list[Record]) -> str:
     return " ".join([*cells, f"{tau:7.2f}{by['seconds']['value']:8.0f}"])
 
 
+def against(task: str, outcomes: dict[str, Outcome], method: str) -> list[Record]:
+    """How `method` compares with those of `AGAINST` among the outcomes of a task."""
+    found = []
+    for other in AGAINST:
+        if other in outcomes and other != method:
+            pairs = comparable(outcomes[method], outcomes[other])
+            names = (BENCHMARK, task, method, "evals_to_top0.1pct", other)
+            found += records.paired(*names, *pairs, records.RATIO)
+    return found
+
+
 class Report:
     """The records so far: what is measured stays, whatever happens."""
 
     def __init__(self, path: str | None):
         self.path = path
         self.found: list[Record] = []
+        self.outcomes: dict[str, dict[str, Outcome]] = {}  # of each task, by method
 
     def add(self, task: str, method: str, outcome: Outcome) -> None:
         """Prints and writes the figures of one method."""
+        self.outcomes.setdefault(task, {})[method] = outcome
         new = figures(task, method, outcome)
         print(row(new), flush=True)
+        self.extend(new)
+
+    def compare(self) -> None:
+        """Prints and writes how methods compare on the tasks that had several."""
+        new = [
+            record
+            for task, each in self.outcomes.items()
+            for method in each
+            for record in against(task, each, method)
+        ]
+        if new:
+            print(*records.lines(new), sep="\n", flush=True)
         self.extend(new)
 
     def extend(self, new: list[Record]) -> None:
@@ -121,6 +152,7 @@ def run(report: Report, options: argparse.Namespace) -> None:
         for name, table in named.items():
             report.add(name, "gp_ei", baseline(table, BASELINES["gp_ei"], options.seeds, None))
             report.add(name, "tnas_scratch", scratch(table, Tnas(), options.seeds))
+    report.compare()
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

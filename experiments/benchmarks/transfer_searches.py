@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import table_search
-from experiments.benchmarks.presets import Preset, source
+from experiments.benchmarks.presets import SOURCE_ROWS, Preset, source
 from experiments.benchmarks.transfer_methods import EVALUATIONS
 from fnas_jax.core.types import Array
 from fnas_jax.methods.base import SearchMethod
@@ -27,7 +27,7 @@ from fnas_jax.tasks import tabular
 from fnas_jax.tasks.tables import Table
 
 REGRET_AT = (1, 2, 3, 5, 10, 20, 30, 40, 50)
-ROWS = 200  # of the history
+ROWS = SOURCE_ROWS  # of the history
 KINDS = ("", "_full", "_misled")  # of the history
 
 
@@ -36,46 +36,48 @@ class Outcome(NamedTuple):
 
     hits: np.ndarray  # [S] evaluations until the first top architecture; inf: never
     regret: np.ndarray  # [S, len(REGRET_AT)] accuracy points, incumbent by observed value
+    evaluations: np.ndarray  # [S] spent in all
     seconds: float  # of all seeds together, with compilation
     tau: np.ndarray  # [S] zero-shot Kendall's tau on the whole table; NaN without a history
 
 
 def searches(
     table: Table, make: Callable[[Any], SearchMethod], each: Any, iterations: int, seeds: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(hits [S], regret [S, ..]) of S searches by `make(each[s])`, one after another."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(hits [S], regret [S, ..], evaluations [S]) of S searches by `make(each[s])`, in turn."""
     on = table_search.ground(table)
 
-    def one(pair: tuple[Array, Any]) -> tuple[Array, Array]:
+    def one(pair: tuple[Array, Any]) -> tuple[Array, Array, Array]:
         key, own = pair
         found = table_search.search(on, make(own), key, iterations, REGRET_AT)
-        return found.hit, found.regret
+        return found.hit, found.regret, found.evaluations
 
-    keys = jax.random.split(jax.random.key(0), seeds)
-    hits, regret = jax.jit(lambda pairs: jax.lax.map(one, pairs))((keys, each))
-    return table_search.hits(hits), np.asarray(regret)
+    keys = table_search.seed_keys(seeds)
+    found = jax.jit(lambda pairs: jax.lax.map(one, pairs))((keys, each))
+    hits, regret, evaluations = map(np.asarray, found)
+    return table_search.hits(hits), regret, evaluations
 
 
 def baseline(table: Table, chosen: Preset, seeds: int, other: Table | None) -> Outcome:
     """A method that needs no meta-learning; a warm one knows rows of `other`."""
     start = time.perf_counter()
-    given = [source(other)] if chosen.warm and other is not None else []
-    hits, regret = searches(
-        table,
-        lambda _: chosen.make(table.space, *given),
-        jnp.zeros(seeds),
-        chosen.iterations,
-        seeds,
-    )
-    return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, np.nan))
+    known = source(other) if chosen.warm and other is not None else None
+
+    def make(key: Array) -> SearchMethod:
+        given = [] if known is None else [table_search.drawn(known, key)]
+        return chosen.make(table.space, *given)
+
+    keys = table_search.seed_keys(seeds)
+    found = searches(table, make, keys, chosen.iterations, seeds)
+    return Outcome(*found, time.perf_counter() - start, np.full(seeds, np.nan))
 
 
 def draw(space: Space, other: Table, key: Array, misled: bool) -> SourceTasks:
-    """`ROWS` random rows of the other task; with their accuracies permuted where `misled`."""
-    key_rows, key_permute = jax.random.split(key)
-    rows = jax.random.choice(key_rows, len(other.archs), (ROWS,), replace=False)
+    """The rows of the other task that a seed knows; with accuracies permuted where `misled`."""
+    rows = table_search.history_rows(key, len(other.archs), ROWS)
     reward = jnp.asarray(other.judged)[rows]
-    reward = jax.random.permutation(key_permute, reward) if misled else reward
+    if misled:
+        reward = jax.random.permutation(jax.random.fold_in(key, table_search.MISLEADING), reward)
     everyone = jnp.ones(ROWS, bool)
     forms = space.canonical(jnp.asarray(other.archs)[rows])
     return SourceTasks(
@@ -123,14 +125,14 @@ def zero_shot(
 def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str) -> Outcome:
     """TNAS on `table` with a history of the `other` task."""
     space, some, start = table.space, sampled(table), time.perf_counter()
-    keys = jax.random.split(jax.random.key(1), seeds)
+    keys = table_search.seed_keys(seeds)
     if kind == "_full":
         task = np.zeros(len(other.archs), np.int32)
         whole = source_tasks.gather(space, other.archs, other.judged, task)
         support = source_tasks.support(whole, config.support)
         w = jax.jit(lambda key: learn(space, config, whole, key))(keys[0])
         print(f"  learnt from the full history in {time.perf_counter() - start:.0f} s", flush=True)
-        hits, regret = searches(
+        found = searches(
             table,
             lambda _: search(space, config, whole, w, support),
             jnp.zeros(seeds),
@@ -138,35 +140,32 @@ def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str)
             seeds,
         )
         tau = zero_shot(space, some, config, w, support)
-        return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, tau))
+        return Outcome(*found, time.perf_counter() - start, np.full(seeds, tau))
 
     def prepared(key: Array) -> tuple[SourceTasks, Weights, Array]:
-        key_rows, key_learn = jax.random.split(key)
-        known = draw(space, other, key_rows, kind == "_misled")
-        w = learn(space, config, known, key_learn)
+        known = draw(space, other, key, kind == "_misled")
+        w = learn(space, config, known, jax.random.fold_in(key, table_search.LEARNING))
         return known, w, zero_shot(space, some, config, w, known)
 
     known, w, tau = jax.block_until_ready(jax.jit(lambda k: jax.lax.map(prepared, k))(keys))
     spent = (time.perf_counter() - start) / seeds
     print(f"  {spent:.1f} s a seed of meta-learning", flush=True)
-    hits, regret = searches(
-        table, lambda own: search(space, config, *own), (known, w), EVALUATIONS, seeds
-    )
-    return Outcome(hits, regret, time.perf_counter() - start, np.asarray(tau))
+    found = searches(table, lambda own: search(space, config, *own), (known, w), EVALUATIONS, seeds)
+    return Outcome(*found, time.perf_counter() - start, np.asarray(tau))
 
 
 def scratch(table: Table, config: Tnas, seeds: int) -> Outcome:
     """TNAS without any history: the deep kernel, not meta-learnt."""
     start = time.perf_counter()
     ctx = tnas.context(table.space, config, proposals=1, capacity=2 * EVALUATIONS)
-    hits, regret = searches(
+    found = searches(
         table,
         lambda _: tnas.make(ctx),
         jnp.zeros(seeds),
         2 * EVALUATIONS,
         seeds,
     )
-    return Outcome(hits, regret, time.perf_counter() - start, np.full(seeds, np.nan))
+    return Outcome(*found, time.perf_counter() - start, np.full(seeds, np.nan))
 
 
 def speed(table: Table, other: Table) -> tuple[float, float]:

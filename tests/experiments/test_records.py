@@ -63,6 +63,42 @@ def test_the_interval_of_a_median_holds_it_often_enough():
     assert records.over_seeds(*NAMES, range(1, 101), records.mean)["median_low"] is None
 
 
+def pair(how, mine, theirs):
+    apart, won = records.paired("b", "t", "m", "x", "o", mine, theirs, how)
+    assert (apart["metric"], won["metric"]) == (f"x_{how}_o", "x_won_from_o")
+    return apart, won
+
+
+def test_a_ratio_of_pairs_is_the_median_of_log_ratios_and_its_interval():
+    rng = np.random.default_rng(0)
+    mine, theirs = np.exp(rng.normal(size=(2, 41)))
+    apart, won = pair(records.RATIO, mine, theirs)
+    logs = np.log(mine / theirs)
+    assert np.log(apart["value"]) == pytest.approx(np.median(logs))
+    interval = np.log([apart["median_low"], apart["median_high"]])
+    np.testing.assert_allclose(interval, records.median_interval(logs))
+    assert won["value"] == np.mean(mine < theirs) and won["n"] == apart["n"] == 41
+
+
+def test_differences_of_pairs_see_what_figures_side_by_side_do_not():
+    """Seeds differ by far more than the methods do."""
+    theirs = np.linspace(0, 10, 9)
+    apart, won = pair(records.DIFFERENCE, theirs + 0.5, theirs)
+    assert apart["value"] == apart["low"] == apart["median_low"] == pytest.approx(0.5)
+    assert (won["value"], won["n"]) == (1, 9)
+    assert pair(records.DIFFERENCE, theirs, theirs + 0.5)[1]["value"] == 0
+
+
+def test_pairs_that_are_equal_or_never_arrive_or_miss_a_figure():
+    apart, won = pair(records.RATIO, [INF, INF, 4.0, 5.0, NAN], [INF, 2.0, INF, 5.0, 1.0])
+    # Ratios 1, infinity, 0, 1: two are equal, one is lost, one is won.
+    assert (apart["low"], apart["value"], apart["high"], apart["n"]) == (0, 1, None, 4)
+    assert (won["value"], won["n"]) == (0.5, 4)
+    assert pair(records.DIFFERENCE, [INF], [INF])[0]["value"] == 0
+    with pytest.raises(ValueError):
+        pair(records.RATIO, [1.0], [1.0, 2.0])
+
+
 def test_records_are_written_as_the_documented_json_and_printed(tmp_path):
     found = [records.record(*NAMES, 0.5), records.over_seeds(*NAMES, np.float32([1, 2]))]
     records.write(None, found)

@@ -11,13 +11,16 @@ from experiments.benchmarks import (
     image_tasks,
     image_transfer,
     presets,
+    table_search,
     transfer,
     transfer_searches,
 )
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history as store
 from fnas_jax.methods.baselines import random
+from fnas_jax.methods.tnas import source_tasks
 from fnas_jax.spaces import mnas
+from fnas_jax.spaces.enumerate import enumerate_networks
 from fnas_jax.tasks import tables
 from tests.methods import toy
 from tests.methods.tnas import small
@@ -79,11 +82,114 @@ def test_figures_of_image_tasks_are_means_over_tasks_and_their_spans_are_over_se
 
 
 def test_what_is_measured_is_written_at_once(tmp_path):
-    outcome = transfer_searches.Outcome(np.ones(2), np.zeros((2, 9)), 1.0, np.full(2, np.nan))
+    outcome = transfer_searches.Outcome(
+        np.ones(2), np.zeros((2, 9)), np.full(2, 9), 1.0, np.full(2, np.nan)
+    )
     report = transfer.Report(str(tmp_path / "out.json"))
     report.add("a_to_b", "random", outcome)
     written = json.loads((tmp_path / "out.json").read_text())
     assert written == report.found == transfer.figures("a_to_b", "random", outcome)
+
+
+def outcome_of(hits, spent):
+    nothing = np.full(len(hits), np.nan)
+    return transfer_searches.Outcome(np.array(hits), nothing[:, None], np.array(spent), 0, nothing)
+
+
+def test_methods_are_compared_seed_by_seed_with_two_of_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(transfer, "figures", lambda *rest: [])
+    monkeypatch.setattr(transfer, "row", lambda found: "")
+    report = transfer.Report(str(tmp_path / "out.json"))
+    report.add("a", "gp_ei", outcome_of([4.0, 4.0, 4.0], [9] * 3))
+    report.add("a", "gp_warm_own", outcome_of([2.0, 2.0, 8.0], [9] * 3))
+    report.add("a", "tnas", outcome_of([1.0, 1.0, 1.0], [9] * 3))
+    report.add("b", "tnas", outcome_of([1.0, 1.0, 1.0], [9] * 3))
+    report.compare()
+    by = {(r["task"], r["method"], r["metric"]): r["value"] for r in report.found}
+    assert by == {
+        ("a", "gp_ei", "evals_to_top0.1pct_over_gp_warm_own"): 2,
+        ("a", "gp_ei", "evals_to_top0.1pct_won_from_gp_warm_own"): pytest.approx(1 / 3),
+        ("a", "gp_warm_own", "evals_to_top0.1pct_over_gp_ei"): 0.5,
+        ("a", "gp_warm_own", "evals_to_top0.1pct_won_from_gp_ei"): pytest.approx(2 / 3),
+        ("a", "tnas", "evals_to_top0.1pct_over_gp_ei"): 0.25,
+        ("a", "tnas", "evals_to_top0.1pct_won_from_gp_ei"): 1,
+        ("a", "tnas", "evals_to_top0.1pct_over_gp_warm_own"): 0.5,
+        ("a", "tnas", "evals_to_top0.1pct_won_from_gp_warm_own"): 1,
+    }
+    assert json.loads((tmp_path / "out.json").read_text()) == report.found
+    assert "gp_warm_own" in capsys.readouterr().out
+
+
+def test_all_warm_methods_know_the_same_rows_with_the_same_seed(monkeypatch):
+    """What a method is handed on tables, and the history that TNAS learns from."""
+    seen = []
+
+    def make(space, source):
+        jax.debug.callback(lambda archs: seen.append(np.array(archs)), source.archs)
+        return random.make(space, batch=1)
+
+    transfer_searches.baseline(table(), presets.Preset(make, 1, warm=True), 2, table())
+    jax.effects_barrier()
+    for key, handed in zip(table_search.seed_keys(2), seen, strict=True):
+        history = transfer_searches.draw(toy.SPACE, table(), key, False)
+        np.testing.assert_array_equal(toy.SPACE.canonical(handed), history.archs[0])
+    assert not np.array_equal(*seen)
+    drawn = table_search.drawn(presets.source(table()), table_search.seed_keys(2)[1])
+    np.testing.assert_array_equal(drawn.archs, seen[1])
+    np.testing.assert_allclose(drawn.reward, toy.accuracy(seen[1]), rtol=1e-6)
+
+
+def history(tasks=3, rows=5):
+    archs = np.stack([toy.SPACE.canonical(small.ARCHS[i : i + rows]) for i in range(tasks)])
+    scores = np.arange(tasks * rows, dtype=np.float32).reshape(tasks, rows)
+    return source_tasks.SourceTasks(archs, scores, np.ones((tasks, rows), bool))
+
+
+def test_fnas_reads_the_same_history_of_image_tasks_as_tnas():
+    known = history()
+    found = image_transfer.foreign(known)
+    assert found.rows == 15 and found.embedding.shape == (4, 0)
+    for q in range(3):
+        np.testing.assert_array_equal(found.archs[found.task == q], known.archs[q])
+        np.testing.assert_array_equal(found.reward[found.task == q], known.scores[q])
+
+
+def test_image_tasks_have_a_warm_fnas_and_one_that_warms_up_in_time(monkeypatch):
+    """What is handed to FNAS by each of its three rows."""
+    asked = []
+
+    def make(space, config, source=None):
+        asked.append((config, source))
+        return random.make(space, config.batch)
+
+    monkeypatch.setattr(image_transfer.fnas, "make", make)
+    monkeypatch.setattr(image_transfer, "VARIANTS", {})
+    found = image_transfer.methods(toy.SPACE, 1, 2)
+    assert list(found) == ["gp_ei", "fnas", "fnas_short", "random", "fnas_warm"]
+    (plain, none), (short, nothing) = asked
+    assert none is None and nothing is None and plain.batch == short.batch
+    # One batch is trained before predictions count.
+    assert short.uac.warmup <= short.batch < plain.uac.warmup < image_transfer.BEST_AT[-1]
+    accuracy = jax.numpy.asarray(toy.accuracy(small.ARCHS), np.float32)
+    outcome = found["fnas_warm"](history(), accuracy[: len(enumerate_networks(toy.SPACE))])
+    assert outcome.best.shape == (2, len(image_transfer.BEST_AT)) and np.isnan(outcome.tau)
+    warm, source = asked[2]
+    assert warm == plain and source.rows == 15
+
+
+def test_image_tasks_compare_every_method_with_gp_ei_seed_by_seed():
+    best = np.array([[0.5], [0.6], [0.7]]) + np.zeros(len(image_transfer.BEST_AT))
+    nan = np.float32(np.nan)
+    outcomes = {
+        "gp_ei": [image_transfer.Outcome(best, nan), image_transfer.Outcome(best, nan)],
+        "fnas": [image_transfer.Outcome(best + 0.1, nan), image_transfer.Outcome(best, nan)],
+    }
+    tops = {name: table()._replace(judged=np.float32([1])) for name in "ab"}
+    found = {(r["method"], r["metric"]): r for r in image_transfer.figures(outcomes, tops)}
+    gain = found["fnas", "accuracy@20_minus_gp_ei"]
+    assert (gain["value"], gain["n"]) == (pytest.approx(0.05), 3)  # of the means over tasks
+    assert found["fnas", "accuracy@20_won_from_gp_ei"]["value"] == 1
+    assert not any("gp_ei" in metric for method, metric in found if method == "gp_ei")
 
 
 def test_bad_input_exits_with_two(tmp_path, capsys):
