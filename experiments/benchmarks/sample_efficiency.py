@@ -6,6 +6,10 @@ On the tables NAS-Bench-Macro (a query sees one of three noisy trainings) and NA
 and CIFAR-100), or any file given as `--table NAME=PATH`. All seeds of a method run side by side in
 one jitted function. Both tables hold test accuracies only, so nothing here compares with results
 of searches on validation accuracy. Known architectures are free: evaluations count distinct ones.
+
+Every method starts from the same seeds, so that it is compared with `gp_ei` seed by seed where both
+are measured: `evals_to_top0.1pct_over_gp_ei` is the median ratio, `.._won_from_gp_ei` the share of
+seeds that needed fewer. The methods of `rivals.py` (`tpe`, ..) run when they are named.
 """
 
 from __future__ import annotations
@@ -17,16 +21,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from experiments.benchmarks import records
-from experiments.benchmarks.presets import ABLATIONS, OTHER, PRESETS
+from experiments.benchmarks import records, rivals
+from experiments.benchmarks.presets import ABLATIONS, OTHER, PRESETS, Preset
 from experiments.benchmarks.records import Record
-from experiments.benchmarks.table_search import REGRET_AT, Outcome, measure
+from experiments.benchmarks.rivals import RIVALS, Rival
+from experiments.benchmarks.table_search import REGRET_AT, Outcome, comparable, measure
 from experiments.benchmarks.theory import random_quantiles
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks import tables
 from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "sample_efficiency"
+AGAINST = "gp_ei"  # the method that the others are compared with, seed by seed
 
 
 def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
@@ -34,10 +40,13 @@ def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
     names, n = (BENCHMARK, task, method), len(outcome.hits)
     over_seeds = functools.partial(records.over_seeds, *names)
     reached = float(np.isfinite(outcome.hits).mean())
-    return [
-        over_seeds("evals_to_top0.1pct", outcome.hits),
+    known = [
         over_seeds("evals_to_best", outcome.best_hits),
         *(over_seeds(f"regret@{k}", outcome.regret[:, i]) for i, k in enumerate(REGRET_AT)),
+    ]
+    return [
+        over_seeds("evals_to_top0.1pct", outcome.hits),
+        *(r for r in known if r["n"]),  # rivals end at the top
         records.record(*names, "reached", reached, n),
         *(
             over_seeds(name, values)
@@ -65,12 +74,18 @@ def row(found: list[Record]) -> str:
     hit = by["evals_to_top0.1pct"]
     cells = [f"{hit['task']:<24}{hit['method']:<15}{number(hit['value']):>6}"]
     cells.append(f"{number(hit['low']):>6} ..{number(hit['high']):>5}")
-    cells += [f"{by[f'regret@{k}']['value'] or 0:7.2f}" for k in REGRET_AT if f"regret@{k}" in by]
+    regret = [by.get(f"regret@{k}", {"value": None})["value"] for k in REGRET_AT]
+    cells += [f"{records.text(value, '.2f'):>7}" for value in regret if "seconds" in by]
     if "seconds" in by:
         cells.append(f"{by['reached']['value']:8.2f}{by['seconds']['value']:8.1f}")
     if "coverage" in by:
         cells.append(f"{by['coverage']['value']:8.2f}{by['kendall_tau']['value']:6.2f}")
     return " ".join(cells)
+
+
+def chosen() -> dict[str, Preset | Rival]:
+    """All methods that can be named."""
+    return PRESETS | ABLATIONS | RIVALS
 
 
 def run(named: dict[str, Table], methods: Iterable[str], seeds: int, clean: bool) -> list[Record]:
@@ -80,24 +95,45 @@ def run(named: dict[str, Table], methods: Iterable[str], seeds: int, clean: bool
     found: list[Record] = []
     for name, table in named.items():
         noise = [True] + [False] * (clean and table.readings.shape[1] > 1)
+        outcomes: dict[str, dict[str, Outcome]] = {}
         for method in methods:
             other = named.get(OTHER.get(name, ""))
-            preset = (PRESETS | ABLATIONS)[method]
-            if preset.warm and other is None:
+            how = chosen()[method]
+            if how.warm and other is None:
                 print(f"{name:<24}{method:<15}there is no other task of this space among the tasks")
                 continue
             for noisy in noise:
                 task = name if noisy else f"{name}_noise_free"
-                new = figures(task, method, measure(table, preset, seeds, noisy, other))
+                measuring = rivals.measure if isinstance(how, Rival) else measure
+                outcome = measuring(table, how, seeds, noisy, other)
+                outcomes.setdefault(task, {})[method] = outcome
+                new = figures(task, method, outcome)
                 print(row(new), flush=True)
                 found += new
         if "random" in methods:
             found.append(theory(table, name))
             print(row(found[-1:]), flush=True)
+        new = [r for task, each in outcomes.items() for r in against(task, each)]
+        if new:
+            print(*records.lines(new), sep="\n", flush=True)
+        found += new
     print(
         "Evaluations until one of the top 0.1% is trained, and regret in points after n"
         " evaluations; medians over seeds. Accuracies are the tables' test accuracies."
     )
+    return found
+
+
+def against(task: str, outcomes: dict[str, Outcome]) -> list[Record]:
+    """How every other method compares with `AGAINST`, seed by seed; none where that is missing."""
+    if AGAINST not in outcomes:
+        return []
+    found = []
+    for method, outcome in outcomes.items():
+        if method != AGAINST:
+            pairs = comparable(outcome, outcomes[AGAINST])
+            names = (BENCHMARK, task, method, "evals_to_top0.1pct")
+            found += records.paired(*names, AGAINST, *pairs, records.RATIO)
     return found
 
 
@@ -111,7 +147,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--noise_free", action="store_true", help="macro without noise as well")
     options = parser.parse_args(arguments)
-    records.check_names(parser, "method", options.methods, PRESETS | ABLATIONS)
+    records.check_names(parser, "method", options.methods, chosen())
     records.check_least(parser, options, 1, "seeds")
     options.tables = {}
     for pair in options.table:
@@ -127,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 for bad input."""
     options = parse(arguments)
     try:
+        rivals.check(options.methods)
         named = {name: tables.load(name, options.data) for name in options.tasks}
         named |= {name: tables.load(path, options.data) for name, path in options.tables.items()}
         records.write(options.json, [])  # an unwritable place shows before the work

@@ -1,7 +1,10 @@
 """The benchmark of sample efficiency: its theory, its records and its command line."""
 
+import functools
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,6 +120,77 @@ def test_theory_counts_vectors_that_the_table_lacks(tmp_path):
         table, presets.Preset(lambda space: random.make(space, 8), 200), 300
     ).hits
     assert abs(np.median(hits) - 41) < 5
+
+
+def noisy_table():
+    """81 networks with three readings each that are far apart."""
+    space = categorical.make((3, 3, 3, 3))
+    archs = base.enumerate_all(space)
+    judged = (archs @ np.array([9.0, 3.0, 1.0, 0.3]) / 100).astype(np.float32)
+    readings = judged[:, None] + np.float32([0.0, 0.3, 0.6])
+    nan = np.full(len(archs), np.nan, np.float32)
+    return tables.Table("t", space, archs, judged, readings, nan, nan, nan, "made up")
+
+
+def test_a_seed_gives_every_method_the_same_reading_of_a_network():
+    """However many are asked for at a time, and in whatever order."""
+    table, keys = noisy_table(), table_search.seed_keys(3)
+    on = table_search.ground(table)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def read(key, batch):
+        trace = table_search.search(on, random.make(table.space, batch), key, 400 // batch, (1,))
+        rows = on.where.row_of(trace.trace.archs.reshape(-1, 4))
+        return jnp.full(81, jnp.nan).at[rows].set(trace.trace.reward.reshape(-1))
+
+    seen = {batch: np.stack([read(key, batch) for key in keys]) for batch in (1, 8)}
+    both = np.isfinite(seen[1]) & np.isfinite(seen[8])
+    assert both.mean() > 0.9
+    np.testing.assert_array_equal(seen[1][both], seen[8][both])
+    # All three readings are drawn, equally often, and other seeds draw others.
+    drawn = np.rint((seen[1][both] - np.tile(table.judged, (3, 1))[both]) / 0.3)
+    assert (np.bincount(drawn.astype(int), minlength=3) > both.sum() / 5).all()
+    assert not np.array_equal(seen[1][0], seen[1][1], equal_nan=True)
+    # Without noise all read what they are judged by.
+    quiet = table_search.ground(table, noisy=False).evaluator_of(keys[0])
+    _, metrics = quiet.evaluate(quiet.init(), table.archs, np.ones(81, bool), keys[1])
+    np.testing.assert_array_equal(metrics.reward, table.judged)
+
+
+def outcome(hits, spent):
+    nothing = np.full(len(hits), np.nan)
+    each = np.array(hits, float), np.array(hits, float), np.zeros((len(hits), 5)), np.array(spent)
+    return table_search.Outcome(*each, 0.0, nothing, nothing, {})
+
+
+def test_a_search_that_ended_early_loses_only_to_what_came_before():
+    inf = np.inf
+    mine, theirs = table_search.comparable(
+        outcome([10, 200, inf, inf, inf], [400] * 5), outcome([inf, inf, 50, inf, 90], [150] * 5)
+    )
+    # A hit after the other's end says nothing; one before it does.
+    np.testing.assert_array_equal(mine, [10, inf, inf, inf, inf])
+    np.testing.assert_array_equal(theirs, [inf, inf, 50, inf, 90])
+    back = table_search.comparable(outcome([inf], [150]), outcome([200], [400]))
+    np.testing.assert_array_equal(back, [[inf], [inf]])
+
+
+def test_every_method_is_compared_with_gp_ei_seed_by_seed(plain, quick, tmp_path, monkeypatch):
+    out = tmp_path / "out.json"
+    arguments = ["--table", f"toy={plain}", "--methods", "random,evolution", "--seeds", "9"]
+    assert benchmark.main([*arguments, "--json", str(out)]) == 0
+    assert not any("_over_" in r["metric"] for r in json.loads(out.read_text()))
+    monkeypatch.setattr(benchmark, "AGAINST", "random")
+    assert benchmark.main([*arguments, "--json", str(out)]) == 0
+    found = {(r["method"], r["metric"]): r for r in json.loads(out.read_text())}
+    table = tables.load(str(plain), "")
+    hits = {
+        name: table_search.measure(table, preset, 9).hits
+        for name, preset in benchmark.PRESETS.items()
+    }
+    ratio = found["evolution", "evals_to_top0.1pct_over_random"]
+    assert ratio["value"] == pytest.approx(np.median(hits["evolution"] / hits["random"]))
+    assert ratio["n"] == 9 and ("random", ratio["metric"]) not in found
 
 
 def test_bad_input_exits_with_two(tmp_path, capsys):
