@@ -2,13 +2,22 @@
 
     python -m experiments.benchmarks.image_search --json OUT
 
-All make the same number of proposals, with the same controller. `ppo` trains all of them from fresh
-weights for `--steps` steps, `fnas_no_akp` only those that its critic is not sure of. With the
-knowledge pool, children inherit their blocks and train for `--short` of the steps: `fnas` is
-everything together, `fnas_no_uac` and `fnas_no_aeb` lack one part. Then the winners of all searches
-are trained again together, longer and from fresh weights, on training and validation images, and
-judged on the test images, which no search has seen. Seconds are without compilation, which is the
-same for all; steps are those of all children, fair rounds and finalists included.
+`ppo`, `fnas` and its variants make the same number of proposals, with the same controller. `ppo`
+trains all of them from fresh weights for `--steps` steps, `fnas_no_akp` only those that its critic
+is not sure of. With the knowledge pool, children inherit their blocks and train for `--short` of
+the steps: `fnas` is everything together, `fnas_no_uac` and `fnas_no_aeb` lack one part. What FNAS
+saves may be had by simpler means: `ppo_short` trains from fresh weights for `--short` of the steps,
+`ppo_pool` has the pool but no critic, and `random` trains as many random architectures from fresh
+weights as `fnas` with the same seed has paid steps for, fair rounds and finalists included, but no
+more than `--proposals`.
+
+Then the winners of all searches are trained again together, longer and from fresh weights, on
+training and validation images, and judged on the test images, which no search has seen. Seconds are
+without compilation, which is the same for all; steps are those of all children, fair rounds and
+finalists included. Every method is compared with `ppo` seed by seed: the median difference of test
+accuracies (`.._minus_ppo`), the median ratio of steps and of seconds (`.._over_ppo`), and the share
+of seeds that were better (`.._won_from_ppo`). The settings are the defaults; which seeds they were
+tuned with on these images is not known.
 """
 
 from __future__ import annotations
@@ -23,25 +32,18 @@ import numpy as np
 
 from experiments.benchmarks import records
 from experiments.benchmarks.final_accuracy import final_accuracy
+from experiments.benchmarks.image_methods import BUILDERS, PRESETS, configure, in_order, limited
 from experiments.benchmarks.records import Record
 from fnas_jax import finals, iteration
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.clock import Clock
-from fnas_jax.methods.baselines import ppo
-from fnas_jax.methods.fnas import build as fnas
 from fnas_jax.registry import build_task
 from fnas_jax.tasks.base import Task
 
 BENCHMARK = "image_search"
-BUILDERS = {"fnas": fnas.build, "ppo": ppo.build}
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ppo": ("ppo", {"akp.enabled": False}),
-    "fnas": ("fnas", {}),
-    "fnas_no_akp": ("fnas", {"akp.enabled": False}),
-    "fnas_no_uac": ("fnas", {"uac.enabled": False}),
-    "fnas_no_aeb": ("fnas", {"aeb.enabled": False}),
-}
+AGAINST = "ppo"  # the method that the others are compared with, seed by seed
+PATIENCE = 20  # proposals for each child that `random` may still train
 
 
 class Search(NamedTuple):
@@ -80,29 +82,28 @@ def configuration(options: argparse.Namespace) -> ml_collections.ConfigDict:
     return config_lib.validate(config)
 
 
-def preset(config: ml_collections.ConfigDict, name: str, short: float) -> ml_collections.ConfigDict:
-    """`config` with the settings of PRESETS; with the pool, children train `short` of the steps."""
-    changed = config_lib.flatten(config) | PRESETS[name][1]
-    if changed["akp.enabled"]:
-        changed["children.steps"] = round(short * changed["children.steps"])
-    return config_lib.validate(config_lib.nest(changed))
-
-
 def search(
-    config: ml_collections.ConfigDict, task: Task, name: str, seed: int, most: int
+    config: ml_collections.ConfigDict,
+    task: Task,
+    name: str,
+    seed: int,
+    children: int | None = None,
 ) -> Search:
-    """One search of `most` proposals, without files."""
-    key, clock, children = jax.random.key(seed), Clock(), 0
-    method, evaluator = BUILDERS[PRESETS[name][0]](config, task.space, task, None)
+    """One search of `search.budget` proposals, without files, or until so many are trained."""
+    key, clock, prepared_ones = jax.random.key(seed), Clock(), 0
+    most = config.search.budget
+    method, evaluator = BUILDERS[PRESETS[name].method](config, task.space, task, None)
+    if children is not None:
+        method = limited(method, children)
     steps = iteration.compiled(method, evaluator)
     state = iteration.initial(method, evaluator, len(task.space.cardinalities), key)
     if evaluator.hooks.prepare is not None:
         with clock.part("children"):
             for prepared, figures in evaluator.hooks.prepare(state.evaluator, key):
                 state = state._replace(evaluator=prepared)
-                children += figures["children"]
+                prepared_ones += figures["children"]
     log: list[dict[str, Any]] = []
-    while state.counts["proposed"] < most:
+    while unfinished(state.counts, most, children):
         state, _, scalars = iteration.iterate(steps, state, key, clock)
         log.append(scalars)
     held = finals.hold(evaluator, state, key, clock)
@@ -118,13 +119,38 @@ def search(
         seed,
         state.best_arch,
         float(state.best[0]),
-        most,
+        most if children is None else children,
         state.counts["trained"],
-        (state.counts["trained"] + children + again) * config.children.steps,
+        (state.counts["trained"] + prepared_ones + again) * config.children.steps,
         covered / checked if checked else float("nan"),
         float(np.mean(taus)) if taus else float("nan"),
         seconds["children"] + seconds["method"],
     )
+
+
+def unfinished(counts: dict[str, int], most: int, children: int | None) -> bool:
+    """Whether a search goes on: so many proposals, or so many children, whichever is counted."""
+    if children is None:
+        return counts["proposed"] < most
+    return counts["trained"] < children and counts["proposed"] < PATIENCE * children
+
+
+def as_many(like: Search, steps: int, most: int) -> int:
+    """Children of `steps` steps each that cost as much as another search, at least 1, `most`."""
+    return min(max(round(like.steps / steps), 1), most)
+
+
+def against(
+    task: str, name: str, mine: list[Search], theirs: list[Search], tested: dict[Any, float]
+) -> list[Record]:
+    """How a method compares with `AGAINST`; `tested`: accuracy by method and seed."""
+    both, names = (mine, theirs), (BENCHMARK, task, name)
+    accuracies = [[tested[s.method, s.seed] for s in searches] for searches in both]
+    found = records.paired(*names, "test_accuracy", AGAINST, *accuracies, records.DIFFERENCE)
+    for metric in ("steps", "seconds"):
+        costs = [[float(getattr(s, metric)) for s in searches] for searches in both]
+        found += records.paired(*names, metric, AGAINST, *costs, records.RATIO)
+    return found
 
 
 def figures(task: str, name: str, searches: list[Search], accuracy: list[float]) -> list[Record]:
@@ -160,6 +186,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if not 0 < options.short <= 1:
         parser.error("--short must be above 0 and at most 1")
     records.check_least(parser, options, 1, "seeds", "proposals", "steps", "judge_steps")
+    for name in options.methods:
+        like = PRESETS[name].like
+        if like and like not in options.methods:
+            parser.error(f"{name} trains as many steps as {like}, which --methods must name, too")
     return options
 
 
@@ -167,31 +197,35 @@ def run(options: argparse.Namespace) -> list[Record]:
     """Searches with every method and seed in turn, then judges all winners together."""
     config = configuration(options)
     devices.enable_compilation_cache(config.jax.cache_dir)
-    configs = {name: preset(config, name, options.short) for name in options.methods}
+    configs = {n: configure(config, n, options.short) for n in in_order(options.methods)}
     # Presets that train children in the same way share the compiled programs.
     tasks: dict[tuple[int, bool], Task] = {}
     for c in configs.values():
         kind = (c.children.steps, c.akp.enabled)
         tasks[kind] = tasks.get(kind) or build_task(c)
-    searches: list[Search] = []
+    searches: dict[tuple[str, int], Search] = {}
     for seed in range(options.seeds):
         for name, c in configs.items():
-            task = tasks[c.children.steps, c.akp.enabled]
-            found = search(c, task, name, seed, options.proposals)
-            searches.append(found)
+            task, children = tasks[c.children.steps, c.akp.enabled], None
+            if PRESETS[name].like:
+                like = searches[PRESETS[name].like, seed]
+                children = as_many(like, c.children.steps, options.proposals)
+            found = searches[name, seed] = search(c, task, name, seed, children)
             print(
                 f"seed {seed} {name:<12} trained {found.trained:>4}, {found.steps:>5} steps,"
                 f" best {found.found:.4f} (validation), coverage {found.coverage:.2f},"
                 f" tau {found.tau:.2f}, {found.seconds:.0f} s",
                 flush=True,
             )
-    winners = np.stack([s.arch for s in searches])
+    winners = np.stack([s.arch for s in searches.values()])
     accuracy = final_accuracy(config, task, winners, options.judge_steps)
+    tested = dict(zip(searches, map(float, accuracy), strict=True))
     out: list[Record] = []
-    for name in configs:
-        mine = [i for i, s in enumerate(searches) if s.method == name]
-        tested = [float(accuracy[i]) for i in mine]
-        out += figures(task.name, name, [searches[i] for i in mine], tested)
+    every = {name: [searches[name, seed] for seed in range(options.seeds)] for name in configs}
+    for name, mine in every.items():
+        out += figures(task.name, name, mine, [tested[name, s.seed] for s in mine])
+        if AGAINST in every and name != AGAINST:
+            out += against(task.name, name, mine, every[AGAINST], tested)
     return out
 
 

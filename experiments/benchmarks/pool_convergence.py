@@ -12,6 +12,11 @@ architectures and seeds.
 steps from fresh weights. For the task `transfer`, the pool has learnt from images of the digits 0
 to 4, and the children are trained on 5 to 9.
 
+A pool costs what its teachers have trained (`teachers_steps`). `break_even_children` says after how
+many inherited children it has paid for that, each of which saves 1 - `steps_ratio` of `--steps`;
+never, where that is nothing. In a search the teachers are children that it wants to know anyway,
+but for those of fair rounds: `rounds_break_even_children` is of these alone.
+
 `low` and `high` are over the figures of the seeds alone; `value` is of all architectures together.
 """
 
@@ -52,18 +57,28 @@ SHARES = (0.25, 0.375, 0.5, 0.7)  # of the steps, at which inherited children st
 SHORT = 0.25  # share of the steps after which children are ranked
 
 
+class Cost(NamedTuple):
+    """Training steps that a pool has cost, over those of a child from fresh weights."""
+
+    rounds: float  # of its fair rounds
+    others: float  # of the other architectures that taught it
+
+
 class Curves(NamedTuple):
-    """Validation accuracies of N architectures."""
+    """Validation accuracies of N architectures, and what their pool was."""
 
     scratch: np.ndarray  # [N] after all steps
     inherited: np.ndarray  # [len(SHARES), N]
     short: np.ndarray  # [N] from fresh weights after SHORT of the steps
     long: np.ndarray  # [N] from fresh weights after many times the steps
     hits: float  # share of the blocks that found an entry
+    cost: Cost
 
 
-def measure(ctx: Setup, pool: Pool, archs: np.ndarray, key: Array, steps: int, long: int) -> Curves:
-    """Trains `archs` [N, T] in every way; the pool stays as it is."""
+def measure(
+    ctx: Setup, pool: Pool, cost: Cost, archs: np.ndarray, key: Array, steps: int, long: int
+) -> Curves:
+    """Trains `archs` [N, T] in every way; the pool, which has cost `cost`, stays as it is."""
     keys = jax.random.split(key, len(archs))
 
     def accuracy(inherit: bool, count: float) -> np.ndarray:
@@ -80,6 +95,7 @@ def measure(ctx: Setup, pool: Pool, archs: np.ndarray, key: Array, steps: int, l
         short=accuracy(False, SHORT * steps),
         long=accuracy(False, long * steps) if long else np.full(len(archs), np.nan),
         hits=float(pools.find(ctx.layout, pool, archs).hit.mean()),
+        cost=cost,
     )
 
 
@@ -94,13 +110,32 @@ def kendall_tau(short: np.ndarray, long: np.ndarray) -> float:
     return float(stats.kendalltau(short, long)[0])
 
 
-def figures(task: str, found: list[Curves]) -> list[Record]:
-    """The records of all seeds."""
+def break_even(cost: float, ratio: float) -> float:
+    """Children after which a pool has saved its `cost`, if each needs `ratio` of its steps."""
+    return cost / (1 - ratio) if ratio < 1 else np.inf
+
+
+def paid_back(task: str, found: list[Curves], ratios: list[np.ndarray], steps: int) -> list[Record]:
+    """What the pools have cost and when that is saved; a child's own training is `steps` steps."""
+    names, together = (BENCHMARK, task, "inherited"), records.median(np.concatenate(ratios))
+    costs = [sum(c.cost) for c in found]
+    out = [records.over_seeds(*names, "teachers_steps", [steps * c for c in costs], records.mean)]
+    rounds = [c.cost.rounds for c in found]
+    for metric, spent in (("break_even", costs), ("rounds_break_even", rounds)):
+        each = [break_even(c, records.median(r)) for c, r in zip(spent, ratios, strict=True)]
+        value = break_even(records.mean(spent), together)
+        out.append(records.over_seeds(*names, f"{metric}_children", each, value))
+    return out
+
+
+def figures(task: str, found: list[Curves], steps: int) -> list[Record]:
+    """The records of all seeds; a child from fresh weights trains for `steps` steps."""
     ratios = [steps_ratio(c) for c in found]
     hits = [c.hits for c in found]
     out = [
         over_seeds(task, "inherited", "steps_ratio", ratios, records.median),
         records.over_seeds(BENCHMARK, task, "inherited", "hit_ratio", hits, min),
+        *paid_back(task, found, ratios, steps),
     ]
     quarter = SHARES.index(SHORT)
     of_method = {
@@ -140,9 +175,10 @@ def run_seed(
     _, first = np.unique(archs, axis=0, return_index=True)
     archs = archs[np.sort(first)]
     taught, unseen = archs[: options.pool], archs[options.pool :][: options.archs]
-    pool = taught_pool(there, taught, keys[1], options.rounds, options.pool_steps)
-    pool = jax.device_get(pool)
-    return measure(here, pool, unseen, keys[2], options.steps, long)
+    pool, fair = taught_pool(there, taught, keys[1], options.rounds, options.pool_steps)
+    pool, each = jax.device_get(pool), options.pool_steps / options.steps
+    cost = Cost(each * fair, each * len(taught))
+    return measure(here, pool, cost, unseen, keys[2], options.steps, long)
 
 
 def run_task(task: str, whole: Dataset, options: argparse.Namespace) -> list[Record]:
@@ -166,7 +202,7 @@ def run_task(task: str, whole: Dataset, options: argparse.Namespace) -> list[Rec
             + f"; median ratio {np.median(steps_ratio(c)):g}, {time.monotonic() - start:.0f} s",
             flush=True,
         )
-    return figures(task, found)
+    return figures(task, found, options.steps)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

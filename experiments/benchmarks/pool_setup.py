@@ -122,12 +122,18 @@ def train(
     return np.concatenate(accuracy), learnt
 
 
-def taught_pool(ctx: Setup, archs: np.ndarray, key: Array, rounds: int, steps: int) -> Pool:
-    """A pool that has learnt from `rounds` fair rounds and then from `archs`."""
+def taught_pool(
+    ctx: Setup, archs: np.ndarray, key: Array, rounds: int, steps: int
+) -> tuple[Pool, int]:
+    """(a pool that has learnt from `rounds` fair rounds and then from `archs`, children of these).
+
+    Each of them trains for `steps` steps.
+    """
     key_rounds, key_train = jax.random.split(key)
     fair = [
         np.asarray(ctx.space.canonical(fair_round(ctx.space.cardinalities, k)))
         for k in jax.random.split(key_rounds, rounds)
     ]
-    archs = np.concatenate([*fair, archs])
-    return train(ctx, ctx.empty, archs, jax.random.split(key_train, len(archs)), True, steps)[1]
+    everyone = np.concatenate([*fair, archs])
+    keys = jax.random.split(key_train, len(everyone))
+    return train(ctx, ctx.empty, everyone, keys, True, steps)[1], len(everyone) - len(archs)

@@ -14,10 +14,12 @@ samples_to_match_uniform1000: posterior samples until one is as accurate as the 
 mean_accuracy, best_accuracy: of `--samples` posterior samples, and of the uniform ones;
 kendall_tau: with the accuracy of `--alone` uniform architectures trained alone for `--long` steps;
 mode_rank: share of these that are better, trained alone, than the mode of the posterior;
-final_accuracy: of the winners on test images, trained from fresh weights on all others;
+final_accuracy: of the winners on test images, trained from fresh weights on all others; beside
+    them one random network, as a search may find no better than that, and the winner of `random`;
 seconds: CPU seconds of the whole search (all threads, without compilation), because other programs
     may run beside it: training and `--search` samples for one-shot methods, `--children` children
-    of `--child_steps` steps for `ppo`;
+    of `--child_steps` steps for `ppo`; `random` trains random architectures as `ppo` does, and
+    starts none after the seconds of `pgnas` with the same seed (`children`: how many it came to);
 mflops@gamma..: mean MFLOPs of 1,000 posterior samples with this gamma, and with a budget of 80% of
     the first of them (mflops_over_budget, a share of it).
 """
@@ -37,7 +39,15 @@ from scipy import stats
 
 from experiments.benchmarks import records
 from experiments.benchmarks.final_accuracy import final_accuracy
-from experiments.benchmarks.posterior_setup import TASKS, Setup, changed, run_ppo, setup
+from experiments.benchmarks.posterior_setup import (
+    TASKS,
+    InheritedAccuracy,
+    Setup,
+    changed,
+    run_ppo,
+    run_random,
+    setup,
+)
 from experiments.benchmarks.records import Record
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
@@ -47,6 +57,7 @@ from fnas_jax.methods.pgnas import posterior
 from fnas_jax.tasks import images
 
 BENCHMARK = "posterior"
+WINNERS = ("pgnas", "spos", "ppo", "random", "random_network")  # that are trained in the end
 
 
 class Seed(NamedTuple):
@@ -72,6 +83,16 @@ def first(values: np.ndarray, goal: float) -> float:
     """How many values it takes to reach the goal; inf where none does."""
     reached = np.flatnonzero(values >= goal)
     return float(reached[0] + 1) if len(reached) else float("inf")
+
+
+def judged(
+    accuracy_of: InheritedAccuracy, params: Any, archs: np.ndarray, search: int
+) -> tuple[np.ndarray, float]:
+    """(accuracies [N] of archs [N, T], CPU seconds of the first `search` of them)."""
+    start = time.process_time()
+    head = accuracy_of(params, archs[:search])
+    spent = time.process_time() - start
+    return np.concatenate([head, accuracy_of(params, archs[search:])]), spent
 
 
 def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
@@ -100,15 +121,11 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
     accuracy, winners = {}, {}
     for name in archs:
         owner = name.partition("_")[0]
-        start = time.process_time()
-        head = accuracy_of(params[owner], archs[name][: options.search])
-        spent = time.process_time() - start
-        rest = accuracy_of(params[owner], archs[name][options.search :])
-        accuracy[name] = np.concatenate([head, rest])
+        accuracy[name], spent = judged(accuracy_of, params[owner], archs[name], options.search)
         figures[name, "mean_accuracy"] = accuracy[name].mean()
         figures[name, "best_accuracy"] = accuracy[name].max()
         if name == owner:
-            winners[name] = archs[name][head.argmax()]
+            winners[name] = archs[name][accuracy[name][: options.search].argmax()]
             figures[name, "seconds"] += spent
     for name, of in (("pgnas", "spos"), ("pgnas_own", "pgnas_own")):
         metric = f"samples_to_match_uniform{len(archs[of])}"
@@ -117,8 +134,10 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
     figures["pgnas", "distinct"] = float(len(np.unique(archs["pgnas"], axis=0)))
     winners["mode"] = np.asarray(q.to_archs(q.mode(phi)))
     if options.children:
-        found = run_ppo(ctx, seed, options.children)
-        winners["ppo"], figures["ppo", "seconds"] = found
+        winners["ppo"], figures["ppo", "seconds"] = run_ppo(ctx, seed, options.children)
+    winners["random"], *spent = run_random(ctx, seed, figures["pgnas", "seconds"])
+    figures["random", "seconds"], figures["random", "children"] = spent
+    winners["random_network"] = uniform_archs[0]
     ranked = {name: accuracy_of(params[name], ctx.alone) for name in params}
     return Seed(figures, winners, ranked)
 
@@ -153,7 +172,7 @@ def compare(
     everyone = jnp.ones(len(both), bool)
     _, measured = evaluator.evaluate(evaluator.init(), both, everyone, jax.random.key(0))
     truth = np.asarray(measured.accuracy)
-    names = [n for n in ("pgnas", "spos", "ppo") if n in seeds[0].winners]
+    names = [n for n in WINNERS if n in seeds[0].winners]
     winners = np.stack([s.winners[n] for s in seeds for n in names])
     final = final_accuracy(ctx.config, ctx.task, winners, options.long).reshape(len(seeds), -1)
 

@@ -18,7 +18,7 @@ from fnas_jax import iteration
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.clock import Clock
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.baselines import ppo
+from fnas_jax.methods.baselines import ppo, random
 from fnas_jax.methods.pgnas import build as pgnas
 from fnas_jax.methods.spos import build as spos
 from fnas_jax.registry import SPACES
@@ -31,6 +31,7 @@ from fnas_jax.training import child
 # Networks that train the supernet, the share of them before phi is learnt; tuned on these tasks.
 TASKS = {"macro_mnist5k": (500, 0.35), "mnas_mnist5k": (650, 0.5)}
 CHUNK = 8  # architectures judged by one call
+RANDOM = 256  # children that random search may train at most
 
 
 def configuration(task: str, options: argparse.Namespace) -> ml_collections.ConfigDict:
@@ -48,7 +49,7 @@ def configuration(task: str, options: argparse.Namespace) -> ml_collections.Conf
     config.akp.enabled = False
     steps, config.pgnas.warmup = TASKS[task]
     config.oneshot.steps = options.steps or steps
-    config.search.budget = max(options.children, 1)
+    config.search.budget = max(options.children, RANDOM)
     return config_lib.validate(config)
 
 
@@ -106,6 +107,14 @@ class InheritedAccuracy:
         return np.concatenate(found)[back.reshape(-1)]
 
 
+class Trained(NamedTuple):
+    """A method whose children are trained from fresh weights."""
+
+    method: SearchMethod
+    evaluator: Evaluator
+    steps: iteration.Steps
+
+
 class Setup(NamedTuple):
     """What all seeds of a task share; built once, so that it is compiled once."""
 
@@ -114,9 +123,8 @@ class Setup(NamedTuple):
     accuracy_of: InheritedAccuracy
     guided: SearchMethod  # PGNAS
     uniform: SearchMethod  # SPOS
-    steps: iteration.Steps  # PPO's
-    method: SearchMethod  # PPO
-    evaluator: Evaluator  # PPO's
+    ppo: Trained
+    random: Trained
     alone: np.ndarray  # [A, T] architectures to be ranked
 
 
@@ -130,27 +138,51 @@ def setup(name: str, options: argparse.Namespace) -> Setup:
     for method in (guided, uniform) if options.seeds else ():
         assert method.prepare is not None
         next(method.prepare(method.init(key), key))
-    method, evaluator = ppo.build(config, space, task, None)
-    steps = iteration.compiled(method, evaluator)
+    both = ppo.build(config, space, task, None), (random.make(space, batch=1), task.evaluator)
+    searches = [Trained(*pair, iteration.compiled(*pair)) for pair in both]
     drawn = np.asarray(space.canonical(space.sample(jax.random.key(99), 400)))
     _, index = np.unique(drawn, axis=0, return_index=True)
     alone = drawn[np.sort(index)][: options.alone]
     accuracy_of = InheritedAccuracy(task)
     if options.seeds:
         accuracy_of(jax.jit(accuracy_of.parts.network.init)(key, jnp.asarray(alone[0])), alone[:1])
-    found = Setup(config, task, accuracy_of, guided, uniform, steps, method, evaluator, alone)
+    found = Setup(config, task, accuracy_of, guided, uniform, *searches, alone)
     if options.children and options.seeds:
         run_ppo(found, 0, most=1)
+    if options.seeds:
+        run_random(found, 0, seconds=0.0)
     return found
 
 
 def run_ppo(ctx: Setup, seed: int, most: int) -> tuple[np.ndarray, float]:
     """(winner [T], CPU seconds) of PPO that trains `most` children from fresh weights."""
+    state, seconds = _run(ctx, ctx.ppo, seed, lambda counts, seconds: counts["trained"] < most)
+    return state.best_arch, seconds
+
+
+def run_random(ctx: Setup, seed: int, seconds: float) -> tuple[np.ndarray, float, int]:
+    """(winner [T], CPU seconds, children) of random search that starts no child after `seconds`.
+
+    It trains one child at least, and RANDOM at most.
+    """
+
+    def unfinished(counts: dict[str, int], spent: float) -> bool:
+        return spent < seconds and counts["proposed"] < RANDOM
+
+    state, spent = _run(ctx, ctx.random, seed, unfinished)
+    return state.best_arch, spent, state.counts["trained"]
+
+
+def _run(
+    ctx: Setup, search: Trained, seed: int, unfinished: Callable[[dict[str, int], float], bool]
+) -> tuple[iteration.State, float]:
+    """(the last state, CPU seconds) of at least one iteration."""
     key, clock = jax.random.key(seed), Clock()
     decisions = len(ctx.task.space.cardinalities)
-    state = iteration.initial(ctx.method, ctx.evaluator, decisions, key)
-    start = time.process_time()
-    while state.counts["trained"] < most:
-        state, _, _ = iteration.iterate(ctx.steps, state, key, clock)
+    state = iteration.initial(search.method, search.evaluator, decisions, key)
+    start, spent = time.process_time(), 0.0
+    while not state.iteration or unfinished(state.counts, spent):
+        state, _, _ = iteration.iterate(search.steps, state, key, clock)
+        spent = time.process_time() - start
     clock.close()
-    return state.best_arch, time.process_time() - start
+    return state, spent

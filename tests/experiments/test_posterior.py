@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import posterior as benchmark
-from experiments.benchmarks import posterior_setup
-from fnas_jax import registry
+from experiments.benchmarks import posterior_setup, table_search
+from fnas_jax import iteration, registry
+from fnas_jax.methods.baselines import random
 from fnas_jax.methods.pgnas import build as pgnas
 from fnas_jax.methods.spos import build as spos
+from fnas_jax.spaces import base, categorical
+from fnas_jax.tasks import tables
 from tests.methods.oneshot.digits import configuration
 
 
@@ -66,6 +70,74 @@ def test_both_supernets_are_trained_alike():
     for path, mask in jax.tree_util.tree_leaves_with_path(masks):
         if any(word in str(path[-1]) for word in ("scale", "bias", "b1", "b2")):
             assert not mask.any()
+
+
+def searched(unfinished_after):
+    """Random search on a table by `run_random`, by a clock that ticks a second an iteration."""
+    space = categorical.make((3, 3, 3))
+    archs = base.enumerate_all(space)
+    judged = (archs.sum(axis=1) / 10).astype(np.float32)
+    nan = np.full(len(archs), np.nan, np.float32)
+    table = tables.Table("t", space, archs, judged, judged[:, None], nan, nan, nan, "made up")
+    evaluator = table_search.ground(table).evaluator_of(jax.random.key(0))
+    method = random.make(space, batch=1)
+    trained = posterior_setup.Trained(method, evaluator, iteration.compiled(method, evaluator))
+    ctx = types.SimpleNamespace(task=types.SimpleNamespace(space=space), random=trained)
+    return judged, archs, posterior_setup.run_random(ctx, 0, unfinished_after)
+
+
+@pytest.mark.parametrize(("seconds", "iterations"), [(0.0, 1), (3.5, 4), (1e9, 30)])
+def test_random_search_starts_no_child_after_its_seconds(seconds, iterations, monkeypatch):
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(posterior_setup.time, "process_time", lambda: float(next(ticks)))
+    monkeypatch.setattr(posterior_setup, "RANDOM", 30)
+    judged, archs, (winner, spent, children) = searched(seconds)
+    assert spent == iterations and 1 <= children <= iterations
+    found = judged[(archs == winner).all(axis=1)]
+    assert found.size == 1 and (seconds < 1e9 or found >= 0.5)
+
+
+def test_random_search_has_the_seconds_of_pgnas_with_the_same_seed(monkeypatch):
+    """The wiring of `run_seed`, with everything that trains put aside."""
+    asked = []
+
+    def run_random(ctx, seed, seconds):
+        asked.append((seed, seconds))
+        return np.array([9]), seconds + 0.5, 3
+
+    monkeypatch.setattr(benchmark, "run_random", run_random)
+    monkeypatch.setattr(benchmark, "judged", lambda *rest: (np.arange(4.0) / 10, 0.25))
+    learnt = types.SimpleNamespace(weights=types.SimpleNamespace(vector=None), phi=None)
+    state = types.SimpleNamespace(learnt=learnt, weights=learnt.weights)
+    monkeypatch.setattr(benchmark, "trained", lambda method, key: (state, 2.0, 0.1))
+    noise = np.zeros((4, 3), int)
+    q = types.SimpleNamespace(
+        draw=lambda phi, z: z,
+        noise=lambda key, n: noise,
+        to_archs=lambda z: z,
+        mode=lambda phi: noise[0],
+        entropy=lambda phi: np.zeros(1),
+    )
+    monkeypatch.setattr(benchmark.posterior, "make", lambda cardinalities: q)
+    monkeypatch.setattr(
+        benchmark.jax.flatten_util, "ravel_pytree", lambda like: (None, lambda vector: None)
+    )
+    network = types.SimpleNamespace(init=lambda key, arch: None)
+    parts = types.SimpleNamespace(network=network)
+    ctx = types.SimpleNamespace(
+        task=types.SimpleNamespace(space=categorical.make((3, 3, 3))),
+        accuracy_of=types.SimpleNamespace(parts=parts),
+        guided=None,
+        uniform=None,
+        alone=np.zeros((2, 3), int),
+    )
+    ctx.accuracy_of = type("Judge", (), {"parts": parts, "__call__": lambda *rest: np.ones(2)})()
+    options = argparse.Namespace(uniform=4, samples=4, own=2, search=2, children=0)
+    found = benchmark.run_seed(ctx, 5, options)
+    assert asked == [(5, 2.25)]  # training and the samples of the search
+    assert found.figures["random", "seconds"] == 2.75 and found.figures["random", "children"] == 3
+    assert found.winners["random"] == [9] and found.winners["random_network"].shape == (3,)
+    assert set(found.winners) - {"mode"} <= set(benchmark.WINNERS)
 
 
 @pytest.mark.parametrize("arguments", [["--tasks", "mnist"], ["--seeds", "-1"], ["--alone", "1"]])

@@ -4,26 +4,36 @@ import json
 
 import pytest
 
-from experiments.benchmarks import image_search, method_overhead, pool_convergence, posterior
+from experiments.benchmarks import (
+    children_throughput,
+    image_search,
+    method_overhead,
+    pool_convergence,
+    posterior,
+)
 
-KEYS = ["benchmark", "task", "method", "metric", "value", "low", "high", "n"]
+KEYS = ["benchmark", "task", "method", "metric", "value", "low", "high"]
+KEYS += ["median_low", "median_high", "n"]
 SMALL = {
     image_search: (
-        "--methods=ppo,fnas_no_akp --seeds=1 --proposals=8 --steps=1 --judge_steps=1",
-        {"ppo", "fnas_no_akp"},
-        {"test_accuracy", "validation_accuracy", "trained_share", "steps", "seconds"},
+        "--methods=ppo,ppo_short,ppo_pool,random,fnas,fnas_no_akp --seeds=1 --proposals=8 --steps=4"
+        " --judge_steps=1",
+        {"ppo", "ppo_short", "ppo_pool", "random", "fnas", "fnas_no_akp"},
+        {"test_accuracy", "validation_accuracy", "trained_share", "steps", "seconds"}
+        | {"test_accuracy_minus_ppo", "steps_over_ppo", "seconds_won_from_ppo"},
     ),
     pool_convergence: (
         "--tasks=mnist5k --seeds=1 --archs=2 --steps=8 --long=1 --pool=1 --rounds=1 --pool_steps=1",
         {"inherited", "scratch"},
-        {"steps_ratio", "hit_ratio", "points_after_quarter", "kendall_tau"},
+        {"steps_ratio", "hit_ratio", "points_after_quarter", "kendall_tau"}
+        | {"teachers_steps", "break_even_children", "rounds_break_even_children"},
     ),
     posterior: (
         "--tasks=macro_mnist5k --seeds=1 --steps=2 --samples=2 --search=1 --uniform=2 --own=1"
         " --children=0 --alone=2 --long=1 --gammas=",
-        {"pgnas", "spos", "pgnas_own"},
+        {"pgnas", "spos", "pgnas_own", "random", "random_network"},
         {"mean_accuracy", "best_accuracy", "kendall_tau", "mode_rank", "final_accuracy", "seconds"}
-        | {"samples_to_match_uniform2"},
+        | {"samples_to_match_uniform2", "children"},
     ),
     method_overhead: (
         "--iterations=1 --seeds=1 --proposals=8",
@@ -44,3 +54,16 @@ def test_the_smallest_run_writes_the_documented_figures(benchmark, tmp_path):
     assert {record["benchmark"] for record in found} == {benchmark.BENCHMARK}
     assert {record["method"] for record in found} == methods
     assert metrics <= {record["metric"] for record in found}
+
+
+@pytest.mark.slow
+def test_pytorch_trains_the_same_children_in_one_process_and_in_one_a_core(tmp_path):
+    pytest.importorskip("torch")
+    path = tmp_path / "out.json"
+    arguments = "--methods=torch,torch_per_core --children=2 --group=2 --steps=2"
+    assert children_throughput.main([*arguments.split(), f"--json={path}"]) == 0
+    found = {(r["method"], r["metric"]): r["value"] for r in json.loads(path.read_text())}
+    assert found["torch_per_core", "children_per_minute"] > 0
+    # Two steps from the same weights on the same images, summed up in another order.
+    accuracies = (found[name, "accuracy"] for name in ("torch", "torch_per_core"))
+    assert next(accuracies) == pytest.approx(next(accuracies), abs=0.05)
