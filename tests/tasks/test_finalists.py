@@ -170,6 +170,8 @@ def test_the_pool_learns_nothing_from_finalists(pooled):
 def test_finalists_are_judged_on_validation_and_never_on_test_images(pooled):
     made, state, trainer = pooled
     dataset, examples = trainer.context.dataset, trainer.examples
+    np.testing.assert_array_equal(examples.train_images, dataset.train_images)
+    np.testing.assert_array_equal(examples.train_labels, dataset.train_labels)
     np.testing.assert_array_equal(examples.eval_images, dataset.val_images)
     np.testing.assert_array_equal(examples.eval_labels, dataset.val_labels)
     wrong = trainer._replace(

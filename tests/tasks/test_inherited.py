@@ -106,3 +106,31 @@ def test_masked_architectures_are_not_judged(evaluator):
     _, found = evaluator.evaluate(state, ARCHS, mask, jax.random.key(0))
     assert found.fresh.tolist() == mask.tolist()
     assert found.accuracy[0] == 0 < found.accuracy[1]
+
+
+def test_the_supernet_is_judged_on_validation_images(context):
+    d, found = context.dataset, inherited.oneshot(context).data
+    for got, expected in zip(
+        found, (d.train_images, d.train_labels, d.val_images, d.val_labels), strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_the_winner_is_trained_on_with_all_images_but_those_that_it_is_tested_on(
+    context, monkeypatch
+):
+    d, params = context.dataset, NETWORK.init(jax.random.key(0), ARCHS[0])
+    given = []
+
+    def train(ctx, data, arch, key, steps, params):
+        jax.debug.callback(lambda *parts: given.extend(parts), *data[:2], ordered=True)
+        return params
+
+    monkeypatch.setattr(inherited.child, "train", train)
+    found = inherited.finetune(context, NETWORK, params, ARCHS[0], jax.random.key(0))
+    np.testing.assert_array_equal(given[0], np.concatenate([d.train_images, d.val_images]))
+    np.testing.assert_array_equal(given[1], np.concatenate([d.train_labels, d.val_labels]))
+    pixels = np.asarray(context.pipeline.normalise(d.test_images), np.float64)
+    scores = pixels.reshape(len(pixels), -1) @ np.asarray(params["w"][0], np.float64)
+    hits = scores.argmax(-1) == d.test_labels
+    np.testing.assert_allclose(found["accuracy"], hits.mean(), atol=1e-6)

@@ -11,6 +11,8 @@ from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import categorical, cell, macro, mnas
 from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks import data, images, winner
+from fnas_jax.training.child import Outcome
+from fnas_jax.training.population import Trained
 
 MNAS = mnas.make(blocks=2, strides=(1, 2), width=0.5, stem=16, stem_stride=1, head=16)
 SPACES = {"mnas": MNAS, "macro": macro.make(), "cell": cell.make()}
@@ -52,6 +54,33 @@ def test_the_winner_is_trained_timed_and_priced_in_its_canonical_form(monkeypatc
     found, again = (winner.final(ctx, a, jax.random.key(0)) for a in (asked, jnp.asarray(form)))
     assert [np.asarray(arch).tolist() for arch in trained + timed] == 4 * [form]
     assert found == again
+
+
+@pytest.mark.parametrize(("at_once", "trainer"), [(0, "population"), (64, "streaming")])
+def test_the_winner_learns_all_images_but_those_that_it_is_tested_on(monkeypatch, at_once, trainer):
+    """Training and validation images teach it, the test images judge it, each with its label."""
+    given = []
+
+    def make(*args):
+        def run(examples, archs, active, keys, steps):
+            given.append(jax.device_get(examples))
+            one = jnp.ones(1)
+            return Trained(Outcome(0.25 * one, one, one > 0), None)
+
+        return run
+
+    monkeypatch.setattr(getattr(winner, trainer), "make", make)
+    config, dataset = default(), data.load("digits")
+    config.children.device_images = at_once
+    ctx = images.train_context(config, MNAS, dataset)
+    tested = winner.train_and_test(ctx, [None, None], jax.random.key(0))
+    assert [one["accuracy"] for one in tested] == [0.25, 0.25] and len(given) == 2
+    for learnt in given:
+        for part, parts in (("train", ("train", "val")), ("eval", ("test",))):
+            for kind in ("images", "labels"):
+                expected = [getattr(dataset, f"{name}_{kind}") for name in parts]
+                got = getattr(learnt, f"{part}_{kind}")
+                np.testing.assert_array_equal(got, np.concatenate(expected))
 
 
 def test_no_reference_is_wide_enough_for_everything():
