@@ -61,8 +61,6 @@ def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
     state = meta.iterate(ctx, meta.init(w), train, key)
     _, key_steps = jax.random.split(key)
     key_loss = jax.random.split(key_steps, (1, 1))[0, 0]
-    # Compiled as the step is, which is no part of a larger program here: Adam divides gradients by
-    # themselves, so rounding counts near 0.
     slope = jax.jit(jax.grad(lambda w: meta.loss(ctx, train, w, jnp.int32(0), key_loss)))(w)
     clipped, _ = optax.clip_by_global_norm(10.0).update(slope, optax.EmptyState())
     share = 0.25 if method == "reptile" else 1.0
@@ -70,7 +68,14 @@ def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
     expected = jax.tree.map(
         lambda x, g, r: x - share * r * g / (jnp.abs(g) + 1e-8), w, clipped, rates
     )
-    assert difference(state.weights, expected) < 2e-5
+    # Adam divides gradients by themselves: where they are nearly 0, rounding decides.
+    wrong, slope = (
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+        for tree in (jax.tree.map(jnp.subtract, state.weights, expected), clipped)
+    )
+    clear = (slope == 0) | (np.abs(slope) > 1e-5)
+    assert np.abs(wrong[clear]).max() < 1e-6 and clear.mean() > 0.5
+    assert np.abs(wrong).max() < 1e-4
     assert state.iteration == 1
 
 
