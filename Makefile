@@ -1,5 +1,6 @@
 # `make demo` and `make test` set up .venv by themselves; `make help` lists the rest.
 #   JAX=cpu|cuda12|tpu  the jax build, found out where not given
+#   ARGS='..'           of `make mutants`: see `make mutants ARGS=--help`
 #   PYTHON=python3.x    the interpreter for .venv, the newest of 3.11 to 3.13 where not given
 
 SHELL := /bin/sh
@@ -21,12 +22,13 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  && { echo $$p; break; }; done)
 
-.PHONY: help venv demo test test-all lint format clean
+.PHONY: help venv demo test test-all mutants lint format clean
 help:
 	@echo "make venv    create .venv (jax build: $(BUILD))"
 	@echo "make demo    set-up, then a search on the bundled images: a few minutes"
 	@echo "make test    set-up, lint and tests"
 	@echo "make test-all  the slow tests, too"
+	@echo "make mutants   changes the code in small ways: do the tests notice? About an hour"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff fix what it can"
 	@echo "make clean   remove .venv, caches and runs/demo"
@@ -64,10 +66,15 @@ test: lint
 test-all: lint
 	$(BIN)/python -m pytest
 
+mutants: $(STAMP)
+	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet -e '.[mutants]'
+	$(BIN)/python -m tests.mutation $(ARGS)
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
+	rm -rf $(VENV) build dist *.egg-info .mutants .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
 	find fnas_jax experiments tests -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,85 @@
+"""What `make mutants` changes, and which tests are to notice."""
+
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# Per module, or folder of modules, the quick tests that speak for it, soonest done first. The first
+# line that fits a file counts. Numbers of a configuration are no logic: `config.py` is left out.
+TESTS = {
+    "methods/fnas/acquire.py": "methods/fnas/test_acquire.py methods/fnas/test_wiring.py",
+    "methods/fnas/build.py": "methods/fnas/test_build.py",
+    "methods/fnas/critic.py": "methods/fnas/test_critic.py methods/fnas/test_uac.py",
+    "methods/fnas/decision.py": "methods/fnas/test_decision.py methods/fnas/test_wiring.py",
+    "methods/fnas/imagination.py": "methods/fnas/test_imagination.py",
+    "methods/fnas/replay.py": "methods/fnas/test_replay.py methods/fnas/test_wiring.py",
+    "methods/fnas/transfer.py": "methods/fnas/test_uac.py methods/fnas/test_transfer.py",
+    "methods/fnas/uac.py": "methods/fnas/test_uac.py methods/fnas/test_wiring.py",
+    "methods/fnas": "methods/fnas/test_wiring.py methods/fnas/test_method.py",
+    "methods/rl/policy.py": "methods/rl/test_policy.py",
+    "methods/rl": "methods/rl/test_ppo.py methods/baselines/test_ppo.py",
+    "methods/tnas/build.py": "methods/tnas/test_build.py",
+    "methods/tnas/design.py": "methods/tnas/test_design.py",
+    "methods/tnas/gp_mixture.py": "methods/tnas/test_gp_mixture.py",
+    "methods/tnas/graph_encoder.py": "methods/tnas/test_encoders.py",
+    "methods/tnas/layers.py": "methods/tnas/test_encoders.py",
+    "methods/tnas/losses.py": "methods/tnas/test_meta.py",
+    "methods/tnas/meta.py": "methods/tnas/test_meta.py",
+    "methods/tnas/networks.py": "methods/tnas/test_surrogate.py methods/tnas/test_encoders.py",
+    "methods/tnas/set_encoder.py": "methods/tnas/test_encoders.py",
+    "methods/tnas/source_tasks.py": "methods/tnas/test_source_tasks.py",
+    "methods/tnas/stored.py": "methods/tnas/test_build.py",
+    "methods/tnas/surrogate.py": "methods/tnas/test_surrogate.py methods/tnas/test_method.py",
+    "methods/tnas/transfer.py": "methods/tnas/test_method.py methods/tnas/test_build.py",
+    "methods/tnas": "methods/tnas/test_method.py",
+    "methods/pgnas/build.py": "methods/pgnas/test_build.py",
+    "methods/pgnas/elbo.py": "methods/pgnas/test_elbo.py methods/pgnas/test_step.py",
+    "methods/pgnas/posterior.py": "methods/pgnas/test_posterior.py",
+    "methods/pgnas/step.py": "methods/pgnas/test_step.py",
+    "methods/pgnas": "methods/pgnas/test_method.py",
+    "methods/baselines/bananas.py": "methods/baselines/test_bananas.py",
+    "methods/baselines/evolution.py": "methods/baselines/test_evolution.py",
+    "methods/baselines/gp.py": "methods/baselines/test_gp.py",
+    "methods/baselines/local.py": "methods/baselines/test_local.py",
+    "methods/baselines/ppo.py": "methods/baselines/test_ppo.py",
+    "methods/baselines/random.py": "methods/baselines/test_random.py",
+    "methods/best.py": "methods/baselines/test_random.py methods/baselines/test_evolution.py",
+    "methods/candidates.py": "methods/test_scores.py",
+    "methods/scores.py": "methods/test_scores.py",
+    "tasks/augment.py": "tasks/test_augment.py",
+    "tasks/cache.py": "tasks/test_cache.py",
+    "tasks/children_evaluator.py": "tasks/test_finalists.py tasks/test_children_evaluator.py",
+    "tasks/data.py": "tasks/test_data.py",
+    "tasks/finalists.py": "tasks/test_finalists.py",
+    "tasks/inherited.py": "tasks/test_inherited.py methods/pgnas/test_build.py",
+    "tasks/population_trainer.py": "tasks/test_population_trainer.py tasks/test_finalists.py",
+    "tasks/protocols.py": "tasks/test_protocols.py",
+    "tasks/readers": "tasks/readers",
+    "tasks/tables.py": "tasks/test_tables.py",
+    "tasks/tabular.py": "tasks/test_tabular.py",
+    "tasks/winner.py": "tasks/test_winner.py tasks/test_images.py",
+    "tasks/images.py": "tasks/test_winner.py tasks/test_images.py",
+    "tasks": "tasks/test_children_evaluator.py",
+    "iteration.py": "test_iteration.py",
+    "scan.py": "test_scan.py",
+}
+
+
+def tests_of(module: pathlib.Path) -> list[str]:
+    """Paths of the tests that speak for `module`, both from the root. None of them: [].
+
+    Names of folders stand for all modules in them that no line names.
+    """
+    inside = module.relative_to("fnas_jax")
+    if inside.name in ("__init__.py", "config.py"):
+        return []
+    for name, tests in TESTS.items():
+        if inside.is_relative_to(name):
+            return [f"tests/{test}" for test in tests.split()]
+    return []
+
+
+def modules(root: pathlib.Path = ROOT) -> list[pathlib.Path]:
+    """Modules that are changed, from the root."""
+    found = sorted(path.relative_to(root) for path in (root / "fnas_jax").rglob("*.py"))
+    return [path for path in found if tests_of(path)]
