@@ -31,6 +31,10 @@ def test_the_scale_goes_there_and_back_and_beyond_the_best():
     np.testing.assert_allclose(
         scores.to_score(scale, scores.to_reward(scale, z.max() + 0.5)), z.max() + 0.5, atol=1e-4
     )
+    # Also where no place is free.
+    whole = jax.tree.map(lambda x: jnp.asarray(x)[MASK], (VALUES, z))
+    scale = scores.scale(*whole, jnp.ones(11, bool))
+    assert float(scores.to_reward(scale, z.max() + 0.5)) > best
     for count in (0, 1):
         scale = scores.scale(jnp.asarray(VALUES), z, jnp.arange(12) < count)
         assert np.isfinite(np.asarray(scores.to_reward(scale, jnp.array([-2.0, 0.0, 2.0])))).all()

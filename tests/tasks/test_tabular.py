@@ -50,7 +50,7 @@ def test_equal_networks_are_fresh_once_within_and_across_batches():
     twins = parse("22212220", "22212202", "00000000", "22212220")
     known, first = evaluate(known, twins, jnp.ones(4, bool), jax.random.key(0))
     assert np.asarray(first.fresh).tolist() == [True, False, True, False]
-    assert np.asarray(first.ok).all()
+    assert np.asarray(first.ok).all() and not np.asarray(first.seconds).any()
     assert first.accuracy[0] == first.accuracy[1] == first.accuracy[3]
     known, second = evaluate(known, twins[::-1], jnp.ones(4, bool), jax.random.key(1))
     assert not np.asarray(second.fresh).any()
@@ -119,6 +119,7 @@ def test_large_spaces_are_matched_row_by_row(tmp_path):
     where, known, evaluate = setup(table)
     np.testing.assert_array_equal(where.row_of(jnp.asarray(table.archs)), np.arange(50))
     absent = jnp.zeros((1, 12), jnp.int32)
+    assert np.asarray(where.row_of(absent)).tolist() == [-1]
     batch = jnp.concatenate([jnp.asarray(table.archs[3:5]), absent, table.archs[3:4]])
     known, metrics = evaluate(known, batch, jnp.ones(4, bool), jax.random.key(0))
     assert np.asarray(metrics.fresh).tolist() == [True, True, True, False]

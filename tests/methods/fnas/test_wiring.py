@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core.config import default
 from fnas_jax.core.types import Proposal
 from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.best import no_best
 from fnas_jax.methods.fnas import (
     acquire,
+    build,
     imagination,
     learning,
     method,
@@ -245,6 +247,12 @@ def source():
 def test_knowledge_of_other_tasks_replaces_the_warm_up():
     assert method.context(toy.IDLE, CONFIG).warmup == 8
     assert method.context(toy.IDLE, CONFIG, source()).warmup == 0
+
+
+def test_a_batch_may_consist_of_acquired_ones_alone():
+    config = default()
+    config.search.batch = config.fnas.verify = 4
+    assert build.configure(config).fnas.verify == 4
 
 
 def test_the_critic_never_sees_the_vectors_of_its_samples(monkeypatch):
