@@ -35,6 +35,11 @@ def test_the_ensemble_fits_what_it_is_shown_and_ignores_what_is_masked():
     members = fit(jax.random.key(1), x, spoilt, mask)
     found = jax.jit(jax.vmap(bananas.predict, (0, None)))(members, x)
     assert found.shape == (3, 40)
+    hidden = np.asarray(x)
+    for w, b in members[:-1]:
+        hidden = np.maximum(hidden @ w[0] + b[0], 0)
+    last = hidden @ members[-1][0][0] + members[-1][1][0]
+    np.testing.assert_allclose(found[0], last[:, 0], rtol=1e-3, atol=1e-4)
     assert np.abs(found.mean(axis=0) - scores)[:30].mean() < 0.15
     assert found.std(axis=0)[:30].mean() < found.std(axis=0)[30:].mean()
 

@@ -1,8 +1,12 @@
 """The conditioned surrogate against textbook formulas."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnas_jax.methods.tnas import losses, networks, surrogate
 from tests.methods import toy
@@ -41,6 +45,29 @@ def test_mean_and_covariance_are_those_of_the_textbook():
     np.testing.assert_allclose(view.variance, np.diag(covariance), atol=1e-3)
     found = jax.jit(surrogate.covariance)(s, view, view)
     np.testing.assert_allclose(found, covariance, atol=1e-3)
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_the_deep_part_is_the_graphs_code_with_that_of_the_task(monkeypatch, film):
+    """Which stands beside it or, with `film`, bends every layer."""
+    rng = np.random.default_rng(0)
+    psi, codes = rng.normal(size=(2, 5, 4)).astype(np.float32)
+    monkeypatch.setattr(networks.graph_encoder, "encode", lambda p, graphs: psi)
+    p = small.weights()
+    if film:  # the first layer reads the graph's code only
+        p = p._replace(fusion=(p.fusion[0]._replace(w=p.fusion[0].w[:4]), *p.fusion[1:]))
+    config = dataclasses.replace(small.SMALL, film=film)
+    inputs = networks.inputs(toy.SPACE, jnp.asarray(ARCHS[:5]))
+    got = jax.jit(functools.partial(networks.embed, config))(p, codes, inputs)
+    h = psi if film else np.concatenate([codes, psi], axis=1)
+    for layer, bend in zip(p.fusion[:-1], p.film, strict=True):
+        h = h @ layer.w + layer.b
+        if film:
+            scale, shift = np.split(codes @ bend.w + bend.b, 2, axis=1)
+            h = h * (1 + scale) + shift
+        h = np.maximum(h, 0)
+    out = np.exp(p.hyper.gate) * (h @ p.fusion[-1].w + p.fusion[-1].b) / 8**0.5
+    np.testing.assert_allclose(got[:, -8:], out, rtol=1e-4, atol=1e-6)
 
 
 def test_float64_agrees():
