@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from tests.mutation import targets
+from tests.mutation.harmless import HARMLESS
 
 SOURCE = '''
 def f(x: int | None, n: int = 3) -> int | None:
@@ -24,6 +25,9 @@ def test_every_line_of_the_map_names_what_there_is():
     for name, paths in targets.TESTS.items():
         assert (package / name).exists(), name
         assert all((tests / path).exists() for path in paths.split()), name
+    for module, line in HARMLESS:
+        text = (targets.ROOT / module).read_text()
+        assert line not in text, f"{line} of {module} is no change"
 
 
 def test_a_module_has_the_first_line_that_fits_and_numbers_of_configurations_none():
@@ -70,7 +74,10 @@ def test_a_sample_is_fixed_has_a_place_once_and_stays_where_other_lines_change()
 def test_the_score_counts_what_was_noticed(capsys):
     command = pytest.importorskip("tests.mutation.__main__", exc_type=ImportError)
     record = {"module": "a.py", "operator": "AddNot", "line": 3, "change": ["-a", "+b"]}
-    outcomes = [command.KILLED] * 6 + [command.TIMED_OUT] + [command.SURVIVED]
+    outcomes = [command.KILLED] * 6 + [command.TIMED_OUT, command.SURVIVED, command.KNOWN]
     assert command.report([record | {"outcome": outcome} for outcome in outcomes]) == 7 / 8
     told = capsys.readouterr().out
     assert "survived: a.py:3 AddNot\n  -a\n  +b" in told and "87.5% of 8 mutants" in told
+    (module, line), _ = next(iter(command.HARMLESS.items()))
+    assert command.excused(module, "+    " + line) and not command.excused(module, "-    " + line)
+    assert not command.excused("a.py", "+" + line)

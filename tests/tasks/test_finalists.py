@@ -40,6 +40,7 @@ def context(config):
         train_images=dataset.train_images[:256, ::2, ::2],
         train_labels=dataset.train_labels[:256],
         val_images=dataset.val_images[:, ::2, ::2],
+        test_images=dataset.test_images[:, ::2, ::2],
     )
     return images.train_context(config, SPACE, few)
 

@@ -45,6 +45,7 @@ def test_mean_and_covariance_are_those_of_the_textbook():
     np.testing.assert_allclose(view.variance, np.diag(covariance), atol=1e-3)
     found = jax.jit(surrogate.covariance)(s, view, view)
     np.testing.assert_allclose(found, covariance, atol=1e-3)
+    assert not any(np.any(x) for x in surrogate.empty(s, 3))
 
 
 @pytest.mark.parametrize("film", [False, True])

@@ -1,0 +1,25 @@
+"""Survivors that no test has to notice, and why. They are told apart and do not count."""
+
+# (module, the changed line without its indent): the reason
+HARMLESS = {
+    (
+        "fnas_jax/methods/baselines/bananas.py",
+        "rewards=jnp.ones(ctx.capacity, jnp.float32),",
+    ): "equivalent: places that hold nothing are masked wherever rewards are read",
+    (
+        "fnas_jax/methods/pgnas/method.py",
+        "samples=jnp.ones((ctx.proposals, decisions), jnp.int32),",
+    ): "equivalent: the first `ask` fills this in before anyone reads it",
+    (
+        "fnas_jax/methods/tnas/method.py",
+        'if ctx.config.adapt <= "all":',
+    ): "equivalent: of the three words that are allowed, `all` comes first",
+    (
+        "fnas_jax/tasks/inherited.py",
+        "arch = jnp.ones(len(ctx.space.cardinalities), jnp.int32)",
+    ): "equivalent: only shapes are read, and they are those of the widest network",
+    (
+        "fnas_jax/tasks/tabular.py",
+        'known.row.at[slot].set(jnp.where(ok, row, - 3), mode="drop"),',
+    ): "equivalent: every negative number but -1 says that the reading failed",
+}
