@@ -11,9 +11,22 @@ HARMLESS = {
         "samples=jnp.ones((ctx.proposals, decisions), jnp.int32),",
     ): "equivalent: the first `ask` fills this in before anyone reads it",
     (
+        "fnas_jax/methods/tnas/design.py",
+        "ELITE = 9  # architectures whose neighbours are candidates, in spaces that are not listed",
+    ): "a number that could as well be another one",
+    (
         "fnas_jax/methods/tnas/method.py",
         'if ctx.config.adapt <= "all":',
     ): "equivalent: of the three words that are allowed, `all` comes first",
+    (
+        "fnas_jax/tasks/cache.py",
+        "return EvaluationCache("
+        "jnp.full((capacity, decisions), - 2, jnp.int32), metrics, jnp.int32(0))",
+    ): "equivalent: every negative number stands for a free place",
+    (
+        "fnas_jax/tasks/data.py",
+        "dataset: Dataset, count: int = 21, side: int = 32, classes: int = 100",
+    ): "a number that could as well be another one",
     (
         "fnas_jax/tasks/inherited.py",
         "arch = jnp.ones(len(ctx.space.cardinalities), jnp.int32)",

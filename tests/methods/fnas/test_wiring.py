@@ -244,6 +244,14 @@ def source():
     return transfer.SourceTasks(archs, reward, np.zeros(len(archs), np.int32), np.zeros((2, 0)), 8)
 
 
+def test_the_error_of_one_prediction_is_no_mean_of_more():
+    ones, first = np.ones(4, np.float32), np.arange(4) == 0
+    prediction = uac.Prediction(0 * ones, ones, ones)
+    reading = uac.Reading(prediction, 0.25 * ones, ones, ones, first, ~first)
+    figures = jax.jit(uac.judge)(reading)
+    assert (float(figures["mae"]), float(figures["coverage"])) == (0.75, 1.0)
+
+
 def test_knowledge_of_other_tasks_replaces_the_warm_up():
     assert method.context(toy.IDLE, CONFIG).warmup == 8
     assert method.context(toy.IDLE, CONFIG, source()).warmup == 0

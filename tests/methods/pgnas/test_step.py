@@ -105,6 +105,21 @@ def test_the_first_steps_train_weights_only():
     assert np.any(phis[5]) and np.any(state.weights.vector != 0.1)
 
 
+def test_norms_are_looked_at_when_learning_begins_and_now_and_then():
+    ctx = context()
+    z = toy.to_switches(ctx.q, jnp.asarray([[2, 0]]))
+    start = step.start(ctx, {"w": jnp.full(ctx.q.mask.shape, 0.1)})._replace(steps=jnp.int32(3))
+    look = jax.jit(functools.partial(step.refreshed_norms, ctx))
+    yes = jnp.bool_(True)
+    first = look(start, z, yes)
+    np.testing.assert_allclose(first[0][ctx.q.mask], 2 * 0.1**2, rtol=1e-5)  # of two operations
+    assert not look(start, z, ~yes).any()
+    old = start._replace(norms=2 * first)
+    np.testing.assert_array_equal(look(old, z, yes), 2 * first)
+    again = look(old._replace(steps=jnp.int32(step.NORM_STEPS)), z, yes)
+    np.testing.assert_array_equal(again, first)
+
+
 @pytest.mark.parametrize("gradient", ["local", "score", "second"])
 def test_each_estimator_asks_for_what_it_needs(gradient):
     """[L, K] losses of other choices, nothing, or derivatives in the switches."""
