@@ -64,6 +64,7 @@ def test_candidates_are_random_and_neighbours_of_the_parents():
     assert np.asarray(toy.SPACE.validate(jnp.asarray(drawn))).all()
     distance = (drawn[:, None] != np.asarray(parents)).sum(axis=-1).min(axis=1)
     assert (distance[100:200] == 1).all() and set(distance[200:]) <= {0, 1, 2}
+    assert (distance[200:] == 2).mean() > 0.5  # the second change is another one
     assert len(np.unique(drawn[:100], axis=0)) > 60
     space = macro.make()
     forms = candidates.draw(space, jax.random.key(0), jnp.zeros((1, 8), jnp.int32), 60)

@@ -7,9 +7,21 @@ HARMLESS = {
         "rewards=jnp.ones(ctx.capacity, jnp.float32),",
     ): "equivalent: places that hold nothing are masked wherever rewards are read",
     (
+        "fnas_jax/methods/fnas/method.py",
+        "order = jnp.argsort(level, stable=False)",
+    ): "draws of one level are alike, and any order of them is one of chance",
+    (
         "fnas_jax/methods/pgnas/method.py",
         "samples=jnp.ones((ctx.proposals, decisions), jnp.int32),",
     ): "equivalent: the first `ask` fills this in before anyone reads it",
+    (
+        "fnas_jax/methods/rl/ppo.py",
+        "log_ratio = jnp.where(batch.weight > 0, log_prob - batch.log_prob, 1.0)",
+    ): "equivalent: what weighs nothing enters no mean",
+    (
+        "fnas_jax/methods/tnas/design.py",
+        "cost = jnp.minimum(nearest[:, None], distance).mean(axis=0)",
+    ): "equivalent: mean and sum are least at the same place",
     (
         "fnas_jax/methods/tnas/design.py",
         "ELITE = 9  # architectures whose neighbours are candidates, in spaces that are not listed",

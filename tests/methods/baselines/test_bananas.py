@@ -10,7 +10,7 @@ import numpy as np
 from fnas_jax.core.config import default
 from fnas_jax.methods.baselines import bananas
 from fnas_jax.methods.baselines.config import Bananas
-from fnas_jax.spaces.base import one_hot
+from fnas_jax.spaces.base import enumerate_all, one_hot
 from tests.methods import toy
 
 SMALL = Bananas(start=6, members=3, hidden=16, steps=60, pool=60)
@@ -42,6 +42,20 @@ def test_the_ensemble_fits_what_it_is_shown_and_ignores_what_is_masked():
     np.testing.assert_allclose(found[0], last[:, 0], rtol=1e-3, atol=1e-4)
     assert np.abs(found.mean(axis=0) - scores)[:30].mean() < 0.15
     assert found.std(axis=0)[:30].mean() < found.std(axis=0)[30:].mean()
+
+
+def test_candidates_are_drawn_about_the_best_of_what_was_measured(monkeypatch):
+    """Not about what was asked for and has no reading. Here the parents are the candidates."""
+    archs = jnp.asarray(enumerate_all(toy.SPACE)[:12])
+    nothing = [(jnp.zeros((3, 15, 1)), jnp.zeros((3, 1)))]
+    monkeypatch.setattr(bananas, "draw", lambda space, key, parents, n: parents)
+    monkeypatch.setattr(bananas, "fit", lambda *args: nothing)
+    ctx = bananas.Context(toy.SPACE, SMALL, bananas.ELITE, 12)
+    state = bananas.init(ctx, jax.random.key(0))._replace(
+        canonical=archs, rewards=jnp.arange(12.0), observed=jnp.arange(12) < 10
+    )
+    _, proposal = jax.jit(partial(bananas.ask, ctx))(state, jax.random.key(1))
+    assert sorted(proposal.archs.tolist()) == archs[2:10].tolist()
 
 
 def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():

@@ -120,6 +120,19 @@ def test_a_fifth_of_many_tasks_is_held_out_whole_and_of_few_tasks_rows():
     assert 8 < few.check.sum() < 40 and (few.check | few.train).sum() == 120
 
 
+def test_a_check_sees_the_rows_that_it_is_given_and_no_others(monkeypatch):
+    def embed(space, config, w, source, task, row):
+        return losses.Rows(row, task, source.scores[task, row], jnp.ones(len(task), bool))
+
+    monkeypatch.setattr(losses, "embed_rows", embed)
+    mask = (jnp.arange(120) % 9 == 4).reshape(2, 60)
+    some = jax.jit(functools.partial(meta.some_rows, small.learner()))
+    rows = jax.tree.map(np.asarray, some(small.weights(), mask, jax.random.key(0)))
+    seen = np.zeros((2, 60), int)
+    np.add.at(seen, (rows.task[rows.mask], rows.xi[rows.mask]), 1)
+    np.testing.assert_array_equal(seen, mask)
+
+
 def test_minibatches_have_different_rows_of_the_task():
     mask = jnp.zeros((2, 30), bool).at[1, :9].set(True)
     row, valid = meta.draw(mask, jax.random.key(0), jnp.int32(1), 12)
