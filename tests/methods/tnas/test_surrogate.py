@@ -48,6 +48,15 @@ def test_mean_and_covariance_are_those_of_the_textbook():
     assert not any(np.any(x) for x in surrogate.empty(s, 3))
 
 
+def test_chunks_of_architectures_change_nothing(monkeypatch):
+    s = small.condition(small.weights(), KNOWN)
+    whole = small.conditioned(s, ARCHS)
+    monkeypatch.setattr(surrogate, "CHUNK", 9)
+    run = functools.partial(surrogate.conditioned, toy.SPACE, small.SMALL)
+    for a, b in zip(jax.jit(run)(s, ARCHS), whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("film", [False, True])
 def test_the_deep_part_is_the_graphs_code_with_that_of_the_task(monkeypatch, film):
     """Which stands beside it or, with `film`, bends every layer."""
