@@ -23,6 +23,17 @@ HARMLESS = {
         "cost = jnp.minimum(nearest[:, None], distance).mean(axis=0)",
     ): "equivalent: mean and sum are least at the same place",
     (
+        "fnas_jax/methods/scores.py",
+        "beyond = (i - last) + (i >= count)",
+    ): "equivalent: knots farther out on the same line",
+    (
+        "fnas_jax/methods/tnas/design.py",
+        "TOP = 65  # architectures of source tasks among which the design is made diverse",
+    ): "a number that could as well be another one",
+    ("fnas_jax/methods/tnas/design.py", "half = TOP // 3"): (
+        "a number that could as well be another one"
+    ),
+    (
         "fnas_jax/methods/tnas/design.py",
         "ELITE = 9  # architectures whose neighbours are candidates, in spaces that are not listed",
     ): "a number that could as well be another one",

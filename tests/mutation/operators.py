@@ -86,7 +86,10 @@ def _called(node):
 
 
 def _is_called(name):
-    node = name.parent if name.parent.type == "trailer" else name
+    attribute = name.parent.type == "trailer"
+    if not attribute and OTHERS[name.value] not in ("max", "min", "any", "all"):
+        return False  # `mean` and the like are no names without a module
+    node = name.parent if attribute else name
     after = node.get_next_sibling()
     return after is not None and after.type == "trailer" and after.children[0].value == "("
 

@@ -36,7 +36,7 @@ TESTS = {
     "methods/pgnas/elbo.py": "methods/pgnas/test_elbo.py methods/pgnas/test_step.py",
     "methods/pgnas/posterior.py": "methods/pgnas/test_posterior.py",
     "methods/pgnas/step.py": "methods/pgnas/test_step.py methods/pgnas/test_method.py",
-    "methods/pgnas": "methods/pgnas/test_method.py",
+    "methods/pgnas": "methods/pgnas/test_method.py methods/pgnas/test_build.py",
     "methods/baselines/bananas.py": "methods/baselines/test_bananas.py",
     "methods/baselines/evolution.py": "methods/baselines/test_evolution.py",
     "methods/baselines/gp.py": "methods/baselines/test_gp.py",

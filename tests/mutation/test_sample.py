@@ -15,6 +15,7 @@ def f(x: int | None, n: int = 3) -> int | None:
         y = 7
     for i in range(n):
         x = jnp.where(x > i, jnp.maximum(x, i), -x)
+    y = max(x.sum(), sum(y))
     return x & y
 '''
 MODULE = pathlib.Path("fnas_jax/f.py")
@@ -57,6 +58,8 @@ def test_mutants_are_changes_of_what_runs():
     assert "x = jnp.where(x > i, jnp.minimum(x, i), -x)" in lines
     assert "x = jnp.where(x > i, jnp.maximum(x, i), x)" in lines
     assert "return x | y" in lines
+    assert {"y = min(x.sum(), sum(y))", "y = max(x.mean(), sum(y))"} <= lines
+    assert "y = max(x.sum(), mean(y))" not in lines
 
 
 def test_a_sample_is_fixed_has_a_place_once_and_stays_where_other_lines_change():
