@@ -37,9 +37,9 @@ def accuracy(archs: jax.Array) -> jax.Array:
     return 0.5 + 0.4 * share + 0.1 * (archs[..., 0] == archs[..., 7])
 
 
-def milliseconds(batch: int, members: int, iterations: int) -> list[float]:
+def milliseconds(batch: int, critic: Uac, iterations: int) -> list[float]:
     """Of ask and tell together, iteration by iteration, of the defaults with this batch."""
-    config = Config(batch=batch, uac=Uac(members=members))
+    config = Config(batch=batch, uac=critic)
     method = fnas.make(SPACE, config)
     state = method.init(jax.random.key(0))
     ask, tell = jax.jit(method.ask), jax.jit(method.tell)
@@ -71,9 +71,10 @@ def searches(seeds: int, proposals: int) -> float:
 def run(options: argparse.Namespace) -> list[Record]:
     """Two batches iteration by iteration, then searches side by side."""
     found: list[Record] = []
-    for batch, members in ((32, 5), (8, 8)):
-        task = f"batch {batch}, {members} members"
-        times = milliseconds(batch, members, options.iterations)
+    networks = Uac(uncertainty="ensemble")
+    for batch, critic in ((32, Uac()), (8, Uac()), (8, networks)):
+        task = f"batch {batch}, {critic.uncertainty}"
+        times = milliseconds(batch, critic, options.iterations)
         found.append(records.over_seeds(BENCHMARK, task, "fnas", "iteration_ms", times))
     task = f"{options.seeds} x {options.proposals} proposals"
     seconds = searches(options.seeds, options.proposals)

@@ -62,10 +62,12 @@ ABLATIONS = {
     "fnas_no_rl": _changed(ppo=Ppo(lr=0.0), fnas=Fnas(imagination=0)),
     # The specification's decision: nothing is acquired, half a deviation is unsure.
     "fnas_spec": _changed(
-        fnas=Fnas(verify=0, imagination=4), uac=Uac(tau=0.5, warmup=16, explore=0.05)
+        fnas=Fnas(verify=0, imagination=4),
+        uac=Uac(uncertainty="ensemble", tau=0.5, warmup=16, explore=0.05),
     ),
     "fnas_no_imagination": _changed(fnas=Fnas(imagination=0)),
-    "fnas_residual": _changed(uac=Uac(uncertainty="residual")),
+    "fnas_ensemble": _changed(uac=Uac(uncertainty="ensemble", tau=3.0)),
+    "fnas_residual": _changed(uac=Uac(uncertainty="residual", tau=3.0)),
 }
 
 

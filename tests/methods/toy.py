@@ -12,8 +12,6 @@ from fnas_jax.tasks import tables, tabular
 # Settings of an FNAS search that is compiled soon.
 SMALL_FNAS = {
     "ppo.hidden": 8,
-    "uac.hidden": 8,
-    "uac.members": 2,
     "uac.warmup": 8,
     "aeb.capacity": 32,
     "fnas.pool": 32,

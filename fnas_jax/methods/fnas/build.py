@@ -22,6 +22,10 @@ from fnas_jax.spaces.base import Space
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
 
+# What Gaussian processes have no use for.
+NETWORKS = ("members", "hidden", "gain", "prior", "noise", "bootstrap", "steps")
+WARM = ("optimism", "shift", "rank")
+
 LOG = logging.getLogger(__name__)
 
 
@@ -65,9 +69,25 @@ def configure(config: Any) -> Config:
             f"fnas.verify is {numbers.fnas.verify}; at most search.batch ({numbers.batch})"
             " is allowed"
         )
+    refuse_unused(numbers)
     if numbers.uac.hidden % 2:
         raise UserError(f"uac.hidden is {numbers.uac.hidden}; it must be even")
     return numbers
+
+
+def refuse_unused(numbers: Config) -> None:
+    """Raises UserError for numbers of networks that were changed where there are none."""
+    if numbers.uac.uncertainty != "gp":
+        return
+    of_networks = [("uac", numbers.uac, Uac(), NETWORKS), ("fnas", numbers.fnas, Fnas(), WARM)]
+    for section, chosen, default, names in of_networks:
+        for name in names:
+            value, usual = getattr(chosen, name), getattr(default, name)
+            if value != usual:
+                raise UserError(
+                    f"{section}.{name} is {value}, which only a critic of networks reads; set"
+                    f" uac.uncertainty=ensemble, or leave it at {usual}"
+                )
 
 
 def source_tasks(

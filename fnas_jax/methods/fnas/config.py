@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fnas_jax.core.config import key
 from fnas_jax.methods.rl.config import Ppo
 
-UNCERTAINTIES = ("ensemble", "residual")
+UNCERTAINTIES = ("gp", "ensemble", "residual")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,9 @@ class Fnas:
     verify: int = key(1, "best predicted architectures trained per time", 0, 65536)
     verify_every: int = key(1, "iterations between two such times", 1, 10**6)
     optimism: float = key(0.5, "mean weight of the uncertainty when they are chosen", 0.0, 100.0)
-    pool: int = key(384, "candidates among which they are looked for", 32, 10**6)
+    pool: int = key(
+        384, "candidates among which they are looked for, in spaces of more than 20,000", 32, 10**6
+    )
     imagination: int = key(2, "controller updates on predictions alone per iteration", 0, 1000)
     kl_max: float = key(0.1, "nats that these may move the controller", 0.0, 100.0)
     transfer: bool = key(True, "start the critic from other tasks in the knowledge store")
@@ -33,7 +35,9 @@ class Uac:
 
     enabled: bool = key(True, "predict what the critic is sure of instead of training it")
     uncertainty: str = key(
-        "ensemble", "the ensemble's deviation, or a network of errors", choices=UNCERTAINTIES
+        "gp",
+        "of Gaussian processes, the deviation of an ensemble of networks, or a network of errors",
+        choices=UNCERTAINTIES,
     )
     members: int = key(8, "networks of the ensemble", 2, 100)
     hidden: int = key(64, "units of each of their two layers", 8, 4096)
@@ -43,7 +47,7 @@ class Uac:
     bootstrap: bool = key(False, "weigh samples by Poisson(1), anew for each network")
     steps: int = key(1, "Gauss-Newton steps of each fit", 1, 1000)
     rows: int = key(128, "samples of a fit, half the best and half the newest", 16, 4096)
-    tau: float = key(3.0, "train above this uncertainty, in deviations of scores", 0.0, 100.0)
+    tau: float = key(10.0, "train above this uncertainty, in deviations of scores", 0.0, 100.0)
     tau_points: float = key(0.0, "the same in points of the reward; above 0: instead", 0.0, 100.0)
     warmup: int = key(8, "architectures trained before predictions count", 2, 10**6)
     explore: float = key(0.01, "share of confident proposals that are trained anyway", 0.0, 1.0)

@@ -28,7 +28,9 @@ from fnas_jax.methods.rl import ppo
 from fnas_jax.methods.rl.config import with_epochs
 from fnas_jax.methods.rl.policy import Policy
 from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.enumerate import enumerate_networks
 
+LISTED = 20_000  # spaces of at most so many decision vectors are looked through whole
 RULES = ("warmup", "uncertainty", "exploration", "verification")  # that have children trained
 
 
@@ -54,7 +56,7 @@ def context(space: Space, config: Config, source: transfer.SourceTasks | None = 
         raise ValueError(f"{config.fnas.verify} acquired ones do not suit a batch of {n}")
     if (2 * n if config.aeb.enabled else n) % config.ppo.minibatches:
         raise ValueError(f"{config.ppo.minibatches} minibatches do not divide the batch")
-    capacity = max(config.aeb.capacity, n, acquire.ELITE)
+    capacity = max(config.aeb.capacity, n, replay.ELITE)
     critic = None
     if config.uac.enabled:
         critic = uac.make(space, config.uac, config.fnas, capacity, source)
@@ -66,6 +68,7 @@ def context(space: Space, config: Config, source: transfer.SourceTasks | None = 
         capacity=capacity,
         # Knowledge of other tasks replaces the warm-up.
         warmup=0 if source is not None else config.uac.warmup,
+        everything=jnp.asarray(enumerate_networks(space)) if space.size <= LISTED else None,
     )
 
 
@@ -82,7 +85,7 @@ def init(ctx: Context, key: Array) -> State:
         ppo=ppo.init(ctx.policy, ctx.config.ppo, key_ppo),
         uac=None if ctx.critic is None else uac.init(ctx.critic, key_uac),
         buffer=replay.empty(ctx.capacity, decisions),
-        elite=jnp.zeros((acquire.ELITE, decisions), jnp.int32),
+        elite=jnp.zeros((replay.ELITE, decisions), jnp.int32),
         iteration=jnp.int32(0),
         trained=jnp.int32(0),
         asked=nothing_asked(ctx.config.batch),
@@ -158,10 +161,11 @@ def replace_acquired(
         ctx.space,
         config,
         key,
-        partial(uac.predict, *critic_of(ctx, state)),
+        partial(uac.pick, *critic_of(ctx, state)),
         state.buffer,
         state.elite,
         sampled,
+        ctx.everything,
     )
     due = (state.trained >= ctx.warmup) & (state.iteration % config.verify_every == 0)
     acquired = due & (jnp.arange(len(archs)) >= kept)

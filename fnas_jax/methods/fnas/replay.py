@@ -16,6 +16,8 @@ from fnas_jax.core.types import Array
 from fnas_jax.methods.fnas.config import Aeb
 from fnas_jax.methods.rl import ppo
 
+ELITE = 8  # parents of candidates: so many trained ones, and so many predicted ones
+
 
 class Buffer(NamedTuple):
     """C places, filled in turn; the oldest sample gives way."""

@@ -24,6 +24,7 @@ class Context(NamedTuple):
     critic: uac.Context | None  # None: `uac.enabled` is off
     capacity: int  # C, places of the buffer
     warmup: int  # architectures trained before predictions count
+    everything: Array | None  # [M, T] all networks of a space that can be listed
 
     @property
     def sampled(self) -> int:

@@ -1,27 +1,28 @@
 """The uncertainty-aware critic: what is predicted, how surely, and how it learns.
 
 Values are scores (Gaussian scores of the rewards' ranks among the trained samples), so one unit is
-one standard deviation of what was trained. U is the members' deviation, or the output of a network
-of errors (`uncertainty="residual"`, the paper's choice), times a factor that makes |score - V| <= U
-hold for 68% of the latest trained samples, judged before they are learnt from.
+one standard deviation of what was trained. V and sigma are those of a mixture of Gaussian processes
+(`gp_critic.py`) or of networks (`mlp_critic.py`): two modules with the same functions. U is sigma
+times a factor that makes |score - V| <= U hold for 68% of the latest trained samples, judged before
+they are learnt from.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import scores as scoring
-from fnas_jax.methods.fnas import critic as critics
-from fnas_jax.methods.fnas import decision, replay, transfer
-from fnas_jax.methods.fnas.config import UNCERTAINTIES, Fnas, Uac
-from fnas_jax.methods.fnas.critic import Critic, Ensemble
+from fnas_jax.methods.fnas import decision, gp_critic, mlp_critic, replay, transfer
+from fnas_jax.methods.fnas.config import Fnas, Uac
 from fnas_jax.spaces.base import Space
 
+# What `uac.uncertainty` says: all that is asked of a model are the functions of these modules.
+MODELS = {"gp": gp_critic, "ensemble": mlp_critic, "residual": mlp_critic}
 LEAST_SIGMA = 1e-2  # scores; keeps ratios of errors finite
 STATS = (
     *("mae", "tau", "coverage", "covered", "checked"),
@@ -33,14 +34,11 @@ STATS = (
 class Context(NamedTuple):
     """What does not change during a search whose buffer has C places."""
 
-    space: Space
     config: Uac
-    fnas: Fnas  # how much what other tasks teach is worth
     capacity: int  # C
-    critic: Critic
-    residual: Critic  # one member, which predicts errors
+    model: ModuleType  # of `MODELS`
+    numbers: Any  # its context
     source: transfer.SourceTasks | None
-    task: Array  # [Z] embedding of the searched task
 
 
 class Explored(NamedTuple):
@@ -53,14 +51,11 @@ class Explored(NamedTuple):
 
 
 class State(NamedTuple):
-    """C places of the buffer, E members."""
+    """What the model has learnt, and what is known of its errors."""
 
-    ensemble: Ensemble
-    residual: Ensemble  # one member, which predicts errors
-    weights: Array  # [E, C] bootstrap weights of the places
+    model: Any  # its state
     calibration: decision.Calibration
     explored: Explored
-    warm: Array  # [] bool: knowledge of other tasks is in use
 
 
 class Prediction(NamedTuple):
@@ -91,64 +86,44 @@ def make(
 ) -> Context:
     """The critic of a search whose buffer holds `capacity` samples.
 
-    Raises ValueError for an unknown kind of uncertainty or an odd number of hidden units.
+    Raises ValueError for an unknown kind of uncertainty, or numbers that do not suit it.
     """
-    if config.uncertainty not in UNCERTAINTIES:
-        raise ValueError(
-            f"uncertainty {config.uncertainty!r} is none of {', '.join(UNCERTAINTIES)}"
-        )
-    size = 0 if source is None else source.embedding.shape[1]
-    task = jnp.zeros(0) if source is None else jnp.asarray(source.embedding[-1])
-    single = dataclasses.replace(config, members=1, bootstrap=False)
-    critic = critics.make(space.cardinalities, config, size)
-    residual = critics.make(space.cardinalities, single, size)
-    return Context(space, config, fnas, capacity, critic, residual, source, task)
+    if config.uncertainty not in MODELS:
+        raise ValueError(f"uncertainty {config.uncertainty!r} is none of {', '.join(MODELS)}")
+    model = MODELS[config.uncertainty]
+    numbers = model.context(space, config, fnas, capacity, source)
+    return Context(config, capacity, model, numbers, source)
 
 
 def init(ctx: Context, key: Array) -> State:
     """A critic that has learnt nothing of this task, but what there is of others."""
-    key_critic, key_residual, key_weights, key_source = jax.random.split(key, 4)
-    ensemble = critics.init(ctx.critic, key_critic)
-    if ctx.source is not None:
-        ensemble = transfer.warm_start(ctx.critic, ctx.space, ensemble, ctx.source, key_source)
-    return State(
-        ensemble=ensemble,
-        residual=critics.init(ctx.residual, key_residual),
-        weights=critics.bootstrap(ctx.critic, key_weights, ctx.capacity),
-        calibration=decision.uncalibrated(),
-        explored=unexplored(),
-        warm=jnp.bool_(ctx.source is not None),
-    )
+    return State(ctx.model.init(ctx.numbers, key), decision.uncalibrated(), unexplored())
 
 
 def source_prediction(ctx: Context, state: State, archs: Array) -> Array:
     """[n] scores of canonical `archs` [n, T] by knowledge of other tasks alone; 0 without."""
-    if ctx.source is None:
-        return jnp.zeros(len(archs), jnp.float32)
-    anchored = state.ensemble._replace(mlp=state.ensemble.anchor)
-    x = critics.encode(ctx.critic, archs, ctx.task)
-    return critics.predict(ctx.critic, anchored, x).mean(axis=0)
+    return ctx.model.source_prediction(ctx.numbers, state.model, archs)
 
 
 def predict(ctx: Context, state: State, archs: Array) -> Prediction:
     """Scores of canonical `archs` [n, T] and how sure the critic is of them."""
-    x = critics.encode(ctx.critic, archs, ctx.task)
-    members = critics.predict(ctx.critic, state.ensemble, x)
-    sigma = members.std(axis=0, ddof=1)
-    if ctx.config.uncertainty == "residual":
-        sigma = critics.predict(ctx.residual, state.residual, x)[0]
+    score, sigma = ctx.model.predict(ctx.numbers, state.model, archs)
     sigma = jnp.maximum(sigma, LEAST_SIGMA)
-    return Prediction(members.mean(axis=0), sigma, sigma * decision.factor(state.calibration))
+    return Prediction(score, sigma, sigma * decision.factor(state.calibration))
+
+
+def pick(ctx: Context, state: State, key: Array, archs: Array, new: Array) -> tuple[Array, Array]:
+    """Places [v] of the `fnas.verify` of `archs` [m, T] to train, of those `new` [m], and of the
+    next elite [ELITE].
+    """
+    factor = decision.factor(state.calibration)
+    return ctx.model.pick(ctx.numbers, state.model, key, archs, new, factor)
 
 
 def targets(ctx: Context, state: State, buffer: replay.Buffer) -> tuple[Array, scoring.Scale]:
     """Scores [C] of the buffer's samples, and the map between rewards and scores."""
-    mask = replay.filled(buffer)
-    scores = scoring.rank_scores(buffer.reward, mask)
-    if ctx.source is not None:
-        aligned, _ = scoring.align(scores, buffer.source_prediction, mask)
-        scores = jnp.where(state.warm, aligned, scores)
-    return scores, scoring.scale(buffer.reward, scores, mask)
+    scores = ctx.model.targets(ctx.numbers, state.model, buffer)
+    return scores, scoring.scale(buffer.reward, scores, replay.filled(buffer))
 
 
 def informative(buffer: replay.Buffer, scores: Array, rows: int) -> Array:
@@ -164,43 +139,20 @@ def informative(buffer: replay.Buffer, scores: Array, rows: int) -> Array:
 
 
 def fit(ctx: Context, state: State, buffer: replay.Buffer) -> State:
-    """The state whose networks are fitted to the buffer."""
+    """The state whose model is fitted to the buffer."""
     scores, _ = targets(ctx, state, buffer)
     places = informative(buffer, scores, min(ctx.config.rows, ctx.capacity))
-    mask = replay.filled(buffer)[places]
-    x = critics.encode(ctx.critic, jnp.maximum(buffer.canonical[places], 0), ctx.task)
-    rank, noise = 0.0, jnp.float32(ctx.config.noise)
-    if ctx.source is not None:
-        rank = ctx.fnas.rank
-        noise = jnp.where(state.warm, noise / ctx.fnas.shift, noise)
-    weights = state.weights[:, places] * mask
-    ensemble = critics.fit(ctx.critic, state.ensemble, x, scores[places], weights, rank, noise)
-    state = state._replace(ensemble=ensemble)
-    if ctx.config.uncertainty != "residual":
-        return state
-    error = buffer.error[places]
-    known = mask & jnp.isfinite(error)
-    # Two factorisations at once can block each other for ever on XLA's CPU threads, so this
-    # one is made to wait for the ensemble's.
-    wait = 0.0 * ensemble.mlp.b3.sum()
-    error = jnp.where(known, error, 0.0) + wait
-    weights = known[None].astype(jnp.float32)
-    return state._replace(residual=critics.fit(ctx.residual, state.residual, x, error, weights))
+    return state._replace(model=ctx.model.fit(ctx.numbers, state.model, buffer, scores, places))
 
 
 def reconsider(ctx: Context, state: State, buffer: replay.Buffer) -> tuple[State, Array]:
-    """Drops knowledge of other tasks that ranks the own samples wrongly; and its Kendall's tau."""
+    """The state that doubts other tasks which rank the own samples wrongly; and Kendall's tau []
+    of what they say of these.
+    """
     mask = replay.filled(buffer)
     agreement = scoring.kendall(buffer.source_prediction, buffer.reward, mask)
-    misled = (agreement < 0) & (mask.sum() >= ctx.config.warmup)
-    drop = state.warm & misled
-
-    def own(mine: critics.Mlp, start: critics.Mlp) -> critics.Mlp:
-        return jax.tree.map(lambda a, b: jnp.where(drop, b, a), mine, start)
-
-    e = state.ensemble
-    ensemble = e._replace(mlp=own(e.mlp, e.start), anchor=own(e.anchor, e.start))
-    return state._replace(ensemble=ensemble, warm=state.warm & ~misled), agreement
+    model = ctx.model.reconsider(ctx.numbers, state.model, agreement, mask.sum())
+    return state._replace(model=model), agreement
 
 
 def unexplored() -> Explored:
@@ -258,13 +210,16 @@ def learn(
     state, agreement = state._replace(calibration=calibration, explored=explored), jnp.float32(0)
     if ctx.source is not None:
         state, agreement = reconsider(ctx, state, buffer)
+    state = fit(ctx, state, buffer)
+    rows = 0 if ctx.source is None else ctx.source.rows
     stats = judge(reading) | {
         "mae_explored": explored.wrong / explored.checked,  # NaN before the first
         "coverage_explored": explored.covered / explored.checked,
         "explored": explored.checked,
         "calibration_explored": decision.factor(explored.calibration),
         "calibration": decision.factor(state.calibration),
-        "foreign_rows": state.warm * jnp.float32(0 if ctx.source is None else ctx.source.rows),
+        "foreign_rows": jnp.float32(rows)
+        * (ctx.model.source_share(state.model) > 0.5 if rows else 0),
         "agreement": agreement,
     }
-    return fit(ctx, state, buffer), stats
+    return state, stats

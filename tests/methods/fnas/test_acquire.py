@@ -3,16 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from fnas_jax.methods.fnas import acquire, replay
 from fnas_jax.methods.fnas.config import Fnas
-from fnas_jax.methods.fnas.uac import Prediction
 from fnas_jax.spaces import base, categorical
 from tests.methods import toy
 
 ALL = base.enumerate_all(toy.SPACE)
-ELITE = jnp.zeros((acquire.ELITE, 5), jnp.int32)
+ELITE = jnp.zeros((replay.ELITE, 5), jnp.int32)
 
 
 def buffer_of(archs, reward):
@@ -27,25 +25,30 @@ def value(archs):
     return jnp.mean(archs == toy.TARGET, axis=-1) + 1e-3 * archs[..., 0]
 
 
-def compiled(space, config, predict):
+def compiled(space, config, pick):
     """(key, buffer, elite, sampled) -> what is chosen, and the next elite."""
 
     @jax.jit
     def run(key, *given):
-        return acquire.choose(space, config, key, predict, *given)
+        return acquire.choose(space, config, key, pick, *given)
 
     return run
 
 
-def choose(buffer, seed=0, elite=ELITE, sampled=ALL[:4], width=lambda archs: 0.0, **numbers):
-    config = Fnas(**{"verify": 3, "pool": 60, "optimism": 0.0} | numbers)
+def best_of(value, v):
+    """A rule that takes the v new ones of the highest value."""
 
-    def predict(archs):
-        score = value(archs)
-        # Only the calibrated uncertainty says which one is doubtful.
-        return Prediction(score, jnp.ones(score.shape), jnp.broadcast_to(width(archs), score.shape))
+    def pick(_, archs, new):
+        score = jnp.where(new, value(archs), -jnp.inf)
+        return (jax.lax.top_k(score, k)[1] for k in (v, replay.ELITE))
 
-    return compiled(toy.SPACE, config, predict)(jax.random.key(seed), buffer, elite, sampled)
+    return pick
+
+
+def choose(buffer, seed=0, elite=ELITE, sampled=ALL[:4], **numbers):
+    config = Fnas(**{"verify": 3, "pool": 60} | numbers)
+    run = compiled(toy.SPACE, config, best_of(value, config.verify))
+    return run(jax.random.key(seed), buffer, elite, sampled)
 
 
 def test_the_best_predicted_of_all_candidates_are_chosen_in_order():
@@ -73,35 +76,19 @@ def test_relatives_of_the_best_trained_ones_are_candidates():
     target = jnp.arange(8) % 4
     near = jnp.broadcast_to(target, (8, 8)).at[jnp.arange(8), jnp.arange(8)].add(1) % 4
 
-    def predict(archs):
-        score = jnp.mean(archs == target, axis=-1)
-        return Prediction(score, 0 * score, 0 * score)
-
     def found(buffer):
-        elite = jnp.zeros((acquire.ELITE, 8), jnp.int32)
-        config = Fnas(verify=1, pool=768, optimism=0.0)
+        elite = jnp.zeros((replay.ELITE, 8), jnp.int32)
+        config = Fnas(verify=1, pool=768)
         key = jax.random.key(0)
-        return compiled(space, config, predict)(key, buffer, elite, elite[:1])[0]
+        pick = best_of(lambda archs: jnp.mean(archs == target, axis=-1), 1)
+        return compiled(space, config, pick)(key, buffer, elite, elite[:1])[0]
 
     assert (found(buffer_of(near, np.ones(8))) == target).all()
     assert (found(replay.empty(32, 8)) != target).any()
 
 
 def test_the_search_goes_on_from_the_elite():
-    elite = jnp.broadcast_to(jnp.asarray(toy.TARGET), (acquire.ELITE, 5))
+    elite = jnp.broadcast_to(jnp.asarray(toy.TARGET), (replay.ELITE, 5))
     found, next_elite = choose(buffer_of(ALL[:1], [0.0]), elite=elite, pool=32)
     np.testing.assert_array_equal(found[0], toy.TARGET)  # a candidate although nobody drew it
     assert (np.asarray(next_elite) == toy.TARGET).all(axis=1).any()
-
-
-@pytest.mark.parametrize("optimism", [0.0, 50.0])
-def test_optimism_weighs_the_uncertainty(optimism):
-    doubtful = jnp.array([0, 0, 0, 1, 0])
-
-    def width(archs):
-        return jnp.where((archs == doubtful).all(axis=-1), 1.0, 0.0)
-
-    found, _ = choose(
-        buffer_of(ALL[:1], [0.0]), sampled=ALL, width=width, optimism=optimism, verify=8
-    )
-    assert (np.asarray(found) == np.asarray(doubtful)).all(axis=1).any() == (optimism > 0)

@@ -127,7 +127,12 @@ def test_a_search_predicts_verifies_and_reports(table, tmp_path):
     ("changes", "message"),
     [
         ({"fnas.verify": 5}, "fnas.verify is 5; at most search.batch"),
-        ({"uac.hidden": 9}, "uac.hidden is 9; it must be even"),
+        (
+            {"uac.hidden": 9, "uac.uncertainty": "ensemble"},
+            "uac.hidden is 9; it must be even",
+        ),
+        ({"uac.members": 3}, "uac.members is 3, which only a critic of networks reads; set uac"),
+        ({"fnas.optimism": 1.0}, "fnas.optimism is 1.0, which only a critic of networks reads"),
         ({"ppo.minibatches": 3}, "ppo.minibatches is 3; it must divide search.batch"),
     ],
 )

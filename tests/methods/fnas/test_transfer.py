@@ -1,5 +1,7 @@
 """Knowledge of other tasks: it helps where they are alike and goes where it misleads."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -17,21 +19,31 @@ def source(sign):
     return transfer.SourceTasks(archs, reward.astype(np.float32), task, nothing, 150)
 
 
-def test_knowledge_of_a_like_task_saves_evaluations():
-    state, trace = toy.search(method.make(toy.SPACE, SMALL, source(1.0)), 3, 6)
+NETWORKS = SMALL._replace(uac=dataclasses.replace(SMALL.uac, uncertainty="ensemble"))
+
+
+@pytest.mark.parametrize("config", [SMALL, NETWORKS], ids=["gp", "ensemble"])
+def test_knowledge_of_a_like_task_saves_evaluations(config):
+    state, trace = toy.search(method.make(toy.SPACE, config, source(1.0)), 3, 6)
     assert np.asarray(state.best.reward).min() > 0.97
     assert np.asarray(trace.fresh).sum(axis=(1, 2)).max() <= 16
-    assert np.asarray(state.uac.warm).all()
     assert (np.asarray(state.stats["foreign_rows"]) == 150).all()
     assert (np.asarray(state.stats["agreement"]) > 0).all()
 
 
+def test_knowledge_that_misleads_is_outweighed():
+    state, _ = toy.search(method.make(toy.SPACE, SMALL, source(-1.0)), 3, 24)
+    assert (np.asarray(state.stats["foreign_rows"]) == 0).all()
+    assert np.asarray(state.best.reward).min() > 0.9
+
+
 @pytest.mark.slow
 def test_knowledge_that_misleads_is_dropped():
-    state, _ = toy.search(method.make(toy.SPACE, SMALL, source(-1.0)), 3, 24)
-    assert not np.asarray(state.uac.warm).any()
+    state, _ = toy.search(method.make(toy.SPACE, NETWORKS, source(-1.0)), 3, 24)
+    known = state.uac.model
+    assert not np.asarray(known.warm).any()
     assert (np.asarray(state.stats["foreign_rows"]) == 0).all()
-    jax.tree.map(np.testing.assert_array_equal, state.uac.ensemble.anchor, state.uac.ensemble.start)
+    jax.tree.map(np.testing.assert_array_equal, known.ensemble.anchor, known.ensemble.start)
     assert np.asarray(state.best.reward).min() > 0.9
 
 

@@ -1,0 +1,68 @@
+"""The kernels that FNAS's Gaussian processes choose from: a fixed grid over canonical decisions.
+
+exp(-r d(x, x')), with d a squared distance of mean 1 over the space by one of two codes: how many
+decisions differ, or by how much, for decisions that are sizes in order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core.types import Array
+from fnas_jax.methods import gp_math
+from fnas_jax.spaces.base import one_hot
+
+RATES = (0.3, 0.75, 2.0, 4.0)
+NOISES = (0.01, 0.06, 0.3)  # variance, over that of the process
+
+
+class Component(NamedTuple):
+    """Points of the grid; every field has the same shape."""
+
+    code: Array  # int32, which of `codes`
+    rate: Array  # float32
+    noise: Array  # float32
+    rho: Array  # float32 correlation with other tasks; 0: they do not count
+    log_prior: Array  # float32
+
+
+def codes(cardinalities: tuple[int, ...], archs: Array) -> tuple[Array, ...]:
+    """Codes [n, F] of `archs` [n, T] whose squared distances have mean 1 over the space.
+
+    One-hot: d counts decisions that differ. Thermometer: d sums differences over ranges; left out
+    where no decision has more than two choices, as both are the same there.
+    """
+    cards = np.asarray(cardinalities)
+    differ = max(np.sum(1 - 1 / cards), 1e-9)
+    found = (one_hot(cardinalities, archs) / np.sqrt(2 * differ),)
+    if cards.max() < 3:
+        return found
+    decision = np.repeat(np.arange(len(cards)), cards - 1)
+    level = np.concatenate([np.arange(1, k) for k in cards])
+    span = np.sum((cards > 1) * (cards + 1) / (3 * cards))
+    unit = 1 / np.sqrt((cards - 1)[decision] * span)
+    return *found, (archs[:, decision] >= level) * unit
+
+
+def distances(cardinalities: tuple[int, ...], x: Array, y: Array) -> Array:
+    """[codes, n, m] squared distances of x [n, T] and y [m, T]."""
+    pairs = zip(codes(cardinalities, x), codes(cardinalities, y), strict=True)
+    return jnp.stack([gp_math.squared_distances(a, b) for a, b in pairs])
+
+
+def grid(cardinalities: tuple[int, ...]) -> Component:
+    """[G] components without other tasks, equally likely."""
+    number = len(codes(cardinalities, jnp.zeros((1, len(cardinalities)), jnp.int32)))
+    points = np.array(list(itertools.product(range(number), RATES, NOISES)))
+    size, (code, rate, noise) = len(points), jnp.asarray(points, jnp.float32).T
+    zeros = jnp.zeros(size, jnp.float32)
+    return Component(code.astype(jnp.int32), rate, noise, zeros, zeros - np.log(size))
+
+
+def kernel(component: Component, squared: Array) -> Array:
+    """[n, m] correlations by `distances` [codes, n, m]."""
+    return jnp.exp(-component.rate * squared[component.code])
