@@ -1,4 +1,4 @@
-"""The critic of Gaussian processes, as a search uses it; their mathematics is that of `processes.py`."""
+"""The critic of Gaussian processes, as a search uses it; `processes.py` has their mathematics."""
 
 from __future__ import annotations
 
