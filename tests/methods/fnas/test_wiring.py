@@ -166,14 +166,22 @@ def test_what_is_acquired_is_a_new_network_in_its_canonical_form(ctx, monkeypatc
     def promise(archs):
         return 1e3 * (archs != toy.IDLE.canonical(archs)).any(axis=1) - code(archs)
 
-    def predict(critic, known, archs):
-        return uac.Prediction(promise(archs), jnp.zeros(len(archs)), jnp.zeros(len(archs)))
+    def pick(critic, known, key, archs, new):
+        score = jnp.where(new, promise(archs), -jnp.inf)
+        return (jax.lax.top_k(score, k)[1] for k in (1, ELITE))
 
-    monkeypatch.setattr(uac, "predict", predict)
+    monkeypatch.setattr(uac, "pick", pick)
     known = jnp.array([[0, 3, 0, 0, 0], [0, 2, 0, 0, 0]])  # of the best network
     now = before()
     now.buffer.archs[:2], now.buffer.canonical[:2] = known, 0
     now.elite[0, -1] = 1
+    # Of a space too large to list, relatives are drawn; they, too, are networks.
+    large = ctx._replace(everything=None)
+    for context in (ctx, large):
+        check_acquired(context, now, known)
+
+
+def check_acquired(ctx, now, known):
     replace = jax.jit(partial(method.replace_acquired, ctx))
     _, acquired, archs, log_prob = replace(
         now, jax.random.key(0), known, DRAWN[:4], log_pi(DRAWN[:4])
