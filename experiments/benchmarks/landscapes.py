@@ -252,7 +252,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     records.check_names(parser, "kind", options.kinds, KINDS)
     records.check_names(parser, "method", options.methods, PRESETS)
-    records.check_least(parser, options, 1, "seeds")
+    records.check_least(parser, options, 1, "seeds", "evaluations")
+    if min(options.noises) < 0:
+        parser.error(f"--noises has {min(options.noises)}; 0 is the least")
     try:
         records.write(options.json, [])  # an unwritable place shows before the work
     except OSError as error:

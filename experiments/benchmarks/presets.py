@@ -44,7 +44,7 @@ PRESETS = {
     "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
     "gp_warm": Preset(lambda space, source: floors.make(space, source, False), 400, warm=True),
     "gp_warm_own": Preset(lambda space, source: floors.make(space, source, True), 100, warm=True),
-    "fnas_warm": Preset(lambda space, source: fnas.make(space, FNAS, source), 60, warm=True),
+    "fnas_warm": Preset(lambda space, source: fnas.make(space, FNAS, source), 30, warm=True),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array
@@ -34,13 +35,24 @@ def choose(
     the best goes on from iteration to iteration.
     """
     key_draw, key_pick = jax.random.split(key)
-    if everything is None:
+    if everything is not None:
+        archs = everything
+        new = unknown(space, buffer, everything)
+    else:
         mask = replay.filled(buffer)
         _, top = jax.lax.top_k(jnp.where(mask, buffer.reward, -jnp.inf), replay.ELITE)
         parents = jnp.where(mask[top][:, None], buffer.canonical[top], elite)
         near = candidates.draw(space, key_draw, jnp.concatenate([parents, elite]), config.pool)
         archs = jnp.concatenate([space.canonical(sampled), near, elite])
-    else:
-        archs = everything
-    picks, best = pick(key_pick, archs, ~contains(buffer.canonical, archs))
+        new = ~contains(buffer.canonical, archs)
+    picks, best = pick(key_pick, archs, new)
     return archs[picks], archs[best]
+
+
+def unknown(space: Space, buffer: replay.Buffer, everything: Array) -> Array:
+    """[M] bool: networks of `everything` [M, T] that the buffer lacks, by their number in space."""
+    cards = np.asarray(space.cardinalities)
+    weights = np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
+    places = jnp.where(replay.filled(buffer), buffer.canonical @ weights, space.size)
+    taken = jnp.zeros(space.size, bool).at[places].set(True, mode="drop")
+    return ~taken[everything @ weights]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # What Gaussian processes have no use for.
 NETWORKS = ("members", "hidden", "gain", "prior", "noise", "bootstrap", "steps")
-WARM = ("optimism", "shift", "rank")
+OF_FNAS = ("optimism", "shift", "rank")
 
 LOG = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def refuse_unused(numbers: Config) -> None:
     """Raises UserError for numbers of networks that were changed where there are none."""
     if numbers.uac.uncertainty != "gp":
         return
-    of_networks = [("uac", numbers.uac, Uac(), NETWORKS), ("fnas", numbers.fnas, Fnas(), WARM)]
+    of_networks = [("uac", numbers.uac, Uac(), NETWORKS), ("fnas", numbers.fnas, Fnas(), OF_FNAS)]
     for section, chosen, default, names in of_networks:
         for name in names:
             value, usual = getattr(chosen, name), getattr(default, name)

@@ -15,9 +15,9 @@ UNCERTAINTIES = ("gp", "ensemble", "residual")
 class Fnas:
     """Acquired architectures, imagination, and what other tasks teach."""
 
-    verify: int = key(1, "best predicted architectures trained per time", 0, 65536)
+    verify: int = key(1, "most promising architectures trained per time", 0, 65536)
     verify_every: int = key(1, "iterations between two such times", 1, 10**6)
-    optimism: float = key(0.5, "mean weight of the uncertainty when they are chosen", 0.0, 100.0)
+    optimism: float = key(0.5, "networks: mean weight of U when these are chosen", 0.0, 100.0)
     pool: int = key(
         384, "candidates among which they are looked for, in spaces of more than 20,000", 32, 10**6
     )
@@ -25,8 +25,10 @@ class Fnas:
     kl_max: float = key(0.1, "nats that these may move the controller", 0.0, 100.0)
     transfer: bool = key(True, "start the critic from other tasks in the knowledge store")
     foreign_rows: int = key(500, "rows of other tasks used at most", 20, 10**4)
-    shift: float = key(0.3, "variance of what sets tasks apart, over that of one", 1e-3, 1e3)
-    rank: float = key(1.0, "weight of the errors of differences in a warm critic's fit", 0.0, 1e3)
+    shift: float = key(
+        0.3, "networks: variance of what sets tasks apart, over that of one", 1e-3, 1e3
+    )
+    rank: float = key(1.0, "networks: weight of the errors of differences in a warm fit", 0.0, 1e3)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Uac:
     enabled: bool = key(True, "predict what the critic is sure of instead of training it")
     uncertainty: str = key(
         "gp",
-        "of Gaussian processes, the deviation of an ensemble of networks, or a network of errors",
+        "deviation of Gaussian processes, of an ensemble of networks, or a network of errors",
         choices=UNCERTAINTIES,
     )
     members: int = key(8, "networks of the ensemble", 2, 100)

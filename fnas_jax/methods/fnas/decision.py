@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods.fnas.config import Uac
+from fnas_jax.methods.scores import LEAST_STD
 
 COVERAGE = 0.68  # share of errors that one unit of uncertainty is to cover
 WINDOW = 64  # errors that the calibration looks back on
@@ -60,14 +61,16 @@ def score_std(scores: Array, mask: Array, predicted: Array) -> Array:
     """[] float32: standard deviation of the trained scores [C] in the region of the batch.
 
     The region is the range of the batch's predictions [N]; with fewer than four trained samples
-    in it, all of them count, and with fewer than four at all it is 1, the unit of scores.
+    in it, all of them count, and with fewer than four at all it is 1, the unit of scores. A
+    controller that has settled predicts a batch of equals: the region is then a point, against
+    which everything would be uncertain, so that it is never below `LEAST_STD` (ours).
     """
     inside = mask & (scores >= predicted.min()) & (scores <= predicted.max())
     region = jnp.where(inside.sum() >= 4, inside, mask)
     count = jnp.maximum(region.sum(), 1)
     mean = jnp.sum(jnp.where(region, scores, 0.0)) / count
     variance = jnp.sum(jnp.where(region, (scores - mean) ** 2, 0.0)) / count
-    return jnp.where(mask.sum() >= 4, jnp.sqrt(variance), 1.0)
+    return jnp.where(mask.sum() >= 4, jnp.maximum(jnp.sqrt(variance), LEAST_STD), 1.0)
 
 
 class Evidence(NamedTuple):

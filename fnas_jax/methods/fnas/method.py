@@ -68,8 +68,16 @@ def context(space: Space, config: Config, source: transfer.SourceTasks | None = 
         capacity=capacity,
         # Knowledge of other tasks replaces the warm-up.
         warmup=0 if source is not None else config.uac.warmup,
-        everything=jnp.asarray(enumerate_networks(space)) if space.size <= LISTED else None,
+        everything=listed(space) if critic is not None and config.fnas.verify else None,
     )
+
+
+def listed(space: Space) -> Array | None:
+    """[M, T] all networks of a space that is small enough, yet has as many as an elite."""
+    if space.size > LISTED:
+        return None
+    networks = jnp.asarray(enumerate_networks(space))
+    return networks if len(networks) >= replay.ELITE else None
 
 
 def init(ctx: Context, key: Array) -> State:

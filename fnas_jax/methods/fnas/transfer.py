@@ -1,10 +1,10 @@
 """What a critic brings along from other tasks of the same space.
 
-Rewards of other tasks are standardised task by task and told apart by an embedding of the task.
-One task by two protocols is two tasks here (`knowledge.sources`).
-The weights that the ensemble learns from them become the ones that its fit to the new task's own
-samples is anchored at. Where those samples disagree in order with what was brought along, it is
-dropped.
+Rewards of other tasks are standardised task by task. One task by two protocols is two tasks here
+(`knowledge.sources`). Gaussian processes hold the rows as they are (`processes.py`). The weights
+that an ensemble of networks learns from them, tasks told apart by an embedding, become the ones
+that its fit to the new task's own samples is anchored at; where those samples disagree in order
+with what was brought along, it is dropped.
 """
 
 from __future__ import annotations

@@ -92,3 +92,21 @@ def test_the_search_goes_on_from_the_elite():
     found, next_elite = choose(buffer_of(ALL[:1], [0.0]), elite=elite, pool=32)
     np.testing.assert_array_equal(found[0], toy.TARGET)  # a candidate although nobody drew it
     assert (np.asarray(next_elite) == toy.TARGET).all(axis=1).any()
+
+
+def test_a_listed_space_is_looked_through_whole():
+    rows = np.random.default_rng(0).permutation(216)[:20]
+    order = np.argsort(np.arange(216) % 7, kind="stable")  # any
+    everything = jnp.asarray(ALL[order])
+    new = jax.jit(lambda b: acquire.unknown(toy.SPACE, b, everything))(
+        buffer_of(ALL[rows], np.zeros(20))
+    )
+    known = (np.asarray(everything)[:, None] == np.asarray(ALL)[rows]).all(-1).any(1)
+    np.testing.assert_array_equal(new, ~known)
+    found, _ = jax.jit(
+        lambda key, b: acquire.choose(
+            toy.SPACE, Fnas(verify=2), key, best_of(value, 2), b, ELITE, ALL[:4], everything
+        )
+    )(jax.random.key(0), buffer_of(ALL[rows], np.zeros(20)))
+    score = np.where(known, -1, jax.jit(value)(everything))
+    np.testing.assert_array_equal(found, everything[np.argsort(-score, kind="stable")[:2]])

@@ -71,13 +71,17 @@ def test_explored_is_only_what_nothing_else_would_have_trained():
 
 
 def test_the_deviation_is_that_of_the_region_of_the_batch():
-    scores = jnp.array([-3.0, -2.0, 1.0, 1.2, 1.4, 1.6, 9.0])
+    scores = jnp.array([-3.0, -2.0, 1.0, 1.4, 1.8, 2.2, 9.0])
     mask = jnp.array([True] * 6 + [False])
-    near = decision.score_std(scores, mask, jnp.array([0.9, 1.7]))
-    np.testing.assert_allclose(near, np.std([1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
+    near = decision.score_std(scores, mask, jnp.array([0.9, 2.3]))
+    np.testing.assert_allclose(near, np.std([1.0, 1.4, 1.8, 2.2]), rtol=1e-5)
+    # A batch of equals is no region of its own.
+    alike = jnp.array([0.5, 0.5, 0.5, 0.5, -1.0, 1.0, 9.0])
+    point = decision.score_std(alike, mask, jnp.array([0.5, 0.5]))
+    np.testing.assert_allclose(point, decision.LEAST_STD)
     few = decision.score_std(scores, mask, jnp.array([-2.5, -1.5]))
-    np.testing.assert_allclose(few, np.std([-3.0, -2.0, 1.0, 1.2, 1.4, 1.6]), rtol=1e-5)
-    assert float(decision.score_std(scores, mask & (scores > 1.1), jnp.array([0.0, 2.0]))) == 1.0
+    np.testing.assert_allclose(few, np.std([-3.0, -2.0, 1.0, 1.4, 1.8, 2.2]), rtol=1e-5)
+    assert float(decision.score_std(scores, mask & (scores > 1.1), jnp.array([0.0, 3.0]))) == 1.0
 
 
 def test_calibration_reaches_68_percent_whatever_the_deviation_means():

@@ -13,6 +13,7 @@ from fnas_jax.methods.baselines import ppo as baseline
 from fnas_jax.methods.fnas import method
 from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
 from fnas_jax.methods.rl.config import Ppo
+from fnas_jax.spaces import categorical
 from tests.methods import toy
 
 SMALL = Config(
@@ -177,6 +178,14 @@ def test_vectors_stay_as_drawn_beside_the_networks_that_they_are():
     late = told._replace(trained=jnp.int32(99))
     asked, _ = ask(late, jax.random.key(2))
     np.testing.assert_allclose(asked.asked.log_tilt, 0, atol=1e-6)
+
+
+def test_small_spaces_are_listed_where_they_have_as_many_networks_as_an_elite():
+    assert method.context(toy.IDLE, SMALL).everything.shape == (162, 5)
+    assert method.context(categorical.make((2, 2)), SMALL).everything is None
+    assert method.context(categorical.make((9,) * 5), SMALL).everything is None
+    assert method.context(toy.IDLE, NO_CRITIC).everything is None
+    assert method.context(toy.IDLE, with_fnas(verify=0)).everything is None
 
 
 def test_numbers_that_do_not_fit_are_refused():

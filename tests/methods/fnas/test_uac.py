@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 
 from fnas_jax.methods import scores
 from fnas_jax.methods.fnas import decision, replay, transfer, uac
-from fnas_jax.methods.fnas.config import Fnas, Uac
+from fnas_jax.methods.fnas.config import UNCERTAINTIES, Fnas, Uac
 from fnas_jax.spaces import base
 from tests.methods import toy
 
@@ -126,7 +126,7 @@ def reading(checked, explored=(False,) * 4):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_picked_is_new_and_depends_on_the_width(kind):
+def test_what_is_picked_is_new_and_among_the_best(kind):
     ctx = make(uncertainty=kind)
     state = fit(ctx, start(ctx), buffer_of(SEEN))
     new = ~np.isin(np.arange(216), SEEN)
@@ -211,6 +211,10 @@ def test_it_is_dropped_for_good_where_it_ranks_the_own_samples_wrongly(sign):
     # With fewer samples than the warm-up it is too early to tell.
     few = buffer_of(SEEN[:7], source_prediction=source_prediction(ctx, state, ALL[SEEN[:7]]))
     assert bool(reconsider(state, few)[0].model.warm)
+
+
+def test_every_kind_of_uncertainty_has_a_model():
+    assert tuple(uac.MODELS) == UNCERTAINTIES
 
 
 def test_unknown_kinds_of_uncertainty_and_odd_layers_are_refused():
