@@ -44,6 +44,7 @@ class Foreign(NamedTuple):
     archs: Array  # [H, T] canonical
     factor: Array  # [Q, H, H] Cholesky factor of their covariance, noise included
     solved: Array  # [Q, H] factor^-1 scores
+    weights: Array  # [Q, H] covariance^-1 scores
     amplitude: Array  # [Q]
 
 
@@ -93,13 +94,14 @@ class Context(NamedTuple):
 
 def foreign_fit(
     component: Component, squared: Array, same: Array, values: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Factor, solved scores and amplitude of rows of other tasks, and their log evidence []."""
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Of rows of other tasks: the fields of `Foreign` after `archs`, and their log evidence []."""
     joint = kernel(component, squared) * jnp.where(same, 1.0, component.rho)
     factor = gp_math.cholesky(joint + component.noise * jnp.eye(len(values)))
     solved = solve_triangular(factor, values, lower=True)
     amplitude, evidence = profile(factor, solved, jnp.float32(len(values)), jnp.float32(1.0))
-    return factor, solved, amplitude, evidence
+    weights = solve_triangular(factor.T, solved, lower=False)
+    return factor, solved, weights, amplitude, evidence
 
 
 def profile(factor: Array, solved: Array, count: Array, unit: Array) -> tuple[Array, Array]:
@@ -127,17 +129,15 @@ def learn_source(ctx: Context, source: SourceTasks, key: Array) -> tuple[Compone
     squared, same = distances(cards, archs, archs), task[:, None] == task
     cold = grid(cards)
     apart = cold._replace(rho=jnp.full_like(cold.rho, RHO[len(RHO) // 2]))
-    evidence = jax.lax.map(lambda c: foreign_fit(c, squared, same, values)[3], apart)
+    evidence = jax.vmap(lambda c: foreign_fit(c, squared, same, values)[-1])(apart)
     _, likely = jax.lax.top_k(evidence, WARM_MEMBERS)
     chosen = jax.tree.map(lambda x: jnp.repeat(x[likely], len(RHO)), cold)
     warm = chosen._replace(
         rho=jnp.tile(jnp.asarray(RHO, jnp.float32), WARM_MEMBERS),
         log_prior=jnp.full(len(RHO) * WARM_MEMBERS, np.log(WARM_SHARE / len(RHO) / WARM_MEMBERS)),
     )
-    factor, solved, amplitude, _ = jax.lax.map(
-        lambda c: foreign_fit(c, squared, same, values), warm
-    )
-    return warm, Foreign(archs, factor, solved, amplitude)
+    *found, _ = jax.vmap(lambda c: foreign_fit(c, squared, same, values))(warm)
+    return warm, Foreign(archs, *found)
 
 
 def foreign_moments(
@@ -228,6 +228,8 @@ def init(ctx: Context, key: Array) -> State:
         *(blank,) * 4,
     )
     archs, mask = jnp.zeros((rows, decisions), jnp.int32), jnp.zeros(rows, bool)
+    if foreign is not None:  # so that the first fit waits, see `fit`
+        archs = jnp.where(jnp.isnan(foreign.amplitude).any(), 1, archs)
     state = State(components, foreign, archs, mask, jnp.float32(NO_BEST), used)
     return fit(ctx, state, archs, jnp.zeros(rows), mask)
 
@@ -239,16 +241,14 @@ def fit(ctx: Context, state: State, archs: Array, values: Array, mask: Array) ->
     number = len(state.components.rho)
     warm = 0 if state.foreign is None else len(state.foreign.amplitude)
     one = partial(condition, state, (values, mask), squared)
-    # One after another: side by side, all factors would be in memory at once.
-    weights = jax.lax.map(lambda i: one(None, i).log_weight, jnp.arange(number - warm))
+    weights = jax.vmap(lambda i: one(None, i).log_weight)(jnp.arange(number - warm))
     between = None
     if state.foreign is not None:
-        # Two factorisations at once can block each other for ever on XLA's CPU threads.
-        archs_later, weights = jax.lax.optimization_barrier((archs, weights))
-        between = distances(cards, state.foreign.archs, archs_later)
-        others = jax.lax.map(
-            lambda i: one(between, i).log_weight, jnp.arange(number - warm, number)
-        )
+        # Two factorisations at once can block each other for ever on XLA's CPU threads, so these
+        # are made to wait for those before. There is no NaN: XLA does not know.
+        later = jnp.where(jnp.isnan(weights).any(), 0, archs)
+        between = distances(cards, state.foreign.archs, later)
+        others = jax.vmap(lambda i: one(between, i).log_weight)(jnp.arange(number - warm, number))
         weights = jnp.concatenate([weights, others])
     _, likely = jax.lax.top_k(weights, USED)
     used = jax.vmap(partial(one, between))(likely)
@@ -292,9 +292,9 @@ def foreign_mean(ctx: Context, state: State, archs: Array) -> Array:
     if state.foreign is None:
         return jnp.zeros(len(archs), jnp.float32)
     squared = distances(ctx.space.cardinalities, state.foreign.archs, archs)
-    q = jnp.arange(len(state.foreign.amplitude))
-    warm = jax.tree.map(lambda x: x[len(x) - len(q) :], state.components)
-    means = jax.vmap(lambda c, i: foreign_moments(state, c, i, squared)[0])(warm, q)
+    first = len(state.components.rho) - len(state.foreign.amplitude)
+    warm = jax.tree.map(lambda x: x[first:], state.components)
+    means = jax.vmap(lambda c, w: c.rho * (w @ kernel(c, squared)))(warm, state.foreign.weights)
     return means.mean(axis=0)
 
 
