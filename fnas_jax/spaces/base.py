@@ -80,6 +80,12 @@ def fair_round(cardinalities: tuple[int, ...], key: Array) -> Array:
     return jnp.stack(columns, axis=1).astype(jnp.int32)
 
 
+def place_values(cardinalities: tuple[int, ...]) -> np.ndarray:
+    """[T] int32 w: `archs @ w` numbers decision vectors in lexicographic order, from 0."""
+    cards = np.asarray(cardinalities)
+    return np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
+
+
 def one_hot(cardinalities: tuple[int, ...], archs: Array) -> Array:
     """[N, T] int32 -> [N, sum K_t] float32, the decisions' one-hot codes side by side."""
     chex.assert_shape(archs, (None, len(cardinalities)))

@@ -18,7 +18,7 @@ import numpy as np
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics, UserError
-from fnas_jax.spaces.base import Space, enumerate_all
+from fnas_jax.spaces.base import Space, enumerate_all, place_values
 from fnas_jax.tasks import protocols, tables
 from fnas_jax.tasks.base import Evaluator, Task
 from fnas_jax.tasks.tables import Table
@@ -52,8 +52,7 @@ def index(table: Table) -> Index:
         row_of = functools.partial(_match, jnp.asarray(table.archs))
         size = len(table.archs)
         return Index(row_of, lambda archs: _otherwise(row_of(archs), size), size)
-    space, cards = table.space, np.asarray(table.space.cardinalities)
-    weights = np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
+    space, weights = table.space, place_values(table.space.cardinalities)
     canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, DENSE))))
     representatives, network = np.unique(canonical @ weights, return_inverse=True)
     row = np.full(space.size, -1, np.int32)

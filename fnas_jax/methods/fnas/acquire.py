@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array
 from fnas_jax.methods import candidates
 from fnas_jax.methods.fnas import replay
 from fnas_jax.methods.fnas.config import Fnas
-from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.base import Space, place_values
 
 
 def choose(
@@ -51,8 +50,7 @@ def choose(
 
 def unknown(space: Space, buffer: replay.Buffer, everything: Array) -> Array:
     """[M] bool: networks of `everything` [M, T] that the buffer lacks, by their number in space."""
-    cards = np.asarray(space.cardinalities)
-    weights = np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
+    weights = place_values(space.cardinalities)
     places = jnp.where(replay.filled(buffer), buffer.canonical @ weights, space.size)
     taken = jnp.zeros(space.size, bool).at[places].set(True, mode="drop")
     return ~taken[everything @ weights]
