@@ -46,8 +46,8 @@ def predict(space: Space, source: SourceTasks, key: Array, networks: Array) -> A
     archs = space.canonical(jnp.asarray(source.archs)[drawn])
     scores = rank_scores(jnp.asarray(source.reward)[drawn], everyone)
     own = kernel(space.cardinalities, archs, archs)
-    factor = gp_math.cholesky(gp_math.masked(own, Gp().noise, everyone))
-    return kernel(space.cardinalities, networks, archs) @ gp_math.weights(factor, scores)
+    white = gp_math.whitening(gp_math.masked(own, Gp().noise, everyone))
+    return kernel(space.cardinalities, networks, archs) @ gp_math.weights(white, scores)
 
 
 def init(space: Space, source: SourceTasks, networks: Array, key: Array) -> State:
@@ -87,10 +87,10 @@ def improvement(space: Space, networks: Array, state: State) -> Array:
     scores, _ = align(rank_scores(state.rewards, mask), prior, mask)
     archs = networks[rows]
     own = SHIFT * kernel(space.cardinalities, archs, archs)
-    factor = gp_math.cholesky(gp_math.masked(own, Gp().noise, mask))
+    white = gp_math.whitening(gp_math.masked(own, Gp().noise, mask))
     cross = jnp.where(mask[:, None], SHIFT * kernel(space.cardinalities, archs, networks), 0.0)
     prior_variance = jnp.full(len(networks), SHIFT)
-    found = gp_math.posterior(factor, jnp.where(mask, scores - prior, 0.0), cross, prior_variance)
+    found = gp_math.posterior(white, jnp.where(mask, scores - prior, 0.0), cross, prior_variance)
     mean = state.predicted + found.mean
     best = jnp.max(jnp.where(mask, scores, -jnp.inf))
     gain = gp_math.log_expected_improvement(mean, jnp.sqrt(found.variance), best)

@@ -24,7 +24,7 @@ from fnas_jax.core.types import UserError
 CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
-FORMAT = 5
+FORMAT = 6
 
 
 @contextmanager

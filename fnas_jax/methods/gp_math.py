@@ -14,11 +14,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.scipy.special import log_ndtr
 from jax.scipy.stats import norm
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods.whitening import inverse_factor
 
 
 class Posterior(NamedTuple):
@@ -43,8 +43,8 @@ def matern52(squared: Array, lengthscale: Array | float = 1.0) -> Array:
     return (1 + r + r**2 / 3) * jnp.exp(-r)
 
 
-def cholesky(matrix: Array) -> Array:
-    """The lower factor of [n, n], with the least jitter that gives one.
+def whitening(matrix: Array) -> Array:
+    """L^-1 of the lower Cholesky factor L of [n, n], with the least jitter that gives one.
 
     Jitter is 0, then 1e-5, 1e-3 or 0.1 (float32) or 1e-10, 1e-6 or 1e-2 (float64) of the mean
     diagonal. All are tried in turn: a loop that ends early would end late for all under `vmap`.
@@ -53,31 +53,30 @@ def cholesky(matrix: Array) -> Array:
     levels = (1e-5, 1e-3, 0.1) if matrix.dtype == jnp.float32 else (1e-10, 1e-6, 1e-2)
     unit = jnp.trace(matrix) / max(size, 1)
     eye = jnp.eye(size, dtype=matrix.dtype)
-    jitter = jnp.zeros((), matrix.dtype)
+    found = inverse_factor(matrix)
     for level in levels:
-        sound = jnp.all(jnp.isfinite(jnp.linalg.cholesky(matrix + jitter * eye)))
-        jitter = jnp.where(sound, jitter, level * unit)
-    return jnp.linalg.cholesky(matrix + jitter * eye)
+        found = jnp.where(
+            jnp.isfinite(found).all(), found, inverse_factor(matrix + level * unit * eye)
+        )
+    return found
 
 
-def posterior(factor: Array, targets: Array, cross: Array, prior: Array) -> Posterior:
+def posterior(white: Array, targets: Array, cross: Array, prior: Array) -> Posterior:
     """The mean K* K^-1 y and the variance diag(K** - K* K^-1 K*').
 
     Rasmussen & Williams 2006, equations 2.25 and 2.26.
 
-    `factor` [n, n] of K (noise included), `targets` [n] less the prior mean, `cross` [n, M],
+    `white` [n, n] whitens K (noise included), `targets` [n] less the prior mean, `cross` [n, M],
     `prior` [M] variances of the candidates.
     """
-    whitened = solve_triangular(factor, cross, lower=True)
+    whitened = white @ cross
     variance = prior - jnp.sum(whitened**2, axis=0)
-    return Posterior(
-        solve_triangular(factor, targets, lower=True) @ whitened, jnp.maximum(variance, 1e-9)
-    )
+    return Posterior((white @ targets) @ whitened, jnp.maximum(variance, 1e-9))
 
 
-def weights(factor: Array, targets: Array) -> Array:
-    """K^-1 y [n]."""
-    return cho_solve((factor, True), targets)
+def weights(white: Array, targets: Array) -> Array:
+    """K^-1 y [n] of K that `white` [n, n] whitens."""
+    return (white @ targets) @ white
 
 
 @jax.custom_vjp
@@ -92,17 +91,17 @@ def log_density(matrix: Array, targets: Array, count: Array | float) -> Array:
 
 
 def _density(matrix: Array, targets: Array, count: Array | float) -> tuple[Array, tuple]:
-    factor = cholesky(matrix)
-    alpha = weights(factor, targets)
-    determinant = jnp.log(jnp.diagonal(factor)).sum()
-    value = -0.5 * targets @ alpha - determinant - 0.5 * count * np.log(2 * np.pi)
-    return value, (factor, alpha, count)
+    white = whitening(matrix)
+    alpha = weights(white, targets)
+    root = jnp.log(jnp.diagonal(white)).sum()
+    value = -0.5 * targets @ alpha + root - 0.5 * count * np.log(2 * np.pi)
+    return value, (white, alpha, count)
 
 
 def _slopes(kept: tuple, g: Array) -> tuple[Array, Array, Array]:
-    factor, alpha, count = kept
-    inverse = cho_solve((factor, True), jnp.eye(len(alpha), dtype=alpha.dtype))
-    return 0.5 * g * (jnp.outer(alpha, alpha) - inverse), -g * alpha, jnp.zeros_like(count)
+    white, alpha, count = kept
+    slope = 0.5 * g * (jnp.outer(alpha, alpha) - white.T @ white)
+    return slope, -g * alpha, jnp.zeros_like(count)
 
 
 log_density.defvjp(_density, _slopes)

@@ -2,11 +2,11 @@
 
 The kernel is k(a, b) = exp(-h(a, b) / 2) with h the Hamming distance of canonical forms, and the
 targets are the Gaussian scores of the rewards' ranks. With L L' = K + s I over the n evaluated
-networks and V = L^-1 k(X, candidates), a candidate has
+networks, W = L^-1 and V = W k(X, candidates), a candidate has
 
-    mean = V' L^-1 y        variance = 1 - |V|^2 (by column)
+    mean = V' W y           variance = 1 - |V|^2 (by column)
 
-Neither L nor V depends on y: an architecture's row is added when it is proposed, by one step of
+Neither W nor V depends on y: an architecture's row is added when it is proposed, by one step of
 an incremental Cholesky factorisation (the new row of L is a column of V), and the targets, which
 all change with every new rank, only when it is told. Within a batch the variance shrinks while
 the mean stays (GP-BUCB, Desautels et al., JMLR 2014).
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from fnas_jax.core.config import read
 from fnas_jax.core.rows import contains
@@ -46,7 +45,7 @@ class State(NamedTuple):
     canonical: Array  # [C, T] int32; -1 in free places
     rewards: Array  # [C] float32
     observed: Array  # [C] bool: has a reward
-    factor: Array  # [C, C] float32 L; the identity in free places
+    white: Array  # [C, C] float32 W; the identity in free places
     solved: Array  # [C, M] float32 V; zero in free places
     places: Array  # [] int32, taken so far
     asked: Array  # [N] int32, places of the last proposal; C: none was left
@@ -103,7 +102,7 @@ def init(ctx: Context, key: Array) -> State:
         canonical=jnp.full((capacity, decisions), -1, jnp.int32),
         rewards=jnp.zeros(capacity, jnp.float32),
         observed=jnp.zeros(capacity, bool),
-        factor=jnp.eye(capacity, dtype=jnp.float32),
+        white=jnp.eye(capacity, dtype=jnp.float32),
         solved=jnp.zeros((capacity, listed), jnp.float32),
         places=jnp.int32(0),
         asked=jnp.full(ctx.batch, capacity, jnp.int32),
@@ -120,7 +119,7 @@ def candidates(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
     drawn = draw(ctx.space, key, jnp.maximum(state.canonical[elite], 0), ctx.pool)
     cross = kernel(ctx.space.cardinalities, state.canonical, drawn)
     cross = jnp.where((state.canonical[:, 0] >= 0)[:, None], cross, 0.0)
-    return drawn, solve_triangular(state.factor, cross, lower=True)
+    return drawn, state.white @ cross
 
 
 def value(config: Gp, mean: Array, variance: Array, best: Array) -> Array:
@@ -156,10 +155,10 @@ def choose(
     new = (kernel(ctx.space.cardinalities, archs[j][None], archs)[0] - row @ solved) / pivot
     # A network that is known already (nothing else was left) is not learnt again.
     place = jnp.where(taken[j], ctx.capacity, jnp.minimum(state.places, ctx.capacity))
-    row = row.at[place].set(pivot, mode="drop")
+    row = (-(row @ state.white) / pivot).at[place].set(1 / pivot, mode="drop")
     state = state._replace(
         canonical=state.canonical.at[place].set(archs[j], mode="drop"),
-        factor=state.factor.at[place].set(row, mode="drop"),
+        white=state.white.at[place].set(row, mode="drop"),
         places=state.places + (place < ctx.capacity),
     )
     solved = solved.at[place].set(new, mode="drop")
@@ -172,7 +171,7 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     key_pool, key_noise = jax.random.split(key)
     archs, solved = candidates(ctx, state, key_pool)
     scores = rank_scores(state.rewards, state.observed)
-    mean = solve_triangular(state.factor, scores, lower=True) @ solved
+    mean = (state.white @ scores) @ solved
     best = jnp.max(jnp.where(state.observed, scores, -jnp.inf))
     variance = 1 - jnp.sum(solved**2, axis=0)
     now = Choosing(state, solved, variance, contains(state.canonical, archs))

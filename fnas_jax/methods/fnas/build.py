@@ -47,8 +47,6 @@ def build(
             source.rows,
             len(source.embedding) - 1,
         )
-        if numbers.uac.uncertainty == "gp":
-            LOG.info("a critic that knows other tasks is the ensemble of networks, not gp")
     return method.make(space, numbers, source), task.evaluator
 
 

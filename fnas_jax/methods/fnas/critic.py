@@ -28,7 +28,9 @@ import numpy as np
 from scipy.stats import poisson
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods import gp_math
 from fnas_jax.methods.fnas.config import Uac
+from fnas_jax.methods.whitening import inverse_factor
 from fnas_jax.spaces.base import one_hot
 
 
@@ -188,16 +190,13 @@ def _fit_member(
     already = jax.jvp(lambda q: mlp(q, x), (p,), (moved,))[1]
     error = y - scale * value + scale * already
     gram = scale**2 * tangent_kernel(p, x)
-    if rank == 0:
-        root = jnp.sqrt(w)
-        system = root[:, None] * gram * root + noise * jnp.eye(len(w))
-        factor = jax.scipy.linalg.cho_factor(system, lower=True)
-        alpha = root * jax.scipy.linalg.cho_solve(factor, root * error)
-    else:  # precision of the errors: pointwise, and of their differences
-        total = jnp.maximum(w.sum(), 1e-6)
-        precision = (1 + rank) * jnp.diag(w) - rank * jnp.outer(w, w) / total
-        system = precision @ gram + noise * jnp.eye(len(w))
-        alpha = jnp.linalg.solve(system, precision @ error)
+    # The precision of the errors, pointwise and of their differences, is root root':
+    # (1 + rank) diag(w) - rank w w' / sum(w).
+    unit, spread = jnp.sqrt(w / jnp.maximum(w.sum(), 1e-6)), (1 + rank) ** 0.5
+    root = spread * jnp.eye(len(w)) + (1 - spread) * jnp.outer(unit, unit)
+    root *= jnp.sqrt(w)[:, None]
+    white = inverse_factor(root.T @ gram @ root + noise * jnp.eye(len(w)))
+    alpha = root @ gp_math.weights(white, root.T @ error)
     (step,) = pull(scale * alpha)
     return jax.tree.map(jnp.add, member.anchor, step)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from fnas_jax.core.rows import contains, first_of_each
 from fnas_jax.core.types import Array
@@ -15,11 +14,12 @@ from fnas_jax.methods.fnas.processes import (
     Context,
     Posterior,
     State,
-    foreign_moments,
     posterior,
+    warm_place,
 )
 
-SHORT = 384  # candidates whose uncertainty is looked at
+CHUNK = 2048  # candidates whose covariances are in memory at once
+SHORT = 512  # candidates whose uncertainty is looked at
 
 
 def log_improvement(state: State, found: Posterior) -> Array:
@@ -30,50 +30,66 @@ def log_improvement(state: State, found: Posterior) -> Array:
     return jax.nn.logsumexp(each + share[:, None], axis=0)
 
 
-def believe(ctx: Context, state: State, found: Posterior, archs: Array, i: Array) -> Posterior:
+def believe(
+    ctx: Context, state: State, found: Posterior, archs: Array, i: Array, spare: Array
+) -> Posterior:
     """The posterior of `archs` [m, T] when number `i` [] of them was read as it is expected.
 
-    The means stay, the variances shrink (GP-BUCB, Desautels et al., JMLR 2014).
+    The means stay, the variances shrink (GP-BUCB, Desautels et al., JMLR 2014): one more row of
+    an incremental factorisation, which takes the place `spare` [] of `own_cross`, of zeros so far.
     """
     squared = distances(ctx.space.cardinalities, archs[i][None], archs)
 
-    def one(c: Conditioned, mean: Array, variance: Array, w: Array, v: Array) -> Array:
+    def one(
+        c: Conditioned, mean: Array, variance: Array, w: Array, v: Array
+    ) -> tuple[Array, Array]:
         component = jax.tree.map(lambda x: x[c.place], state.components)
-        cross = kernel(component, squared)[0] - w[:, i] @ w - v[:, i] @ v
         unit = c.amplitude / c.std**2
-        return variance - unit * cross**2 / (variance[i] / unit)
+        cross = kernel(component, squared)[0] - w[:, i] @ w - v[:, i] @ v
+        row = cross / jnp.sqrt(variance[i] / unit)
+        return variance - unit * row**2, v.at[spare].set(row)
 
-    shrunk = jax.vmap(one)(state.used, *found)
+    shrunk, own_cross = jax.vmap(one)(state.used, *found)
     least = jnp.min(found.variance, axis=1, keepdims=True) * 1e-3
-    return found._replace(variance=jnp.maximum(shrunk, least))
+    return found._replace(variance=jnp.maximum(shrunk, least), own_cross=own_cross)
 
 
 def means(ctx: Context, state: State, archs: Array) -> Array:
     """[m] the mixture's mean score of canonical `archs` [m, T]: `posterior` without variances.
 
-    Costs one product with kernels, so that whole spaces can be looked through.
+    Costs one product with kernels, chunk by chunk, so that whole spaces can be looked through.
     """
     cards = ctx.space.cardinalities
-    own = distances(cards, state.archs, archs)
-    between: tuple[Array, ...] = ()
-    if state.foreign is not None:
-        between = tuple(distances(cards, state.foreign.archs, x) for x in (archs, state.archs))
 
-    def one(c: Conditioned) -> Array:
-        component = jax.tree.map(lambda x: x[c.place], state.components)
-        weights = solve_triangular(c.factor.T, c.solved, lower=False)
-        weights = jnp.where(state.mask, weights, 0.0)
-        mean = weights @ kernel(component, own)
-        if state.foreign is not None:
-            first = len(state.components.rho) - len(state.foreign.amplitude)
-            q = jnp.maximum(c.place - first, 0)
-            _, known = foreign_moments(state, component, q, between[1])
-            whitened = state.foreign.solved[q] - known @ weights
-            of_others = solve_triangular(state.foreign.factor[q].T, whitened, lower=False)
-            mean += component.rho * (of_others @ kernel(component, between[0]))
-        return (mean - c.shift) / c.std
+    def weights(c: Conditioned) -> tuple[Array, Array]:
+        """Of own samples [R] and of other tasks' rows [H]."""
+        own = jnp.where(state.mask, c.solved @ c.white, 0.0)
+        if state.foreign is None:
+            return own, jnp.zeros(0)
+        q = warm_place(state, c.place)
+        left = state.foreign.solved[q] - c.foreign_cross @ own
+        return own, left @ state.foreign.white[q]
 
-    return jax.nn.softmax(state.used.log_weight) @ jax.vmap(one)(state.used)
+    of_own, of_others = jax.vmap(weights)(state.used)
+    share = jax.nn.softmax(state.used.log_weight)
+
+    def chunk(some: Array) -> Array:
+        near = distances(cards, state.archs, some)
+        far = None if state.foreign is None else distances(cards, state.foreign.archs, some)
+
+        def one(c: Conditioned, own: Array, others: Array) -> Array:
+            component = jax.tree.map(lambda x: x[c.place], state.components)
+            mean = own @ kernel(component, near)
+            if far is not None:
+                mean += component.rho * (others @ kernel(component, far))
+            return (mean - c.shift) / c.std
+
+        return share @ jax.vmap(one)(state.used, of_own, of_others)
+
+    rows = min(CHUNK, len(archs))
+    padded = jnp.pad(archs, ((0, -len(archs) % rows), (0, 0)))
+    found = jax.lax.map(chunk, padded.reshape(-1, rows, archs.shape[1]))
+    return found.reshape(-1)[: len(archs)]
 
 
 def pick(
@@ -87,16 +103,18 @@ def pick(
     near = shortlist(key, means(ctx, state, archs), new)
     archs, new = archs[near], new[near] & first_of_each(archs[near])
     found = posterior(ctx, state, archs)
+    rows = found.own_cross.shape[1]
+    found = found._replace(own_cross=jnp.pad(found.own_cross, ((0, 0), (0, v), (0, 0))))
     value = jnp.where(new, log_improvement(state, found), -jnp.inf)
     _, best = jax.lax.top_k(value, elite)
 
-    def step(now: tuple[Posterior, Array], _: None) -> tuple[tuple[Posterior, Array], Array]:
+    def step(now: tuple[Posterior, Array], k: Array) -> tuple[tuple[Posterior, Array], Array]:
         found, open_ = now
         i = jnp.argmax(jnp.where(open_, log_improvement(state, found), -jnp.inf))
-        found = believe(ctx, state, found, archs, i) if v > 1 else found
+        found = believe(ctx, state, found, archs, i, rows + k) if v > 1 else found
         return (found, open_ & ~contains(archs[i][None], archs)), i
 
-    _, picks = jax.lax.scan(step, (found, new), None, length=v)
+    _, picks = jax.lax.scan(step, (found, new), jnp.arange(v))
     return near[picks], near[best]
 
 

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
@@ -28,6 +27,7 @@ from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.fnas.grid import Component, distances, grid, kernel
 from fnas_jax.methods.fnas.transfer import SourceTasks
 from fnas_jax.methods.scores import rank_scores
+from fnas_jax.methods.whitening import inverse_factor
 from fnas_jax.spaces.base import Space
 
 USED = 4
@@ -42,8 +42,8 @@ class Foreign(NamedTuple):
     """H rows of other tasks, under Q warm components."""
 
     archs: Array  # [H, T] canonical
-    factor: Array  # [Q, H, H] Cholesky factor of their covariance, noise included
-    solved: Array  # [Q, H] factor^-1 scores
+    white: Array  # [Q, H, H] inverse Cholesky factor of their covariance, noise included
+    solved: Array  # [Q, H] whitened scores
     amplitude: Array  # [Q]
 
 
@@ -51,8 +51,9 @@ class Conditioned(NamedTuple):
     """A component that knows R own samples; U of them have a leading axis U."""
 
     place: Array  # [] int32 among the components
-    factor: Array  # [R, R] Cholesky factor; the identity in free places
-    solved: Array  # [R] factor^-1 (own scores less what other tasks say)
+    white: Array  # [R, R] inverse Cholesky factor; the identity in free places
+    solved: Array  # [R] own scores less what other tasks say, whitened
+    foreign_cross: Array  # [H, R] whitened covariances with rows of other tasks
     amplitude: Array  # [] of variances
     shift: Array  # [] own scores 0 on the component's scale
     std: Array  # [] and 1, less that
@@ -93,23 +94,23 @@ class Context(NamedTuple):
 def foreign_fit(
     component: Component, squared: Array, same: Array, values: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """Factor, solved scores and amplitude of rows of other tasks, and their log evidence []."""
+    """Of rows of other tasks: the fields of `Foreign` after `archs`, and their log evidence []."""
     joint = kernel(component, squared) * jnp.where(same, 1.0, component.rho)
-    factor = jnp.linalg.cholesky(joint + component.noise * jnp.eye(len(values)))
-    solved = solve_triangular(factor, values, lower=True)
-    amplitude, evidence = profile(factor, solved, jnp.float32(len(values)), jnp.float32(1.0))
-    return factor, solved, amplitude, evidence
+    white = gp_math.whitening(joint + component.noise * jnp.eye(len(values)))
+    solved = white @ values
+    amplitude, evidence = profile(white, solved, jnp.float32(len(values)), jnp.float32(1.0))
+    return white, solved, amplitude, evidence
 
 
-def profile(factor: Array, solved: Array, count: Array, unit: Array) -> tuple[Array, Array]:
-    """The amplitude [] that makes `count` samples likeliest, over `unit`, and their log evidence.
+def profile(white: Array, solved: Array, count: Array, unit: Array) -> tuple[Array, Array]:
+    """The amplitude [] that fits `count` samples, and the log of their likelihood with it.
 
     Less the constant; a few samples that speak for the amplitude `unit` are presumed.
     """
     square = (solved**2).sum() / unit
     amplitude = unit * (square + AMPLITUDE) / (count + AMPLITUDE)
-    determinant = jnp.log(jnp.diagonal(factor)).sum()
-    evidence = -0.5 * count * jnp.log(amplitude) - 0.5 * square * unit / amplitude - determinant
+    root = jnp.log(jnp.diagonal(white)).sum()
+    evidence = root - 0.5 * count * jnp.log(amplitude) - 0.5 * square * unit / amplitude
     return amplitude, evidence
 
 
@@ -126,17 +127,15 @@ def learn_source(ctx: Context, source: SourceTasks, key: Array) -> tuple[Compone
     squared, same = distances(cards, archs, archs), task[:, None] == task
     cold = grid(cards)
     apart = cold._replace(rho=jnp.full_like(cold.rho, RHO[len(RHO) // 2]))
-    evidence = jax.lax.map(lambda c: foreign_fit(c, squared, same, values)[3], apart)
+    evidence = jax.vmap(lambda c: foreign_fit(c, squared, same, values)[-1])(apart)
     _, likely = jax.lax.top_k(evidence, WARM_MEMBERS)
     chosen = jax.tree.map(lambda x: jnp.repeat(x[likely], len(RHO)), cold)
     warm = chosen._replace(
         rho=jnp.tile(jnp.asarray(RHO, jnp.float32), WARM_MEMBERS),
         log_prior=jnp.full(len(RHO) * WARM_MEMBERS, np.log(WARM_SHARE / len(RHO) / WARM_MEMBERS)),
     )
-    factor, solved, amplitude, _ = jax.lax.map(
-        lambda c: foreign_fit(c, squared, same, values), warm
-    )
-    return warm, Foreign(archs, factor, solved, amplitude)
+    *found, _ = jax.vmap(lambda c: foreign_fit(c, squared, same, values))(warm)
+    return warm, Foreign(archs, *found)
 
 
 def foreign_moments(
@@ -149,7 +148,7 @@ def foreign_moments(
     known = state.foreign
     assert known is not None
     cross = component.rho * kernel(component, squared)
-    whitened = solve_triangular(known.factor[q], cross, lower=True)
+    whitened = known.white[q] @ cross
     return known.solved[q] @ whitened, whitened
 
 
@@ -157,32 +156,57 @@ def foreign_moments(
 
 
 def condition(
-    state: State, own: tuple[Array, Array], squared: Array, from_foreign: Array | None, index: Array
+    state: State, own: tuple[Array, Array], squared: Array, from_foreign: Array | None, place: Array
 ) -> Conditioned:
-    """The component `index` [] given own scores and their mask, each [R].
+    """The component at `place` [] given own scores and their mask, each [R].
 
-    `squared` [codes, R, R] and `from_foreign` [codes, H, R] are distances. Cold components are
-    conditioned with `from_foreign` None.
+    `squared` [codes, R, R] and `from_foreign` [codes, H, R] are distances; without the latter, the
+    component has to be a cold one.
     """
-    (values, mask), component = own, jax.tree.map(lambda x: x[index], state.components)
+    (values, mask), component = own, jax.tree.map(lambda x: x[place], state.components)
     count = mask.sum().astype(jnp.float32)
     among = kernel(component, squared)
     shift, std, unit = jnp.float32(0), jnp.float32(1), jnp.float32(1)
-    residual = values
+    residual, known = values, jnp.zeros((0, len(values)))
     if from_foreign is not None and state.foreign is not None:
-        q = index - (len(state.components.rho) - len(state.foreign.amplitude))
-        mean, whitened = foreign_moments(state, component, q, from_foreign)
-        among -= whitened.T @ whitened
-        unit = state.foreign.amplitude[q]
-        aligned, std = scoring.align(values, mean, mask)
-        std = jnp.where(count > 0, std, 1.0)  # else there is no scale of own scores
-        shift = jnp.sum(jnp.where(mask, mean, 0.0)) / jnp.maximum(count, 1)
-        residual = jnp.where(mask, aligned - mean, 0.0)
-    factor = jnp.linalg.cholesky(gp_math.masked(among, component.noise, mask))
-    solved = solve_triangular(factor, residual, lower=True)
-    amplitude, evidence = profile(factor, solved, count, unit)
+        q, warm = warm_place(state, place), component.rho > 0
+        mean, known = foreign_moments(state, component, q, from_foreign)
+        among -= known.T @ known
+        unit = jnp.where(warm, state.foreign.amplitude[q], 1.0)
+        shift, std = where_own_scores_lie(values, mean, mask)
+        shift, std = jnp.where(warm, shift, 0.0), jnp.where(warm, std, 1.0)
+        residual = jnp.where(mask, shift + std * values - mean, 0.0)
+    white = inverse_factor(gp_math.masked(among, component.noise, mask))
+    solved = white @ residual
+    amplitude, evidence = profile(white, solved, count, unit)
     weight = evidence + count * jnp.log(std) + component.log_prior  # in the unit of own scores
-    return Conditioned(index, factor, solved, amplitude, shift, std, weight)
+    sound = jnp.isfinite(weight)  # a factorisation can fail
+    weight = jnp.where(sound, weight, -jnp.inf)
+    white, solved = (jnp.where(sound, x, 0.0) for x in (white, solved))
+    return Conditioned(place, white, solved, known, amplitude, shift, std, weight)
+
+
+def where_own_scores_lie(values: Array, mean: Array, mask: Array) -> tuple[Array, Array]:
+    """Own scores 0 and (1 less 0) on the scale of other tasks, which say `mean` [R] of these rows.
+
+    `values` [R] need not have mean 0 and deviation 1: of a long search, only the best and the
+    newest are here.
+    """
+    count = jnp.maximum(mask.sum(), 1)
+    middle = jnp.sum(jnp.where(mask, values, 0.0)) / count
+    spread = jnp.sqrt(jnp.sum(jnp.where(mask, (values - middle) ** 2, 0.0)) / count)
+    spread = jnp.where(spread > 1e-3, spread, 1.0)
+    _, std = scoring.align((values - middle) / spread, mean, mask)
+    there = jnp.sum(jnp.where(mask, mean, 0.0)) / count
+    std = jnp.where(mask.any(), std / spread, 1.0)  # without own samples there is no scale
+    return there - middle * std, std
+
+
+def warm_place(state: State, place: Array) -> Array:
+    """[] int32 place of a component among the warm ones; 0 for cold ones."""
+    assert state.foreign is not None
+    cold = len(state.components.rho) - len(state.foreign.amplitude)
+    return jnp.maximum(place - cold, 0)
 
 
 def init(ctx: Context, key: Array) -> State:
@@ -195,8 +219,13 @@ def init(ctx: Context, key: Array) -> State:
     rows, decisions = ctx.rows, len(ctx.space.cardinalities)
     nothing = jnp.zeros((USED, rows), jnp.float32)
     blank = jnp.zeros(USED, jnp.float32)
+    others = 0 if foreign is None else len(foreign.archs)
     used = Conditioned(
-        jnp.zeros(USED, jnp.int32), nothing[..., None] * nothing[0], nothing, *(blank,) * 4
+        jnp.zeros(USED, jnp.int32),
+        nothing[..., None] * nothing[0],
+        nothing,
+        jnp.zeros((USED, others, rows)),
+        *(blank,) * 4,
     )
     archs, mask = jnp.zeros((rows, decisions), jnp.int32), jnp.zeros(rows, bool)
     state = State(components, foreign, archs, mask, jnp.float32(NO_BEST), used)
@@ -210,13 +239,14 @@ def fit(ctx: Context, state: State, archs: Array, values: Array, mask: Array) ->
     number = len(state.components.rho)
     warm = 0 if state.foreign is None else len(state.foreign.amplitude)
     one = partial(condition, state, (values, mask), squared)
-    found = jax.vmap(partial(one, None))(jnp.arange(number - warm))
+    weights = jax.vmap(lambda i: one(None, i).log_weight)(jnp.arange(number - warm))
+    between = None
     if state.foreign is not None:
         between = distances(cards, state.foreign.archs, archs)
-        others = jax.vmap(partial(one, between))(jnp.arange(number - warm, number))
-        found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, others)
-    _, likely = jax.lax.top_k(found.log_weight, USED)
-    used = jax.tree.map(lambda x: x[likely], found)
+        others = jax.vmap(lambda i: one(between, i).log_weight)(jnp.arange(number - warm, number))
+        weights = jnp.concatenate([weights, others])
+    _, likely = jax.lax.top_k(weights, USED)
+    used = jax.vmap(partial(one, between))(likely)
     best = jnp.where(mask.any(), jnp.max(jnp.where(mask, values, -jnp.inf)), NO_BEST)
     return state._replace(archs=archs, mask=mask, best=best, used=used)
 
@@ -225,23 +255,18 @@ def posterior(ctx: Context, state: State, archs: Array) -> Posterior:
     """What the used components say of canonical `archs` [m, T]."""
     cards = ctx.space.cardinalities
     own = distances(cards, state.archs, archs)
-    between: tuple[Array, ...] = ()
-    if state.foreign is not None:
-        between = tuple(distances(cards, state.foreign.archs, x) for x in (archs, state.archs))
+    foreign = None if state.foreign is None else distances(cards, state.foreign.archs, archs)
 
     def one(c: Conditioned) -> tuple[Array, ...]:
         component = jax.tree.map(lambda x: x[c.place], state.components)
         cross, prior = kernel(component, own), jnp.float32(1.0)
         mean, whitened = jnp.float32(0.0), jnp.zeros((0, len(archs)))
-        if state.foreign is not None:  # of cold components, rho is 0 and so are these
-            first = len(state.components.rho) - len(state.foreign.amplitude)
-            q = jnp.maximum(c.place - first, 0)
-            mean, whitened = foreign_moments(state, component, q, between[0])
-            _, known = foreign_moments(state, component, q, between[1])
-            cross -= known.T @ whitened
+        if foreign is not None:  # of cold components, rho is 0 and so are these
+            mean, whitened = foreign_moments(state, component, warm_place(state, c.place), foreign)
+            cross -= c.foreign_cross.T @ whitened
             prior -= (whitened**2).sum(axis=0)
         cross = jnp.where(state.mask[:, None], cross, 0.0)
-        solved = solve_triangular(c.factor, cross, lower=True)
+        solved = c.white @ cross
         mean += c.solved @ solved
         variance = jnp.maximum(prior - (solved**2).sum(axis=0), 1e-6) + component.noise
         return (mean - c.shift) / c.std, c.amplitude * variance / c.std**2, whitened, solved
@@ -262,9 +287,10 @@ def foreign_mean(ctx: Context, state: State, archs: Array) -> Array:
     if state.foreign is None:
         return jnp.zeros(len(archs), jnp.float32)
     squared = distances(ctx.space.cardinalities, state.foreign.archs, archs)
-    q = jnp.arange(len(state.foreign.amplitude))
-    warm = jax.tree.map(lambda x: x[len(x) - len(q) :], state.components)
-    means = jax.vmap(lambda c, i: foreign_moments(state, c, i, squared)[0])(warm, q)
+    first = len(state.components.rho) - len(state.foreign.amplitude)
+    warm = jax.tree.map(lambda x: x[first:], state.components)
+    each = jax.vmap(lambda c, white, solved: c.rho * (solved @ white @ kernel(c, squared)))
+    means = each(warm, state.foreign.white, state.foreign.solved)
     return means.mean(axis=0)
 
 

@@ -91,10 +91,6 @@ def make(
     if config.uncertainty not in MODELS:
         raise ValueError(f"uncertainty {config.uncertainty!r} is none of {', '.join(MODELS)}")
     model = MODELS[config.uncertainty]
-    if source is not None and model is gp_critic:
-        # The joint process can block XLA's CPU threads for ever when several searches run side by
-        # side: independent factorisations wait for each other. Networks have no such pair.
-        model = mlp_critic
     numbers = model.context(space, config, fnas, capacity, source)
     return Context(config, capacity, model, numbers, source)
 

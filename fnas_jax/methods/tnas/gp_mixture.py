@@ -136,12 +136,12 @@ def process(fitted: Fitted, candidates: Conditioned) -> Process:
     """The fitted process at the candidates [M]."""
     f, own, targets = fitted.fit, fitted.component.own, fitted.targets
     among = covariance(fitted, own, own)
-    factor = gp_math.cholesky(gp_math.masked(among, jnp.exp(f.noise), targets.mask))
+    white = gp_math.whitening(gp_math.masked(among, jnp.exp(f.noise), targets.mask))
     residual = jnp.where(targets.mask, targets.value - own.mean, 0.0)
     cross = jnp.where(targets.mask[:, None], covariance(fitted, own, candidates), 0.0)
     prior = jnp.exp(f.scale) * candidates.variance + jnp.exp(f.own)
-    posterior = gp_math.posterior(factor, residual, cross, prior)
-    at_own = own.mean + among @ gp_math.weights(factor, residual)
+    posterior = gp_math.posterior(white, residual, cross, prior)
+    at_own = own.mean + among @ gp_math.weights(white, residual)
     return Process(
         posterior._replace(mean=posterior.mean + candidates.mean),
         jnp.max(jnp.where(targets.mask, at_own, -jnp.inf)),

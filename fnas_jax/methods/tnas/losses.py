@@ -56,9 +56,9 @@ def covariance(p: Hyper, rows: Rows) -> Array:
     return gp_math.masked(among, jnp.exp(p.noise), rows.mask)
 
 
-def factor(p: Hyper, rows: Rows) -> Array:
-    """The Cholesky factor [B, B] of `covariance`."""
-    return gp_math.cholesky(covariance(p, rows))
+def whitening(p: Hyper, rows: Rows) -> Array:
+    """[B, B] the inverse Cholesky factor of `covariance`."""
+    return gp_math.whitening(covariance(p, rows))
 
 
 def log_prior(p: Hyper, start: Hyper) -> Array:
@@ -79,4 +79,4 @@ def predict(p: Hyper, known: Rows, xi: Array, task: Array) -> gp_math.Posterior:
     cross = jnp.where(known.mask[:, None], kernel(p, known.xi, known.task, xi, task), 0.0)
     prior = jnp.full(len(xi), jnp.exp(p.signal))
     scores = jnp.where(known.mask, known.score, 0.0)
-    return gp_math.posterior(factor(p, known), scores, cross, prior)
+    return gp_math.posterior(whitening(p, known), scores, cross, prior)

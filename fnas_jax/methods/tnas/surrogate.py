@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
@@ -37,7 +36,7 @@ class Surrogate(NamedTuple):
     xi: Array  # [H, D]
     task: Array  # [H] int32
     mask: Array  # [H] bool
-    factor: Array  # [H, H] Cholesky factor of K(H, H) + noise
+    white: Array  # [H, H] inverse Cholesky factor of K(H, H) + noise
     alpha: Array  # [H] (K(H, H) + noise)^-1 y_H
 
 
@@ -47,7 +46,7 @@ class Conditioned(NamedTuple):
     xi: Array  # [M, D]
     mean: Array  # [M] zero-shot
     variance: Array  # [M]
-    whitened_cross: Array  # [H, M] L^-1 K(H, x), with L the factor of K(H, H) + noise
+    whitened_cross: Array  # [H, M] K(H, x), whitened
 
 
 def empty(s: Surrogate, size: int) -> Conditioned:
@@ -76,9 +75,9 @@ def condition(
     index = jnp.divmod(jnp.arange(tasks * rows), rows)
     known = losses.embed_rows(space, config, weights, support, *index)
     known = known._replace(mask=support.mask.reshape(-1))
-    factor = losses.factor(weights.hyper, known)
-    alpha = gp_math.weights(factor, jnp.where(known.mask, known.score, 0.0))
-    return Surrogate(weights, codes[-1], known.xi, known.task, known.mask, factor, alpha)
+    white = losses.whitening(weights.hyper, known)
+    alpha = gp_math.weights(white, jnp.where(known.mask, known.score, 0.0))
+    return Surrogate(weights, codes[-1], known.xi, known.task, known.mask, white, alpha)
 
 
 def cross(s: Surrogate, xi: Array) -> Array:
@@ -97,7 +96,7 @@ def conditioned(space: Space, config: Tnas, s: Surrogate, archs: Array) -> Condi
 
     def chunk(some: Array) -> tuple[Array, Array]:
         covariance = cross(s, some)
-        return s.alpha @ covariance, solve_triangular(s.factor, covariance, lower=True)
+        return s.alpha @ covariance, s.white @ covariance
 
     padded = jnp.pad(xi, ((0, -len(xi) % rows), (0, 0)))
     mean, whitened = jax.lax.map(chunk, padded.reshape(-1, rows, xi.shape[1]))

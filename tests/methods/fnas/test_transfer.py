@@ -22,14 +22,19 @@ def source(sign):
 NETWORKS = SMALL._replace(uac=dataclasses.replace(SMALL.uac, uncertainty="ensemble"))
 
 
-def test_knowledge_of_a_like_task_saves_evaluations():
-    """Networks learn it, whatever the critic of a cold search is."""
-    state, trace = toy.search(method.make(toy.SPACE, SMALL, source(1.0)), 3, 6)
-    assert np.asarray(state.uac.model.warm).all()
+@pytest.mark.parametrize("config", [SMALL, NETWORKS], ids=["gp", "ensemble"])
+def test_knowledge_of_a_like_task_saves_evaluations(config):
+    state, trace = toy.search(method.make(toy.SPACE, config, source(1.0)), 3, 6)
     assert np.asarray(state.best.reward).min() > 0.97
     assert np.asarray(trace.fresh).sum(axis=(1, 2)).max() <= 16
     assert (np.asarray(state.stats["foreign_rows"]) == 150).all()
     assert (np.asarray(state.stats["agreement"]) > 0).all()
+
+
+def test_knowledge_that_misleads_is_outweighed():
+    state, _ = toy.search(method.make(toy.SPACE, SMALL, source(-1.0)), 3, 24)
+    assert (np.asarray(state.stats["foreign_rows"]) == 0).all()
+    assert np.asarray(state.best.reward).min() > 0.9
 
 
 @pytest.mark.slow
