@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 
 from absl import flags
 
-from fnas_jax import search
+from fnas_jax import loop
 from fnas_jax.core import cli, devices, hosts
 
 USAGE = """Searches a network architecture; the same command goes on with an interrupted search.
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = cli.require(values, "workdir")
         devices.use_all_cores()
         hosts.start(values.coordinator, values.num_hosts, values.host_id)
-        result = search.run(config, folder)
+        result = loop.run(config, folder)
         if hosts.is_first():
             print(summary(result, folder))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
@@ -44,7 +45,7 @@ METHODS = {
 class Method:
     """The section `method`."""
 
-    name: str = config_lib.key("ppo", "search method", choices=tuple(METHODS))
+    name: str = config_lib.key("fnas", "search method", choices=tuple(METHODS))
 
 
 # The dataclass of every section of the configuration, in the order of --help. They are imported
@@ -78,8 +79,15 @@ SECTIONS = {
 Builder = Callable[[ml_collections.ConfigDict, Knowledge], tuple[Task, SearchMethod, Evaluator]]
 
 
-def build_task(config: ml_collections.ConfigDict, knowledge: Knowledge | None = None) -> Task:
-    """The task of the configuration; tabular tasks bring their space. Raises UserError."""
+def build_task(
+    config: ml_collections.ConfigDict,
+    knowledge: Knowledge | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Task:
+    """The task of the configuration; tabular tasks bring their space. Raises UserError.
+
+    `arrays`: the image set, where it is in memory.
+    """
     kind = config.task.name.partition("/")[0]
     if kind not in TASKS:
         near = config_lib.nearest(kind, TASKS)
@@ -92,16 +100,19 @@ def build_task(config: ml_collections.ConfigDict, knowledge: Knowledge | None = 
         raise UserError(f"space.name is {name!r}; allowed are {', '.join(SPACES)}{near}")
     try:
         space = None if kind == "tabular" else SPACES[name](config.space)
-        return importlib.import_module(TASKS[kind]).build(config, space, knowledge)
+        in_memory = {} if arrays is None else {"arrays": arrays}
+        return importlib.import_module(TASKS[kind]).build(config, space, knowledge, **in_memory)
     except ValueError as error:  # a space's complaint about its options
         raise UserError(str(error)) from error
 
 
 def build_all(
-    config: ml_collections.ConfigDict, knowledge: Knowledge
+    config: ml_collections.ConfigDict,
+    knowledge: Knowledge,
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Task, SearchMethod, Evaluator]:
-    """What the configuration names. Raises UserError."""
-    task = build_task(config, knowledge)
+    """What the configuration names, as `build_task`. Raises UserError."""
+    task = build_task(config, knowledge, arrays)
     module = importlib.import_module(METHODS[config.method.name])
     try:
         return task, *module.build(config, task.space, task, knowledge)

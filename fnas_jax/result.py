@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax import finals as finals_lib
+from fnas_jax import pareto
 from fnas_jax.core import workdir
 from fnas_jax.iteration import COUNTS, FIGURES, State
+from fnas_jax.knowledge import history
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.base import Finals
 
 if TYPE_CHECKING:
-    from fnas_jax.search import Context
+    from fnas_jax.loop import Context
 
 
 def content(
@@ -30,6 +32,7 @@ def content(
     return {
         "best": None if winner is None else best(ctx, state, finals),
         "finalists": listed,
+        "pareto": pareto.networks(own_rows(ctx), ctx.task.space),
         "winner": winner,
         "counts": counts,
         "iterations": state.iteration,
@@ -41,6 +44,11 @@ def content(
         "versions": workdir.versions(),
         "resumed": ctx.run.starts,
     }
+
+
+def own_rows(ctx: Context) -> history.Rows:
+    """Everything that the run has measured or predicted."""
+    return history.rows(ctx.knowledge.history, ctx.task.space, trained=None, run_id=ctx.run.id)
 
 
 def best(ctx: Context, state: State, finals: Finals | None) -> dict[str, Any]:

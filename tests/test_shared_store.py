@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from fnas_jax import meta_train, registry, report, search
+from fnas_jax import loop, meta_train, registry, report
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.knowledge import history, sources
@@ -43,7 +43,7 @@ def run(folder, name, **changes):
     }
     flat |= {key.replace("__", "."): value for key, value in changes.items()}
     config = config_lib.nest(config_lib.flatten(config_lib.default()) | flat)
-    return search.run(config, folder / "runs" / name)
+    return loop.run(config, folder / "runs" / name)
 
 
 @pytest.fixture(scope="module")

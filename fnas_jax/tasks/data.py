@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ from fnas_jax.knowledge.taught import Images
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
 from fnas_jax.tasks.readers.examples import Part, Source
 from fnas_jax.tasks.readers.folder import read_folder
-from fnas_jax.tasks.readers.npz import read_npz
+from fnas_jax.tasks.readers.npz import fingerprint, read_arrays, read_npz
 from fnas_jax.tasks.readers.tfds import read_tfds
 
+ARRAYS = "arrays-"  # how the names of image sets in memory begin
 _BUNDLED = {"digits": read_digits, "mnist5k": read_mnist5k}
 _ALLOWED = "digits, mnist5k, tfds:NAME, the path of an .npz file or of a folder of images"
 
@@ -55,6 +57,7 @@ def load(
     val_fraction: float = 0.2,
     test_fraction: float = 0.2,
     split_seed: int = 0,
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Dataset:
     """Reads an image set and divides it.
 
@@ -65,18 +68,23 @@ def load(
     files, nor on `image_size`.
 
     Args:
-      name: one of "digits", "mnist5k", "tfds:NAME", the path of an .npz file, the path of a folder.
+      name: one of "digits", "mnist5k", "tfds:NAME", the path of an .npz file, the path of a folder;
+        or the name of `arrays`.
       data_dir: folder of the prepared TFDS sets; "" is TFDS's own default.
       image_size: side in pixels of the square that images are resized to; 0 keeps them.
       val_fraction: share of the training images that become validation images.
       test_fraction: the same for test images.
       split_seed: another seed, another split.
+      arrays: an image set in memory, by the names of an .npz file (`readers.npz`).
 
     Raises:
       UserError: unknown name, missing or unreadable data, labels out of range, or a class with
         too few examples.
     """
-    source = _read(name, data_dir, image_size)
+    if arrays is not None or name.startswith(ARRAYS):
+        source = read_arrays(_the_same(name, arrays), "the data set in memory", image_size)
+    else:
+        source = _read(name, data_dir, image_size)
     _check(source, name)
     train, val, test = source.train, source.val, source.test
     if test is None and val is not None:
@@ -188,6 +196,26 @@ def split(
     rank[order] = np.arange(len(order))
     joined = [np.concatenate(subset) for subset in subsets]
     return [rows[np.argsort(rank[rows])] for rows in joined]
+
+
+def name_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """What an image set in memory is called, by its content."""
+    return ARRAYS + fingerprint(arrays)
+
+
+def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
+    """`arrays`; UserError where they are absent, or other ones than `name` says."""
+    if arrays is None:
+        raise UserError(
+            f"The images of {name} were in memory: give the same arrays to fnas_jax.resume or"
+            " fnas_jax.search, in Python."
+        )
+    if name_of(arrays) != name:
+        raise UserError(
+            f"These arrays are not those that the search began with ({name_of(arrays)} now,"
+            f" {name} then): give the same ones, or another workdir."
+        )
+    return arrays
 
 
 def _read(name: str, data_dir: str, image_size: int) -> Source:

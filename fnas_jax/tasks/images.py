@@ -7,6 +7,7 @@ validation images together and reports its accuracy on the test images, once.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -31,8 +32,15 @@ from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Pipeline
 
 
-def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task:
+def build(
+    config: Any,
+    space: Space,
+    knowledge: Knowledge | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Task:
     """The image task of `config.task`, whose blocks are kept with `knowledge`.
+
+    `arrays`: the image set, where it is in memory (`data.load`).
 
     Raises UserError for bad data or a space without network.
     """
@@ -49,6 +57,7 @@ def build(config: Any, space: Space, knowledge: Knowledge | None = None) -> Task
         task.val_fraction,
         task.test_fraction,
         task.split_seed,
+        arrays,
     )
     ctx = train_context(config, space, dataset, knowledge)
     if ctx.store is not None:

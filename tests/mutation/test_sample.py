@@ -36,7 +36,7 @@ def test_a_module_has_the_first_line_that_fits_and_numbers_of_configurations_non
     assert inside("tasks/tabular.py") == ["tests/tasks/test_tabular.py"]
     assert inside("tasks/readers/npz.py") == ["tests/tasks/readers"]
     assert inside("tasks/pool_access.py") == ["tests/tasks/test_children_evaluator.py"]
-    assert inside("methods/fnas/config.py") == inside("search.py") == []
+    assert inside("methods/fnas/config.py") == inside("loop.py") == []
     assert pathlib.Path("fnas_jax/scan.py") in targets.modules()
 
 

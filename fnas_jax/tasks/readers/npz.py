@@ -1,4 +1,4 @@
-"""Reader of a user's `.npz` file.
+"""Reader of a user's `.npz` file, or of the same arrays in memory.
 
 Keys: `images` and `labels`, or `x_train`, `y_train` and, if the file is already divided, `x_val`,
 `y_val`, `x_test`, `y_test`. Also understood: `train_images`, `train_labels` and so on (as MedMNIST
@@ -10,8 +10,10 @@ Images: [n, H, W] or [n, H, W, C], uint8, or any other number (kept as float32).
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,24 +55,38 @@ def read_npz(path: Path, image_size: int) -> Source:
       UserError: not there, not an npz file, unknown keys, or arrays that cannot be images and
         their labels.
     """
-    arrays = _open(path)
-    found = _find(arrays, path)
-    labels, names = name_classes([y for _, y in found.values()], str(path))
+    return read_arrays(_open(path), str(path), image_size)
+
+
+def read_arrays(arrays: Mapping[str, np.ndarray], source: str, image_size: int) -> Source:
+    """The image set of `arrays`, which errors call `source`. Raises UserError as `read_npz`."""
+    found = _find(arrays, source)
+    labels, names = name_classes([y for _, y in found.values()], source)
     if "class_names" in arrays:
-        names = _given_names(arrays["class_names"], len(names), path)
+        names = _given_names(arrays["class_names"], len(names), source)
     parts: dict[str, Part] = {}
     for (part, (images, _)), numbers in zip(found.items(), labels, strict=True):
-        images = _as_images(images, f"'{part}' images of {path}" if len(found) > 1 else str(path))
+        images = _as_images(images, f"'{part}' images of {source}" if len(found) > 1 else source)
         if len(images) != len(numbers):
             raise UserError(
-                f"{path} holds {len(images)} images but {len(numbers)} labels ({part})."
+                f"{source} holds {len(images)} images but {len(numbers)} labels ({part})."
             )
         rows = (
             Example(f"row {i}", image, int(label))
             for i, (image, label) in enumerate(zip(images, numbers, strict=True))
         )
-        parts[part] = collect(rows, image_size, str(path))
+        parts[part] = collect(rows, image_size, source)
     return Source(parts["train"], parts.get("val"), parts.get("test"), names)
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
+    """12 hexadecimal digits of the names, shapes, types and contents of `arrays`."""
+    digest = hashlib.blake2b(digest_size=6)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
 
 
 def _open(path: Path) -> dict[str, np.ndarray]:
@@ -86,7 +102,9 @@ def _open(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read as an .npz file: {reason(error)}") from None
 
 
-def _find(arrays: dict[str, np.ndarray], path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _find(
+    arrays: Mapping[str, np.ndarray], source: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The (images, labels) of each part that the file names; 'train' is always among them."""
     keys = {key.lower(): key for key in arrays}
     found = {}
@@ -100,7 +118,7 @@ def _find(arrays: dict[str, np.ndarray], path: Path) -> dict[str, tuple[np.ndarr
         if x in keys and y in keys:
             return {"train": (arrays[keys[x]], arrays[keys[y]])}
     raise UserError(
-        f"{path} holds the keys {sorted(arrays)}: 'images' and 'labels' are needed, or 'x_train' "
+        f"{source} holds the keys {sorted(arrays)}: 'images' and 'labels' are needed, or 'x_train' "
         "and 'y_train' with, if there are any, 'x_val', 'y_val', 'x_test' and 'y_test'."
     )
 
@@ -129,10 +147,10 @@ def _as_images(images: np.ndarray, what: str) -> np.ndarray:
     return images
 
 
-def _given_names(given: np.ndarray, needed: int, path: Path) -> tuple[str, ...]:
+def _given_names(given: np.ndarray, needed: int, source: str) -> tuple[str, ...]:
     if given.ndim != 1 or len(given) < needed or given.dtype.kind not in "US":
         raise UserError(
-            f"'class_names' of {path} must be at least {needed} texts, one per class; it has shape "
-            f"{list(given.shape)} and dtype {given.dtype}."
+            f"'class_names' of {source} must be at least {needed} texts, one per class; it has"
+            f" shape {list(given.shape)} and dtype {given.dtype}."
         )
     return tuple(str(name) for name in given.astype(str))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax import search
+from fnas_jax import loop
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
 from fnas_jax.core import reward as rewards
@@ -109,7 +109,7 @@ def table(tmp_path):
 
 
 def test_a_search_predicts_verifies_and_reports(table, tmp_path):
-    result = search.run(configuration(table), tmp_path / "run")
+    result = loop.run(configuration(table), tmp_path / "run")
     assert result["best"]["reward"] > 0.85  # of 0.902 at most
     assert result["counts"]["trained"] >= 24
     assert result["counts"]["predicted"] > 0 and result["counts"]["replayed"] > 0
@@ -138,4 +138,4 @@ def test_a_search_predicts_verifies_and_reports(table, tmp_path):
 )
 def test_numbers_that_do_not_fit_are_refused_in_a_sentence(table, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        search.run(configuration(table, **changes), tmp_path / "run")
+        loop.run(configuration(table, **changes), tmp_path / "run")

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnas_jax import registry, report, search
+from fnas_jax import loop, registry, report
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.types import UserError
@@ -37,7 +37,7 @@ def runs(tmp_path_factory):
     """(a whole search, the same one cut while it trains and while it samples)."""
     whole, cut = (tmp_path_factory.mktemp(name) for name in ("whole", "cut"))
     config = configuration("pgnas", **{"oneshot.finetune": 40})
-    search.run(config, whole)
+    loop.run(config, whole)
     write = log_lib.MetricLog.write
     for last in (1, 4):
 
@@ -49,8 +49,8 @@ def runs(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(log_lib.MetricLog, "write", stop)
             with pytest.raises(Cut):
-                search.run(config, cut)
-    search.run(config, cut)
+                loop.run(config, cut)
+    loop.run(config, cut)
     return whole, cut
 
 
@@ -149,7 +149,7 @@ def test_tables_hold_no_weights_to_inherit(tmp_path, method):
     config = configuration(method)
     config.task.name = f"tabular/{table}"
     with pytest.raises(UserError, match="only looks architectures up"):
-        search.run(config, tmp_path / "w")
+        loop.run(config, tmp_path / "w")
 
 
 def test_the_macro_space_learns_by_the_concrete_relaxation():

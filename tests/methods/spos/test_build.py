@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax import registry, search
+from fnas_jax import loop, registry
 from fnas_jax.knowledge import history, task_data
 from fnas_jax.methods.spos import build
 from tests.methods.oneshot.digits import configuration, lines
 
 
 def test_a_search_on_digits_trains_and_samples(tmp_path):
-    result = search.run(configuration("spos"), tmp_path)
+    result = loop.run(configuration("spos"), tmp_path)
     assert result["best"]["accuracy"] > 0.4
     training = [m for m in lines(tmp_path) if m.get("stage") == "prepare"]
     assert training[-1]["nll"] < training[0]["nll"]

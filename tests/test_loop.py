@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax import search
+from fnas_jax import loop
 from fnas_jax.core import checkpoint
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
@@ -117,7 +117,7 @@ def timeless(result):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    result = search.run(config_with(), folder, build)
+    result = loop.run(config_with(), folder, build)
     return folder, result
 
 
@@ -126,7 +126,7 @@ def test_result_holds_what_is_documented(undisturbed):
     assert result == json.loads((folder / "result.json").read_text())
     assert set(result) == {
         *("best", "finalists", "winner", "counts", "iterations", "seconds", "method", "space"),
-        *("task", "seed", "versions", "resumed"),
+        *("task", "seed", "versions", "resumed", "pareto"),
     }
     assert set(result["best"]) == {
         *("arch", "description", "accuracy", "reward", "latency_ms", "mflops", "params_m")
@@ -154,6 +154,11 @@ def test_counts_history_and_metrics_agree(undisturbed):
     assert max(row[6] for row in rows if row[3]) == pytest.approx(result["best"]["reward"])
     decisions = [row[2] for row in rows if row[3]]
     assert len(set(decisions)) == len(decisions)
+    assert {tuple(p["arch"]) for p in result["pareto"]} <= {tuple(json.loads(d)) for d in decisions}
+    accuracies, mflops = ([p[name] for p in result["pareto"]] for name in ("accuracy", "mflops"))
+    assert accuracies[0] == max(row[5] for row in rows if row[3])
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert mflops == sorted(mflops, reverse=True)  # what costs more is better
 
 
 def test_the_result_is_reported_in_the_form_that_was_evaluated(undisturbed, tmp_path):
@@ -164,7 +169,7 @@ def test_the_result_is_reported_in_the_form_that_was_evaluated(undisturbed, tmp_
         hooks=Hooks(finalize=lambda state, arch, key: {"asked": judged.append(arch) or arch}),
     )
     build = lambda config, knowledge: (TASK, METHOD, evaluator)  # noqa: E731
-    result = search.run(config_with(), tmp_path, build)
+    result = loop.run(config_with(), tmp_path, build)
     asked = undisturbed[1]["best"]["arch"]
     assert result["best"]["arch"] == [3 - a for a in asked]
     assert result["best"]["description"] == SPACE.describe(np.array(result["best"]["arch"]))
@@ -176,8 +181,8 @@ def test_the_result_is_reported_in_the_form_that_was_evaluated(undisturbed, tmp_
 
 def test_a_seed_is_a_run(undisturbed, tmp_path):
     _, result = undisturbed
-    assert timeless(search.run(config_with(), tmp_path / "same", build)) == timeless(result)
-    other = search.run(config_with(seed=1), tmp_path / "other", build)
+    assert timeless(loop.run(config_with(), tmp_path / "same", build)) == timeless(result)
+    other = loop.run(config_with(seed=1), tmp_path / "other", build)
     assert other["best"] != result["best"]
 
 
@@ -207,7 +212,7 @@ def effects(monkeypatch):
     watch(history, "record")
     watch(log_lib.MetricLog, "write")
     watch(checkpoint, "save")
-    watch(search, "write_json")
+    watch(loop, "write_json")
     return control
 
 
@@ -222,7 +227,7 @@ PREPARED = METHOD._replace(prepare=prepare)
 def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method, seconds):
     def run(folder):
         config = config_with(log__checkpoint_seconds=seconds)
-        return search.run(config, folder, lambda c, k: build(c, k, method))
+        return loop.run(config, folder, lambda c, k: build(c, k, method))
 
     whole = run(tmp_path / "whole")
     writes = list(effects["names"])
@@ -269,7 +274,7 @@ def test_a_kill_between_a_write_of_the_pool_and_its_checkpoint_changes_nothing(
         folder.mkdir(exist_ok=True)
         evaluator = shared_pool(folder)
         config = config_with(search__budget=12)
-        return search.run(config, folder, lambda c, k: (TASK, METHOD, evaluator))
+        return loop.run(config, folder, lambda c, k: (TASK, METHOD, evaluator))
 
     whole, real = run(tmp_path / "whole"), checkpoint.save
     assert whole["iterations"] > 2
@@ -335,7 +340,7 @@ def build_with(evaluator):
 
 def test_where_readings_rise_the_finals_name_the_winner(tmp_path, capfd):
     """The winner is the better network, and everything in result.json is about it."""
-    result = search.run(config_with(search__budget=12), tmp_path, build_with(drifting()))
+    result = loop.run(config_with(search__budget=12), tmp_path, build_with(drifting()))
     best, listed = result["best"], result["finalists"]
     assert result["counts"]["finalists"] == len(listed) == 5
     firsts = [entry["first_reward"] for entry in listed]
@@ -360,7 +365,7 @@ def test_where_readings_rise_the_finals_name_the_winner(tmp_path, capfd):
 
 
 def test_where_all_finalists_fail_the_first_readings_decide(tmp_path, capfd):
-    result = search.run(config_with(), tmp_path, build_with(drifting(fails=True)))
+    result = loop.run(config_with(), tmp_path, build_with(drifting(fails=True)))
     assert result["best"]["arch"] == result["finalists"][0]["arch"]
     assert "first_reward" not in result["best"]
     assert result["best"]["reward"] == result["finalists"][0]["first_reward"]
@@ -370,12 +375,12 @@ def test_where_all_finalists_fail_the_first_readings_decide(tmp_path, capfd):
 
 
 def test_a_kill_in_the_finals_repeats_them_and_nothing_else(tmp_path):
-    whole = search.run(config_with(), tmp_path / "whole", build_with(drifting()))
+    whole = loop.run(config_with(), tmp_path / "whole", build_with(drifting()))
     calls, folder = [], tmp_path / "killed"
     with pytest.raises(Crash):
-        search.run(config_with(), folder, build_with(drifting(calls)))
+        loop.run(config_with(), folder, build_with(drifting(calls)))
     before = lines_of(folder)
-    resumed = search.run(config_with(), folder, build_with(drifting(calls)))
+    resumed = loop.run(config_with(), folder, build_with(drifting(calls)))
     assert timeless(resumed) == timeless(whole) and resumed["resumed"] == 1
     assert len(calls) == 2 and calls[0] == calls[1]
     assert lines_of(folder) == before
@@ -385,8 +390,8 @@ def test_a_kill_in_the_finals_repeats_them_and_nothing_else(tmp_path):
 def test_a_finished_search_is_not_judged_again(tmp_path):
     calls = []
     task = TASK._replace(final=lambda arch, key: calls.append(1) or {"accuracy": 0.5})
-    first = search.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task))
-    assert search.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task)) == first
+    first = loop.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task))
+    assert loop.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task)) == first
     assert calls == [1]
 
 
@@ -396,14 +401,14 @@ def test_a_crash_while_the_winner_is_judged_repeats_only_that(tmp_path):
 
     with pytest.raises(Crash):
         task = TASK._replace(final=crash)
-        search.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task))
+        loop.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task))
     before = lines_of(tmp_path)
 
     def refuse(*args):
         raise AssertionError("asked again")
 
     method = METHOD._replace(ask=refuse)
-    result = search.run(config_with(), tmp_path, lambda c, k: build(c, k, method))
+    result = loop.run(config_with(), tmp_path, lambda c, k: build(c, k, method))
     assert result["winner"]["accuracy"] > 0
     assert lines_of(tmp_path) == before
 
@@ -411,12 +416,12 @@ def test_a_crash_while_the_winner_is_judged_repeats_only_that(tmp_path):
 def test_a_damaged_checkpoint_goes_back_one_iteration(undisturbed, tmp_path, effects):
     effects["left"] = 6  # after the second checkpoint
     with pytest.raises(Crash):
-        search.run(config_with(), tmp_path, build)
+        loop.run(config_with(), tmp_path, build)
     for path in (tmp_path / "checkpoints" / "2").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
     effects["left"] = None
-    assert timeless(search.run(config_with(), tmp_path, build)) == timeless(undisturbed[1])
+    assert timeless(loop.run(config_with(), tmp_path, build)) == timeless(undisturbed[1])
     assert rows_of(tmp_path) == rows_of(undisturbed[0])
 
 
@@ -425,7 +430,7 @@ def test_a_search_that_only_meets_known_architectures_ends(tmp_path):
         ask=lambda state, key: (state, propose(jnp.full((BATCH, 3), 2, jnp.int32)))
     )
     config = config_with(search__max_proposals=11)
-    result = search.run(config, tmp_path, lambda c, k: build(c, k, method))
+    result = loop.run(config, tmp_path, lambda c, k: build(c, k, method))
     assert result["iterations"] == 3
     # All four of a batch are one architecture; this task takes each for new within a batch.
     assert result["best"]["arch"] == [2, 2, 2]
@@ -435,7 +440,7 @@ def test_a_search_without_any_result_says_so(tmp_path):
     method = METHOD._replace(
         ask=lambda state, key: (state, propose(jnp.zeros((BATCH, 3), jnp.int32)))
     )
-    result = search.run(config_with(), tmp_path, lambda c, k: build(c, k, method))
+    result = loop.run(config_with(), tmp_path, lambda c, k: build(c, k, method))
     assert result["best"] is None and result["winner"] is None
     assert result["counts"]["failed"] == result["counts"]["trained"] > 0
 
@@ -444,7 +449,7 @@ def test_searches_share_a_store(tmp_path):
     store = str(tmp_path / "shared")
     for seed in (0, 1):
         config = config_with(seed=seed, knowledge__dir=store)
-        search.run(config, tmp_path / str(seed), build)
+        loop.run(config, tmp_path / str(seed), build)
     with contextlib.closing(history.open_(store)) as connection:
         found = history.rows(connection, SPACE.name, TASK.name)
         assert len(set(found.run)) == 2
@@ -452,7 +457,7 @@ def test_searches_share_a_store(tmp_path):
 
 
 def test_metrics_can_be_thinned(tmp_path):
-    result = search.run(config_with(log__every=2, search__budget=12), tmp_path, build)
+    result = loop.run(config_with(log__every=2, search__budget=12), tmp_path, build)
     steps = [line["iteration"] for line in lines_of(tmp_path)]
     last = result["iterations"]
     assert steps == sorted({*range(2, last + 1, 2), last})
@@ -461,4 +466,4 @@ def test_metrics_can_be_thinned(tmp_path):
 def test_a_store_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"knowledge folder .* cannot be used"):
-        search.run(config_with(knowledge__dir=str(tmp_path / "file")), tmp_path / "w", build)
+        loop.run(config_with(knowledge__dir=str(tmp_path / "file")), tmp_path / "w", build)

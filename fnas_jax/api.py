@@ -1,0 +1,166 @@
+"""The Python interface: what the commands do, on arrays and in notebooks.
+
+    import fnas_jax
+    result = fnas_jax.search(x_train, y_train, x_test, y_test, budget=64, workdir="runs/a")
+    print(result)
+    result.trials, result.pareto, result.counts
+
+One code path: a search from here and one by `python -m fnas_jax.main` are the same run.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from fnas_jax import loop, registry
+from fnas_jax.core import cli, devices, workdir
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
+from fnas_jax.results import Result
+from fnas_jax.tasks import data
+
+LOG = logging.getLogger(__name__)
+
+
+def search(
+    x_train: Any = None,
+    y_train: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    *,
+    x_val: Any = None,
+    y_val: Any = None,
+    class_names: Any = None,
+    budget: int | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | ml_collections.ConfigDict | None = None,
+    space: str | None = None,
+    task: str | None = None,
+    method: str | None = None,
+    **overrides: Any,
+) -> Result:
+    """Searches a network for images, or on any task of a configuration; trains and tests the best.
+
+    The same call with the same `workdir` goes on with an interrupted search, and returns at once
+    what a finished one has found.
+
+    Args:
+      x_train: images [n, H, W] or [n, H, W, C], uint8 or any numbers; None: `task` or `config`
+        says what is searched on.
+      y_train: n class numbers from 0, or names.
+      x_test: images that only the winner is judged on; without them, a part of the training images.
+      y_test: their classes.
+      x_val: images that the search judges by; without them, a part of the training images.
+      y_val: their classes.
+      class_names: a text for each class number.
+      budget: architectures that are trained (`search.budget`).
+      workdir: folder that the run writes to; None: a new one among the system's temporary ones.
+      config: a file with `get_config()`, or its result; None: all defaults.
+      space: `space.name`.
+      task: `task.name`, e.g. "images/digits"; not beside arrays.
+      method: `method.name`.
+      **overrides: other keys, as `children={"steps": 200}` or `**{"children.steps": 200}`.
+
+    Raises:
+      UserError: wrong input, in one sentence, before anything is trained.
+    """
+    given = {"budget": budget, "space": space, "task": task, "method": method}
+    arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
+    settings = _settings(config, given, overrides)
+    if arrays is not None:
+        if task is not None:
+            raise UserError(f"task is {task!r} beside arrays; give one of the two")
+        settings |= {"task.name": f"images/{data.name_of(arrays)}"}
+    return _run(config_lib.nest(settings), workdir, arrays)
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    x_train: Any = None,
+    y_train: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    *,
+    x_val: Any = None,
+    y_val: Any = None,
+    class_names: Any = None,
+) -> Result:
+    """Goes on with the search in `folder`, by its own configuration; a finished one is read.
+
+    A search on arrays needs the same arrays again, unless it is finished. Raises UserError where
+    there is no search, or these are other arrays.
+    """
+    path = pathlib.Path(folder).expanduser()
+    config = workdir.read_config(path)
+    if (path / "result.json").exists():
+        return Result(path)
+    return _run(config, path, _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names))
+
+
+def _run(
+    config: ml_collections.ConfigDict,
+    folder: str | os.PathLike[str] | None,
+    arrays: Mapping[str, np.ndarray] | None,
+) -> Result:
+    config = config_lib.validate(config)
+    devices.use_all_cores()
+    if folder is None:
+        folder = tempfile.mkdtemp(prefix="fnas_jax_")
+        LOG.warning("the run is written to %s; workdir says where else", folder)
+    path = pathlib.Path(folder).expanduser()
+    loop.run(config, path, functools.partial(registry.build_all, arrays=arrays))
+    return Result(path)
+
+
+def _settings(
+    config: str | os.PathLike[str] | ml_collections.ConfigDict | None,
+    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All keys with their values. Raises UserError for unknown ones."""
+    if isinstance(config, str | os.PathLike):
+        config = cli.load_file(os.fspath(config))
+    settings = config_lib.flatten(config_lib.default() if config is None else config)
+    keys = {"budget": "search.budget", "space": "space.name", "task": "task.name"}
+    keys["method"] = "method.name"
+    changed = {keys[name]: value for name, value in given.items() if value is not None}
+    changed |= config_lib.flatten(overrides)
+    for name in changed:
+        if name not in config_lib.all_keys():
+            raise config_lib.unknown_key(name)
+    return settings | changed
+
+
+def _arrays(
+    x_train: Any, y_train: Any, x_test: Any, y_test: Any, x_val: Any, y_val: Any, class_names: Any
+) -> dict[str, np.ndarray] | None:
+    """The arrays that were given, by the names of an .npz file; None without training images."""
+    found = {
+        "x_train": x_train,
+        "y_train": y_train,
+        "x_val": x_val,
+        "y_val": y_val,
+        "x_test": x_test,
+        "y_test": y_test,
+    }
+    present = {name: np.asarray(array) for name, array in found.items() if array is not None}
+    for name in present:
+        other = ("y" if name[0] == "x" else "x") + name[1:]
+        if other not in present:
+            raise UserError(f"{name} was given without {other}")
+    if present and "x_train" not in present:
+        raise UserError(f"{', '.join(present)} were given without x_train and y_train")
+    if class_names is not None:
+        if not present:
+            raise UserError("class_names was given without images")
+        present["class_names"] = np.asarray(class_names, str)
+    return present or None

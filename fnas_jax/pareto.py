@@ -1,0 +1,46 @@
+"""The networks that no other one beats: accuracy against every cost that is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fnas_jax.knowledge.history import Rows
+from fnas_jax.spaces.base import Space
+
+COSTS = ("latency_ms", "mflops", "params_m")
+
+
+def front(accuracy: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """[n] bool: no other has at least the `accuracy` [n] at no higher `costs` [n, C], one better.
+
+    Of equal ones, the first is in the front.
+    """
+    figures = np.column_stack([-accuracy, costs])
+    no_worse = (figures[:, None] <= figures).all(axis=-1)  # [i, j]: i is no worse than j
+    better = (figures[:, None] < figures).any(axis=-1)
+    earlier = np.arange(len(figures))[:, None] < np.arange(len(figures))
+    beaten = no_worse & (better | earlier)
+    return ~np.any(beaten, axis=0)
+
+
+def networks(rows: Rows, space: Space) -> list[dict[str, Any]]:
+    """The front of the measured ones among `rows`, the most accurate first.
+
+    A cost counts that is known of all of them; others stand there as None.
+    """
+    measured = np.flatnonzero(rows.trained & rows.ok & np.isfinite(rows.accuracy))
+    costs = {name: getattr(rows, name)[measured] for name in COSTS}
+    known = [values for values in costs.values() if np.isfinite(values).all()]
+    table = np.column_stack(known) if known else np.zeros((len(measured), 0))
+    chosen = measured[front(rows.accuracy[measured], table)]
+    return [
+        {
+            "arch": rows.decisions[i],
+            "text": space.describe(rows.decisions[i])["text"],
+            "accuracy": rows.accuracy[i],
+            **{name: getattr(rows, name)[i] for name in COSTS},
+        }
+        for i in chosen[np.argsort(-rows.accuracy[chosen], kind="stable")]
+    ]

@@ -1,0 +1,135 @@
+"""The Python interface: arrays in, a result out; the same run as a command's."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fnas_jax
+from fnas_jax.core import config as config_lib
+from tests.test_end_to_end import timeless
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 256, (60, 8, 8), np.uint8)
+Y = np.array(["cat", "dog"])[np.arange(60) % 2]
+X[Y == "dog", :4] //= 4
+SMALL = {
+    "children.steps": 4,
+    "children.batch_size": 8,
+    "winner.steps": 4,
+    "winner.reference": False,
+    "space.blocks": 1,
+    "search.batch": 2,
+    "log.tensorboard": False,
+    "akp.enabled": False,
+}
+
+
+def search(workdir, *arrays, **more):
+    return fnas_jax.search(*(arrays or (X, Y)), budget=2, workdir=workdir, **SMALL | more)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return search(tmp_path_factory.mktemp("api") / "run", method="random")
+
+
+def test_arrays_are_searched_and_the_winner_is_tested(found):
+    assert found.counts["trained"] == 2
+    assert 0 <= found.winner["accuracy"] <= 1
+    assert found.best["description"]["text"] in repr(found)
+    assert found.config.method.name == "random" and found.config.children.steps == 4
+    assert found.content == json.loads((found.workdir / "result.json").read_text())
+
+
+def test_trials_are_the_rows_of_the_run_and_the_front_is_among_them(found):
+    trials = found.trials
+    trials = trials if isinstance(trials, list) else trials.to_dict("records")
+    assert len(trials) == 2 and all(t["trained"] and t["ok"] for t in trials)
+    best = max(trials, key=lambda t: (t["accuracy"], -t["mflops"]))
+    assert found.pareto[0]["text"] == best["text"]
+    assert found.pareto[0]["accuracy"] == best["accuracy"]
+    assert found.report().read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_same_call_reads_what_is_finished(found):
+    again = search(found.workdir, method="random")
+    assert again.content == found.content
+    assert fnas_jax.resume(found.workdir).content == found.content
+
+
+def test_other_arrays_and_missing_ones_are_refused(found, tmp_path):
+    with pytest.raises(fnas_jax.UserError, match="another configuration"):
+        search(found.workdir, X[:50], Y[:50], method="random")
+    config = json.loads((found.workdir / "config.json").read_text())
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    (unfinished / "config.json").write_text(json.dumps(config))
+    with pytest.raises(fnas_jax.UserError, match="were in memory"):
+        fnas_jax.resume(unfinished)
+    with pytest.raises(fnas_jax.UserError, match="not those that the search began with"):
+        fnas_jax.resume(unfinished, X[:50], Y[:50])
+    resumed = fnas_jax.resume(unfinished, X, Y)
+    assert timeless(resumed.content) == timeless(found.content)
+
+
+def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(fnas_jax.api.loop, "run", lambda config, folder, build: seen.append(build))
+    monkeypatch.setattr(fnas_jax.api, "Result", lambda path: path)
+    fnas_jax.search(X[:40], Y[:40], X[40:50], Y[40:50], x_val=X[50:], y_val=Y[50:], workdir="w")
+    arrays = seen[0].keywords["arrays"]
+    from fnas_jax.tasks import data
+
+    dataset = data.load(data.name_of(arrays), arrays=arrays)
+    np.testing.assert_array_equal(dataset.test_images[..., 0], X[40:50])
+    np.testing.assert_array_equal(dataset.val_images[..., 0], X[50:])
+    assert len(dataset.train_images) == 40 and dataset.class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x_train": X}, "x_train was given without y_train"),
+        ({"x_test": X, "y_test": Y}, "without x_train"),
+        ({"x_train": X, "y_train": Y[:9]}, "60 images but 9 labels"),
+        ({"x_train": X, "y_train": Y, "task": "images/digits"}, "beside arrays"),
+        ({"class_names": ["a"]}, "class_names was given without images"),
+        ({"task": "images/digits", "budgett": 3}, "unknown config key 'budgett'"),
+        ({"task": "images/digits", "children": {"step": 3}}, "did you mean 'children.steps'"),
+        ({"task": "images/digits", "method": "fnass"}, "did you mean 'fnas'"),
+        ({"task": "images/digits", "budget": 0}, "search.budget is 0"),
+        ({"config": "none.py"}, "does not exist"),
+    ],
+)
+def test_wrong_input_is_one_sentence(arguments, message, tmp_path):
+    with pytest.raises(fnas_jax.UserError, match=message):
+        fnas_jax.search(**arguments, workdir=tmp_path / "w")
+    assert not (tmp_path / "w" / "config.json").exists()
+
+
+def test_a_config_and_overrides_give_the_run_of_the_command(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(fnas_jax.api.loop, "run", lambda config, *_: seen.append(config))
+    monkeypatch.setattr(fnas_jax.api, "Result", lambda path: path)
+    file = tmp_path / "c.py"
+    file.write_text(
+        "from fnas_jax.core.config import default\n"
+        "def get_config():\n    c = default()\n    c.search.budget = 9\n    return c\n"
+    )
+    fnas_jax.search(config=file, seed=3, children={"steps": 7}, **{"akp.capacity": 5})
+    fnas_jax.search(config=config_lib.default(), task="images/digits", space="macro")
+    flat = [config_lib.flatten(config) for config in seen]
+    changed = dict(flat[0].items() - config_lib.flatten(config_lib.default()).items())
+    expected = {"search.budget": 9, "seed": 3, "children.steps": 7, "akp.capacity": 5}
+    assert changed == expected and flat[1]["space.name"] == "macro"
+
+
+def test_importing_the_package_is_light_and_its_public_names_are_listed():
+    code = "import sys, fnas_jax; print('jax' in sys.modules, dir(fnas_jax))"
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed.startswith("False") and "search" in printed
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        fnas_jax.serach  # noqa: B018
