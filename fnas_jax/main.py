@@ -1,4 +1,4 @@
-"""`fnas-jax` and `python -m fnas_jax.main`: runs a search, or goes on with one."""
+"""`fnas-jax search` and `python -m fnas_jax.main`: runs a search, or goes on with one."""
 
 from __future__ import annotations
 
@@ -79,10 +79,5 @@ def cost(network: dict) -> str:
     return "" if mflops is None else f" at {mflops:.3g} MFLOPs"
 
 
-def cli_entry() -> None:
-    """The console script."""
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    cli_entry()
+    sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import pathlib
@@ -10,10 +9,8 @@ from typing import Any
 
 import ml_collections
 
-from fnas_jax import main, registry, report
+from fnas_jax import main, report, trials
 from fnas_jax.core import workdir
-from fnas_jax.knowledge import history
-from fnas_jax.spaces.base import Space
 
 
 class Result:
@@ -55,7 +52,7 @@ class Result:
     @functools.cached_property
     def trials(self) -> Any:
         """Every proposal in its order: a pandas DataFrame if pandas is installed, else dicts."""
-        records = trials(self.workdir, self.config, _space(self.config))
+        records = trials.read(self.workdir)
         if importlib.util.find_spec("pandas") is None:
             return records
         return importlib.import_module("pandas").DataFrame.from_records(records)
@@ -63,32 +60,3 @@ class Result:
     def report(self) -> pathlib.Path:
         """Writes report.html into the workdir; its path."""
         return report.write(str(self.workdir))
-
-
-def trials(
-    folder: pathlib.Path, config: ml_collections.ConfigDict, space: Space
-) -> list[dict[str, Any]]:
-    """The rows that the run in `folder` wrote, a dict each; None where a number is unknown."""
-    identity = workdir.identify(folder)
-    known = history.open_(workdir.knowledge_folder(folder, config))
-    with contextlib.closing(known):
-        rows = history.rows(known, space, trained=None, run_id=identity.id)
-    numbers = {name: getattr(rows, name) for name in history.NUMBERS}
-    return [
-        {
-            "number": i,
-            "text": space.describe(arch)["text"],
-            "arch": arch.tolist(),
-            "trained": bool(rows.trained[i]),
-            "ok": bool(rows.ok[i]),
-            **{k: None if v[i] != v[i] else float(v[i]) for k, v in numbers.items()},
-        }
-        for i, arch in enumerate(rows.decisions)
-    ]
-
-
-def _space(config: ml_collections.ConfigDict) -> Space:
-    """The space of a run; a table brings its own."""
-    if config.task.name.startswith("tabular/"):
-        return registry.build_task(config).space
-    return registry.SPACES[config.space.name](config.space)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pathlib
 import re
 import runpy
 import sys
@@ -19,6 +20,7 @@ from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+import fnas_jax
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import hosts
 from fnas_jax.core.types import UserError
@@ -127,14 +129,16 @@ def parse_config(
 
     values = parse_flags(rest, define_all, usage, keys + config_lib.help_text())
     if path is None and not any(re.match(r"--?(?:no)?config\.", arg) for arg in rest):
-        raise UserError("--config=FILE is missing; experiments/fnas_digits.py is one to start with")
+        raise UserError("--config=FILE is missing; --config=fnas_digits is one to start with")
     return config_lib.validate(values.config), values
 
 
 def load_file(path: str) -> ml_collections.ConfigDict:
-    """The result of `get_config()` in the Python file `path`. Raises UserError."""
-    if not os.path.isfile(path):
-        raise UserError(f"config file {path!r} does not exist")
+    """The result of `get_config()` in the Python file `path`, or in one of `shipped` by its name.
+
+    Raises UserError.
+    """
+    path = find_file(path)
     try:
         config = runpy.run_path(path)["get_config"]()
     except Exception as error:  # whatever the user's file raises
@@ -145,6 +149,29 @@ def load_file(path: str) -> ml_collections.ConfigDict:
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"{path}: get_config() returned {type(config).__name__}, not a ConfigDict")
     return config
+
+
+def find_file(path: str) -> str:
+    """`path` where it is a file, else what comes with fnas_jax by that name. Raises UserError."""
+    if os.path.isfile(path):
+        return path
+    known = shipped()
+    name = path.removesuffix(".py")
+    if name in known:
+        return str(known[name])
+    listed = f"; with fnas_jax come {', '.join(known)}" if known else ""
+    near = config_lib.nearest(name, known)
+    raise UserError(f"config file {path!r} does not exist{listed}{near}")
+
+
+def shipped() -> dict[str, pathlib.Path]:
+    """The documented configurations by name: beside the package in a checkout, else within it."""
+    package = pathlib.Path(fnas_jax.__file__).parent
+    for folder in (package / "experiments", package.parent / "experiments"):
+        found = sorted(folder.glob("*.py"))
+        if found:
+            return {path.stem: path for path in found if path.stem != "__init__"}
+    return {}
 
 
 def _take_config_file(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import platform
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -22,12 +23,13 @@ from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
 CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
+KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
 FORMAT = 6
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(
     workdir: str | pathlib.Path, config: ml_collections.ConfigDict
 ) -> Iterator[pathlib.Path]:
@@ -38,7 +40,9 @@ def opened(
     """
     folder = pathlib.Path(workdir).expanduser()
     lock = filelock.FileLock(folder / ".lock", timeout=0)
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
+        before = set() if missing else {entry.name for entry in folder.iterdir()}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()  # the lock would take a refusal for another process
         lock.acquire()
@@ -51,7 +55,25 @@ def opened(
         _same_config(folder / "config.json", config)
         yield folder
     finally:
+        if not (folder / "config.json").exists():
+            _remove_traces(folder, before, missing)
         lock.release()
+
+
+def _remove_traces(folder: pathlib.Path, before: set[str], missing: list[pathlib.Path]) -> None:
+    """Takes away what `opened` and a run that never began have made; called with the lock held.
+
+    `before`: what the folder held; `missing`: it and its parents, as far as they were not there.
+    """
+    for name in {".lock", KNOWLEDGE} - before:
+        entry = folder / name
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    for place in missing:
+        with contextlib.suppress(OSError):  # another process has put something there
+            place.rmdir()
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -75,7 +97,7 @@ def knowledge_folder(
     workdir: str | pathlib.Path, config: ml_collections.ConfigDict
 ) -> pathlib.Path:
     """Where the run in `workdir` keeps what outlives it."""
-    own = pathlib.Path(workdir) / "knowledge"
+    own = pathlib.Path(workdir) / KNOWLEDGE
     return pathlib.Path(config.knowledge.dir or own).expanduser()
 
 

@@ -137,3 +137,32 @@ def test_a_run_of_before_without_a_checkpoint_starts_under_its_id(tmp_path):
 def test_versions_are_json_ready():
     assert {"fnas_jax", "jax", "flax", "python", "platform"} <= set(workdir.versions())
     json.dumps(workdir.versions())
+
+
+def test_a_run_that_never_began_leaves_nothing(tmp_path):
+    """Neither a new folder and its parents, nor files in one that was there."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").write_text("")
+    for folder in (tmp_path / "a" / "b", tmp_path / "there"):
+        with pytest.raises(UserError), workdir.opened(folder, config_with()) as path:
+            (path / "knowledge").mkdir()
+            (path / "knowledge" / "history.sqlite").write_text("")
+            raise UserError("no such method")
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]
+    assert [p.name for p in (tmp_path / "there").iterdir()] == ["mine"]
+
+
+def test_a_run_that_began_keeps_everything(tmp_path):
+    folder, config = tmp_path / "a", config_with()
+    with pytest.raises(KeyboardInterrupt), workdir.opened(folder, config) as path:
+        (path / "knowledge").mkdir()
+        workdir.start(path, config, workdir.identify(path))
+        raise KeyboardInterrupt
+    assert {p.name for p in folder.iterdir()} >= {"config.json", "run.json", "knowledge"}
+
+
+def test_knowledge_that_was_there_before_is_kept(tmp_path):
+    (tmp_path / "knowledge").mkdir()
+    with pytest.raises(UserError), workdir.opened(tmp_path, config_with()):
+        raise UserError("no such method")
+    assert [p.name for p in tmp_path.iterdir()] == ["knowledge"]

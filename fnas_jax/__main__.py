@@ -1,0 +1,56 @@
+"""`fnas-jax COMMAND ..` and `python -m fnas_jax COMMAND ..`: every command under one name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fnas_jax.core.config import nearest
+
+# Module and function of each command, and what it does in a line.
+COMMANDS = {
+    "search": ("fnas_jax.main:main", "searches a network, or goes on with a search"),
+    "trials": ("fnas_jax.trials:command", "lists what a search has tried"),
+    "report": ("fnas_jax.report:command", "writes a page about a search"),
+    "retrain": ("fnas_jax.retrain:command", "trains the winner of a search again"),
+    "meta-train": ("fnas_jax.meta_train:main", "learns a kernel from earlier searches, for tnas"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that `argv` (without the program's name) begins with; its exit code.
+
+    Arguments that begin with a flag of a search are those of `search`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in ("-h", "-help", "--help", "help"):
+        print(usage())
+        return 0
+    if not arguments:
+        print(usage(), file=sys.stderr)
+        return 2
+    name = arguments.pop(0) if not arguments[0].startswith("-") else "search"
+    if name not in COMMANDS:
+        allowed = f"allowed are {', '.join(COMMANDS)}{nearest(name, COMMANDS)}"
+        print(f"error: unknown command {name!r}; {allowed}", file=sys.stderr)
+        return 2
+    module, _, function = COMMANDS[name][0].partition(":")
+    return getattr(importlib.import_module(module), function)(arguments)
+
+
+def usage() -> str:
+    """What `--help` prints."""
+    listed = "\n".join(f"  {name:<12}{does}" for name, (_, does) in COMMANDS.items())
+    return (
+        f"fnas-jax COMMAND [--FLAG=VALUE ..]\n\n{listed}\n\nfnas-jax COMMAND --help has the flags."
+    )
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,129 @@
+"""`python -m fnas_jax.trials`: what a search has tried, finished or not."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
+
+from absl import flags
+
+from fnas_jax import registry
+from fnas_jax.core import cli, workdir
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history
+from fnas_jax.spaces.base import Space
+
+FORMATS = ("table", "csv", "json")
+USAGE = """Prints what the search of a workdir has tried, a line each, in the order of the search.
+
+  python -m fnas_jax.trials --workdir=runs/a [--top=10] [--format=csv]"""
+
+
+def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Every proposal of the run in `folder`, in its order; None where a number is unknown.
+
+    Each has `number`, `text`, `arch`, `trained` (else predicted), `ok`, and `history.NUMBERS`.
+    Raises UserError where there is no run.
+    """
+    config = workdir.read_config(folder)
+    space, path = _space(config), pathlib.Path(folder).expanduser()
+    try:
+        known = history.open_(workdir.knowledge_folder(path, config))
+    except OSError as error:
+        raise UserError(f"the history of {str(folder)!r} cannot be read: {error}") from None
+    with contextlib.closing(known):
+        run = workdir.read_json(path / "run.json")["id"]
+        rows = history.rows(known, space, trained=None, run_id=run)
+    numbers = {name: getattr(rows, name).tolist() for name in history.NUMBERS}
+    return [
+        {
+            "number": i,
+            "text": space.describe(arch)["text"],
+            "arch": arch.tolist(),
+            "trained": bool(rows.trained[i]),
+            "ok": bool(rows.ok[i]),
+            **{name: None if v[i] != v[i] else v[i] for name, v in numbers.items()},
+        }
+        for i, arch in enumerate(rows.decisions)
+    ]
+
+
+def _space(config: Any) -> Space:
+    """The space of a run; a table brings its own."""
+    if config.task.name.startswith("tabular/"):
+        return registry.build_task(config).space
+    return registry.SPACES[config.space.name](config.space)
+
+
+def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The `count` measured ones of the highest reward, the best first, each network once."""
+    measured = [t for t in trials if t["trained"] and t["ok"]]
+    ranked = sorted(measured, key=lambda t: -t["reward"])
+    return list({t["text"]: t for t in reversed(ranked)}.values())[::-1][:count]
+
+
+def render(trials: Sequence[dict[str, Any]], format_: str) -> str:
+    """The trials as one of `FORMATS`, without a last newline."""
+    if format_ == "json":
+        return json.dumps(list(trials))
+    names = [name for name in (trials[0] if trials else ()) if name != "arch"]
+    if format_ == "csv":
+        out = io.StringIO()
+        writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(trials)
+        return out.getvalue().rstrip("\n")
+    known = [n for n in history.NUMBERS if any(t[n] is not None for t in trials)]
+    head = f"{'number':>6} " + " ".join(f"{name:>10}" for name in known) + "  network"
+    lines = [
+        f"{t['number']:>6} "
+        + " ".join("-".rjust(10) if t[n] is None else f"{t[n]:10.4f}" for n in known)
+        + f"  {t['text']}{_remark(t)}"
+        for t in trials
+    ]
+    return "\n".join([head, *lines])
+
+
+def _remark(trial: dict[str, Any]) -> str:
+    if not trial["trained"]:
+        return " (predicted)"
+    return "" if trial["ok"] else " (failed)"
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the flags of this command."""
+    cli.define_workdir(values)
+    flags.DEFINE_integer(
+        "top", 0, "only so many, those of the highest reward; 0: all", 0, flag_values=values
+    )
+    flags.DEFINE_string("format", FORMATS[0], ", ".join(FORMATS), flag_values=values)
+
+
+def command(argv: Sequence[str] | None = None) -> int:
+    """Runs the command with `argv` (without the program's name); returns the exit code."""
+
+    def body() -> None:
+        values = cli.parse_flags(sys.argv[1:] if argv is None else argv, define, USAGE)
+        if values.format not in FORMATS:
+            near = config_lib.nearest(values.format, FORMATS)
+            raise UserError(
+                f"--format is {values.format!r}; allowed are {', '.join(FORMATS)}{near}"
+            )
+        found = read(cli.require(values, "workdir"))
+        print(render(best(found, values.top) if values.top else found, values.format))
+
+    return cli.run_command(body)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

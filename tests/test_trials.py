@@ -1,0 +1,62 @@
+"""What a search has tried, as text, CSV and JSON."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from fnas_jax import loop, trials
+from tests import test_loop
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    loop.run(test_loop.config_with(), path, test_loop.build)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def toy_space(monkeypatch):
+    monkeypatch.setattr(trials, "_space", lambda config: test_loop.TASK.space)
+
+
+def test_they_are_the_rows_of_the_run_in_its_order(folder):
+    found = trials.read(folder)
+    rows = test_loop.rows_of(folder)
+    assert [t["arch"] for t in found] == [json.loads(row[2]) for row in rows]
+    assert [t["trained"] for t in found] == [bool(row[3]) for row in rows]
+    assert [t["accuracy"] for t in found] == [row[5] for row in rows]
+    assert [t["number"] for t in found] == list(range(len(rows)))
+    assert all(t["latency_ms"] is None for t in found)
+
+
+def test_the_best_are_measured_and_each_network_once(folder):
+    found = trials.read(folder)
+    best = trials.best(found, 3)
+    rewards = sorted({t["reward"] for t in found if t["trained"]}, reverse=True)
+    assert [t["reward"] for t in best] == rewards[:3]
+    assert trials.best([*found, *found], 10**6) == trials.best(found, 10**6)
+
+
+def test_every_format_says_the_same(folder, capsys):
+    found = trials.read(folder)
+    printed = {}
+    for format_ in trials.FORMATS:
+        assert trials.command([f"--workdir={folder}", f"--format={format_}"]) == 0
+        printed[format_] = capsys.readouterr().out
+    assert json.loads(printed["json"]) == found
+    rows = list(csv.DictReader(io.StringIO(printed["csv"])))
+    assert [float(row["reward"]) for row in rows] == [t["reward"] for t in found]
+    assert rows[0]["latency_ms"] == ""
+    lines = printed["table"].splitlines()
+    assert len(lines) == len(found) + 1 and "latency_ms" not in lines[0]
+    assert sum("(predicted)" in line for line in lines) == sum(not t["trained"] for t in found)
+
+
+def test_wrong_input_is_one_sentence(folder, tmp_path, capsys):
+    assert trials.command([f"--workdir={folder}", "--format=cvs"]) == 2
+    assert "allowed are table, csv, json; did you mean 'csv'?" in capsys.readouterr().err
+    assert trials.command([f"--workdir={tmp_path}"]) == 2
+    assert "is not the workdir of a run" in capsys.readouterr().err
