@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __version__ = "0.1.0"
-__all__ = ["Result", "UserError", "__version__", "resume", "search"]
+__all__ = ["Model", "Result", "UserError", "__version__", "load", "resume", "search"]
 
 if TYPE_CHECKING:
     from fnas_jax.api import resume, search
     from fnas_jax.core.types import UserError
     from fnas_jax.results import Result
+    from fnas_jax.ship.model import Model, load
 
 # Names of the public interface, and the modules that have them; all else may change.
 _PUBLIC = {
     "search": "fnas_jax.api",
     "resume": "fnas_jax.api",
     "Result": "fnas_jax.results",
+    "load": "fnas_jax.ship.model",
+    "Model": "fnas_jax.ship.model",
     "UserError": "fnas_jax.core.types",
 }
 

@@ -41,7 +41,8 @@ from fnas_jax.knowledge import history, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.registry import Builder, build_all
-from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.ship import winner as ship
+from fnas_jax.tasks.base import Evaluator, Judged, Task
 
 
 class Context(NamedTuple):
@@ -128,7 +129,8 @@ def search(ctx: Context) -> dict[str, Any]:
             progress.say(finals_lib.line(finals))
         state = finals_lib.decide(state, finals)
         winner = judge_winner(ctx, progress, state, key)
-    write_json(ctx.folder / "result.json", result.content(ctx, state, finals, winner))
+        facts = None if winner is None else keep_winner(ctx, progress, state, winner)
+    write_json(ctx.folder / "result.json", result.content(ctx, state, finals, facts))
     return workdir.read_json(ctx.folder / "result.json")
 
 
@@ -233,9 +235,7 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     return state
 
 
-def judge_winner(
-    ctx: Context, progress: Progress, state: State, key: jax.Array
-) -> dict[str, Any] | None:
+def judge_winner(ctx: Context, progress: Progress, state: State, key: jax.Array) -> Judged | None:
     """What the task, and the evaluator if it has more to say, find out about the winner."""
     if state.best_arch[0] < 0:
         return None
@@ -244,9 +244,19 @@ def judge_winner(
     with ctx.clock.part("children"):
         arch, key_final = jnp.asarray(state.best_arch), jax.random.fold_in(key, FINAL)
         winner = ctx.task.final(arch, key_final)
-        if finalize is not None:
-            winner |= finalize(state.evaluator, arch, key_final)
-    return winner
+        if finalize is None:
+            return winner
+        more = finalize(state.evaluator, arch, key_final)
+    # Where both have trained it, the task's. To choose the better one would be to choose by test
+    # images, and there are no others left.
+    network = more.network if winner.network is None else winner.network
+    return Judged(winner.facts | more.facts, network)
+
+
+def keep_winner(ctx: Context, progress: Progress, state: State, winner: Judged) -> dict[str, Any]:
+    """Writes `best/`; returns the winner's facts for result.json, with what was kept."""
+    found = ship.Winner(ctx.config, ctx.task, winner, float(state.best[0]), "main")
+    return winner.facts | {"kept": ship.keep(ctx.folder, found, progress.say)}
 
 
 def _origin(ctx: Context) -> history.Run:

@@ -62,6 +62,8 @@ def summary(result: dict, folder: str) -> str:
     if winner and "reference" in winner:
         reference = winner["reference"]
         lines.append(f"reference network {cli.percent(reference['accuracy'])}{cost(reference)}")
+    if winner and winner.get("kept"):
+        lines.append(f"the network is kept in {os.path.join(folder, winner['kept']['folder'])}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
 
 

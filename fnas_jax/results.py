@@ -11,6 +11,7 @@ import ml_collections
 
 from fnas_jax import main, report, trials
 from fnas_jax.core import workdir
+from fnas_jax.ship.model import Model, load
 
 
 class Result:
@@ -56,6 +57,11 @@ class Result:
         if importlib.util.find_spec("pandas") is None:
             return records
         return importlib.import_module("pandas").DataFrame.from_records(records)
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The trained winner, with `predict` and `evaluate`. Raises UserError without one."""
+        return load(self.workdir)
 
     def report(self) -> pathlib.Path:
         """Writes report.html into the workdir; its path."""

@@ -19,12 +19,14 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import FINAL
+from fnas_jax.ship import winner as ship
 
 USAGE = """Trains the best architecture of a finished search again, and its reference network.
 
   python -m fnas_jax.retrain --workdir=runs/a [--steps=5000]
 
-Writes retrain.json beside the search's result.json."""
+Writes retrain.json beside the search's result.json, and the network into best/, in place of the
+one that the search left there."""
 
 
 def define(values: flags.FlagValues) -> None:
@@ -56,11 +58,14 @@ def retrain(folder: str, steps: int | None, seed: int | None) -> dict:
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
         # The search has reported this form already, unless it was of an earlier version.
         arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]
+        winner = task.final(arch, key)
+        found = ship.Winner(config, task, winner, best["accuracy"], "retrain")
+        kept = ship.keep(path, found, lambda line: print(line, file=sys.stderr))
         judged = {
             "arch": arch,
             "steps": config.winner.steps,
             "seed": config.seed,
-            "winner": task.final(arch, key),
+            "winner": winner.facts | {"kept": kept},
             "versions": workdir.versions(),
         }
         write_json(path / "retrain.json", judged)
@@ -76,6 +81,9 @@ def command(argv: Sequence[str] | None = None) -> int:
         devices.use_all_cores()
         judged = retrain(folder, values.steps, values.seed)
         print(f"accuracy {cli.percent(judged['winner']['accuracy'])}")
+        kept = judged["winner"]["kept"]
+        if kept is not None:
+            print(f"the network is kept in {pathlib.Path(folder) / kept['folder']}")
         print(f"written to {pathlib.Path(folder) / 'retrain.json'}")
 
     return cli.run_command(body)

@@ -44,6 +44,17 @@ def test_arrays_are_searched_and_the_winner_is_tested(found):
     assert found.content == json.loads((found.workdir / "result.json").read_text())
 
 
+def test_the_winner_is_a_model(found):
+    """On arrays, which only this process has; the split is the run's."""
+    labels, probabilities = found.model.predict(X)
+    assert labels.shape == (60,) and probabilities.shape == (60, 2)
+    assert set(np.asarray(found.model.class_names)[labels]) <= {"cat", "dog"}
+    record = found.model.architecture
+    assert record["accuracy"]["test"] == pytest.approx(found.winner["accuracy"])
+    assert record["data"]["name"] == found.config.task.name
+    assert found.model.evaluate(X, Y) == (np.asarray(["cat", "dog"])[labels] == Y).mean()
+
+
 def test_trials_are_the_rows_of_the_run_and_the_front_is_among_them(found):
     trials = found.trials
     trials = trials if isinstance(trials, list) else trials.to_dict("records")

@@ -16,7 +16,7 @@ from fnas_jax.core.types import Metrics, UserError, propose
 from fnas_jax.knowledge import history
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.spaces import categorical
-from fnas_jax.tasks.base import Evaluator, Finals, Hooks, Task
+from fnas_jax.tasks.base import Evaluator, Finals, Hooks, Judged, Task, TrainedNetwork
 
 SPACE = categorical.make((4, 4, 4))
 BATCH = 4
@@ -81,7 +81,8 @@ EVALUATOR = Evaluator(lambda: jnp.zeros(64, bool), evaluate, jittable=True)
 
 def final(arch, key):
     noise = float(jax.random.normal(key))
-    return {"accuracy": float(accuracy(jnp.asarray(arch))), "noise": noise, "seconds": 0.1}
+    found = {"accuracy": float(accuracy(jnp.asarray(arch))), "noise": noise, "seconds": 0.1}
+    return Judged(found)
 
 
 TASK = Task("tabular/quadratic", SPACE, EVALUATOR, final)
@@ -166,7 +167,9 @@ def test_the_result_is_reported_in_the_form_that_was_evaluated(undisturbed, tmp_
     judged = []
     evaluator = EVALUATOR._replace(
         form=lambda archs: 3 - archs,
-        hooks=Hooks(finalize=lambda state, arch, key: {"asked": judged.append(arch) or arch}),
+        hooks=Hooks(
+            finalize=lambda state, arch, key: Judged({"asked": judged.append(arch) or arch})
+        ),
     )
     build = lambda config, knowledge: (TASK, METHOD, evaluator)  # noqa: E731
     result = loop.run(config_with(), tmp_path, build)
@@ -389,10 +392,40 @@ def test_a_kill_in_the_finals_repeats_them_and_nothing_else(tmp_path):
 
 def test_a_finished_search_is_not_judged_again(tmp_path):
     calls = []
-    task = TASK._replace(final=lambda arch, key: calls.append(1) or {"accuracy": 0.5})
+    task = TASK._replace(final=lambda arch, key: calls.append(1) or Judged({"accuracy": 0.5}))
     first = loop.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task))
     assert loop.run(config_with(), tmp_path, lambda c, k: build(c, k, task=task)) == first
     assert calls == [1]
+
+
+def test_the_network_that_the_task_trained_is_kept_before_the_evaluator_s(tmp_path, monkeypatch):
+    """Never the better one of the two: they can only be compared on test images."""
+    networks = [TrainedNetwork(np.zeros(3), {}, accuracy, {}) for accuracy in (0.5, 0.9)]
+    kept = []
+
+    def keep(folder, winner, say):
+        assert folder == tmp_path and not (tmp_path / "result.json").exists()
+        kept.append(winner)
+        return {"folder": "best"}
+
+    monkeypatch.setattr(loop.ship, "keep", keep)
+    hooks = Hooks(finalize=lambda state, arch, key: Judged({"more": 1}, networks[1]))
+    parts = METHOD, EVALUATOR._replace(hooks=hooks)
+    for network, expected in ((networks[0], 0.5), (None, 0.9)):
+        task = TASK._replace(final=lambda arch, key, n=network: Judged({"accuracy": 0.5}, n))
+        build = lambda config, knowledge, task=task: (task, *parts)  # noqa: E731
+        result = loop.run(config_with(), tmp_path, build)
+        assert kept[-1].judged.network.accuracy == expected
+        assert kept[-1].validation == pytest.approx(result["best"]["accuracy"])
+        assert result["winner"] == {"accuracy": 0.5, "more": 1, "kept": {"folder": "best"}}
+        (tmp_path / "result.json").unlink()
+
+
+def test_a_task_without_networks_keeps_nothing_and_says_so(tmp_path, capsys):
+    result = loop.run(config_with(), tmp_path, build)
+    assert result["winner"]["kept"] is None and not (tmp_path / "best").exists()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "best/" in line]
+    assert lines == [f"nothing is kept in best/: the task {TASK.name} trains no network"]
 
 
 def test_a_crash_while_the_winner_is_judged_repeats_only_that(tmp_path):

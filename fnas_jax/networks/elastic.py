@@ -98,7 +98,7 @@ def _by_batch(
     module: nn.Module, zeros: Callable[[], Stats], params: Params, images: Array
 ) -> tuple[Array, Stats]:
     """Logits by the batch's statistics, and these."""
-    variables = {"params": params, "batch_stats": _from_moments(zeros())}
+    variables = {"params": params, "batch_stats": from_moments(zeros())}
     logits, new = module.apply(variables, images, train=True, mutable=["batch_stats"])
     # Flax adds (1 - momentum) times the batch's moments to what is zero here.
     moments = jax.tree.map(lambda s: s / (1 - MOMENTUM), new["batch_stats"])
@@ -114,7 +114,7 @@ def _apply_eval(
     images: Array,
     collect: Array,
 ) -> tuple[Array, Stats]:
-    variables = {"params": params, "batch_stats": _from_moments(stats)}
+    variables = {"params": params, "batch_stats": from_moments(stats)}
     return jax.lax.cond(
         collect,
         lambda: _by_batch(module, zeros, params, images),
@@ -141,7 +141,8 @@ def _to_moments(tree: Any) -> Any:
     return {name: _to_moments(branch) for name, branch in tree.items()}
 
 
-def _from_moments(tree: Any) -> Any:
+def from_moments(tree: Any) -> Any:
+    """The inverse of `_to_moments`: statistics as Flax has them."""
     if isinstance(tree, Moments):
         return {"mean": tree.mean, "var": tree.var}
-    return {name: _from_moments(branch) for name, branch in tree.items()}
+    return {name: from_moments(branch) for name, branch in tree.items()}

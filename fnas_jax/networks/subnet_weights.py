@@ -1,4 +1,7 @@
-"""Weights of one child, cut out of the elastic network into the variables of its Flax network."""
+"""The variables of one architecture's Flax network, from those of the network it was trained as.
+
+That is the elastic network, out of which its weights are cut, or one that was made for it alone.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from fnas_jax.layers.parameters import full_weights
 from fnas_jax.layers.spec import CONV, MBCONV, LayerSpec
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Stats
+from fnas_jax.networks.elastic import from_moments
 from fnas_jax.networks.flax_mobile import layer_name
 from fnas_jax.spaces import base, cell
 
@@ -32,6 +36,15 @@ def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str,
         _cells(space.spec, cell.prune(np.asarray(arch)), params, stats, out)
     else:
         raise ValueError(f"the space {space.name!r} has no networks")
+    return {"params": out.params, "batch_stats": out.stats}
+
+
+def of_fixed(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str, Any]:
+    """As `get`, of the parameters and statistics of `elastic.fixed_network(space, arch, ..)`."""
+    if type(space.spec) not in mobile_spaces.MODULES:  # that network is the Flax network
+        return {"params": params, "batch_stats": from_moments(stats)}
+    out = _Variables()
+    _mobile(space.spec, arch, params, stats, out, fixed=True)
     return {"params": out.params, "batch_stats": out.stats}
 
 
@@ -61,14 +74,18 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], leaf: Any) -> None:
     tree[path[-1]] = leaf
 
 
-def _mobile(spec: Any, arch: Any, params: Params, stats: Stats, out: _Variables) -> None:
+def _mobile(
+    spec: Any, arch: Any, params: Params, stats: Stats, out: _Variables, fixed: bool = False
+) -> None:
+    """`fixed`: each layer that `arch` has is a stack of its own."""
     layers = mobile_spaces.layers_of(spec, arch)
     features = layers[-1][-1].cout
     out.kernel("stem", value=params["stem"])
     out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=spec.stem)
-    for stack, position, _, layer in layers:
-        p, s = params["stacks"][stack], stats["stacks"][stack]
-        if position:
+    for number, (stack, position, _, layer) in enumerate(layers):
+        place = number if fixed else stack
+        p, s = params["stacks"][place], stats["stacks"][place]
+        if position and not fixed:
             p, s = jax.tree.map(lambda leaf, i=position - 1: leaf[i], (p["rest"], s["rest"]))
         else:
             p, s = p["first"], s["first"]

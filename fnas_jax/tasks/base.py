@@ -11,8 +11,26 @@ from fnas_jax.core.types import Array, Metrics
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces.base import Space
+from fnas_jax.tasks.data import Dataset
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
+
+
+class TrainedNetwork(NamedTuple):
+    """A network after its last training."""
+
+    arch: np.ndarray  # [T] int32, in the form by which `variables` are named
+    # "params" and "batch_stats" of `flax_reference.build(space, arch, classes)`, float32 numpy
+    variables: dict[str, Any]
+    accuracy: float  # in [0, 1] on the test images, by the arithmetic of its training
+    recipe: dict[str, Any]  # how it was trained; JSON-ready
+
+
+class Judged(NamedTuple):
+    """What is found out about a winner."""
+
+    facts: dict[str, Any]  # JSON-ready
+    network: TrainedNetwork | None = None  # None: none was trained, or the training failed
 
 
 class Finals(NamedTuple):
@@ -41,8 +59,8 @@ class Hooks(NamedTuple):
     # (state, key) -> second readings of the best that `state` knows, of which it learns nothing;
     # None: there are not two of them. Evaluators whose first readings are on equal terms have none.
     finals: Callable[[Any, Array], Finals | None] | None = None
-    # (state, arch [T], key) -> JSON-ready facts of the winner that only the evaluator can add
-    finalize: Callable[[Any, Array, Array], dict[str, Any]] | None = None
+    # (state, arch [T], key) -> what only the evaluator can add about the winner
+    finalize: Callable[[Any, Array, Array], Judged] | None = None
 
 
 class Evaluator(NamedTuple):
@@ -91,13 +109,15 @@ class Task(NamedTuple):
     name: str
     space: Space
     evaluator: Evaluator
-    # (arch [T], key) -> JSON-ready dict: the winner trained fully and tested beside a reference
-    # network (images), or the table's own judgement (tabular). Called once, after the search.
-    final: Callable[[Array, Array], dict[str, Any]]
+    # (arch [T], key) -> the winner trained fully and tested beside a reference network (images), or
+    # the table's own judgement (tabular). Called once, after the search.
+    final: Callable[[Array, Array], Judged]
     trains: bool = False  # its evaluator trains children for a number of steps
     # Numbers that tell data sets apart, for critics that know several; None: nothing known
     statistics: dict[str, float] | None = None
     # A few training images of each class, for the same purpose: uint8 [C, n, H, W, 1 or 3]
     sample_images: np.ndarray | None = None
+    # What the winner takes and is tested on; None: there are no images
+    dataset: Dataset | None = None
     # Builds what one-shot methods need; None: architectures can only be looked up
     oneshot: Callable[[], OneShot] | None = None

@@ -77,6 +77,7 @@ def build(
             "deviation": float(np.mean(dataset.std)),
         },
         sample_images=data.sample_images(dataset),
+        dataset=dataset,
         oneshot=functools.partial(inherited.oneshot, ctx),
     )
 

@@ -26,9 +26,10 @@ from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.layers.ops import Params
-from fnas_jax.networks.base import Network
-from fnas_jax.tasks import cache, children_evaluator, pool_access, protocols, trained
-from fnas_jax.tasks.base import Evaluator, Hooks, OneShot
+from fnas_jax.networks import subnet_weights
+from fnas_jax.networks.base import Network, Stats
+from fnas_jax.tasks import cache, children_evaluator, pool_access, protocols, trained, winner
+from fnas_jax.tasks.base import Evaluator, Hooks, Judged, OneShot, TrainedNetwork
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext
@@ -115,21 +116,23 @@ def judge_all(
     return lax.map(one, (archs, active))
 
 
-def finalize(
-    ctx: TrainContext, network: Network, state: State, arch: Array, key: Array
-) -> dict[str, Any]:
+def finalize(ctx: TrainContext, network: Network, state: State, arch: Array, key: Array) -> Judged:
     """Leaves the best blocks to the pool; trains the winner on, where that is wanted."""
     leave_blocks(ctx, network, state)
     facts: dict[str, Any] = {"searched_by": "judged with inherited weights"}
-    if ctx.config.oneshot.finetune:
-        facts["finetuned"] = finetune(ctx, network, state.learnt, arch, key)
-    return facts
+    if not ctx.config.oneshot.finetune:
+        return Judged(facts)
+    tuned = finetune(ctx, network, state.learnt, arch, key)
+    return Judged(facts | {"finetuned": tuned.facts}, tuned.network)
 
 
 def finetune(
     ctx: TrainContext, network: Network, params: Params, arch: Array, key: Array
-) -> dict[str, Any]:
-    """Test accuracy of `arch` [T] trained on from its inherited weights, on all other images."""
+) -> Judged:
+    """`arch` [T] trained on from its inherited weights on all images but the test's, and tested.
+
+    In the form as asked, because its weights stand at the places that it names.
+    """
     dataset, steps = ctx.dataset, ctx.config.oneshot.finetune
     everything = Data(
         jnp.concatenate([dataset.train_images, dataset.val_images]),
@@ -140,22 +143,28 @@ def finetune(
     settings = dataclasses.replace(ctx.settings, lr=ctx.settings.lr / FINETUNE_DIVISOR)
     run = jax.jit(functools.partial(tune, child.Context(network, settings, ctx.pipeline)))
     begin = time.monotonic()
-    outcome = jax.block_until_ready(run(everything, arch, key, steps, params))
-    return {
+    tuned, stats, outcome = jax.block_until_ready(run(everything, arch, key, steps, params))
+    facts = {
         "accuracy": float(outcome.accuracy) if outcome.ok else None,
         "loss": float(outcome.loss) if outcome.ok else None,
         "steps": steps,
         "seconds": time.monotonic() - begin,
         "measures": "accuracy on test images of the inherited weights after some more training",
     }
+    if not outcome.ok:
+        return Judged(facts)
+    asked = np.asarray(arch)
+    variables = subnet_weights.get(ctx.space, asked, *jax.device_get((tuned, stats)))
+    recipe = winner.recipe(ctx, "inherited", steps, lr=settings.lr)
+    return Judged(facts, TrainedNetwork(asked, variables, facts["accuracy"], recipe))
 
 
 def tune(
     ctx: child.Context, data: Data, arch: Array, key: Array, steps: Array, params: Params
-) -> Outcome:
-    """The outcome of `arch` [T] after `steps` [] steps from `params`."""
+) -> tuple[Params, Stats, Outcome]:
+    """Parameters, statistics and outcome of `arch` [T] after `steps` [] steps from `params`."""
     tuned = child.train(ctx, data, arch, key, steps, params)
-    return child.evaluate(ctx, data, arch, tuned, jnp.bool_(True))[1]
+    return tuned, *child.evaluate(ctx, data, arch, tuned, jnp.bool_(True))
 
 
 def start(ctx: TrainContext, network: Network, fresh: Params) -> Params:

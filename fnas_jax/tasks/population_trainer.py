@@ -178,10 +178,10 @@ def teach(trainer: Trainer, pool: Pool | None, batch: Batch, key: Array) -> Taug
     children = jax.tree.map(lambda x: np.asarray(x)[order], (padded.canonical, padded.new, keys))
     hosts.broadcast_command(size)
     hosts.broadcast((children, pool, entry))
-    outcome, params = train_everywhere(trainer, children, pool, entry)
+    trained = train_everywhere(trainer, children, pool, entry)
     back = np.argsort(order)
-    outcome = jax.tree.map(lambda x: x[back], outcome)
-    return Taught(pool, padded, source, outcome, params, back)
+    outcome = jax.tree.map(lambda x: x[back], trained.outcome)
+    return Taught(pool, padded, source, outcome, trained.params, back)
 
 
 def train_everywhere(trainer: Trainer, children: Any, pool: Pool | None, entry: Any) -> Trained:

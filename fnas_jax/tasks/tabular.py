@@ -20,7 +20,7 @@ from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all, place_values
 from fnas_jax.tasks import protocols, tables
-from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.tasks.base import Evaluator, Judged, Task
 from fnas_jax.tasks.tables import Table
 
 RewardFn = Callable[[Array, Array, Array, Array], Array]
@@ -195,9 +195,9 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
     )
 
 
-def final(table: Table, where: Index, arch: Array, key: Array) -> dict[str, Any]:
-    """`Task.final` of a table, which draws nothing: `judge`."""
-    return judge(table, where, arch)
+def final(table: Table, where: Index, arch: Array, key: Array) -> Judged:
+    """`Task.final` of a table, which draws and trains nothing: `judge`."""
+    return Judged(judge(table, where, arch))
 
 
 def judge(table: Table, where: Index, arch: Any) -> dict[str, Any]:

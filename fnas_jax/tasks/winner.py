@@ -5,36 +5,41 @@ Both are trained on training and validation images together; the test images ser
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
-from fnas_jax.networks import elastic, mobile_spaces
+from fnas_jax.networks import elastic, mobile_spaces, subnet_weights
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces import cell
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
+from fnas_jax.tasks import protocols
+from fnas_jax.tasks.base import Judged, TrainedNetwork
+from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.population_trainer import images_at_once
 from fnas_jax.training import child, population, streaming
-from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data
+from fnas_jax.training.population import Trained
 
 _STEP = 0.05  # of the width of reference networks
 _WIDEST = 64.0
 
 
-def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
+def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
     """Trains the winner `arch` [T], in its canonical form, and the reference alike, and tests both.
 
     The reference is the smallest network of MobileNetV2's kind in this space that costs no less.
-    JSON-ready; accuracies are None where `winner.steps` is 0.
+    Accuracies are None, and there is no network, where `winner.steps` is 0 or a training failed.
     """
     space, dataset, backend = ctx.space, ctx.dataset, ctx.settings.backend
     shape, classes = dataset.image_shape, dataset.num_classes
@@ -49,7 +54,7 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
         "measures": "accuracy on test images after training on all others",
     }
     if ctx.config.winner.steps == 0:
-        return winner
+        return Judged(winner)
     entrants = [elastic.fixed_network(space, arch, shape, classes, backend=backend)]
     if ctx.config.winner.reference:
         width, mflops, params_m = reference(space, classes, winner["mflops"], shape)
@@ -62,10 +67,46 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> dict[str, Any]:
         }
         entrants.append(elastic.fixed_network(space, standard, shape, classes, width, backend))
     tested = train_and_test(ctx, entrants, key)
-    winner |= tested[0]
+    winner |= tested[0].facts
     if ctx.config.winner.reference:
-        winner["reference"] |= tested[1]
-    return winner
+        winner["reference"] |= tested[1].facts
+    return Judged(winner, trained_network(ctx, arch, tested[0], key))
+
+
+def trained_network(
+    ctx: TrainContext, arch: Array, tested: Tested, key: Array
+) -> TrainedNetwork | None:
+    """The winner `arch` [T] as plain Flax has it; None where its training failed."""
+    accuracy = tested.facts["accuracy"]
+    if accuracy is None:
+        return None
+    own = jax.device_get((tested.trained.params, tested.trained.stats))
+    params, stats = jax.tree.map(lambda leaf: leaf[0], own)
+    return TrainedNetwork(
+        arch=np.asarray(arch),
+        variables=subnet_weights.of_fixed(ctx.space, np.asarray(arch), params, stats),
+        accuracy=accuracy,
+        recipe=recipe(ctx, "fresh", ctx.config.winner.steps),
+    )
+
+
+def recipe(ctx: TrainContext, weights: str, steps: int, **changed: Any) -> dict[str, Any]:
+    """How a winner was trained for `steps`, from `weights`: "fresh" or "inherited"; JSON-ready.
+
+    `changed` are settings other than those of children.
+    """
+    settings = dataclasses.asdict(dataclasses.replace(ctx.settings, **changed))
+    left_out = (*protocols.SPEED, "steps")
+    return {
+        "weights": weights,
+        "steps": steps,
+        "images": "training and validation images",
+        "optimizer": "SGD with Nesterov momentum, cosine decay after a linear warm-up",
+        **{name: value for name, value in settings.items() if name not in left_out},
+        "augment": dataclasses.asdict(config_lib.read(Augment, ctx.config.task.augment)),
+        "seed": ctx.config.seed,
+        "backend": ctx.settings.backend,
+    }
 
 
 def reference_arch(space: Space) -> np.ndarray:
@@ -99,8 +140,15 @@ def reference(
     )
 
 
-def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> list[dict[str, Any]]:
-    """{"accuracy", "loss", "steps", "seconds"} of networks after `winner.steps` steps.
+class Tested(NamedTuple):
+    """An entrant after its training."""
+
+    facts: dict[str, Any]  # "accuracy", "loss", "steps", "seconds"; JSON-ready
+    trained: Trained  # leaves [1, ..]
+
+
+def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> list[Tested]:
+    """Networks after `winner.steps` steps.
 
     Each on a device of its own where there are as many, and at the same time.
     """
@@ -114,17 +162,18 @@ def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> li
     running = []
     for i, network in enumerate(entrants):
         start = time.monotonic()
-        outcome = start_training(ctx, network, examples, own[i % len(own)], key)
-        running.append((start, outcome))
+        trained = start_training(ctx, network, examples, own[i % len(own)], key)
+        running.append((start, trained))
     return [_tested(ctx.config.winner.steps, *item) for item in running]
 
 
 def start_training(
     ctx: TrainContext, network: Network, examples: Data, device: jax.Device, key: Array
-) -> Outcome:
-    """The outcome [1] of the network on `examples`, which the device may still be working on."""
+) -> Trained:
+    """The network [1] after training on `examples`, which the device may still be working on."""
     mesh = devices.children_mesh([device])
-    trained = population.Context(child.Context(network, ctx.settings, ctx.pipeline), mesh)
+    trainee = child.Context(network, ctx.settings, ctx.pipeline)
+    trained = population.Context(trainee, mesh, keep=True)
     chunk = images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
     if chunk is None:
         run, data = population.make(trained), devices.replicate(examples, mesh)
@@ -132,15 +181,16 @@ def start_training(
         run, data = streaming.make(trained, chunk), examples
     one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
     steps = devices.replicate(jnp.int32(ctx.config.winner.steps), mesh)
-    return run(data, *devices.shard(one, mesh), steps).outcome
+    return run(data, *devices.shard(one, mesh), steps)
 
 
-def _tested(steps: int, start: float, outcome: Outcome) -> dict[str, Any]:
-    """JSON-ready outcome of a training that began at `start`."""
-    accuracy, loss, ok = (x[0] for x in jax.device_get(outcome))
-    return {
+def _tested(steps: int, start: float, trained: Trained) -> Tested:
+    """The end of a training that began at `start`."""
+    accuracy, loss, ok = (x[0] for x in jax.device_get(trained.outcome))
+    facts = {
         "accuracy": float(accuracy) if ok else None,
         "loss": float(loss) if ok else None,
         "steps": steps,
         "seconds": time.monotonic() - start,
     }
+    return Tested(facts, trained)

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from fnas_jax.core.devices import CHILDREN
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
+from fnas_jax.networks.base import Stats
 from fnas_jax.training import child as child_lib
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data
@@ -24,7 +25,8 @@ class Trained(NamedTuple):
     """N children."""
 
     outcome: Outcome  # leaves [N]
-    params: Any  # leaves [N, ..]; None for children that started from fresh ones
+    params: Any  # leaves [N, ..]; None unless `Context.start` or `Context.keep` asks for them
+    stats: Any = None  # of their normalisations, leaves [N, ..]; None unless `Context.keep`
 
 
 # (what all children start from, arch [T], what this child does) -> params
@@ -43,6 +45,7 @@ class Context(NamedTuple):
     mesh: Mesh  # the devices over which children are divided
     group: int = 1
     start: Start | None = None  # None: from fresh parameters
+    keep: bool = False  # what was trained is handed over: parameters and statistics
 
 
 class Shared(NamedTuple):
@@ -97,8 +100,14 @@ def train_child(ctx: Context, shared: Shared, child: Child) -> Trained:
         active = jnp.bool_(True)
     start = None if ctx.start is None else ctx.start(shared.pool, child.arch, child.source)
     params = child_lib.train(ctx.child, shared.data, child.arch, child.key, steps, start)
-    _, outcome = child_lib.evaluate(ctx.child, shared.data, child.arch, params, active)
-    return Trained(outcome, None if ctx.start is None else params)
+    stats, outcome = child_lib.evaluate(ctx.child, shared.data, child.arch, params, active)
+    return handed_over(ctx, outcome, params, stats)
+
+
+def handed_over(ctx: Context, outcome: Outcome, params: Params, stats: Stats) -> Trained:
+    """What leaves the devices of a child: no more than is asked for."""
+    wanted = ctx.keep or ctx.start is not None
+    return Trained(outcome, params if wanted else None, stats if ctx.keep else None)
 
 
 def over_children(

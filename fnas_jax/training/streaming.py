@@ -93,8 +93,8 @@ def judge_child(ctx: Context, data: Data, item: tuple[Progress, Child]) -> Train
     progress, own = item
     params = child.params_of(ctx.child, own.arch, progress)
     active = own.active if ctx.group == 1 else jnp.bool_(True)
-    outcome = child.evaluate(ctx.child, data, own.arch, params, active)[1]
-    return Trained(outcome, None if ctx.start is None else params)
+    stats, outcome = child.evaluate(ctx.child, data, own.arch, params, active)
+    return population.handed_over(ctx, outcome, params, stats)
 
 
 def train(
@@ -125,7 +125,7 @@ def _judged(
     ctx: Context, steps_of: Compiled, chunk: int, data: Data, trained: tuple[Progress, Child]
 ) -> Trained:
     """The children on all evaluation images, a chunk at a time."""
-    outcomes, counts, params = [], [], None
+    outcomes, counts = [], []
     enough = ctx.child.settings.calibration * ctx.child.settings.eval_batch  # for the statistics
     for part in _parts(len(data.eval_labels), chunk):
         rows = Data(
@@ -134,10 +134,12 @@ def _judged(
             data.eval_images[part],
             data.eval_labels[part],
         )
-        outcome, params = steps_of.judge(devices.replicate(rows, ctx.mesh), trained)
-        outcomes.append(outcome)
+        judged = steps_of.judge(devices.replicate(rows, ctx.mesh), trained)
+        outcomes.append(judged.outcome)
         counts.append(len(rows.eval_labels))
-    return Trained(_joined(outcomes, counts), params)
+    # Statistics come from training images and are those of every part; but where parts are
+    # less than a batch, those of another one may come from batches of one image more.
+    return judged._replace(outcome=_joined(outcomes, counts))
 
 
 def _prefetched(

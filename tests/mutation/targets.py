@@ -65,6 +65,10 @@ TESTS = {
     "tasks/winner.py": "tasks/test_winner.py tasks/test_images.py",
     "tasks/images.py": "tasks/test_winner.py tasks/test_images.py",
     "tasks": "tasks/test_children_evaluator.py",
+    "ship/best.py": "ship/test_best.py",
+    "ship/inputs.py": "ship/test_inputs.py ship/test_model.py",
+    "ship/model.py": "ship/test_model.py",
+    "ship/winner.py": "ship/test_winner.py",
     "iteration.py": "test_iteration.py",
     "scan.py": "test_scan.py",
 }

@@ -85,20 +85,23 @@ def test_equal_keys_give_equal_accuracies(task, evaluated):
 
 
 def test_the_winner_is_tested_beside_a_reference_of_no_smaller_cost(task):
-    result = task.final(BATCH[1], jax.random.key(0))
+    result, network = task.final(BATCH[1], jax.random.key(0))
     assert result["accuracy"] > 0.5
     assert result["reference"]["accuracy"] > 0.5
     assert result["reference"]["mflops"] >= result["mflops"]
     assert result["latency_ms"] > 0
     assert result["steps"] == result["reference"]["steps"] == 150
+    assert network.accuracy == result["accuracy"]
+    np.testing.assert_array_equal(network.arch, SPACE.canonical(BATCH[1:2])[0])
+    assert network.recipe["steps"] == 150 and network.recipe["batch_size"] == 32
 
 
 def test_no_final_training_with_zero_steps(config):
     config = config.copy_and_resolve_references()
     config.winner.steps = 0
     task = images.build(config, SPACE)
-    result = task.final(BATCH[0], jax.random.key(0))
-    assert result["accuracy"] is None and "reference" not in result
+    result, network = task.final(BATCH[0], jax.random.key(0))
+    assert network is None and result["accuracy"] is None and "reference" not in result
 
 
 def test_a_space_without_networks_is_refused(config):

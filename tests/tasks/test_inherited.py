@@ -127,7 +127,14 @@ def test_the_winner_is_trained_on_with_all_images_but_those_that_it_is_tested_on
         return params
 
     monkeypatch.setattr(inherited.child, "train", train)
-    found = inherited.finetune(context, NETWORK, params, ARCHS[0], jax.random.key(0))
+    monkeypatch.setattr(inherited.subnet_weights, "get", lambda space, *parts: parts)
+    found, network = inherited.finetune(context, NETWORK, params, ARCHS[0], jax.random.key(0))
+    asked, tuned, _ = network.variables
+    assert asked.tolist() == network.arch.tolist() == ARCHS[0].tolist()
+    np.testing.assert_array_equal(tuned["w"], params["w"])
+    assert network.accuracy == found["accuracy"]
+    lr = context.settings.lr / inherited.FINETUNE_DIVISOR
+    assert (network.recipe["weights"], network.recipe["lr"]) == ("inherited", lr)
     np.testing.assert_array_equal(given[0], np.concatenate([d.train_images, d.val_images]))
     np.testing.assert_array_equal(given[1], np.concatenate([d.train_labels, d.val_labels]))
     pixels = np.asarray(context.pipeline.normalise(d.test_images), np.float64)

@@ -132,7 +132,8 @@ def test_build_from_config(tables_dir):
     config.task.name, config.task.data_dir = "tabular/macro", str(tables_dir)
     task = tabular.build(config, macro.make())
     assert task.name == "tabular/macro" and task.space.name == "macro"
-    best = task.final(macro.make().parse("22212220"), jax.random.key(0))
+    best, network = task.final(macro.make().parse("22212220"), jax.random.key(0))
+    assert network is None
     assert abs(best["accuracy"] - 0.93127) < 1e-5
     assert best["rank"] == 1 and best["regret_points"] == 0
     assert "test accuracy" in best["measures"]

@@ -46,14 +46,15 @@ def test_the_winner_is_trained_timed_and_priced_in_its_canonical_form(monkeypatc
     monkeypatch.setattr(
         winner.elastic, "fixed_network", lambda space, arch, *a, **k: trained.append(arch)
     )
-    monkeypatch.setattr(winner, "train_and_test", lambda ctx, entrants, key: [{}])
+    failed = winner.Tested({"accuracy": None}, None)
+    monkeypatch.setattr(winner, "train_and_test", lambda ctx, entrants, key: [failed])
     ctx = images.train_context(config, space, data.load("digits"))
     ctx = ctx._replace(latency_ms=lambda arch: timed.append(arch) or 1.0)
     # The second edge ends in a node that nothing reads; the other one may change its name.
     asked, form = jnp.asarray([3, 3, 0, 1, 2, 0]), [0, 3, 0, 1, 0, 2]
     found, again = (winner.final(ctx, a, jax.random.key(0)) for a in (asked, jnp.asarray(form)))
     assert [np.asarray(arch).tolist() for arch in trained + timed] == 4 * [form]
-    assert found == again
+    assert found == again and found.network is None
 
 
 @pytest.mark.parametrize(("at_once", "trainer"), [(0, "population"), (64, "streaming")])
@@ -74,7 +75,7 @@ def test_the_winner_learns_all_images_but_those_that_it_is_tested_on(monkeypatch
     config.children.device_images = at_once
     ctx = images.train_context(config, MNAS, dataset)
     tested = winner.train_and_test(ctx, [None, None], jax.random.key(0))
-    assert [one["accuracy"] for one in tested] == [0.25, 0.25] and len(given) == 2
+    assert [one.facts["accuracy"] for one in tested] == [0.25, 0.25] and len(given) == 2
     for learnt in given:
         for part, parts in (("train", ("train", "val")), ("eval", ("test",))):
             for kind in ("images", "labels"):

@@ -97,6 +97,20 @@ def test_children_that_start_fresh_leave_no_parameters():
     chex.assert_trees_all_equal(with_data, run(*given, keys, jnp.int32(1)).outcome)
 
 
+def test_what_is_kept_is_the_network_that_was_judged():
+    mesh = devices.children_mesh(jax.devices()[:1])
+    run = population.make(population.Context(CONTEXT, mesh, keep=True))
+    keys, archs = jax.random.split(jax.random.key(1), 2), jnp.asarray([[0], [1]])
+    kept = run(toy_data(), archs, jnp.ones(2, bool), keys, jnp.int32(STEPS))
+    data, network = toy_data(), CONTEXT.network
+    pixels = CONTEXT.pipeline.normalise(data.eval_images)
+    for i in range(2):
+        params, stats = jax.tree.map(lambda leaf, i=i: leaf[i], (kept.params, kept.stats))
+        logits, _ = network.apply_eval(params, stats, archs[i], pixels, jnp.bool_(False))
+        hits = (logits.argmax(-1) == data.eval_labels).mean()
+        np.testing.assert_allclose(kept.outcome.accuracy[i], hits, atol=1e-6)
+
+
 @pytest.mark.parametrize("short", ["archs", "active", "keys"])
 def test_arguments_that_are_not_of_as_many_children_are_refused(short):
     archs, active, keys = (

@@ -14,9 +14,11 @@ from fnas_jax.training.minibatches import Data
 from tests.training.test_child import CONTEXT, toy_data
 
 
-def trained(chunk: int | None, steps: int = 25, start=None, group: int = 1) -> population.Trained:
+def trained(
+    chunk: int | None, steps: int = 25, start=None, group: int = 1, keep: bool = False
+) -> population.Trained:
     mesh = devices.children_mesh(jax.devices()[:1])
-    ctx = population.Context(CONTEXT, mesh, group, start)
+    ctx = population.Context(CONTEXT, mesh, group, start, keep)
     if chunk is None:
         run, data = population.make(ctx), toy_data()
     else:
@@ -39,6 +41,18 @@ def test_one_chunk_gives_the_numbers_of_resident_data():
     chex.assert_trees_all_close(
         *(jax.tree.map(lambda x: x[used], t) for t in (resident, streamed)), rtol=1e-5
     )
+
+
+def test_what_is_kept_is_that_of_resident_data():
+    """With parts of the evaluation images, too, as long as a part is no less than a batch."""
+    resident, streamed = trained(None, keep=True), trained(1000, keep=True)
+    used = np.array([True, False, True])
+    assert jax.tree.leaves(resident.params) and jax.tree.leaves(resident.stats)
+    chex.assert_trees_all_close(
+        *(jax.tree.map(lambda x: x[used], t) for t in (resident, streamed)), rtol=1e-5
+    )
+    in_parts = trained(32, keep=True)
+    assert jax.tree.map(jnp.shape, in_parts) == jax.tree.map(jnp.shape, resident)
 
 
 @pytest.mark.parametrize("group", [1, 3])

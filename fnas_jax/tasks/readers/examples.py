@@ -42,15 +42,18 @@ class Example(NamedTuple):
     label: int
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """[H, W, C] -> [size, size, C] of the same dtype: bilinear, antialiased when it shrinks.
+RESIZING = "bilinear, antialiased where it shrinks, the aspect ratio not kept (Pillow)"
 
-    The aspect ratio is not kept. uint8 is rounded to the nearest value.
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[H, W, C] -> [height, width, C] of the same dtype, uint8 or float32: as `RESIZING` says.
+
+    uint8 is rounded to the nearest value.
     """
-    if image.shape[:2] == (size, size):
+    if image.shape[:2] == (height, width):
         return image
     channels = [
-        Image.fromarray(np.ascontiguousarray(image[..., c])).resize((size, size), _BILINEAR)
+        Image.fromarray(np.ascontiguousarray(image[..., c])).resize((width, height), _BILINEAR)
         for c in range(image.shape[-1])
     ]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
@@ -74,7 +77,7 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
     first = ""
     for where, image, label in examples:
         ids.append(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
-        image = resize(image, image_size) if image_size else image
+        image = resize(image, image_size, image_size) if image_size else image
         if images and image.shape != images[0].shape:
             raise UserError(
                 f"The images of {source} differ in size ({first} is {_size(images[0])}, {where} is "

@@ -10,7 +10,7 @@ from fnas_jax.tasks.readers.examples import Example, collect, name_classes, resi
 def test_resize_agrees_with_jax_image(size):
     image = np.random.default_rng(0).uniform(-3, 5, (12, 17, 2)).astype(np.float32)
     want = jax.image.resize(image, (size, size, 2), "linear", antialias=True)
-    got = resize(image, size)
+    got = resize(image, size, size)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, want, atol=1e-5)
 
@@ -18,10 +18,10 @@ def test_resize_agrees_with_jax_image(size):
 def test_resize_of_uint8_rounds():
     image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     want = jax.image.resize(image.astype(np.float32), (5, 5, 3), "linear", antialias=True)
-    got = resize(image, 5)
+    got = resize(image, 5, 5)
     assert got.dtype == np.uint8 and got.shape == (5, 5, 3)
     assert np.abs(got - np.asarray(want)).max() <= 1
-    np.testing.assert_array_equal(resize(image, 12), image)
+    np.testing.assert_array_equal(resize(image, 12, 12), image)
 
 
 def examples(*shapes):

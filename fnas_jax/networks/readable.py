@@ -1,0 +1,103 @@
+"""The layers of one architecture in words, one record a layer: for people and for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fnas_jax.layers.spec import (
+    CONV,
+    HARD_SWISH,
+    IDENTITY,
+    MBCONV,
+    NO_SKIP,
+    NONE,
+    POOL,
+    RELU,
+    RELU6,
+    SEPCONV,
+    LayerSpec,
+)
+from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks.flax_mobile import layer_name
+from fnas_jax.spaces import base, cell
+
+OPS = {CONV: "conv", SEPCONV: "sepconv", MBCONV: "mbconv"}
+SKIPS = {POOL: "pool", IDENTITY: "identity", NO_SKIP: "none"}
+ACTS = {NONE: "none", RELU: "relu", RELU6: "relu6", HARD_SWISH: "hard_swish"}
+
+
+def layers(space: base.Space, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
+    """The layers of `flax_reference.build(space, arch, classes)` in order, JSON-ready.
+
+    Names are those of its variables; `channels` are those of the images. Raises ValueError for a
+    space without networks.
+    """
+    if type(space.spec) in mobile_spaces.MODULES:
+        return _mobile(space.spec, arch, channels, classes)
+    if isinstance(space.spec, cell.CellSpec):
+        return _cells(space.spec, cell.prune(np.asarray(arch)), channels, classes)
+    raise ValueError(f"the space {space.name!r} has no networks")
+
+
+def _mobile(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
+    act = ACTS[mobile_spaces.act(spec)]
+    found = [_conv("stem", 3, spec.stem_stride, channels, spec.stem, act)]
+    for stack, position, stride, layer in mobile_spaces.layers_of(spec, arch):
+        found.append({"name": layer_name(stack, position), **_layer(layer, stride)})
+    features = found[-1]["out"]
+    if spec.head:
+        found.append(_conv("head", 1, 1, features, spec.head, act))
+    return [*found, _classifier(spec.head or features, classes)]
+
+
+def _layer(layer: LayerSpec, stride: int) -> dict[str, Any]:
+    record = {
+        "op": OPS[layer.op],
+        "kernel": layer.kernel,
+        "stride": stride,
+        "in": layer.cin,
+        "middle": layer.middle,  # channels of the depthwise convolution
+        "out": layer.cout,
+        "squeeze_excitation": layer.se_hidden,  # hidden units
+        "skip": SKIPS[layer.skip],
+        "activation": ACTS[layer.act],
+    }
+    return {name: value for name, value in record.items() if name != "middle" or value}
+
+
+def _conv(name: str, kernel: int, stride: int, cin: int, cout: int, act: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "op": "conv",
+        "kernel": kernel,
+        "stride": stride,
+        "in": cin,
+        "out": cout,
+        "activation": act,
+    }
+
+
+def _classifier(features: int, classes: int) -> dict[str, Any]:
+    return {"name": "classifier", "op": "average and dense", "in": features, "out": classes}
+
+
+def _cells(spec: cell.CellSpec, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
+    edges = {
+        f"edge{source}_{target}": cell.OPS[int(op)]
+        for (source, target), op in zip(cell.EDGES, arch, strict=True)
+    }
+    width = spec.channels
+    found = [_conv("stem", 3, 1, channels, width, "none")]
+    for stage in range(spec.stages):
+        if stage:
+            reduction = {"op": "residual reduction", "stride": 2, "in": width, "out": 2 * width}
+            found.append({"name": f"reduction{stage - 1}", **reduction})
+            width *= 2
+        found += [
+            {"name": f"stage{stage}_cell{c}", "op": "cell", "in": width, "out": width} | edges
+            for c in range(spec.cells_per_stage)
+        ]
+    last = {"name": "last_norm", "op": "norm", "in": width, "out": width, "activation": "relu"}
+    return [*found, last, _classifier(width, classes)]

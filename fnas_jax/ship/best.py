@@ -1,0 +1,152 @@
+"""`best/`: a trained network on disk, as a folder that is there as a whole or not at all.
+
+weights.safetensors holds the variables of the plain Flax network, named by their paths
+("params/stem/kernel"); architecture.json all that is needed to rebuild and to use it; README.md
+says the same to people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from fnas_jax.core import workdir
+from fnas_jax.core.logging import write_json
+from fnas_jax.core.types import UserError
+
+NAME = "best"
+WEIGHTS, ARCHITECTURE, CARD = "weights.safetensors", "architecture.json", "README.md"
+# While one folder takes the place of another; a reader knows the second name.
+_NEW, _OLD = f".{NAME}.new", f".{NAME}.old"
+
+
+def write(
+    folder: pathlib.Path, architecture: dict[str, Any], variables: dict[str, Any], card: str
+) -> pathlib.Path:
+    """Writes `folder`/best, in place of what is there; returns its path.
+
+    Killed at any moment, it leaves the old one or the new one, whole. Adds to `architecture` the
+    digest of the weights, so that files of two networks are not taken for one.
+    """
+    target, new, old = folder / NAME, folder / _NEW, folder / _OLD
+    if old.exists() and not target.exists():  # killed between the two renames below
+        old.rename(target)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir()
+    weights = to_bytes(variables)
+    write_bytes(new / WEIGHTS, weights)
+    write_bytes(new / CARD, card.encode())
+    entry = {"file": WEIGHTS, "digest": digest(weights)}
+    write_json(new / ARCHITECTURE, architecture | {"weights": entry})
+    _sync(new)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    _sync(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def read(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(content of architecture.json, {"params": .., "batch_stats": ..}) of a `best/`.
+
+    `path` is that folder, or the one in which it stands. Raises UserError where it is missing, not
+    whole, or damaged.
+    """
+    folder = locate(pathlib.Path(path).expanduser())
+    missing = [name for name in (ARCHITECTURE, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{str(folder)!r} is not whole: it lacks {' and '.join(missing)}")
+    architecture = workdir.read_json(folder / ARCHITECTURE)
+    if not isinstance(architecture, dict) or "weights" not in architecture:
+        raise UserError(f"{str(folder / ARCHITECTURE)!r} does not describe a network")
+    weights = _read_bytes(folder / WEIGHTS)
+    if digest(weights) != architecture["weights"].get("digest"):
+        raise UserError(
+            f"{str(folder / WEIGHTS)!r} is damaged, or not the one that {ARCHITECTURE} describes"
+        )
+    return architecture, from_bytes(weights, str(folder / WEIGHTS))
+
+
+def locate(path: pathlib.Path) -> pathlib.Path:
+    """The folder with a network that `path` names. Raises UserError where there is none."""
+    if (path / ARCHITECTURE).exists() or (path / WEIGHTS).exists():
+        return path
+    for name in (NAME, _OLD):
+        if (path / name).is_dir():
+            return path / name
+    if not path.is_dir():
+        raise UserError(f"there is no folder {str(path)!r}")
+    if (path / "result.json").exists():
+        raise UserError(
+            f"the search in {str(path)!r} has left no {NAME}/; where its task trains networks,"
+            f" python -m fnas_jax.retrain --workdir={path} trains the winner again and keeps it"
+        )
+    if (path / "config.json").exists():
+        raise UserError(
+            f"the search in {str(path)!r} is not finished, so it has no {NAME}/ yet; the command"
+            " that began it goes on with it"
+        )
+    raise UserError(
+        f"{str(path)!r} is neither the workdir of a finished search nor its {NAME}/ folder"
+    )
+
+
+def flat(variables: Any) -> dict[str, Any]:
+    """Nested dicts -> {"params/stem/kernel": .., ..}."""
+    return traverse_util.flatten_dict(variables, sep="/")
+
+
+def to_bytes(variables: dict[str, Any]) -> bytes:
+    """The content of a safetensors file with `variables`, in float32."""
+    tensors = {
+        name: np.ascontiguousarray(leaf, np.float32) for name, leaf in flat(variables).items()
+    }
+    return safetensors.numpy.save(tensors, {"format": "flax"})
+
+
+def from_bytes(content: bytes, where: str) -> dict[str, Any]:
+    """The inverse of `to_bytes`. Raises UserError, which names `where`, for anything else."""
+    try:
+        tensors = safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{where!r} is no safetensors file: {error}") from None
+    return traverse_util.unflatten_dict(tensors, sep="/")
+
+
+def digest(content: bytes) -> str:
+    """32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file; returns when it is safe on disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_bytes(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
+
+
+def _sync(folder: pathlib.Path) -> None:
+    """Returns when the names of files in `folder` are safe on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

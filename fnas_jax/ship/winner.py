@@ -1,0 +1,110 @@
+"""Keeps the winner of a search, once it is trained: what is known of it, and `best/`."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from fnas_jax.core import workdir
+from fnas_jax.networks import readable
+from fnas_jax.ship import best, card, inputs
+from fnas_jax.ship.model import BATCH, Model, in_batches
+from fnas_jax.tasks import protocols
+from fnas_jax.tasks.base import Judged, Task, TrainedNetwork
+from fnas_jax.tasks.data import Dataset
+
+LOG = logging.getLogger(__name__)
+FORMAT = 1  # of architecture.json
+
+
+class Winner(NamedTuple):
+    """What was found out about the winner of a search."""
+
+    config: ml_collections.ConfigDict
+    task: Task
+    judged: Judged
+    validation: float | None  # accuracy in [0, 1] by which it won
+    command: str  # that trained it: "main" or "retrain"
+
+
+def keep(
+    folder: pathlib.Path, winner: Winner, say: Callable[[str], object]
+) -> dict[str, Any] | None:
+    """Writes `folder`/best and tells {"folder", "accuracy", "weights"}.
+
+    The accuracy is that of what is kept, on the test images and as `load` computes it. None: there
+    is nothing to keep, which `say` is told in one line.
+    """
+    network, dataset = winner.judged.network, winner.task.dataset
+    if network is None or dataset is None:
+        say(nothing_kept(folder, winner))
+        return None
+    record = content(winner, network, dataset)
+    correct, total = _judge(Model(record, network.variables), dataset)
+    trained = round(network.accuracy * total)
+    if correct != trained:
+        LOG.warning(
+            "the winner gets %d of %d test images right in float32, and %d by the arithmetic of its"
+            " training; %s/ says the first",
+            *(correct, total, trained, best.NAME),
+        )
+    record["accuracy"] |= {"test": correct / total, "correct": correct}
+    best.write(folder, record, network.variables, card.text(record))
+    return {
+        "folder": best.NAME,
+        "accuracy": correct / total,
+        "weights": network.recipe["weights"],
+    }
+
+
+def nothing_kept(folder: pathlib.Path, winner: Winner) -> str:
+    """Why `keep` has nothing to keep, in one line."""
+    if winner.task.dataset is None:
+        reason = f"the task {winner.task.name} trains no network"
+    elif winner.config.winner.steps == 0:
+        reason = "winner.steps is 0, so the winner was not trained"
+    else:
+        reason = "the training of the winner failed"
+    before = "; that of before stays" if (folder / best.NAME).exists() else ""
+    return f"nothing is kept in {best.NAME}/: {reason}{before}"
+
+
+def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[str, Any]:
+    """What architecture.json says, but for accuracies on test images and the weights' digest."""
+    space, facts, config = winner.task.space, winner.judged.facts, winner.config
+    classes, channels = dataset.num_classes, dataset.image_shape[-1]
+    return {
+        "format": FORMAT,
+        "task": "image classification",
+        "space": {"name": space.name, "key": space.key, "options": config.space.to_dict()},
+        "arch": network.arch.tolist(),
+        "decisions": dict(zip(space.names, network.arch.tolist(), strict=True)),
+        "description": space.describe(network.arch),
+        "layers": readable.layers(space, network.arch, channels, classes),
+        "inputs": inputs.described(inputs.of(dataset)),
+        "training": network.recipe | {"command": winner.command},
+        "accuracy": {
+            "validation": winner.validation,
+            "test_images": len(dataset.test_labels),
+            "test_by_training": network.accuracy,
+        },
+        "costs": {name: facts[name] for name in ("mflops", "params_m", "latency_ms")},
+        "data": {
+            "name": winner.task.name,
+            "fingerprint": protocols.fingerprint(dataset),
+            "train": len(dataset.train_labels),
+            "validation": len(dataset.val_labels),
+            "test": len(dataset.test_labels),
+        },
+        "versions": workdir.versions(),
+    }
+
+
+def _judge(model: Model, dataset: Dataset) -> tuple[int, int]:
+    """(test images that get their label, test images)."""
+    labels, _ = in_batches(model, dataset.test_images, BATCH)
+    return int((labels == dataset.test_labels).sum()), len(labels)

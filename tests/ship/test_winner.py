@@ -1,0 +1,139 @@
+"""What is kept of a winner, by the commands as users call them."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+import fnas_jax
+from fnas_jax import main, retrain
+from fnas_jax.core import workdir
+from fnas_jax.ship import winner as ship
+from fnas_jax.tasks import data, protocols
+from tests.ship import winners
+
+
+def arguments(folder, data_file, space, *more):
+    options = winners.SPACES[space].items()
+    return [
+        f"--workdir={folder}",
+        f"--config.task.name=images/{data_file}",
+        f"--config.space.name={space}",
+        *(f"--config.space.{name}={value}" for name, value in options),
+        "--config.children.steps=5",
+        "--config.children.batch_size=16",
+        "--config.search.budget=2",
+        "--config.search.batch=2",
+        "--config.winner.steps=20",
+        "--config.winner.reference=False",
+        "--config.akp.enabled=False",
+        "--config.method.name=random",
+        "--config.log.tensorboard=False",
+        "--config.jax.cache_dir=",
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(data_file, tmp_path_factory):
+    """The workdir of a search, and the accuracy that its result names."""
+    folder = tmp_path_factory.mktemp("search")
+    assert main.main(arguments(folder, data_file, "mnas")) == 0
+    return folder, json.loads((folder / "result.json").read_text())
+
+
+def judged_as_kept(folder, data_file, accuracy):
+    """The loaded network gets as many test images right as `accuracy` says."""
+    model, test = fnas_jax.load(folder), data.load(data_file)
+    labels, _ = model.predict(test.test_images)
+    assert (labels == test.test_labels).sum() == round(accuracy * len(labels))
+    assert model.evaluate(test.test_images, test.test_labels) == pytest.approx(accuracy, abs=1e-6)
+    return model
+
+
+def test_a_search_leaves_its_winner(finished, data_file):
+    folder, result = finished
+    winner, best = result["winner"], result["best"]
+    assert winner["kept"]["folder"] == "best" and winner["kept"]["weights"] == "fresh"
+    model = judged_as_kept(folder, data_file, winner["accuracy"])
+    record = model.architecture
+    assert record["accuracy"]["test"] == winner["kept"]["accuracy"]
+    assert record["accuracy"]["validation"] == pytest.approx(best["accuracy"])
+    assert record["arch"] == best["arch"] and record["description"] == best["description"]
+    assert record["costs"]["mflops"] == winner["mflops"]
+    assert record["training"]["command"] == "main"
+    assert record["versions"] == result["versions"]
+    card = (folder / "best" / "README.md").read_text()
+    for text in (best["description"]["text"], "fnas_jax.load", *winners.CLASSES, "uint8"):
+        assert text in card
+    assert f"{record['accuracy']['correct']} of {record['accuracy']['test_images']}" in card
+
+
+def test_retrain_takes_its_place_only_with_a_network(finished, data_file, capsys):
+    folder, _ = finished
+    before = (folder / "best" / "weights.safetensors").read_bytes()
+    assert retrain.command([f"--workdir={folder}", "--steps=0"]) == 0
+    line = "nothing is kept in best/: winner.steps is 0, so the winner was not trained; that of"
+    assert f"{line} before stays" in capsys.readouterr().err
+    assert (folder / "best" / "weights.safetensors").read_bytes() == before
+
+    assert retrain.command([f"--workdir={folder}", "--steps=25"]) == 0
+    assert f"the network is kept in {folder / 'best'}" in capsys.readouterr().out
+    again = json.loads((folder / "retrain.json").read_text())
+    model = judged_as_kept(folder, data_file, again["winner"]["accuracy"])
+    assert model.architecture["training"]["steps"] == 25
+    assert model.architecture["training"]["command"] == "retrain"
+    assert (folder / "best" / "weights.safetensors").read_bytes() != before
+
+
+def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path):
+    """Where it was trained in no other way; in the form by which its weights are named."""
+    spos = ("--config.method.name=spos", "--config.oneshot.steps=20", "--config.oneshot.finetune=5")
+    argv = arguments(tmp_path, data_file, "macro", *spos, "--config.winner.steps=0")
+    assert main.main(argv) == 0
+    winner = json.loads((tmp_path / "result.json").read_text())["winner"]
+    assert winner["accuracy"] is None and winner["kept"]["weights"] == "inherited"
+    model = judged_as_kept(tmp_path, data_file, winner["finetuned"]["accuracy"])
+    assert model.architecture["training"]["weights"] == "inherited"
+    lr = workdir.read_config(tmp_path).children.lr
+    assert model.architecture["training"]["lr"] == pytest.approx(lr / 10)
+
+
+def test_a_network_whose_training_failed_is_not_kept(data_file, tmp_path):
+    found = winners.trained("cell", data_file)
+    failed = found._replace(judged=found.judged._replace(network=None))
+    lines = []
+    assert ship.keep(tmp_path, failed, lines.append) is None
+    assert lines == ["nothing is kept in best/: the training of the winner failed"]
+    assert not (tmp_path / "best").exists()
+
+
+def test_what_training_and_float32_say_differently_is_told(data_file, tmp_path, caplog):
+    """As where children are trained in bfloat16: what is kept speaks for itself."""
+    found = winners.trained("cell", data_file)
+    network, test = found.judged.network, found.task.dataset.test_labels
+    other = network._replace(
+        accuracy=network.accuracy + (1 if network.accuracy < 1 else -1) / len(test)
+    )
+    with caplog.at_level(logging.WARNING, "fnas_jax"):
+        told = ship.keep(
+            tmp_path, found._replace(judged=found.judged._replace(network=other)), print
+        )
+    assert "in float32, and" in caplog.text
+    assert told["accuracy"] == pytest.approx(network.accuracy)
+    assert fnas_jax.load(tmp_path).architecture["accuracy"]["test_by_training"] == other.accuracy
+
+
+def test_fingerprints_tell_data_apart_and_not_their_order(data_file):
+    one = data.load(data_file)
+    order = np.arange(len(one.test_labels))[::-1]
+    names = one.names._replace(test=one.names.test[order])
+    turned = one._replace(test_labels=one.test_labels[order], names=names)
+    assert protocols.fingerprint(turned) == protocols.fingerprint(one)
+    for other in (
+        data.load(data_file, split_seed=1),
+        one._replace(test_labels=one.test_labels[order]),
+        one._replace(test_labels=(one.test_labels + 1) % 3),
+    ):
+        assert protocols.fingerprint(other) != protocols.fingerprint(one)
