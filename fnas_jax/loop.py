@@ -6,6 +6,9 @@ stages with checkpoints, but functions of the last one, which a killed run repea
 An iteration ends in this order: its evaluations are committed to the history, its line is written
 to the metrics, its checkpoint is taken (iterations of a moment share one).
 
+More budget: a run goes on with a higher `search.budget` (`workdir.may_change`) as if it had been
+interrupted there; arrays whose sizes follow the budget grow.
+
 Resume: `resume` reads the newest checkpoint and drops what history and metrics hold beyond it;
 `run_stages` and `run_iterations` go on from there, because `State` says how far they are. Random
 keys are functions of the seed and of the number of the iteration, so nothing about them is stored.
@@ -77,7 +80,7 @@ def run(
     if not hosts.is_first():
         return work_for_first_host(config, builder)
     with workdir.opened(folder, config) as path, contextlib.closing(Clock()) as clock:
-        done = (path / "result.json").exists()
+        done = (path / "result.json").exists() and not workdir.extends(path, config)
         hosts.broadcast(np.bool_(done))
         if done:
             return workdir.read_json(path / "result.json")
@@ -85,8 +88,8 @@ def run(
         identity = workdir.identify(path)
         with _opened_knowledge(config, path, identity) as knowledge:
             parts = builder(config, knowledge)
-            workdir.start(path, config, identity)
-            found = search(Context(config, path, *parts, knowledge, clock, identity))
+            begun = workdir.start(path, config, identity)
+            found = search(Context(config, path, *parts, knowledge, clock, begun))
             hosts.broadcast_command(0)
             return found
 
@@ -143,7 +146,7 @@ def resume(ctx: Context, manager: ocp.CheckpointManager, key: jax.Array) -> Stat
     """
     decisions = len(ctx.task.space.cardinalities)
     state = iteration.initial(ctx.method, ctx.evaluator, decisions, key)
-    restored = checkpoint.restore(manager, state)
+    restored = checkpoint.restore(manager, state, ctx.run.grown)
     if restored is not None:
         state = restored[1]
         ctx.clock.resume(state.seconds)
@@ -280,7 +283,7 @@ def _origin(ctx: Context) -> history.Run:
 def _done(ctx: Context, state: State) -> bool:
     """The budget is spent, the method says so, or all that it proposes has long been known."""
     search, counts = ctx.config.search, state.counts
-    limit = search.max_proposals or 20 * search.budget
+    limit = workdir.proposals(search.max_proposals, search.budget)
     if counts["trained"] >= search.budget or counts["proposed"] >= limit:
         return True
     return ctx.method.done is not None and bool(ctx.method.done(state.method))

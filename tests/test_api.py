@@ -21,6 +21,7 @@ SMALL = {
     "winner.steps": 4,
     "winner.reference": False,
     "space.blocks": 1,
+    "search.budget": 2,
     "search.batch": 2,
     "log.tensorboard": False,
     "akp.enabled": False,
@@ -28,7 +29,7 @@ SMALL = {
 
 
 def search(workdir, *arrays, **more):
-    return fnas_jax.search(*(arrays or (X, Y)), budget=2, workdir=workdir, **SMALL | more)
+    return fnas_jax.search(*(arrays or (X, Y)), workdir=workdir, **SMALL | more)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,16 @@ def test_the_same_call_reads_what_is_finished(found):
     again = search(found.workdir, method="random")
     assert again.content == found.content
     assert fnas_jax.resume(found.workdir).content == found.content
+
+
+@pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_children_of_two_budgets_are_those_of_the_larger_one(tmp_path, pool):
+    both = {"method": "random", "akp.enabled": pool, "winner.finalists": 2}
+    first = search(tmp_path / "a", **both)
+    whole = search(tmp_path / "b", **both | {"search.budget": 4})
+    grown = search(tmp_path / "a", **both | {"search.budget": 4})
+    assert first.counts["trained"] == 2 and grown.counts["trained"] == 4
+    assert timeless(grown.content) == timeless(whole.content)
 
 
 def test_other_arrays_and_missing_ones_are_refused(found, tmp_path):

@@ -51,23 +51,26 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
     """
     leaves = [_to_numpy(leaf) for leaf in jax.tree.leaves(tree)]
     stored = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}  # Orbax: size > 0
-    stored["checksum"] = np.asarray(_checksum(leaves), np.uint32)
+    stored["checksum"] = np.asarray(_checksum(_filled(leaves)), np.uint32)
     manager.save(step, args=ocp.args.PyTreeSave(stored))
     manager.wait_until_finished()
 
 
-def restore(manager: ocp.CheckpointManager, template: Any) -> tuple[int, Any] | None:
+def restore(
+    manager: ocp.CheckpointManager, template: Any, grown: bool = False
+) -> tuple[int, Any] | None:
     """(step, tree) of the newest good checkpoint, shaped as `template`; None where there is none.
 
-    `template` may be a function of the step. Newer damaged checkpoints are deleted, with a warning.
-    Raises UserError where checkpoints exist and none of them can be used.
+    `template` may be a function of the step. Where it has `grown`, a smaller array takes the first
+    places of the template's, whose others stay as they are. Newer damaged checkpoints are deleted,
+    with a warning. Raises UserError where checkpoints exist and none of them can be used.
     """
     steps = sorted(manager.all_steps(), reverse=True)
     reason, advice = "", "remove that folder to start again"
     for position, step in enumerate(steps):
         try:
             like = template(step) if callable(template) else template
-            tree = _read(manager, step, like)
+            tree = _read(manager, step, like, grown)
         except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
             if isinstance(error, StructureError):
                 advice = "go on with the version of fnas_jax that wrote it, or with a new folder"
@@ -84,14 +87,14 @@ def restore(manager: ocp.CheckpointManager, template: Any) -> tuple[int, Any] | 
     return None
 
 
-def _read(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
+def _read(manager: ocp.CheckpointManager, step: int, template: Any, grown: bool) -> Any:
     stored = manager.restore(step, args=ocp.args.PyTreeRestore())
     like, structure = jax.tree.flatten(template)
     expected = [_to_numpy(leaf) for leaf in like]
     leaves = []
     for i, blank in enumerate(expected):
         value = np.asarray(stored.get(_name(i), blank if blank.size == 0 else np.zeros(0)))
-        if value.shape != blank.shape or value.dtype != blank.dtype:
+        if value.dtype != blank.dtype or not _fits(value, blank, grown):
             raise StructureError(
                 f"leaf {i} is {value.dtype}{value.shape},"
                 f" this program expects {blank.dtype}{blank.shape}"
@@ -100,10 +103,31 @@ def _read(manager: ocp.CheckpointManager, step: int, template: Any) -> Any:
     here = sum(blank.size > 0 for blank in expected)
     if len(stored) - 1 != here:  # one is the checksum
         raise StructureError(f"it has {len(stored) - 1} arrays, this program expects {here}")
-    if _checksum(leaves) != int(stored["checksum"]):
+    # Earlier versions counted empty leaves, too, whose shapes may grow.
+    if int(stored["checksum"]) not in (_checksum(leaves), _checksum(_filled(leaves))):
         raise ValueError("checksum differs")
+    leaves = [_placed(value, blank) for value, blank in zip(leaves, expected, strict=True)]
     restored = [_like(leaf, value) for leaf, value in zip(like, leaves, strict=True)]
     return jax.tree.unflatten(structure, restored)
+
+
+def _fits(value: np.ndarray, blank: np.ndarray, grown: bool) -> bool:
+    if not grown or value.ndim != blank.ndim:
+        return value.shape == blank.shape
+    return all(a <= b for a, b in zip(value.shape, blank.shape, strict=True))
+
+
+def _placed(value: np.ndarray, blank: np.ndarray) -> np.ndarray:
+    """`blank` with `value` in its first places."""
+    if value.shape == blank.shape:
+        return value
+    whole = blank.copy()
+    whole[tuple(slice(n) for n in value.shape)] = value
+    return whole
+
+
+def _filled(leaves: list[np.ndarray]) -> list[np.ndarray]:
+    return [leaf for leaf in leaves if leaf.size]
 
 
 def _name(i: int) -> str:

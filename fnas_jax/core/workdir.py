@@ -108,6 +108,7 @@ class Run(NamedTuple):
     starts: int  # so far
     began: float = 0.0  # seconds since 1970
     format: int = 1  # of its checkpoints; the first one was not written down
+    grown: bool = False  # it was given more budget: its first checkpoints are of smaller arrays
 
 
 def identify(folder: pathlib.Path) -> Run:
@@ -132,15 +133,47 @@ def identify(folder: pathlib.Path) -> Run:
     return run._replace(format=FORMAT)
 
 
-def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> None:
-    """Counts a start of `run`, which `identify` gave.
+def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> Run:
+    """Counts a start of `run`, which `identify` gave; the run as it is from now on.
 
     From here on the folder belongs to `config`: to be called once everything could be built, so
-    that a mistyped first command does not claim the folder.
+    that a mistyped first command does not claim the folder. A result that a changed configuration
+    will replace stays under another name.
     """
-    if not (folder / "config.json").exists():
-        write_json(folder / "config.json", config.to_dict())
+    more = extends(folder, config)
+    run = run._replace(grown=run.grown or more)
     write_json(folder / "run.json", run._replace(starts=run.starts + 1)._asdict())
+    result = folder / "result.json"
+    if more and result.exists():
+        result.replace(folder / f"result-{run.starts}.json")
+    if more or not (folder / "config.json").exists():
+        write_json(folder / "config.json", config.to_dict())
+    return run
+
+
+def extends(folder: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
+    """Whether the run in `folder` began with another configuration, which `opened` let pass."""
+    path = folder / "config.json"
+    return path.exists() and _stored(path) != config_lib.flatten(config)
+
+
+def may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a run may go on with another value of key `name`: `old` and `new` have all values.
+
+    More of the search, or another end of it; what was searched so far stays what it is.
+    """
+    if name == "search.budget":
+        return new[name] >= old[name]
+    if name == "search.max_proposals":
+        return proposals(new[name], new["search.budget"]) >= proposals(
+            old[name], old["search.budget"]
+        )
+    return name.startswith(("winner.", "log.", "jax."))
+
+
+def proposals(most: int, budget: int) -> int:
+    """After how many proposals a search ends, by `search.max_proposals` and `search.budget`."""
+    return most or 20 * budget
 
 
 def versions() -> dict[str, str]:
@@ -168,10 +201,14 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         f"{name} ({old.get(name, missing)} there, {new.get(name, missing)} now)"
         for name in sorted(old.keys() | new.keys())
         if old.get(name, missing) != new.get(name, missing)
+        and not (name in old and name in new and may_change(name, old, new))
     ]
     if not differences:
         return
-    advice = "; give the command that began it, or another --workdir"
+    advice = (
+        "; give the command that began it, a higher search.budget or other winner.* and log.*"
+        " keys, or another --workdir"
+    )
     if _format(path.parent) != FORMAT:
         advice = (
             ". It was begun by another version of fnas_jax, whose defaults differ: finish it with"

@@ -155,3 +155,18 @@ def test_a_half_written_step_is_ignored(tmp_path):
         assert checkpoint.restore(manager, tree(0))[0] == 1
         checkpoint.save(manager, 2, tree(2))
         assert checkpoint.restore(manager, tree(0))[0] == 2
+
+
+def test_smaller_arrays_take_the_first_places_where_the_template_has_grown(tmp_path):
+    small = {"a": jnp.arange(3), "b": jnp.ones((2, 2)), "c": jnp.zeros((0, 2)), "n": 5}
+    large = {"a": jnp.full(5, -1), "b": 7 * jnp.eye(3), "c": jnp.zeros((0, 2)), "n": 0}
+    with contextlib.closing(checkpoint.open_(tmp_path)) as manager:
+        checkpoint.save(manager, 1, small)
+        with pytest.raises(UserError, match="no checkpoint"):
+            checkpoint.restore(manager, large)
+        _, back = checkpoint.restore(manager, large, grown=True)
+        with pytest.raises(UserError, match="no checkpoint"):  # nothing ever shrinks
+            checkpoint.restore(manager, {**large, "a": jnp.zeros(2, int)}, grown=True)
+    np.testing.assert_array_equal(back["a"], [0, 1, 2, -1, -1])
+    np.testing.assert_array_equal(back["b"], [[1, 1, 0], [1, 1, 0], [0, 0, 7]])
+    assert back["n"] == 5

@@ -35,7 +35,8 @@ def test_another_configuration_is_refused_naming_the_keys(tmp_path):
         open_once(tmp_path, config_with(seed=3, children__lr=0.5))
     assert str(error.value).endswith(
         "children.lr (0.1 there, 0.5 now), seed (0 there, 3 now);"
-        " give the command that began it, or another --workdir"
+        " give the command that began it, a higher search.budget or other winner.* and log.* keys,"
+        " or another --workdir"
     )
     open_once(tmp_path, config_with())
 
@@ -166,3 +167,30 @@ def test_knowledge_that_was_there_before_is_kept(tmp_path):
     with pytest.raises(UserError), workdir.opened(tmp_path, config_with()):
         raise UserError("no such method")
     assert [p.name for p in tmp_path.iterdir()] == ["knowledge"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({"search__budget": 80}, True),
+        ({"search__budget": 40}, True),
+        ({"search__budget": 39}, False),
+        ({"search__max_proposals": 799}, False),  # the default is 20 times the budget
+        ({"search__max_proposals": 800}, True),
+        ({"winner__steps": 1, "log__every": 2}, True),
+        ({"search__budget": 80, "search__batch": 4}, False),
+    ],
+)
+def test_a_run_may_be_given_more_budget_and_another_end(tmp_path, changes, allowed):
+    open_once(tmp_path, config_with(search__budget=40))
+    (tmp_path / "result.json").write_text("{}")
+    if not allowed:
+        with pytest.raises(UserError, match="belongs to a run with another configuration"):
+            open_once(tmp_path, config_with(**{"search__budget": 40} | changes))
+        return
+    run = open_once(tmp_path, config_with(**{"search__budget": 40} | changes))
+    same = changes == {"search__budget": 40}
+    assert run.starts == 1 and workdir.identify(tmp_path).grown is not same
+    assert (tmp_path / "result.json").exists() is same
+    assert (tmp_path / "result-1.json").exists() is not same
+    assert workdir.read_config(tmp_path) == config_with(**{"search__budget": 40} | changes)
