@@ -11,22 +11,36 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Result", "UserError", "__version__", "load", "resume", "search"]
+__all__ = [
+    "Model",
+    "Result",
+    "UserError",
+    "__version__",
+    "categorical",
+    "from_function",
+    "load",
+    "resume",
+    "search",
+]
 
 if TYPE_CHECKING:
     from fnas_jax.api import resume, search
     from fnas_jax.core.types import UserError
     from fnas_jax.results import Result
     from fnas_jax.ship.model import Model, load
+    from fnas_jax.spaces.categorical import choices as categorical
+    from fnas_jax.tasks.function import from_function
 
-# Names of the public interface, and the modules that have them; all else may change.
+# Names of the public interface, and where they are; all else may change.
 _PUBLIC = {
-    "search": "fnas_jax.api",
-    "resume": "fnas_jax.api",
-    "Result": "fnas_jax.results",
-    "load": "fnas_jax.ship.model",
-    "Model": "fnas_jax.ship.model",
-    "UserError": "fnas_jax.core.types",
+    "search": "fnas_jax.api:search",
+    "resume": "fnas_jax.api:resume",
+    "Result": "fnas_jax.results:Result",
+    "load": "fnas_jax.ship.model:load",
+    "Model": "fnas_jax.ship.model:Model",
+    "UserError": "fnas_jax.core.types:UserError",
+    "categorical": "fnas_jax.spaces.categorical:choices",
+    "from_function": "fnas_jax.tasks.function:from_function",
 }
 
 
@@ -34,7 +48,8 @@ def __getattr__(name: str) -> Any:
     """The public names, imported when they are first used, so that `--help` is quick."""
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -15,17 +15,19 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from fnas_jax import loop, registry
+from fnas_jax import loop, parts, registry
 from fnas_jax.core import cli, devices, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
+from fnas_jax.parts import Parts
 from fnas_jax.results import Result
+from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data
 
 LOG = logging.getLogger(__name__)
@@ -43,9 +45,9 @@ def search(
     budget: int | None = None,
     workdir: str | os.PathLike[str] | None = None,
     config: str | os.PathLike[str] | ml_collections.ConfigDict | None = None,
-    space: str | None = None,
-    task: str | None = None,
-    method: str | None = None,
+    space: str | Space | None = None,
+    task: str | Callable[..., Any] | None = None,
+    method: str | Callable[..., Any] | None = None,
     **overrides: Any,
 ) -> Result:
     """Searches a network for images, or on any task of a configuration; trains and tests the best.
@@ -65,22 +67,25 @@ def search(
       budget: architectures that are trained (`search.budget`).
       workdir: folder that the run writes to; None: a new one among the system's temporary ones.
       config: a file with `get_config()`, or its result; None: all defaults.
-      space: `space.name`.
-      task: `task.name`, e.g. "images/digits"; not beside arrays.
-      method: `method.name`.
+      space: `space.name`, or a space.
+      task: `task.name`, e.g. "images/digits", or what builds a task, e.g. of `from_function`; not
+        beside arrays.
+      method: `method.name`, or what builds a method (`parts.Parts`).
       **overrides: other keys, as `children={"steps": 200}` or `**{"children.steps": 200}`.
 
     Raises:
       UserError: wrong input, in one sentence, before anything is trained.
     """
+    own = _own(space, task, method)
     given = {"budget": budget, "space": space, "task": task, "method": method}
+    given |= {k: parts.name_of(k, v) for k, v in own._asdict().items() if v is not None}
     arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
     settings = _settings(config, given, overrides)
     if arrays is not None:
         if task is not None:
             raise UserError(f"task is {task!r} beside arrays; give one of the two")
         settings |= {"task.name": f"images/{data.name_of(arrays)}"}
-    return _run(config_lib.nest(settings), workdir, arrays)
+    return _run(config_lib.nest(settings), workdir, arrays, own)
 
 
 def resume(
@@ -93,23 +98,28 @@ def resume(
     x_val: Any = None,
     y_val: Any = None,
     class_names: Any = None,
+    space: Space | None = None,
+    task: Callable[..., Any] | None = None,
+    method: Callable[..., Any] | None = None,
 ) -> Result:
     """Goes on with the search in `folder`, by its own configuration; a finished one is read.
 
-    A search on arrays needs the same arrays again, unless it is finished. Raises UserError where
-    there is no search, or these are other arrays.
+    A search on arrays or with objects needs the same ones again, unless it is finished. Raises
+    UserError where there is no search, or these are others.
     """
     path = pathlib.Path(folder).expanduser()
     config = workdir.read_config(path)
     if (path / "result.json").exists():
         return Result(path)
-    return _run(config, path, _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names))
+    arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
+    return _run(config, path, arrays, Parts(space, task, method))
 
 
 def _run(
     config: ml_collections.ConfigDict,
     folder: str | os.PathLike[str] | None,
     arrays: Mapping[str, np.ndarray] | None,
+    own: Parts,
 ) -> Result:
     config = config_lib.validate(config)
     devices.use_all_cores()
@@ -117,8 +127,21 @@ def _run(
         folder = tempfile.mkdtemp(prefix="fnas_jax_")
         LOG.warning("the run is written to %s; workdir says where else", folder)
     path = pathlib.Path(folder).expanduser()
-    loop.run(config, path, functools.partial(registry.build_all, arrays=arrays))
+    loop.run(config, path, functools.partial(registry.build_all, arrays=arrays, own=own))
     return Result(path)
+
+
+def _own(space: Any, task: Any, method: Any) -> Parts:
+    """Those of the three that are objects, not names. Raises UserError for what can be neither."""
+    for kind, part in (("task", task), ("method", method)):
+        if not (part is None or isinstance(part, str) or callable(part)):
+            raise UserError(
+                f"{kind} is {type(part).__name__}; it must be a name or a function that builds one"
+            )
+    if not (space is None or isinstance(space, str | Space)):
+        raise UserError(f"space is {type(space).__name__}; it must be a name or a Space")
+    own = {"space": space, "task": task, "method": method}
+    return Parts(**{k: None if isinstance(part, str) else part for k, part in own.items()})
 
 
 def _settings(

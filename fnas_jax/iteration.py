@@ -13,7 +13,7 @@ from fnas_jax.core.clock import PARTS, Clock
 from fnas_jax.core.types import Metrics, Proposal
 from fnas_jax.knowledge.history import Row
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.tasks.base import Evaluator
+from fnas_jax.tasks.base import Evaluator, Measure
 
 INIT, PREPARE, ASK, EVALUATE, FINAL, FINALISTS = range(6)  # purposes of random keys
 FIGURES = ("accuracy", "reward", "latency_ms", "mflops", "params_m")
@@ -166,11 +166,12 @@ def _scalars(state: State, metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def line(scalars: dict[str, Any]) -> str:
-    """The line of an iteration for the terminal."""
+def line(scalars: dict[str, Any], measure: Measure) -> str:
+    """The line of an iteration for the terminal, of a task with this `measure`."""
     accuracy, best, reward = (scalars[n] for n in ("accuracy", "best_accuracy", "best_reward"))
-    mean = "none new" if accuracy is None else f"mean accuracy {accuracy:.4f}"
+    sign = measure.sign
+    mean = "none new" if accuracy is None else f"mean {measure.name} {sign * accuracy:.4f}"
     if np.isnan(reward):
         return f"iteration {scalars['iteration']}: {mean}, no result yet"
     paid = "" if reward == best else f" (reward {reward:.4f})"
-    return f"iteration {scalars['iteration']}: {mean}, best {best:.4f}{paid}"
+    return f"iteration {scalars['iteration']}: {mean}, best {sign * best:.4f}{paid}"

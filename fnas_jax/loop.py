@@ -233,7 +233,9 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
         if state.iteration % ctx.config.log.every == 0 or last:
             spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
             outputs.log.write(state.step, scalars | spent)
-            outputs.progress.show(state.counts["trained"], iteration.line(scalars))
+            outputs.progress.show(
+                state.counts["trained"], iteration.line(scalars, ctx.task.measure)
+            )
         state = outputs.checkpoints.step(state, last)
     return state
 

@@ -50,10 +50,7 @@ def summary(result: dict, folder: str) -> str:
         lines.append("none of them gave a result")
     else:
         lines.append(f"best: {best['description']['text']}")
-        lines.append(
-            f"search accuracy {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
-            + final_readings(result)
-        )
+        lines.append(f"search {reading(result)}{final_readings(result)}")
     if winner and winner.get("accuracy") is not None:
         lines.append(f"final accuracy {cli.percent(winner['accuracy'])}{cost(winner)}")
     if winner and "finetuned" in winner:
@@ -65,6 +62,14 @@ def summary(result: dict, folder: str) -> str:
     if winner and winner.get("kept"):
         lines.append(f"the network is kept in {os.path.join(folder, winner['kept']['folder'])}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
+
+
+def reading(result: dict) -> str:
+    """The winner's figure in the search; results of earlier versions have accuracies only."""
+    best, metric = result["best"], result.get("metric", {"name": "accuracy"})["name"]
+    if metric != "accuracy":
+        return f"{metric} {best['value']:.6g}"
+    return f"accuracy {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
 
 
 def final_readings(result: dict) -> str:

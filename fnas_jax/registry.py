@@ -10,10 +10,12 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from fnas_jax import parts
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
+from fnas_jax.parts import Parts
 from fnas_jax.spaces import categorical, cell, macro, mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
@@ -25,6 +27,7 @@ SPACES: dict[str, Callable[[Any], Space]] = {
     "cell": lambda s: cell.make(s.cell_channels, s.cells_per_stage),
     "categorical": lambda s: categorical.make(s.cardinalities),
 }
+NONE = Parts()  # no part was given as an object
 # Modules with a `build`; only the chosen ones are imported.
 TASKS = {"images": "fnas_jax.tasks.images", "tabular": "fnas_jax.tasks.tabular"}
 METHODS = {
@@ -45,7 +48,9 @@ METHODS = {
 class Method:
     """The section `method`."""
 
-    name: str = config_lib.key("fnas", "search method", choices=tuple(METHODS))
+    name: str = config_lib.key(
+        "fnas", f"search method: {', '.join(METHODS)}, a plug-in or MODULE:ATTRIBUTE of your own"
+    )
 
 
 # The dataclass of every section of the configuration, in the order of --help. They are imported
@@ -83,38 +88,70 @@ def build_task(
     config: ml_collections.ConfigDict,
     knowledge: Knowledge | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
+    own: Parts = NONE,
 ) -> Task:
-    """The task of the configuration; tabular tasks bring their space. Raises UserError.
+    """The task of the configuration; tables and functions bring their space. Raises UserError.
 
-    `arrays`: the image set, where it is in memory.
+    `arrays`: the image set, where it is in memory; `own`: parts that were given as objects.
     """
     kind = config.task.name.partition("/")[0]
-    if kind not in TASKS:
-        near = config_lib.nearest(kind, TASKS)
-        raise UserError(
-            f"task.name is {config.task.name!r}; it starts with images/ or tabular/{near}"
-        )
-    name = config.space.name
-    if name not in SPACES:
-        near = config_lib.nearest(name, SPACES)
-        raise UserError(f"space.name is {name!r}; allowed are {', '.join(SPACES)}{near}")
+    build = find_task(config.task.name, own)
+    find_space(config.space.name, own)  # a table has its own, but a wrong name is a mistake
     try:
-        space = None if kind == "tabular" else SPACES[name](config.space)
+        space = None if kind == "tabular" else build_space(config, own)
         in_memory = {} if arrays is None else {"arrays": arrays}
-        return importlib.import_module(TASKS[kind]).build(config, space, knowledge, **in_memory)
+        task = build(config, space, knowledge, **in_memory)
     except ValueError as error:  # a space's complaint about its options
         raise UserError(str(error)) from error
+    if not isinstance(task, Task):
+        made = type(task).__name__
+        raise UserError(f"task.name is {config.task.name!r}, which made {made}, not a Task")
+    named = own.task is None and kind not in TASKS  # it is known by the name it was found by
+    return task._replace(name=config.task.name) if named else task
+
+
+def find_task(name: str, own: Parts = NONE) -> Callable[..., Any]:
+    """What builds the task `name`: (config, space, knowledge) -> Task. Raises UserError."""
+    kind = name.partition("/")[0]
+    if kind in TASKS and "/" in name:
+        return importlib.import_module(TASKS[kind]).build
+    found = parts.find("task", name, own.task, [f"{kind}/.." for kind in TASKS])
+    if not callable(found):
+        raise UserError(f"task.name is {name!r}, a {type(found).__name__}, which builds no task")
+    return found
+
+
+def build_space(config: ml_collections.ConfigDict, own: Parts = NONE) -> Space:
+    """The space that the configuration names. Raises UserError, or ValueError for its options."""
+    found = find_space(config.space.name, own)
+    return found if isinstance(found, Space) else found(config.space)
+
+
+def find_space(name: str, own: Parts = NONE) -> Any:
+    """The space `name`, or what makes it of the section `space`. Raises UserError."""
+    return SPACES[name] if name in SPACES else parts.find("space", name, own.space, SPACES)
 
 
 def build_all(
     config: ml_collections.ConfigDict,
     knowledge: Knowledge,
     arrays: Mapping[str, np.ndarray] | None = None,
+    own: Parts = NONE,
 ) -> tuple[Task, SearchMethod, Evaluator]:
     """What the configuration names, as `build_task`. Raises UserError."""
-    task = build_task(config, knowledge, arrays)
-    module = importlib.import_module(METHODS[config.method.name])
+    name = config.method.name
+    if name in METHODS:
+        build = importlib.import_module(METHODS[name]).build
+    else:
+        build = parts.find("method", name, own.method, METHODS)
+    task = build_task(config, knowledge, arrays, own)
     try:
-        return task, *module.build(config, task.space, task, knowledge)
+        found = build(config, task.space, task, knowledge)
     except ValueError as error:  # a method's complaint about its numbers or the space
         raise UserError(str(error)) from error
+    if isinstance(found, SearchMethod):
+        found = (found, task.evaluator)
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], SearchMethod)):
+        made = type(found).__name__
+        raise UserError(f"method.name is {name!r}, which made {made}, not a SearchMethod")
+    return task, *found

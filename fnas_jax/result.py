@@ -37,6 +37,7 @@ def content(
         "counts": counts,
         "iterations": state.iteration,
         "seconds": ctx.clock.seconds(),
+        "metric": ctx.task.measure._asdict(),
         "method": ctx.config.method.name,
         "space": ctx.task.space.name,
         "task": ctx.task.name,
@@ -58,6 +59,7 @@ def best(ctx: Context, state: State, finals: Finals | None) -> dict[str, Any]:
     return {
         "arch": arch,
         "description": ctx.task.space.describe(arch),
+        "value": ctx.task.measure.sign * state.best[0],
         **dict(zip(FIGURES, state.best, strict=True)),
         **({} if finals is None or place is None else first_reading(finals, place)),
     }

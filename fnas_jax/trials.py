@@ -21,6 +21,7 @@ from fnas_jax.core import cli, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
+from fnas_jax.spaces import categorical
 from fnas_jax.spaces.base import Space
 
 FORMATS = ("table", "csv", "json")
@@ -36,13 +37,14 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     Raises UserError where there is no run.
     """
     config = workdir.read_config(folder)
-    space, path = _space(config), pathlib.Path(folder).expanduser()
+    path = pathlib.Path(folder).expanduser()
     try:
         known = history.open_(workdir.knowledge_folder(path, config))
     except OSError as error:
         raise UserError(f"the history of {str(folder)!r} cannot be read: {error}") from None
     with contextlib.closing(known):
         run = workdir.read_json(path / "run.json")["id"]
+        space = _space(history.identity_of(known, run), config)
         rows = history.rows(known, space, trained=None, run_id=run)
     numbers = {name: getattr(rows, name).tolist() for name in history.NUMBERS}
     return [
@@ -58,11 +60,19 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     ]
 
 
-def _space(config: Any) -> Space:
-    """The space of a run; a table brings its own."""
-    if config.task.name.startswith("tabular/"):
-        return registry.build_task(config).space
-    return registry.SPACES[config.space.name](config.space)
+def _space(identity: str, config: Any) -> Space:
+    """The space of a run: one of ours, or as much of it as its `identity` says."""
+    if config.space.name in registry.SPACES and config.task.name.startswith("images/"):
+        return registry.build_space(config)
+    said = json.loads(identity or "{}")
+    if said.get("name") in ("macro", "cell"):  # published tables
+        return registry.SPACES[said["name"]](config.space)
+    if "choices" in said:
+        options = dict(zip(said["names"], said["choices"], strict=True))
+        return categorical.choices(options, said["name"])
+    if said:
+        return categorical.make(said["cardinalities"], said["name"], said["names"])
+    return registry.build_space(config)  # nothing was tried yet
 
 
 def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from fnas_jax import iteration
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.types import Metrics, Proposal
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.tasks.base import Evaluator
+from fnas_jax.tasks.base import Evaluator, Measure
 
 ARCHS = jnp.array([[0, 1], [1, 1], [2, 0], [2, 0]])
 MASK = jnp.array([True, True, False, True])
@@ -131,7 +131,7 @@ def test_no_best_yet_leaves_the_state_as_it_was():
     method = METHOD._replace(best=lambda state: Best(ARCHS[0], jnp.float32(-jnp.inf)))
     state, _, scalars = once(iteration.compiled(method, EVALUATOR))
     assert (state.best_arch == -1).all() and np.isnan(state.best).all()
-    assert "no result yet" in iteration.line(scalars)
+    assert "no result yet" in iteration.line(scalars, Measure())
 
 
 @pytest.mark.parametrize(
@@ -150,4 +150,4 @@ def test_the_line_of_an_iteration(change, text):
         "best_reward": 0.7,
         "reward": 0.5,
     }
-    assert iteration.line(scalars | change) == text
+    assert iteration.line(scalars | change, Measure()) == text

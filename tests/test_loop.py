@@ -127,10 +127,11 @@ def test_result_holds_what_is_documented(undisturbed):
     assert result == json.loads((folder / "result.json").read_text())
     assert set(result) == {
         *("best", "finalists", "winner", "counts", "iterations", "seconds", "method", "space"),
-        *("task", "seed", "versions", "resumed", "pareto"),
+        *("task", "seed", "versions", "resumed", "pareto", "metric"),
     }
     assert set(result["best"]) == {
-        *("arch", "description", "accuracy", "reward", "latency_ms", "mflops", "params_m")
+        *("arch", "description", "accuracy", "reward", "latency_ms", "mflops", "params_m"),
+        "value",
     }
     assert set(result["seconds"]) == {"total", "compile", "children", "method"}
     assert result["best"]["mflops"] == sum(result["best"]["arch"])

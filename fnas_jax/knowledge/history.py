@@ -221,6 +221,15 @@ def take(found: Rows, use: np.ndarray) -> Rows:
     return Rows(*(column[use] for column in found))
 
 
+def identity_of(connection: sqlite3.Connection, run_id: str) -> str:
+    """`Space.identity` of the space that run `run_id` searches; "" where it has written no row."""
+    query = (
+        "SELECT text FROM evaluations JOIN descriptions ON digest = space_key WHERE run = ? LIMIT 1"
+    )
+    found = connection.execute(query, (run_id,)).fetchone()
+    return found[0] if found else ""
+
+
 def count_by_space(connection: sqlite3.Connection, until: float = math.inf) -> dict[str, int]:
     """Measured rows that were written by `until`, by the names of their spaces."""
     query = (

@@ -34,6 +34,8 @@ class Space(NamedTuple):
     graph: Callable[[Array], tuple[Array, Array]]  # -> ops [N, V] int32, adjacency [N, V, V] bool
     num_ops: int  # `graph` operations are 0..num_ops-1
     spec: Any = None  # what networks/ needs to build the network; None: tables only
+    # T tuples of what the choices of each decision stand for; (): they are numbers
+    choices: tuple[tuple[Any, ...], ...] = ()
 
     @property
     def size(self) -> int:
@@ -46,7 +48,7 @@ class Space(NamedTuple):
 
         Decisions mean the same in two spaces exactly when these texts are equal.
         """
-        fields = ("name", "cardinalities", "names", "spec")
+        fields = ("name", "cardinalities", "names", "spec", *(("choices",) if self.choices else ()))
         return identity.text({field: getattr(self, field) for field in fields})
 
     @property

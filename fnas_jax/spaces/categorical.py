@@ -1,4 +1,4 @@
-"""Any list of cardinalities: decisions without structure, for tables of the user's own.
+"""Decisions without structure: for tables and functions of the user's own.
 
 Decisions have no meaning here, so no two decision vectors are the same network, every decision
 is a block of its own, and the graph is a chain of the decisions.
@@ -6,7 +6,7 @@ is a block of its own, and the graph is a chain of the decisions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,56 @@ def make(
         graph=partial(_graph, cards),
         num_ops=2 + sum(cards),
     )
+
+
+def choices(options: Mapping[str, Sequence[Any]], name: str = "categorical") -> base.Space:
+    """A space of decisions with names and named choices, e.g. {"depth": [1, 2], "op": ["a", "b"]}.
+
+    Choices are texts, numbers, booleans or None, in order where they are sizes. `describe` has them
+    as they were given, and the text "depth=2,op=a". Raises ValueError for a decision without
+    choices, one that is there twice, or a name or text with a comma or "=".
+    """
+    for decision, values in options.items():
+        if isinstance(values, str) or not len(values):
+            raise ValueError(f"{decision!r} has no list of choices")
+        if not all(isinstance(v, str | int | float | bool | None) for v in values):
+            raise ValueError(f"the choices of {decision!r} must be texts, numbers or None")
+        texts = [str(v) for v in values]
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"{decision!r} has a choice twice: {', '.join(texts)}")
+        bad = next((t for t in (decision, *texts) if "," in t or "=" in t or not t.strip()), None)
+        if bad is not None:
+            raise ValueError(f"{bad!r} of {decision!r} is empty or holds ',' or '='")
+    values_of = tuple(tuple(values) for values in options.values())
+    space = make([len(values) for values in values_of], name, tuple(options))
+    return space._replace(
+        choices=values_of,
+        describe=partial(_describe_choices, space.names, values_of),
+        parse=partial(_parse_choices, space.names, values_of),
+    )
+
+
+def _describe_choices(
+    names: tuple[str, ...], values_of: tuple[tuple[Any, ...], ...], arch: Any
+) -> dict[str, Any]:
+    chosen = [values[int(a)] for values, a in zip(values_of, np.asarray(arch), strict=True)]
+    decisions = dict(zip(names, chosen, strict=True))
+    return {"text": ",".join(f"{n}={v}" for n, v in decisions.items()), "decisions": decisions}
+
+
+def _parse_choices(
+    names: tuple[str, ...], values_of: tuple[tuple[Any, ...], ...], text: str
+) -> np.ndarray:
+    given = dict(part.partition("=")[::2] for part in text.split(","))
+    if set(given) != set(names):
+        raise ValueError(f"{text!r} must say {', '.join(names)}")
+    found = []
+    for name, values in zip(names, values_of, strict=True):
+        texts = [str(v) for v in values]
+        if given[name] not in texts:
+            raise ValueError(f"{name} is {given[name]!r}; allowed are {', '.join(texts)}")
+        found.append(texts.index(given[name]))
+    return np.array(found, np.int32)
 
 
 def _canonical(cards: tuple[int, ...], archs: Array) -> Array:

@@ -101,6 +101,18 @@ class OneShot(NamedTuple):
     evaluator: Evaluator
 
 
+class Measure(NamedTuple):
+    """What `Metrics.accuracy` of a task holds: this, or its negative where less is better."""
+
+    name: str = "accuracy"
+    direction: str = "maximize"  # or "minimize"
+
+    @property
+    def sign(self) -> float:
+        """What the figure is multiplied by, so that more is better; and back."""
+        return 1.0 if self.direction == "maximize" else -1.0
+
+
 class Task(NamedTuple):
     """One search problem: a space, and how its architectures are judged."""
 
@@ -121,3 +133,4 @@ class Task(NamedTuple):
     dataset: Dataset | None = None
     # Builds what one-shot methods need; None: architectures can only be looked up
     oneshot: Callable[[], OneShot] | None = None
+    measure: Measure = Measure()

@@ -1,0 +1,79 @@
+"""Spaces, tasks and methods of the user's own: by name, by plug-in, or as objects."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
+from fnas_jax.spaces.base import Space
+
+# Groups of entry points by which packages bring parts of their own.
+GROUPS = {name: f"fnas_jax.{name}s" for name in ("space", "task", "method")}
+OBJECT = "object:"  # how names of parts begin that were given as objects
+
+
+class Parts(NamedTuple):
+    """Objects that stand in for what a configuration names; None: it is looked up."""
+
+    space: Space | None = None
+    # (config, space or None, knowledge) -> Task, e.g. of `tasks.from_function`
+    task: Callable[..., Any] | None = None
+    # (config, space, task, knowledge) -> SearchMethod, or it and an Evaluator
+    method: Callable[..., Any] | None = None
+
+
+def name_of(kind: str, part: Any) -> str:
+    """What a configuration calls the object `part` of `kind` "space", "task" or "method"."""
+    if kind == "space":
+        return OBJECT + part.key
+    own = getattr(part, "name", None) or f"{part.__module__}:{part.__qualname__}"
+    return OBJECT + own
+
+
+def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
+    """The part `name` of `kind`: `own` where it is that object, a MODULE:ATTRIBUTE or a plug-in.
+
+    Raises UserError where it is none of these, naming `known` ones, too.
+    """
+    key = f"{kind}.name"
+    if name.startswith(OBJECT):
+        if own is None:
+            raise UserError(
+                f"{key} is {name!r}: it was an object in Python; give it again, to"
+                " fnas_jax.search or fnas_jax.resume"
+            )
+        if name_of(kind, own) != name:
+            raise UserError(f"this {kind} is not the one that the search began with ({name})")
+        return own
+    module, colon, attribute = name.removeprefix("python:").partition(":")
+    if colon:
+        return _attribute(key, name, module, attribute)
+    plugins = {entry.name: entry for entry in metadata.entry_points(group=GROUPS[kind])}
+    if name in plugins:
+        return plugins[name].load()
+    allowed = [*known, *plugins]
+    near = config_lib.nearest(name, allowed)
+    raise UserError(
+        f"{key} is {name!r}; allowed are {', '.join(allowed)} or MODULE:ATTRIBUTE{near}"
+    )
+
+
+def _attribute(key: str, name: str, module: str, attribute: str) -> Any:
+    """The attribute of a module that can be imported from here."""
+    if os.getcwd() not in sys.path:  # as `python -m` has it, for the console script
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever the user's module raises
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{key} is {name!r}: {module} cannot be imported ({reason})") from error
+    if not hasattr(found, attribute):
+        near = config_lib.nearest(attribute, [n for n in vars(found) if n[0] != "_"])
+        raise UserError(f"{key} is {name!r}: {module} has no {attribute!r}{near}")
+    return getattr(found, attribute)

@@ -1,0 +1,178 @@
+"""A task that is a Python function of the decisions: `from_function`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core import identity
+from fnas_jax.core import reward as rewards
+from fnas_jax.core.types import Array, Metrics, UserError
+from fnas_jax.spaces.base import Space
+from fnas_jax.tasks import cache
+from fnas_jax.tasks.base import Evaluator, Judged, Measure, Task
+from fnas_jax.tasks.cache import EvaluationCache
+from fnas_jax.tasks.workers import Workers
+
+LOG = logging.getLogger(__name__)
+DIRECTIONS = ("maximize", "minimize")
+COSTS = ("latency_ms", "mflops", "params_m")
+
+Function = Callable[[dict[str, Any]], float | Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class FunctionTask:
+    """What `from_function` returns: it builds the task from a configuration."""
+
+    space: Space
+    function: Function
+    name: str
+    measure: Measure
+    workers: int
+
+    def __call__(self, config: Any, space: Space | None = None, knowledge: Any = None) -> Task:
+        """The task. Raises UserError for a reward that it cannot have."""
+        if config.reward.cost != "none" and self.measure.name != "accuracy":
+            raise UserError(
+                f"reward.cost is {config.reward.cost!r}, and the metric is {self.measure.name!r}:"
+                " only an accuracy can be weighed with a cost; let the function weigh it"
+            )
+        workers = Workers(self.function, self.workers)
+        capacity = config.search.budget + config.search.batch
+        ctx = Context(self, workers, rewards.from_config(config), capacity)
+        return Task(
+            name=self.name,
+            space=self.space,
+            evaluator=Evaluator(
+                init=functools.partial(cache.empty, capacity, len(self.space.cardinalities)),
+                evaluate=functools.partial(evaluate, ctx),
+                jittable=False,
+                form=jax.jit(self.space.canonical),
+                protocol=identity.text({"kind": "function", "metric": self.measure._asdict()}),
+            ),
+            final=lambda arch, key: Judged({"measures": "nothing beyond the search"}),
+            measure=self.measure,
+        )
+
+
+def from_function(
+    space: Space,
+    function: Function,
+    *,
+    name: str | None = None,
+    metric: str = "accuracy",
+    direction: str = "maximize",
+    workers: int = 0,
+) -> FunctionTask:
+    """A task whose networks are judged by `function`.
+
+    `function` is given the decisions as `space.describe` has them, e.g. {"depth": 2, "op":
+    "conv"}, and returns the metric, or a dict with it and any of latency_ms, mflops and params_m.
+    NaN, or an exception, is a network that failed. What was judged once is never judged again.
+
+    Args:
+      space: e.g. of `spaces.categorical.choices`.
+      function: as above.
+      name: what the history knows the task by; "python:MODULE:FUNCTION" by default.
+      metric: what the function returns, or the key of it.
+      direction: "maximize" or "minimize".
+      workers: processes that call it side by side; 0: this one does. Where one dies, that
+        network has failed, and the search goes on.
+
+    Raises:
+      UserError: another direction, or fewer than no workers.
+    """
+    if direction not in DIRECTIONS:
+        raise UserError(f"direction is {direction!r}; allowed are {', '.join(DIRECTIONS)}")
+    if workers < 0:
+        raise UserError(f"workers is {workers}; allowed is 0 or more")
+    own = getattr(function, "__qualname__", type(function).__qualname__)
+    name = name or f"python:{getattr(function, '__module__', '')}:{own}"
+    return FunctionTask(space, function, name, Measure(metric, direction), workers)
+
+
+class Context(NamedTuple):
+    """What the evaluator reads."""
+
+    task: FunctionTask
+    workers: Workers
+    reward: Callable[[Array, Array, Array, Array], Array]
+    capacity: int  # networks that can be remembered
+
+
+def evaluate(
+    ctx: Context, known: EvaluationCache, archs: Array, mask: Array, key: Array
+) -> tuple[EvaluationCache, Metrics]:
+    """As `Evaluator.evaluate`. A network that fails gets the lowest reward so far."""
+    canonical = ctx.task.space.canonical(archs)
+    lookup = cache.look_up(known, canonical, mask)
+    places = np.flatnonzero(lookup.new)
+    if not len(places):
+        return known, cache.recall(known, lookup)
+    start = time.monotonic()
+    described = [ctx.task.space.describe(np.asarray(canonical[i])) for i in places]
+    answers = ctx.workers.map([d["decisions"] for d in described])
+    figures = np.full((len(archs), 1 + len(COSTS)), np.nan, np.float32)
+    for place, of_one, answer in zip(places, described, answers, strict=True):
+        figures[place] = read_answer(ctx.task.measure, of_one["text"], answer)
+    seconds = np.where(lookup.new, (time.monotonic() - start) / len(places), 0.0)
+    ok = np.asarray(lookup.new) & np.isfinite(figures[:, 0])
+    latency, mflops, params = (jnp.asarray(column) for column in figures[:, 1:].T)
+    accuracy = jnp.where(ok, figures[:, 0], 0.0)
+    reward = np.asarray(ctx.reward(accuracy, latency, mflops, params))
+    measured = Metrics(
+        accuracy=accuracy,
+        reward=_worst_where_failed(known, ok, reward),
+        latency_ms=latency,
+        mflops=mflops,
+        params_m=params,
+        seconds=jnp.asarray(seconds, jnp.float32),
+        ok=jnp.asarray(ok),
+        fresh=lookup.new,
+    )
+    known = cache.remember(known, lookup, canonical, measured)
+    return known, cache.recall(known, lookup)
+
+
+def _worst_where_failed(known: EvaluationCache, ok: np.ndarray, reward: np.ndarray) -> Array:
+    """[N] rewards; those of networks that failed are as low as the lowest of any, 0 before one."""
+    before = np.asarray(known.metrics.reward)[np.asarray(known.metrics.ok)]
+    every = np.append(before, reward[ok & np.isfinite(reward)])
+    return jnp.asarray(np.where(ok, reward, every.min(initial=np.inf) if len(every) else 0.0))
+
+
+def read_answer(measure: Measure, text: str, answer: Any) -> tuple[float, ...]:
+    """(metric to maximise, latency_ms, mflops, params_m) of what the function returned.
+
+    NaN where unknown. Whatever is no number is a failure, and said. Raises UserError for a dict
+    without the metric.
+    """
+    if isinstance(answer, Exception):
+        LOG.warning("%s failed: %s: %s", text, type(answer).__name__, answer)
+        return (math.nan,) * (1 + len(COSTS))
+    if not isinstance(answer, Mapping):
+        answer = {measure.name: answer}
+    if measure.name not in answer:
+        raise UserError(
+            f"the function returned {sorted(answer)} for {text}, without the metric"
+            f" {measure.name!r}; metric= of from_function says which one counts"
+        )
+    try:
+        value = float(answer[measure.name])
+        costs = [float(answer.get(name, math.nan)) for name in COSTS]
+    except (TypeError, ValueError):
+        LOG.warning("%s failed: the function returned %r", text, answer)
+        return (math.nan,) * (1 + len(COSTS))
+    if not math.isfinite(value):
+        LOG.warning("%s failed: %s is %s", text, measure.name, value)
+    return measure.sign * value, *costs

@@ -1,0 +1,68 @@
+"""A user's function called in this process, or in others, where a crash loses one call only."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from fnas_jax.core.types import UserError
+
+
+class Workers:
+    """`count` processes that call `function`; with 0, this one does.
+
+    Processes start with the first call, and end with this one. Each has an executor of its own:
+    the death of a process breaks its executor for good, and no other.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], count: int):
+        """Raises UserError where processes could not be given the function."""
+        self._function = function
+        self._executors: list[ProcessPoolExecutor | None] = [None] * count
+        if count:
+            try:
+                pickle.dumps(function)
+            except Exception as error:  # whatever the user's object raises
+                raise UserError(
+                    f"workers={count} need a function that other processes can import, defined at"
+                    f" the top of a module ({error}); workers=0 calls it in this process"
+                ) from None
+
+    def map(self, arguments: Sequence[Any]) -> list[Any]:
+        """What the function returns for each of `arguments`; the exception where it raised."""
+        if not self._executors:
+            return [_caught(self._function, argument) for argument in arguments]
+        found: list[Any] = [None] * len(arguments)
+        waiting = list(enumerate(arguments))
+        while waiting:
+            now, waiting = waiting[: len(self._executors)], waiting[len(self._executors) :]
+            futures = [(i, w, self._submit(w, x)) for w, (i, x) in enumerate(now)]
+            for i, worker, future in futures:
+                found[i] = self._result(worker, future)
+        return found
+
+    def _submit(self, worker: int, argument: Any) -> Future:
+        executor = self._executors[worker]
+        if executor is None:
+            # Not forked: JAX has threads, whose locks a forked process would hold for ever.
+            context = multiprocessing.get_context("spawn")
+            executor = self._executors[worker] = ProcessPoolExecutor(1, context)
+        return executor.submit(_caught, self._function, argument)
+
+    def _result(self, worker: int, future: Future) -> Any:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            self._executors[worker] = None  # the next call starts another
+            return RuntimeError("its process died")
+
+
+def _caught(function: Callable[[Any], Any], argument: Any) -> Any:
+    try:
+        return function(argument)
+    except Exception as error:  # the user's; a call that fails is a network that fails
+        return error

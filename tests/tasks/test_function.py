@@ -1,0 +1,167 @@
+"""A function of the decisions as a task: what it returns counts, and its failures are told."""
+
+import logging
+import math
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+import fnas_jax
+from fnas_jax import trials
+from fnas_jax.tasks.workers import Workers
+
+SPACE = fnas_jax.categorical({"depth": [1, 2, 3, 4], "op": ["conv", "pool"], "skip": [True, False]})
+SMALL = {"search.batch": 4, "log.tensorboard": False, "method.name": "random"}
+
+
+def value(decisions):
+    """2.5 at the least of 16: 16 distinct ones."""
+    return 10 * decisions["depth"] - 5 * (decisions["op"] == "pool") - 2.5 * decisions["skip"]
+
+
+def loss(decisions):
+    return {"loss": value(decisions), "mflops": float(decisions["depth"])}
+
+
+def moody(decisions):
+    if decisions["depth"] == 1:
+        raise ValueError("too shallow")
+    return math.nan if decisions["depth"] == 2 else value(decisions)
+
+
+def deadly(decisions):
+    if decisions["depth"] == 1:
+        os._exit(7)
+    return value(decisions) / 100
+
+
+def search(folder, function, budget=16, **more):
+    task = fnas_jax.from_function(SPACE, function, **more)
+    return fnas_jax.search(task=task, budget=budget, workdir=folder, **SMALL)
+
+
+def test_the_least_loss_wins_and_reads_as_it_was_returned(tmp_path):
+    found = search(tmp_path / "w", loss, metric="loss", direction="minimize")
+    assert found.best["description"]["decisions"] == {"depth": 1, "op": "pool", "skip": True}
+    assert found.best["value"] == 2.5 and found.best["mflops"] == 1
+    assert found.content["metric"] == {"name": "loss", "direction": "minimize"}
+    assert "loss 2.5" in repr(found) and "depth=1,op=pool,skip=True" in repr(found)
+    known = trials.read(tmp_path / "w")
+    assert len({t["text"] for t in known}) == len(known) == 16  # nothing is judged twice
+    for trial in known:
+        parts = dict(part.split("=") for part in trial["text"].split(","))
+        expected = value(
+            {"depth": int(parts["depth"]), "op": parts["op"], "skip": eval(parts["skip"])}
+        )
+        assert trial["accuracy"] == -expected
+
+
+@pytest.mark.parametrize("method", ["random", "evolution", "gp"])
+def test_failures_are_the_worst_for_every_method(method, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        task = fnas_jax.from_function(SPACE, moody, metric="loss", direction="minimize")
+        found = fnas_jax.search(
+            task=task, workdir=tmp_path, budget=16, **SMALL | {"method.name": method}
+        )
+    known = trials.read(tmp_path)
+    failed = [t for t in known if not t["ok"]]
+    assert found.counts["failed"] == len(failed) >= 4
+    assert found.best["description"]["decisions"]["depth"] == 3
+    assert any("depth=1" in m and "ValueError: too shallow" in m for m in caplog.messages)
+    assert any("depth=2" in m and "loss is nan" in m for m in caplog.messages)
+    lowest = min(t["reward"] for t in known if t["ok"])
+    assert all(t["reward"] >= lowest or t["reward"] == 0 for t in failed)
+    assert min(t["reward"] for t in failed[1:]) < 0  # below what any good one has: -30 and less
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_costs_one_evaluation(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = search(tmp_path, deadly, workers=2)
+    assert found.counts["trained"] == 16 and found.counts["failed"] == 4
+    assert sum("its process died" in m for m in caplog.messages) == 4
+    alone = search(tmp_path / "alone", lambda d: math.nan if d["depth"] == 1 else deadly(d))
+    assert found.best == alone.best
+
+
+def test_what_workers_cannot_be_given_is_refused():
+    with pytest.raises(fnas_jax.UserError, match="top of a module"):
+        Workers(lambda d: 1.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"direction": "min"}, "allowed are maximize, minimize"),
+        ({"workers": -1}, "workers is -1"),
+        ({"metric": "lss"}, "without the metric 'lss'"),
+    ],
+)
+def test_wrong_input_is_one_sentence(more, message, tmp_path):
+    with pytest.raises(fnas_jax.UserError, match=message):
+        search(tmp_path, loss, **more)
+
+
+def test_objects_are_needed_again_and_must_be_the_same(tmp_path):
+    search(tmp_path / "a", value, budget=8, metric="size", name="own")
+    (tmp_path / "a" / "result.json").unlink()
+    with pytest.raises(fnas_jax.UserError, match="was an object in Python; give it again"):
+        fnas_jax.resume(tmp_path / "a")
+    other = fnas_jax.from_function(SPACE, value, name="another")
+    with pytest.raises(fnas_jax.UserError, match="not the one that the search began with"):
+        fnas_jax.resume(tmp_path / "a", task=other)
+    same = fnas_jax.from_function(SPACE, value, metric="size", name="own")
+    assert fnas_jax.resume(tmp_path / "a", task=same).counts["trained"] >= 8
+
+
+EXAMPLES = pathlib.Path(fnas_jax.__file__).parents[1] / "docs" / "examples"
+
+
+def test_own_parts_are_found_by_name(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import fnas_jax\n"
+        "space = fnas_jax.categorical({'a': [1, 2, 3], 'b': ['x', 'y']})\n"
+        "task = fnas_jax.from_function(space, lambda d: d['a'] / 4 + 0.1 * (d['b'] == 'y'))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    found = fnas_jax.search(
+        task="python:mine:task",
+        workdir="w",
+        budget=6,
+        **SMALL | {"method.name": "own_method:build"},
+    )
+    assert found.best["description"]["text"] == "a=3,b=y"
+    assert (
+        fnas_jax.search(
+            task="python:mine:task",
+            workdir="w",
+            budget=6,
+            **SMALL | {"method.name": "own_method:build"},
+        ).content
+        == found.content
+    )
+    for name, message in {
+        "python:mine:tsk": "mine has no 'tsk'; did you mean 'task'",
+        "python:nothing:task": "nothing cannot be imported",
+        "python:mine:space": "Space",
+        "imges/digits": "allowed are images/.., tabular/..",
+    }.items():
+        with pytest.raises(fnas_jax.UserError, match=message):
+            fnas_jax.search(task=name, workdir="v", budget=6, **SMALL)
+
+
+def test_choices_are_told_apart_and_parsed():
+    arch = SPACE.parse("depth=3,op=pool,skip=False")
+    np.testing.assert_array_equal(arch, [2, 1, 1])
+    assert SPACE.describe(arch)["decisions"] == {"depth": 3, "op": "pool", "skip": False}
+    other = fnas_jax.categorical({"depth": [1, 2, 3, 5], "op": ["conv", "pool"], "skip": [1, 0]})
+    assert other.key != SPACE.key
+    for wrong in ("depth=9,op=pool,skip=True", "depth=1", "depth=1,op=pool,skip=True,x=1"):
+        with pytest.raises(ValueError, match=r"allowed are|must say"):
+            SPACE.parse(wrong)
+    for options in ({"a": []}, {"a": [1, "1"]}, {"a": ["x,y"]}, {"a": "xy"}, {"a": [[1]]}, {}):
+        with pytest.raises(ValueError):
+            fnas_jax.categorical(options)
