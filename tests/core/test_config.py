@@ -136,7 +136,10 @@ def test_every_section_is_registered_and_every_method_is_a_choice():
 def test_an_unknown_space_is_refused_with_the_allowed_ones(task):
     config = config_lib.default()
     config.task.name, config.space.name = task, "mcro"
-    message = "space.name is 'mcro'; allowed are mnas, macro, cell, categorical or MODULE:ATTRIBUTE; did you mean"
+    message = (
+        "space.name is 'mcro'; allowed are mnas, macro, cell, categorical or MODULE:ATTRIBUTE;"
+        " did you mean"
+    )
     with pytest.raises(UserError, match=f"^{message} 'macro'\\?$"):
         registry.build_task(config_lib.validate(config))
 
