@@ -33,13 +33,12 @@ def read_tfds(name: str, data_dir: str, image_size: int) -> Source:
       image_size: side of the square to resize to; 0 keeps the native size.
 
     Raises:
-      UserError: not there (with the nearest name), another file format, no image or label, or
-        unreadable records.
+      UserError: TFDS is not installed, or the set is not there (with the nearest name), of another
+        file format, without image or label, or of unreadable records.
     """
+    tfds = _library(name)
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     folder = _locate(name, root)
-    import tensorflow_datasets as tfds
-
     try:
         builder = tfds.builder_from_directory(folder)
     except Exception as error:  # TFDS raises whatever its parsers raise
@@ -99,9 +98,20 @@ def _version(folder: Path) -> tuple[int, ...]:
     return tuple(int(part) if part.isdigit() else -1 for part in folder.name.split("."))
 
 
-def _missing(name: str, root: Path, found: list[str]) -> str:
-    import tensorflow_datasets as tfds
+def _library(name: str) -> Any:
+    """TensorFlow Datasets, an extra that takes a second to import. Raises UserError."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"The data set 'tfds:{name}' needs TensorFlow Datasets: pip install fnas-jax[tfds]"
+            f" ({reason(error)})."
+        ) from None
+    return tfds
 
+
+def _missing(name: str, root: Path, found: list[str]) -> str:
+    tfds = _library(name)
     wanted = name.partition(":")[0]
     bundled = tfds.list_builders(with_community_datasets=False)
     if wanted.partition("/")[0] in bundled:
@@ -116,8 +126,7 @@ def _command(name: str, root: Path) -> str:
 
 
 def _keys(info: Any, folder: Path) -> tuple[str, str]:
-    import tensorflow_datasets as tfds
-
+    tfds = _library(info.name)
     features = dict(info.features.items())
     supervised = info.supervised_keys
     if supervised and len(supervised) == 2 and all(k in features for k in supervised):

@@ -1,6 +1,7 @@
 import io
 import json
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -260,3 +261,9 @@ def test_sets_without_a_train_split_are_refused(tmp_path, monkeypatch):
     prepare(ColourTensor, tmp_path)
     with pytest.raises(UserError, match="has no split 'train', only test"):
         read_tfds("colour_tensor", str(tmp_path), 0)
+
+
+def test_an_absent_library_is_one_sentence_that_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(UserError, match=r"'tfds:mnist' needs .*pip install fnas-jax\[tfds\]"):
+        read_tfds("mnist", str(tmp_path), 0)
