@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.networks.flax_mobile import conv, norm
+from fnas_jax.networks.flax_mobile import average, conv, norm
 from fnas_jax.spaces.cell import EDGES, CellSpec
 
 
@@ -47,7 +47,7 @@ class Cell(nn.Module):
             if op == "none":
                 continue
             if op == "avg_pool_3x3":
-                h = nn.avg_pool(h, (3, 3), (1, 1), "SAME", count_include_pad=False)
+                h = average(h, 3, 1)
             elif op != "skip_connect":
                 size, name = int(op[-1]), f"edge{source}_{target}"
                 h = conv(self.fast, f"{name}_conv", h.shape[-1], size)(nn.relu(h))
@@ -69,5 +69,5 @@ class Reduction(nn.Module):
         h = nn.relu(norm("norm1", train)(h))
         h = conv(self.fast, "conv2", width, 3)(h)
         h = norm("norm2", train)(h)
-        x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
+        x = average(x, 2, 2)
         return h + conv(self.fast, "shortcut", width, 1)(x)

@@ -64,6 +64,18 @@ def norm(name: str, train: bool) -> nn.BatchNorm:
     )
 
 
+def average(x: Array, size: int, stride: int) -> Array:
+    """Averages of size x size pixels, of those that exist, 'SAME' padding."""
+    # By keyword: while jax2onnx converts, its own function stands here, which takes no other.
+    return nn.avg_pool(
+        x,
+        window_shape=(size, size),
+        strides=(stride, stride),
+        padding="SAME",
+        count_include_pad=False,
+    )
+
+
 class MobileLayer(nn.Module):
     """One layer."""
 
@@ -105,9 +117,7 @@ class MobileLayer(nn.Module):
         if v.skip == NO_SKIP:
             return h
         if v.skip == POOL:
-            strides = (self.stride, self.stride)
-            x = nn.avg_pool(x, (3, 3), strides, "SAME", count_include_pad=False)
-            x = ops.fit_channels(x, v.cout)
+            x = ops.fit_channels(average(x, 3, self.stride), v.cout)
         return h + x
 
 

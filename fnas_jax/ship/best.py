@@ -8,9 +8,11 @@ says the same to people.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,11 @@ import safetensors.numpy
 from flax import traverse_util
 
 from fnas_jax.core import workdir
-from fnas_jax.core.logging import write_json
+from fnas_jax.core.logging import finite
 from fnas_jax.core.types import UserError
 
 NAME = "best"
 WEIGHTS, ARCHITECTURE, CARD = "weights.safetensors", "architecture.json", "README.md"
-# While one folder takes the place of another; a reader knows the second name.
-_NEW, _OLD = f".{NAME}.new", f".{NAME}.old"
 
 
 def write(
@@ -33,27 +33,47 @@ def write(
 ) -> pathlib.Path:
     """Writes `folder`/best, in place of what is there; returns its path.
 
-    Killed at any moment, it leaves the old one or the new one, whole. Adds to `architecture` the
-    digest of the weights, so that files of two networks are not taken for one.
+    As `replace` does. Adds to `architecture` the digest of the weights, so that files of two
+    networks are not taken for one.
     """
-    target, new, old = folder / NAME, folder / _NEW, folder / _OLD
+    weights = to_bytes(variables)
+    entry = {"file": WEIGHTS, "digest": digest(weights)}
+    record = json.dumps(finite(architecture | {"weights": entry}), indent=2, allow_nan=False)
+    files = {WEIGHTS: weights, ARCHITECTURE: f"{record}\n".encode(), CARD: card.encode()}
+    return replace(folder / NAME, files)
+
+
+def replace(
+    target: pathlib.Path,
+    files: dict[str, bytes],
+    check: Callable[[pathlib.Path], object] = lambda folder: None,
+) -> pathlib.Path:
+    """Makes `target` the folder of these files, in place of what is there; returns it.
+
+    Killed at any moment, or where `check` of the new folder raises, it leaves the old one or the
+    new one, whole. The folder in which `target` stands has to be there.
+    """
+    new, old = _beside(target, "new"), _beside(target, "old")
     if old.exists() and not target.exists():  # killed between the two renames below
         old.rename(target)
     for left in (new, old):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
-    weights = to_bytes(variables)
-    write_bytes(new / WEIGHTS, weights)
-    write_bytes(new / CARD, card.encode())
-    entry = {"file": WEIGHTS, "digest": digest(weights)}
-    write_json(new / ARCHITECTURE, architecture | {"weights": entry})
+    for name, content in files.items():
+        write_bytes(new / name, content)
     _sync(new)
+    check(new)
     if target.exists():
         target.rename(old)
     new.rename(target)
-    _sync(folder)
+    _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _beside(target: pathlib.Path, what: str) -> pathlib.Path:
+    """A name while one folder takes the place of another."""
+    return target.with_name(f".{target.name}.{what}")
 
 
 def read(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,9 +101,9 @@ def locate(path: pathlib.Path) -> pathlib.Path:
     """The folder with a network that `path` names. Raises UserError where there is none."""
     if (path / ARCHITECTURE).exists() or (path / WEIGHTS).exists():
         return path
-    for name in (NAME, _OLD):
-        if (path / name).is_dir():
-            return path / name
+    for place in (path / NAME, _beside(path / NAME, "old")):  # the second: a write was killed
+        if place.is_dir():
+            return place
     if not path.is_dir():
         raise UserError(f"there is no folder {str(path)!r}")
     if (path / "result.json").exists():

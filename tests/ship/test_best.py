@@ -70,7 +70,6 @@ def test_killed_at_any_moment_one_of_both_is_there(tmp_path, monkeypatch, last):
         patch.setattr(best.pathlib.Path, "rename", counted(best.pathlib.Path.rename))
         patch.setattr(best.pathlib.Path, "mkdir", counted(best.pathlib.Path.mkdir))
         patch.setattr(best, "write_bytes", counted(best.write_bytes))
-        patch.setattr(best, "write_json", counted(best.write_json))
         patch.setattr(best.shutil, "rmtree", counted(best.shutil.rmtree))
         try:
             write(tmp_path, 2.0)

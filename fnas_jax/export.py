@@ -1,0 +1,142 @@
+"""`python -m fnas_jax.export`: the network that a search has left, for other programs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
+
+import numpy as np
+from absl import flags
+
+from fnas_jax import registry
+from fnas_jax.core import cli, workdir
+from fnas_jax.core.config import nearest
+from fnas_jax.core.types import UserError
+from fnas_jax.ship import best, formats, judge
+from fnas_jax.ship.model import Model, load
+from fnas_jax.tasks import protocols
+
+DEFAULT = ("safetensors", "flax", "jax")
+ATOL = 1e-3  # of probabilities: float32 in other orders of summation, through all layers
+USAGE = f"""Writes the network that a search has left in formats of other programs.
+
+  python -m fnas_jax.export --workdir=runs/a --out=shipped --format={",".join(DEFAULT)}
+
+Each is loaded again, by itself and without fnas_jax, and judges the test images of the task; one
+that does not get the same accuracy is not left there, and the exit code is 1."""
+
+
+class Test(NamedTuple):
+    """What every format has to repeat."""
+
+    images: np.ndarray  # [N, H, W, C] as stored
+    classes: np.ndarray  # [N]
+    labels: np.ndarray  # [N] by the network as it is kept
+    probabilities: np.ndarray  # [N, C] by it
+
+
+class Differs(Exception):
+    """An exported network is not the one that is kept."""
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the flags of this command."""
+    cli.define_workdir(values)
+    flags.DEFINE_string("out", "", "folder that the formats are written to", flag_values=values)
+    flags.DEFINE_list(
+        "format", list(DEFAULT), f"some of {', '.join(formats.FORMATS)}", flag_values=values
+    )
+
+
+def export(folder: str, out: pathlib.Path, names: Sequence[str]) -> bool:
+    """Writes each format to a folder of its name in `out`, once it is judged; False: one differs.
+
+    Raises UserError for a search without network, changed data, an unknown format, or missing
+    packages.
+    """
+    for name in names:
+        if name not in formats.FORMATS:
+            allowed = f"allowed are {', '.join(formats.FORMATS)}{nearest(name, formats.FORMATS)}"
+            raise UserError(f"format is {name!r}; {allowed}")
+        formats.check(name)
+    kept = best.locate(pathlib.Path(folder).expanduser())
+    model = load(kept)
+    test = test_of(folder, model)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{str(out)!r} cannot be written: {error.strerror or error}") from None
+    print(f"{'kept':<12} test accuracy {cli.percent(accuracy(test, test.labels))}")
+    equal = [write(out, name, model, kept, test) for name in names]  # each, whatever the others do
+    return all(equal)
+
+
+def test_of(folder: str, model: Model) -> Test:
+    """The test images of the search in `folder`. Raises UserError where they have changed."""
+    task = registry.build_task(workdir.read_config(folder))
+    dataset, known = task.dataset, model.architecture["data"]["fingerprint"]
+    if dataset is None or protocols.fingerprint(dataset) != known:
+        raise UserError(
+            f"the images of {task.name} are not those that the network was trained on and tested"
+            " with, so an export cannot be judged"
+        )
+    labels, probabilities = model.predict(dataset.test_images)
+    return Test(dataset.test_images, dataset.test_labels, labels, probabilities)
+
+
+def write(out: pathlib.Path, name: str, model: Model, kept: pathlib.Path, test: Test) -> bool:
+    """Writes one format and says how it did; False: it differs, and is not left there."""
+    check = functools.partial(compare, name, test)
+    try:
+        best.replace(out / name, formats.files_of(name, model, kept), check)
+    except Differs as error:
+        print(f"{name:<12} {error}; it is not written")
+        return False
+    print(f"{'':<12} written to {out / name}")
+    return True
+
+
+def compare(name: str, test: Test, folder: pathlib.Path) -> None:
+    """Judges what stands in `folder` and prints its accuracy. Raises Differs."""
+    try:
+        if name == "safetensors":
+            labels, probabilities = load(folder).predict(test.images)
+        else:
+            module = "model" if name == "flax" else "load"
+            labels, probabilities = judge.outcome(folder, module, test.images)
+    except (RuntimeError, UserError) as error:
+        raise Differs(f"cannot be loaded: {error}") from None
+    found, wanted = accuracy(test, labels), accuracy(test, test.labels)
+    largest = float(np.abs(probabilities - test.probabilities).max())
+    text = f"test accuracy {cli.percent(found)}, probabilities within {largest:.1e}"
+    if found != wanted or not largest <= ATOL:
+        raise Differs(f"{text}, differs from {cli.percent(wanted)} of the network that is kept")
+    print(f"{name:<12} {text}")
+
+
+def accuracy(test: Test, labels: np.ndarray) -> float:
+    """Share in [0, 1] of test images that get their class."""
+    return int((labels == test.classes).sum()) / len(test.classes)
+
+
+def command(argv: Sequence[str] | None = None) -> int:
+    """Runs the command with `argv` (without the program's name); returns the exit code."""
+    equal = [True]
+
+    def body() -> None:
+        values = cli.parse_flags(sys.argv[1:] if argv is None else argv, define, USAGE)
+        folder, out = cli.require(values, "workdir"), cli.require(values, "out")
+        equal[0] = export(folder, pathlib.Path(out).expanduser(), values.format)
+
+    code = cli.run_command(body)
+    return code if equal[0] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -1,0 +1,163 @@
+"""The source of one network as a module of its own: model.py of an export."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fnas_jax.ship import inputs, stock
+from fnas_jax.spaces import cell
+
+# What each operation of `networks.readable` is made of, beside conv and norm, which all use.
+_PARTS: dict[str, tuple[Any, ...]] = {
+    "conv": (stock.average, stock.gate, stock.skipped, stock.ConvLayer),
+    "sepconv": (stock.average, stock.gate, stock.skipped, stock.DepthwiseLayer),
+    "mbconv": (stock.average, stock.gate, stock.skipped, stock.DepthwiseLayer),
+    "cell": (stock.average, stock.Cell),
+    "residual reduction": (stock.average, stock.Reduction),
+}
+_ACTS = {"none": "linear", "relu": "nn.relu", "relu6": "nn.relu6", "hard_swish": "nn.hard_swish"}
+_LOADER = '''
+def load(folder=pathlib.Path(__file__).parent):
+    """The function from images to (labels [N], probabilities [N, len(CLASSES)])."""
+    weights = safetensors.numpy.load_file(pathlib.Path(folder) / "weights.safetensors")
+    variables = traverse_util.unflatten_dict(weights, sep="/")
+
+    @jax.jit
+    def predict(images):
+        with jax.default_matmul_precision("highest"):  # float32 on accelerators, too
+            logits = Network().apply(variables, normalise(images))
+        return logits.argmax(-1), jax.nn.softmax(logits)
+
+    return predict
+'''
+_NORMALISE = '''
+def normalise(images):
+    """Images [N, HEIGHT, WIDTH, CHANNELS] with pixels as stored -> what the network takes."""
+    mean, std = jnp.asarray(MEAN, jnp.float32), jnp.asarray(STD, jnp.float32)
+    return (images.astype(jnp.float32) - mean) / std
+'''
+
+
+def source(record: dict[str, Any]) -> str:
+    """Python source of the network that `record`, the content of architecture.json, describes.
+
+    It needs jax, flax and safetensors, and reads weights.safetensors beside it.
+    """
+    parts = [_head(record), _NORMALISE.strip("\n"), *_definitions(record["layers"])]
+    parts += [_network(record["layers"]), _LOADER.strip("\n")]
+    return "\n\n\n".join(parts) + "\n"
+
+
+def _head(record: dict[str, Any]) -> str:
+    taken = inputs.parse(record["inputs"])
+    sizes = f"{taken.height}, {taken.width}, {taken.channels}"
+    name = record["data"]["name"].replace("\\", "/").replace('"', "'")  # it may be any path
+    return f'''"""A network for {name}, found by architecture search (fnas_jax).
+
+{record["description"]["text"]}
+
+    predict = load()
+    labels, probabilities = predict(images)
+
+Images are {taken.dtype} [N, {sizes}], {taken.low:g} to {taken.high:g}; those of other
+sizes were resized: {record["inputs"]["resize"]}.
+Accuracy on test images: {record["accuracy"]["test"]:.4f}.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import safetensors.numpy
+from flax import traverse_util
+
+HEIGHT, WIDTH, CHANNELS = {sizes}
+MEAN = {taken.mean!r}  # of each channel, in units of pixels
+STD = {taken.std!r}
+CLASSES = (
+{_wrapped([_quoted(name) for name in taken.class_names], 4)}
+)'''
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
+
+
+def _wrapped(arguments: Iterable[str], indent: int) -> str:
+    """`arguments` one behind the other, as many on a line as it holds."""
+    lines, width = [""], 100 - indent
+    for argument in arguments:
+        longer = f"{lines[-1]} {argument},".strip()
+        lines[-1:] = [longer] if len(longer) <= width else [lines[-1], f"{argument},"]
+    return "\n".join(" " * indent + line for line in lines if line)
+
+
+def _definitions(layers: list[dict[str, Any]]) -> Iterable[str]:
+    """The source of what the layers are made of, in the order of `stock`."""
+    needed: set[Callable[..., Any]] = {stock.conv, stock.norm}
+    for layer in layers:
+        if layer.get("activation") == "none":
+            needed.add(stock.linear)
+        if "skip" in layer or layer["op"] not in ("conv", "norm"):
+            needed.update(_PARTS.get(layer["op"], ()))
+    found = sorted(needed, key=lambda part: inspect.getsourcelines(part)[1])
+    return [inspect.getsource(part).rstrip("\n") for part in found]
+
+
+def _network(layers: list[dict[str, Any]]) -> str:
+    lines = [line for layer in layers for line in _calls(layer)]
+    body = "\n".join(f"        {line}" for line in lines)
+    return f'''class Network(nn.Module):
+    """Normalised images [N, HEIGHT, WIDTH, CHANNELS] -> logits [N, len(CLASSES)]."""
+
+    @nn.compact
+    def __call__(self, x: Any, train: bool = False) -> Any:
+        """`train`: normalises by the batch, and records its moments."""
+{body}'''
+
+
+def _calls(layer: dict[str, Any]) -> list[str]:
+    """The lines of `Network.__call__` for one record of `networks.readable`."""
+    name, out = _quoted(layer["name"]), layer["out"]
+    if layer["op"] == "cell":
+        edges = [
+            (source, target, layer[f"edge{source}_{target}"])
+            for source, target in cell.EDGES
+            if layer[f"edge{source}_{target}"] != "none"
+        ]
+        listed = [f"        ({a}, {b}, {_quoted(op)})," for a, b, op in edges]
+        given = ["    edges=(", *listed, "    ),"] if edges else ["    edges=(),"]
+        return ["x = Cell(", *given, f"    name={name},", ")(x, train)"]
+    if layer["op"] == "residual reduction":
+        return [f"x = Reduction({out}, name={name})(x, train)"]
+    if layer["op"] == "average and dense":
+        return [f"return nn.Dense({out}, name={name})(x.mean((1, 2)))"]
+    act = _ACTS[layer["activation"]]
+    if layer["op"] == "norm":
+        return [f"x = {act}(norm({name}, train)(x))"]
+    if "skip" not in layer:  # stem and head
+        size = f"{layer['kernel']}, {layer['stride']}"
+        return [
+            f"x = conv({name}, {out}, {size})(x)",
+            f"x = {act}(norm({_quoted(layer['name'] + '_norm')}, train)(x))",
+        ]
+    return [
+        f"x = {'ConvLayer' if layer['op'] == 'conv' else 'DepthwiseLayer'}(",
+        *_wrapped(_arguments(layer, act), 12).replace(" " * 12, "    ").split("\n"),
+        ")(x, train)",
+    ]
+
+
+def _arguments(layer: dict[str, Any], act: str) -> list[str]:
+    found = [f"out={layer['out']}", f"kernel={layer['kernel']}", f"stride={layer['stride']}"]
+    if layer["op"] != "conv":
+        found += [f"middle={layer['middle']}", f"expand={layer['op'] == 'mbconv'}"]
+    found += [f"squeeze={layer['squeeze_excitation']}", f"skip={_quoted(layer['skip'])}"]
+    return [*found, f"act={act}", f"name={_quoted(layer['name'])}"]

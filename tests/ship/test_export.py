@@ -1,0 +1,216 @@
+"""Exported networks: each format by itself is the network that was kept, or is not left there."""
+
+import importlib.util
+import json
+import pathlib
+import re
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export as jax_export
+
+import fnas_jax
+from fnas_jax import export
+from fnas_jax.core.logging import write_json
+from fnas_jax.layers import ops, spec
+from fnas_jax.networks import readable
+from fnas_jax.ship import best, flax_source, formats, judge, stock
+from fnas_jax.ship import winner as ship
+from tests.ship import winners
+
+
+@pytest.fixture(scope="module")
+def workdir_of(data_file, tmp_path_factory):
+    """The workdir of a finished search in the space of a name."""
+
+    def make(name):
+        folder = tmp_path_factory.mktemp(name)
+        found = winners.trained(name, data_file)
+        ship.keep(folder, found, pytest.fail)
+        write_json(folder / "config.json", found.config.to_dict())
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def mnas(workdir_of):
+    return workdir_of("mnas")
+
+
+def imported(path, monkeypatch):
+    """The module in a file."""
+    found = importlib.util.spec_from_file_location("exported_model", path)
+    module = importlib.util.module_from_spec(found)
+    monkeypatch.setitem(sys.modules, "exported_model", module)
+    found.loader.exec_module(module)
+    return module
+
+
+def run(workdir, out, *more):
+    return export.command([f"--workdir={workdir}", f"--out={out}", *more])
+
+
+@pytest.mark.parametrize("space", winners.SPACES)
+def test_each_format_says_the_same_of_the_test_images(workdir_of, tmp_path, capsys, space):
+    folder = workdir_of(space)
+    assert run(folder, tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    accuracies = re.findall(r"^(\w+) +test accuracy (\S+?%)", printed, re.MULTILINE)
+    assert [name for name, _ in accuracies] == ["kept", "safetensors", "flax", "jax"]
+    assert len({accuracy for _, accuracy in accuracies}) == 1
+    known = fnas_jax.load(folder).architecture["accuracy"]["test"]
+    assert accuracies[0][1] == f"{100 * known:.2f}%"
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {
+        "safetensors/README.md",
+        "safetensors/architecture.json",
+        "safetensors/weights.safetensors",
+        "flax/architecture.json",
+        "flax/model.py",
+        "flax/weights.safetensors",
+        "jax/architecture.json",
+        "jax/load.py",
+        "jax/network.jax_export",
+    }
+    source = (tmp_path / "out" / "flax" / "model.py").read_text()
+    assert "import fnas_jax" not in source and "mask" not in source
+    assert ("class Cell" in source) == ("class Reduction" in source) == (space == "cell")
+    again = fnas_jax.load(tmp_path / "out" / "safetensors")
+    assert again.architecture == fnas_jax.load(folder).architecture
+
+
+@pytest.mark.parametrize("space", winners.SPACES)
+def test_onnx_says_the_same(workdir_of, tmp_path, capsys, space):
+    pytest.importorskip("jax2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = workdir_of(space)
+    assert run(folder, tmp_path, "--format=onnx") == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3 and captured.err == ""
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "network.onnx"))
+    pixels, model = winners.images(5)[0], fnas_jax.load(folder)
+    for count in (1, 5):  # any number of uint8 images
+        found = session.run(["labels", "probabilities"], {"images": pixels[:count]})
+        for got, wanted in zip(found, model.predict(pixels[:count]), strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_the_jax_program_runs_on_all_platforms_and_any_number_of_raw_images(mnas):
+    model = fnas_jax.load(mnas)
+    content = formats.files_of("jax", model, mnas / "best")["network.jax_export"]
+    exported = jax_export.deserialize(bytearray(content))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert exported.in_avals[0].dtype == jnp.uint8
+    pixels = winners.images(5)[0]
+    for count in (1, 5):
+        labels, probabilities = exported.call(pixels[:count])
+        wanted = model.predict(pixels[:count])
+        np.testing.assert_array_equal(labels, wanted[0])
+        np.testing.assert_allclose(probabilities, wanted[1], atol=1e-5)
+
+
+def test_a_format_that_differs_is_not_left_there(mnas, tmp_path, monkeypatch, capsys):
+    assert run(mnas, tmp_path, "--format=flax") == 0
+    before = (tmp_path / "flax" / "model.py").read_bytes()
+    capsys.readouterr()
+    source = flax_source.source
+    # Another network of the same variables.
+    monkeypatch.setattr(flax_source, "source", lambda r: source(r).replace("relu6", "tanh"))
+    assert run(mnas, tmp_path, "--format=flax,safetensors") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("flax") and lines[1].endswith("it is not written")
+    assert "differs from" in lines[1]
+    assert lines[2].startswith("safetensors")  # the others are written all the same
+    assert (tmp_path / "flax" / "model.py").read_bytes() == before
+    monkeypatch.setattr(flax_source, "source", lambda r: "def load(): raise ValueError('broken')")
+    assert run(mnas, tmp_path, "--format=flax") == 1
+    assert "cannot be loaded: ValueError: broken" in capsys.readouterr().out
+    assert (tmp_path / "flax" / "model.py").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--format=flaxx"], "format is 'flaxx'; allowed are safetensors, flax, jax, onnx; did"),
+        (["--out="], "--out is missing"),
+        (["--workdir="], "--workdir is missing"),
+        (["--out=/dev/null/x"], "'/dev/null/x' cannot be written"),
+    ],
+)
+def test_wrong_input_is_one_sentence(mnas, tmp_path, capsys, more, sentence):
+    assert run(mnas, tmp_path / "out", *more) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_package_is_told_before_anything_is_written(mnas, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    assert run(mnas, tmp_path / "out", "--format=safetensors,onnx") == 2
+    assert "pip install fnas-jax[onnx]" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_without_network_and_other_images_are_told(mnas, data_file, tmp_path, capsys):
+    folder = pathlib.Path(shutil.copytree(mnas, tmp_path / "w"))
+    config = json.loads((folder / "config.json").read_text())
+    config["task"]["split_seed"] = 7
+    write_json(folder / "config.json", config)
+    assert run(folder, tmp_path / "out") == 2
+    assert "are not those that the network was trained on" in capsys.readouterr().err
+    shutil.rmtree(folder / "best")
+    assert run(folder, tmp_path / "out") == 2
+    assert "best/" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_any_names_of_classes_and_data_make_a_source(mnas, tmp_path, monkeypatch):
+    record, _ = best.read(mnas)
+    names = ['a "quoted" one', "back\\slash", "line\nbreak", "grün", "\N{GRINNING FACE}", "'"]
+    record["inputs"]["classes"] = names * 40
+    record["data"]["name"] = 'images/C:\\new\\"""data'
+    (tmp_path / "model.py").write_text(flax_source.source(record))
+    assert tuple(names * 40) == imported(tmp_path / "model.py", monkeypatch).CLASSES
+
+
+def test_activations_are_those_of_the_layers():
+    x = jnp.linspace(-8, 8, 101)
+    assert readable.ACTS.keys() == {spec.NONE, spec.RELU, spec.RELU6, spec.HARD_SWISH}
+    for code, name in readable.ACTS.items():
+        written = eval(flax_source._ACTS[name], {"nn": stock.nn, "linear": stock.linear})
+        np.testing.assert_allclose(written(x), ops.activate(code, x), atol=1e-6)
+
+
+def test_judges_in_a_process_without_this_package(tmp_path):
+    (tmp_path / "load.py").write_text(
+        "import sys\nimport numpy as np\n"
+        "def load():\n"
+        "    assert 'fnas_jax' not in sys.modules and 'jax' not in sys.modules\n"
+        "    return lambda x: (x[:, 0], np.stack([x[:, 0], 1.0 - x[:, 0]], 1))\n"
+    )
+    images = np.random.default_rng(0).random((judge.BATCH + 3, 2))
+    labels, probabilities = judge.outcome(tmp_path, "load", images)
+    np.testing.assert_array_equal(labels, images[:, 0])
+    assert probabilities.shape == (judge.BATCH + 3, 2)
+    assert not (tmp_path / "__pycache__").exists()
+    (tmp_path / "load.py").write_text("import fnas_jax\ndef load():\n    return lambda x: (x, x)\n")
+    with pytest.raises(RuntimeError, match="AssertionError"):
+        judge.outcome(tmp_path, "load", images)
+
+
+def test_a_model_file_can_be_trained_on(mnas, tmp_path, monkeypatch):
+    """`train` records the moments of the batch, as Flax has it."""
+    for name, content in formats.files_of("flax", fnas_jax.load(mnas), mnas / "best").items():
+        (tmp_path / name).write_bytes(content)
+    model = imported(tmp_path / "model.py", monkeypatch)
+    images = model.normalise(winners.images(8)[0])
+    fresh = model.Network().init(jax.random.key(0), images)
+    _, new = model.Network().apply(fresh, images, train=True, mutable=["batch_stats"])
+    assert not np.allclose(
+        new["batch_stats"]["stem_norm"]["mean"], fresh["batch_stats"]["stem_norm"]["mean"]
+    )
