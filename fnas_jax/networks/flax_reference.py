@@ -25,11 +25,19 @@ def build(
     the same parameters, many times faster on CPUs. Edges of a cell that change nothing
     are left out. Raises ValueError for a space without networks.
     """
-    space = widen(space, width)
-    spec = space.spec
+    if space.spec is None:
+        raise ValueError(f"the space {space.name!r} has no networks")
+    return of_spec(widen(space, width).spec, arch, classes, fast)
+
+
+def of_spec(spec: Any, arch: Any, classes: int, fast: bool = True) -> nn.Module:
+    """`build` for a `Space.spec`, which is all of a space that its networks depend on.
+
+    Raises ValueError for what is no spec of networks.
+    """
     if type(spec) in mobile_spaces.MODULES:
         return MobileNetwork(spec, mobile_spaces.layers_of(spec, arch), classes, fast)
     if isinstance(spec, cell.CellSpec):
         names = tuple(cell.OPS[int(op)] for op in cell.prune(np.asarray(arch)))
         return CellNetwork(spec, names, classes, fast)
-    raise ValueError(f"the space {space.name!r} has no networks")
+    raise ValueError(f"there are no networks of {type(spec).__name__}")

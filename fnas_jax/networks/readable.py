@@ -21,24 +21,24 @@ from fnas_jax.layers.spec import (
 )
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.flax_mobile import layer_name
-from fnas_jax.spaces import base, cell
+from fnas_jax.spaces import cell
 
 OPS = {CONV: "conv", SEPCONV: "sepconv", MBCONV: "mbconv"}
 SKIPS = {POOL: "pool", IDENTITY: "identity", NO_SKIP: "none"}
 ACTS = {NONE: "none", RELU: "relu", RELU6: "relu6", HARD_SWISH: "hard_swish"}
 
 
-def layers(space: base.Space, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
-    """The layers of `flax_reference.build(space, arch, classes)` in order, JSON-ready.
+def layers(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
+    """The layers of `flax_reference.of_spec(spec, arch, classes)` in order, JSON-ready.
 
-    Names are those of its variables; `channels` are those of the images. Raises ValueError for a
-    space without networks.
+    Names are those of its variables; `channels` are those of the images. Raises ValueError for
+    what is no spec of networks.
     """
-    if type(space.spec) in mobile_spaces.MODULES:
-        return _mobile(space.spec, arch, channels, classes)
-    if isinstance(space.spec, cell.CellSpec):
-        return _cells(space.spec, cell.prune(np.asarray(arch)), channels, classes)
-    raise ValueError(f"the space {space.name!r} has no networks")
+    if type(spec) in mobile_spaces.MODULES:
+        return _mobile(spec, arch, channels, classes)
+    if isinstance(spec, cell.CellSpec):
+        return _cells(spec, cell.prune(np.asarray(arch)), channels, classes)
+    raise ValueError(f"there are no networks of {type(spec).__name__}")
 
 
 def _mobile(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as nn
@@ -15,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax import registry
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.networks import flax_reference
+from fnas_jax.networks import flax_reference, readable
 from fnas_jax.ship import best, inputs
+from fnas_jax.ship import spec as spec_lib
 from fnas_jax.ship.inputs import Inputs
-from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data
 
 BATCH = 256  # images at once
@@ -144,27 +142,23 @@ def classify(
 
 
 def build(architecture: dict[str, Any], taken: Inputs) -> nn.Module:
-    """The Flax module that `architecture` describes. Raises as `Model` does."""
-    return flax_reference.build(
-        space_of(architecture), architecture["arch"], len(taken.class_names), fast=False
-    )
+    """The Flax module that `architecture` describes.
 
-
-def space_of(architecture: dict[str, Any]) -> Space:
-    """The search space that the network comes from.
-
-    Raises UserError where this version of fnas_jax makes another one of its name and options.
+    Raises as `Model` does, and UserError where this version of fnas_jax makes other layers of it.
     """
-    entry = architecture["space"]
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["options"].items()}
-    space = registry.SPACES[entry["name"]](SimpleNamespace(**options))
-    if space.key != entry["key"]:
+    spec, arch, classes = (
+        spec_lib.parse(architecture["space"]),
+        architecture["arch"],
+        taken.class_names,
+    )
+    layers = readable.layers(spec, arch, taken.channels, len(classes))
+    if layers != architecture["layers"]:
         version = architecture["versions"]["fnas_jax"]
         raise UserError(
-            f"the network is one of the space {entry['name']!r} as fnas_jax {version} has it, which"
-            " this version has changed: use that version, or its export to Flax"
+            f"the network has layers that fnas_jax {version} made of its decisions and this version"
+            " would make otherwise: use that version, or its export to Flax"
         )
-    return space
+    return flax_reference.of_spec(spec, arch, len(classes), fast=False)
 
 
 def _check_weights(module: nn.Module, taken: Inputs, variables: dict[str, Any]) -> None:

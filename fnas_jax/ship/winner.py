@@ -12,6 +12,7 @@ import ml_collections
 from fnas_jax.core import workdir
 from fnas_jax.networks import readable
 from fnas_jax.ship import best, card, inputs
+from fnas_jax.ship import spec as spec_lib
 from fnas_jax.ship.model import BATCH, Model, in_batches
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Judged, Task, TrainedNetwork
@@ -75,16 +76,16 @@ def nothing_kept(folder: pathlib.Path, winner: Winner) -> str:
 
 def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[str, Any]:
     """What architecture.json says, but for accuracies on test images and the weights' digest."""
-    space, facts, config = winner.task.space, winner.judged.facts, winner.config
+    space, facts = winner.task.space, winner.judged.facts
     classes, channels = dataset.num_classes, dataset.image_shape[-1]
     return {
         "format": FORMAT,
         "task": "image classification",
-        "space": {"name": space.name, "key": space.key, "options": config.space.to_dict()},
+        "space": {"name": space.name, "key": space.key} | spec_lib.described(space.spec),
         "arch": network.arch.tolist(),
         "decisions": dict(zip(space.names, network.arch.tolist(), strict=True)),
         "description": space.describe(network.arch),
-        "layers": readable.layers(space, network.arch, channels, classes),
+        "layers": readable.layers(space.spec, network.arch, channels, classes),
         "inputs": inputs.described(inputs.of(dataset)),
         "training": network.recipe | {"command": winner.command},
         "accuracy": {

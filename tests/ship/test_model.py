@@ -9,6 +9,7 @@ from PIL import Image
 
 import fnas_jax
 from fnas_jax.core.types import UserError
+from fnas_jax.networks import flax_reference, readable
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks import data, protocols
@@ -63,8 +64,6 @@ def test_probabilities_are_those_of_the_network_that_was_trained(kept):
 
 
 def fast_module(found):
-    from fnas_jax.networks import flax_reference
-
     return flax_reference.build(found.task.space, found.judged.network.arch, 3)
 
 
@@ -168,11 +167,29 @@ def test_nothing_has_no_accuracy(mnas):
         mnas.predict(winners.images(3)[0], batch_size=0)
 
 
-def test_another_space_of_the_name_is_told(mnas):
+def test_layers_that_this_version_would_not_make_are_told(mnas):
     record = json.loads(json.dumps(mnas.architecture))
-    record["space"]["key"] = "0" * 16
-    with pytest.raises(UserError, match=r"fnas_jax .* this version has changed"):
+    record["layers"][1]["kernel"] = 9
+    with pytest.raises(UserError, match=r"this version would make otherwise"):
         type(mnas)(record, mnas.variables)
+
+
+def test_a_network_of_the_user_s_own_space_is_rebuilt(data_file, tmp_path):
+    """Nothing but the decisions' meaning for layers is asked of a space."""
+    found = winners.trained("mnas", data_file)
+    own = found.task.space._replace(name="mine", spec=found.task.space.spec._replace(head=0))
+    network = found.judged.network
+    variables = jax.tree.map(lambda leaf: leaf, network.variables)
+    for part in variables.values():
+        part.pop("head_norm")
+    del variables["params"]["head"]
+    widest = readable.layers(own.spec, network.arch, 3, 3)[-1]["in"]
+    variables["params"]["classifier"]["kernel"] = np.zeros((widest, 3), np.float32)
+    judged = found.judged._replace(network=network._replace(variables=variables))
+    ship.keep(tmp_path, found._replace(task=found.task._replace(space=own), judged=judged), print)
+    model = fnas_jax.load(tmp_path)
+    assert model.architecture["space"]["name"] == "mine"
+    np.testing.assert_allclose(model.predict(winners.images(2)[0])[1].sum(-1), 1, atol=1e-5)
 
 
 def test_weights_of_another_network_are_told(mnas):

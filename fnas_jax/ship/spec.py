@@ -1,0 +1,29 @@
+"""A space's spec, all of it that networks depend on, in architecture.json.
+
+So a network can be rebuilt where its space is the user's own, or made by other options since.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnas_jax.networks import mobile_spaces
+from fnas_jax.spaces.cell import CellSpec
+
+SPECS: dict[str, Any] = {kind.__name__: kind for kind in (*mobile_spaces.MODULES, CellSpec)}
+
+
+def described(spec: Any) -> dict[str, Any]:
+    """`spec` as architecture.json has it; the inverse of `parse`."""
+    return {"spec": type(spec).__name__, "options": spec._asdict()}
+
+
+def parse(entry: dict[str, Any]) -> Any:
+    """The inverse of `described`. Raises KeyError or TypeError for anything else."""
+    options = {name: _tuples(value) for name, value in entry["options"].items()}
+    return SPECS[entry["spec"]](**options)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
