@@ -18,7 +18,8 @@ from fnas_jax.tasks.base import Evaluator, Measure
 INIT, PREPARE, ASK, EVALUATE, FINAL, FINALISTS = range(6)  # purposes of random keys
 FIGURES = ("accuracy", "reward", "latency_ms", "mflops", "params_m")
 # `prepared`: children trained before the search, of which nothing was measured
-COUNTS = ("trained", "predicted", "replayed", "failed", "prepared")
+# `over_limit`: networks that a hard limit kept from being trained
+COUNTS = ("trained", "predicted", "replayed", "failed", "prepared", "over_limit")
 
 
 class State(NamedTuple):
@@ -114,13 +115,17 @@ def _key(key: jax.Array, purpose: int, iteration: int) -> jax.Array:
 def _count(
     counts: dict[str, int], proposal: Proposal, metrics: Metrics, stats: dict[str, Any]
 ) -> dict[str, int]:
-    """`counts` after one more iteration; a stat called `replayed` counts samples drawn again."""
+    """`counts` after one more iteration.
+
+    The stat `replayed` counts samples drawn again, `over_limit` all networks above a limit so far.
+    """
     return {
         "trained": counts["trained"] + int(metrics.fresh.sum()),
         "predicted": counts["predicted"] + int((~proposal.train_mask).sum()),
         "replayed": counts["replayed"] + int(stats.get("replayed", 0)),
         "failed": counts["failed"] + int((metrics.fresh & ~metrics.ok).sum()),
         "prepared": counts["prepared"],
+        "over_limit": int(stats.get("over_limit", 0)),
         "proposed": counts["proposed"] + len(metrics.fresh),
     }
 

@@ -12,6 +12,7 @@ from absl import flags
 
 from fnas_jax import loop
 from fnas_jax.core import cli, devices, hosts
+from fnas_jax.core.limits import UNITS
 
 USAGE = """Searches a network architecture; the same command goes on with an interrupted search.
 
@@ -46,11 +47,17 @@ def summary(result: dict, folder: str) -> str:
     best, winner, counts = result["best"], result["winner"], result["counts"]
     done = (winner or {}).get("searched_by", "trained")
     lines = [f"{counts['trained']} architectures {done} in {result['seconds']['total']:.0f} s"]
+    if counts.get("over_limit"):
+        lines[0] += f", {counts['over_limit']} not, because they are above a limit"
     if best is None:
         lines.append("none of them gave a result")
     else:
         lines.append(f"best: {best['description']['text']}")
         lines.append(f"search {reading(result)}{final_readings(result)}")
+    target = result.get("target")
+    if target and target["met"] is False:
+        unit = UNITS[target["cost"]]
+        lines.append(f"it misses the target of {target['target']:g} {unit}: {target['value']:.4g}")
     if winner and winner.get("accuracy") is not None:
         lines.append(f"final accuracy {cli.percent(winner['accuracy'])}{cost(winner)}")
     if winner and "finetuned" in winner:

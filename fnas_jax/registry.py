@@ -62,6 +62,7 @@ SECTIONS = {
     "task.augment": "fnas_jax.tasks.config.Augment",
     "children": "fnas_jax.training.config.Children",
     "reward": "fnas_jax.core.sections.Reward",
+    "limits": "fnas_jax.core.sections.Limits",
     "latency": "fnas_jax.core.sections.Latency",
     "search": "fnas_jax.core.sections.Search",
     "method": "fnas_jax.registry.Method",

@@ -37,6 +37,7 @@ def content(
         "counts": counts,
         "iterations": state.iteration,
         "seconds": ctx.clock.seconds(),
+        "target": None if winner is None else target(ctx, state),
         "metric": ctx.task.measure._asdict(),
         "method": ctx.config.method.name,
         "space": ctx.task.space.name,
@@ -50,6 +51,16 @@ def content(
 def own_rows(ctx: Context) -> history.Rows:
     """Everything that the run has measured or predicted."""
     return history.rows(ctx.knowledge.history, ctx.task.space, trained=None, run_id=ctx.run.id)
+
+
+def target(ctx: Context, state: State) -> dict[str, Any] | None:
+    """Whether the winner keeps the soft target of the reward; None without one."""
+    reward = ctx.config.reward
+    if reward.cost == "none":
+        return None
+    value = dict(zip(FIGURES, state.best, strict=True))[reward.cost]
+    known = None if np.isnan(value) else bool(value <= reward.target)
+    return {"cost": reward.cost, "target": reward.target, "value": value, "met": known}
 
 
 def best(ctx: Context, state: State, finals: Finals | None) -> dict[str, Any]:

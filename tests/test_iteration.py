@@ -75,6 +75,7 @@ def test_everything_is_counted_once(steps):
         "replayed": 5,
         "failed": 1,
         "prepared": 0,
+        "over_limit": 0,
         "proposed": 4,
     }
     assert state.iteration == scalars["iteration"] == 1

@@ -26,6 +26,15 @@ class Reward:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Hard limits: networks above one are neither trained nor named the winner."""
+
+    latency_ms: float = key(0.0, "most milliseconds of a forward pass; 0: no limit", 0.0)
+    mflops: float = key(0.0, "most million multiply-adds of an image; 0: no limit", 0.0)
+    params_m: float = key(0.0, "most million parameters; 0: no limit", 0.0)
+
+
+@dataclass(frozen=True)
 class Latency:
     """How the latency of a network is measured."""
 

@@ -75,7 +75,10 @@ def remember(
 
 
 def recall(cached: EvaluationCache, lookup: Lookup) -> Metrics:
-    """Metrics of the N architectures of `lookup`: first readings, `fresh` only where new."""
+    """Metrics of the N architectures of `lookup`: first readings, `fresh` only where new.
+
+    What was remembered without being `fresh` was never judged, and is not now.
+    """
     found = lookup.source >= 0
     stored = Metrics(*(values[lookup.source] for values in cached.metrics))
     return Metrics(
@@ -86,7 +89,7 @@ def recall(cached: EvaluationCache, lookup: Lookup) -> Metrics:
         params_m=jnp.where(found, stored.params_m, np.nan),
         seconds=jnp.where(lookup.new, stored.seconds, 0.0),
         ok=found & stored.ok,
-        fresh=lookup.new,
+        fresh=lookup.new & stored.fresh,
     )
 
 

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core.limits import within
 from fnas_jax.core.types import Array, Metrics
+from fnas_jax.core.workdir import proposals
 from fnas_jax.tasks import cache
 from fnas_jax.tasks.base import Evaluator, Hooks
 from fnas_jax.tasks.cache import EvaluationCache
@@ -52,16 +54,30 @@ def make(
         evaluate=functools.partial(evaluate, ctx, judge),
         jittable=False,
         form=ctx.canonical,
-        stats=lambda state: stats(state.learnt),
+        stats=functools.partial(statistics, ctx, stats),
         hooks=hooks or Hooks(),
         protocol=protocol,
     )
 
 
+def statistics(
+    ctx: TrainContext, of_learnt: Callable[[Any], dict[str, Array]], state: State
+) -> dict[str, Array]:
+    """What is worth logging: `over_limit` counts networks that a limit kept from being judged."""
+    found = of_learnt(state.learnt)
+    if not ctx.limits.any:
+        return found
+    taken = jnp.arange(len(state.cache.canonical)) < state.cache.size
+    return found | {"over_limit": (taken & ~state.cache.metrics.fresh).sum()}
+
+
 def initial(ctx: TrainContext, init: Callable[[], Any]) -> State:
     """Before the first evaluation."""
-    # A batch may start when one evaluation is left of the budget.
-    capacity = ctx.config.search.budget + ctx.config.search.batch
+    search = ctx.config.search
+    # What is above a limit takes a place without taking of the budget. And a batch may start when
+    # one evaluation is left.
+    most = proposals(search.max_proposals, search.budget) if ctx.limits.any else search.budget
+    capacity = most + search.batch
     return State(cache.empty(capacity, len(ctx.space.cardinalities)), init())
 
 
@@ -76,23 +92,44 @@ def evaluate(
     lookup = _look_up(state.cache, canonical, mask)
     if lookup.new.any():
         start = time.monotonic()
-        batch = batch_of(ctx, archs, lookup.new)
-        learnt, outcome = judge(state.learnt, batch, key)
-        measured = measure(ctx, batch, outcome, start)
+        priced = batch_of(ctx, archs, lookup.new)
+        latency = latencies(ctx, priced)
+        costs = (latency, priced.macs / 1e6, priced.params / 1e6)
+        batch = priced._replace(new=lookup.new & within(ctx.limits, *costs))
+        learnt, outcome = state.learnt, nothing(len(archs))
+        if batch.new.any():
+            learnt, outcome = judge(state.learnt, batch, key)
+        measured = measure(ctx, batch, outcome, costs, start)
         state = State(_remember(state.cache, lookup, canonical, measured), learnt)
     return state, _recall(state.cache, lookup)
 
 
-def measure(ctx: TrainContext, batch: Batch, outcome: Outcome, start: float) -> Metrics:
-    """Metrics of the new children of a batch, judged since `start` (of the monotonic clock)."""
+def latencies(ctx: TrainContext, batch: Batch) -> Array:
+    """[N] milliseconds of the new ones, NaN where nobody asks for them."""
     latency = np.full(len(batch.new), np.nan, np.float32)
-    if ctx.config.reward.cost == "latency_ms":
+    if ctx.config.reward.cost == "latency_ms" or ctx.limits.latency_ms:
         for i in np.flatnonzero(batch.new):
             latency[i] = ctx.latency_ms(batch.canonical[i])
+    return jnp.asarray(latency)
+
+
+def nothing(n: int) -> Outcome:
+    """Of N children that were not judged."""
+    zeros = jnp.zeros(n, jnp.float32)
+    return Outcome(zeros, zeros, jnp.zeros(n, bool))
+
+
+def measure(
+    ctx: TrainContext,
+    batch: Batch,
+    outcome: Outcome,
+    costs: tuple[Array, Array, Array],
+    start: float,
+) -> Metrics:
+    """Metrics of the new children of a batch, judged since `start` (of the monotonic clock)."""
     # The time of a batch is divided in proportion to the multiply-adds of its children.
     work = np.where(batch.new, np.asarray(batch.macs), 0.0)
     seconds = (time.monotonic() - start) * work / max(work.sum(), 1.0)
-    costs = (jnp.asarray(latency), batch.macs / 1e6, batch.params / 1e6)
     ok = outcome.ok & batch.new
     accuracy = jnp.where(ok, outcome.accuracy, 0.0)
     return Metrics(

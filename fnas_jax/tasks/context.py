@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from fnas_jax.core import limits as limits_lib
+from fnas_jax.core.limits import Limits
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.spaces.base import Space
@@ -28,6 +30,7 @@ class TrainContext(NamedTuple):
     canonical: Callable[[Array], Array]  # `space.canonical`, compiled
     cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]
     store: Store | None = None  # where the pool is kept; None: nowhere
+    limits: Limits = limits_lib.NONE
 
 
 class Batch(NamedTuple):

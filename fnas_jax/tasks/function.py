@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import identity
+from fnas_jax.core import identity, limits
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import cache
@@ -49,7 +50,7 @@ class FunctionTask:
             )
         workers = Workers(self.function, self.workers)
         capacity = config.search.budget + config.search.batch
-        ctx = Context(self, workers, rewards.from_config(config), capacity)
+        ctx = Context(self, workers, rewards.from_config(config), limits.from_config(config))
         return Task(
             name=self.name,
             space=self.space,
@@ -107,13 +108,16 @@ class Context(NamedTuple):
     task: FunctionTask
     workers: Workers
     reward: Callable[[Array, Array, Array, Array], Array]
-    capacity: int  # networks that can be remembered
+    limits: Limits
 
 
 def evaluate(
     ctx: Context, known: EvaluationCache, archs: Array, mask: Array, key: Array
 ) -> tuple[EvaluationCache, Metrics]:
-    """As `Evaluator.evaluate`. A network that fails gets the lowest reward so far."""
+    """As `Evaluator.evaluate`. A network that fails gets the lowest reward so far.
+
+    Only the function knows what a network costs: one above a limit has failed, after the fact.
+    """
     canonical = ctx.task.space.canonical(archs)
     lookup = cache.look_up(known, canonical, mask)
     places = np.flatnonzero(lookup.new)
@@ -126,8 +130,9 @@ def evaluate(
     for place, of_one, answer in zip(places, described, answers, strict=True):
         figures[place] = read_answer(ctx.task.measure, of_one["text"], answer)
     seconds = np.where(lookup.new, (time.monotonic() - start) / len(places), 0.0)
-    ok = np.asarray(lookup.new) & np.isfinite(figures[:, 0])
     latency, mflops, params = (jnp.asarray(column) for column in figures[:, 1:].T)
+    allowed = np.asarray(within(ctx.limits, latency, mflops, params))
+    ok = np.asarray(lookup.new) & np.isfinite(figures[:, 0]) & allowed
     accuracy = jnp.where(ok, figures[:, 0], 0.0)
     reward = np.asarray(ctx.reward(accuracy, latency, mflops, params))
     measured = Metrics(

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool_store as stores
@@ -23,7 +24,7 @@ from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import cost as costs
 from fnas_jax.networks import flax_reference
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, data, inherited, trained, winner
+from fnas_jax.tasks import augment, cheapest, data, inherited, trained, winner
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
@@ -62,6 +63,8 @@ def build(
     ctx = train_context(config, space, dataset, knowledge)
     if ctx.store is not None:
         stores.check(ctx.store)
+    if ctx.limits.any:
+        cheapest.check(ctx)
     return Task(
         name=config.task.name,
         space=space,
@@ -108,6 +111,7 @@ def train_context(
         canonical=jax.jit(space.canonical),
         cost=costs.cost(space, dataset.image_shape, dataset.num_classes),
         store=store,
+        limits=limits.from_config(config),
     )
 
 

@@ -15,7 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core import limits as limits_lib
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.limits import NONE as NO_LIMITS
+from fnas_jax.core.limits import UNITS, Limits, within
 from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all, place_values
@@ -24,6 +27,7 @@ from fnas_jax.tasks.base import Evaluator, Judged, Task
 from fnas_jax.tasks.tables import Table
 
 RewardFn = Callable[[Array, Array, Array, Array], Array]
+OVER_LIMIT = -3
 DENSE = 2**20  # spaces up to this size get a direct index; larger ones are searched row by row
 
 
@@ -38,7 +42,7 @@ class Index(NamedTuple):
 class Known(NamedTuple):
     """What has been read so far, per distinct network."""
 
-    row: Array  # [networks] int32 row that was read; -1: nothing yet, -2: failed
+    row: Array  # [networks] int32 row that was read; -1: nothing yet, -2: failed, -3: above a limit
     accuracy: Array  # [networks] float32 first reading
 
 
@@ -91,20 +95,35 @@ class Context(NamedTuple):
     readings: Array  # [rows, R] float32, of which a query sees one
     costs: tuple[Array, ...]  # latency_ms, mflops, params_m, each [rows] float32
     reward: RewardFn
+    limits: Limits = NO_LIMITS
 
 
-def evaluator(table: Table, where: Index, reward: RewardFn, noisy: bool) -> Evaluator:
-    """The jittable evaluator of a table; `noisy`: a query sees one of R readings, not the mean."""
+def evaluator(
+    table: Table, where: Index, reward: RewardFn, noisy: bool, limits: Limits = NO_LIMITS
+) -> Evaluator:
+    """The jittable evaluator of a table; `noisy`: a query sees one of R readings, not the mean.
+
+    What is above one of the `limits` is as if the table had no such network, and costs nothing.
+    """
     ctx = Context(
         where=where,
         decisions=len(table.space.cardinalities),
         readings=jnp.asarray(table.readings if noisy else table.judged[:, None]),
         costs=tuple(map(jnp.asarray, (table.latency_ms, table.mflops, table.params_m))),
         reward=reward,
+        limits=limits,
     )
     return Evaluator(
-        functools.partial(initial, where), functools.partial(evaluate, ctx), jittable=True
+        functools.partial(initial, where),
+        functools.partial(evaluate, ctx),
+        jittable=True,
+        stats=over_limit if limits.any else lambda known: {},
     )
+
+
+def over_limit(known: Known) -> dict[str, Array]:
+    """How many networks were asked for that are above a limit."""
+    return {"over_limit": (known.row == OVER_LIMIT).sum()}
 
 
 def initial(where: Index) -> Known:
@@ -129,10 +148,11 @@ def evaluate(
     seen = (known.row[network] != -1) & ~nameless
     row = jnp.where(seen, known.row[network], row)
     accuracy = jnp.where(seen, known.accuracy[network], accuracy)
-    ok = mask & (row >= 0) & jnp.isfinite(accuracy)
-    fresh = mask & ~seen & (first == jnp.arange(n))
-    accuracy = jnp.where(ok, accuracy, 0.0)
     costs = [jnp.where(mask & (row >= 0), cost[row], jnp.nan) for cost in ctx.costs]
+    allowed = within(ctx.limits, *costs) | (row < 0)
+    ok = mask & (row >= 0) & jnp.isfinite(accuracy) & allowed
+    fresh = mask & ~seen & (first == jnp.arange(n)) & allowed
+    accuracy = jnp.where(ok, accuracy, 0.0)
     metrics = Metrics(
         accuracy=accuracy,
         reward=jnp.where(ok, ctx.reward(accuracy, *costs), 0.0),
@@ -143,9 +163,11 @@ def evaluate(
         ok=ok,
         fresh=fresh,
     )
-    slot = jnp.where(fresh, network, none)  # the rest falls outside and is dropped
+    # What was there before, or is no network of the table, falls outside and is dropped.
+    slot = jnp.where(fresh | (mask & ~seen & ~allowed), network, none)
+    found = jnp.where(ok, row, jnp.where(allowed, -2, OVER_LIMIT))
     known = Known(
-        known.row.at[slot].set(jnp.where(ok, row, -2), mode="drop"),
+        known.row.at[slot].set(found, mode="drop"),
         known.accuracy.at[slot].set(accuracy, mode="drop"),
     )
     return known, metrics
@@ -185,14 +207,30 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
     reward = rewards.from_config(config)
     if cost != "none" and np.isnan(getattr(table, cost)).any():
         raise UserError(f"reward.cost is {cost!r}, which table {table.name} does not hold")
+    limits = limits_lib.from_config(config)
+    check_limits(limits, table)
     where, noisy = index(table), bool(config.task.noisy)
-    looked_up = evaluator(table, where, reward, noisy)
+    looked_up = evaluator(table, where, reward, noisy, limits)
     return Task(
         name=f"tabular/{table.name}",
         space=table.space,
         evaluator=looked_up._replace(protocol=protocols.of_table(table, noisy)),
         final=functools.partial(final, table, where),
     )
+
+
+def check_limits(limits: Limits, table: Table) -> None:
+    """Raises UserError for a limit on a cost that the table lacks, or below all that it has."""
+    for name, limit in limits._asdict().items():
+        costs = getattr(table, name)
+        if limit and np.isnan(costs).any():
+            raise UserError(f"limits.{name} is {limit:g}, which table {table.name} does not hold")
+        if limit and costs.min() > limit:
+            text = table.space.describe(table.archs[costs.argmin()])["text"]
+            raise UserError(
+                f"limits.{name} is {limit:g} {UNITS[name]}; the cheapest network of table"
+                f" {table.name} has {costs.min():.4g} ({text})"
+            )
 
 
 def final(table: Table, where: Index, arch: Array, key: Array) -> Judged:
