@@ -14,6 +14,7 @@ COMMANDS = {
     "trials": ("fnas_jax.trials:command", "lists what a search has tried"),
     "report": ("fnas_jax.report:command", "writes a page about a search"),
     "retrain": ("fnas_jax.retrain:command", "trains the winner of a search again"),
+    "predict": ("fnas_jax.predict:command", "says what images are, by the network found"),
     "export": ("fnas_jax.export:command", "writes the network found in other programs' formats"),
     "meta-train": ("fnas_jax.meta_train:main", "learns a kernel from earlier searches, for tnas"),
 }

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import PART_NAMES, Example, Source, collect, reason
 
-_SUFFIXES = {".png", ".jpg", ".jpeg"}
+SUFFIXES = {".png", ".jpg", ".jpeg"}
 _GREY = {"1", "L", "LA", "La"}
 # Bad files raise any of these: SyntaxError comes from Pillow's PNG plug-in.
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
@@ -68,7 +68,7 @@ def _images(folder: Path) -> list[Path]:
     return sorted(
         p
         for p in folder.iterdir()
-        if p.suffix.lower() in _SUFFIXES and p.is_file() and not p.name.startswith(".")
+        if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
     )
 
 
@@ -108,10 +108,14 @@ def _common_mode(paths: list[Path], any_size: bool, root: Path) -> str:
 
 def _read(rows: list[tuple[Path, int]], mode: str, root: Path) -> Iterator[Example]:
     for path, label in rows:
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert(mode))
-        except _UNREADABLE as error:
-            raise UserError(f"{path} cannot be read as an image: {reason(error)}") from None
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-        yield Example(str(path.relative_to(root)), pixels, label)
+        yield Example(str(path.relative_to(root)), read_image(path, mode), label)
+
+
+def read_image(path: Path, mode: str) -> np.ndarray:
+    """[H, W, 1] in grey (`mode` "L") or [H, W, 3] ("RGB"), uint8, upright. Raises UserError."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert(mode))
+    except _UNREADABLE as error:
+        raise UserError(f"{path} cannot be read as an image: {reason(error)}") from None
+    return pixels[..., None] if pixels.ndim == 2 else pixels
