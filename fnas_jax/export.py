@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
@@ -18,7 +18,7 @@ from fnas_jax import registry
 from fnas_jax.core import cli, workdir
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
-from fnas_jax.ship import best, formats, judge
+from fnas_jax.ship import best, formats, inputs, judge
 from fnas_jax.ship.model import Model, load
 from fnas_jax.tasks import protocols
 
@@ -54,11 +54,18 @@ def define(values: flags.FlagValues) -> None:
     )
 
 
-def export(folder: str, out: pathlib.Path, names: Sequence[str]) -> bool:
+def export(
+    folder: str | pathlib.Path,
+    out: pathlib.Path,
+    names: Sequence[str],
+    images: Any = None,
+    labels: Any = None,
+) -> bool:
     """Writes each format to a folder of its name in `out`, once it is judged; False: one differs.
 
-    Raises UserError for a search without network, changed data, an unknown format, or missing
-    packages.
+    Judged by `images` and `labels`, as `Model.evaluate` takes them; None: by the test images of the
+    task. Raises UserError for a search without network, changed data, an unknown format, or
+    missing packages.
     """
     for name in names:
         if name not in formats.FORMATS:
@@ -67,7 +74,7 @@ def export(folder: str, out: pathlib.Path, names: Sequence[str]) -> bool:
         formats.check(name)
     kept = best.locate(pathlib.Path(folder).expanduser())
     model = load(kept)
-    test = test_of(folder, model)
+    test = test_of(folder, model) if images is None else given(model, images, labels)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,7 +84,14 @@ def export(folder: str, out: pathlib.Path, names: Sequence[str]) -> bool:
     return all(equal)
 
 
-def test_of(folder: str, model: Model) -> Test:
+def given(model: Model, images: Any, labels: Any) -> Test:
+    """Images and labels of a user. Raises UserError as `Model.evaluate` does."""
+    model.evaluate(images, labels)
+    fitted = inputs.fitted(model.inputs, inputs.checked(model.inputs, images))
+    return Test(fitted, model.numbers(np.asarray(labels)), *model.predict(fitted))
+
+
+def test_of(folder: str | pathlib.Path, model: Model) -> Test:
     """The test images of the search in `folder`. Raises UserError where they have changed."""
     task = registry.build_task(workdir.read_config(folder))
     dataset, known = task.dataset, model.architecture["data"]["fingerprint"]

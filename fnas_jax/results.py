@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 
-from fnas_jax import main, report, trials
+from fnas_jax import export, main, report, trials
 from fnas_jax.core import workdir
 from fnas_jax.ship.model import Model, load
 
@@ -62,6 +64,24 @@ class Result:
     def model(self) -> Model:
         """The trained winner, with `predict` and `evaluate`. Raises UserError without one."""
         return load(self.workdir)
+
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        formats: Sequence[str] = export.DEFAULT,
+        images: Any = None,
+        labels: Any = None,
+    ) -> pathlib.Path:
+        """Writes the trained winner for other programs, a folder for each format; their folder.
+
+        As `python -m fnas_jax.export`, which says more. Every format is judged by the test images
+        of the task, or by `images` and their `labels`, which a search on arrays needs. Raises
+        UserError for wrong input, and RuntimeError where a format gives another accuracy.
+        """
+        folder = pathlib.Path(out).expanduser()
+        if not export.export(self.workdir, folder, formats, images, labels):
+            raise RuntimeError("a format differs from the network that is kept, as was printed")
+        return folder
 
     def report(self) -> pathlib.Path:
         """Writes report.html into the workdir; its path."""

@@ -56,6 +56,18 @@ def test_the_winner_is_a_model(found):
     assert found.model.evaluate(X, Y) == (np.asarray(["cat", "dog"])[labels] == Y).mean()
 
 
+def test_the_winner_is_exported_though_its_images_are_in_memory_only(found, tmp_path, capsys):
+    with pytest.raises(fnas_jax.UserError, match="were in memory"):
+        found.export(tmp_path / "out", ["safetensors"])
+    with pytest.raises(fnas_jax.UserError, match="60 images and 59 labels"):
+        found.export(tmp_path / "out", ["safetensors"], X, Y[:59])
+    assert not (tmp_path / "out").exists()
+    assert found.export(tmp_path / "out", ["jax"], X, Y) == tmp_path / "out"
+    accuracy = f"{100 * found.model.evaluate(X, Y):.2f}%"
+    assert capsys.readouterr().out.count(f"test accuracy {accuracy}") == 2
+    assert (tmp_path / "out" / "jax" / "network.jax_export").exists()
+
+
 def test_trials_are_the_rows_of_the_run_and_the_front_is_among_them(found):
     trials = found.trials
     trials = trials if isinstance(trials, list) else trials.to_dict("records")

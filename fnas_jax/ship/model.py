@@ -79,7 +79,7 @@ class Model:
         `images` as `predict` takes them; `labels` [N] class numbers from 0, or names of classes.
         Raises UserError as `predict` does, for labels that do not fit, and where N is 0.
         """
-        numbers = self._numbers(np.asarray(labels))
+        numbers = self.numbers(np.asarray(labels))
         found, _ = self.predict(images, batch_size)
         if len(found) != len(numbers) or not len(found):
             raise UserError(
@@ -88,8 +88,8 @@ class Model:
             )
         return int((found == numbers).sum()) / len(found)
 
-    def _numbers(self, labels: np.ndarray) -> np.ndarray:
-        """Class numbers [N] of class numbers or names."""
+    def numbers(self, labels: np.ndarray) -> np.ndarray:
+        """Class numbers [N] of class numbers or names. Raises UserError for any other."""
         names = self.class_names
         if labels.ndim != 1:
             raise UserError(f"the labels have shape {list(labels.shape)}; [N] is needed")
