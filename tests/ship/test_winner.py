@@ -100,6 +100,16 @@ def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path)
     assert model.architecture["training"]["lr"] == pytest.approx(lr / 10)
 
 
+@pytest.mark.parametrize(
+    "children", [{"backend": "reference"}, {"backend": "masked"}, {"device_images": 16}]
+)
+def test_however_it_was_trained_what_is_kept_is_what_was_tested(data_file, tmp_path, children):
+    """By each code for layers, and with images that come to the device in chunks."""
+    found = winners.trained("mnas", data_file, **children)
+    assert ship.keep(tmp_path, found, pytest.fail) is not None
+    judged_as_kept(tmp_path, data_file, found.judged.facts["accuracy"])
+
+
 def test_a_network_whose_training_failed_is_not_kept(data_file, tmp_path):
     found = winners.trained("cell", data_file)
     failed = found._replace(judged=found.judged._replace(network=None))

@@ -48,13 +48,15 @@ def write_npz(path, channels=3):
     return path
 
 
-def config_of(space, data):
+def config_of(space, data, **children):
     config = config_lib.default()
     config.task.name = f"images/{data}"
     config.space.name = space
     for name, value in SPACES[space].items():
         config.space[name] = value
     config.children.batch_size = 16
+    for name, value in children.items():
+        config.children[name] = value
     config.winner.steps = 12
     config.winner.reference = False
     config.akp.enabled = False
@@ -63,9 +65,9 @@ def config_of(space, data):
 
 
 @functools.cache
-def trained(space, data):
+def trained(space, data, **children):
     """(what `ship.keep` takes) of the winner of one space; trained once for all tests."""
-    config = config_of(space, data)
+    config = config_of(space, data, **children)
     task = registry.build_task(config)
     arch = task.space.parse(ARCHS[space])
     judged = task.final(jax.numpy.asarray(arch), jax.random.key(0))
