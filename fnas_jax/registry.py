@@ -116,6 +116,11 @@ def find_task(name: str, own: Parts = NONE) -> Callable[..., Any]:
     kind = name.partition("/")[0]
     if kind in TASKS and "/" in name:
         return importlib.import_module(TASKS[kind]).build
+    if "/" in name and ":" not in name:
+        raise UserError(
+            f"task.name is {name!r}; it starts with images/ or tabular/, or is"
+            f" python:MODULE:ATTRIBUTE{config_lib.nearest(kind, TASKS)}"
+        )
     found = parts.find("task", name, own.task, [f"{kind}/.." for kind in TASKS])
     if not callable(found):
         raise UserError(f"task.name is {name!r}, a {type(found).__name__}, which builds no task")

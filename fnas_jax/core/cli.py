@@ -133,6 +133,30 @@ def parse_config(
     return config_lib.validate(values.config), values
 
 
+def override(
+    config: ml_collections.ConfigDict, arguments: Sequence[str], allowed: Sequence[str]
+) -> ml_collections.ConfigDict:
+    """`config` with the values of `arguments`, each --config.KEY=VALUE; validated.
+
+    Raises UserError for a key that does not begin with one of `allowed`.
+    """
+    changed = config.copy_and_resolve_references()
+    for argument in arguments:
+        name = argument.partition("config.")[2].partition("=")[0]
+        if name not in config_lib.all_keys():
+            raise config_lib.unknown_key(name)
+        if not name.startswith(tuple(allowed)):
+            ways = ", ".join(f"{a}*" if a.endswith(".") else a for a in allowed)
+            raise UserError(f"{name} cannot be changed here; allowed are {ways}")
+
+    def define(values: flags.FlagValues) -> None:
+        config_flags.DEFINE_config_dict(
+            "config", changed, flag_values=values, sys_argv=["fnas_jax", *arguments]
+        )
+
+    return config_lib.validate(parse_flags(arguments, define, "").config)
+
+
 def load_file(path: str) -> ml_collections.ConfigDict:
     """The result of `get_config()` in the Python file `path`, or in one of `shipped` by its name.
 

@@ -87,6 +87,30 @@ def test_retrain_takes_its_place_only_with_a_network(finished, data_file, capsys
     assert (folder / "best" / "weights.safetensors").read_bytes() != before
 
 
+def test_retrain_takes_another_network_of_the_front_and_another_training(
+    finished, data_file, capsys
+):
+    folder, result = finished
+    number = len(result["pareto"])
+    how = ["--config.children.lr=0.03", "--config.task.augment.flip=True", "--steps=7"]
+    assert retrain.command([f"--workdir={folder}", f"--pick={number}", *how]) == 0
+    again = json.loads((folder / "retrain.json").read_text())
+    picked = result["pareto"][-1]
+    assert again["arch"] == picked["arch"] and again["pick"] == number
+    model = judged_as_kept(folder, data_file, again["winner"]["accuracy"])
+    training = model.architecture["training"]
+    assert training["steps"] == 7 and training["lr"] == pytest.approx(0.03)
+    assert model.architecture["accuracy"]["validation"] == pytest.approx(picked["accuracy"])
+    for wrong, message in {
+        f"--pick={number + 1}": f"the front has {number} networks: 1 is ",
+        "--config.search.budget=9": "search.budget cannot be changed here; allowed are winner.*",
+        "--config.children.step=9": "did you mean 'children.steps'",
+        "--config.children.steps=none": "children.steps is 'none'; it must be a whole number",
+    }.items():
+        assert retrain.command([f"--workdir={folder}", wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path):
     """Where it was trained in no other way; in the form by which its weights are named."""
     spos = ("--config.method.name=spos", "--config.oneshot.steps=20", "--config.oneshot.finetune=5")

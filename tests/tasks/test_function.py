@@ -147,7 +147,8 @@ def test_own_parts_are_found_by_name(tmp_path, monkeypatch):
         "python:mine:tsk": "mine has no 'tsk'; did you mean 'task'",
         "python:nothing:task": "nothing cannot be imported",
         "python:mine:space": "Space",
-        "imges/digits": "allowed are images/.., tabular/..",
+        "imges/digits": "starts with images/ or tabular/.*did you mean 'images'",
+        "digits": "allowed are images/.., tabular/..",
     }.items():
         with pytest.raises(fnas_jax.UserError, match=message):
             fnas_jax.search(task=name, workdir="v", budget=6, **SMALL)
