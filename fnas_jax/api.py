@@ -10,6 +10,7 @@ One code path: a search from here and one by `python -m fnas_jax.main` are the s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -127,7 +128,12 @@ def _run(
         folder = tempfile.mkdtemp(prefix="fnas_jax_")
         LOG.warning("the run is written to %s; workdir says where else", folder)
     path = pathlib.Path(folder).expanduser()
-    loop.run(config, path, functools.partial(registry.build_all, arrays=arrays, own=own))
+    try:
+        loop.run(config, path, functools.partial(registry.build_all, arrays=arrays, own=own))
+    except UserError:
+        with contextlib.suppress(OSError):  # nothing was begun in a new folder: none is left
+            path.rmdir()
+        raise
     return Result(path)
 
 
@@ -141,6 +147,8 @@ def _own(space: Any, task: Any, method: Any) -> Parts:
     if not (space is None or isinstance(space, str | Space)):
         raise UserError(f"space is {type(space).__name__}; it must be a name or a Space")
     own = {"space": space, "task": task, "method": method}
+    if space is not None and getattr(task, "space", None) is not None:
+        raise UserError("space was given beside a task that has a space of its own")
     return Parts(**{k: None if isinstance(part, str) else part for k, part in own.items()})
 
 
@@ -175,7 +183,7 @@ def _arrays(
         "x_test": x_test,
         "y_test": y_test,
     }
-    present = {name: np.asarray(array) for name, array in found.items() if array is not None}
+    present = {name: _array(name, array) for name, array in found.items() if array is not None}
     for name in present:
         other = ("y" if name[0] == "x" else "x") + name[1:]
         if other not in present:
@@ -187,3 +195,16 @@ def _arrays(
             raise UserError("class_names was given without images")
         present["class_names"] = np.asarray(class_names, str)
     return present or None
+
+
+def _array(name: str, given: Any) -> np.ndarray:
+    """`given` as an array of numbers or texts. Raises UserError."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:  # of lists of several lengths
+        raise UserError(f"{name} is no array: {error}") from None
+    if array.dtype.kind != "O":
+        return array
+    if all(isinstance(entry, str) for entry in array.flat):  # as pandas has them
+        return array.astype(str)
+    raise UserError(f"{name} holds objects; an array of numbers, or of texts, is needed")

@@ -44,6 +44,7 @@ from fnas_jax.knowledge import history, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.registry import Builder, build_all
+from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 
@@ -87,7 +88,9 @@ def run(
         devices.enable_compilation_cache(config.jax.cache_dir)
         identity = workdir.identify(path)
         with _opened_knowledge(config, path, identity) as knowledge:
+            best.refuse_foreign(path / best.NAME)
             parts = builder(config, knowledge)
+            identity = workdir.same_task(identity, path, parts[0].space.key, parts[2].protocol)
             begun = workdir.start(path, config, identity)
             found = search(Context(config, path, *parts, knowledge, clock, begun))
             hosts.broadcast_command(0)

@@ -17,12 +17,16 @@ def front(accuracy: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
     Of equal ones, the first is in the front.
     """
-    figures = np.column_stack([-accuracy, costs])
-    no_worse = (figures[:, None] <= figures).all(axis=-1)  # [i, j]: i is no worse than j
-    better = (figures[:, None] < figures).any(axis=-1)
-    earlier = np.arange(len(figures))[:, None] < np.arange(len(figures))
-    beaten = no_worse & (better | earlier)
-    return ~np.any(beaten, axis=0)
+    # The most accurate first, of equal ones the cheapest, then the earliest: what beats a network
+    # stands before it.
+    order = np.lexsort((*costs.T[::-1], -accuracy))
+    chosen: list[int] = []
+    for i in order:
+        if not (costs[chosen] <= costs[i]).all(axis=1).any():
+            chosen.append(i)
+    found = np.zeros(len(accuracy), bool)
+    found[chosen] = True
+    return found
 
 
 def networks(rows: Rows, space: Space) -> list[dict[str, Any]]:

@@ -32,7 +32,11 @@ def name_of(kind: str, part: Any) -> str:
     """What a configuration calls the object `part` of `kind` "space", "task" or "method"."""
     if kind == "space":
         return OBJECT + part.key
-    own = getattr(part, "name", None) or f"{part.__module__}:{part.__qualname__}"
+    own = getattr(part, "name", None)
+    if own is None:
+        part = getattr(part, "func", part)  # of a functools.partial
+        named = part if hasattr(part, "__qualname__") else type(part)
+        own = f"{named.__module__}:{named.__qualname__}"
     return OBJECT + own
 
 
@@ -56,7 +60,12 @@ def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
         return _attribute(key, name, module, attribute)
     plugins = {entry.name: entry for entry in metadata.entry_points(group=GROUPS[kind])}
     if name in plugins:
-        return plugins[name].load()
+        try:
+            return plugins[name].load()
+        except Exception as error:  # whatever that package raises
+            raise UserError(
+                f"{key} is {name!r}, a plug-in that cannot be loaded: {error}"
+            ) from error
     allowed = [*known, *plugins]
     near = config_lib.nearest(name, allowed)
     raise UserError(

@@ -19,10 +19,10 @@ from fnas_jax.ship.model import Model, load
 class Result:
     """A finished search. Figures are those of result.json; trials are those of the history."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: str | os.PathLike[str]):
         """Reads the search in `folder`. Raises UserError where it is not finished."""
-        self.workdir = folder
-        self.content: dict[str, Any] = workdir.read_json(folder / "result.json")
+        self.workdir = pathlib.Path(folder).expanduser()
+        self.content: dict[str, Any] = workdir.read_json(self.workdir / "result.json")
 
     def __repr__(self) -> str:
         return main.summary(self.content, str(self.workdir))
@@ -50,7 +50,7 @@ class Result:
     @property
     def pareto(self) -> list[dict[str, Any]]:
         """Measured networks that no other beats in accuracy and all costs; the best first."""
-        return self.content["pareto"]
+        return self.content.get("pareto", [])  # earlier versions had none
 
     @functools.cached_property
     def trials(self) -> Any:

@@ -1,5 +1,6 @@
 """The Python interface: arrays in, a result out; the same run as a command's."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 import fnas_jax
 from fnas_jax.core import config as config_lib
+from fnas_jax.tasks import data
 from tests.test_end_to_end import timeless
 
 RNG = np.random.default_rng(0)
@@ -68,6 +70,11 @@ def test_the_winner_is_exported_though_its_images_are_in_memory_only(found, tmp_
     assert (tmp_path / "out" / "jax" / "network.jax_export").exists()
 
 
+def test_labels_as_pandas_has_them_are_texts(found):
+    again = search(found.workdir, X, Y.astype(object), method="random")
+    assert again.content == fnas_jax.Result(str(found.workdir)).content
+
+
 def test_trials_are_the_rows_of_the_run_and_the_front_is_among_them(found):
     trials = found.trials
     trials = trials if isinstance(trials, list) else trials.to_dict("records")
@@ -109,14 +116,31 @@ def test_other_arrays_and_missing_ones_are_refused(found, tmp_path):
     assert timeless(resumed.content) == timeless(found.content)
 
 
+def test_validation_arrays_alone_are_not_tested_on(tmp_path):
+    arrays = {"x_train": X[:50], "y_train": Y[:50], "x_val": X[50:], "y_val": Y[50:]}
+    dataset = data.load(data.name_of(arrays), arrays=arrays)
+    np.testing.assert_array_equal(dataset.val_images[..., 0], X[50:])
+    assert len(dataset.train_images) + len(dataset.test_images) == 50
+
+
+def test_names_of_classes_keep_to_their_labels():
+    arrays = {"x_train": X, "y_train": Y, "class_names": np.array(["dog", "cat"])}
+    dataset = data.load(data.name_of(arrays), arrays=arrays)
+    dogs = {image.tobytes() for image in X[Y == "dog"]}
+    named = np.array(dataset.class_names)[dataset.train_labels]
+    for image, name in zip(dataset.train_images, named, strict=True):
+        assert (image.tobytes() in dogs) == (name == "dog")
+    with pytest.raises(fnas_jax.UserError, match=r"'cat' .* is not one of 'class_names'"):
+        wrong = arrays | {"class_names": np.array(["dog", "cow"])}
+        data.load(data.name_of(wrong), arrays=wrong)
+
+
 def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(fnas_jax.api.loop, "run", lambda config, folder, build: seen.append(build))
     monkeypatch.setattr(fnas_jax.api, "Result", lambda path: path)
     fnas_jax.search(X[:40], Y[:40], X[40:50], Y[40:50], x_val=X[50:], y_val=Y[50:], workdir="w")
     arrays = seen[0].keywords["arrays"]
-    from fnas_jax.tasks import data
-
     dataset = data.load(data.name_of(arrays), arrays=arrays)
     np.testing.assert_array_equal(dataset.test_images[..., 0], X[40:50])
     np.testing.assert_array_equal(dataset.val_images[..., 0], X[50:])
@@ -136,6 +160,9 @@ def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
         ({"task": "images/digits", "method": "fnass"}, "did you mean 'fnas'"),
         ({"task": "images/digits", "budget": 0}, "search.budget is 0"),
         ({"config": "none.py"}, "does not exist"),
+        ({"x_train": X, "y_train": np.array([1, "a"] * 30, object)}, "y_train holds objects"),
+        ({"x_train": [[1], [2, 3]], "y_train": [0, 1]}, "x_train is no array"),
+        ({"task": functools.partial(print), "space": 3}, "space is int"),
     ],
 )
 def test_wrong_input_is_one_sentence(arguments, message, tmp_path):

@@ -30,8 +30,7 @@ class Metrics(NamedTuple):
 
     Entries with a False `train_mask` are not evaluated: accuracy, reward and seconds are 0, and
     `ok` and `fresh` are False. A failed child (loss not finite, or an architecture that a table
-    lacks) has accuracy 0, `ok` False, and still counts as trained (`fresh`). Its reward is the
-    lowest of the task: 0 where rewards are accuracies.
+    lacks) has accuracy 0, reward 0, `ok` False, and still counts as trained (`fresh`).
     """
 
     accuracy: Array  # [N] float32 in [0, 1], on validation data

@@ -19,6 +19,7 @@ import ml_collections
 
 import fnas_jax
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import identity
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
@@ -109,6 +110,8 @@ class Run(NamedTuple):
     began: float = 0.0  # seconds since 1970
     format: int = 1  # of its checkpoints; the first one was not written down
     grown: bool = False  # it was given more budget: its first checkpoints are of smaller arrays
+    space: str = ""  # `Space.key`; "": not written down
+    protocol: str = ""  # digest of `Evaluator.protocol`
 
 
 def identify(folder: pathlib.Path) -> Run:
@@ -133,6 +136,24 @@ def identify(folder: pathlib.Path) -> Run:
     return run._replace(format=FORMAT)
 
 
+def same_task(run: Run, folder: pathlib.Path, space: str, protocol: str) -> Run:
+    """`run` with what it searches: `Space.key` and `Evaluator.protocol`.
+
+    Raises UserError where it began with others: a part of the user's own, or a file, has changed
+    since, though the configuration has not.
+    """
+    new = {"space": space, "protocol": identity.digest(protocol) if protocol else ""}
+    for name, value in new.items():
+        before = getattr(run, name)
+        if before and value and before != value:
+            what = {"space": "another space", "protocol": "another task or data"}[name]
+            raise UserError(
+                f"the search in workdir {str(folder)!r} was begun on {what}, under the same names:"
+                " go back to it, or start a new workdir"
+            )
+    return run._replace(space=new["space"], protocol=new["protocol"])
+
+
 def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> Run:
     """Counts a start of `run`, which `identify` gave; the run as it is from now on.
 
@@ -152,9 +173,16 @@ def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> 
 
 
 def extends(folder: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
-    """Whether the run in `folder` began with another configuration, which `opened` let pass."""
+    """Whether the run in `folder` is to go on otherwise than it began, as `opened` let pass.
+
+    How it logs, and where programs are cached, changes nothing of what it finds.
+    """
     path = folder / "config.json"
-    return path.exists() and _stored(path) != config_lib.flatten(config)
+    if not path.exists():
+        return False
+    old, new = _stored(path), config_lib.flatten(config)
+    names = (name for name in new if not name.startswith(("log.", "jax.")))
+    return any(old.get(name) != new[name] for name in names)
 
 
 def may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:

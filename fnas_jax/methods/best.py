@@ -16,13 +16,15 @@ def no_best(decisions: int) -> Best:
 
 
 def usable(proposal: Proposal, metrics: Metrics) -> Array:
-    """[N] bool: entries that a method may learn from. Failed children count, as the worst."""
+    """[N] bool: entries that a method may learn from. Failed children count, with reward 0."""
     return proposal.train_mask & (jnp.isfinite(metrics.reward) | ~metrics.ok)
 
 
 def measured_reward(proposal: Proposal, metrics: Metrics) -> Array:
-    """[N] float32 reward where the task gave one, else 0: finite everywhere."""
-    return jnp.where(proposal.train_mask & jnp.isfinite(metrics.reward), metrics.reward, 0)
+    """[N] float32 reward where measured, else 0: finite everywhere."""
+    return jnp.where(
+        proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward), metrics.reward, 0
+    )
 
 
 def update_best(best: Best, proposal: Proposal, metrics: Metrics) -> Best:

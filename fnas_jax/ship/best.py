@@ -51,24 +51,41 @@ def replace(
     """Makes `target` the folder of these files, in place of what is there; returns it.
 
     Killed at any moment, or where `check` of the new folder raises, it leaves the old one or the
-    new one, whole. The folder in which `target` stands has to be there.
+    new one, whole. The folder in which `target` stands has to be there. Raises UserError where
+    `target` is not one of these folders.
     """
     new, old = _beside(target, "new"), _beside(target, "old")
     if old.exists() and not target.exists():  # killed between the two renames below
         old.rename(target)
+    refuse_foreign(target)
     for left in (new, old):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir()
-    for name, content in files.items():
-        write_bytes(new / name, content)
-    _sync(new)
-    check(new)
+    try:
+        for name, content in files.items():
+            write_bytes(new / name, content)
+        _sync(new)
+        check(new)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if target.exists():
         target.rename(old)
     new.rename(target)
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def refuse_foreign(target: pathlib.Path) -> None:
+    """Raises UserError where `target` is something that was not written here: it stays as it is."""
+    if target.is_dir() and ((target / ARCHITECTURE).exists() or not any(target.iterdir())):
+        return
+    if target.exists() or target.is_symlink():
+        raise UserError(
+            f"{str(target)!r} is in the way: it holds no {ARCHITECTURE}, so fnas_jax has not"
+            " written it; move it, or choose another folder"
+        )
 
 
 def _beside(target: pathlib.Path, what: str) -> pathlib.Path:

@@ -63,9 +63,9 @@ def load(
 
     A test set that the source brings is kept as it is, and so is a validation set beside it; a
     single held-out set is the test set whatever its name (ImageNet's "validation" is what figures
-    are published on). What is missing is split off from the training images, the same share of
-    every class. The split depends on the images and `split_seed` only: not on their order in
-    files, nor on `image_size`.
+    are published on), unless it was given as validation `arrays`. What is missing is split off
+    from the training images, the same share of every class. The split depends on the images and
+    `split_seed` only: not on their order in files, nor on `image_size`.
 
     Args:
       name: one of "digits", "mnist5k", "tfds:NAME", the path of an .npz file, the path of a folder;
@@ -87,7 +87,7 @@ def load(
         source = _read(name, data_dir, image_size)
     _check(source, name)
     train, val, test = source.train, source.val, source.test
-    if test is None and val is not None:
+    if test is None and val is not None and arrays is None:
         val, test = None, val
     shares = _shares(test_fraction, val_fraction, test is None, val is None)
     test_rows, val_rows, train_rows = split(train, shares, split_seed, source.class_names, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import math
 import time
@@ -50,7 +51,9 @@ class FunctionTask:
             )
         workers = Workers(self.function, self.workers)
         capacity = config.search.budget + config.search.batch
-        ctx = Context(self, workers, rewards.from_config(config), limits.from_config(config))
+        reward = rewards.define(config)
+        own = limits.from_config(config)
+        ctx = Context(self, workers, reward.compute, own, reward.cost)
         return Task(
             name=self.name,
             space=self.space,
@@ -59,11 +62,35 @@ class FunctionTask:
                 evaluate=functools.partial(evaluate, ctx),
                 jittable=False,
                 form=jax.jit(self.space.canonical),
-                protocol=identity.text({"kind": "function", "metric": self.measure._asdict()}),
+                protocol=identity.text(
+                    {
+                        "kind": "function",
+                        "metric": self.measure._asdict(),
+                        "source": source_of(self.function),
+                    }
+                ),
             ),
             final=lambda arch, key: Judged({"measures": "nothing beyond the search"}),
             measure=self.measure,
         )
+
+
+def source_of(function: Function) -> str:
+    """Digest of the function's text, by which a run notices another one; "" where it has none."""
+    try:
+        return identity.digest(inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""
+
+
+def bounded(value: Array) -> Array:
+    """An increasing map of all numbers to (0, 1): the reward of metrics that are no accuracies.
+
+    0.5 + sign(v) L / (1 + L) / 2 with L = log(1 + |v|): failures, whose reward is 0, are the worst,
+    and numbers a hundred-thousandth apart still differ in float32.
+    """
+    size = jnp.log1p(jnp.abs(value))
+    return 0.5 + 0.5 * jnp.sign(value) * size / (1 + size)
 
 
 def from_function(
@@ -79,7 +106,8 @@ def from_function(
 
     `function` is given the decisions as `space.describe` has them, e.g. {"depth": 2, "op":
     "conv"}, and returns the metric, or a dict with it and any of latency_ms, mflops and params_m.
-    NaN, or an exception, is a network that failed. What was judged once is never judged again.
+    NaN, or an exception, is a network that failed. What was judged once is never judged again. The
+    reward of an accuracy, in [0, 1], is that of `config.reward`; of any other metric, `bounded`.
 
     Args:
       space: e.g. of `spaces.categorical.choices`.
@@ -91,10 +119,12 @@ def from_function(
         network has failed, and the search goes on.
 
     Raises:
-      UserError: another direction, or fewer than no workers.
+      UserError: another direction, an accuracy to minimise, or fewer than no workers.
     """
     if direction not in DIRECTIONS:
         raise UserError(f"direction is {direction!r}; allowed are {', '.join(DIRECTIONS)}")
+    if metric == "accuracy" and direction != "maximize":
+        raise UserError("an accuracy is maximised; metric= names what is to be minimised")
     if workers < 0:
         raise UserError(f"workers is {workers}; allowed is 0 or more")
     own = getattr(function, "__qualname__", type(function).__qualname__)
@@ -109,15 +139,13 @@ class Context(NamedTuple):
     workers: Workers
     reward: Callable[[Array, Array, Array, Array], Array]
     limits: Limits
+    cost: str  # that the reward needs, or "none"
 
 
 def evaluate(
     ctx: Context, known: EvaluationCache, archs: Array, mask: Array, key: Array
 ) -> tuple[EvaluationCache, Metrics]:
-    """As `Evaluator.evaluate`. A network that fails gets the lowest reward so far.
-
-    Only the function knows what a network costs: one above a limit has failed, after the fact.
-    """
+    """As `Evaluator.evaluate`; a network above a limit fails afterwards, as nobody knew before."""
     canonical = ctx.task.space.canonical(archs)
     lookup = cache.look_up(known, canonical, mask)
     places = np.flatnonzero(lookup.new)
@@ -129,15 +157,20 @@ def evaluate(
     figures = np.full((len(archs), 1 + len(COSTS)), np.nan, np.float32)
     for place, of_one, answer in zip(places, described, answers, strict=True):
         figures[place] = read_answer(ctx.task.measure, of_one["text"], answer)
+        if np.isfinite(figures[place, 0]):
+            check_costs(ctx, of_one["text"], figures[place, 1:])
     seconds = np.where(lookup.new, (time.monotonic() - start) / len(places), 0.0)
     latency, mflops, params = (jnp.asarray(column) for column in figures[:, 1:].T)
     allowed = np.asarray(within(ctx.limits, latency, mflops, params))
     ok = np.asarray(lookup.new) & np.isfinite(figures[:, 0]) & allowed
     accuracy = jnp.where(ok, figures[:, 0], 0.0)
-    reward = np.asarray(ctx.reward(accuracy, latency, mflops, params))
+    if ctx.task.measure.name == "accuracy":
+        reward = ctx.reward(accuracy, latency, mflops, params)
+    else:
+        reward = bounded(accuracy)
     measured = Metrics(
         accuracy=accuracy,
-        reward=_worst_where_failed(known, ok, reward),
+        reward=jnp.where(ok, reward, 0.0),
         latency_ms=latency,
         mflops=mflops,
         params_m=params,
@@ -149,11 +182,16 @@ def evaluate(
     return known, cache.recall(known, lookup)
 
 
-def _worst_where_failed(known: EvaluationCache, ok: np.ndarray, reward: np.ndarray) -> Array:
-    """[N] rewards; those of networks that failed are as low as the lowest of any, 0 before one."""
-    before = np.asarray(known.metrics.reward)[np.asarray(known.metrics.ok)]
-    every = np.append(before, reward[ok & np.isfinite(reward)])
-    return jnp.asarray(np.where(ok, reward, every.min(initial=np.inf) if len(every) else 0.0))
+def check_costs(ctx: Context, text: str, costs: np.ndarray) -> None:
+    """Raises UserError where the function left out a cost [3] that is needed."""
+    needed = {name: f"limits.{name}" for name, limit in ctx.limits._asdict().items() if limit}
+    if ctx.cost != "none":
+        needed[ctx.cost] = "reward.cost"
+    for name, value in zip(COSTS, costs, strict=True):
+        if name in needed and not np.isfinite(value):
+            raise UserError(
+                f"the function returned no {name} for {text}, which {needed[name]} needs"
+            )
 
 
 def read_answer(measure: Measure, text: str, answer: Any) -> tuple[float, ...]:
@@ -180,4 +218,9 @@ def read_answer(measure: Measure, text: str, answer: Any) -> tuple[float, ...]:
         return (math.nan,) * (1 + len(COSTS))
     if not math.isfinite(value):
         LOG.warning("%s failed: %s is %s", text, measure.name, value)
+    elif measure.name == "accuracy" and not 0 <= value <= 1:
+        raise UserError(
+            f"the function returned the accuracy {value:g} for {text}; accuracies lie in 0 to 1,"
+            " metric= of from_function names another figure"
+        )
     return measure.sign * value, *costs

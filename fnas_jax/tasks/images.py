@@ -126,9 +126,12 @@ def _pipeline(config: Any, dataset: Dataset) -> Pipeline:
 
 
 def latency_ms(config: Any, space: Space, dataset: Dataset, arch: Array) -> float:
-    """Milliseconds of one forward pass of the plain network of `arch` [T] on this device."""
+    """Milliseconds of one forward pass of the network of `arch` [T] on this device, as it ships.
+
+    With stock convolutions: those that train children on CPUs are others.
+    """
     options = config.latency
-    module = flax_reference.build(space, arch, dataset.num_classes)
+    module = flax_reference.build(space, arch, dataset.num_classes, fast=False)
     # Time does not depend on the weights, and drawing them would compile longer than the network.
     image = jnp.zeros((1, *dataset.image_shape))
     shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))

@@ -16,26 +16,44 @@ class Workers:
     """`count` processes that call `function`; with 0, this one does.
 
     Processes start with the first call, and end with this one. Each has an executor of its own:
-    the death of a process breaks its executor for good, and no other.
+    the death of a process breaks its executor for good, and no other. The first call tells whether
+    they can import the function at all.
     """
 
     def __init__(self, function: Callable[[Any], Any], count: int):
         """Raises UserError where processes could not be given the function."""
         self._function = function
         self._executors: list[ProcessPoolExecutor | None] = [None] * count
+        self._probed = not count
         if count:
             try:
-                pickle.dumps(function)
+                self._pickled = pickle.dumps(function)
             except Exception as error:  # whatever the user's object raises
-                raise UserError(
-                    f"workers={count} need a function that other processes can import, defined at"
-                    f" the top of a module ({error}); workers=0 calls it in this process"
-                ) from None
+                raise self._unfit(error) from None
+
+    def _unfit(self, error: object) -> UserError:
+        return UserError(
+            f"workers={len(self._executors)} need a function that other processes can import,"
+            f" defined at the top of a module ({error}), and in a script"
+            ' `if __name__ == "__main__":` around what starts the search; workers=0 calls it in'
+            " this process"
+        )
+
+    def _probe(self) -> None:
+        """Raises UserError where a process cannot be given the function."""
+        try:
+            self._start(0).submit(_loads, self._pickled).result()
+        except Exception as error:  # it died, or could not import the function
+            self._executors[0] = None
+            raise self._unfit(f"{type(error).__name__}: {error}") from None
+        self._probed = True
 
     def map(self, arguments: Sequence[Any]) -> list[Any]:
         """What the function returns for each of `arguments`; the exception where it raised."""
         if not self._executors:
             return [_caught(self._function, argument) for argument in arguments]
+        if not self._probed:
+            self._probe()
         found: list[Any] = [None] * len(arguments)
         waiting = list(enumerate(arguments))
         while waiting:
@@ -45,13 +63,21 @@ class Workers:
                 found[i] = self._result(worker, future)
         return found
 
-    def _submit(self, worker: int, argument: Any) -> Future:
+    def _start(self, worker: int) -> ProcessPoolExecutor:
+        """The executor of a worker, started where there is none."""
         executor = self._executors[worker]
         if executor is None:
             # Not forked: JAX has threads, whose locks a forked process would hold for ever.
             context = multiprocessing.get_context("spawn")
             executor = self._executors[worker] = ProcessPoolExecutor(1, context)
-        return executor.submit(_caught, self._function, argument)
+        return executor
+
+    def _submit(self, worker: int, argument: Any) -> Future:
+        try:
+            return self._start(worker).submit(_caught, self._function, argument)
+        except BrokenProcessPool:  # it died while it had nothing to do
+            self._executors[worker] = None
+            return self._start(worker).submit(_caught, self._function, argument)
 
     def _result(self, worker: int, future: Future) -> Any:
         try:
@@ -59,6 +85,13 @@ class Workers:
         except BrokenProcessPool:
             self._executors[worker] = None  # the next call starts another
             return RuntimeError("its process died")
+        except Exception as error:  # what it returned could not be sent back
+            return error
+
+
+def _loads(pickled: bytes) -> None:
+    """Unpickles, in a worker; what comes of it is not sent back."""
+    pickle.loads(pickled)
 
 
 def _caught(function: Callable[[Any], Any], argument: Any) -> Any:

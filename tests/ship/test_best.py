@@ -126,3 +126,23 @@ def test_damage_is_told(tmp_path):
 def test_a_description_of_something_else_is_told(tmp_path):
     write(tmp_path, 1.0)
     fails(tmp_path, "cannot be rebuilt", "inputs")
+
+
+def test_folders_that_were_not_written_here_stay_as_they_are(tmp_path):
+    """Neither replaced nor removed, whatever is to be written."""
+    mine = tmp_path / "best"
+    mine.mkdir()
+    (mine / "mine.txt").write_text("thesis")
+    with pytest.raises(UserError, match=r"is in the way: it holds no architecture\.json"):
+        best.replace(mine, {"a": b""})
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+    assert (mine / "mine.txt").read_text() == "thesis"
+
+
+def test_what_does_not_pass_its_check_leaves_nothing(tmp_path):
+    def check(folder):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        best.replace(tmp_path / "jax", {"a": b""}, check)
+    assert list(tmp_path.iterdir()) == []

@@ -1,15 +1,22 @@
 """A function of the decisions as a task: what it returns counts, and its failures are told."""
 
+import itertools
 import logging
 import math
 import os
 import pathlib
+import subprocess
+import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fnas_jax
 from fnas_jax import trials
+from fnas_jax.tasks.function import bounded
 from fnas_jax.tasks.workers import Workers
 
 SPACE = fnas_jax.categorical({"depth": [1, 2, 3, 4], "op": ["conv", "pool"], "skip": [True, False]})
@@ -71,9 +78,8 @@ def test_failures_are_the_worst_for_every_method(method, tmp_path, caplog):
     assert found.best["description"]["decisions"]["depth"] == 3
     assert any("depth=1" in m and "ValueError: too shallow" in m for m in caplog.messages)
     assert any("depth=2" in m and "loss is nan" in m for m in caplog.messages)
-    lowest = min(t["reward"] for t in known if t["ok"])
-    assert all(t["reward"] >= lowest or t["reward"] == 0 for t in failed)
-    assert min(t["reward"] for t in failed[1:]) < 0  # below what any good one has: -30 and less
+    assert all(t["reward"] == 0 for t in failed)
+    assert min(t["reward"] for t in known if t["ok"]) > 0
 
 
 @pytest.mark.slow
@@ -96,12 +102,82 @@ def test_what_workers_cannot_be_given_is_refused():
     [
         ({"direction": "min"}, "allowed are maximize, minimize"),
         ({"workers": -1}, "workers is -1"),
+        ({"direction": "minimize"}, "an accuracy is maximised"),
+        ({}, "the function returned \\['loss', 'mflops'\\]"),
         ({"metric": "lss"}, "without the metric 'lss'"),
     ],
 )
 def test_wrong_input_is_one_sentence(more, message, tmp_path):
     with pytest.raises(fnas_jax.UserError, match=message):
         search(tmp_path, loss, **more)
+
+
+@pytest.mark.slow
+def test_workers_survive_an_idle_death_and_what_cannot_be_sent(tmp_path):
+    workers = Workers(odd, 1)
+    process = workers.map([0])[0]
+    os.kill(process, 9)
+    assert workers.map([0])[0] != process  # another one, and nothing is lost
+    assert isinstance(workers.map([1])[0], Exception)
+    assert workers.map([0])[0]
+
+
+def odd(argument):
+    return (lambda: 0) if argument else os.getpid()
+
+
+@pytest.mark.slow
+def test_a_function_that_workers_cannot_import_is_told_before_anything_is_judged():
+    code = (
+        "from fnas_jax.tasks.workers import Workers\n"
+        "def f(d): return 1.0\n"
+        "try: Workers(f, 1).map([1])\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed.startswith("UserError workers=1 need a function that other processes can import")
+
+
+def test_figures_that_are_no_accuracies_and_missing_costs_are_told(tmp_path):
+    with pytest.raises(fnas_jax.UserError, match=r"accuracies lie in 0 to 1, metric= of"):
+        search(tmp_path / "a", value)
+    task = fnas_jax.from_function(SPACE, lambda d: 0.5)
+    for more, message in {
+        "limits": ({"latency_ms": 1.0}, "no latency_ms .* which limits.latency_ms needs"),
+        "reward": ({"cost": "mflops", "target": 1.0}, "no mflops .* which reward.cost needs"),
+    }.items():
+        options = SMALL | {more: message[0]}
+        with pytest.raises(fnas_jax.UserError, match=message[1]):
+            fnas_jax.search(task=task, workdir=tmp_path / more, budget=8, **options)
+
+
+@given(st.lists(st.floats(-1e9, 1e9, width=32), min_size=2, max_size=20))
+def test_rewards_of_any_metric_keep_its_order_above_failures(values):
+    rewards = np.asarray(bounded(jnp.asarray(values, jnp.float32)))
+    assert (rewards > 0).all() and (rewards < 1).all()
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(rewards[order]) >= 0).all()
+    for i, j in itertools.pairwise(order):
+        if values[j] - values[i] > 3e-5 * max(abs(values[i]), abs(values[j]), 0.01):
+            assert rewards[j] > rewards[i]
+
+
+def test_an_unfinished_run_notices_another_space_metric_or_function(tmp_path):
+    search(tmp_path, value, budget=8, metric="size", name="own")
+    (tmp_path / "result.json").unlink()
+    others = [
+        fnas_jax.from_function(SPACE, loss, metric="size", name="own"),
+        fnas_jax.from_function(SPACE, value, metric="size", direction="minimize", name="own"),
+        fnas_jax.from_function(
+            fnas_jax.categorical({"depth": [1, 2, 3, 5], "op": ["conv", "pool"], "skip": [0, 1]}),
+            value,
+            metric="size",
+            name="own",
+        ),
+    ]
+    for other in others:
+        with pytest.raises(fnas_jax.UserError, match=r"was begun on another (space|task or data)"):
+            fnas_jax.resume(tmp_path, task=other)
 
 
 def test_objects_are_needed_again_and_must_be_the_same(tmp_path):

@@ -61,9 +61,13 @@ def read_npz(path: Path, image_size: int) -> Source:
 def read_arrays(arrays: Mapping[str, np.ndarray], source: str, image_size: int) -> Source:
     """The image set of `arrays`, which errors call `source`. Raises UserError as `read_npz`."""
     found = _find(arrays, source)
-    labels, names = name_classes([y for _, y in found.values()], source)
+    columns = [y for _, y in found.values()]
+    labels, names = name_classes(columns, source)
     if "class_names" in arrays:
-        names = _given_names(arrays["class_names"], len(names), source)
+        given = _given_names(arrays["class_names"], len(names), source)
+        if columns[0].dtype.kind in "US":  # numbered alphabetically so far
+            labels = _renumber(labels, names, given, source)
+        names = given
     parts: dict[str, Part] = {}
     for (part, (images, _)), numbers in zip(found.items(), labels, strict=True):
         images = _as_images(images, f"'{part}' images of {source}" if len(found) > 1 else source)
@@ -145,6 +149,17 @@ def _as_images(images: np.ndarray, what: str) -> np.ndarray:
         row = int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))[0])
         raise UserError(f"{what}: row {row} holds values that are not finite.")
     return images
+
+
+def _renumber(
+    labels: list[np.ndarray], names: tuple[str, ...], given: tuple[str, ...], source: str
+) -> list[np.ndarray]:
+    """`labels`, numbers of `names`, as those of `given`. Raises UserError where one is missing."""
+    missing = sorted(set(names) - set(given))
+    if missing:
+        raise UserError(f"Label {missing[0]!r} of {source} is not one of 'class_names'.")
+    places = np.array([given.index(name) for name in names], np.int32)
+    return [places[column] for column in labels]
 
 
 def _given_names(given: np.ndarray, needed: int, source: str) -> tuple[str, ...]:
