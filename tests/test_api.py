@@ -91,7 +91,8 @@ def test_the_same_call_reads_what_is_finished(found):
     assert fnas_jax.resume(found.workdir).content == found.content
 
 
-@pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", [False, True])
 def test_children_of_two_budgets_are_those_of_the_larger_one(tmp_path, pool):
     both = {"method": "random", "akp.enabled": pool, "winner.finalists": 2}
     first = search(tmp_path / "a", **both)

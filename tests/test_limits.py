@@ -25,7 +25,9 @@ def table(tmp_path_factory):
     return f"tabular/{path}"
 
 
-@pytest.mark.parametrize("method", ["random", "gp", "evolution"])
+@pytest.mark.parametrize(
+    "method", ["gp", *(pytest.param(m, marks=pytest.mark.slow) for m in ("random", "evolution"))]
+)
 def test_of_a_table_the_best_within_the_limit_wins(method, table, tmp_path):
     found = fnas_jax.search(
         task=table, method=method, budget=20, workdir=tmp_path, limits={"mflops": 4.0}, **QUIET

@@ -281,10 +281,10 @@ def begin(folder):
 
 
 def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
-    """The pool opens after each of 20 kills, with the last finished version or the one begun."""
+    """The pool opens after each of 12 kills, with the last finished version or the one begun."""
     where = begin(tmp_path)
     rng, last, following = random.Random(0), 0.0, writer(tmp_path)
-    for _ in range(20):
+    for _ in range(12):
         # The next one makes itself ready while this one writes.
         (process, pipe), following = following, writer(tmp_path)
         pipe.send(last)
@@ -303,7 +303,7 @@ def test_kill_9_at_any_moment_leaves_a_version_that_was_written(tmp_path):
         assert got == 0.0 or all((entries.params[1] == got).all() for entries in found.blocks)
         last = got
     following[0].kill()
-    assert last > 5
+    assert last > 3
 
 
 @pytest.mark.slow

@@ -65,7 +65,9 @@ def test_the_least_loss_wins_and_reads_as_it_was_returned(tmp_path):
         assert trial["accuracy"] == -expected
 
 
-@pytest.mark.parametrize("method", ["random", "evolution", "gp"])
+@pytest.mark.parametrize(
+    "method", ["random", "gp", pytest.param("evolution", marks=pytest.mark.slow)]
+)
 def test_failures_are_the_worst_for_every_method(method, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         task = fnas_jax.from_function(SPACE, moody, metric="loss", direction="minimize")

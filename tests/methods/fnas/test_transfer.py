@@ -22,7 +22,9 @@ def source(sign):
 NETWORKS = SMALL._replace(uac=dataclasses.replace(SMALL.uac, uncertainty="ensemble"))
 
 
-@pytest.mark.parametrize("config", [SMALL, NETWORKS], ids=["gp", "ensemble"])
+@pytest.mark.parametrize(
+    "config", [SMALL, pytest.param(NETWORKS, marks=pytest.mark.slow)], ids=["gp", "ensemble"]
+)
 def test_knowledge_of_a_like_task_saves_evaluations(config):
     state, trace = toy.search(method.make(toy.SPACE, config, source(1.0)), 3, 6)
     assert np.asarray(state.best.reward).min() > 0.97
