@@ -26,6 +26,14 @@ from fnas_jax.core import hosts
 from fnas_jax.core.types import UserError
 
 
+class Terminal(logging.Handler):
+    """Writes to the stderr of the moment, which notebooks and tests replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As `logging.Handler.emit`."""
+        print(self.format(record), file=sys.stderr)
+
+
 class Help(Exception):
     """The user asked for help, which is the exception's text."""
 
@@ -243,7 +251,7 @@ def _quiet() -> None:
         warnings.simplefilter("ignore")
     ours = logging.getLogger("fnas_jax")
     if not ours.handlers:
-        handler = logging.StreamHandler()
+        handler = Terminal()
         handler.setFormatter(logging.Formatter("warning: %(message)s"))
         ours.addHandler(handler)
         ours.propagate = False

@@ -1,3 +1,5 @@
+import io
+import logging
 import subprocess
 import sys
 
@@ -168,3 +170,14 @@ sys.exit(cli.run_command(body))
     with process.stderr:
         assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 1
+
+
+def test_warnings_reach_the_terminal_of_every_command(capsys, monkeypatch):
+    """Of one after another in a process whose stderr has been replaced in between."""
+    log = logging.getLogger("fnas_jax")
+    assert cli.run_command(lambda: log.warning("first")) == 0
+    assert "warning: first" in capsys.readouterr().err
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert cli.run_command(lambda: log.warning("second")) == 0
+    assert stream.getvalue() == "warning: second\n"
