@@ -78,8 +78,8 @@ def search(
       UserError: wrong input, in one sentence, before anything is trained.
     """
     own = _own(space, task, method)
-    given = {"budget": budget, "space": space, "task": task, "method": method}
-    given |= {k: parts.name_of(k, v) for k, v in own._asdict().items() if v is not None}
+    given = {"search.budget": budget, "space.name": space, "task.name": task, "method.name": method}
+    given |= {f"{k}.name": parts.name_of(k, v) for k, v in own._asdict().items() if v is not None}
     arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
     settings = _settings(config, given, overrides)
     if arrays is not None:
@@ -161,9 +161,7 @@ def _settings(
     if isinstance(config, str | os.PathLike):
         config = cli.load_file(os.fspath(config))
     settings = config_lib.flatten(config_lib.default() if config is None else config)
-    keys = {"budget": "search.budget", "space": "space.name", "task": "task.name"}
-    keys["method"] = "method.name"
-    changed = {keys[name]: value for name, value in given.items() if value is not None}
+    changed = {name: value for name, value in given.items() if value is not None}
     changed |= config_lib.flatten(overrides)
     for name in changed:
         if name not in config_lib.all_keys():

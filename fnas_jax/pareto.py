@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fnas_jax.core.types import COSTS
 from fnas_jax.knowledge.history import Rows
 from fnas_jax.spaces.base import Space
-
-COSTS = ("latency_ms", "mflops", "params_m")
 
 
 def front(accuracy: np.ndarray, costs: np.ndarray) -> np.ndarray:

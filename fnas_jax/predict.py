@@ -16,7 +16,7 @@ from absl import flags
 from fnas_jax.core import cli
 from fnas_jax.core.types import UserError
 from fnas_jax.ship import inputs
-from fnas_jax.ship.model import BATCH, Model, load
+from fnas_jax.ship.model import BATCH, Model, in_batches, load
 from fnas_jax.tasks.readers import folder
 
 MODES = {1: "L", 3: "RGB"}  # how files are read, by the channels of the network
@@ -40,7 +40,7 @@ def find(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read(model: Model, path: pathlib.Path) -> np.ndarray:
-    """[1, height, width, channels]: the image as the network takes it. Raises UserError."""
+    """[height, width, channels]: the image as the network takes it. Raises UserError."""
     channels = model.inputs.channels
     if channels not in MODES:
         raise UserError(
@@ -48,7 +48,7 @@ def read(model: Model, path: pathlib.Path) -> np.ndarray:
             " fnas_jax.load takes arrays"
         )
     image = folder.read_image(path, MODES[channels])
-    return inputs.fitted(model.inputs, inputs.checked(model.inputs, image[None]))
+    return inputs.fitted(model.inputs, inputs.checked(model.inputs, image[None]))[0]
 
 
 def predict(
@@ -57,8 +57,8 @@ def predict(
     """(file, class, probability in [0, 1]) of each image, a batch at a time."""
     for start in range(0, len(paths), BATCH):
         some = paths[start : start + BATCH]
-        images = np.concatenate([read(model, path) for path in some])
-        labels, probabilities = model.predict(images)
+        images = np.stack([read(model, path) for path in some])
+        labels, probabilities = in_batches(model, images, BATCH)  # `read` has checked them
         for path, label, row in zip(some, labels, probabilities, strict=True):
             yield path, model.class_names[label], float(row[label])
 

@@ -98,7 +98,7 @@ def _posterior(config: Any, training: list[dict[str, Any]]) -> str:
         return ""
     names: Sequence[str] = [f"slot {i}" for i in range(len(known[-1]["pi"]))]
     if config.space.name in registry.SPACES:
-        names = registry.SPACES[config.space.name](config.space).names
+        names = registry.build_space(config).names
     rows = dict(zip(names, known[-1]["pi"], strict=True))
     return _section("Posterior: probability of each choice", svg.heat_map(rows))
 

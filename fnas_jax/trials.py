@@ -78,8 +78,10 @@ def _space(identity: str, config: Any) -> Space:
 def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """The `count` measured ones of the highest reward, the best first, each network once."""
     measured = [t for t in trials if t["trained"] and t["ok"]]
-    ranked = sorted(measured, key=lambda t: -t["reward"])
-    return list({t["text"]: t for t in reversed(ranked)}.values())[::-1][:count]
+    first: dict[str, dict[str, Any]] = {}
+    for trial in sorted(measured, key=lambda t: -t["reward"]):
+        first.setdefault(trial["text"], trial)
+    return list(first.values())[:count]
 
 
 def render(trials: Sequence[dict[str, Any]], format_: str) -> str:

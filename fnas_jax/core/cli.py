@@ -130,10 +130,7 @@ def parse_config(
 
     def define_all(values: flags.FlagValues) -> None:
         define(values)
-        # config_flags reads the overrides from the list of arguments, types each by its default.
-        config_flags.DEFINE_config_dict(
-            "config", config, flag_values=values, sys_argv=["fnas_jax", *rest]
-        )
+        _define_config(values, config, rest)
 
     values = parse_flags(rest, define_all, usage, keys + config_lib.help_text())
     if path is None and not any(re.match(r"--?(?:no)?config\.", arg) for arg in rest):
@@ -158,11 +155,19 @@ def override(
             raise UserError(f"{name} cannot be changed here; allowed are {ways}")
 
     def define(values: flags.FlagValues) -> None:
-        config_flags.DEFINE_config_dict(
-            "config", changed, flag_values=values, sys_argv=["fnas_jax", *arguments]
-        )
+        _define_config(values, changed, arguments)
 
     return config_lib.validate(parse_flags(arguments, define, "").config)
+
+
+def _define_config(
+    values: flags.FlagValues, config: ml_collections.ConfigDict, arguments: Sequence[str]
+) -> None:
+    """Declares --config.KEY for the keys of `config`, which the flags will change."""
+    # config_flags reads the overrides from the list of arguments, types each by its default.
+    config_flags.DEFINE_config_dict(
+        "config", config, flag_values=values, sys_argv=["fnas_jax", *arguments]
+    )
 
 
 def load_file(path: str) -> ml_collections.ConfigDict:

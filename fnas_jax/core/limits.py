@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 
 UNITS = {"latency_ms": "ms", "mflops": "million multiply-adds", "params_m": "million parameters"}
 
@@ -36,9 +36,21 @@ def from_config(config: Any) -> Limits:
 
 
 def within(limits: Limits, latency_ms: Array, mflops: Array, params_m: Array) -> Array:
-    """[N] bool: no cost [N] is above its limit; where it is unknown (NaN), it may be."""
+    """[N] bool: every cost [N] that has a limit is known (not NaN) and not above it."""
     found = jnp.ones(jnp.shape(mflops), bool)
     for limit, cost in zip(limits, (latency_ms, mflops, params_m), strict=True):
         if limit:
             found &= cost <= limit
     return found
+
+
+def check(name: str, limit: float, cost: float, which: str, text: str) -> None:
+    """Raises UserError where the cheapest network costs more than `limit`.
+
+    It is the cheapest `which`, e.g. "known"; `text` describes it.
+    """
+    if cost > limit:
+        raise UserError(
+            f"limits.{name} is {limit:g} {UNITS[name]}; the cheapest network {which} has"
+            f" {cost:.4g} ({text})"
+        )

@@ -9,15 +9,15 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array, UserError
+from fnas_jax.core.types import COSTS, Array, UserError
 
-COSTS = ("none", "latency_ms", "mflops", "params_m")
+CHOICES = ("none", *COSTS)  # of `reward.cost`
 
 
 class Reward(NamedTuple):
     """What a search maximises."""
 
-    cost: str  # that it needs, one of COSTS
+    cost: str  # that it needs, one of CHOICES
     compute: Callable[[Array, Array, Array, Array], Array]  # as `from_config`
 
 
@@ -41,8 +41,8 @@ def from_config(config: Any) -> Callable[[Array, Array, Array, Array], Array]:
     """
     reward = config.reward
     cost = reward.cost
-    if cost not in COSTS:
-        raise UserError(f"reward.cost is {cost!r}; allowed are {', '.join(COSTS)}")
+    if cost not in CHOICES:
+        raise UserError(f"reward.cost is {cost!r}; allowed are {', '.join(CHOICES)}")
     if cost == "none":
         return lambda accuracy, latency_ms, mflops, params_m: accuracy
     target, alpha, beta = float(reward.target), float(reward.alpha), float(reward.beta)

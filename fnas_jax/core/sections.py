@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fnas_jax.core.config import key
-from fnas_jax.core.reward import COSTS
+from fnas_jax.core.reward import CHOICES
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Run:
 class Reward:
     """reward = accuracy * (cost / target) ^ (alpha if cost <= target else beta)."""
 
-    cost: str = key("none", "cost in the reward", choices=COSTS)
+    cost: str = key("none", "cost in the reward", choices=CHOICES)
     target: float = key(0.0, "target of the cost, in its unit; needed unless cost is none", 0.0)
     alpha: float = key(-0.07, "exponent at or below the target", -10.0, 0.0)
     beta: float = key(-0.07, "exponent above the target", -10.0, 0.0)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+COSTS = ("latency_ms", "mflops", "params_m")  # of a network, as `Metrics` has them
 
 
 class Proposal(NamedTuple):

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.limits import UNITS
-from fnas_jax.core.types import UserError
+from fnas_jax.core import limits
 from fnas_jax.spaces.base import neighbours
 from fnas_jax.tasks.context import TrainContext
 
@@ -20,10 +19,16 @@ def check(ctx: TrainContext) -> None:
         limit = getattr(ctx.limits, name)
         if limit:
             arch, cost = cheapest(ctx, place)
-            _refuse(ctx, name, limit, arch, cost)
+            limits.check(name, limit, cost, "known", text_of(ctx, arch))
     if ctx.limits.latency_ms:  # what computes least should be among the fastest
         arch, _ = cheapest(ctx, 1)
-        _refuse(ctx, "latency_ms", ctx.limits.latency_ms, arch, ctx.latency_ms(jnp.asarray(arch)))
+        latency = ctx.latency_ms(jnp.asarray(arch))
+        limits.check("latency_ms", ctx.limits.latency_ms, latency, "known", text_of(ctx, arch))
+
+
+def text_of(ctx: TrainContext, arch: np.ndarray) -> str:
+    """What the space calls the network of `arch` [T]."""
+    return ctx.space.describe(arch)["text"]
 
 
 def cheapest(ctx: TrainContext, place: int) -> tuple[np.ndarray, float]:
@@ -40,12 +45,3 @@ def cheapest(ctx: TrainContext, place: int) -> tuple[np.ndarray, float]:
             return best, float(least)
         best, least = np.asarray(archs[costs.argmin()]), costs.min()
         archs = ctx.canonical(neighbours(ctx.space.cardinalities, jnp.asarray(best)))
-
-
-def _refuse(ctx: TrainContext, name: str, limit: float, arch: np.ndarray, cost: float) -> None:
-    if cost > limit:
-        text = ctx.space.describe(arch)["text"]
-        raise UserError(
-            f"limits.{name} is {limit:g} {UNITS[name]}; the cheapest network known has {cost:.4g}"
-            f" ({text})"
-        )

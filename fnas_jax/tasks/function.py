@@ -18,7 +18,7 @@ import numpy as np
 from fnas_jax.core import identity, limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import Limits, within
-from fnas_jax.core.types import Array, Metrics, UserError
+from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import cache
 from fnas_jax.tasks.base import Evaluator, Judged, Measure, Task
@@ -27,7 +27,6 @@ from fnas_jax.tasks.workers import Workers
 
 LOG = logging.getLogger(__name__)
 DIRECTIONS = ("maximize", "minimize")
-COSTS = ("latency_ms", "mflops", "params_m")
 
 Function = Callable[[dict[str, Any]], float | Mapping[str, float]]
 

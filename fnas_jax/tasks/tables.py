@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.spaces import base, categorical, cell, macro
 
 FILES = {
@@ -24,7 +24,6 @@ FILES = {
     "nats_cifar10": "nats_bench_tss.csv",
     "nats_cifar100": "nats_bench_tss.csv",
 }
-COSTS = ("latency_ms", "mflops", "params_m")
 
 
 class Table(NamedTuple):

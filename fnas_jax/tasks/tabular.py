@@ -18,7 +18,7 @@ import numpy as np
 from fnas_jax.core import limits as limits_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import NONE as NO_LIMITS
-from fnas_jax.core.limits import UNITS, Limits, within
+from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all, place_values
@@ -225,12 +225,9 @@ def check_limits(limits: Limits, table: Table) -> None:
         costs = getattr(table, name)
         if limit and np.isnan(costs).any():
             raise UserError(f"limits.{name} is {limit:g}, which table {table.name} does not hold")
-        if limit and costs.min() > limit:
+        if limit:
             text = table.space.describe(table.archs[costs.argmin()])["text"]
-            raise UserError(
-                f"limits.{name} is {limit:g} {UNITS[name]}; the cheapest network of table"
-                f" {table.name} has {costs.min():.4g} ({text})"
-            )
+            limits_lib.check(name, limit, costs.min(), f"of table {table.name}", text)
 
 
 def final(table: Table, where: Index, arch: Array, key: Array) -> Judged:
