@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -16,8 +16,8 @@ class Workers:
     """`count` processes that call `function`; with 0, this one does.
 
     Processes start with the first call, and end with this one. Each has an executor of its own:
-    the death of a process breaks its executor for good, and no other. The first call tells whether
-    they can import the function at all.
+    the death of a process breaks its executor for good, and no other, so that it costs the call
+    that it was in. The first call tells whether they can import the function at all.
     """
 
     def __init__(self, function: Callable[[Any], Any], count: int):
@@ -49,18 +49,27 @@ class Workers:
         self._probed = True
 
     def map(self, arguments: Sequence[Any]) -> list[Any]:
-        """What the function returns for each of `arguments`; the exception where it raised."""
+        """What the function returns for each of `arguments`; the exception where it raised.
+
+        In the order of `arguments`, whatever ends first: a worker gets the next one as soon as it
+        has nothing to do.
+        """
         if not self._executors:
             return [_caught(self._function, argument) for argument in arguments]
         if not self._probed:
             self._probe()
         found: list[Any] = [None] * len(arguments)
-        waiting = list(enumerate(arguments))
-        while waiting:
-            now, waiting = waiting[: len(self._executors)], waiting[len(self._executors) :]
-            futures = [(i, w, self._submit(w, x)) for w, (i, x) in enumerate(now)]
-            for i, worker, future in futures:
-                found[i] = self._result(worker, future)
+        waiting = list(enumerate(arguments))[::-1]
+        free = list(range(len(self._executors)))[::-1]
+        running: dict[Future, tuple[int, int]] = {}  # by call: its place and its worker
+        while waiting or running:
+            while waiting and free:
+                (place, argument), worker = waiting.pop(), free.pop()
+                running[self._submit(worker, argument)] = place, worker
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                place, worker = running.pop(future)
+                found[place] = self._result(worker, future)
+                free.append(worker)
         return found
 
     def _start(self, worker: int) -> ProcessPoolExecutor:
