@@ -6,8 +6,8 @@ stages with checkpoints, but functions of the last one, which a killed run repea
 An iteration ends in this order: its evaluations are committed to the history, its line is written
 to the metrics, its checkpoint is taken (iterations of a moment share one).
 
-More budget: a run goes on with a higher `search.budget` (`workdir.may_change`) as if it had been
-interrupted there; arrays whose sizes follow the budget grow.
+Another budget: a run goes on with a higher or lower `search.budget` (`workdir.may_change`) as if it
+had been interrupted there; arrays whose sizes follow the budget grow, and never shrink.
 
 Resume: `resume` reads the newest checkpoint and drops what history and metrics hold beyond it;
 `run_stages` and `run_iterations` go on from there, because `State` says how far they are. Random
@@ -19,10 +19,9 @@ a folder belongs to, `core.checkpoint` how a checkpoint is written and read.
 from __future__ import annotations
 
 import contextlib
-import math
 import pathlib
+import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,14 +32,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fnas_jax import finals as finals_lib
-from fnas_jax import iteration, result
-from fnas_jax.core import checkpoint, devices, hosts, workdir
+from fnas_jax import iteration, outcome
+from fnas_jax.core import budget, checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.logging import MetricLog, Progress, write_json
-from fnas_jax.core.types import UserError
 from fnas_jax.iteration import FINAL, PREPARE, State
-from fnas_jax.knowledge import history, task_data
+from fnas_jax.knowledge import history, store, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.registry import Builder, build_all
@@ -65,7 +63,7 @@ class Context(NamedTuple):
 class Outputs(NamedTuple):
     """Where a run writes, and how it shows how far it is."""
 
-    checkpoints: Checkpoints
+    checkpoints: checkpoint.Paced
     log: MetricLog
     progress: Progress
 
@@ -87,14 +85,25 @@ def run(
             return workdir.read_json(path / "result.json")
         devices.enable_compilation_cache(config.jax.cache_dir)
         identity = workdir.identify(path)
-        with _opened_knowledge(config, path, identity) as knowledge:
-            best.refuse_foreign(path / best.NAME)
-            parts = builder(config, knowledge)
-            identity = workdir.same_task(identity, path, parts[0].space.key, parts[2].protocol)
-            begun = workdir.start(path, config, identity)
-            found = search(Context(config, path, *parts, knowledge, clock, begun))
+        best.refuse_foreign(path / best.NAME)
+        place = workdir.knowledge_folder(path, config)
+        with store.tentative(place) as known:
+            workdir.check_budget(path, config, history.count_trained(known, identity.id))
+            room = workdir.room(path, config, identity)
+            parts = builder(room, knowledge_of(known, place, identity))
+            task, _, evaluator = parts
+            identity = workdir.same_task(identity, path, task.space.key, evaluator.protocol)
+            with store.settled(known, place) as kept:
+                begun = workdir.start(path, config, identity)
+                knowledge = knowledge_of(kept, place, identity)
+                found = search(Context(config, path, *parts, knowledge, clock, begun))
             hosts.broadcast_command(0)
             return found
+
+
+def knowledge_of(known: sqlite3.Connection, place: pathlib.Path, run: workdir.Run) -> Knowledge:
+    """What `run` is handed of the store in `place`, whose history is `known`."""
+    return Knowledge(known, run.began, place / "pool", run.id)
 
 
 def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
@@ -104,10 +113,9 @@ def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> 
     devices.enable_compilation_cache(config.jax.cache_dir)
     with tempfile.TemporaryDirectory() as folder:
         run = workdir.Run("0" * 32, 0)
-        own = config.copy_and_resolve_references()
-        own.knowledge.dir = folder  # what is known comes from the first host with the work
-        with _opened_knowledge(own, pathlib.Path(folder), run) as knowledge:
-            worker_loop = builder(config, knowledge)[2].hooks.worker_loop
+        place = pathlib.Path(folder)  # what is known comes from the first host with the work
+        with store.opened(place) as known:
+            worker_loop = builder(config, knowledge_of(known, place, run))[2].hooks.worker_loop
             if worker_loop is None:
                 hosts.broadcast_command()
             else:
@@ -127,7 +135,8 @@ def search(ctx: Context) -> dict[str, Any]:
         trained = state.counts["trained"]
         progress = Progress(ctx.config.search.budget, trained, ctx.config.method.name)
         stack.callback(progress.close)
-        outputs = Outputs(Checkpoints(ctx, manager), log, progress)
+        checkpoints = checkpoint.Paced(manager, ctx.config.log.checkpoint_seconds)
+        outputs = Outputs(checkpoints, log, progress)
         state = run_stages(ctx, outputs, state, key)
         state = run_iterations(ctx, outputs, state, key)
         finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
@@ -136,7 +145,7 @@ def search(ctx: Context) -> dict[str, Any]:
         state = finals_lib.decide(state, finals)
         winner = judge_winner(ctx, progress, state, key)
         facts = None if winner is None else keep_winner(ctx, progress, state, winner)
-    write_json(ctx.folder / "result.json", result.content(ctx, state, finals, facts))
+    write_json(ctx.folder / "result.json", outcome.content(ctx, state, finals, facts))
     return workdir.read_json(ctx.folder / "result.json")
 
 
@@ -168,26 +177,18 @@ def record_task(ctx: Context) -> None:
         task_data.record_images(store, task.name, task.sample_images, protocol)
 
 
-class Checkpoints:
-    """Takes the checkpoints of a run, and spends at most a tenth of its time on them."""
-
-    def __init__(self, ctx: Context, manager: ocp.CheckpointManager):
-        self._ctx, self._manager = ctx, manager
-        self._due = -math.inf  # when the next one is to be taken
-
-    def step(self, state: State, last: bool = False) -> State:
-        """`state` one step on, on disk if a checkpoint is due or it is the `last` of a stage."""
-        state = state._replace(step=state.step + 1, seconds=self._ctx.clock.seconds())
-        start = time.monotonic()
-        if not last and start < self._due:
-            return state
-        sync = self._ctx.evaluator.hooks.sync
-        if sync is not None:
-            state = state._replace(evaluator=sync(state.evaluator))
-        checkpoint.save(self._manager, state.step, state)
-        now = time.monotonic()  # large states take long to write
-        self._due = now + max(self._ctx.config.log.checkpoint_seconds, 9 * (now - start))
+def step(ctx: Context, outputs: Outputs, state: State, last: bool = False) -> State:
+    """`state` one step on, on disk if a checkpoint is due or it is the `last` of a stage."""
+    state = state._replace(step=state.step + 1, seconds=ctx.clock.seconds())
+    if not last and not outputs.checkpoints.due:
         return state
+    return outputs.checkpoints.take(state.step, lambda: synced(ctx, state))
+
+
+def synced(ctx: Context, state: State) -> State:
+    """`state` after the evaluator has shared what it has learnt with the knowledge store."""
+    sync = ctx.evaluator.hooks.sync
+    return state if sync is None else state._replace(evaluator=sync(state.evaluator))
 
 
 def run_stages(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
@@ -202,7 +203,7 @@ def run_stages(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> 
         state = run_stage(ctx, outputs, state, owner, stage)
         if owner == "method" and hooks.load_weights is not None:
             state = state._replace(evaluator=hooks.load_weights(state.evaluator, state.method))
-        state = outputs.checkpoints.step(state._replace(prepared=number), last=True)
+        state = step(ctx, outputs, state._replace(prepared=number), last=True)
     return state
 
 
@@ -222,7 +223,7 @@ def run_stage(
         outputs.progress.say(f"preparing: step {state.step + 1}{text}")
         children = state.counts["prepared"] + metrics.get("children", 0)
         counts = state.counts | {"prepared": children}
-        state = outputs.checkpoints.step(state._replace(counts=counts, **{owner: item[0]}))
+        state = step(ctx, outputs, state._replace(counts=counts, **{owner: item[0]}))
 
 
 def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
@@ -239,7 +240,7 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
             outputs.progress.show(
                 state.counts["trained"], iteration.line(scalars, ctx.task.measure)
             )
-        state = outputs.checkpoints.step(state, last)
+        state = step(ctx, outputs, state, last)
     return state
 
 
@@ -288,21 +289,7 @@ def _origin(ctx: Context) -> history.Run:
 def _done(ctx: Context, state: State) -> bool:
     """The budget is spent, the method says so, or all that it proposes has long been known."""
     search, counts = ctx.config.search, state.counts
-    limit = workdir.proposals(search.max_proposals, search.budget)
+    limit = budget.proposals(search.max_proposals, search.budget)
     if counts["trained"] >= search.budget or counts["proposed"] >= limit:
         return True
     return ctx.method.done is not None and bool(ctx.method.done(state.method))
-
-
-@contextlib.contextmanager
-def _opened_knowledge(
-    config: ml_collections.ConfigDict, folder: pathlib.Path, run: workdir.Run
-) -> Iterator[Knowledge]:
-    place = workdir.knowledge_folder(folder, config)
-    try:
-        connection = history.open_(place)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"knowledge folder {str(place)!r} cannot be used: {reason}") from None
-    with contextlib.closing(connection):
-        yield Knowledge(connection, run.began, place / "pool", run.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import sys
@@ -19,7 +18,7 @@ from fnas_jax import registry
 from fnas_jax.core import cli, devices
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import INIT, PREPARE
-from fnas_jax.knowledge import history, sources
+from fnas_jax.knowledge import sources, store
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.tnas import build, stored
 
@@ -42,10 +41,8 @@ def define(values: flags.FlagValues) -> None:
 def train(config: Any, folder: str) -> str:
     """Trains and stores the surrogate; returns what to tell. Raises UserError."""
     place = pathlib.Path(folder).expanduser()
-    if not (place / "history.sqlite").exists():
-        raise UserError(f"there is no knowledge store in {folder!r}: it has no history.sqlite")
-    devices.enable_compilation_cache(config.jax.cache_dir)
-    with contextlib.closing(history.open_(place)) as connection:
+    with store.existing(place) as connection:
+        devices.enable_compilation_cache(config.jax.cache_dir)
         knowledge = Knowledge(connection, pool=place / "pool")
         task = registry.build_task(config)
         if not config.tnas.transfer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import os
@@ -16,7 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 from fnas_jax import registry
 from fnas_jax.core import cli, svg, workdir
 from fnas_jax.core import config as config_lib
-from fnas_jax.knowledge import history
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history, store
 from fnas_jax.knowledge.history import Group
 
 USAGE = """Writes report.html, a page without other files, about the search of a workdir.
@@ -163,12 +163,12 @@ def _counts(result: dict[str, Any]) -> str:
 def _knowledge(folder: pathlib.Path) -> str:
     """What the knowledge store in `folder` holds, of all runs; '' where there is none."""
     title = "Knowledge store, all runs"
-    if not (folder / "history.sqlite").exists():
+    if not store.exists(folder):
         return ""
     try:
-        with contextlib.closing(history.open_(folder)) as connection:
+        with store.existing(folder) as connection:
             groups = history.groups(connection)
-    except OSError as error:
+    except UserError as error:
         return _section(title, f"<p>{html.escape(f'It cannot be read: {error}')}</p>")
     if not groups:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -20,7 +19,7 @@ from fnas_jax import registry
 from fnas_jax.core import cli, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, store
 from fnas_jax.spaces import categorical
 from fnas_jax.spaces.base import Space
 
@@ -38,11 +37,7 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     """
     config = workdir.read_config(folder)
     path = pathlib.Path(folder).expanduser()
-    try:
-        known = history.open_(workdir.knowledge_folder(path, config))
-    except OSError as error:
-        raise UserError(f"the history of {str(folder)!r} cannot be read: {error}") from None
-    with contextlib.closing(known):
+    with store.existing(workdir.knowledge_folder(path, config)) as known:
         run = workdir.read_json(path / "run.json")["id"]
         space = _space(history.identity_of(known, run), config)
         rows = history.rows(known, space, trained=None, run_id=run)

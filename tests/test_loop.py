@@ -13,7 +13,7 @@ from fnas_jax.core import checkpoint
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.types import Metrics, UserError, propose
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, pool_store, task_data
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.spaces import categorical
 from fnas_jax.tasks.base import Evaluator, Finals, Hooks, Judged, Task, TrainedNetwork
@@ -501,3 +501,30 @@ def test_a_store_that_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"knowledge folder .* cannot be used"):
         loop.run(config_with(knowledge__dir=str(tmp_path / "file")), tmp_path / "w", build)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_search_that_never_begins_makes_no_store(tmp_path, pool):
+    """Not even an empty one, where many share it; a task that looks at the pool makes none."""
+
+    def refuse(config, knowledge):
+        assert history.count_trained(knowledge.history, knowledge.run) == 0
+        if pool:
+            pool_store.check(pool_store.Store(knowledge.pool, SPACE, 1, 2, 2, knowledge.run))
+        raise UserError("no such method")
+
+    shared = tmp_path / "shared"
+    with pytest.raises(UserError, match="no such method"):
+        loop.run(config_with(knowledge__dir=str(shared)), tmp_path / "w", refuse)
+    assert not shared.exists() and not (tmp_path / "w").exists()
+
+
+def test_what_was_told_before_the_search_began_is_kept(tmp_path):
+    def tell(config, knowledge):
+        task_data.record_task(knowledge.history, "mine", {"size": 3.0})
+        return build(config, knowledge)
+
+    for name in "ab":  # the second finds the store on disk
+        loop.run(config_with(knowledge__dir=str(tmp_path / "shared")), tmp_path / name, tell)
+        with contextlib.closing(history.open_(tmp_path / "shared")) as connection:
+            assert task_data.task_statistics(connection) == {"mine": {"size": 3.0}}

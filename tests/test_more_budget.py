@@ -1,4 +1,4 @@
-"""A finished run that is given more budget ends as one that had it from the start."""
+"""A run that is given more budget, or less, ends as one that had it from the start."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fnas_jax
-from fnas_jax import trials
+from fnas_jax import iteration, trials
 from tests.test_end_to_end import timeless
 
 SMALL = {"search.batch": 3, "log.tensorboard": False, "uac.warmup": 4, "bananas.start": 4}
@@ -45,3 +45,38 @@ def test_twelve_and_then_twenty_are_twenty(method, table, tmp_path):
     assert known[0] == known[1]
     assert json.loads((tmp_path / "a" / "result-1.json").read_text()) == first.content
     assert search(tmp_path / "a", table, 20, method).content == grown.content
+
+
+def interrupted(monkeypatch, iterations, *arguments, **more):
+    """A search that is interrupted after so many iterations."""
+    real, left = iteration.iterate, [iterations]
+
+    def iterate(*args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(iteration, "iterate", iterate)
+    with pytest.raises(KeyboardInterrupt):
+        search(*arguments, **more)
+    monkeypatch.setattr(iteration, "iterate", real)
+
+
+@pytest.mark.parametrize("method", ["gp", pytest.param("bananas", marks=pytest.mark.slow)])
+def test_a_budget_that_was_too_high_is_taken_back(method, table, tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+    interrupted(monkeypatch, 3, folder, table, 50, method)
+    before = {p.name: p.read_bytes() for p in folder.glob("*.json")}
+    with pytest.raises(fnas_jax.UserError, match=r"budget is 8, .* has trained 9 archit"):
+        search(folder, table, 8, method)
+    assert before == {p.name: p.read_bytes() for p in folder.glob("*.json")}
+    ended = search(folder, table, 9, method)  # with what is trained
+    assert ended.counts["trained"] == 9
+    for budget in (15, 21):  # and up again, below the first one
+        found = search(folder, table, budget, method)
+        whole = search(tmp_path / str(budget), table, budget, method)
+        assert found.counts["trained"] == budget
+        assert timeless(found.content) == timeless(whole.content)
+    with pytest.raises(fnas_jax.UserError, match=r"budget is 15, .* has trained 21 archit"):
+        search(folder, table, 15, method)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import pytest
 
@@ -60,3 +61,14 @@ def test_wrong_input_is_one_sentence(folder, tmp_path, capsys):
     assert "allowed are table, csv, json; did you mean 'csv'?" in capsys.readouterr().err
     assert trials.command([f"--workdir={tmp_path}"]) == 2
     assert "is not the workdir of a run" in capsys.readouterr().err
+
+
+def test_a_run_without_its_knowledge_is_told_and_none_is_made(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("knowledge"))
+    assert trials.command([f"--workdir={tmp_path / 'moved'}"]) == 2
+    assert "has no history.sqlite" in capsys.readouterr().err
+    assert not (tmp_path / "moved" / "knowledge").exists()
+    (tmp_path / "moved" / "knowledge").mkdir()
+    (tmp_path / "moved" / "knowledge" / "history.sqlite").write_text("no database" * 1000)
+    assert trials.command([f"--workdir={tmp_path / 'moved'}"]) == 2
+    assert "cannot be used: " in capsys.readouterr().err

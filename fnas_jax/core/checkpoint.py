@@ -8,9 +8,12 @@ damaged chunk of an array need not look wrong to a reader.
 from __future__ import annotations
 
 import logging
+import math
 import pathlib
+import time
 import zlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from fnas_jax.core.types import UserError
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -54,6 +58,29 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
     stored["checksum"] = np.asarray(_checksum(_filled(leaves)), np.uint32)
     manager.save(step, args=ocp.args.PyTreeSave(stored))
     manager.wait_until_finished()
+
+
+class Paced:
+    """Takes the checkpoints of a run, and spends at most a tenth of its time on them."""
+
+    def __init__(self, manager: ocp.CheckpointManager, seconds: float):
+        """`seconds`: the least time between two of them."""
+        self._manager, self._seconds = manager, seconds
+        self._due = -math.inf  # when the next one is to be taken
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return time.monotonic() >= self._due
+
+    def take(self, step: int, tree: Callable[[], T]) -> T:
+        """Stores what `tree` returns as `step`, and returns it."""
+        start = time.monotonic()
+        found = tree()
+        save(self._manager, step, found)
+        now = time.monotonic()  # large states take long to write
+        self._due = now + max(self._seconds, 9 * (now - start))
+        return found
 
 
 def restore(

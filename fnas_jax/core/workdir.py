@@ -18,8 +18,8 @@ import jax
 import ml_collections
 
 import fnas_jax
+from fnas_jax.core import budget, identity
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import identity
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
@@ -112,6 +112,8 @@ class Run(NamedTuple):
     grown: bool = False  # it was given more budget: its first checkpoints are of smaller arrays
     space: str = ""  # `Space.key`; "": not written down
     protocol: str = ""  # digest of `Evaluator.protocol`
+    budget: int = 0  # most that it had ever been given: its arrays are of this size
+    proposals: int = 0  # likewise; 0 twice: not written down
 
 
 def identify(folder: pathlib.Path) -> Run:
@@ -161,8 +163,12 @@ def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> 
     that a mistyped first command does not claim the folder. A result that a changed configuration
     will replace stays under another name.
     """
-    more = extends(folder, config)
-    run = run._replace(grown=run.grown or more)
+    more, arrays = extends(folder, config), room(folder, config, run).search
+    run = run._replace(
+        grown=run.grown or more,
+        budget=arrays.budget,
+        proposals=budget.proposals(arrays.max_proposals, arrays.budget),
+    )
     write_json(folder / "run.json", run._replace(starts=run.starts + 1)._asdict())
     result = folder / "result.json"
     if more and result.exists():
@@ -185,23 +191,37 @@ def extends(folder: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
     return any(old.get(name) != new[name] for name in names)
 
 
-def may_change(name: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a run may go on with another value of key `name`: `old` and `new` have all values.
+def room(
+    folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run
+) -> ml_collections.ConfigDict:
+    """`config` with the largest budget that `run` has had, of which its arrays are."""
+    path = folder / "config.json"
+    most, proposed = run.budget, run.proposals
+    if not most and path.exists():  # of an earlier version, where a budget never fell
+        before = _stored(path)
+        most = before["search.budget"]
+        proposed = budget.proposals(before["search.max_proposals"], most)
+    return budget.largest(config, most, proposed)
 
-    More of the search, or another end of it; what was searched so far stays what it is.
-    """
-    if name == "search.budget":
-        return new[name] >= old[name]
-    if name == "search.max_proposals":
-        return proposals(new[name], new["search.budget"]) >= proposals(
-            old[name], old["search.budget"]
+
+def check_budget(folder: pathlib.Path, config: ml_collections.ConfigDict, trained: int) -> None:
+    """Raises UserError where `config` gives the run less budget than it has `trained` networks."""
+    path, given = folder / "config.json", config.search.budget
+    if path.exists() and given < min(trained, _stored(path)["search.budget"]):
+        raise UserError(
+            f"search.budget is {given}, and the search in workdir {str(folder)!r} has trained"
+            f" {trained} architectures already: give {trained} or more, or another workdir"
         )
-    return name.startswith(("winner.", "log.", "jax."))
 
 
-def proposals(most: int, budget: int) -> int:
-    """After how many proposals a search ends, by `search.max_proposals` and `search.budget`."""
-    return most or 20 * budget
+def may_change(name: str) -> bool:
+    """Whether a run may go on with another value of key `name`.
+
+    More or less of the search, as far as it is not done yet (`check_budget`), or another end of it;
+    what was searched so far stays what it is.
+    """
+    ends = ("search.budget", "search.max_proposals")
+    return name in ends or name.startswith(("winner.", "log.", "jax."))
 
 
 def versions() -> dict[str, str]:
@@ -229,12 +249,12 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         f"{name} ({old.get(name, missing)} there, {new.get(name, missing)} now)"
         for name in sorted(old.keys() | new.keys())
         if old.get(name, missing) != new.get(name, missing)
-        and not (name in old and name in new and may_change(name, old, new))
+        and not (name in old and name in new and may_change(name))
     ]
     if not differences:
         return
     advice = (
-        "; give the command that began it, a higher search.budget or other winner.* and log.*"
+        "; give the command that began it, another search.budget or other winner.* and log.*"
         " keys, or another --workdir"
     )
     if _format(path.parent) != FORMAT:

@@ -26,6 +26,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import schema
 from fnas_jax.spaces.base import Space
 
+FILE = "history.sqlite"  # in the knowledge folder
 NUMBERS = ("accuracy", "reward", "latency_ms", "mflops", "params_m", "seconds")
 
 
@@ -91,13 +92,13 @@ class Group(NamedTuple):
 
 
 def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
-    """The store in `folder`/history.sqlite, created where it is missing. Raises OSError."""
+    """The store in `folder`/FILE, created where it is missing. Raises OSError."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         # isolation_level None: transactions are exactly the BEGINs below. A writer waits for others
         # for up to a minute.
-        connection = sqlite3.connect(folder / "history.sqlite", timeout=60, isolation_level=None)
+        connection = sqlite3.connect(folder / FILE, timeout=60, isolation_level=None)
         connection.execute("PRAGMA busy_timeout = 60000")
         # Switching to WAL can meet a lock that no timeout covers: another process switching.
         for attempt in range(100):
@@ -111,7 +112,7 @@ def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         schema.prepare(connection)
     except sqlite3.DatabaseError as error:
-        raise OSError(f"{folder / 'history.sqlite'}: {error}") from error
+        raise OSError(f"{folder / FILE}: {error}") from error
     return connection
 
 
@@ -228,6 +229,12 @@ def identity_of(connection: sqlite3.Connection, run_id: str) -> str:
     )
     found = connection.execute(query, (run_id,)).fetchone()
     return found[0] if found else ""
+
+
+def count_trained(connection: sqlite3.Connection, run_id: str) -> int:
+    """How many architectures run `run_id` has measured."""
+    query = "SELECT count(*) FROM evaluations WHERE run = ? AND trained"
+    return connection.execute(query, (run_id,)).fetchone()[0]
 
 
 def count_by_space(connection: sqlite3.Connection, until: float = math.inf) -> dict[str, int]:

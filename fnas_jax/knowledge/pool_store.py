@@ -61,6 +61,8 @@ def check(store: Store) -> None:
 
     That is, where it was taught by images that are tested on here.
     """
+    if not store.folder.exists():  # and none is made for a search that may not begin
+        return
     with _locked(store):
         _usable(store, _describe(store))
 

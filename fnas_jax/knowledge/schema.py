@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # In the order in which they are made; an index comes after the columns that it needs.
 TABLES = {
@@ -79,6 +79,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def copy(source: sqlite3.Connection, target: sqlite3.Connection, tables: Iterable[str]) -> None:
+    """Writes the rows of these `tables` of `source` into `target`, in place of equal keys."""
+    with transaction(target):
+        for table in tables:
+            for row in source.execute(f"SELECT * FROM {table}"):
+                places = ", ".join("?" * len(row))
+                target.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", row)
 
 
 def missing(connection: sqlite3.Connection) -> list[str]:

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core import budget
 from fnas_jax.core.limits import within
 from fnas_jax.core.types import Array, Metrics
-from fnas_jax.core.workdir import proposals
 from fnas_jax.tasks import cache
 from fnas_jax.tasks.base import Evaluator, Hooks
 from fnas_jax.tasks.cache import EvaluationCache
@@ -73,11 +73,7 @@ def statistics(
 
 def initial(ctx: TrainContext, init: Callable[[], Any]) -> State:
     """Before the first evaluation."""
-    search = ctx.config.search
-    # What is above a limit takes a place without taking of the budget. And a batch may start when
-    # one evaluation is left.
-    most = proposals(search.max_proposals, search.budget) if ctx.limits.any else search.budget
-    capacity = most + search.batch
+    capacity = budget.places(ctx.config.search, refused=ctx.limits.any)
     return State(cache.empty(capacity, len(ctx.space.cardinalities)), init())
 
 

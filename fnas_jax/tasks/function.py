@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import identity, limits
+from fnas_jax.core import budget, identity, limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
@@ -49,7 +49,7 @@ class FunctionTask:
                 " only an accuracy can be weighed with a cost; let the function weigh it"
             )
         workers = Workers(self.function, self.workers)
-        capacity = config.search.budget + config.search.batch
+        capacity = budget.places(config.search, refused=False)  # what is above a limit has failed
         reward = rewards.define(config)
         own = limits.from_config(config)
         ctx = Context(self, workers, reward.compute, own, reward.cost)

@@ -5,8 +5,8 @@ import time
 import filelock
 import pytest
 
+from fnas_jax.core import budget, workdir
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import workdir
 from fnas_jax.core.types import UserError
 
 
@@ -35,7 +35,7 @@ def test_another_configuration_is_refused_naming_the_keys(tmp_path):
         open_once(tmp_path, config_with(seed=3, children__lr=0.5))
     assert str(error.value).endswith(
         "children.lr (0.1 there, 0.5 now), seed (0 there, 3 now);"
-        " give the command that began it, a higher search.budget or other winner.* and log.* keys,"
+        " give the command that began it, another search.budget or other winner.* and log.* keys,"
         " or another --workdir"
     )
     open_once(tmp_path, config_with())
@@ -91,7 +91,8 @@ def test_starts_are_counted_under_one_id(tmp_path):
     first = open_once(tmp_path, config_with())
     assert first.starts == 0 and time.time() - 60 < first.began <= time.time()
     again = [open_once(tmp_path, config_with()) for _ in range(2)]
-    assert again == [first._replace(starts=1), first._replace(starts=2)]
+    begun = first._replace(budget=64, proposals=1280)  # the defaults, of which its arrays are
+    assert again == [begun._replace(starts=1), begun._replace(starts=2)]
 
 
 def run_of_before(folder, **fields):
@@ -174,9 +175,8 @@ def test_knowledge_that_was_there_before_is_kept(tmp_path):
     [
         ({"search__budget": 80}, True),
         ({"search__budget": 40}, True),
-        ({"search__budget": 39}, False),
-        ({"search__max_proposals": 799}, False),  # the default is 20 times the budget
-        ({"search__max_proposals": 800}, True),
+        ({"search__budget": 39}, True),  # `check_budget` knows whether that is too few
+        ({"search__max_proposals": 799}, True),
         ({"winner__steps": 1, "log__every": 2}, True),
         ({"search__budget": 80, "search__batch": 4}, False),
     ],
@@ -194,3 +194,32 @@ def test_a_run_may_be_given_more_budget_and_another_end(tmp_path, changes, allow
     assert (tmp_path / "result.json").exists() is same
     assert (tmp_path / "result-1.json").exists() is not same
     assert workdir.read_config(tmp_path) == config_with(**{"search__budget": 40} | changes)
+
+
+def test_arrays_keep_the_largest_budget_that_a_run_has_had(tmp_path):
+    def size(**changes):
+        config = config_with(**changes)
+        search = workdir.room(tmp_path, config, workdir.identify(tmp_path)).search
+        with workdir.opened(tmp_path, config) as path:
+            workdir.start(path, config, workdir.identify(path))
+        return search.budget, budget.proposals(search.max_proposals, search.budget)
+
+    assert size(search__budget=40) == (40, 800)
+    assert size(search__budget=30) == (40, 800)
+    assert size(search__budget=35, search__max_proposals=900) == (40, 900)
+    assert size(search__budget=50) == (50, 1000)
+    assert size(search__budget=10) == (50, 1000)
+    known = json.loads((tmp_path / "run.json").read_text())
+    del known["budget"], known["proposals"]  # an earlier version: budgets only rose
+    (tmp_path / "run.json").write_text(json.dumps(known))
+    assert size(search__budget=5) == (10, 200)
+
+
+def test_less_budget_than_was_trained_is_told(tmp_path):
+    open_once(tmp_path, config_with(search__budget=40))
+    for given, trained, fits in ((20, 20, True), (20, 21, False), (40, 43, True), (41, 43, True)):
+        if fits:
+            workdir.check_budget(tmp_path, config_with(search__budget=given), trained)
+            continue
+        with pytest.raises(UserError, match=r"is 20, .* has trained 21 .* 21 or more"):
+            workdir.check_budget(tmp_path, config_with(search__budget=given), trained)

@@ -1,0 +1,64 @@
+"""The history in a folder, opened for as long as it is needed, with one sentence where it cannot.
+
+A search that has not begun leaves none: until then it works on what is there, or on an empty
+history in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history, schema
+
+
+@contextlib.contextmanager
+def opened(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """The history in `folder`, created where it is missing. Raises UserError."""
+    try:
+        connection = history.open_(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"knowledge folder {str(folder)!r} cannot be used: {reason}") from None
+    with contextlib.closing(connection):
+        yield connection
+
+
+@contextlib.contextmanager
+def existing(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """The history in `folder`, where nothing is created. Raises UserError where there is none."""
+    if not exists(folder):
+        raise UserError(f"there is no knowledge store in {str(folder)!r}: it has no {history.FILE}")
+    with opened(folder) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def tentative(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """The history in `folder`, or an empty one in memory where there is none. Raises UserError."""
+    if exists(folder):
+        with opened(folder) as connection:
+            yield connection
+        return
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.prepare(connection)
+        yield connection
+
+
+@contextlib.contextmanager
+def settled(before: sqlite3.Connection, folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """The history in `folder` on disk, with what `before`, a `tentative` one, was told of tasks."""
+    if before.execute("PRAGMA database_list").fetchone()[2]:  # the path of its file
+        yield before
+        return
+    with opened(folder) as connection:
+        schema.copy(before, connection, ("tasks", "samples"))
+        yield connection
+
+
+def exists(folder: pathlib.Path) -> bool:
+    """Whether there is a history in `folder`."""
+    return (folder / history.FILE).exists()
