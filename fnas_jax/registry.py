@@ -77,7 +77,7 @@ SECTIONS = {
     "tnas": "fnas_jax.methods.tnas.config.Tnas",
     "oneshot": "fnas_jax.methods.oneshot.config.Oneshot",
     "pgnas": "fnas_jax.methods.pgnas.config.Pgnas",
-    "winner": "fnas_jax.core.sections.Winner",
+    "winner": "fnas_jax.tasks.config.Winner",
     "knowledge": "fnas_jax.core.sections.Knowledge",
     "log": "fnas_jax.core.sections.Log",
     "jax": "fnas_jax.core.sections.Jax",

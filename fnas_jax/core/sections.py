@@ -54,21 +54,6 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Winner:
-    """How the winner is named, and its final training."""
-
-    finalists: int = key(
-        8,
-        "best architectures that are trained again, on equal terms, before the winner is named;"
-        " 0 or 1: the first readings decide, as always where no pool teaches the children",
-        0,
-        10**6,
-    )
-    steps: int = key(1500, "steps of the winner's final training; 0: none", 0, 10**8)
-    reference: bool = key(True, "train the reference network beside the winner")
-
-
-@dataclass(frozen=True)
 class Knowledge:
     """What outlives a run."""
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnas_jax.core.types import UserError
+from fnas_jax.tasks import data
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.readers.examples import RESIZING, resize
 
@@ -37,11 +38,8 @@ class Inputs(NamedTuple):
 def of(dataset: Dataset) -> Inputs:
     """The inputs of networks that are trained on `dataset`."""
     height, width, channels = dataset.image_shape
-    low, high = 0.0, 255.0
-    if dataset.train_images.dtype != np.uint8:
-        parts = (dataset.train_images, dataset.val_images, dataset.test_images)
-        low = min(float(np.nanmin(part)) for part in parts if part.size)
-        high = max(float(np.nanmax(part)) for part in parts if part.size)
+    parts = (dataset.train_images, dataset.val_images, dataset.test_images)
+    low, high = data.pixel_range(*parts)
     return Inputs(
         height=height,
         width=width,

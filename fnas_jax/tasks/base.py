@@ -124,6 +124,11 @@ class Task(NamedTuple):
     # (arch [T], key) -> the winner trained fully and tested beside a reference network (images), or
     # the table's own judgement (tabular). Called once, after the search.
     final: Callable[[Array, Array], Judged]
+    # (archs [K, T], key, told how far it is) -> facts of each after the training of `final`, judged
+    # by validation images. None: nothing is trained
+    compare: Callable[[np.ndarray, Array, Callable[[str], object]], list[dict[str, Any]]] | None = (
+        None
+    )
     trains: bool = False  # its evaluator trains children for a number of steps
     # Numbers that tell data sets apart, for critics that know several; None: nothing known
     statistics: dict[str, float] | None = None

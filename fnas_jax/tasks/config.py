@@ -1,10 +1,11 @@
-"""The sections `task` and `task.augment`: what architectures are judged on."""
+"""The sections `task`, `task.augment` and `winner`: what architectures are judged on, and how."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from fnas_jax.core.config import key
+from fnas_jax.training.config import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,18 @@ class Augment:
     flip: bool = key(False, "mirror training images left to right, half of the time")
     crop: int = key(0, "pixels of padding of which training images are cut again", 0, 64)
     cutout: int = key(0, "side of the square blanked out of training images", 0, 256)
+
+
+@dataclass(frozen=True)
+class Winner(Recipe):
+    """How the winner is named, and its final training."""
+
+    finalists: int = key(
+        8,
+        "best architectures that are trained again, on equal terms, before the winner is named;"
+        " 0 or 1: the first readings decide, as always where no pool teaches the children",
+        0,
+        10**6,
+    )
+    steps: int = key(1500, "steps of the winner's final training; 0: none", 0, 10**8)
+    reference: bool = key(True, "train the reference network beside the winner")

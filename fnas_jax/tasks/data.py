@@ -155,6 +155,15 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
 
+def pixel_range(*parts: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest pixel of images [n, H, W, C]: 0 and 255 of uint8, else as found."""
+    if parts[0].dtype == np.uint8:
+        return 0.0, 255.0
+    filled = [part for part in parts if part.size]
+    low = min(float(np.nanmin(part)) for part in filled)
+    return low, max(float(np.nanmax(part)) for part in filled)
+
+
 def split(
     part: Part,
     shares: tuple[float, ...],

@@ -24,7 +24,8 @@ from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import cost as costs
 from fnas_jax.networks import flax_reference
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, cheapest, data, inherited, trained, winner
+from fnas_jax.tasks import augment, cheapest, data, inherited, policy, trained, winner
+from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
@@ -63,6 +64,7 @@ def build(
     ctx = train_context(config, space, dataset, knowledge)
     if ctx.store is not None:
         stores.check(ctx.store)
+    policy.check(recipes.of(ctx))
     if ctx.limits.any:
         cheapest.check(ctx)
     return Task(
@@ -70,6 +72,7 @@ def build(
         space=space,
         evaluator=trained.evaluator(ctx),
         final=functools.partial(winner.final, ctx),
+        compare=functools.partial(winner.compare, ctx),
         trains=True,
         statistics={
             "images": float(len(dataset.train_labels)),

@@ -28,7 +28,8 @@ from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks import subnet_weights
 from fnas_jax.networks.base import Network, Stats
-from fnas_jax.tasks import cache, children_evaluator, pool_access, protocols, trained, winner
+from fnas_jax.tasks import cache, children_evaluator, pool_access, protocols, trained
+from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.base import Evaluator, Hooks, Judged, OneShot, TrainedNetwork
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.children_evaluator import State
@@ -36,6 +37,7 @@ from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.tasks.population_trainer import images_at_once
 from fnas_jax.training import child
 from fnas_jax.training.child import Outcome
+from fnas_jax.training.config import Recipe
 from fnas_jax.training.minibatches import Data
 
 DEPOSITED = 8  # best children whose blocks enter the pool
@@ -155,7 +157,8 @@ def finetune(
         return Judged(facts)
     asked = np.asarray(arch)
     variables = subnet_weights.get(ctx.space, asked, *jax.device_get((tuned, stats)))
-    recipe = winner.recipe(ctx, "inherited", steps, lr=settings.lr)
+    plain = Recipe(smoothing=settings.label_smoothing)  # fine-tuning has none of `winner`'s
+    recipe = recipes.described(ctx, "inherited", steps, plain, lr=settings.lr)
     return Judged(facts, TrainedNetwork(asked, variables, facts["accuracy"], recipe))
 
 

@@ -1,19 +1,20 @@
 """The final training: the winner of a search and a reference network of equal cost, then a test.
 
-Both are trained on training and validation images together; the test images serve only here.
+Both are trained on training and validation images together, by one recipe; the test images serve
+only here. Where several networks compete (`compare`), validation images judge them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
@@ -22,9 +23,8 @@ from fnas_jax.networks.base import Network
 from fnas_jax.spaces import cell
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
-from fnas_jax.tasks import protocols
+from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.base import Judged, TrainedNetwork
-from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.population_trainer import images_at_once
 from fnas_jax.training import child, population, streaming
@@ -41,36 +41,86 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
     The reference is the smallest network of MobileNetV2's kind in this space that costs no less.
     Accuracies are None, and there is no network, where `winner.steps` is 0 or a training failed.
     """
-    space, dataset, backend = ctx.space, ctx.dataset, ctx.settings.backend
-    shape, classes = dataset.image_shape, dataset.num_classes
     arch = ctx.canonical(arch[None])[0]
-    params, macs = costs.one_cost(space, arch, shape, classes)
     winner: dict[str, Any] = {
         "accuracy": None,
-        "mflops": macs / 1e6,
-        "params_m": params / 1e6,
-        "latency_ms": ctx.latency_ms(arch),
+        **costs_of(ctx, arch),
         "seconds": 0.0,
         "measures": "accuracy on test images after training on all others",
     }
     if ctx.config.winner.steps == 0:
         return Judged(winner)
-    entrants = [elastic.fixed_network(space, arch, shape, classes, backend=backend)]
+    entrants = [own_network(ctx, arch)]
     if ctx.config.winner.reference:
-        width, mflops, params_m = reference(space, classes, winner["mflops"], shape)
-        standard = reference_arch(space)
-        winner["reference"] = {
-            "arch": standard.tolist(),
-            "width": width,
-            "mflops": mflops,
-            "params_m": params_m,
-        }
-        entrants.append(elastic.fixed_network(space, standard, shape, classes, width, backend))
+        standard = reference_facts(ctx, winner["mflops"])
+        winner["reference"] = standard
+        entrants.append(reference_network(ctx, standard["width"]))
     tested = train_and_test(ctx, entrants, key)
-    winner |= tested[0].facts
+    winner |= tested[0].facts | {"recipe": dataclasses.asdict(recipes.of(ctx))}
     if ctx.config.winner.reference:
         winner["reference"] |= tested[1].facts
     return Judged(winner, trained_network(ctx, arch, tested[0], key))
+
+
+def compare(
+    ctx: TrainContext, archs: np.ndarray, key: Array, say: Callable[[str], object]
+) -> list[dict[str, Any]]:
+    """Trains K networks `archs` [K, T] as `final` does, but for validation images, which judge.
+
+    Facts of each, as `final` has them. References of one width are one network, trained once.
+    `say` is told how far it is. Test images have no part in it.
+    """
+    forms = list(ctx.canonical(jnp.asarray(archs)))
+    facts: list[dict[str, Any]] = [costs_of(ctx, arch) for arch in forms]
+    jobs: dict[Any, Network] = {i: own_network(ctx, arch) for i, arch in enumerate(forms)}
+    standards = [reference_facts(ctx, own["mflops"]) for own in facts]
+    if ctx.config.winner.reference:
+        widths = {standard["width"] for standard in standards}
+        jobs |= {("reference", width): reference_network(ctx, width) for width in sorted(widths)}
+    dataset, names = ctx.dataset, list(jobs)
+    images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
+    found: dict[Any, dict[str, Any]] = {}
+    together = len(jax.local_devices())  # no more, whose images and weights would fill the memory
+    for first in range(0, len(names), together):
+        part = names[first : first + together]
+        tested = train_and_judge(ctx, [jobs[name] for name in part], Data(*images), key)
+        found |= {name: one.facts for name, one in zip(part, tested, strict=True)}
+        say(f"trained {len(found)} of {len(jobs)} networks that are compared")
+    for i, (own, standard) in enumerate(zip(facts, standards, strict=True)):
+        own |= found[i] | {"measures": "accuracy on validation images after training on others"}
+        if ctx.config.winner.reference:
+            own["reference"] = standard | found["reference", standard["width"]]
+    return facts
+
+
+def costs_of(ctx: TrainContext, arch: Array) -> dict[str, float]:
+    """What the network of `arch` [T] costs, measured latency included."""
+    dataset = ctx.dataset
+    params, macs = costs.one_cost(ctx.space, arch, dataset.image_shape, dataset.num_classes)
+    return {"mflops": macs / 1e6, "params_m": params / 1e6, "latency_ms": ctx.latency_ms(arch)}
+
+
+def own_network(ctx: TrainContext, arch: Array) -> Network:
+    """The network of `arch` [T] alone."""
+    shape, classes = ctx.dataset.image_shape, ctx.dataset.num_classes
+    return elastic.fixed_network(ctx.space, arch, shape, classes, backend=ctx.settings.backend)
+
+
+def reference_network(ctx: TrainContext, width: float) -> Network:
+    """The reference of a width."""
+    shape, classes = ctx.dataset.image_shape, ctx.dataset.num_classes
+    standard = reference_arch(ctx.space)
+    return elastic.fixed_network(ctx.space, standard, shape, classes, width, ctx.settings.backend)
+
+
+def reference_facts(ctx: TrainContext, at_least_mflops: float) -> dict[str, Any]:
+    """What the reference of no smaller cost is."""
+    dataset = ctx.dataset
+    width, mflops, params_m = reference(
+        ctx.space, dataset.num_classes, at_least_mflops, dataset.image_shape
+    )
+    arch = reference_arch(ctx.space).tolist()
+    return {"arch": arch, "width": width, "mflops": mflops, "params_m": params_m}
 
 
 def trained_network(
@@ -86,27 +136,8 @@ def trained_network(
         arch=np.asarray(arch),
         variables=subnet_weights.of_fixed(ctx.space, np.asarray(arch), params, stats),
         accuracy=accuracy,
-        recipe=recipe(ctx, "fresh", ctx.config.winner.steps),
+        recipe=recipes.described(ctx, "fresh", ctx.config.winner.steps, recipes.of(ctx)),
     )
-
-
-def recipe(ctx: TrainContext, weights: str, steps: int, **changed: Any) -> dict[str, Any]:
-    """How a winner was trained for `steps`, from `weights`: "fresh" or "inherited"; JSON-ready.
-
-    `changed` are settings other than those of children.
-    """
-    settings = dataclasses.asdict(dataclasses.replace(ctx.settings, **changed))
-    left_out = (*protocols.SPEED, "steps")
-    return {
-        "weights": weights,
-        "steps": steps,
-        "images": "training and validation images",
-        "optimizer": "SGD with Nesterov momentum, cosine decay after a linear warm-up",
-        **{name: value for name, value in settings.items() if name not in left_out},
-        "augment": dataclasses.asdict(config_lib.read(Augment, ctx.config.task.augment)),
-        "seed": ctx.config.seed,
-        "backend": ctx.settings.backend,
-    }
 
 
 def reference_arch(space: Space) -> np.ndarray:
@@ -148,18 +179,25 @@ class Tested(NamedTuple):
 
 
 def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> list[Tested]:
-    """Networks after `winner.steps` steps.
-
-    Each on a device of its own where there are as many, and at the same time.
-    """
-    dataset, own = ctx.dataset, jax.local_devices()
+    """Networks after `winner.steps` steps on all images but those of the test, which judge them."""
+    dataset = ctx.dataset
     examples = Data(
         np.concatenate([dataset.train_images, dataset.val_images]),
         np.concatenate([dataset.train_labels, dataset.val_labels]),
         dataset.test_images,
         dataset.test_labels,
     )
-    running = []
+    return train_and_judge(ctx, entrants, examples, key)
+
+
+def train_and_judge(
+    ctx: TrainContext, entrants: list[Network], examples: Data, key: Array
+) -> list[Tested]:
+    """Networks after `winner.steps` steps on `examples`.
+
+    Each on a device of its own where there are as many, and at the same time.
+    """
+    own, running = jax.local_devices(), []
     for i, network in enumerate(entrants):
         start = time.monotonic()
         trained = start_training(ctx, network, examples, own[i % len(own)], key)
@@ -172,7 +210,7 @@ def start_training(
 ) -> Trained:
     """The network [1] after training on `examples`, which the device may still be working on."""
     mesh = devices.children_mesh([device])
-    trainee = child.Context(network, ctx.settings, ctx.pipeline)
+    trainee = child.Context(network, recipes.settings(ctx), recipes.pipeline(ctx), recipes.of(ctx))
     trained = population.Context(trainee, mesh, keep=True)
     chunk = images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
     if chunk is None:

@@ -18,8 +18,13 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks.base import Network, Stats
 from fnas_jax.training import minibatches, optimizer
-from fnas_jax.training.config import Children
+from fnas_jax.training import recipe as recipes
+from fnas_jax.training.config import Children, Recipe
 from fnas_jax.training.minibatches import Data, Pipeline
+from fnas_jax.training.recipe import Batch
+
+# Folded into a child's key for mixed images; beyond what the key is split into.
+_MIX = 3
 
 
 class Context(NamedTuple):
@@ -28,6 +33,7 @@ class Context(NamedTuple):
     network: Network
     settings: Children
     pipeline: Pipeline
+    recipe: Recipe = Recipe()  # children have none of it
 
 
 class Outcome(NamedTuple):
@@ -43,26 +49,36 @@ class Progress(NamedTuple):
 
     vector: Array  # [P] all parameters
     momentum: Any  # of the optimizer
+    average: Array | None = None  # [P] of the parameters so far; None: none is taken
 
 
 def begin(ctx: Context, arch: Array, key: Array, start: Params | None = None) -> Progress:
     """The child `arch` [T] before its first step, with the parameters `start` or fresh ones."""
     params = ctx.network.init(jax.random.split(key, 3)[0], arch) if start is None else start
     vector = jax.flatten_util.ravel_pytree(params)[0]
-    return Progress(vector, optimizer.sgd(ctx.settings, jnp.ones(())).init(vector))
+    momentum = optimizer.sgd(ctx.settings, jnp.ones(())).init(vector)
+    return Progress(vector, momentum, vector if ctx.recipe.ema else None)
 
 
 def params_of(ctx: Context, arch: Array, progress: Progress) -> Params:
-    """The parameters of a child in training, as its network has them."""
+    """The parameters of a child in training, or their average, as its network has them."""
     shapes = jax.eval_shape(ctx.network.init, jax.random.key(0), arch)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), shapes)
-    return jax.flatten_util.ravel_pytree(zeros)[1](progress.vector)
+    vector = progress.vector if progress.average is None else progress.average
+    return jax.flatten_util.ravel_pytree(zeros)[1](vector)
 
 
-def loss(ctx: Context, params: Params, arch: Array, images: Array, labels: Array) -> Array:
-    """[] float32 nats: what training minimises on a minibatch of images [B, H, W, C]."""
-    logits = ctx.network.apply(params, arch, images)
-    return smoothed_cross_entropy(logits, labels, ctx.settings.label_smoothing)
+def loss(ctx: Context, params: Params, arch: Array, batch: Batch) -> Array:
+    """[] float32 nats: what training minimises on a minibatch."""
+    logits, smoothing = ctx.network.apply(params, arch, batch.images), ctx.settings.label_smoothing
+    nats = smoothed_cross_entropy(logits, batch.labels, smoothing)
+    if batch.others is None:
+        return nats
+    # Cross-entropy is linear in its targets.
+    share = batch.others.share
+    return (1 - share) * nats + share * smoothed_cross_entropy(
+        logits, batch.others.labels, smoothing
+    )
 
 
 def smoothed_cross_entropy(logits: Array, labels: Array, smoothing: float) -> Array:
@@ -89,18 +105,21 @@ def advance(
     An epoch begins at `first`.
     """
     _, key_order, key_augment = jax.random.split(key, 3)
+    key_mix = jax.random.fold_in(key, _MIX)
     batches = minibatches.make(data, ctx.pipeline, ctx.settings.batch_size, key_order, key_augment)
     shapes = jax.eval_shape(ctx.network.init, key, arch)
     decayed, as_params = jax.flatten_util.ravel_pytree(optimizer.weights(shapes))
     chain = optimizer.sgd(ctx.settings, decayed)
 
     def train_step(step: Array, now: Progress, images: Array, labels: Array) -> Progress:
-        gradient = jax.grad(lambda vector: loss(ctx, as_params(vector), arch, images, labels))(
-            now.vector
-        )
+        batch = recipes.mix(ctx.recipe, key_mix, step, images, labels)
+        gradient = jax.grad(lambda vector: loss(ctx, as_params(vector), arch, batch))(now.vector)
         update, momentum = chain.update(gradient, now.momentum, now.vector)
         rate = optimizer.learning_rate(ctx.settings, step, steps)
-        return Progress(now.vector - rate * update, momentum)
+        vector, average = now.vector - rate * update, now.average
+        if average is not None:
+            average = recipes.averaged(ctx.recipe, step, average, vector)
+        return Progress(vector, momentum, average)
 
     return minibatches.over_steps(batches, train_step, progress, first, last, first)
 
@@ -110,7 +129,8 @@ def train(
 ) -> Params:
     """Parameters of the child `arch` [T] after `steps` [] steps of SGD from `start`.
 
-    None: from fresh ones.
+    None: from fresh ones. With `Recipe.ema`, their average; `evaluate` estimates the statistics of
+    normalisations anew, so that they are the average's own.
     """
     progress = begin(ctx, arch, key, start)
     return params_of(ctx, arch, advance(ctx, data, arch, key, progress, 0, steps, steps))

@@ -1,4 +1,4 @@
-"""The section `children`: how a child is trained and judged."""
+"""How a child is trained and judged (section `children`), and what a final training adds."""
 
 from __future__ import annotations
 
@@ -32,3 +32,33 @@ class Children:
     eval_batch: int = key(256, "images per step of validation and test", 1, 65536)
     max_grad_norm: float = 5.0  # gradients are clipped to this norm
     calibration: int = 4  # batches from which normalisation statistics are estimated
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the final training adds to that of children, which have none of it."""
+
+    mixup: float = key(0.0, "final training: alpha of mixup; 0: off", 0.0, 100.0)
+    cutmix: float = key(
+        0.0,
+        "final training: alpha of cutmix, in half of the batches beside mixup; 0: off",
+        0.0,
+        100.0,
+    )
+    ema: float = key(
+        0.0,
+        "final training: decay of the moving average of the weights, which is judged and kept;"
+        " 0: the last weights are",
+        0.0,
+        0.99999,
+    )
+    smoothing: float = key(
+        -1.0, "final training: label smoothing; below 0: children.label_smoothing", -1.0, 0.9
+    )
+    policy: str = key(
+        "none",
+        "final training: random policy on images; randaugment needs fnas-jax[augment]",
+        choices=("none", "randaugment"),
+    )
+    policy_layers: int = key(2, "operations of the policy on an image, one after another", 1, 10)
+    policy_magnitude: int = key(9, "how much they change the image; 30: most", 1, 30)

@@ -93,6 +93,7 @@ def test_retrain_takes_another_network_of_the_front_and_another_training(
     folder, result = finished
     number = len(result["pareto"])
     how = ["--config.children.lr=0.03", "--config.task.augment.flip=True", "--steps=7"]
+    how += ["--config.winner.mixup=0.2", "--config.winner.ema=0.9", "--config.winner.smoothing=0.1"]
     assert retrain.command([f"--workdir={folder}", f"--pick={number}", *how]) == 0
     again = json.loads((folder / "retrain.json").read_text())
     picked = result["pareto"][-1]
@@ -100,6 +101,9 @@ def test_retrain_takes_another_network_of_the_front_and_another_training(
     model = judged_as_kept(folder, data_file, again["winner"]["accuracy"])
     training = model.architecture["training"]
     assert training["steps"] == 7 and training["lr"] == pytest.approx(0.03)
+    recipe = training["recipe"]
+    assert recipe == again["winner"]["recipe"]
+    assert (recipe["mixup"], recipe["ema"], recipe["smoothing"]) == (0.2, 0.9, 0.1)
     assert model.architecture["accuracy"]["validation"] == pytest.approx(picked["accuracy"])
     for wrong, message in {
         f"--pick={number + 1}": f"the front has {number} networks: 1 is ",

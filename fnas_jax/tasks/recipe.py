@@ -1,0 +1,75 @@
+"""The recipe of the final training, by the configuration: for training, and for those who ask."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import Array
+from fnas_jax.tasks import policy, protocols
+from fnas_jax.tasks.config import Augment, Winner
+from fnas_jax.tasks.context import TrainContext
+from fnas_jax.training.config import Children, Recipe
+from fnas_jax.training.minibatches import Pipeline
+
+
+def of(ctx: TrainContext) -> Recipe:
+    """What `winner.*` adds to the training of children, with the smoothing that counts."""
+    winner = config_lib.read(Winner, ctx.config.winner)
+    names = [field.name for field in dataclasses.fields(Recipe)]
+    chosen = Recipe(**{name: getattr(winner, name) for name in names})
+    if chosen.smoothing < 0:
+        return dataclasses.replace(chosen, smoothing=ctx.settings.label_smoothing)
+    return chosen
+
+
+def settings(ctx: TrainContext) -> Children:
+    """The settings of the final training."""
+    return dataclasses.replace(ctx.settings, label_smoothing=of(ctx).smoothing)
+
+
+def pipeline(ctx: TrainContext) -> Pipeline:
+    """What becomes of images in the final training: the policy first, then what children get."""
+    own = policy.make(of(ctx), ctx.dataset)
+    if own is None:
+        return ctx.pipeline
+    return ctx.pipeline._replace(augment=functools.partial(_both, own, ctx.pipeline.augment))
+
+
+def _both(
+    first: Callable[[Array, Array], Array],
+    second: Callable[[Array, Array], Array],
+    key: Array,
+    images: Array,
+) -> Array:
+    key_first, key_second = jax.random.split(key)
+    return second(key_second, first(key_first, images))
+
+
+def described(
+    ctx: TrainContext, weights: str, steps: int, added: Recipe, **changed: Any
+) -> dict[str, Any]:
+    """How a winner was trained for `steps`, from `weights`: "fresh" or "inherited"; JSON-ready.
+
+    `added` is what it had beside the training of children; `changed` are settings other than
+    theirs.
+    """
+    changed |= {"label_smoothing": added.smoothing}
+    used = dataclasses.asdict(dataclasses.replace(ctx.settings, **changed))
+    left_out = (*protocols.SPEED, "steps")
+    return {
+        "weights": weights,
+        "steps": steps,
+        "images": "training and validation images",
+        "optimizer": "SGD with Nesterov momentum, cosine decay after a linear warm-up",
+        **{name: value for name, value in used.items() if name not in left_out},
+        "augment": dataclasses.asdict(config_lib.read(Augment, ctx.config.task.augment)),
+        "recipe": dataclasses.asdict(added),
+        "seed": ctx.config.seed,
+        "backend": ctx.settings.backend,
+    }

@@ -1,0 +1,90 @@
+"""The recipe of the final training, from the configuration to what is trained and written."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax.core.config import default
+from fnas_jax.core.types import UserError
+from fnas_jax.spaces import mnas
+from fnas_jax.tasks import data, images, policy, winner
+from fnas_jax.tasks import recipe as recipes
+from fnas_jax.training.child import Outcome
+from fnas_jax.training.config import Recipe
+from fnas_jax.training.population import Trained
+
+SPACE = mnas.make(blocks=1, strides=(1,), width=0.5, stem=16, stem_stride=1, head=16)
+ARCH = jnp.zeros(len(SPACE.cardinalities), jnp.int32)
+CHOSEN = {"mixup": 0.2, "cutmix": 0.5, "ema": 0.9, "smoothing": 0.1}
+
+
+def context(**keys):
+    config = default()
+    for name, value in keys.items():
+        config.winner[name] = value
+    return images.train_context(config, SPACE, data.load("digits"))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The contexts in which networks are trained, none of which is."""
+    seen = []
+
+    def make(ctx):
+        seen.append(ctx.child)
+        one = jnp.ones(1)
+        return lambda *args: Trained(Outcome(0.5 * one, one, one < 0), None)
+
+    monkeypatch.setattr(winner.population, "make", make)
+    return seen
+
+
+def test_winner_and_reference_are_trained_by_it_and_it_is_written_down(trained):
+    ctx = context(**CHOSEN)._replace(latency_ms=lambda arch: 1.0)
+    facts = winner.final(ctx, ARCH, jax.random.key(0)).facts
+    assert len(trained) == 2 and "reference" in facts
+    for own in trained:
+        assert own.recipe == Recipe(**CHOSEN)
+        assert own.settings == dataclasses.replace(ctx.settings, label_smoothing=0.1)
+    assert facts["recipe"] == dataclasses.asdict(Recipe(**CHOSEN))
+    record = recipes.described(ctx, "fresh", 3, recipes.of(ctx))
+    assert record["recipe"] == facts["recipe"] and record["label_smoothing"] == 0.1
+
+
+def test_by_default_it_adds_nothing_and_the_smoothing_is_that_of_children(trained):
+    ctx = context()
+    ctx = ctx._replace(settings=dataclasses.replace(ctx.settings, label_smoothing=0.3))
+    winner.train_and_test(ctx, [None], jax.random.key(0))
+    assert trained[0].recipe == Recipe(smoothing=0.3) and trained[0].settings == ctx.settings
+    assert trained[0].pipeline is ctx.pipeline
+
+
+def test_the_policy_comes_before_flip_crop_and_cutout(monkeypatch, trained):
+    ctx = context(policy="randaugment", policy_magnitude=15, policy_layers=1)
+    ctx = ctx._replace(
+        pipeline=ctx.pipeline._replace(augment=lambda key, x: (x + jax.random.uniform(key)) * 2)
+    )
+    monkeypatch.setattr(policy, "check", lambda recipe: None)
+    given = []
+    monkeypatch.setattr(policy, "apply", lambda *args: given.append(args) or args[-1] + 100)
+    winner.train_and_test(ctx, [None], jax.random.key(0))
+    key = jax.random.key(7)
+    found = trained[0].pipeline.augment(key, jnp.zeros(3))
+    keys = jax.random.split(key)
+    np.testing.assert_allclose(found, (100 + jax.random.uniform(keys[1])) * 2)
+    pixels, layers, strength, own, _ = given[0]
+    assert (layers, strength) == (1, 0.5) and (own == keys[0]).all()
+    # Digits are numbers from 0 to 16.
+    shown = (ctx.pipeline.normalise(ctx.dataset.train_images) - pixels.offset) * pixels.scale
+    np.testing.assert_allclose(shown, ctx.dataset.train_images / 16, atol=1e-5)
+
+
+def test_a_policy_that_cannot_be_had_is_refused_before_the_search(monkeypatch):
+    config = default()
+    config.winner.policy = "randaugment"
+    monkeypatch.setattr(policy.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"fnas-jax\[augment\]"):
+        images.build(config, SPACE)
