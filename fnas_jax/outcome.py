@@ -1,7 +1,8 @@
-"""What a finished search says of itself: the content of result.json."""
+"""What a search comes to: the content of result.json, and what its figures are."""
 
 from __future__ import annotations
 
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from fnas_jax.core import workdir
 from fnas_jax.iteration import COUNTS, FIGURES, State
 from fnas_jax.knowledge import history
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks.base import Finals
+from fnas_jax.tasks.base import Finals, Measure
 
 if TYPE_CHECKING:
     from fnas_jax.loop import Context
@@ -27,12 +28,13 @@ def content(
     `best` is the architecture that `winner` is about. Its figures are those by which it won; where
     that was a second reading, `first_accuracy` and `first_reward` stand beside it.
     """
-    listed = readings(finals, ctx.task.space)
+    space, sign = ctx.task.space, ctx.task.measure.sign
+    listed = readings(finals, space)
     counts = {name: state.counts[name] for name in COUNTS} | {"finalists": len(listed)}
     return {
         "best": None if winner is None else best(ctx, state, finals),
         "finalists": listed,
-        "pareto": pareto.networks(own_rows(ctx), ctx.task.space),
+        "pareto": pareto.networks(own_rows(ctx), space, sign),
         "winner": winner,
         "counts": counts,
         "iterations": state.iteration,
@@ -40,12 +42,22 @@ def content(
         "target": None if winner is None else target(ctx, state),
         "metric": ctx.task.measure._asdict(),
         "method": ctx.config.method.name,
-        "space": ctx.task.space.name,
+        "space": space.name,
         "task": ctx.task.name,
         "seed": ctx.config.seed,
         "versions": workdir.versions(),
         "resumed": ctx.run.starts,
     }
+
+
+def measure(folder: pathlib.Path) -> Measure:
+    """What the run in `folder` maximises or minimises; an accuracy where it is not written down."""
+    if (folder / "run.json").exists():
+        run = workdir.read_run(folder)
+        if run.metric:
+            return Measure(run.metric, run.direction)
+    path = folder / "result.json"
+    return Measure(**workdir.read_json(path).get("metric", {})) if path.exists() else Measure()
 
 
 def own_rows(ctx: Context) -> history.Rows:

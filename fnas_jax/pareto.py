@@ -28,10 +28,11 @@ def front(accuracy: np.ndarray, costs: np.ndarray) -> np.ndarray:
     return found
 
 
-def networks(rows: Rows, space: Space) -> list[dict[str, Any]]:
+def networks(rows: Rows, space: Space, sign: float = 1.0) -> list[dict[str, Any]]:
     """The front of the measured ones among `rows`, the most accurate first.
 
-    A cost counts that is known of all of them; others stand there as None.
+    `value` is the accuracy, or the task's own metric (`sign`: of its `Measure`). A cost counts
+    that is known of all of them; others stand there as None.
     """
     measured = np.flatnonzero(rows.trained & rows.ok & np.isfinite(rows.accuracy))
     costs = {name: getattr(rows, name)[measured] for name in COSTS}
@@ -43,6 +44,7 @@ def networks(rows: Rows, space: Space) -> list[dict[str, Any]]:
             "arch": rows.decisions[i],
             "text": space.describe(rows.decisions[i])["text"],
             "accuracy": rows.accuracy[i],
+            "value": sign * rows.accuracy[i],
             **{name: getattr(rows, name)[i] for name in COSTS},
         }
         for i in chosen[np.argsort(-rows.accuracy[chosen], kind="stable")]

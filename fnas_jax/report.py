@@ -12,17 +12,19 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
-from fnas_jax import registry
+from fnas_jax import outcome, registry
 from fnas_jax.core import cli, svg, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, store
 from fnas_jax.knowledge.history import Group
+from fnas_jax.tasks.base import Measure
 
 USAGE = """Writes report.html, a page without other files, about the search of a workdir.
 
   python -m fnas_jax.report --workdir=runs/a"""
 
+ACCURACY = Measure()
 STYLE = """body{font:15px/1.5 sans-serif;margin:2em auto;max-width:56em;color:#222}
 td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}
 code{overflow-wrap:anywhere}"""
@@ -36,7 +38,8 @@ def write(folder: str) -> pathlib.Path:
     target = path / "report.html"
     temporary = path / f".report.{os.getpid()}"
     known = _knowledge(workdir.knowledge_folder(path, config))
-    temporary.write_text(page(config, read_metrics(path / "metrics.jsonl"), result, known))
+    metrics, measure = read_metrics(path / "metrics.jsonl"), outcome.measure(path)
+    temporary.write_text(page(config, metrics, result, known, measure))
     temporary.replace(target)
     return target
 
@@ -53,7 +56,11 @@ def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def page(
-    config: Any, metrics: list[dict[str, Any]], result: dict[str, Any] | None, knowledge: str = ""
+    config: Any,
+    metrics: list[dict[str, Any]],
+    result: dict[str, Any] | None,
+    knowledge: str = "",
+    measure: Measure = ACCURACY,
 ) -> str:
     """The whole page; `result` None: the search still runs; `knowledge`: its last section."""
     name = f"{config.method.name} on {config.task.name}"
@@ -63,9 +70,9 @@ def page(
     if result is None:
         sections.append("<p>The search has not finished yet.</p>")
     else:
-        sections += [_best(result), _finalists(result), _winner(result), _counts(result)]
+        sections += [_best(result), _finalists(result), _winner(result, measure), _counts(result)]
     sections += [
-        _section("Search", _plot(loop, "trained", ("best_accuracy", "accuracy"), "evaluations")),
+        _section("Search", _plot(*_readings(loop, measure), "evaluations")),
         _section(
             "Training of the supernet (nats per image)",
             _plot(training, "step", ("nll", "kl", "kl_weights", "kl_cost"), "log entries"),
@@ -89,6 +96,19 @@ def _plot(entries: list[dict[str, Any]], x: str, names: Sequence[str], x_label: 
         for name in names
     }
     return svg.lines({name: points for name, points in series.items() if points}, x_label, "value")
+
+
+def _readings(
+    loop: list[dict[str, Any]], measure: Measure
+) -> tuple[list[dict[str, Any]], str, tuple[str, ...]]:
+    """The iterations with the task's own metric as it was returned, and what is plotted of them."""
+    names = {name: name.replace("accuracy", measure.name) for name in ("best_accuracy", "accuracy")}
+    entries = [
+        {"trained": m.get("trained")}
+        | {names[n]: None if m.get(n) is None else measure.sign * m[n] for n in names}
+        for m in loop
+    ]
+    return entries, "trained", tuple(names.values())
 
 
 def _posterior(config: Any, training: list[dict[str, Any]]) -> str:
@@ -130,8 +150,11 @@ def _finalists(result: dict[str, Any]) -> str:
     return _section("Finalists, trained again on equal terms", _table([head, *body]))
 
 
-def _winner(result: dict[str, Any]) -> str:
-    """Accuracy and cost of the winner in the search, after it, and of its reference."""
+def _winner(result: dict[str, Any], measure: Measure) -> str:
+    """Accuracy and cost of the winner in the search, after it, and of its reference.
+
+    Of a task with another metric, which nothing judges again, that metric.
+    """
     best, winner = result["best"], result["winner"]
     if best is None or winner is None:
         return ""
@@ -144,8 +167,11 @@ def _winner(result: dict[str, Any]) -> str:
         for label, name in (("fine-tuned", "finetuned"), ("reference network", "reference"))
         if name in winner
     }
-    head = ("", "accuracy", "MFLOPs", "parameters (millions)", "latency (ms)")
+    head = ("", measure.name, "MFLOPs", "parameters (millions)", "latency (ms)")
     fields = ("mflops", "params_m", "latency_ms")
+    if measure.name != "accuracy":
+        figures = ("in the search", f"{best['value']:.6g}", *(_number(best.get(f)) for f in fields))
+        return _section("Winner", _table([head, figures]))
     body = [
         (label, cli.percent(row.get("accuracy")), *(_number(row.get(f)) for f in fields))
         for label, row in rows.items()

@@ -13,9 +13,10 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
+import numpy as np
 from absl import flags
 
-from fnas_jax import registry
+from fnas_jax import outcome, registry
 from fnas_jax.core import cli, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
@@ -32,16 +33,20 @@ USAGE = """Prints what the search of a workdir has tried, a line each, in the or
 def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     """Every proposal of the run in `folder`, in its order; None where a number is unknown.
 
-    Each has `number`, `text`, `arch`, `trained` (else predicted), `ok`, and `history.NUMBERS`.
-    Raises UserError where there is no run.
+    Each has `number`, `text`, `arch`, `trained` (else predicted), `ok`, `value` (the accuracy, or
+    the task's own metric as it was returned), and `history.NUMBERS`. Raises UserError where there
+    is no run, or its knowledge store is not there.
     """
     config = workdir.read_config(folder)
     path = pathlib.Path(folder).expanduser()
+    sign = outcome.measure(path).sign
     with store.existing(workdir.knowledge_folder(path, config)) as known:
-        run = workdir.read_json(path / "run.json")["id"]
+        run = workdir.read_run(path).id
         space = _space(history.identity_of(known, run), config)
         rows = history.rows(known, space, trained=None, run_id=run)
-    numbers = {name: getattr(rows, name).tolist() for name in history.NUMBERS}
+    known_ok = np.where(rows.ok, rows.accuracy, np.nan)
+    numbers = {"value": (sign * known_ok).tolist()}
+    numbers |= {name: getattr(rows, name).tolist() for name in history.NUMBERS}
     return [
         {
             "number": i,
@@ -79,8 +84,8 @@ def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     return list(first.values())[:count]
 
 
-def render(trials: Sequence[dict[str, Any]], format_: str) -> str:
-    """The trials as one of `FORMATS`, without a last newline."""
+def render(trials: Sequence[dict[str, Any]], format_: str, metric: str = "accuracy") -> str:
+    """The trials as one of `FORMATS`, without a last newline; `metric` is the task's."""
     if format_ == "json":
         return json.dumps(list(trials))
     names = [name for name in (trials[0] if trials else ()) if name != "arch"]
@@ -90,8 +95,11 @@ def render(trials: Sequence[dict[str, Any]], format_: str) -> str:
         writer.writeheader()
         writer.writerows(trials)
         return out.getvalue().rstrip("\n")
-    known = [n for n in history.NUMBERS if any(t[n] is not None for t in trials)]
-    head = f"{'number':>6} " + " ".join(f"{name:>10}" for name in known) + "  network"
+    shown = {n: n for n in history.NUMBERS}
+    if metric != "accuracy":  # a column of this name would hold the negative of what is minimised
+        shown = {"value": metric} | {n: n for n in history.NUMBERS[1:]}
+    known = [n for n in shown if any(t[n] is not None for t in trials)]
+    head = f"{'number':>6} " + " ".join(f"{shown[name]:>10}" for name in known) + "  network"
     lines = [
         f"{t['number']:>6} "
         + " ".join("-".rjust(10) if t[n] is None else f"{t[n]:10.4f}" for n in known)
@@ -126,8 +134,9 @@ def command(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"--format is {values.format!r}; allowed are {', '.join(FORMATS)}{near}"
             )
-        found = read(cli.require(values, "workdir"))
-        print(render(best(found, values.top) if values.top else found, values.format))
+        folder = cli.require(values, "workdir")
+        found, metric = read(folder), outcome.measure(pathlib.Path(folder).expanduser()).name
+        print(render(best(found, values.top) if values.top else found, values.format, metric))
 
     return cli.run_command(body)
 

@@ -112,8 +112,16 @@ class Run(NamedTuple):
     grown: bool = False  # it was given more budget: its first checkpoints are of smaller arrays
     space: str = ""  # `Space.key`; "": not written down
     protocol: str = ""  # digest of `Evaluator.protocol`
+    metric: str = ""  # what it maximises, or minimises; "": not written down
+    direction: str = ""
     budget: int = 0  # most that it had ever been given: its arrays are of this size
     proposals: int = 0  # likewise; 0 twice: not written down
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """The run that was started in `folder`. Raises UserError where there is none."""
+    known = read_json(folder / "run.json")
+    return Run(**{name: known[name] for name in Run._fields if name in known})
 
 
 def identify(folder: pathlib.Path) -> Run:
@@ -125,8 +133,7 @@ def identify(folder: pathlib.Path) -> Run:
     path = folder / "run.json"
     if not path.exists():
         return Run(uuid.uuid4().hex, 0, time.time(), FORMAT)
-    known = read_json(path)
-    run = Run(**{name: known[name] for name in Run._fields if name in known})
+    run = read_run(folder)
     if run.format == FORMAT:
         return run
     if any((folder / CHECKPOINTS).glob("[0-9]*")):

@@ -153,32 +153,34 @@ def evaluate(
     start = time.monotonic()
     described = [ctx.task.space.describe(np.asarray(canonical[i])) for i in places]
     answers = ctx.workers.map([d["decisions"] for d in described])
-    figures = np.full((len(archs), 1 + len(COSTS)), np.nan, np.float32)
+    # Figures stay float64, as the function has them; only methods are told float32.
+    figures = np.full((len(archs), 1 + len(COSTS)), np.nan)
     for place, of_one, answer in zip(places, described, answers, strict=True):
         figures[place] = read_answer(ctx.task.measure, of_one["text"], answer)
         if np.isfinite(figures[place, 0]):
             check_costs(ctx, of_one["text"], figures[place, 1:])
     seconds = np.where(lookup.new, (time.monotonic() - start) / len(places), 0.0)
-    latency, mflops, params = (jnp.asarray(column) for column in figures[:, 1:].T)
+    latency, mflops, params = figures[:, 1:].T
     allowed = np.asarray(within(ctx.limits, latency, mflops, params))
     ok = np.asarray(lookup.new) & np.isfinite(figures[:, 0]) & allowed
-    accuracy = jnp.where(ok, figures[:, 0], 0.0)
+    accuracy: Any = np.where(ok, figures[:, 0], 0.0)
     if ctx.task.measure.name == "accuracy":
         reward = ctx.reward(accuracy, latency, mflops, params)
     else:
         reward = bounded(accuracy)
-    measured = Metrics(
-        accuracy=accuracy,
-        reward=jnp.where(ok, reward, 0.0),
-        latency_ms=latency,
-        mflops=mflops,
-        params_m=params,
-        seconds=jnp.asarray(seconds, jnp.float32),
-        ok=jnp.asarray(ok),
-        fresh=lookup.new,
-    )
-    known = cache.remember(known, lookup, canonical, measured)
-    return known, cache.recall(known, lookup)
+    now: dict[str, Any] = {
+        "accuracy": accuracy,
+        "reward": np.where(ok, reward, 0.0),
+        "latency_ms": latency,
+        "mflops": mflops,
+        "params_m": params,
+        "seconds": seconds,
+        "ok": ok,
+        "fresh": np.asarray(lookup.new),
+    }
+    known = cache.remember(known, lookup, canonical, Metrics(**now))
+    recalled = jax.device_get(cache.recall(known, lookup))._asdict()  # float32
+    return known, Metrics(**{n: np.where(lookup.new, now[n], recalled[n]) for n in now})
 
 
 def check_costs(ctx: Context, text: str, costs: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fnas_jax
-from fnas_jax import trials
+from fnas_jax import report, trials
 from fnas_jax.tasks.function import bounded
 from fnas_jax.tasks.workers import Workers
 
@@ -244,3 +244,35 @@ def test_choices_are_told_apart_and_parsed():
     for options in ({"a": []}, {"a": [1, "1"]}, {"a": ["x,y"]}, {"a": "xy"}, {"a": [[1]]}, {}):
         with pytest.raises(ValueError):
             fnas_jax.categorical(options)
+
+
+def odd_loss(decisions):
+    return {"loss": value(decisions) / 10 + 0.1, "mflops": 0.3}
+
+
+def test_figures_are_those_of_the_function_to_the_last_digit(tmp_path, capsys):
+    """Methods are told float32; what is written and shown is not."""
+    found = search(tmp_path, odd_loss, metric="loss", direction="minimize")
+    least = 2.5 / 10 + 0.1
+    assert (found.best["value"], found.best["mflops"]) == (least, 0.3)
+    assert found.pareto[0]["value"] == least == -found.pareto[0]["accuracy"]
+    values = {t["text"]: t["value"] for t in trials.read(tmp_path)}
+    assert values[found.best["description"]["text"]] == least
+    (tmp_path / "result.json").unlink()  # of an unfinished one likewise
+    assert trials.command([f"--workdir={tmp_path}", "--top=1"]) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split()[1] == "loss" and line.split()[1] == "0.3500" and "accuracy" not in head
+    page = report.write(str(tmp_path)).read_text()
+    assert "best_loss" in page and "-0." not in page
+
+
+def test_a_report_names_the_task_s_own_metric(tmp_path):
+    search(tmp_path, odd_loss, metric="loss", direction="minimize")
+    page = report.write(str(tmp_path)).read_text()
+    assert "<th>loss</th>" in page and "<td>0.35</td>" in page and "%" not in page
+
+
+def test_an_accuracy_keeps_its_digits_and_is_the_reward(tmp_path, capsys):
+    found = search(tmp_path, lambda d: d["depth"] / 10, budget=8)
+    assert found.best["accuracy"] == found.best["reward"] == found.best["value"] in (0.3, 0.4)
+    assert "(reward" not in capsys.readouterr().err  # they differ in no digit
