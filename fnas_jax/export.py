@@ -88,7 +88,7 @@ def given(model: Model, images: Any, labels: Any) -> Test:
     """Images and labels of a user. Raises UserError as `Model.evaluate` does."""
     model.evaluate(images, labels)
     fitted = inputs.fitted(model.inputs, inputs.checked(model.inputs, images))
-    return Test(fitted, model.numbers(np.asarray(labels)), *model.predict(fitted))
+    return Test(fitted, model.numbers(labels), *model.predict(fitted))
 
 
 def test_of(folder: str | pathlib.Path, model: Model) -> Test:

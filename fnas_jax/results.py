@@ -7,13 +7,16 @@ import importlib.util
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
-from fnas_jax import export, main, report, trials
+from fnas_jax import export, main, outcome, plots, report, trials
 from fnas_jax.core import workdir
 from fnas_jax.ship.model import Model, load
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Result:
@@ -55,10 +58,29 @@ class Result:
     @functools.cached_property
     def trials(self) -> Any:
         """Every proposal in its order: a pandas DataFrame if pandas is installed, else dicts."""
-        records = trials.read(self.workdir)
         if importlib.util.find_spec("pandas") is None:
-            return records
-        return importlib.import_module("pandas").DataFrame.from_records(records)
+            return self._records
+        return importlib.import_module("pandas").DataFrame.from_records(self._records)
+
+    @functools.cached_property
+    def _records(self) -> list[dict[str, Any]]:
+        return trials.read(self.workdir)
+
+    def plot_history(self, ax: Axes | None = None) -> Axes:
+        """Plots the metric of every trained network, and of the best so far; the matplotlib Axes.
+
+        Into `ax`, or a new figure. Raises UserError without matplotlib.
+        """
+        return plots.history(self._records, outcome.measure(self.workdir), ax)
+
+    def plot_pareto(self, cost: str = "mflops", ax: Axes | None = None) -> Axes:
+        """Plots the metric of every measured network against its `cost`; the matplotlib Axes.
+
+        A line joins those that no other beats in both. `cost`: "mflops", "params_m" or
+        "latency_ms". Into `ax`, or a new figure. Raises UserError for a cost that the search does
+        not know, and without matplotlib.
+        """
+        return plots.front(self._records, outcome.measure(self.workdir), cost, ax)
 
     @functools.cached_property
     def model(self) -> Model:

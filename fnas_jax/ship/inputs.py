@@ -85,11 +85,32 @@ def checked(inputs: Inputs, images: Any) -> np.ndarray:
     """Images of a user as [N, H, W, channels], their size and type as they were.
 
     `images`: [N, H, W, channels], or [N, H, W] of one channel, of any size; uint8, or any number
-    where the network was trained on such. Raises UserError.
+    where the network was trained on such. Or a list of images [H, W, channels] (or [H, W]), each of
+    its own size: these come back as `fitted` returns them. Raises UserError.
     """
-    images = _with_channels(inputs, np.asarray(images))
-    _check_pixels(inputs, images)
-    return images
+    try:
+        whole = np.asarray(images)
+    except ValueError:  # a list of images of several sizes
+        return _each(inputs, images)
+    if whole.dtype.kind == "O" and whole.ndim == 1:
+        return _each(inputs, whole)
+    whole = _with_channels(inputs, whole)
+    _check_pixels(inputs, whole)
+    return whole
+
+
+def _each(inputs: Inputs, images: Any) -> np.ndarray:
+    """[N, height, width, channels] of images of any sizes, each looked at alone."""
+    found = np.empty((len(images), inputs.height, inputs.width, inputs.channels), inputs.dtype)
+    for i, image in enumerate(images):
+        try:
+            one = np.asarray(image)[None]
+            one = _with_channels(inputs, one)
+            _check_pixels(inputs, one)
+        except (UserError, ValueError) as error:
+            raise UserError(f"image {i} of the list, alone: {error}") from None
+        found[i] = fitted(inputs, one)[0]
+    return found
 
 
 def fitted(inputs: Inputs, images: np.ndarray) -> np.ndarray:
@@ -130,8 +151,13 @@ def _check_pixels(inputs: Inputs, images: np.ndarray) -> None:
                 " network was trained on"
             )
         return
+    if images.dtype.kind == "b" and (inputs.low, inputs.high) == (0.0, 1.0):
+        return  # as it was trained on: 0 and 1
     if images.dtype.kind not in "uif":
-        raise UserError(f"the images are {images.dtype}; numbers are needed")
+        scale = f"from {inputs.low:g} to {inputs.high:g}"
+        raise UserError(
+            f"the images are {images.dtype}; numbers are needed, {scale} as in training"
+        )
     if not images.size:
         return
     low, high = float(images.min()), float(images.max())

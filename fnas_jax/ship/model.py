@@ -63,8 +63,9 @@ class Model:
 
         Args:
           images: [N, H, W, channels], or [N, H, W] where the network takes one channel, of any H
-            and W: resized as the training images were. uint8; where the network was trained on
-            other numbers than 0 to 255 (`architecture["inputs"]["pixels"]`), numbers of that range.
+            and W: resized as the training images were. Or a list of N such images, each of its own
+            size. uint8; where the network was trained on other numbers than 0 to 255
+            (`architecture["inputs"]["pixels"]`), numbers of that range.
           batch_size: images at once.
 
         Raises UserError for images of another rank, type, range or number of channels.
@@ -76,10 +77,11 @@ class Model:
     def evaluate(self, images: Any, labels: Any, batch_size: int = BATCH) -> float:
         """Share in [0, 1] of images that get their label.
 
-        `images` as `predict` takes them; `labels` [N] class numbers from 0, or names of classes.
+        `images` as `predict` takes them; `labels` [N] (or [N, 1]) class numbers from 0, or names of
+        classes.
         Raises UserError as `predict` does, for labels that do not fit, and where N is 0.
         """
-        numbers = self.numbers(np.asarray(labels))
+        numbers = self.numbers(labels)
         found, _ = self.predict(images, batch_size)
         if len(found) != len(numbers) or not len(found):
             raise UserError(
@@ -88,11 +90,9 @@ class Model:
             )
         return int((found == numbers).sum()) / len(found)
 
-    def numbers(self, labels: np.ndarray) -> np.ndarray:
+    def numbers(self, labels: Any) -> np.ndarray:
         """Class numbers [N] of class numbers or names. Raises UserError for any other."""
-        names = self.class_names
-        if labels.ndim != 1:
-            raise UserError(f"the labels have shape {list(labels.shape)}; [N] is needed")
+        names, labels = self.class_names, _label_array(labels)
         if labels.dtype.kind in "US":
             number_of = {name: i for i, name in enumerate(names)}
             unknown = sorted(set(labels.tolist()) - number_of.keys())
@@ -107,6 +107,21 @@ class Model:
                 f" {len(names) - 1}"
             )
         return labels
+
+
+def _label_array(given: Any) -> np.ndarray:
+    """Labels of a user as an array [N], as a task takes those of images. Raises UserError."""
+    try:
+        labels = np.asarray(given)
+    except ValueError as error:  # a list of lists of several lengths
+        raise UserError(f"the labels are no array: {error}") from None
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise UserError(f"the labels have shape {list(labels.shape)}; [N] is needed")
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
+        return labels.astype(str)  # as pandas has them
+    return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
 
 
 def in_batches(model: Model, images: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -55,6 +55,21 @@ def test_pixels_on_another_scale_are_refused(digits, images):
         inputs.checked(digits, images)
 
 
+def test_bool_is_0_and_1_where_that_was_learnt():
+    taken = inputs.Inputs(4, 4, 1, "float32", 0.0, 1.0, (0.0,), (1.0,), ("a", "b"))
+    given = np.random.default_rng(0).random((3, 4, 4)) > 0.5
+    found = inputs.fitted(taken, inputs.checked(taken, given))
+    np.testing.assert_array_equal(found[..., 0], given.astype(np.float32))
+
+
+def test_images_of_a_list_may_lack_their_one_channel(digits):
+    given = [np.full((5, 7), 3), np.full((9, 4, 1), 16.0)]
+    found = inputs.checked(digits, given)
+    assert found.shape == (2, 8, 8, 1) and found.dtype == np.float32
+    np.testing.assert_allclose(found[0], 3)
+    np.testing.assert_array_equal(inputs.fitted(digits, found), found)
+
+
 @pytest.mark.parametrize("images", [np.zeros((1, 8, 8), bool), np.full((1, 8, 8), "a")])
 def test_what_are_no_numbers_is_refused(digits, images):
     with pytest.raises(UserError, match="numbers are needed"):

@@ -120,9 +120,23 @@ def test_batches_do_not_change_what_is_said_of_an_image(mnas, count):
 
 def test_labels_may_be_names(mnas):
     pixels, labels = winners.images(9, seed=1)
-    assert mnas.evaluate(pixels, np.asarray(winners.CLASSES)[labels]) == mnas.evaluate(
-        pixels, labels
-    )
+    expected = mnas.evaluate(pixels, labels)
+    names = np.asarray(winners.CLASSES)[labels]
+    for same in (names, names.astype(object), labels[:, None], names[:, None], labels.tolist()):
+        assert mnas.evaluate(pixels, same) == expected
+    assert mnas.evaluate(pixels, labels > 0) == mnas.evaluate(pixels, (labels > 0).astype(int))
+
+
+def test_a_list_may_hold_images_of_several_sizes(mnas):
+    draw = np.random.default_rng(0)
+    images = [draw.integers(0, 256, (*hw, 3), np.uint8) for hw in ((9, 20), (12, 12), (30, 8))]
+    alone = np.concatenate([mnas.predict(image[None])[1] for image in images])
+    boxed = np.empty(3, object)
+    boxed[:] = images
+    for given in (images, tuple(images), boxed):
+        np.testing.assert_allclose(mnas.predict(given)[1], alone, atol=1e-6)
+    labels = alone.argmax(-1)
+    assert mnas.evaluate(images, labels[:, None]) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -136,6 +150,11 @@ def test_labels_may_be_names(mnas):
         (np.zeros((2, 12, 12, 3), np.float32), "are float32; uint8 from 0 to 255"),
         (np.zeros((2, 12, 12, 3), np.int64), "are int64; uint8"),
         ([[["a"]]], "<U1|shape"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)], r"image 1 of .* 1 channel"),
+        ([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3))], "image 1 of .* are float64; uint8"),
+        ([[1], [2, 3]], r"image 0 of the list, alone: the images have shape \[1, 1\]"),
+        ([[[1], [2, 3]], [[1]]], "image 0 of the list, alone: "),
+        (np.zeros((2, 12, 12, 3), bool), "are bool; uint8 from 0 to 255"),
     ],
 )
 def test_images_that_do_not_fit_are_told_in_one_sentence(mnas, images, sentence):
@@ -151,7 +170,9 @@ def test_images_that_do_not_fit_are_told_in_one_sentence(mnas, images, sentence)
         ([0, 1, 3], "from 0 to 3; class numbers are 0 to 2"),
         ([0, -1, 2], "from -1 to 2"),
         ([0.0, 1.0, 2.0], "are float64"),
-        ([[0], [1], [2]], r"shape \[3, 1\]"),
+        ([[0, 1], [1, 0], [0, 1]], r"shape \[3, 2\]"),
+        ([[0], [1, 2]], "are no array"),
+        ([0, None, 1], "are object"),
         (["apple", "pear", "banana"], "'banana' is no class; these are apple, pear, plum"),
     ],
 )
