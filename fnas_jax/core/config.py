@@ -27,7 +27,9 @@ import difflib
 import functools
 import importlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import operator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -188,7 +190,10 @@ def modernize(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The same configuration, locked. Raises UserError at the first key that is not right."""
+    """The same configuration, locked, with values of Python's own types (`plain`).
+
+    Raises UserError at the first key that is not right.
+    """
     flat = flatten(config)
     for name in flat:
         if name not in all_keys():
@@ -196,6 +201,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for name in all_keys():
         if name not in flat:
             raise UserError(f"config key {name!r} is missing; start from core.config.default()")
+        flat[name] = plain(all_keys()[name], flat[name])
         _check(name, flat[name])
     if flat["reward.cost"] != "none" and not flat["reward.target"] > 0:
         raise UserError(
@@ -208,6 +214,28 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             f" {flat['task.test_fraction']}; together they may be at most 0.9"
         )
     return nest(flat)
+
+
+def plain(key: Key, value: Any) -> Any:
+    """`value` by Python's own type of `key`, where another one says the same; else as it is.
+
+    Numbers of numpy and JAX, whatever counts as a whole number, sequences of these, and paths.
+    """
+    type_ = type(key.default)
+    if type_ is tuple:
+        entries = value.tolist() if hasattr(value, "tolist") else value
+        listed = isinstance(entries, Sequence) and not isinstance(entries, str)
+        return tuple(map(_scalar, entries)) if listed else value
+    value = _scalar(value)
+    return os.fspath(value) if type_ is str and isinstance(value, os.PathLike) else value
+
+
+def _scalar(value: Any) -> Any:
+    """A scalar of numpy's, or a 0-dimensional array, as Python has it; anything else as it is."""
+    if hasattr(value, "ndim"):
+        return value.item() if value.ndim == 0 else value
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    return operator.index(value) if whole else value
 
 
 def _check(name: str, value: Any) -> None:

@@ -1,9 +1,12 @@
 import dataclasses
 import importlib
 import math
+import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fnas_jax import registry
@@ -199,3 +202,58 @@ def test_a_run_with_the_old_name_of_the_backend_is_read():
     del flat["children.backend"]
     old = config_lib.modernize(flat | {"children.form": "switched"})
     assert config_lib.validate(config_lib.nest(old)).children.backend == "reference"
+
+
+class Whole:
+    """Counts as a whole number, as numbers of other packages do."""
+
+    def __index__(self):
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("search.budget", np.int64(8), 8),
+        ("search.budget", np.array(8, np.uint8), 8),
+        ("search.budget", jnp.int32(8), 8),
+        ("search.budget", Whole(), 7),
+        ("children.lr", np.float32(0.5), 0.5),
+        ("children.lr", np.float64(0.1), 0.1),
+        ("children.lr", np.int64(1), 1),
+        ("akp.enabled", np.bool_(False), False),
+        ("method.name", np.str_("random"), "random"),
+        ("space.strides", np.array([1, 2]), (1, 2)),
+        ("space.strides", [np.int64(1), 2], (1, 2)),
+        ("space.strides", range(1, 3), (1, 2)),
+        ("knowledge.dir", pathlib.Path("a") / "b", "a/b"),
+    ],
+)
+def test_numbers_of_numpy_and_paths_are_taken_as_python_s_own(name, value, expected):
+    flat = config_lib.flatten(config_lib.default()) | {name: value}
+    found = config_lib.flatten(config_lib.validate(config_lib.nest(flat)))[name]
+    assert found == expected and type(found) is type(expected)
+    entries = found if isinstance(found, tuple) else (found,)
+    assert all(type(entry) in (int, float, bool, str) for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("search.budget", np.float64(8.0)),
+        ("search.budget", np.bool_(True)),
+        ("search.budget", np.array([8])),
+        ("search.budget", True),
+        ("akp.enabled", np.int64(1)),
+        ("children.lr", np.bool_(True)),
+        ("children.lr", None),
+        ("space.strides", np.array([1.0, 2.0])),
+        ("space.strides", np.int64(1)),
+        ("space.strides", "12"),
+        ("method.name", np.int64(1)),
+    ],
+)
+def test_numbers_of_another_meaning_are_still_refused(name, value):
+    flat = config_lib.flatten(config_lib.default()) | {name: value}
+    with pytest.raises(UserError, match=f"{name} is .*; it must be"):
+        config_lib.validate(config_lib.nest(flat))
