@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import frames
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
 
@@ -40,6 +42,27 @@ def name_of(kind: str, part: Any) -> str:
     return OBJECT + own
 
 
+@contextlib.contextmanager
+def building(kind: str, name: str, own: bool) -> Iterator[None]:
+    """Turns what is raised while the part `name` of `kind` is built into one sentence.
+
+    Of our own parts, that is a ValueError, a complaint about options, or what the user's code
+    raises that they call; of the user's `own`, whatever they raise. Everything else is a bug.
+    """
+    try:
+        yield
+    except Exception as error:
+        place = frames.where(error, own)
+        if not own and isinstance(error, UserError | ValueError) and not place:
+            raise UserError(str(error)) from error
+        if isinstance(error, UserError):
+            raise UserError(f"{error} (in {place})" if place else str(error)) from error
+        if not (own or place):
+            raise
+        told = frames.told(error, own)
+        raise UserError(f"{kind}.name is {name!r}, which raised {told}") from error
+
+
 def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
     """The part `name` of `kind`: `own` where it is that object, a MODULE:ATTRIBUTE or a plug-in.
 
@@ -64,7 +87,7 @@ def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
             return plugins[name].load()
         except Exception as error:  # whatever that package raises
             raise UserError(
-                f"{key} is {name!r}, a plug-in that cannot be loaded: {error}"
+                f"{key} is {name!r}, a plug-in that cannot be loaded: {frames.told(error, True)}"
             ) from error
     allowed = [*known, *plugins]
     near = config_lib.nearest(name, allowed)
@@ -80,8 +103,8 @@ def _attribute(key: str, name: str, module: str, attribute: str) -> Any:
     try:
         found = importlib.import_module(module)
     except Exception as error:  # whatever the user's module raises
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{key} is {name!r}: {module} cannot be imported ({reason})") from error
+        reason = frames.told(error, own=True)
+        raise UserError(f"{key} is {name!r}: {module} cannot be imported: {reason}") from error
     if not hasattr(found, attribute):
         near = config_lib.nearest(attribute, [n for n in vars(found) if n[0] != "_"])
         raise UserError(f"{key} is {name!r}: {module} has no {attribute!r}{near}")

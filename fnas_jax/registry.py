@@ -98,12 +98,11 @@ def build_task(
     kind = config.task.name.partition("/")[0]
     build = find_task(config.task.name, own)
     find_space(config.space.name, own)  # a table has its own, but a wrong name is a mistake
-    try:
+    with parts.building("space", config.space.name, config.space.name not in SPACES):
         space = None if kind == "tabular" else build_space(config, own)
-        in_memory = {} if arrays is None else {"arrays": arrays}
+    in_memory = {} if arrays is None else {"arrays": arrays}
+    with parts.building("task", config.task.name, kind not in TASKS):
         task = build(config, space, knowledge, **in_memory)
-    except ValueError as error:  # a space's complaint about its options
-        raise UserError(str(error)) from error
     if not isinstance(task, Task):
         made = type(task).__name__
         raise UserError(f"task.name is {config.task.name!r}, which made {made}, not a Task")
@@ -151,10 +150,8 @@ def build_all(
     else:
         build = parts.find("method", name, own.method, METHODS)
     task = build_task(config, knowledge, arrays, own)
-    try:
+    with parts.building("method", name, name not in METHODS):
         found = build(config, task.space, task, knowledge)
-    except ValueError as error:  # a method's complaint about its numbers or the space
-        raise UserError(str(error)) from error
     if isinstance(found, SearchMethod):
         found = (found, task.evaluator)
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], SearchMethod)):

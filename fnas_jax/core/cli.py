@@ -25,13 +25,15 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core import hosts
 from fnas_jax.core.types import UserError
 
+OURS = "fnas_jax"  # the logger of this package
+
 
 class Terminal(logging.Handler):
     """Writes to the stderr of the moment, which notebooks and tests replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """As `logging.Handler.emit`."""
-        print(self.format(record), file=sys.stderr)
+        print(f"{record.levelname.lower()}: {self.format(record)}", file=sys.stderr)
 
 
 class Help(Exception):
@@ -41,10 +43,11 @@ class Help(Exception):
 def run_command(body: Callable[[], object]) -> int:
     """Calls `body` and turns how it ends into an exit code and at most one line on stderr."""
     _quiet()
-    code = 1
+    code, level = 1, logging.getLogger(OURS).level
     try:
         code = _run(body)
     finally:
+        logging.getLogger(OURS).setLevel(level)  # --verbose is of one command
         if code and hosts.count() > 1:
             # An orderly end would wait for hosts that wait for this one.
             if sys.exc_info()[0] is not None:
@@ -63,6 +66,7 @@ def _run(body: Callable[[], object]) -> int:
             print(text)
         sys.stdout.flush()
     except UserError as error:
+        logging.getLogger(OURS).debug("the traceback of what is wrong", exc_info=error)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -93,6 +97,9 @@ def parse_flags(
     """
     values = flags.FlagValues()
     define(values)
+    flags.DEFINE_boolean(
+        "verbose", False, "tell more: tracebacks of what is wrong, too", flag_values=values
+    )
     if any(re.fullmatch(r"--?(h|help|helpfull)", arg) for arg in argv):
         listed = (
             f"  --{name}\n        {values[name].help}"
@@ -106,6 +113,8 @@ def parse_flags(
         raise UserError(_flag_message(error)) from None
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+    if values.verbose:
+        logging.getLogger(OURS).setLevel(logging.DEBUG)
     return values
 
 
@@ -254,11 +263,9 @@ def _quiet() -> None:
     absl_logging.set_verbosity(absl_logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    ours = logging.getLogger("fnas_jax")
+    ours = logging.getLogger(OURS)
     if not ours.handlers:
-        handler = Terminal()
-        handler.setFormatter(logging.Formatter("warning: %(message)s"))
-        ours.addHandler(handler)
+        ours.addHandler(Terminal())
         ours.propagate = False
 
 

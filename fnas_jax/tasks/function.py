@@ -202,7 +202,9 @@ def read_answer(measure: Measure, text: str, answer: Any) -> tuple[float, ...]:
     without the metric.
     """
     if isinstance(answer, Exception):
-        LOG.warning("%s failed: %s: %s", text, type(answer).__name__, answer)
+        notes = "".join(f" ({note})" for note in getattr(answer, "__notes__", ()))
+        LOG.warning("%s failed: %s: %s%s", text, type(answer).__name__, answer, notes)
+        LOG.debug("the traceback of that", exc_info=answer)
         return (math.nan,) * (1 + len(COSTS))
     if not isinstance(answer, Mapping):
         answer = {measure.name: answer}

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from fnas_jax.core import frames
 from fnas_jax.core.types import UserError
 
 
@@ -107,4 +108,7 @@ def _caught(function: Callable[[Any], Any], argument: Any) -> Any:
     try:
         return function(argument)
     except Exception as error:  # the user's; a call that fails is a network that fails
+        place = frames.where(error)  # here, as the traceback does not come with it from a process
+        if place:
+            error.add_note(f"in {place}")
         return error

@@ -1,0 +1,129 @@
+"""What goes wrong in a user's part is told with the place in the user's file."""
+
+import logging
+import sys
+import textwrap
+
+import pytest
+
+import fnas_jax
+from fnas_jax import main, parts
+from fnas_jax.core import frames
+from fnas_jax.core.types import UserError
+
+BROKEN = """
+    import fnas_jax
+    import numpy as np
+
+    def valued(*arguments):
+        raise ValueError("no such depth")  # line 6
+
+    def keyed(*arguments):
+        return {}["depth"]  # line 9
+
+    def deep(*arguments):
+        return np.zeros(3) @ np.zeros(4)  # line 12, in numpy
+
+    def of_ours(*arguments):
+        return fnas_jax.categorical({})  # line 15, in fnas_jax
+
+    def told(*arguments):
+        raise fnas_jax.UserError("too deep")  # line 18
+
+    def narrow(config):
+        return None
+
+    def accuracy(decisions):
+        return np.zeros(3) @ np.zeros(4)  # line 24
+
+    space = fnas_jax.categorical({"a": [1, 2, 3], "b": [1, 2]})
+    task = fnas_jax.from_function(space, accuracy)
+"""
+LINES = {
+    "valued": ("ValueError: no such depth", 6),
+    "keyed": ("KeyError: 'depth'", 9),
+    "deep": ("ValueError: matmul", 12),
+    "of_ours": ("ValueError: ", 15),
+    "told": ("too deep", 18),
+}
+QUIET = {"log.tensorboard": False, "search.batch": 2, "budget": 2}
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(textwrap.dedent(BROKEN).lstrip("\n"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path / "broken.py"
+    sys.modules.pop("broken", None)
+
+
+@pytest.mark.parametrize("attribute", LINES)
+@pytest.mark.parametrize("kind", ["task", "method", "space"])
+def test_what_a_part_raises_is_told_with_file_and_line(kind, attribute, mine):
+    message, line = LINES[attribute]
+    chosen = {"task": "images/digits", "method": "random", kind: f"broken:{attribute}"}
+    with pytest.raises(UserError) as error:
+        fnas_jax.search(**chosen, workdir="w", **QUIET)
+    text = str(error.value)
+    assert message in text and text.endswith(f"(in {mine}:{line - 1})"), text
+    assert "\n" not in text and error.value.__cause__ is not None
+    assert not (mine.parent / "w").exists()
+
+
+def test_an_object_s_place_is_told_and_so_is_a_wrong_signature(mine):
+    import broken
+
+    with pytest.raises(UserError, match=rf"no such depth \(in {mine}:5\)"):
+        fnas_jax.search(task="images/digits", method=broken.valued, workdir="w", **QUIET)
+    with pytest.raises(UserError, match="which raised TypeError: narrow.. takes 1 positional"):
+        fnas_jax.search(task=broken.narrow, workdir="w", **QUIET)
+
+
+def test_a_module_that_cannot_be_imported_is_told_with_the_line(mine):
+    (mine.parent / "torn.py").write_text("x = 1\ny = (\n")
+    (mine.parent / "empty.py").write_text("x = 1\n1 / 0\n")
+    for name, place in {"torn": "torn.py:2)", "empty": "empty.py:2)"}.items():
+        with pytest.raises(UserError) as error:
+            parts.find("task", f"{name}:task", None)
+        assert str(error.value).endswith(place)
+
+
+def test_a_function_that_fails_is_told_with_its_line(mine, caplog):
+    with caplog.at_level(logging.DEBUG, "fnas_jax"):
+        fnas_jax.search(task="python:broken:task", method="random", workdir="w", **QUIET)
+    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warned and all(m.endswith(f"(in {mine}:23)") for m in warned)
+    assert any(r.exc_info and r.levelno == logging.DEBUG for r in caplog.records)
+
+
+def test_an_error_of_ours_has_no_place():
+    try:
+        fnas_jax.core.config.default().nothing  # noqa: B018
+    except AttributeError as error:
+        assert frames.where(error).startswith(__file__)  # the line above is a user's
+        error.__traceback__ = error.__traceback__.tb_next  # below it there are packages only
+        assert frames.where(error) == "" and frames.where(error, own=True)
+
+
+def test_verbose_shows_the_traceback(mine, capsys):
+    flags = ["--config.task.name=images/digits", "--config.method.name=broken:valued"]
+    for more in ([], ["--verbose"], []):  # of one command only
+        assert main.main([*flags, "--workdir=w", *more]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert lines[-1].startswith(
+            "error: method.name is 'broken:valued', which raised ValueError"
+        )
+        assert (len(lines) > 1) == bool(more)
+        assert any("raise ValueError" in line for line in lines) == bool(more)
+
+
+def test_a_space_of_the_user_s_is_told_where_our_method_asks_it(mine):
+    space = fnas_jax.categorical({"a": [1, 2, 3], "b": [1, 2]})
+
+    def canonical(archs):
+        raise KeyError("b")
+
+    task = fnas_jax.from_function(space._replace(canonical=canonical), lambda d: 0.5)
+    with pytest.raises(UserError, match=rf"raised KeyError: 'b' \(in {__file__}:\d+\)"):
+        fnas_jax.search(task=task, method="gp", workdir="w", **QUIET)
