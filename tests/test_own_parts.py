@@ -62,7 +62,8 @@ def mine(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["task", "method", "space"])
 def test_what_a_part_raises_is_told_with_file_and_line(kind, attribute, mine):
     message, line = LINES[attribute]
-    chosen = {"task": "images/digits", "method": "random", kind: f"broken:{attribute}"}
+    task = "images/digits" if kind == "space" else "python:broken:task"
+    chosen = {"task": task, "method": "random", kind: f"broken:{attribute}"}
     with pytest.raises(UserError) as error:
         fnas_jax.search(**chosen, workdir="w", **QUIET)
     text = str(error.value)
@@ -75,8 +76,8 @@ def test_an_object_s_place_is_told_and_so_is_a_wrong_signature(mine):
     import broken
 
     with pytest.raises(UserError, match=rf"no such depth \(in {mine}:5\)"):
-        fnas_jax.search(task="images/digits", method=broken.valued, workdir="w", **QUIET)
-    with pytest.raises(UserError, match="which raised TypeError: narrow.. takes 1 positional"):
+        fnas_jax.search(task=broken.task, method=broken.valued, workdir="w", **QUIET)
+    with pytest.raises(UserError, match=r"which raised TypeError: narrow.. takes 1 positional"):
         fnas_jax.search(task=broken.narrow, workdir="w", **QUIET)
 
 
@@ -107,7 +108,7 @@ def test_an_error_of_ours_has_no_place():
 
 
 def test_verbose_shows_the_traceback(mine, capsys):
-    flags = ["--config.task.name=images/digits", "--config.method.name=broken:valued"]
+    flags = ["--config.task.name=python:broken:task", "--config.method.name=broken:valued"]
     for more in ([], ["--verbose"], []):  # of one command only
         assert main.main([*flags, "--workdir=w", *more]) == 2
         lines = capsys.readouterr().err.splitlines()
