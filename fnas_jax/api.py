@@ -110,10 +110,11 @@ def resume(
     """
     path = pathlib.Path(folder).expanduser()
     config = workdir.read_config(path)
-    if (path / "result.json").exists():
-        return Result(path)
     arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
-    return _run(config, path, arrays, Parts(space, task, method))
+    own = Parts(space, task, method)
+    if (path / "result.json").exists():
+        return Result(path, arrays, own)
+    return _run(config, path, arrays, own)
 
 
 def _run(
@@ -134,7 +135,7 @@ def _run(
         with contextlib.suppress(OSError):  # nothing was begun in a new folder: none is left
             path.rmdir()
         raise
-    return Result(path)
+    return Result(path, arrays, own)
 
 
 def _own(space: Any, task: Any, method: Any) -> Parts:

@@ -6,7 +6,7 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
@@ -14,13 +14,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 import numpy as np
 from absl import flags
 
-from fnas_jax import registry
+from fnas_jax import pareto, registry
 from fnas_jax.core import cli, workdir
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.ship import best, formats, inputs, judge
 from fnas_jax.ship.model import Model, load
 from fnas_jax.tasks import protocols
+from fnas_jax.tasks.base import Task
 
 DEFAULT = ("safetensors", "flax", "jax")
 ATOL = 1e-3  # of probabilities: float32 in other orders of summation, through all layers
@@ -52,6 +53,12 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "format", list(DEFAULT), f"some of {', '.join(formats.FORMATS)}", flag_values=values
     )
+    flags.DEFINE_integer(
+        "pick",
+        None,
+        "only if this network is what is kept: 0 the winner, else its number in the front, from 1",
+        flag_values=values,
+    )
 
 
 def export(
@@ -60,12 +67,15 @@ def export(
     names: Sequence[str],
     images: Any = None,
     labels: Any = None,
+    pick: int | None = None,
+    build: Callable[[Any], Task] | None = None,
 ) -> bool:
     """Writes each format to a folder of its name in `out`, once it is judged; False: one differs.
 
     Judged by `images` and `labels`, as `Model.evaluate` takes them; None: by the test images of the
-    task. Raises UserError for a search without network, changed data, an unknown format, or
-    missing packages.
+    task, which `build` makes of the configuration (None: `registry.build_task`). `pick` is the
+    network that has to be the kept one, as `held` says. Raises UserError for a search without
+    network, or another than that, changed data, an unknown format, or missing packages.
     """
     for name in names:
         if name not in formats.FORMATS:
@@ -74,14 +84,34 @@ def export(
         formats.check(name)
     kept = best.locate(pathlib.Path(folder).expanduser())
     model = load(kept)
-    test = test_of(folder, model) if images is None else given(model, images, labels)
+    if pick is not None:
+        held(folder, model, pick)
+    test = test_of(folder, model, build) if images is None else given(model, images, labels)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{str(out)!r} cannot be written: {error.strerror or error}") from None
-    print(f"{'kept':<12} test accuracy {cli.percent(accuracy(test, test.labels))}")
+    judged = cli.percent(accuracy(test, test.labels))
+    print(f"{'kept':<12} test accuracy {judged}: {model.description}")
     equal = [write(out, name, model, kept, test) for name in names]  # each, whatever the others do
     return all(equal)
+
+
+def held(folder: str | pathlib.Path, model: Model, pick: int) -> None:
+    """Raises UserError unless `model` is the winner (0) or number `pick` of the front of `folder`.
+
+    Of the others the search has figures only: their weights are not kept.
+    """
+    found = workdir.read_json(pathlib.Path(folder).expanduser() / "result.json")
+    wanted = pareto.choose(found, pick)
+    if wanted["arch"] != model.arch:
+        text = wanted["text"] if pick else wanted["description"]["text"]
+        again = f" --pick={pick}" if pick else ""
+        raise UserError(
+            f"{best.NAME}/ holds {model.description}, and not {text}, of which no weights are kept:"
+            f" python -m fnas_jax.retrain --workdir={folder}{again} (from Python,"
+            f" Result.retrain(pick={pick})) trains it first"
+        )
 
 
 def given(model: Model, images: Any, labels: Any) -> Test:
@@ -91,9 +121,11 @@ def given(model: Model, images: Any, labels: Any) -> Test:
     return Test(fitted, model.numbers(labels), *model.predict(fitted))
 
 
-def test_of(folder: str | pathlib.Path, model: Model) -> Test:
+def test_of(
+    folder: str | pathlib.Path, model: Model, build: Callable[[Any], Task] | None = None
+) -> Test:
     """The test images of the search in `folder`. Raises UserError where they have changed."""
-    task = registry.build_task(workdir.read_config(folder))
+    task = (build or registry.build_task)(workdir.read_config(folder))
     dataset, known = task.dataset, model.architecture["data"]["fingerprint"]
     if dataset is None or protocols.fingerprint(dataset) != known:
         raise UserError(
@@ -146,7 +178,8 @@ def command(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         values = cli.parse_flags(sys.argv[1:] if argv is None else argv, define, USAGE)
         folder, out = cli.require(values, "workdir"), cli.require(values, "out")
-        equal[0] = export(folder, pathlib.Path(out).expanduser(), values.format)
+        place = pathlib.Path(out).expanduser()
+        equal[0] = export(folder, place, values.format, pick=values.pick)
 
     code = cli.run_command(body)
     return code if equal[0] else 1

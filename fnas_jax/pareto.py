@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fnas_jax.core.types import COSTS
+from fnas_jax.core.limits import UNITS
+from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.knowledge.history import Rows
 from fnas_jax.spaces.base import Space
+
+LOG = logging.getLogger(__name__)
 
 
 def front(accuracy: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -49,3 +55,53 @@ def networks(rows: Rows, space: Space, sign: float = 1.0) -> list[dict[str, Any]
         }
         for i in chosen[np.argsort(-rows.accuracy[chosen], kind="stable")]
     ]
+
+
+def choose(result: Mapping[str, Any], pick: int) -> dict[str, Any]:
+    """The winner (0), or number `pick` of the front, from 1, of the content of result.json.
+
+    Raises UserError where there is no such network.
+    """
+    if result["best"] is None:
+        raise UserError("the search found no architecture that gave a result")
+    if pick == 0:
+        return result["best"]
+    front = result.get("pareto", [])
+    if not 1 <= pick <= len(front):
+        listed = "; ".join(f"{i} is {p['text']}" for i, p in enumerate(front, start=1))
+        raise UserError(f"pick is {pick}; the front has {len(front)} networks: {listed}")
+    return front[pick - 1]
+
+
+def within(front: Sequence[dict[str, Any]], most: Mapping[str, float | None]) -> dict[str, Any]:
+    """The first of `front`, the most accurate, that costs no more than `most` by names of COSTS.
+
+    With its number as `pick`, from 1. A bound of None is none. Networks of which such a cost is not
+    known are left out, which a warning tells. Raises UserError where no network is left.
+    """
+    bounds = {name: bound for name, bound in most.items() if bound is not None}
+    for name, bound in bounds.items():
+        if isinstance(bound, bool) or not isinstance(bound, numbers.Real):
+            raise UserError(f"max_{name} is {bound!r}; it must be a number")
+    known = [p for p in front if all(p[name] is not None for name in bounds)]
+    if len(known) < len(front):
+        LOG.warning(
+            "%d of %d networks of the front are left out: %s of them is not known, as nothing asked"
+            " for it",
+            *(len(front) - len(known), len(front), " or ".join(bounds)),
+        )
+    for i, network in enumerate(front, start=1):
+        if network in known and all(network[name] <= bound for name, bound in bounds.items()):
+            return network | {"pick": i}
+    least = "; ".join(
+        f"at most {bound:g} {UNITS[name]} was asked for, the least is {cheapest(known, name)}"
+        for name, bound in bounds.items()
+    )
+    raise UserError(
+        f"no network of the front is within: {least}" if front else "the front is empty"
+    )
+
+
+def cheapest(networks: Sequence[dict[str, Any]], name: str) -> str:
+    """The least cost `name` of `networks`, in words."""
+    return f"{min(p[name] for p in networks):.4g}" if networks else "not known"

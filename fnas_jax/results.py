@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import operator
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
+import numpy as np
 
-from fnas_jax import export, main, outcome, plots, report, trials
+from fnas_jax import export, main, outcome, pareto, plots, registry, report, retrain, trials
+from fnas_jax.core import config as config_lib
 from fnas_jax.core import workdir
+from fnas_jax.core.types import UserError
+from fnas_jax.parts import Parts
 from fnas_jax.ship.model import Model, load
 
 if TYPE_CHECKING:
@@ -22,8 +27,18 @@ if TYPE_CHECKING:
 class Result:
     """A finished search. Figures are those of result.json; trials are those of the history."""
 
-    def __init__(self, folder: str | os.PathLike[str]):
-        """Reads the search in `folder`. Raises UserError where it is not finished."""
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        arrays: Mapping[str, np.ndarray] | None = None,
+        own: Parts = registry.NONE,
+    ):
+        """Reads the search in `folder`. Raises UserError where it is not finished.
+
+        `arrays` and `own`: the image set in memory and the parts that were given as objects, which
+        `retrain` and `export` need again; a result of `search` or `resume` has them.
+        """
+        self._build = functools.partial(registry.build_task, arrays=arrays, own=own)
         self.workdir = pathlib.Path(folder).expanduser()
         self.content: dict[str, Any] = workdir.read_json(self.workdir / "result.json")
 
@@ -82,10 +97,72 @@ class Result:
         """
         return plots.front(self._records, outcome.measure(self.workdir), cost, ax)
 
+    @property
+    def retrained(self) -> dict[str, Any] | None:
+        """What the last retraining gave, as retrain.json holds it; None before the first."""
+        path = self.workdir / "retrain.json"
+        return workdir.read_json(path) if path.exists() else None
+
     @functools.cached_property
     def model(self) -> Model:
-        """The trained winner, with `predict` and `evaluate`. Raises UserError without one."""
-        return load(self.workdir)
+        """The trained winner of the search, with `predict` and `evaluate`.
+
+        Raises UserError without one, and where what is kept is another network, as `retrain` leaves
+        it: `fnas_jax.load(result.workdir)` is whatever is kept.
+        """
+        model = load(self.workdir)
+        if self.best is not None and model.arch != self.best["arch"]:
+            raise UserError(
+                f"what is kept in {str(self.workdir)!r} is {model.description}, which retrain left,"
+                f" and not the winner of the search, {self.best['description']['text']}:"
+                " fnas_jax.load takes it as it is, Result.retrain() trains the winner again"
+            )
+        return model
+
+    def pick(
+        self,
+        max_latency_ms: float | None = None,
+        max_mflops: float | None = None,
+        max_params_m: float | None = None,
+    ) -> dict[str, Any]:
+        """The most accurate network of the front that costs no more; its number there is `pick`.
+
+        Million multiply-adds of an image, million parameters; None: no bound. Raises UserError
+        where none is within.
+        """
+        bounds = {"latency_ms": max_latency_ms, "mflops": max_mflops, "params_m": max_params_m}
+        return pareto.within(self.pareto, bounds)
+
+    def retrain(
+        self,
+        steps: int | None = None,
+        pick: int | Mapping[str, Any] = 0,
+        top: int | None = None,
+        **overrides: Any,
+    ) -> dict[str, Any]:
+        """Trains a network of the search again, and keeps it; what retrain.json holds.
+
+        As `python -m fnas_jax.retrain`, which says more.
+
+        Args:
+          steps: of the training (`winner.steps`); None: those of the run.
+          pick: 0, the winner, or the number of a network of the front, from 1, or what `pick` gave.
+          top: so many of the best measured networks are compared by validation images after full
+            training, and the best of them is taken; None: no comparison.
+          **overrides: other keys, as `winner={"mixup": 0.2}` or `seed=1`; winner.*, children.*,
+            task.augment.* and seed.
+
+        Raises UserError for wrong input, and for a search on arrays or with objects where this
+        result was not given them.
+        """
+        changes = config_lib.flatten(overrides)
+        if steps is not None:
+            changes["winner.steps"] = steps
+        given = [f"--config.{name}={value}" for name, value in changes.items()]
+        compared = 0 if top is None else _whole("top", top)
+        found = retrain.retrain(self.workdir, given, _number(pick), compared, self._build)
+        self.__dict__.pop("model", None)  # another one is kept now
+        return found
 
     def export(
         self,
@@ -93,18 +170,34 @@ class Result:
         formats: Sequence[str] = export.DEFAULT,
         images: Any = None,
         labels: Any = None,
+        pick: int | Mapping[str, Any] | None = None,
     ) -> pathlib.Path:
-        """Writes the trained winner for other programs, a folder for each format; their folder.
+        """Writes the kept network for other programs, a folder for each format; their folder.
 
         As `python -m fnas_jax.export`, which says more. Every format is judged by the test images
-        of the task, or by `images` and their `labels`, which a search on arrays needs. Raises
-        UserError for wrong input, and RuntimeError where a format gives another accuracy.
+        of the task, or by `images` and their `labels`, which a search on arrays needs where this
+        result was not given them. `pick`: refused unless this network is what is kept: 0 the
+        winner, else of the front, as `retrain` takes it. Raises UserError for wrong input, and
+        RuntimeError where a format gives another accuracy.
         """
         folder = pathlib.Path(out).expanduser()
-        if not export.export(self.workdir, folder, formats, images, labels):
+        number = None if pick is None else _number(pick)
+        if not export.export(self.workdir, folder, formats, images, labels, number, self._build):
             raise RuntimeError("a format differs from the network that is kept, as was printed")
         return folder
 
     def report(self) -> pathlib.Path:
         """Writes report.html into the workdir; its path."""
         return report.write(str(self.workdir))
+
+
+def _number(pick: int | Mapping[str, Any]) -> int:
+    """The number of a network of the front, or of what `Result.pick` gave. Raises UserError."""
+    return _whole("pick", pick.get("pick") if isinstance(pick, Mapping) else pick)
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UserError(f"{name} is {value!r}; it must be a whole number") from None

@@ -5,30 +5,33 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 from absl import flags
 
-from fnas_jax import registry
+from fnas_jax import pareto, registry, shortlist, trials
 from fnas_jax.core import cli, devices, workdir
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import FINAL
 from fnas_jax.ship import winner as ship
+from fnas_jax.tasks.base import Task
 
 CHANGES = ("winner.", "children.", "task.augment.", "seed")  # keys that may differ from the run's
 USAGE = """Trains the best architecture of a finished search again, and its reference network.
 
-  python -m fnas_jax.retrain --workdir=runs/a [--steps=5000] [--pick=2]
+  python -m fnas_jax.retrain --workdir=runs/a [--steps=5000] [--pick=2 | --top=3]
 
 --config.KEY=VALUE changes how it is trained: winner.*, children.* and task.augment.*. Writes
 retrain.json beside the search's result.json, and the network into best/, in place of the
 one that the search left there."""
+Builder = Callable[[ml_collections.ConfigDict], Task]
 
 
 def define(values: flags.FlagValues) -> None:
@@ -46,47 +49,66 @@ def define(values: flags.FlagValues) -> None:
         "number of a network of the front in result.json, from 1, the most accurate; 0: the winner",
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        "top",
+        0,
+        "compares so many of the best by full training and validation images, and takes the best"
+        " of them; 0: the winner of the search, without",
+        flag_values=values,
+    )
 
 
-def choose(result: dict[str, Any], pick: int) -> dict[str, Any]:
-    """The winner, or number `pick` of the front: its `arch` and `accuracy`. Raises UserError."""
-    if pick == 0:
-        return result["best"]
-    front = result.get("pareto", [])
-    if not 1 <= pick <= len(front):
-        listed = "; ".join(f"{i} is {p['text']}" for i, p in enumerate(front, start=1))
-        raise UserError(f"--pick is {pick}; the front has {len(front)} networks: {listed}")
-    return front[pick - 1]
-
-
-def retrain(folder: str, overrides: Sequence[str] = (), pick: int = 0) -> dict:
+def retrain(
+    folder: str | pathlib.Path,
+    overrides: Sequence[str] = (),
+    pick: int = 0,
+    top: int = 0,
+    build: Builder | None = None,
+) -> dict[str, Any]:
     """What retrain.json holds, of the run's configuration with `overrides`, --config.KEY=VALUE.
+
+    `pick`: number of a network of the front, from 1; `top`: so many of the best are compared. 0 of
+    both: the winner. `build` makes the task of a configuration (None: `registry.build_task`).
 
     Raises UserError where the search in `folder` is not finished, or for other keys than CHANGES.
     """
+    if pick and top:
+        raise UserError(f"pick is {pick} beside top, which is {top}; give one of the two")
+    if top < 0 or top == 1:
+        raise UserError(f"top is {top}; it takes 2 networks or more to compare them (0: none)")
+    devices.use_all_cores()
     config = workdir.read_config(folder)
     with workdir.opened(folder, config) as path:
         if not (path / "result.json").exists():
-            raise UserError(f"the search in {folder!r} is not finished: it has no result.json")
+            raise UserError(f"the search in {str(folder)!r} is not finished: it has no result.json")
         result = workdir.read_json(path / "result.json")
-        if result["best"] is None:
-            raise UserError(f"the search in {folder!r} found no architecture to retrain")
-        best = choose(result, pick)
+        best = pareto.choose(result, pick)
         config = cli.override(config, overrides, CHANGES)
+        tried = trials.read(path) if top else []
         devices.enable_compilation_cache(config.jax.cache_dir)
-        task = registry.build_task(config)
+        task = (build or registry.build_task)(config)
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
         # The search has reported this form already, unless it was of an earlier version.
         arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]
+        validation, compared = best["accuracy"], []
+        if top:
+            entries = shortlist.ranked(result, tried, task.space, top)
+            if len(entries) < top:
+                _say(f"top is {top}; the search has measured {len(entries)} networks")
+            compared = shortlist.hold(config, task, entries, key, _say)
+            chosen = next(entry for entry in compared if entry["chosen"])
+            arch, validation = jnp.asarray(chosen["arch"], jnp.int32), chosen["accuracy"]
         winner = task.final(arch, key)
-        found = ship.Winner(config, task, winner, best["accuracy"], "retrain")
-        kept = ship.keep(path, found, lambda line: print(line, file=sys.stderr))
+        found = ship.Winner(config, task, winner, validation, "retrain")
+        kept = ship.keep(path, found, _say)
         judged = {
             "arch": arch,
             "steps": config.winner.steps,
             "seed": config.seed,
             "pick": pick,
+            "top": top,
             "changed": list(overrides),
+            "compared": compared,
             "winner": winner.facts | {"kept": kept},
             "versions": workdir.versions(),
         }
@@ -94,23 +116,38 @@ def retrain(folder: str, overrides: Sequence[str] = (), pick: int = 0) -> dict:
         return workdir.read_json(path / "retrain.json")
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def summary(judged: dict[str, Any], folder: str | pathlib.Path) -> str:
+    """What retrain.json tells on the terminal."""
+    lines = []
+    if judged["compared"]:
+        lines.append(shortlist.table(judged["compared"]))
+        lines.append(
+            "accuracies above are on validation images; the best reward (*) was then trained on"
+            " training and validation images, and tested"
+        )
+    winner = judged["winner"]
+    lines.append(f"accuracy {cli.percent(winner['accuracy'])}")
+    if "reference" in winner:
+        lines.append(f"reference network {cli.percent(winner['reference']['accuracy'])}")
+    if winner["kept"] is not None:
+        lines.append(f"the network is kept in {pathlib.Path(folder) / winner['kept']['folder']}")
+    return "\n".join([*lines, f"written to {pathlib.Path(folder) / 'retrain.json'}"])
+
+
 def command(argv: Sequence[str] | None = None) -> int:
     """Runs the command with `argv` (without the program's name); returns the exit code."""
 
     def body() -> None:
-        given = sys.argv[1:] if argv is None else argv
-        overrides = [a for a in given if a.lstrip("-").startswith("config.") and "=" in a]
-        values = cli.parse_flags([a for a in given if a not in overrides], define, USAGE)
+        overrides, rest = cli.split_overrides(sys.argv[1:] if argv is None else argv)
+        values = cli.parse_flags(rest, define, USAGE)
         folder = cli.require(values, "workdir")
         short = {"winner.steps": values.steps, "seed": values.seed}
         overrides += [f"--config.{k}={v}" for k, v in short.items() if v is not None]
-        devices.use_all_cores()
-        judged = retrain(folder, overrides, values.pick)
-        print(f"accuracy {cli.percent(judged['winner']['accuracy'])}")
-        kept = judged["winner"]["kept"]
-        if kept is not None:
-            print(f"the network is kept in {pathlib.Path(folder) / kept['folder']}")
-        print(f"written to {pathlib.Path(folder) / 'retrain.json'}")
+        print(summary(retrain(folder, overrides, values.pick, values.top), folder))
 
     return cli.run_command(body)
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 
@@ -60,7 +61,7 @@ def test_the_winner_is_a_model(found):
 
 def test_the_winner_is_exported_though_its_images_are_in_memory_only(found, tmp_path, capsys):
     with pytest.raises(fnas_jax.UserError, match="were in memory"):
-        found.export(tmp_path / "out", ["safetensors"])
+        fnas_jax.Result(found.workdir).export(tmp_path / "out", ["safetensors"])
     with pytest.raises(fnas_jax.UserError, match="60 images and 59 labels"):
         found.export(tmp_path / "out", ["safetensors"], X, Y[:59])
     assert not (tmp_path / "out").exists()
@@ -68,6 +69,75 @@ def test_the_winner_is_exported_though_its_images_are_in_memory_only(found, tmp_
     accuracy = f"{100 * found.model.evaluate(X, Y):.2f}%"
     assert capsys.readouterr().out.count(f"test accuracy {accuracy}") == 2
     assert (tmp_path / "out" / "jax" / "network.jax_export").exists()
+
+
+@pytest.fixture(scope="module")
+def retrained(found, tmp_path_factory):
+    """A copy of the search whose front has another network as its second, and that one kept."""
+    folder = shutil.copytree(found.workdir, tmp_path_factory.mktemp("again") / "run")
+    content = json.loads((folder / "result.json").read_text())
+    trials = fnas_jax.Result(folder)._records
+    content["pareto"] = sorted(trials, key=lambda t: t["arch"] != content["best"]["arch"])
+    (folder / "result.json").write_text(json.dumps(content))
+    result = fnas_jax.resume(folder, X, Y)
+    assert result.retrained is None and result.model.arch == result.best["arch"]
+    assert result.pick() == result.pareto[0] | {"pick": 1}
+    picked = result.pareto[1] | {"pick": 2}  # as `pick` gives it
+    return result, result.retrain(3, picked, winner={"mixup": 0.2}, **{"children.lr": 0.05})
+
+
+def test_a_network_of_the_front_is_trained_from_python_with_the_arrays_of_the_search(retrained):
+    result, found = retrained
+    other = result.pareto[1]
+    assert found == result.retrained and found["arch"] == other["arch"] and found["steps"] == 3
+    assert found["changed"] == [
+        "--config.winner.mixup=0.2",
+        "--config.children.lr=0.05",
+        "--config.winner.steps=3",
+    ]
+    kept = fnas_jax.load(result.workdir)
+    assert kept.arch == other["arch"] and other["text"] in repr(kept) and "retrain" in repr(kept)
+    assert kept.architecture["training"]["recipe"]["mixup"] == 0.2
+
+
+def test_another_network_is_not_taken_for_the_winner(retrained, tmp_path):
+    result, _ = retrained
+    for use in (
+        lambda: result.model,
+        lambda: result.export(tmp_path / "out", pick=0),
+        lambda: result.export(tmp_path / "out", pick=1),
+    ):
+        with pytest.raises(fnas_jax.UserError, match="retrain") as error:
+            use()
+        assert result.pareto[1]["text"] in str(error.value)
+        assert result.best["description"]["text"] in str(error.value)
+    assert not (tmp_path / "out").exists()
+    # Its images are those of the search, which this result was given.
+    assert result.export(tmp_path / "out", ["safetensors"], pick=2) == tmp_path / "out"
+    argv = [f"--workdir={result.workdir}", f"--out={tmp_path / 'other'}", "--pick=1"]
+    assert fnas_jax.results.export.command(argv) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stepz": 3}, "unknown config key 'stepz'"),
+        ({"budget": 3}, "unknown config key 'budget'"),
+        ({"search": {"budget": 3}}, "search.budget cannot be changed here"),
+        ({"children": {"lr": "high"}}, "children.lr is 'high'; it must be a number"),
+        ({"pick": "2"}, "pick is '2'; it must be a whole number"),
+        ({"top": 1.5}, "top is 1.5; it must be a whole number"),
+        ({"pick": 1, "top": 2}, "give one of the two"),
+    ],
+)
+def test_wrong_retraining_is_one_sentence(retrained, options, message):
+    with pytest.raises(fnas_jax.UserError, match=message):
+        retrained[0].retrain(**options)
+
+
+def test_retraining_on_arrays_needs_them(retrained):
+    with pytest.raises(fnas_jax.UserError, match="were in memory"):
+        fnas_jax.Result(retrained[0].workdir).retrain()
 
 
 def test_labels_as_pandas_has_them_are_texts(found):
@@ -139,7 +209,7 @@ def test_names_of_classes_keep_to_their_labels():
 def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(fnas_jax.api.loop, "run", lambda config, folder, build: seen.append(build))
-    monkeypatch.setattr(fnas_jax.api, "Result", lambda path: path)
+    monkeypatch.setattr(fnas_jax.api, "Result", lambda path, *given: path)
     fnas_jax.search(X[:40], Y[:40], X[40:50], Y[40:50], x_val=X[50:], y_val=Y[50:], workdir="w")
     arrays = seen[0].keywords["arrays"]
     dataset = data.load(data.name_of(arrays), arrays=arrays)
@@ -175,7 +245,7 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path):
 def test_a_config_and_overrides_give_the_run_of_the_command(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(fnas_jax.api.loop, "run", lambda config, *_: seen.append(config))
-    monkeypatch.setattr(fnas_jax.api, "Result", lambda path: path)
+    monkeypatch.setattr(fnas_jax.api, "Result", lambda path, *given: path)
     file = tmp_path / "c.py"
     file.write_text(
         "from fnas_jax.core.config import default\n"

@@ -1,11 +1,15 @@
 """The front against its definition."""
 
+import logging
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fnas_jax import pareto
+from fnas_jax.core.types import UserError
 
 
 @given(arrays(int, st.tuples(st.integers(0, 12), st.integers(1, 4)), elements=st.integers(0, 3)))
@@ -20,3 +24,56 @@ def test_the_front_is_what_no_other_beats(figures):
     n = len(accuracy)
     expected = [not any(beats(i, j) for i in range(n) if i != j) for j in range(n)]
     np.testing.assert_array_equal(chosen, expected)
+
+
+def network(text, accuracy, mflops, latency_ms=None):
+    costs = {"mflops": mflops, "params_m": mflops / 2, "latency_ms": latency_ms}
+    return {"text": text, "arch": [len(text)], "accuracy": accuracy, **costs}
+
+
+FRONT = [network("a", 0.9, 3.0), network("bb", 0.8, 2.0, 7.0), network("ccc", 0.7, 1.0, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("most", "number"),
+    [({}, 1), ({"mflops": 2.0}, 2), ({"params_m": 0.99}, 3), ({"mflops": 3, "params_m": 1}, 2)],
+)
+def test_the_most_accurate_within_bounds_has_its_number(most, number):
+    found = pareto.within(FRONT, {"latency_ms": None} | most)
+    assert found == FRONT[number - 1] | {"pick": number}
+    assert pareto.choose({"best": {}, "pareto": FRONT}, found["pick"]) is FRONT[number - 1]
+
+
+def test_networks_of_unknown_cost_are_left_out_and_it_is_told(caplog):
+    with caplog.at_level(logging.WARNING, "fnas_jax"):
+        assert pareto.within(FRONT, {"latency_ms": 9.0})["pick"] == 2
+    assert "1 of 3 networks of the front are left out: latency_ms" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("front", "most", "message"),
+    [
+        (
+            FRONT,
+            {"mflops": 0.5},
+            "within: at most 0.5 million multiply-adds was asked for, the",
+        ),
+        (FRONT[:1], {"latency_ms": 1.0}, "at most 1 ms was asked for, the least is not known"),
+        ([], {}, "the front is empty"),
+        (FRONT, {"mflops": "1"}, "max_mflops is '1'; it must be a number"),
+    ],
+)
+def test_where_none_is_within_it_is_said(front, most, message):
+    with pytest.raises(UserError, match=message):
+        pareto.within(front, most)
+
+
+def test_the_winner_is_number_0_and_other_numbers_are_of_the_front():
+    result = {"best": {"arch": [5]}, "pareto": FRONT}
+    assert pareto.choose(result, 0) == {"arch": [5]}
+    for pick in (-1, 4):
+        message = f"pick is {pick}; the front has 3 networks: 1 is a; 2 is bb; 3 is ccc"
+        with pytest.raises(UserError, match=message):
+            pareto.choose(result, pick)
+    with pytest.raises(UserError, match="found no architecture"):
+        pareto.choose({"best": None}, 0)

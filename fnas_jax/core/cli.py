@@ -26,6 +26,7 @@ from fnas_jax.core import hosts
 from fnas_jax.core.types import UserError
 
 OURS = "fnas_jax"  # the logger of this package
+_TRUTH = ("true", "false", "t", "f", "1", "0")  # as absl reads them
 
 
 class Terminal(logging.Handler):
@@ -145,6 +146,34 @@ def parse_config(
     if path is None and not any(re.match(r"--?(?:no)?config\.", arg) for arg in rest):
         raise UserError("--config=FILE is missing; --config=fnas_digits is one to start with")
     return config_lib.validate(values.config), values
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(those of `argv` that set configuration keys, as --config.KEY=VALUE; the other arguments).
+
+    Taken are --config.KEY=VALUE, --config.KEY VALUE, and --config.KEY and --noconfig.KEY where
+    values are true or false. Raises UserError for a KEY that does not exist, or without a value.
+    """
+    found, rest, arguments = [], [], list(argv)
+    while arguments:
+        argument = arguments.pop(0)
+        named = re.fullmatch(r"--?(no)?config\.([^=]*)(=.*)?", argument, re.DOTALL)
+        if named is None:
+            rest.append(argument)
+            continue
+        no, name, value = named.groups()
+        if name not in config_lib.all_keys():
+            raise config_lib.unknown_key(name)
+        following = arguments[0] if arguments else None
+        if value is None and type(config_lib.all_keys()[name].default) is bool:
+            given = not no and following is not None and following.lower() in _TRUTH
+            value = f"={arguments.pop(0)}" if given else f"={not no}"
+        elif value is None:
+            if following is None or following.startswith("--"):
+                raise UserError(f"--config.{name} needs a value")
+            value = f"={arguments.pop(0)}"
+        found.append(f"--config.{name}{value}")
+    return found, rest
 
 
 def override(

@@ -58,6 +58,21 @@ class Model:
         _check_weights(self.module, self.inputs, variables)
         self.run = jax.jit(functools.partial(classify, self.module, self.inputs))
 
+    def __repr__(self) -> str:
+        judged, trained = self.architecture["accuracy"], self.architecture["training"]
+        test = f"{judged['correct']} of {judged['test_images']} test images right"
+        return f"Model({self.description}; {test}; trained by {trained['command']})"
+
+    @property
+    def arch(self) -> list[int]:
+        """The choice of each decision, in the canonical form, by which results name networks."""
+        return self.architecture.get("canonical", self.architecture["arch"])
+
+    @property
+    def description(self) -> str:
+        """The network in the words of its space."""
+        return self.architecture["description"]["text"]
+
     def predict(self, images: Any, batch_size: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
         """(labels [N] int32, probabilities [N, C] float32) of images; `class_names[label]`.
 

@@ -7,7 +7,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from fnas_jax.core import workdir
 from fnas_jax.networks import readable
@@ -83,6 +85,7 @@ def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[s
         "task": "image classification",
         "space": {"name": space.name, "key": space.key} | spec_lib.described(space.spec),
         "arch": network.arch.tolist(),
+        "canonical": np.asarray(space.canonical(jnp.asarray(network.arch)[None]))[0].tolist(),
         "decisions": dict(zip(space.names, network.arch.tolist(), strict=True)),
         "description": space.describe(network.arch),
         "layers": readable.layers(space.spec, network.arch, channels, classes),

@@ -82,6 +82,44 @@ def test_wrong_flags_are_told_in_one_sentence(argv, message):
     assert "\n" not in str(error.value)
 
 
+def test_keys_are_told_from_flags_however_they_are_written():
+    argv = [
+        "--workdir=w",
+        "--config.children.lr=0.1",
+        "--config.winner.steps",
+        "7",
+        "--config.winner.smoothing",
+        "-1",
+        "--config.task.augment.flip",
+        "--config.task.noisy",
+        "False",
+        "--noconfig.winner.reference",
+        "-config.task.name=a=b",
+        "--steps",
+        "3",
+    ]
+    found, rest = cli.split_overrides(argv)
+    assert rest == ["--workdir=w", "--steps", "3"]
+    assert found == [
+        "--config.children.lr=0.1",
+        "--config.winner.steps=7",
+        "--config.winner.smoothing=-1",
+        "--config.task.augment.flip=True",
+        "--config.task.noisy=False",
+        "--config.winner.reference=False",
+        "--config.task.name=a=b",
+    ]
+    changed = cli.override(config_lib.default(), found, ("children.", "winner.", "task."))
+    assert changed.winner.steps == 7 and changed.task.augment.flip is True
+    assert changed.task.noisy is False and changed.winner.reference is False
+    for wrong, message in {
+        "--config.winner.step": "did you mean 'winner.steps'",
+        "--config.winner.steps": r"--config.winner.steps needs a value",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            cli.split_overrides([wrong])
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

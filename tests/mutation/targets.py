@@ -77,7 +77,10 @@ TESTS = {
     "ship/model.py": "ship/test_model.py",
     "ship/winner.py": "ship/test_winner.py",
     "iteration.py": "test_iteration.py",
+    "pareto.py": "test_pareto.py",
+    "retrain.py": "test_retrain.py",
     "scan.py": "test_scan.py",
+    "shortlist.py": "test_shortlist.py",
 }
 
 

@@ -106,13 +106,42 @@ def test_retrain_takes_another_network_of_the_front_and_another_training(
     assert (recipe["mixup"], recipe["ema"], recipe["smoothing"]) == (0.2, 0.9, 0.1)
     assert model.architecture["accuracy"]["validation"] == pytest.approx(picked["accuracy"])
     for wrong, message in {
+        "--top=3": f"pick is {number} beside top, which is 3; give one of the two",
         f"--pick={number + 1}": f"the front has {number} networks: 1 is ",
         "--config.search.budget=9": "search.budget cannot be changed here; allowed are winner.*",
         "--config.children.step=9": "did you mean 'children.steps'",
         "--config.children.steps=none": "children.steps is 'none'; it must be a whole number",
     }.items():
-        assert retrain.command([f"--workdir={folder}", wrong]) == 2
+        assert retrain.command([f"--workdir={folder}", f"--pick={number}", wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_best_are_compared_by_validation_images_and_the_chosen_one_is_kept(
+    finished, data_file, capsys
+):
+    folder, result = finished
+    assert retrain.command([f"--workdir={folder}", "--top=5", "--config.winner.steps", "20"]) == 0
+    captured = capsys.readouterr()
+    again = json.loads((folder / "retrain.json").read_text())
+    compared = again["compared"]
+    assert len(compared) == result["counts"]["trained"] == 2 and again["top"] == 5
+    assert "top is 5; the search has measured 2 networks" in captured.err
+    assert "trained 2 of 2 networks that are compared" in captured.err
+    assert compared[0]["arch"] == result["best"]["arch"]  # ranked by the search
+    # The accuracy on validation images of a network trained on training images alone.
+    count = len(data.load(data_file).val_labels)
+    for entry in compared:
+        assert entry["accuracy"] * count == pytest.approx(round(entry["accuracy"] * count))
+        assert entry["reward"] == pytest.approx(entry["accuracy"])
+        assert entry["steps"] == 20 and entry["seconds"] > 0
+        assert entry["text"] in captured.out
+    (chosen,) = (entry for entry in compared if entry["chosen"])
+    assert chosen["reward"] == max(entry["reward"] for entry in compared)
+    assert again["arch"] == chosen["arch"] and again["steps"] == 20
+    model = judged_as_kept(folder, data_file, again["winner"]["accuracy"])
+    assert model.arch == chosen["arch"] and model.description == chosen["text"]
+    assert model.architecture["accuracy"]["validation"] == pytest.approx(chosen["accuracy"])
 
 
 def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path):

@@ -84,6 +84,50 @@ def test_the_winner_learns_all_images_but_those_that_it_is_tested_on(monkeypatch
                 np.testing.assert_array_equal(got, np.concatenate(expected))
 
 
+def test_compared_networks_are_judged_by_validation_images_and_references_trained_once(monkeypatch):
+    """No test image has a part; networks of about one cost have one reference."""
+    space = cell.make(channels=4, cells_per_stage=1)
+    dataset = data.load("digits")
+    ctx = images.train_context(default(), space, dataset)._replace(latency_ms=lambda arch: 1.0)
+    built, rounds = [], []
+    monkeypatch.setattr(
+        winner.elastic,
+        "fixed_network",
+        lambda space, arch, shape, classes, width=1.0, backend="": (
+            built.append((np.asarray(arch).tolist(), width)) or len(built) - 1
+        ),
+    )
+
+    def judge(ctx, entrants, examples, key):
+        rounds.append(entrants)
+        for part, kind in (("train", "train"), ("eval", "val")):
+            np.testing.assert_array_equal(
+                getattr(examples, f"{part}_images"), getattr(dataset, f"{kind}_images")
+            )
+            np.testing.assert_array_equal(
+                getattr(examples, f"{part}_labels"), getattr(dataset, f"{kind}_labels")
+            )
+        return [winner.Tested({"accuracy": n / 10, "seconds": 1.0}, None) for n in entrants]
+
+    monkeypatch.setattr(winner, "train_and_judge", judge)
+    archs = np.array([[3, 3, 0, 1, 2, 0], [3, 0, 0, 0, 0, 3], [3, 3, 3, 3, 3, 3]])
+    forms, lines = np.asarray(space.canonical(jnp.asarray(archs))).tolist(), []
+    found = winner.compare(ctx, archs, jax.random.key(0), lines.append)
+    standard = winner.reference_arch(space).tolist()
+    assert [arch for arch, _ in built] == [*forms, standard] and built[-1][1] == 1.0
+    assert [n for part in rounds for n in part] == [0, 1, 2, 3]
+    assert all(len(part) <= len(jax.local_devices()) for part in rounds)
+    assert [own["accuracy"] for own in found] == [0.0, 0.1, 0.2]
+    assert [own["reference"]["accuracy"] for own in found] == [0.3, 0.3, 0.3]
+    assert all("validation images" in own["measures"] for own in found)
+    macs = cost(space, dataset.image_shape, 10)(jnp.asarray(forms))[1]
+    np.testing.assert_allclose([own["mflops"] for own in found], macs / 1e6)
+    assert lines[-1] == "trained 4 of 4 networks that are compared"
+    ctx.config.winner.reference = False
+    alone = winner.compare(ctx, archs[:1], jax.random.key(0), lines.append)
+    assert "reference" not in alone[0] and lines[-1].startswith("trained 1 of 1")
+
+
 def test_no_reference_is_wide_enough_for_everything():
     with pytest.raises(ValueError, match="no reference network"):
         winner.reference(MNAS, 10, 1e9, (8, 8, 1))

@@ -1,0 +1,109 @@
+"""What `retrain` asks of a task: which network is compared, trained, tested and written down."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fnas_jax import registry, retrain
+from fnas_jax.core.config import default, flatten
+from fnas_jax.core.logging import write_json
+from fnas_jax.core.types import UserError
+from fnas_jax.spaces import categorical
+from fnas_jax.tasks.base import Evaluator, Judged, Task
+
+SPACE = categorical.make((4, 4))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The workdir of a finished search that has measured four networks, without its store."""
+    config = default()
+    config.space.name, config.jax.cache_dir = "macro", ""
+    write_json(tmp_path / "config.json", config.to_dict())
+    tried = [
+        {"arch": [1, i], "trained": True, "ok": True, "accuracy": r, "reward": r}
+        for i, r in enumerate((0.5, 0.9, 0.7, 0.8))
+    ]
+    best = {"arch": [1, 1], "description": {"text": "b"}, "accuracy": 0.9, "reward": 0.9}
+    front = [{"arch": [1, i], "text": text, "accuracy": 0} for i, text in ((1, "b"), (2, "c"))]
+    write_json(tmp_path / "result.json", {"best": best, "finalists": [], "pareto": front})
+    monkeypatch.setattr(retrain.trials, "read", lambda path: tried)
+    return tmp_path
+
+
+class Fake:
+    """A task whose full trainings give the accuracies of a table."""
+
+    def __init__(self, accuracy):
+        self.accuracy, self.compared, self.tested, self.configs = accuracy, [], [], []
+
+    def facts(self, arch):
+        costs = dict.fromkeys(("mflops", "params_m", "latency_ms"), 1.0)
+        return {"accuracy": self.accuracy[tuple(arch)], "seconds": 1.0, **costs}
+
+    def build(self, config):
+        self.configs.append(flatten(config))
+
+        def compare(archs, key, say):
+            self.compared.append((archs.tolist(), key))
+            return [self.facts(arch) for arch in archs.tolist()]
+
+        def final(arch, key):
+            self.tested.append((np.asarray(arch).tolist(), key))
+            return Judged({"accuracy": 0.25})
+
+        evaluator = Evaluator(None, None, False)
+        return Task("fake", SPACE, evaluator, final, compare=compare)
+
+
+def test_of_the_best_that_of_the_highest_accuracy_on_validation_images_is_tested(folder, capsys):
+    fake = Fake({(1, 1): 0.6, (1, 3): 0.8, (1, 2): 0.7})
+    options = ["--config.winner.mixup=0.3", "--config.winner.reference=False"]
+    found = retrain.retrain(folder, options, top=3, build=fake.build)
+    ((archs, key),) = fake.compared
+    assert archs == [[1, 1], [1, 3], [1, 2]]  # by the search's rewards
+    # One network is tested, by the key of every final training.
+    assert [arch for arch, _ in fake.tested] == [[1, 3]] and (fake.tested[0][1] == key).all()
+    assert found["arch"] == [1, 3] and found["top"] == 3 and found["winner"]["accuracy"] == 0.25
+    assert [entry["chosen"] for entry in found["compared"]] == [False, True, False]
+    assert [entry["accuracy"] for entry in found["compared"]] == [0.6, 0.8, 0.7]
+    assert found == json.loads((folder / "retrain.json").read_text())
+    assert found["changed"] == options and fake.configs[0]["winner.mixup"] == 0.3
+    printed = retrain.summary(found, folder)
+    assert "80.00%" in printed and "accuracy 25.00%" in printed and "validation images" in printed
+
+
+def test_without_top_nothing_is_compared(folder):
+    fake = Fake({})
+    assert retrain.retrain(folder, pick=2, build=fake.build)["arch"] == [1, 2]
+    assert retrain.retrain(folder, build=fake.build)["compared"] == []
+    assert [arch for arch, _ in fake.tested] == [[1, 2], [1, 1]] and not fake.compared
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pick": 1, "top": 2}, "pick is 1 beside top, which is 2; give one of the two"),
+        ({"top": 1}, "top is 1; it takes 2 networks or more"),
+        ({"top": -2}, "top is -2"),
+        ({"pick": 3}, "the front has 2 networks: 1 is b; 2 is c"),
+        ({"overrides": ["--config.search.budget=9"]}, "search.budget cannot be changed here"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_nothing_is_written(folder, options, message):
+    fake = Fake({})
+    with pytest.raises(UserError, match=message):
+        retrain.retrain(folder, build=fake.build, **options)
+    assert not fake.configs and not (folder / "retrain.json").exists()
+
+
+def test_keys_may_stand_beside_their_values(folder, monkeypatch, capsys):
+    fake = Fake({})
+    monkeypatch.setattr(registry, "build_task", fake.build)
+    argv = [f"--workdir={folder}", "--config.winner.steps", "7", "--config.winner.ema", "0.9"]
+    assert retrain.command([*argv, "--noconfig.winner.reference"]) == 0
+    config = fake.configs[0]
+    assert config["winner.steps"] == 7 and config["winner.ema"] == 0.9
+    assert config["winner.reference"] is False
+    assert f"written to {folder / 'retrain.json'}" in capsys.readouterr().out
