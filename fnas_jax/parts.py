@@ -53,14 +53,16 @@ def building(kind: str, name: str, own: bool) -> Iterator[None]:
         yield
     except Exception as error:
         place = frames.where(error, own)
-        if not own and isinstance(error, UserError | ValueError) and not place:
-            raise UserError(str(error)) from error
         if isinstance(error, UserError):
-            raise UserError(f"{error} (in {place})" if place else str(error)) from error
-        if not (own or place):
-            raise
-        told = frames.told(error, own)
-        raise UserError(f"{kind}.name is {name!r}, which raised {told}") from error
+            if not place:
+                raise
+            raise UserError(f"{error} (in {place})") from error
+        if own or place:
+            told = frames.told(error, own)
+            raise UserError(f"{kind}.name is {name!r}, which raised {told}") from error
+        if isinstance(error, ValueError):
+            raise UserError(str(error)) from error
+        raise
 
 
 def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:

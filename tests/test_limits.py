@@ -2,12 +2,17 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
 import fnas_jax
-from fnas_jax import trials
+from fnas_jax import registry, trials
+from fnas_jax.core import config as config_lib
+from fnas_jax.networks.cost import one_cost
+from fnas_jax.tasks import images
 from tests.test_api import SMALL, X, Y
+from tests.test_end_to_end import timeless
 
 QUIET = {"log.tensorboard": False, "search.batch": 4}
 
@@ -35,8 +40,52 @@ def test_of_a_table_the_best_within_the_limit_wins(method, table, tmp_path):
     known = trials.read(tmp_path)
     assert max(t["mflops"] for t in known) <= 4 and found.best["mflops"] == 4
     assert found.counts["trained"] == len(known) <= 20  # that many there are
-    assert found.counts["over_limit"] > 0 and found.counts["failed"] == 0
-    assert f"{found.counts['over_limit']} not, because they are above a limit" in repr(found)
+    assert found.counts["failed"] == 0
+    over = found.counts["over_limit"]
+    assert (over == 0) == (method == "gp")  # which looks through what keeps the limit only
+    assert over == 0 or f"{over} not, because they are above a limit" in repr(found)
+
+
+@pytest.mark.parametrize(
+    "method", ["gp", *(pytest.param(m, marks=pytest.mark.slow) for m in ("bananas", "tnas"))]
+)
+def test_methods_that_choose_among_candidates_propose_what_keeps_the_limit(method, table, tmp_path):
+    """20 networks do: all of them are found in 5 batches, and more budget is as from the start."""
+    limited = {"limits": {"mflops": 4.0}, "task": table, "method": method} | QUIET
+    whole = fnas_jax.search(budget=20, workdir=tmp_path / "whole", **limited)
+    assert whole.counts["trained"] == 20 and whole.content["iterations"] == 5
+    fnas_jax.search(budget=8, workdir=tmp_path / "grown", **limited)
+    grown = fnas_jax.search(budget=20, workdir=tmp_path / "grown", **limited)
+    assert timeless(grown.content) == timeless(whole.content)
+
+
+def test_limits_that_only_some_networks_keep_singly_are_told(table, tmp_path):
+    path = tmp_path / "apart.csv"  # cheap in one cost or the other
+    path.write_text("decision_0,accuracy,mflops,params_m\n0,0.5,1,9\n1,0.6,9,1\n")
+    limits = {"mflops": 2.0, "params_m": 2.0}
+    with pytest.raises(fnas_jax.UserError, match=r"no network of space .* keeps all limits"):
+        fnas_jax.search(
+            task=f"tabular/{path}", method="gp", budget=2, workdir=tmp_path / "w", limits=limits
+        )
+
+
+def test_children_s_costs_are_known_before_they_are_trained(monkeypatch):
+    monkeypatch.setattr(images.cheapest, "check", lambda ctx: None)  # times a network
+    config = config_lib.default()
+    for name, value in {**SMALL, "limits.mflops": 0.5, "limits.latency_ms": 1e9}.items():
+        section, _, key = name.partition(".")
+        config[section][key] = value
+    config.task.name = "images/digits"
+    task = registry.build_task(config)
+    assert task.refuses  # milliseconds are measured
+    archs = task.space.sample(jax.random.key(0), 64)
+    form = task.evaluator.form(archs)
+    dataset = task.dataset
+    costs = [one_cost(task.space, a, dataset.image_shape, 10)[1] / 1e6 for a in np.asarray(form)]
+    np.testing.assert_array_equal(task.allowed(archs), np.asarray(costs) <= 0.5)
+    assert 0 < np.asarray(task.allowed(archs)).sum() < 64
+    config.limits.mflops, config.limits.latency_ms = 0.0, 0.0
+    assert registry.build_task(config).allowed is None
 
 
 def test_children_above_a_limit_are_not_trained(tmp_path):

@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core import budget
 from fnas_jax.core.types import Array
 from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.enumerate import enumerate_networks
+
+if TYPE_CHECKING:
+    from fnas_jax.tasks.base import Task
+
+
+LOG = logging.getLogger(__name__)
+Allowed = Callable[[Array], Array]  # `Task.allowed`
+
+
+def listed(space: Space, most: int, allowed: Allowed | None = None) -> Array | None:
+    """[M, T] int32: all networks of a space of at most `most` decision vectors; None for others.
+
+    But for those that are not `allowed`. Raises ValueError where none is.
+    """
+    if space.size > most:
+        return None
+    networks = enumerate_networks(space)
+    if allowed is None:
+        return jnp.asarray(networks)
+    kept = networks[np.asarray(allowed(jnp.asarray(networks)))]
+    if not len(kept):
+        raise ValueError(f"no network of space {space.name} keeps all limits")
+    LOG.info("%d of the %d networks keep the limits", len(kept), len(networks))
+    return jnp.asarray(kept)
+
+
+def forbidden(allowed: Allowed | None, archs: Array) -> Array | bool:
+    """[M] bool: which of the candidates [M, T] are not to be proposed; False: none of them."""
+    return False if allowed is None else ~allowed(archs)
+
+
+def places(config: Any, task: Task) -> int:
+    """For how many networks a method needs room that learns from all that it proposes.
+
+    Those that the task refuses though they were `allowed` are among them.
+    """
+    return budget.places(config.search, task.refuses)
 
 
 def draw(space: Space, key: Array, parents: Array, n: int) -> Array:

@@ -139,3 +139,8 @@ class Task(NamedTuple):
     # Builds what one-shot methods need; None: architectures can only be looked up
     oneshot: Callable[[], OneShot] | None = None
     measure: Measure = Measure()
+    # [N, T] -> [N] bool, jittable: which ones keep the hard limits, by the costs that are known
+    # before anything is evaluated; None: all
+    allowed: Callable[[Array], Array] | None = None
+    # The evaluator may refuse one that is allowed, which takes nothing of the budget
+    refuses: bool = False

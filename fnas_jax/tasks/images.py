@@ -17,6 +17,7 @@ import numpy as np
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import limits
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.limits import Limits
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
@@ -85,7 +86,21 @@ def build(
         sample_images=data.sample_images(dataset),
         dataset=dataset,
         oneshot=functools.partial(inherited.oneshot, ctx),
+        allowed=functools.partial(allowed, ctx) if free_limits(ctx.limits).any else None,
+        refuses=bool(ctx.limits.latency_ms),
     )
+
+
+def free_limits(given: Limits) -> Limits:
+    """Those on costs that formulas give; latency has to be measured."""
+    return given._replace(latency_ms=0.0)
+
+
+def allowed(ctx: TrainContext, archs: Array) -> Array:
+    """As `Task.allowed`."""
+    params, macs = ctx.cost(ctx.canonical(archs))
+    unknown = jnp.full(len(archs), jnp.nan)
+    return limits.within(free_limits(ctx.limits), unknown, macs / 1e6, params / 1e6)
 
 
 def train_context(

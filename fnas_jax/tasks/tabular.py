@@ -20,7 +20,7 @@ from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import NONE as NO_LIMITS
 from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.rows import first_equal
-from fnas_jax.core.types import Array, Metrics, UserError
+from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all, place_values
 from fnas_jax.tasks import protocols, tables
 from fnas_jax.tasks.base import Evaluator, Judged, Task
@@ -216,7 +216,15 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
         space=table.space,
         evaluator=looked_up._replace(protocol=protocols.of_table(table, noisy)),
         final=functools.partial(final, table, where),
+        allowed=functools.partial(allowed, limits, table, where) if limits.any else None,
     )
+
+
+def allowed(limits: Limits, table: Table, where: Index, archs: Array) -> Array:
+    """As `Task.allowed`; networks that the table lacks are."""
+    row = where.row_of(archs)
+    costs = (jnp.asarray(getattr(table, name))[row] for name in COSTS)
+    return within(limits, *costs) | (row < 0)
 
 
 def check_limits(limits: Limits, table: Table) -> None:

@@ -22,7 +22,7 @@ from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.baselines.config import Bananas
 from fnas_jax.methods.best import no_best, remember
-from fnas_jax.methods.candidates import draw
+from fnas_jax.methods.candidates import Allowed, draw, forbidden, places
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
 
@@ -90,15 +90,18 @@ class Context(NamedTuple):
     config: Bananas
     batch: int  # N
     capacity: int  # C
+    allowed: Allowed | None = None  # which candidates may be proposed; None: all
 
 
-def make(space: Space, config: Bananas, batch: int, capacity: int) -> SearchMethod:
+def make(
+    space: Space, config: Bananas, batch: int, capacity: int, allowed: Allowed | None = None
+) -> SearchMethod:
     """A search that learns from the first `capacity` architectures.
 
-    Candidates are drawn by `candidates.draw` about the best; a network that is known is proposed
-    only when they are fewer than the batch.
+    Candidates are drawn by `candidates.draw` about the best; a network that is known, or not
+    `allowed`, is proposed only when the others are fewer than the batch.
     """
-    ctx = Context(space, config, batch, capacity)
+    ctx = Context(space, config, batch, capacity, allowed)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), remember, best=lambda state: state.best
     )
@@ -134,6 +137,7 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     blind = jnp.where(jnp.arange(len(archs)) < len(archs) // 3, noise, noise - 100)
     value = jnp.where(state.observed.sum() < ctx.config.start, blind, value)
     known = contains(state.canonical, archs) | ~first_of_each(archs)
+    known |= forbidden(ctx.allowed, archs)
     _, chosen = jax.lax.top_k(jnp.where(known, value - 1e3, value), ctx.batch)
     new = ~known[chosen]
     place = state.places + jnp.cumsum(new) - 1
@@ -148,6 +152,6 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """The search with the numbers of `config.bananas`."""
-    capacity = config.search.budget + config.search.batch
-    method = make(space, read(Bananas, config.bananas), config.search.batch, capacity)
+    numbers, n = read(Bananas, config.bananas), config.search.batch
+    method = make(space, numbers, n, places(config, task), task.allowed)
     return method, task.evaluator

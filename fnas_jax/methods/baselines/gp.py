@@ -27,10 +27,9 @@ from fnas_jax.methods import gp_math
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.baselines.config import ACQUISITIONS, Gp
 from fnas_jax.methods.best import no_best, remember
-from fnas_jax.methods.candidates import draw
+from fnas_jax.methods.candidates import Allowed, draw, forbidden, listed, places
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.spaces.base import Space, one_hot
-from fnas_jax.spaces.enumerate import enumerate_networks
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
@@ -61,6 +60,7 @@ class Context(NamedTuple):
     capacity: int  # C
     pool: int  # candidates in spaces too large to list
     everything: Array | None  # [M, T] all networks of a space that can be listed
+    allowed: Allowed | None = None  # which of the drawn ones may be proposed; None: all
 
 
 def make(
@@ -70,19 +70,20 @@ def make(
     capacity: int,
     most_listed: int = LISTED,
     pool: int = POOL,
+    allowed: Allowed | None = None,
 ) -> SearchMethod:
     """A search with `config.start` random architectures first, then `batch` at a time by the model.
 
     `capacity` is the largest number of architectures that it can learn from; what is proposed
     beyond it is random. Spaces of at most `most_listed` decision vectors are searched whole;
     in larger ones an iteration looks at `pool` of `candidates.draw` about the best. No network is
-    proposed twice as long as another candidate is left. Raises ValueError for an unknown
-    acquisition.
+    proposed twice, or that is not `allowed`, as long as another candidate is left. Raises
+    ValueError for an unknown acquisition, and where no network of a listed space is allowed.
     """
     if config.acquisition not in ACQUISITIONS:
         raise ValueError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
-    everything = jnp.asarray(enumerate_networks(space)) if space.size <= most_listed else None
-    ctx = Context(space, config, batch, capacity, pool, everything)
+    everything = listed(space, most_listed, allowed)
+    ctx = Context(space, config, batch, capacity, pool, everything, allowed)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), remember, best=lambda state: state.best
     )
@@ -136,7 +137,7 @@ class Choosing(NamedTuple):
     state: State
     solved: Array  # [C, M] float32 V
     variance: Array  # [M] float32 of the candidates
-    taken: Array  # [M] bool: is known, or in the batch
+    taken: Array  # [M] bool: is known, in the batch, or not to be proposed
 
 
 def choose(
@@ -174,7 +175,8 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     mean = (state.white @ scores) @ solved
     best = jnp.max(jnp.where(state.observed, scores, -jnp.inf))
     variance = 1 - jnp.sum(solved**2, axis=0)
-    now = Choosing(state, solved, variance, contains(state.canonical, archs))
+    taken = contains(state.canonical, archs) | forbidden(ctx.allowed, archs)
+    now = Choosing(state, solved, variance, taken)
     tie_breaks = jax.random.uniform(key_noise, (ctx.batch, len(archs)))
     step = partial(choose, ctx, archs, mean, best)
     now, (chosen, asked) = jax.lax.scan(step, now, tie_breaks)
@@ -184,7 +186,6 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """The process with the numbers of `config.gp`, for `config.search.budget` architectures."""
-    # A search ends with the iteration in which the budget is reached.
-    capacity = config.search.budget + config.search.batch
-    method = make(space, read(Gp, config.gp), config.search.batch, capacity)
+    numbers, n = read(Gp, config.gp), config.search.batch
+    method = make(space, numbers, n, places(config, task), allowed=task.allowed)
     return method, task.evaluator

@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     places: Array  # [] int32, taken so far
     own: list[Conditioned]  # of each component, with what was chosen
     targets: list[Targets]  # likewise
-    taken: Array  # [M] bool: evaluated or chosen
+    taken: Array  # [M] bool: evaluated, chosen, or not to be proposed
 
 
 def pool(ctx: Context, state: State, mixture: Mixture, key_first: Array, key_second: Array) -> Pool:
@@ -71,7 +71,7 @@ def choose(
         state.places,
         [fitted.component.own for fitted in mixture.components],
         [fitted.targets for fitted in mixture.components],
-        contains(state.archs, pool.archs),
+        contains(state.archs, pool.archs) | candidates.forbidden(ctx.allowed, pool.archs),
     )
     tie_breaks = jax.random.uniform(key, (ctx.proposals, len(pool.archs)))
     step = functools.partial(add, ctx, state.design, mixture, pool)

@@ -10,6 +10,7 @@ from fnas_jax.core import reward as rewards
 from fnas_jax.core.config import read
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.methods import candidates
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.tnas import method, stored, transfer
 from fnas_jax.methods.tnas.config import Tnas
@@ -54,8 +55,8 @@ def from_transfer(
         space,
         numbers,
         proposals=config.search.batch,
-        # A search ends with the iteration in which the budget is reached.
-        capacity=config.search.budget + config.search.batch,
+        capacity=candidates.places(config, task),
+        allowed=task.allowed,
     )
     if found is None:
         return method.make(context()), task.evaluator

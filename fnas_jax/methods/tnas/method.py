@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, Proposal, propose
-from fnas_jax.methods import gp_math
+from fnas_jax.methods import candidates, gp_math
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.best import no_best, remember
+from fnas_jax.methods.candidates import Allowed
 from fnas_jax.methods.tnas import batch, design, gp_mixture, losses, meta, networks, surrogate
 from fnas_jax.methods.tnas.config import Tnas, check
 from fnas_jax.methods.tnas.gp_mixture import Component, Mixture
@@ -26,7 +27,6 @@ from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.source_tasks import SourceTasks, codes_needed, standardise
 from fnas_jax.methods.tnas.state import Context, State, component
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.enumerate import enumerate_networks
 
 LISTED = 100_000  # spaces of at most so many decision vectors are searched whole
 
@@ -42,19 +42,31 @@ def context(
     features: int = 1,
     keep: Callable[[Weights, float], None] | None = None,
     most_listed: int = LISTED,
+    allowed: Allowed | None = None,
 ) -> Context:
     """Of a search that asks for `proposals` at a time and learns from `capacity` of them.
 
     It also learns from the `source` tasks, where there are any. `weights` are meta-learnt ones;
     without them, `prepare` learns them and hands them to `keep` with their tau. `support`: the rows
     that the posterior is conditioned on, by default all. `features`: numbers that describe an
-    image. Raises ValueError for an unknown option.
+    image. What is not `allowed` is not proposed as long as another candidate is left. Raises
+    ValueError for an unknown option, and where no network of a listed space is allowed.
     """
     check(config)
-    listed = jnp.asarray(enumerate_networks(space)) if space.size <= most_listed else None
+    listed = candidates.listed(space, most_listed, allowed)
     support = source if support is None else support
     return Context(
-        space, config, proposals, capacity, listed, source, support, weights, features, keep
+        space,
+        config,
+        proposals,
+        capacity,
+        listed,
+        source,
+        support,
+        weights,
+        features,
+        keep,
+        allowed,
     )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods.base import Best
+from fnas_jax.methods.candidates import Allowed
 from fnas_jax.methods.tnas import meta, surrogate
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.gp_mixture import Component
@@ -29,6 +30,7 @@ class Context(NamedTuple):
     weights: Weights | None  # those that were learnt from `source`; None: to be learnt first
     features: int  # numbers that describe an image
     keep: Callable[[Weights, float], None] | None  # given learnt weights and their tau
+    allowed: Allowed | None = None  # which candidates may be proposed; None: all
 
     @property
     def start(self) -> int:

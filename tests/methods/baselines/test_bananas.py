@@ -76,7 +76,7 @@ def test_the_builder_reads_the_config():
     config.bananas.members = 2
 
     class Task:
-        evaluator = "evaluator"
+        evaluator, allowed, refuses = "evaluator", None, False
 
     method, evaluator = bananas.build(config, toy.SPACE, Task, None)
     method = toy.compiled(method)

@@ -104,7 +104,7 @@ def test_unknown_acquisitions_are_refused_and_the_builder_reads_the_config():
     config.search.batch = 2
 
     class Task:
-        evaluator = "evaluator"
+        evaluator, allowed, refuses = "evaluator", None, False
 
     method, evaluator = gp.build(config, toy.SPACE, Task, None)
     _, proposal = method.ask(method.init(jax.random.key(0)), jax.random.key(1))
