@@ -149,10 +149,12 @@ def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path)
     spos = ("--config.method.name=spos", "--config.oneshot.steps=20", "--config.oneshot.finetune=5")
     argv = arguments(tmp_path, data_file, "macro", *spos, "--config.winner.steps=0")
     assert main.main(argv) == 0
-    winner = json.loads((tmp_path / "result.json").read_text())["winner"]
+    result = json.loads((tmp_path / "result.json").read_text())
+    winner = result["winner"]
     assert winner["accuracy"] is None and winner["kept"]["weights"] == "inherited"
     model = judged_as_kept(tmp_path, data_file, winner["finetuned"]["accuracy"])
     assert model.architecture["training"]["weights"] == "inherited"
+    assert model.arch == result["best"]["arch"]  # by which results name it
     lr = workdir.read_config(tmp_path).children.lr
     assert model.architecture["training"]["lr"] == pytest.approx(lr / 10)
 
