@@ -16,6 +16,7 @@ COMMANDS = {
     "retrain": ("fnas_jax.retrain:command", "trains the winner of a search again"),
     "predict": ("fnas_jax.predict:command", "says what images are, by the network found"),
     "export": ("fnas_jax.export:command", "writes the network found in other programs' formats"),
+    "latency": ("fnas_jax.latency:command", "times what networks consist of, or a network"),
     "meta-train": ("fnas_jax.meta_train:main", "learns a kernel from earlier searches, for tnas"),
 }
 

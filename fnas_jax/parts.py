@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Any, NamedTuple
 
+from fnas_jax.core import attributes, frames
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import frames
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
 
@@ -82,7 +79,7 @@ def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
         return own
     module, colon, attribute = name.removeprefix("python:").partition(":")
     if colon:
-        return _attribute(key, name, module, attribute)
+        return attributes.find(key, name, module, attribute)
     plugins = {entry.name: entry for entry in metadata.entry_points(group=GROUPS[kind])}
     if name in plugins:
         try:
@@ -96,18 +93,3 @@ def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
     raise UserError(
         f"{key} is {name!r}; allowed are {', '.join(allowed)} or MODULE:ATTRIBUTE{near}"
     )
-
-
-def _attribute(key: str, name: str, module: str, attribute: str) -> Any:
-    """The attribute of a module that can be imported from here."""
-    if os.getcwd() not in sys.path:  # as `python -m` has it, for the console script
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # whatever the user's module raises
-        reason = frames.told(error, own=True)
-        raise UserError(f"{key} is {name!r}: {module} cannot be imported: {reason}") from error
-    if not hasattr(found, attribute):
-        near = config_lib.nearest(attribute, [n for n in vars(found) if n[0] != "_"])
-        raise UserError(f"{key} is {name!r}: {module} has no {attribute!r}{near}")
-    return getattr(found, attribute)

@@ -19,6 +19,7 @@ from fnas_jax.parts import Parts
 from fnas_jax.spaces import categorical, cell, macro, mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
+from fnas_jax.tasks import latency
 from fnas_jax.tasks.base import Evaluator, Task
 
 SPACES: dict[str, Callable[[Any], Space]] = {
@@ -106,6 +107,11 @@ def build_task(
     if not isinstance(task, Task):
         made = type(task).__name__
         raise UserError(f"task.name is {config.task.name!r}, which made {made}, not a Task")
+    if config.latency.source != latency.DEVICE and task.dataset is None:
+        raise UserError(
+            f"latency.source is {config.latency.source!r}, and the task {task.name} trains no"
+            " networks whose latency it could say"
+        )
     named = own.task is None and kind not in TASKS  # it is known by the name it was found by
     return task._replace(name=config.task.name) if named else task
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pathlib
+import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +27,19 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this system
         return os.cpu_count() or 1
+
+
+def describe() -> str:
+    """JAX's default device in words, e.g. "cpu: Intel(R) Xeon(R) CPU @ 2.60GHz, 2 cores"."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return f"{device.platform}: {device.device_kind}"
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):  # not on this system
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    return f"cpu: {model}, {cores()} cores"
 
 
 def use_all_cores() -> None:

@@ -36,10 +36,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Latency:
-    """How the latency of a network is measured."""
+    """Where the latency of a network comes from, and how it is measured."""
 
-    batch_size: int = key(1, "images per timed forward pass", 1, 4096)
-    repeats: int = key(30, "timed passes, of which the median counts", 1, 10000)
+    source: str = key(
+        "device",
+        "device: timed on this one, where the reward or a limit asks; table:FILE, of `fnas-jax"
+        " latency`: looked up for every child; python:MODULE:FUNCTION of your own",
+    )
+    batch_size: int = key(1, "images per timed pass", 1, 4096)
+    repeats: int = key(
+        30, "timed passes; of each 5 counts the median, of these the least", 1, 10000
+    )
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,12 @@
-"""Cost of children: exact parameters and multiply-adds by formula, latency by the clock."""
+"""Cost of children: exact parameters and multiply-adds, by formula."""
 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
 import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +17,6 @@ from fnas_jax.networks import mobile_spaces
 from fnas_jax.spaces import base, cell
 
 Cost = Callable[[Array], tuple[Array, Array]]
-_WARM_UP = 3  # calls before the clock starts
 
 
 def cost(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> Cost:
@@ -164,25 +161,3 @@ def _cell(
             weights = taps * c * c
             edge[cell.OPS.index(name)] += [weights + 2 * c, weights * height * width]
     return fixed, np.broadcast_to(edge * spec.cells_per_stage, (len(cell.EDGES), *edge.shape))
-
-
-def measure_latency_ms(
-    module: nn.Module,
-    variables: Any,
-    image_shape: tuple[int, int, int],
-    batch_size: int,
-    repeats: int,
-) -> float:
-    """Median milliseconds of `repeats` inferences of a batch on JAX's default device.
-
-    `variables` as `module.apply` takes them; `image_shape` is (height, width, channels).
-    """
-    infer = jax.jit(lambda variables, images: module.apply(variables, images, train=False))
-    variables = jax.device_put(variables)
-    images = jax.random.normal(jax.random.key(0), (batch_size, *image_shape))
-    seconds = []
-    for _ in range(_WARM_UP + repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(infer(variables, images))
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[_WARM_UP:])) * 1e3

@@ -76,6 +76,23 @@ def average(x: Array, size: int, stride: int) -> Array:
     )
 
 
+def gate(h: Array, hidden: int) -> Array:
+    """Squeeze-excitation (arXiv 1709.01507) of h [B, H, W, C]; `hidden` units, 0: none.
+
+    To be called within a module, of which its two linear layers are.
+    """
+    if not hidden:
+        return h
+    g = nn.relu(nn.Dense(hidden, kernel_init=he_normal, name="squeeze")(h.mean((1, 2))))
+    g = nn.sigmoid(nn.Dense(h.shape[-1], kernel_init=he_normal, name="excite")(g))
+    return h * g[:, None, None, :]
+
+
+def pooled(x: Array, stride: int, channels: int) -> Array:
+    """What a pooling skip adds: [B, H, W, C] -> [B, H/s, W/s, channels], cut or with zeros."""
+    return ops.fit_channels(average(x, 3, stride), channels)
+
+
 class MobileLayer(nn.Module):
     """One layer."""
 
@@ -90,35 +107,23 @@ class MobileLayer(nn.Module):
         act = functools.partial(ops.activate, v.act)
         if v.op == CONV:
             h = make("conv", v.cout, v.kernel, self.stride)(x)
-            h = self._gate(act(norm("norm_out", train)(h)))
+            h = gate(act(norm("norm_out", train)(h)), v.se_hidden)
         else:
             h = x
             if v.op == MBCONV:
                 h = make("expand", v.middle, 1)(h)
                 h = act(norm("norm_expand", train)(h))
             h = make("depthwise", v.middle, v.kernel, self.stride, depthwise=True)(h)
-            h = self._gate(act(norm("norm_depthwise", train)(h)))
+            h = gate(act(norm("norm_depthwise", train)(h)), v.se_hidden)
             h = make("project", v.cout, 1)(h)
             h = norm("norm_out", train)(h)
         return self._skip(x, h)
-
-    def _gate(self, h: Array) -> Array:
-        """Squeeze-excitation (arXiv 1709.01507)."""
-        if not self.layer.se_hidden:
-            return h
-        g = nn.relu(
-            nn.Dense(self.layer.se_hidden, kernel_init=he_normal, name="squeeze")(h.mean((1, 2)))
-        )
-        g = nn.sigmoid(nn.Dense(self.layer.gated, kernel_init=he_normal, name="excite")(g))
-        return h * g[:, None, None, :]
 
     def _skip(self, x: Array, h: Array) -> Array:
         v = self.layer
         if v.skip == NO_SKIP:
             return h
-        if v.skip == POOL:
-            x = ops.fit_channels(average(x, 3, self.stride), v.cout)
-        return h + x
+        return h + (pooled(x, self.stride, v.cout) if v.skip == POOL else x)
 
 
 class MobileNetwork(nn.Module):

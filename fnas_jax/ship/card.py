@@ -31,6 +31,7 @@ def _network(record: dict[str, Any]) -> str:
         ("multiply-adds of an image", f"{costs['mflops']:.3g} million"),
         ("parameters", f"{costs['params_m']:.3g} million"),
         ("latency where it was measured", f"{costs['latency_ms']:.3g} ms"),
+        *_by_source(costs.get("latency_by_source")),
     ]
     layers = [
         f"| `{layer['name']}` | {layer['op']} | {layer.get('kernel', '')} |"
@@ -51,6 +52,15 @@ def _network(record: dict[str, Any]) -> str:
             *layers,
         ]
     )
+
+
+def _by_source(latency: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """The row of a latency that was not measured, by which the search went."""
+    if latency is None:
+        return []
+    where = f" of {latency['device']}" if latency["device"] else ""
+    kind = {"table": "a table", "python": "a function"}[latency["source"]]
+    return [(f"latency by {kind}{where}", f"{latency['ms']:.3g} ms")]
 
 
 def _test(accuracy: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.networks import flax_reference, readable
+from fnas_jax.networks import flax_reference, readable, shipped
 from fnas_jax.ship import best, inputs
 from fnas_jax.ship import spec as spec_lib
 from fnas_jax.ship.inputs import Inputs
@@ -162,13 +162,9 @@ def classify(
 
     What is exported, too: it normalises by itself.
     """
-    # Accelerators would otherwise multiply in fewer bits than the weights have.
-    with jax.default_matmul_precision("highest"):
-        pixels = data.normalise(
-            images, np.asarray(taken.mean, np.float32), np.asarray(taken.std, np.float32)
-        )
-        logits = jnp.asarray(module.apply(variables, pixels, train=False))
-    return logits.argmax(-1).astype(jnp.int32), jax.nn.softmax(logits)
+    mean, std = (np.asarray(x, np.float32) for x in (taken.mean, taken.std))
+    normalise = functools.partial(data.normalise, mean=mean, std=std)
+    return shipped.classify(module, normalise, variables, images)
 
 
 def build(architecture: dict[str, Any], taken: Inputs) -> nn.Module:

@@ -96,7 +96,11 @@ def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[s
             "test_images": len(dataset.test_labels),
             "test_by_training": network.accuracy,
         },
-        "costs": {name: facts[name] for name in ("mflops", "params_m", "latency_ms")},
+        "costs": {
+            name: facts[name]
+            for name in ("mflops", "params_m", "latency_ms", "latency_by_source")
+            if name in facts
+        },
         "data": {
             "name": winner.task.name,
             "fingerprint": protocols.fingerprint(dataset),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import limits
+from fnas_jax.core.types import Array
 from fnas_jax.spaces.base import neighbours
 from fnas_jax.tasks.context import TrainContext
 
@@ -18,12 +22,27 @@ def check(ctx: TrainContext) -> None:
     for place, name in enumerate(("params_m", "mflops")):
         limit = getattr(ctx.limits, name)
         if limit:
-            arch, cost = cheapest(ctx, place)
+            arch, cost = cheapest(ctx, functools.partial(millions, ctx, place))
             limits.check(name, limit, cost, "known", text_of(ctx, arch))
-    if ctx.limits.latency_ms:  # what computes least should be among the fastest
-        arch, _ = cheapest(ctx, 1)
-        latency = ctx.latency_ms(jnp.asarray(arch))
+    if ctx.limits.latency_ms:
+        arch, latency = fastest(ctx)
         limits.check("latency_ms", ctx.limits.latency_ms, latency, "known", text_of(ctx, arch))
+
+
+def fastest(ctx: TrainContext) -> tuple[np.ndarray, float]:
+    """A network [T] that should be among the fastest, and its milliseconds by `latency.source`."""
+    if ctx.latency.is_free:
+        assert ctx.latency.of is not None
+        return cheapest(ctx, ctx.latency.of)
+    arch, _ = cheapest(ctx, functools.partial(millions, ctx, 1))  # what computes least
+    if ctx.latency.of is not None:
+        return arch, float(ctx.latency.of(jnp.asarray(arch)[None])[0])
+    return arch, ctx.latency_ms(jnp.asarray(arch))
+
+
+def millions(ctx: TrainContext, place: int, archs: Array) -> np.ndarray:
+    """[N] cost number `place` of `ctx.cost`, in millions."""
+    return np.asarray(ctx.cost(archs)[place]) / 1e6
 
 
 def text_of(ctx: TrainContext, arch: np.ndarray) -> str:
@@ -31,15 +50,12 @@ def text_of(ctx: TrainContext, arch: np.ndarray) -> str:
     return ctx.space.describe(arch)["text"]
 
 
-def cheapest(ctx: TrainContext, place: int) -> tuple[np.ndarray, float]:
-    """A network [T] whose cost number `place` of `ctx.cost` no change of one decision lowers.
-
-    The cost is in millions.
-    """
+def cheapest(ctx: TrainContext, cost: Callable[[Array], np.ndarray]) -> tuple[np.ndarray, float]:
+    """A network [T] whose `cost`, of archs [N, T], no change of one decision lowers; its cost."""
     archs = ctx.canonical(ctx.space.sample(jax.random.key(0), DRAWN))
     best, least = None, np.inf
     while True:
-        costs = np.asarray(ctx.cost(archs)[place]) / 1e6
+        costs = cost(archs)
         if costs.min() >= least:
             assert best is not None
             return best, float(least)

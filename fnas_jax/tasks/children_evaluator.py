@@ -101,9 +101,17 @@ def evaluate(
 
 
 def latencies(ctx: TrainContext, batch: Batch) -> Array:
-    """[N] milliseconds of the new ones, NaN where nobody asks for them."""
+    """[N] milliseconds of the new ones, NaN for others.
+
+    By a table or a function, those of all new ones; timed here, where the reward or a limit asks.
+    """
     latency = np.full(len(batch.new), np.nan, np.float32)
-    if ctx.config.reward.cost == "latency_ms" or ctx.limits.latency_ms:
+    if ctx.latency.of is not None:
+        new = np.asarray(batch.new)
+        # Others are not asked for: in their places stands the first new one.
+        archs = jnp.where(new[:, None], batch.canonical, batch.canonical[new.argmax()])
+        latency = np.where(new, ctx.latency.of(archs), latency)
+    elif ctx.config.reward.cost == "latency_ms" or ctx.limits.latency_ms:
         for i in np.flatnonzero(batch.new):
             latency[i] = ctx.latency_ms(batch.canonical[i])
     return jnp.asarray(latency)

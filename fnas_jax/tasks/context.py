@@ -13,8 +13,11 @@ from fnas_jax.core.types import Array
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.data import Dataset
+from fnas_jax.tasks.latency import Source
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Pipeline
+
+DEVICE = Source()  # of latencies: this device
 
 
 class TrainContext(NamedTuple):
@@ -26,11 +29,12 @@ class TrainContext(NamedTuple):
     pipeline: Pipeline
     settings: Children
     reward: Callable[..., Array]  # (accuracy, latency_ms, mflops, params_m) -> reward, each [N]
-    latency_ms: Callable[[Array], float]  # of arch [T]
+    latency_ms: Callable[[Array], float]  # of arch [T], timed on this device
     canonical: Callable[[Array], Array]  # `space.canonical`, compiled
     cost: Callable[[Array], tuple[Array, Array]]  # archs [N, T] -> parameters, multiply-adds, [N]
     store: Store | None = None  # where the pool is kept; None: nowhere
     limits: Limits = limits_lib.NONE
+    latency: Source = DEVICE  # where those come from that rewards and limits go by
 
 
 class Batch(NamedTuple):

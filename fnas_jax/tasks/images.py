@@ -23,14 +23,14 @@ from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import cost as costs
-from fnas_jax.networks import flax_reference
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, cheapest, data, inherited, policy, trained, winner
+from fnas_jax.tasks import augment, cheapest, data, inherited, latency, policy, trained, winner
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
+from fnas_jax.timing import whole
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Pipeline
 
@@ -130,6 +130,7 @@ def train_context(
         cost=costs.cost(space, dataset.image_shape, dataset.num_classes),
         store=store,
         limits=limits.from_config(config),
+        latency=latency.open_(config, space, dataset),
     )
 
 
@@ -144,16 +145,7 @@ def _pipeline(config: Any, dataset: Dataset) -> Pipeline:
 
 
 def latency_ms(config: Any, space: Space, dataset: Dataset, arch: Array) -> float:
-    """Milliseconds of one forward pass of the network of `arch` [T] on this device, as it ships.
-
-    With stock convolutions: those that train children on CPUs are others.
-    """
+    """Milliseconds of a pass of the network of `arch` [T] on this device, as it ships."""
     options = config.latency
-    module = flax_reference.build(space, arch, dataset.num_classes, fast=False)
-    # Time does not depend on the weights, and drawing them would compile longer than the network.
-    image = jnp.zeros((1, *dataset.image_shape))
-    shapes = jax.eval_shape(lambda key: module.init(key, image, train=False), jax.random.key(0))
-    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return costs.measure_latency_ms(
-        module, variables, dataset.image_shape, options.batch_size, options.repeats
-    )
+    images = latency.images_of(dataset)
+    return whole.latency_ms(space, arch, images, options.batch_size, options.repeats)

@@ -27,11 +27,13 @@ SPEED = ("group", "backend", "device_images", "eval_batch")
 def of_images(ctx: TrainContext, weights: str) -> str:
     """The protocol of children whose weights are "fresh", from the "pool", or "inherited".
 
-    Latencies depend on the machine, which is known by its platform only.
+    Latencies depend on the machine. Where they are timed, it is known by its platform only; those
+    of a table or a function are comparable with others of the same one.
     """
     task, numbers = ctx.config.task, dataclasses.asdict(ctx.settings)
     without = (*SPEED, "steps") if weights == "inherited" else SPEED
     height, width, channels = ctx.dataset.image_shape
+    source = ctx.latency.identity
     return identity.text(
         {
             "kind": "images",
@@ -49,6 +51,8 @@ def of_images(ctx: TrainContext, weights: str) -> str:
             "data": data_digest(ctx.dataset),
             "latency_batch": ctx.config.latency.batch_size,
             "platform": jax.default_backend(),
+            # Only where there is one: rows of earlier versions, all timed, stay comparable.
+            **({} if source is None else {"latency": source}),
         }
     )
 

@@ -7,6 +7,7 @@ only here. Where several networks compete (`compare`), validation images judge t
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from fnas_jax.training import child, population, streaming
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Trained
 
+LOG = logging.getLogger(__name__)
 _STEP = 0.05  # of the width of reference networks
 _WIDEST = 64.0
 
@@ -48,6 +50,7 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
         "seconds": 0.0,
         "measures": "accuracy on test images after training on all others",
     }
+    check_latency(ctx, winner["latency_ms"])
     if ctx.config.winner.steps == 0:
         return Judged(winner)
     entrants = [own_network(ctx, arch)]
@@ -93,11 +96,17 @@ def compare(
     return facts
 
 
-def costs_of(ctx: TrainContext, arch: Array) -> dict[str, float]:
-    """What the network of `arch` [T] costs, measured latency included."""
+def costs_of(ctx: TrainContext, arch: Array) -> dict[str, Any]:
+    """What the network of `arch` [T] costs, its latency timed here.
+
+    Beside it, what `latency.source` says of it where that is something else.
+    """
     dataset = ctx.dataset
     params, macs = costs.one_cost(ctx.space, arch, dataset.image_shape, dataset.num_classes)
-    return {"mflops": macs / 1e6, "params_m": params / 1e6, "latency_ms": ctx.latency_ms(arch)}
+    found = {"mflops": macs / 1e6, "params_m": params / 1e6, "latency_ms": ctx.latency_ms(arch)}
+    if ctx.latency.of is not None:
+        found["latency_by_source"] = ctx.latency.described(arch)
+    return found
 
 
 def own_network(ctx: TrainContext, arch: Array) -> Network:
@@ -121,6 +130,17 @@ def reference_facts(ctx: TrainContext, at_least_mflops: float) -> dict[str, Any]
     )
     arch = reference_arch(ctx.space).tolist()
     return {"arch": arch, "width": width, "mflops": mflops, "params_m": params_m}
+
+
+def check_latency(ctx: TrainContext, measured: float) -> None:
+    """Says so where the winner, timed at the end, is above the limit that it kept before."""
+    limit = ctx.limits.latency_ms
+    if limit and measured > limit and ctx.latency.is_here:
+        LOG.warning(
+            "the winner takes %.4g ms on this device now, and limits.latency_ms is %g: by %s it was"
+            " within; is the machine busy?",
+            *(measured, limit, ctx.latency.name),
+        )
 
 
 def trained_network(

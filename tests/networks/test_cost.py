@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.networks import flax_reference, mobile_spaces
-from fnas_jax.networks.cost import cost, measure_latency_ms, one_cost
+from fnas_jax.networks.cost import cost, one_cost
 from fnas_jax.spaces import base, categorical, cell, macro, mnas
 
 
@@ -108,15 +108,3 @@ def test_a_space_without_networks_is_refused():
         cost(space, (8, 8, 1), 10)
     with pytest.raises(ValueError, match="has no networks"):
         one_cost(space, [0, 0], (8, 8, 1), 10)
-
-
-class Sum(nn.Module):
-    @nn.compact
-    def __call__(self, images, train):
-        assert not train
-        return nn.Dense(2)(images.sum((1, 2)))
-
-
-def test_latency_is_positive_milliseconds():
-    variables = {"params": {"Dense_0": {"kernel": np.ones((1, 2)), "bias": np.zeros(2)}}}
-    assert 0 < measure_latency_ms(Sum(), variables, (4, 4, 1), 3, repeats=5) < 10_000

@@ -1,0 +1,1 @@
+"""How long networks take: operations one by one, look-up tables of them, and the clock."""

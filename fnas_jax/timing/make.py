@@ -1,0 +1,138 @@
+"""Makes a table of latencies on this device, and judges it by networks that it has not seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnas_jax.core.logging import Progress
+from fnas_jax.core.types import UserError
+from fnas_jax.spaces.base import Space
+from fnas_jax.timing import clock, fit, lookup, operations, table, units, whole
+from fnas_jax.timing.table import Table
+from fnas_jax.timing.units import Unit
+from fnas_jax.timing.whole import Images
+
+FEWEST = 4  # networks, half of them to judge by
+_TRIED = 3  # programs of a kind by which the time is estimated
+
+Program = Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+def make(
+    space: Space,
+    images: Images,
+    batch: int,
+    networks: int,
+    say: Callable[[str], object],
+) -> Table:
+    """The table of `space` for batches of `batch` images, on JAX's default device.
+
+    Every operation is timed by itself, and `networks` random networks whole, by which the times of
+    operations are fitted (`fit.fit`); `networks` others say how well it predicts. All are timed in
+    turn. `say` is told what is going to be done, and how long it will take. Raises UserError for a
+    space with too few networks.
+    """
+    rows = lookup.of_space(space, images.shape, images.classes)
+    archs = chosen(space, 2 * networks)
+    half = len(archs) // 2
+    consists = [units.of_network(space, arch, images.shape, images.classes) for arch in archs]
+    single: list[Program] = [operations.nothing]
+    single += [lambda unit=unit: operations.program(unit, batch) for unit in rows]  # type: ignore[misc]
+    entire: list[Program] = [
+        lambda arch=arch: whole.program(space, arch, images, batch)  # type: ignore[misc]
+        for arch in archs
+    ]
+    say(f"{len(rows)} operations, {half} networks to fit and {len(archs) - half} to judge by")
+    ms = timed((single, entire), say)
+    call, alone = ms[0], (ms[1 : len(single)] - ms[0]) / operations.CHAIN
+    measured = ms[len(single) :]
+    own = dict(zip(rows, np.maximum(alone, 0.0).tolist(), strict=True))
+    found = fit.fit(own, consists[:half], measured[:half], float(call))
+    return Table(
+        **table.here(space, images.shape, images.classes, batch),
+        fixed_ms=found.fixed,
+        operations_ms={unit.key: value for unit, value in found.units.items()},
+        made={
+            "networks": half,
+            "rounds": clock.ROUNDS,
+            "passes": clock.PASSES,
+            "statistic": "the least of the rounds' medians",
+        },
+        validation=judged(space, archs[half:], consists[half:], measured[half:], found),
+    )
+
+
+def chosen(space: Space, count: int) -> np.ndarray:
+    """[count, T] distinct random networks in canonical form; all where there are no more."""
+    drawn = space.canonical(space.sample(jax.random.key(1), 8 * count))
+    archs, first = np.unique(np.asarray(drawn), axis=0, return_index=True)
+    if len(archs) < FEWEST:
+        raise UserError(
+            f"the space {space.name!r} has {len(archs)} networks; a table of latencies is made and"
+            f" judged by {FEWEST} or more"
+        )
+    return archs[np.argsort(first)][:count]  # in the order in which they were drawn
+
+
+def timed(kinds: Sequence[Sequence[Program]], say: Callable[[str], object]) -> np.ndarray:
+    """[P] milliseconds of all programs of all kinds, compiled and then timed in turn."""
+    programs = [program for kind in kinds for program in kind]
+    expected = sum(np.mean([trial(p) for p in some(kind)]) * len(kind) for kind in kinds)
+    say(f"about {max(1, round(expected / 60))} min")
+    compiling = Progress(len(programs), 0, "compiled")
+    calls = [clock.compiled(*program()) for program in shown(programs, compiling)]
+    compiling.close()
+    timing = Progress(clock.ROUNDS, 0, "rounds timed")
+    found = clock.interleaved(
+        calls, clock.ROUNDS, clock.PASSES, lambda done: timing.show(done, "rounds timed")
+    )
+    timing.close()
+    return found
+
+
+def some(programs: Sequence[Program]) -> list[Program]:
+    """A few of them, small and large ones."""
+    return [programs[i] for i in np.linspace(0, len(programs) - 1, _TRIED).round().astype(int)]
+
+
+def trial(program: Program) -> float:
+    """Seconds that a program takes, from compilation to its last round."""
+    start = time.monotonic()
+    call = clock.compiled(*program())
+    call()
+    compilation = time.monotonic() - start
+    once = clock.readings(call, 1)[0] / 1e3
+    passes = max(once, min(clock.PASSES * once, clock.MOST_S))
+    return compilation + clock.ROUNDS * passes
+
+
+def shown(programs: Sequence[Program], progress: Progress) -> Iterator[Program]:
+    """`programs`, one by one; every tenth part of them is told."""
+    every = max(1, len(programs) // 10)
+    for done, program in enumerate(programs, start=1):
+        yield program
+        if done % every == 0 or done == len(programs):
+            progress.show(done, "programs compiled")
+
+
+def judged(
+    space: Space,
+    archs: np.ndarray,
+    consists: Sequence[Sequence[Unit]],
+    measured: np.ndarray,
+    prediction: fit.Prediction,
+) -> dict[str, Any]:
+    """What the table says of networks [V] that it was not made with, and what the clock says."""
+    predicted = np.asarray([fit.total(prediction, network) for network in consists])
+    return {
+        "networks": len(archs),
+        **fit.quality(predicted, measured)._asdict(),
+        "texts": [space.describe(arch)["text"] for arch in archs],
+        "measured_ms": measured.tolist(),
+        "predicted_ms": predicted.tolist(),
+    }

@@ -1,0 +1,73 @@
+"""From operations to networks: known truths are found, and the clock is read as it is meant."""
+
+import numpy as np
+import pytest
+
+from fnas_jax.timing import clock, fit
+from fnas_jax.timing.units import Unit
+
+UNITS = [Unit("conv", 8, 8, 8 * i, 16, kernel=3) for i in (1, 2, 3, 4)]
+UNITS += [Unit("depthwise", 8, 8, 8 * i, 8 * i, kernel=3) for i in (1, 2, 3, 4)]
+ALONE = dict(zip(UNITS, (0.1, 0.2, 0.3, 0.4, 1.0, 2.0, 3.0, 4.0), strict=True))
+
+
+def networks(count, seed):
+    draw = np.random.default_rng(seed)
+    return [[UNITS[i] for i in draw.integers(0, len(UNITS), 6)] for _ in range(count)]
+
+
+def test_families_that_take_another_time_within_networks_are_found():
+    factors = {"conv": 0.6, "depthwise": 1.3}
+    true = fit.Prediction(0.2, {u: ms * factors[u.kind] for u, ms in ALONE.items()})
+    seen, unseen = networks(30, 0), networks(30, 1)
+    measured = np.asarray([fit.total(true, network) for network in seen])
+    found = fit.fit(ALONE, seen, measured, 0.1)
+    truth = np.asarray([fit.total(true, network) for network in unseen])
+    before = fit.Prediction(0.1, ALONE)
+    errors = [
+        fit.quality(np.asarray([fit.total(p, n) for n in unseen]), truth).median_error
+        for p in (before, found)
+    ]
+    assert errors[0] > 0.2 and errors[1] < 0.01
+
+
+def test_what_agrees_already_stays():
+    seen = networks(10, 0)
+    before = fit.Prediction(0.1, ALONE)
+    found = fit.fit(ALONE, seen, np.asarray([fit.total(before, n) for n in seen]), 0.1)
+    np.testing.assert_allclose(list(found.units.values()), list(ALONE.values()), rtol=1e-9)
+    assert found.fixed == pytest.approx(0.1)
+
+
+def test_no_operation_takes_less_than_no_time():
+    seen = networks(10, 0)
+    found = fit.fit(ALONE, seen, np.full(10, 1e-3), 0.1)
+    assert min(found.units.values()) >= 0 and found.fixed >= 0
+
+
+def test_quality_by_hand():
+    found = fit.quality(np.asarray([1.1, 2.0, 2.0]), np.asarray([1.0, 1.0, 4.0]))
+    assert found.median_error == pytest.approx(0.5) and found.largest_error == pytest.approx(1.0)
+    # One pair in the order of the clock, one in a tie by each: tau-b.
+    assert found.kendall_tau == pytest.approx(1 / 2)
+
+
+def test_of_one_program_the_least_of_the_medians_of_five_counts():
+    passes = np.asarray([9.0, 1.0, 9.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.1, 0.1])
+    assert clock.undisturbed(passes) == 3.0
+    assert clock.undisturbed(passes[:3]) == 9.0 and clock.undisturbed(passes[:1]) == 9.0
+
+
+def test_other_work_on_the_machine_does_not_count(monkeypatch):
+    """Two programs of 1 and 3 ms; in half of the rounds another one takes as much again."""
+    now, rounds = [0.0], [0]
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
+
+    def call(ms):
+        now[0] += ms / 1e3 * (1 + rounds[0] % 2)
+
+    def tell(done):
+        rounds[0] = done
+
+    found = clock.interleaved([lambda: call(1.0), lambda: call(3.0)], 8, 5, tell)
+    np.testing.assert_allclose(found, [1.0, 3.0])
