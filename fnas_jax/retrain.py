@@ -23,7 +23,7 @@ from fnas_jax.iteration import FINAL
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks.base import Task
 
-CHANGES = ("winner.", "children.", "task.augment.", "seed")  # keys that may differ from the run's
+CHANGES = ("winner.", "children.", "task.augment.", "latency.", "seed")  # may differ from the run's
 USAGE = """Trains the best architecture of a finished search again, and its reference network.
 
   python -m fnas_jax.retrain --workdir=runs/a [--steps=5000] [--pick=2 | --top=3]

@@ -74,6 +74,8 @@ def test_wrong_input_is_one_sentence(data, tmp_path, capsys):
     assert "is a folder" in failure(capsys, *arguments(data)[1:], f"--out={tmp_path}")
     assert "networks" in failure(capsys, *arguments(data)[1:], "--out=t.json", "--networks=1")
     assert "is not the workdir of a run" in failure(capsys, "--workdir=/nowhere", "--out=t.json")
+    argv = ("--workdir=w", "--config=fnas_digits", "--out=t.json")
+    assert "--config and --workdir both say" in failure(capsys, *argv)
     table = tmp_path / "net.csv"
     table.write_text("decision_0,acc\n0,50\n1,60\n")
     argv = (f"--config.task.name=tabular/{table}", f"--out={tmp_path / 't.json'}")

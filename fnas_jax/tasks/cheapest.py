@@ -31,9 +31,9 @@ def check(ctx: TrainContext) -> None:
 
 def fastest(ctx: TrainContext) -> tuple[np.ndarray, float]:
     """A network [T] that should be among the fastest, and its milliseconds by `latency.source`."""
-    if ctx.latency.is_free:
-        assert ctx.latency.of is not None
-        return cheapest(ctx, ctx.latency.of)
+    predict = ctx.latency.predict
+    if predict is not None:
+        return cheapest(ctx, lambda archs: np.asarray(predict(archs)))
     arch, _ = cheapest(ctx, functools.partial(millions, ctx, 1))  # what computes least
     if ctx.latency.of is not None:
         return arch, float(ctx.latency.of(jnp.asarray(arch)[None])[0])

@@ -86,21 +86,23 @@ def build(
         sample_images=data.sample_images(dataset),
         dataset=dataset,
         oneshot=functools.partial(inherited.oneshot, ctx),
-        allowed=functools.partial(allowed, ctx) if free_limits(ctx.limits).any else None,
-        refuses=bool(ctx.limits.latency_ms),
+        allowed=functools.partial(allowed, ctx) if free_limits(ctx).any else None,
+        refuses=free_limits(ctx) != ctx.limits,
     )
 
 
-def free_limits(given: Limits) -> Limits:
-    """Those on costs that formulas give; latency has to be measured."""
-    return given._replace(latency_ms=0.0)
+def free_limits(ctx: TrainContext) -> Limits:
+    """Those on costs that formulas or a table give; other latencies have to be measured."""
+    return ctx.limits if ctx.latency.predict else ctx.limits._replace(latency_ms=0.0)
 
 
 def allowed(ctx: TrainContext, archs: Array) -> Array:
     """As `Task.allowed`."""
-    params, macs = ctx.cost(ctx.canonical(archs))
-    unknown = jnp.full(len(archs), jnp.nan)
-    return limits.within(free_limits(ctx.limits), unknown, macs / 1e6, params / 1e6)
+    forms = ctx.canonical(archs)
+    params, macs = ctx.cost(forms)
+    predict = ctx.latency.predict
+    latency_ms = jnp.full(len(archs), jnp.nan) if predict is None else predict(forms)
+    return limits.within(free_limits(ctx), latency_ms, macs / 1e6, params / 1e6)
 
 
 def train_context(

@@ -31,6 +31,8 @@ class Source(NamedTuple):
     name: str = DEVICE  # `latency.source`
     # archs [N, T] in canonical form -> milliseconds [N] float32; None: each is timed here
     of: Callable[[Array], np.ndarray] | None = None
+    # The same for nothing, pure and jittable; NaN where `of` raises. None: each is asked for
+    predict: Callable[[Array], Array] | None = None
     device: str = ""  # whose latencies a table holds, as `devices.describe` has it; "": unknown
     # What makes its numbers comparable, for the protocol; None: `latency.batch_size`, the platform
     identity: dict[str, str] | None = None
@@ -39,11 +41,6 @@ class Source(NamedTuple):
     def is_here(self) -> bool:
         """Whether its latencies are those of this device."""
         return self.of is None or self.device == devices.describe()
-
-    @property
-    def is_free(self) -> bool:
-        """Whether any number of networks can be asked for."""
-        return self.name.startswith(TABLE)
 
     def described(self, arch: Array) -> dict[str, Any]:
         """What it says of one network [T], for people and programs; JSON-ready."""
@@ -69,7 +66,8 @@ def open_(config: Any, space: Space, dataset: Dataset) -> Source:
         rows = found.operations_ms
         predict = lookup.predictor(space, shape, classes, found.fixed_ms, rows)
         of = functools.partial(look_up, predict, found, space, shape, classes)
-        return Source(name, of, found.device, {"kind": "table", "digest": found.digest})
+        known = {"kind": "table", "digest": found.digest}
+        return Source(name, of, predict, found.device, known)
     if name.startswith(PYTHON):
         module, _, attribute = name.removeprefix(PYTHON).partition(":")
         if module and attribute:
@@ -78,7 +76,8 @@ def open_(config: Any, space: Space, dataset: Dataset) -> Source:
                 made = type(function).__name__
                 raise UserError(f"latency.source is {name!r}, a {made}, which cannot be called")
             of = functools.partial(ask, name, function, space, dataset)
-            return Source(name, of, "", {"kind": name, "digest": source_of(function)})
+            known = {"kind": name, "digest": source_of(function)}
+            return Source(name, of, identity=known)
     raise UserError(
         f"latency.source is {name!r}; allowed are {DEVICE}, {TABLE}FILE and {PYTHON}MODULE:FUNCTION"
     )

@@ -103,7 +103,8 @@ def costs_of(ctx: TrainContext, arch: Array) -> dict[str, Any]:
     """
     dataset = ctx.dataset
     params, macs = costs.one_cost(ctx.space, arch, dataset.image_shape, dataset.num_classes)
-    found = {"mflops": macs / 1e6, "params_m": params / 1e6, "latency_ms": ctx.latency_ms(arch)}
+    found: dict[str, Any] = {"mflops": macs / 1e6, "params_m": params / 1e6}
+    found["latency_ms"] = ctx.latency_ms(arch)
     if ctx.latency.of is not None:
         found["latency_by_source"] = ctx.latency.described(arch)
     return found

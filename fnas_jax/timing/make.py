@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -42,11 +43,8 @@ def make(
     half = len(archs) // 2
     consists = [units.of_network(space, arch, images.shape, images.classes) for arch in archs]
     single: list[Program] = [operations.nothing]
-    single += [lambda unit=unit: operations.program(unit, batch) for unit in rows]  # type: ignore[misc]
-    entire: list[Program] = [
-        lambda arch=arch: whole.program(space, arch, images, batch)  # type: ignore[misc]
-        for arch in archs
-    ]
+    single += [functools.partial(operations.program, unit, batch) for unit in rows]
+    entire = [functools.partial(whole.program, space, arch, images, batch) for arch in archs]
     say(f"{len(rows)} operations, {half} networks to fit and {len(archs) - half} to judge by")
     ms = timed((single, entire), say)
     call, alone = ms[0], (ms[1 : len(single)] - ms[0]) / operations.CHAIN
@@ -82,7 +80,8 @@ def chosen(space: Space, count: int) -> np.ndarray:
 def timed(kinds: Sequence[Sequence[Program]], say: Callable[[str], object]) -> np.ndarray:
     """[P] milliseconds of all programs of all kinds, compiled and then timed in turn."""
     programs = [program for kind in kinds for program in kind]
-    expected = sum(np.mean([trial(p) for p in some(kind)]) * len(kind) for kind in kinds)
+    # The median, because the very first program takes longer.
+    expected = sum(np.median([trial(p) for p in some(kind)]) * len(kind) for kind in kinds)
     say(f"about {max(1, round(expected / 60))} min")
     compiling = Progress(len(programs), 0, "compiled")
     calls = [clock.compiled(*program()) for program in shown(programs, compiling)]

@@ -105,6 +105,18 @@ def test_the_table_decides_rewards_and_limits_and_nothing_is_timed(dataset, sour
     np.testing.assert_array_equal(found.fresh, expected <= limit)
 
 
+def test_methods_are_told_what_the_table_forbids(dataset, source):
+    ctx = context(dataset, **{"latency.source": source})
+    everything = SPACE.sample(jax.random.key(9), 200)
+    expected = np.asarray(by_hand(source, dataset, SPACE.canonical(everything)))
+    limit = float(np.median(expected))
+    build = functools.partial(images.build, space=SPACE)
+    options = {"latency.source": source, "limits.latency_ms": limit}
+    task = build(context(dataset, **options).config)
+    np.testing.assert_array_equal(jax.jit(task.allowed)(everything), expected <= limit)
+    assert not task.refuses and build(ctx.config).allowed is None
+
+
 def test_another_table_gives_other_latencies_and_another_protocol(dataset, source, tmp_path):
     other = write_table(tmp_path / "t.json", dataset, scale=3.0)
     first, second, timed = (
