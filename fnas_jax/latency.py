@@ -110,16 +110,15 @@ def timed(timing: stopwatch.Timing) -> str:
 
 def settings(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, flags.FlagValues]:
     """The configuration that the arguments name, and their flags. Raises UserError."""
-    other = [a for a in argv if not re.match(r"--?config\.", a)]
     from_file = any(re.match(r"--?config(=|$)", a) for a in argv)
     if from_file or not any(re.match("--?(workdir|artefact)", a) for a in argv):
         config, values = cli.parse_config(argv, define, USAGE)
         if values.workdir:
             raise UserError("--config and --workdir both say what is to be timed; give one of them")
         return config, values
-    values = cli.parse_flags(other, define, USAGE)
+    overrides, rest = cli.split_overrides(argv)
+    values = cli.parse_flags(rest, define, USAGE)
     config = workdir.read_config(values.workdir) if values.workdir else config_lib.default()
-    overrides = [a for a in argv if a not in other]
     return cli.override(config, overrides, ("latency.",)), values
 
 

@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(clock, "ROUNDS", 2)
-    monkeypatch.setattr(clock, "PASSES", 2)
+    monkeypatch.setattr(clock, "MOST_ROUNDS", 2)
     monkeypatch.setattr(make, "_TRIED", 1)
 
 

@@ -10,9 +10,11 @@ import jax
 import numpy as np
 
 WARM_UP = 3  # calls before the clock starts
-ROUNDS = 12  # of a table
-PASSES = 5  # of a program in a round
-MOST_S = 0.2  # of a round are spent on a program; a slow one has fewer passes
+PASSES = 3  # of a program, one after another, of which the median counts
+MOST_S = 0.2  # are spent on these; a slow program has fewer
+ROUNDS = 12  # of all programs of a table: so many, and more until `settled`
+MOST_ROUNDS = 60
+SHARE, CHANGE = 0.9, 0.02  # settled: so many programs have changed by less, in the last third
 
 Call = Callable[[], Any]
 
@@ -49,24 +51,28 @@ def undisturbed(ms: np.ndarray) -> float:
     return float(min(np.median(part) for part in rounds))
 
 
-def interleaved(
-    calls: Sequence[Call],
-    rounds: int,
-    passes: int,
-    tell: Callable[[int], object],
-) -> np.ndarray:
+def interleaved(calls: Sequence[Call], tell: Callable[[int], object]) -> np.ndarray:
     """[P] milliseconds of P programs, comparable though the machine is now busy and now not.
 
     All are run in every round; of a round counts the median of its passes, of all rounds the least
-    of these, since other work only ever adds. `tell` hears how many rounds are done.
+    of these, since other work only ever adds. On a busy machine there are more rounds. `tell` hears
+    how many are done.
     """
-    found = np.empty((len(calls), rounds))
-    for r in range(rounds):
+    found = np.full((len(calls), MOST_ROUNDS), np.inf)
+    for r in range(MOST_ROUNDS):
         for i, call in enumerate(calls):
             if r == 0:
                 warm_up(call)
             first = readings(call, 1)[0]
-            more = min(passes - 1, int(MOST_S * 1e3 / first))
+            more = min(PASSES - 1, int(MOST_S * 1e3 / first))
             found[i, r] = np.median([first, *readings(call, more)])
         tell(r + 1)
+        if r + 1 >= ROUNDS and settled(found[:, : r + 1]):
+            break
     return found.min(axis=1)
+
+
+def settled(found: np.ndarray) -> bool:
+    """Whether more rounds would hardly change the least of the readings [P, rounds]."""
+    before = found[:, : max(1, found.shape[1] * 2 // 3)].min(axis=1)
+    return float(np.quantile(1 - found.min(axis=1) / before, SHARE)) < CHANGE

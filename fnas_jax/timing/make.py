@@ -57,9 +57,8 @@ def make(
         operations_ms={unit.key: value for unit, value in found.units.items()},
         made={
             "networks": half,
-            "rounds": clock.ROUNDS,
             "passes": clock.PASSES,
-            "statistic": "the least of the rounds' medians",
+            "statistic": "the least of the medians of the passes of each round",
         },
         validation=judged(space, archs[half:], consists[half:], measured[half:], found),
     )
@@ -86,12 +85,16 @@ def timed(kinds: Sequence[Sequence[Program]], say: Callable[[str], object]) -> n
     compiling = Progress(len(programs), 0, "compiled")
     calls = [clock.compiled(*program()) for program in shown(programs, compiling)]
     compiling.close()
-    timing = Progress(clock.ROUNDS, 0, "rounds timed")
-    found = clock.interleaved(
-        calls, clock.ROUNDS, clock.PASSES, lambda done: timing.show(done, "rounds timed")
-    )
+    timing = Progress(clock.MOST_ROUNDS, 0, "rounds timed")
+    found = clock.interleaved(calls, functools.partial(tell_round, timing))
     timing.close()
     return found
+
+
+def tell_round(progress: Progress, done: int) -> None:
+    """Shows every fourth of them, of at most so many."""
+    if done % 4 == 0:
+        progress.show(done, "rounds timed, fewer where the machine is not busy")
 
 
 def some(programs: Sequence[Program]) -> list[Program]:

@@ -17,7 +17,7 @@ from fnas_jax.networks import flax_cell
 from fnas_jax.networks.flax_mobile import average, conv, gate, norm, pooled
 from fnas_jax.timing.units import Unit
 
-CHAIN = 16  # runs of an operation in a program
+CHAIN = 8  # runs of an operation in a program
 
 
 class Operation(nn.Module):

@@ -52,22 +52,35 @@ def test_quality_by_hand():
     assert found.kendall_tau == pytest.approx(1 / 2)
 
 
-def test_of_one_program_the_least_of_the_medians_of_five_counts():
-    passes = np.asarray([9.0, 1.0, 9.0, 2.0, 3.0, 4.0, 4.0, 4.0, 0.1, 0.1])
+def test_of_one_program_the_least_of_the_medians_of_three_counts():
+    passes = np.asarray([9.0, 1.0, 9.0, 2.0, 3.0, 4.0, 4.0, 0.1, 5.0])
     assert clock.undisturbed(passes) == 3.0
+    assert clock.undisturbed(passes[:5]) == 3.0  # the last two belong to the group before
     assert clock.undisturbed(passes[:3]) == 9.0 and clock.undisturbed(passes[:1]) == 9.0
 
 
-def test_other_work_on_the_machine_does_not_count(monkeypatch):
-    """Two programs of 1 and 3 ms; in half of the rounds another one takes as much again."""
-    now, rounds = [0.0], [0]
+@pytest.mark.parametrize(("quiet", "rounds"), [(0, clock.ROUNDS), (10, 17)])
+def test_other_work_on_the_machine_does_not_count(monkeypatch, quiet, rounds):
+    """Two programs of 1 and 3 ms; before the `quiet` round another one takes as much again."""
+    now, done = [0.0], [0]
     monkeypatch.setattr(clock.time, "perf_counter", lambda: now[0])
 
     def call(ms):
-        now[0] += ms / 1e3 * (1 + rounds[0] % 2)
+        now[0] += ms / 1e3 * (2 if done[0] < quiet else 1)
 
-    def tell(done):
-        rounds[0] = done
+    def tell(number):
+        done[0] = number
 
-    found = clock.interleaved([lambda: call(1.0), lambda: call(3.0)], 8, 5, tell)
+    found = clock.interleaved([lambda: call(1.0), lambda: call(3.0)], tell)
     np.testing.assert_allclose(found, [1.0, 3.0])
+    assert done[0] == rounds  # two thirds of them hold a quiet one
+
+
+def test_rounds_go_on_until_they_change_nothing():
+    steady = np.ones((10, 12))
+    assert clock.settled(steady)
+    late = steady.copy()
+    late[:, -1] = 0.9
+    assert not clock.settled(late)
+    late[1:, -1] = 1.0  # one in ten may
+    assert clock.settled(late)
