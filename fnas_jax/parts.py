@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from fnas_jax.core import attributes, frames
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.identity import OBJECT
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
 
 # Groups of entry points by which packages bring parts of their own.
 GROUPS = {name: f"fnas_jax.{name}s" for name in ("space", "task", "method")}
-OBJECT = "object:"  # how names of parts begin that were given as objects
 
 
 class Parts(NamedTuple):
@@ -71,8 +71,9 @@ def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
     if name.startswith(OBJECT):
         if own is None:
             raise UserError(
-                f"{key} is {name!r}: it was an object in Python; give it again, to"
-                " fnas_jax.search or fnas_jax.resume"
+                f"{key} is {name!r}, which was an object in Python: give it again to"
+                f" fnas_jax.resume(workdir, {kind}=..), which goes on with the search; of a"
+                " finished one, what it returns has retrain() and export()"
             )
         if name_of(kind, own) != name:
             raise UserError(f"this {kind} is not the one that the search began with ({name})")

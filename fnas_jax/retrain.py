@@ -130,7 +130,8 @@ def summary(judged: dict[str, Any], folder: str | pathlib.Path) -> str:
             " training and validation images, and tested"
         )
     winner = judged["winner"]
-    lines.append(f"accuracy {cli.percent(winner['accuracy'])}")
+    if "accuracy" in winner:  # a function, as the task, says no more than in the search
+        lines.append(f"accuracy {cli.percent(winner['accuracy'])}")
     if "reference" in winner:
         lines.append(f"reference network {cli.percent(winner['reference']['accuracy'])}")
     if winner["kept"] is not None:

@@ -42,8 +42,12 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     sign = outcome.measure(path).sign
     with store.existing(workdir.knowledge_folder(path, config)) as known:
         run = workdir.read_run(path).id
+        name = history.space_of(known, run)
+        if name is None:  # nothing was tried yet
+            return []
         space = _space(history.identity_of(known, run), config)
-        rows = history.rows(known, space, trained=None, run_id=run)
+        # By its name: of a space that was an object there is less here than its key is about.
+        rows = history.rows(known, name, trained=None, run_id=run)
     known_ok = np.where(rows.ok, rows.accuracy, np.nan)
     numbers = {"value": (sign * known_ok).tolist()}
     numbers |= {name: getattr(rows, name).tolist() for name in history.NUMBERS}
@@ -72,7 +76,7 @@ def _space(identity: str, config: Any) -> Space:
         return categorical.choices(options, said["name"])
     if said:
         return categorical.make(said["cardinalities"], said["name"], said["names"])
-    return registry.build_space(config)  # nothing was tried yet
+    return registry.build_space(config)  # of an earlier version
 
 
 def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fnas_jax
+from fnas_jax import export, main, report, retrain, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.tasks import data
 from tests.test_end_to_end import timeless
@@ -185,6 +186,30 @@ def test_other_arrays_and_missing_ones_are_refused(found, tmp_path):
         fnas_jax.resume(unfinished, X[:50], Y[:50])
     resumed = fnas_jax.resume(unfinished, X, Y)
     assert timeless(resumed.content) == timeless(found.content)
+
+
+def test_commands_on_a_search_on_arrays_say_how_to_do_it_in_python(found, tmp_path, capsys):
+    """What needs the images; everything else does it."""
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(found.workdir, unfinished)
+    (unfinished / "result.json").unlink()
+    again = "fnas_jax.resume(workdir, x_train, y_train, ..)"
+    for command, place, flags, told in (
+        (retrain.command, found.workdir, [], again),
+        (export.command, found.workdir, [f"--out={tmp_path / 'out'}"], again),
+        (main.main, found.workdir, ["--config=fnas_digits"], f"resume('{found.workdir}', x_train"),
+        (main.main, unfinished, ["--config=fnas_digits"], f"resume('{unfinished}', x_train, y_"),
+        (retrain.command, unfinished, [], "is not finished"),
+    ):
+        code = command([f"--workdir={place}", *flags])
+        lines = capsys.readouterr().err.splitlines()
+        assert code == 2 and len(lines) == 1 and told in lines[0], lines
+    for place in (found.workdir, unfinished):
+        assert report.command([f"--workdir={place}"]) == 0
+        capsys.readouterr()
+        assert trials.command([f"--workdir={place}", "--format=csv"]) == 0
+        assert capsys.readouterr().out.count("\n") == 3
+    assert fnas_jax.load(found.workdir).predict(X)[0].shape == (60,)
 
 
 def test_validation_arrays_alone_are_not_tested_on(tmp_path):

@@ -1,5 +1,7 @@
 """What goes wrong in a user's part is told with the place in the user's file."""
 
+import contextlib
+import json
 import logging
 import sys
 import textwrap
@@ -7,9 +9,11 @@ import textwrap
 import pytest
 
 import fnas_jax
-from fnas_jax import main, parts
+from fnas_jax import export, main, parts, predict, registry, report, retrain, trials
+from fnas_jax.core import config as config_lib
 from fnas_jax.core import frames
 from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history
 
 BROKEN = """
     import fnas_jax
@@ -128,3 +132,48 @@ def test_a_space_of_the_user_s_is_told_where_our_method_asks_it(mine):
     task = fnas_jax.from_function(space._replace(canonical=canonical), lambda d: 0.5)
     with pytest.raises(UserError, match=rf"raised KeyError: 'b' \(in {__file__}:\d+\)"):
         fnas_jax.search(task=task, method="gp", workdir="w", **QUIET)
+
+
+def test_commands_on_a_search_with_objects_say_how_to_do_it_in_python(tmp_path, capsys):
+    """Here of an own function on a space of ours with other options, which no name is about."""
+    options = config_lib.default()
+    options.space.blocks = 1
+    space = registry.build_space(options)
+    task = fnas_jax.from_function(space, lambda d: len(d["blocks"]) / 2, name="mine")
+    found = fnas_jax.search(task=task, method="random", workdir=tmp_path, **QUIET)
+    folder, again = f"--workdir={tmp_path}", "fnas_jax.resume(workdir, task=..)"
+    assert trials.command([folder, "--format=json"]) == 0
+    tried = json.loads(capsys.readouterr().out)
+    assert len(tried) == 2 and found.best["arch"] in [t["arch"] for t in tried]
+    assert report.command([folder]) == 0
+    capsys.readouterr()
+    for command, flags, told in (
+        (retrain.command, [], again),
+        (export.command, [f"--out={tmp_path / 'out'}"], "has left no best/"),
+        (predict.command, [f"--images={tmp_path}"], "has left no best/"),
+        (main.main, ["--config=fnas_digits"], f"fnas_jax.resume('{tmp_path}', task=..)"),
+    ):
+        code = command([folder, *flags])
+        lines = capsys.readouterr().err.splitlines()
+        assert code == 2 and len(lines) == 1 and told in lines[0], lines
+    with pytest.raises(UserError, match="has left no best/"):
+        fnas_jax.load(tmp_path)
+    assert fnas_jax.resume(tmp_path, task=task).retrain()["winner"]["kept"] is None
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(UserError, match=r"give it again to fnas_jax.resume\(workdir, task=..\)"):
+        fnas_jax.resume(tmp_path)
+    with contextlib.closing(history.open_(tmp_path / "knowledge")) as known:
+        history.trim(known, json.loads((tmp_path / "run.json").read_text())["id"], 0)
+    assert trials.read(tmp_path) == []  # nothing was tried yet
+    assert fnas_jax.resume(tmp_path, task=task).counts == found.counts
+
+
+def test_a_task_that_trains_nothing_is_judged_again_without_an_accuracy(mine, capsys):
+    (mine.parent / "own.py").write_text(
+        "import fnas_jax\nfrom broken import space\n"
+        "task = fnas_jax.from_function(space, lambda d: d['a'] / 4)\n"
+    )
+    fnas_jax.search(task="python:own:task", method="random", workdir="w", **QUIET)
+    capsys.readouterr()
+    assert retrain.command(["--workdir=w"]) == 0
+    assert capsys.readouterr().out == "written to w/retrain.json\n"

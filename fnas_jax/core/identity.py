@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+# How names in a configuration begin whose content was in memory, in Python.
+ARRAYS = "arrays-"  # of image sets
+OBJECT = "object:"  # of spaces, tasks and methods
+
+
+def in_memory(settings: Mapping[str, Any]) -> list[str]:
+    """The arguments that have to be given again to go on with a run of these flat `settings`.
+
+    As fnas_jax.resume and fnas_jax.search call them; [] for a run that its configuration says all
+    of.
+    """
+    arrays = settings["task.name"].startswith(f"images/{ARRAYS}")
+    kinds = (kind for kind in ("space", "task", "method") if _is_object(settings, kind))
+    return [*(["x_train, y_train, .."] if arrays else []), *(f"{kind}=.." for kind in kinds)]
+
+
+def _is_object(settings: Mapping[str, Any], kind: str) -> bool:
+    return settings[f"{kind}.name"].startswith(OBJECT)
 
 
 def text(value: Any) -> str:

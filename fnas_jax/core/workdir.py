@@ -260,6 +260,13 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     ]
     if not differences:
         return
+    forgotten = [name for name in identity.in_memory(old) if name not in identity.in_memory(new)]
+    if forgotten:
+        raise UserError(
+            f"the search in workdir {str(path.parent)!r} was begun in Python, on what was in"
+            f" memory: fnas_jax.resume({str(path.parent)!r}, {', '.join(forgotten)}) goes on with"
+            " it, and reads a finished one; this configuration is another one"
+        )
     advice = (
         "; give the command that began it, another search.budget or other winner.* and log.*"
         " keys, or another --workdir"

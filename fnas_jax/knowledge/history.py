@@ -231,6 +231,13 @@ def identity_of(connection: sqlite3.Connection, run_id: str) -> str:
     return found[0] if found else ""
 
 
+def space_of(connection: sqlite3.Connection, run_id: str) -> str | None:
+    """The name of the space that run `run_id` searches; None where it has written no row."""
+    query = "SELECT space FROM evaluations WHERE run = ? LIMIT 1"
+    found = connection.execute(query, (run_id,)).fetchone()
+    return found[0] if found else None
+
+
 def count_trained(connection: sqlite3.Connection, run_id: str) -> int:
     """How many architectures run `run_id` has measured."""
     query = "SELECT count(*) FROM evaluations WHERE run = ? AND trained"

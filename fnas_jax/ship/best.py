@@ -131,7 +131,7 @@ def locate(path: pathlib.Path) -> pathlib.Path:
     if (path / "config.json").exists():
         raise UserError(
             f"the search in {str(path)!r} is not finished, so it has no {NAME}/ yet; the command"
-            " that began it goes on with it"
+            " that began it goes on with it, or fnas_jax.resume in Python"
         )
     raise UserError(
         f"{str(path)!r} is neither the workdir of a finished search nor its {NAME}/ folder"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
+from fnas_jax.core.identity import ARRAYS
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.taught import Images
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
@@ -19,7 +20,6 @@ from fnas_jax.tasks.readers.folder import read_folder
 from fnas_jax.tasks.readers.npz import fingerprint, read_arrays, read_npz
 from fnas_jax.tasks.readers.tfds import read_tfds
 
-ARRAYS = "arrays-"  # how the names of image sets in memory begin
 _BUNDLED = {"digits": read_digits, "mnist5k": read_mnist5k}
 _ALLOWED = "digits, mnist5k, tfds:NAME, the path of an .npz file or of a folder of images"
 
@@ -216,8 +216,9 @@ def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str
     """`arrays`; UserError where they are absent, or other ones than `name` says."""
     if arrays is None:
         raise UserError(
-            f"The images of {name} were in memory: give the same arrays to fnas_jax.resume or"
-            " fnas_jax.search, in Python."
+            f"The images of {name} were in memory: give the same arrays to"
+            " fnas_jax.resume(workdir, x_train, y_train, ..), in Python, which goes on with the"
+            " search; of a finished one, what it returns has retrain() and export()."
         )
     if name_of(arrays) != name:
         raise UserError(

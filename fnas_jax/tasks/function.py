@@ -104,9 +104,10 @@ def from_function(
     """A task whose networks are judged by `function`.
 
     `function` is given the decisions as `space.describe` has them, e.g. {"depth": 2, "op":
-    "conv"}, and returns the metric, or a dict with it and any of latency_ms, mflops and params_m.
-    NaN, or an exception, is a network that failed. What was judged once is never judged again. The
-    reward of an accuracy, in [0, 1], is that of `config.reward`; of any other metric, `bounded`.
+    "conv"} (of the spaces mnas, macro and cell the whole description), and returns the metric, or a
+    dict with it and any of latency_ms, mflops and params_m. NaN, or an exception, is a network that
+    failed. What was judged once is never judged again. The reward of an accuracy, in [0, 1], is
+    that of `config.reward`; of any other metric, `bounded`.
 
     Args:
       space: e.g. of `spaces.categorical.choices`.
@@ -152,7 +153,7 @@ def evaluate(
         return known, cache.recall(known, lookup)
     start = time.monotonic()
     described = [ctx.task.space.describe(np.asarray(canonical[i])) for i in places]
-    answers = ctx.workers.map([d["decisions"] for d in described])
+    answers = ctx.workers.map([d.get("decisions", d) for d in described])
     # Figures stay float64, as the function has them; only methods are told float32.
     figures = np.full((len(archs), 1 + len(COSTS)), np.nan)
     for place, of_one, answer in zip(places, described, answers, strict=True):

@@ -185,7 +185,10 @@ def test_an_unfinished_run_notices_another_space_metric_or_function(tmp_path):
 def test_objects_are_needed_again_and_must_be_the_same(tmp_path):
     search(tmp_path / "a", value, budget=8, metric="size", name="own")
     (tmp_path / "a" / "result.json").unlink()
-    with pytest.raises(fnas_jax.UserError, match="was an object in Python; give it again"):
+    with pytest.raises(
+        fnas_jax.UserError,
+        match=r"give it again to fnas_jax.resume\(workdir, task=..\)",
+    ):
         fnas_jax.resume(tmp_path / "a")
     other = fnas_jax.from_function(SPACE, value, name="another")
     with pytest.raises(fnas_jax.UserError, match="not the one that the search began with"):
