@@ -23,7 +23,7 @@ import ml_collections
 import numpy as np
 
 from fnas_jax import loop, parts, registry
-from fnas_jax.core import cli, devices, workdir
+from fnas_jax.core import cli, devices, identity, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.parts import Parts
@@ -106,12 +106,13 @@ def resume(
     """Goes on with the search in `folder`, by its own configuration; a finished one is read.
 
     A search on arrays or with objects needs the same ones again, unless it is finished. Raises
-    UserError where there is no search, or these are others.
+    UserError where there is no search, or these are others, or the search began without such.
     """
     path = pathlib.Path(folder).expanduser()
     config = workdir.read_config(path)
     arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
-    own = Parts(space, task, method)
+    own = _own(space, task, method)
+    _check_needed(config, arrays, {"space": space, "task": task, "method": method})
     if (path / "result.json").exists():
         return Result(path, arrays, own)
     return _run(config, path, arrays, own)
@@ -136,6 +137,25 @@ def _run(
             path.rmdir()
         raise
     return Result(path, arrays, own)
+
+
+def _check_needed(
+    config: ml_collections.ConfigDict,
+    arrays: Mapping[str, np.ndarray] | None,
+    own: Mapping[str, Any],
+) -> None:
+    """Raises UserError for arrays or parts that a run of `config` did not begin with."""
+    needed = identity.in_memory(config_lib.flatten(config))
+    if arrays is not None and identity.IMAGES not in needed:
+        raise UserError(
+            f"arrays were given, and the search began on {config.task.name}: leave them out"
+        )
+    for kind, part in own.items():
+        if part is not None and f"{kind}=.." not in needed:
+            raise UserError(
+                f"{kind} was given, and the search began with {kind}.name {config[kind].name!r},"
+                " which it goes on with: leave it out"
+            )
 
 
 def _own(space: Any, task: Any, method: Any) -> Parts:

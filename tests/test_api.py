@@ -188,6 +188,25 @@ def test_other_arrays_and_missing_ones_are_refused(found, tmp_path):
     assert timeless(resumed.content) == timeless(found.content)
 
 
+def test_what_a_search_did_not_begin_with_is_refused(found, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("decision_0,accuracy\n0,0.5\n1,0.6\n")
+    options = {"method": "random", "budget": 2, "search.batch": 2, "log.tensorboard": False}
+    fnas_jax.search(task=f"tabular/{path}", workdir=tmp_path / "w", **options)
+    part = functools.partial(print)
+    for arguments, message in (
+        ({"x_train": X, "y_train": Y}, "the search began on tabular/.*: leave them out"),
+        ({"task": part}, "task was given, and the search began with task.name 'tabular/"),
+        ({"method": part}, "began with method.name 'random'"),
+        ({"method": "gp"}, "began with method.name 'random'"),
+        ({"space": 3}, "space is int; it must be a name or a Space"),
+    ):
+        with pytest.raises(fnas_jax.UserError, match=message):
+            fnas_jax.resume(tmp_path / "w", **arguments)
+    with pytest.raises(fnas_jax.UserError, match=r"began with space.name 'mnas'"):
+        fnas_jax.resume(found.workdir, X, Y, space=fnas_jax.categorical({"a": [1, 2]}))
+
+
 def test_commands_on_a_search_on_arrays_say_how_to_do_it_in_python(found, tmp_path, capsys):
     """What needs the images; everything else does it."""
     unfinished = tmp_path / "unfinished"

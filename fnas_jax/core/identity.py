@@ -12,6 +12,7 @@ import numpy as np
 # How names in a configuration begin whose content was in memory, in Python.
 ARRAYS = "arrays-"  # of image sets
 OBJECT = "object:"  # of spaces, tasks and methods
+IMAGES = "x_train, y_train, .."  # the arguments that arrays are
 
 
 def in_memory(settings: Mapping[str, Any]) -> list[str]:
@@ -22,7 +23,7 @@ def in_memory(settings: Mapping[str, Any]) -> list[str]:
     """
     arrays = settings["task.name"].startswith(f"images/{ARRAYS}")
     kinds = (kind for kind in ("space", "task", "method") if _is_object(settings, kind))
-    return [*(["x_train, y_train, .."] if arrays else []), *(f"{kind}=.." for kind in kinds)]
+    return [*([IMAGES] if arrays else []), *(f"{kind}=.." for kind in kinds)]
 
 
 def _is_object(settings: Mapping[str, Any], kind: str) -> bool:
