@@ -121,13 +121,11 @@ def test_a_malformed_row_of_a_table_is_told_with_its_line(table, tmp_path, capsy
     assert "table.csv" in message
 
 
-def test_what_a_method_refuses_is_told_in_one_sentence(table, tmp_path, capsys, monkeypatch):
-    def build(*parts):
-        raise ValueError("a space of one architecture: nothing to climb")
-
-    monkeypatch.setattr("fnas_jax.methods.baselines.local.build", build)
+def test_what_a_method_refuses_is_told_in_one_sentence(table, tmp_path, capsys):
+    table.write_text("decision_0,accuracy\n0,80\n")
     argv = arguments(table, tmp_path / "w", "--config.method.name=local")
-    assert fails(argv, capsys) == "error: a space of one architecture: nothing to climb\n"
+    message = "error: space categorical/table has a single architecture: nothing to climb\n"
+    assert fails(argv, capsys) == message
     assert not (tmp_path / "w" / "config.json").exists()
 
 
