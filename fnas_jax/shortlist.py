@@ -87,7 +87,10 @@ def _reward(reward: Callable[..., jax.Array], facts: Mapping[str, Any]) -> float
     """None where the training failed, or the cost that the reward needs is not known."""
     if facts["accuracy"] is None:
         return None
-    figures = (facts["accuracy"], *(facts[name] for name in COSTS))
+    costs = {name: facts[name] for name in COSTS}
+    if "latency_by_source" in facts:  # which rewards go by, where it is not the clock
+        costs["latency_ms"] = facts["latency_by_source"]["ms"]
+    figures = (facts["accuracy"], *costs.values())
     value = float(reward(*(jnp.asarray([x], jnp.float32) for x in figures))[0])
     return value if np.isfinite(value) else None
 

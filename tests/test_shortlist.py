@@ -92,6 +92,16 @@ def test_costs_count_as_in_the_search():
     assert found[1]["reward"] == pytest.approx(0.3)
 
 
+def test_latency_counts_by_its_source_where_that_is_not_the_clock():
+    keys = {"reward_cost": "latency_ms", "reward_target": 1.0, "reward_beta": -1.0}
+    slow = facts(0.9) | {"latency_ms": 1.0, "latency_by_source": {"ms": 3.0}}
+    fast = facts(0.6) | {"latency_ms": 3.0, "latency_by_source": {"ms": 1.0}}
+    found = hold([slow, fast], **keys)
+    assert [entry["reward"] for entry in found] == pytest.approx([0.3, 0.6])
+    timed = [facts(0.6) | {"latency_ms": ms} for ms in (3.0, 1.0)]
+    assert [entry["reward"] for entry in hold(timed, **keys)] == pytest.approx([0.2, 0.6])
+
+
 def test_where_nothing_can_be_compared_it_is_said():
     with pytest.raises(UserError, match="each of the 2 networks failed"):
         hold([facts(None), facts(None)])

@@ -76,10 +76,11 @@ def compare(
     forms = list(ctx.canonical(jnp.asarray(archs)))
     facts: list[dict[str, Any]] = [costs_of(ctx, arch) for arch in forms]
     jobs: dict[Any, Network] = {i: own_network(ctx, arch) for i, arch in enumerate(forms)}
-    standards = [reference_facts(ctx, own["mflops"]) for own in facts]
     if ctx.config.winner.reference:
-        widths = {standard["width"] for standard in standards}
-        jobs |= {("reference", width): reference_network(ctx, width) for width in sorted(widths)}
+        for own in facts:
+            own["reference"] = reference_facts(ctx, own["mflops"])
+        widths = sorted({own["reference"]["width"] for own in facts})
+        jobs |= {("reference", width): reference_network(ctx, width) for width in widths}
     dataset, names = ctx.dataset, list(jobs)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     found: dict[Any, dict[str, Any]] = {}
@@ -89,10 +90,10 @@ def compare(
         tested = train_and_judge(ctx, [jobs[name] for name in part], Data(*images), key)
         found |= {name: one.facts for name, one in zip(part, tested, strict=True)}
         say(f"trained {len(found)} of {len(jobs)} networks that are compared")
-    for i, (own, standard) in enumerate(zip(facts, standards, strict=True)):
+    for i, own in enumerate(facts):
         own |= found[i] | {"measures": "accuracy on validation images after training on others"}
-        if ctx.config.winner.reference:
-            own["reference"] = standard | found["reference", standard["width"]]
+        if "reference" in own:
+            own["reference"] |= found["reference", own["reference"]["width"]]
     return facts
 
 
