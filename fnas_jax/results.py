@@ -57,7 +57,10 @@ class Result:
 
     @property
     def winner(self) -> dict[str, Any] | None:
-        """The winner after the search: trained fully and tested, beside a reference network."""
+        """The winner after the search: trained fully and tested, beside a reference network.
+
+        Later trainings are `retrained`; its accuracy is None where `winner.steps` was 0.
+        """
         return self.content["winner"]
 
     @property
