@@ -28,7 +28,8 @@ USAGE = """Trains the best architecture of a finished search again, and its refe
 
   python -m fnas_jax.retrain --workdir=runs/a [--steps=5000] [--pick=2 | --top=3]
 
---config.KEY=VALUE changes how it is trained: winner.*, children.* and task.augment.*. Writes
+--config.KEY=VALUE changes how it is trained: winner.*, children.* and task.augment.*; and by
+latency.*, where its latency comes from. Writes
 retrain.json beside the search's result.json, and the network into best/, in place of the
 one that the search left there."""
 Builder = Callable[[ml_collections.ConfigDict], Task]

@@ -45,7 +45,7 @@ class Latency:
     )
     batch_size: int = key(1, "images per timed pass", 1, 4096)
     repeats: int = key(
-        30, "timed passes; of each 3 counts the median, of these the least", 1, 10000
+        30, "timed passes; of each 3 counts the median, of these the quantile 0.1", 1, 10000
     )
 
 

@@ -14,6 +14,7 @@ PASSES = 3  # of a program, one after another, of which the median counts
 MOST_S = 0.2  # are spent on these; a slow program has fewer
 ROUNDS = 12  # of all programs of a table: so many, and more until `settled`
 MOST_ROUNDS = 60
+QUIET = 0.1  # quantile of the rounds that is taken for undisturbed
 SHARE, CHANGE = 0.9, 0.02  # settled: so many programs have changed by less, in the last third
 
 Call = Callable[[], Any]
@@ -45,20 +46,20 @@ def warm_up(call: Call) -> None:
 def undisturbed(ms: np.ndarray) -> float:
     """The same of one program that was run alone: passes [n], one after another, n >= 1.
 
-    Of each PASSES of them counts the median, of all the least of these.
+    Of each PASSES of them counts the median, of these the QUIET quantile.
     """
     rounds = np.array_split(ms, max(1, len(ms) // PASSES))
-    return float(min(np.median(part) for part in rounds))
+    return float(np.quantile([np.median(part) for part in rounds], QUIET))
 
 
 def interleaved(calls: Sequence[Call], tell: Callable[[int], object]) -> np.ndarray:
     """[P] milliseconds of P programs, comparable though the machine is now busy and now not.
 
-    All are run in every round; of a round counts the median of its passes, of all rounds the least
-    of these, since other work only ever adds. On a busy machine there are more rounds. `tell` hears
+    All are run in every round; of a round counts the median of its passes, of all rounds the QUIET
+    quantile, since other work only ever adds. On a busy machine there are more rounds. `tell` hears
     how many are done.
     """
-    found = np.full((len(calls), MOST_ROUNDS), np.inf)
+    found = np.empty((len(calls), MOST_ROUNDS))
     for r in range(MOST_ROUNDS):
         for i, call in enumerate(calls):
             if r == 0:
@@ -69,10 +70,11 @@ def interleaved(calls: Sequence[Call], tell: Callable[[int], object]) -> np.ndar
         tell(r + 1)
         if r + 1 >= ROUNDS and settled(found[:, : r + 1]):
             break
-    return found.min(axis=1)
+    return np.quantile(found[:, : r + 1], QUIET, axis=1)
 
 
 def settled(found: np.ndarray) -> bool:
-    """Whether more rounds would hardly change the least of the readings [P, rounds]."""
-    before = found[:, : max(1, found.shape[1] * 2 // 3)].min(axis=1)
-    return float(np.quantile(1 - found.min(axis=1) / before, SHARE)) < CHANGE
+    """Whether more rounds would hardly change what the readings [P, rounds] come to."""
+    before = np.quantile(found[:, : found.shape[1] * 2 // 3], QUIET, axis=1)
+    change = np.abs(1 - np.quantile(found, QUIET, axis=1) / before)
+    return float(np.quantile(change, SHARE)) < CHANGE

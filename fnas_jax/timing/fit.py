@@ -12,8 +12,10 @@ from fnas_jax.timing.units import Unit
 
 # Standard deviations of what is believed before any network was timed, relative to what each is
 # about: of the factor of a family of operations, of an operation beside its family, of what all
-# operations cost more or less within a network, and of a network's time by the clock.
-FAMILY, ALONE, SHIFT, CLOCK = 0.5, 0.2, 0.3, 0.03
+# operations cost more or less within a network (to the median of their times), of the fixed part
+# (to the median of the networks' times), and of a network's time by the clock.
+FAMILY, ALONE, SHIFT, FIXED, CLOCK = 0.5, 0.2, 0.3, 0.3, 0.05
+ITERATIONS = 10  # of weights for networks that nothing explains
 
 
 class Prediction(NamedTuple):
@@ -32,7 +34,9 @@ def fit(
     there than `alone`, mostly by a factor that is that of its family. These factors, one more for
     each operation, one constant for all and the fixed part are jointly Gaussian before networks are
     seen (above; `call` ms is expected of the fixed part), and the means given them are taken:
-    Bayesian linear regression, in its dual form. Times below zero become zero.
+    Bayesian linear regression, in its dual form. The clock is off by more now and then, and a
+    network may be cut short by its compiler: errors beyond one standard deviation count in
+    proportion, not squared (Huber, 1964, by iterated weights). Times below zero become zero.
     """
     units = list(alone)
     place = {unit: i for i, unit in enumerate(units)}
@@ -46,12 +50,27 @@ def fit(
     shift = np.full((len(units), 1), SHIFT * np.median(times))
     adds = np.hstack([FAMILY * times[:, None] * member, ALONE * np.diag(times), shift])
     # .. and to those of networks; the last one is of the fixed part.
-    design = np.hstack([counts @ adds, np.full((len(networks), 1), call)])
-    weight = 1 / (CLOCK * measured)
-    design, missing = design * weight[:, None], (measured - counts @ times - call) * weight
-    found = design.T @ np.linalg.solve(design @ design.T + np.eye(len(networks)), missing)
+    spread = max(call, FIXED * float(np.median(measured)))
+    design = np.hstack([counts @ adds, np.full((len(networks), 1), spread)])
+    found = robust(design, measured - counts @ times - call, CLOCK * measured)
     fitted = np.maximum(times + adds @ found[:-1], 0.0).tolist()
-    return Prediction(max(call * (1 + found[-1]), 0.0), dict(zip(units, fitted, strict=True)))
+    fixed = max(call + spread * float(found[-1]), 0.0)
+    return Prediction(fixed, dict(zip(units, fitted, strict=True)))
+
+
+def robust(design: np.ndarray, target: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """[K] most probable x of `design` [M, K] x = `target` [M], of which each is N(0, 1) before.
+
+    Errors have the standard deviations `deviation` [M], and long tails.
+    """
+    design, target = design / deviation[:, None], target / deviation
+    root, found = np.ones(len(target)), np.zeros(design.shape[1])  # of the equations' weights
+    for _ in range(ITERATIONS):
+        rows = design * root[:, None]
+        gram = rows @ rows.T + np.eye(len(rows))
+        found = rows.T @ np.linalg.solve(gram, target * root)
+        root = 1 / np.sqrt(np.maximum(np.abs(design @ found - target), 1.0))
+    return found
 
 
 def total(prediction: Prediction, network: Sequence[Unit]) -> float:

@@ -58,7 +58,7 @@ def make(
         made={
             "networks": half,
             "passes": clock.PASSES,
-            "statistic": "the least of the medians of the passes of each round",
+            "statistic": f"quantile {clock.QUIET} of the medians of the passes of each round",
         },
         validation=judged(space, archs[half:], consists[half:], measured[half:], found),
     )

@@ -31,6 +31,27 @@ def test_families_that_take_another_time_within_networks_are_found():
     assert errors[0] > 0.2 and errors[1] < 0.01
 
 
+def test_a_few_readings_of_a_busy_machine_change_little():
+    true = fit.Prediction(0.1, {unit: 1.2 * ms for unit, ms in ALONE.items()})
+    seen = networks(30, 0)
+    measured = np.asarray([fit.total(true, network) for network in seen])
+    measured[[3, 11, 20]] *= 3
+    found = fit.fit(ALONE, seen, measured, 0.1)
+    unseen = networks(30, 1)
+    predicted, truth = (np.asarray([fit.total(p, n) for n in unseen]) for p in (found, true))
+    assert fit.quality(predicted, truth).largest_error < 0.05
+
+
+def test_a_fixed_part_that_is_larger_than_a_call_is_found():
+    """As where every network, but no call of a single operation, wakes other threads."""
+    seen = networks(30, 0)
+    sizes = [len(UNITS), *range(1, 7)]
+    seen = [network[: sizes[i % len(sizes)]] for i, network in enumerate(seen)]
+    true = fit.Prediction(3.0, ALONE)
+    measured = np.asarray([fit.total(true, network) for network in seen])
+    assert fit.fit(ALONE, seen, measured, 0.01).fixed == pytest.approx(3.0, rel=0.1)
+
+
 def test_what_agrees_already_stays():
     seen = networks(10, 0)
     before = fit.Prediction(0.1, ALONE)
@@ -52,14 +73,14 @@ def test_quality_by_hand():
     assert found.kendall_tau == pytest.approx(1 / 2)
 
 
-def test_of_one_program_the_least_of_the_medians_of_three_counts():
+def test_of_one_program_a_low_quantile_of_the_medians_of_three_counts():
     passes = np.asarray([9.0, 1.0, 9.0, 2.0, 3.0, 4.0, 4.0, 0.1, 5.0])
-    assert clock.undisturbed(passes) == 3.0
+    assert clock.undisturbed(passes) == pytest.approx(np.quantile([9.0, 3.0, 4.0], 0.1))
     assert clock.undisturbed(passes[:5]) == 3.0  # the last two belong to the group before
     assert clock.undisturbed(passes[:3]) == 9.0 and clock.undisturbed(passes[:1]) == 9.0
 
 
-@pytest.mark.parametrize(("quiet", "rounds"), [(0, clock.ROUNDS), (10, 17)])
+@pytest.mark.parametrize(("quiet", "rounds"), [(0, clock.ROUNDS), (10, 20)])
 def test_other_work_on_the_machine_does_not_count(monkeypatch, quiet, rounds):
     """Two programs of 1 and 3 ms; before the `quiet` round another one takes as much again."""
     now, done = [0.0], [0]
@@ -73,14 +94,14 @@ def test_other_work_on_the_machine_does_not_count(monkeypatch, quiet, rounds):
 
     found = clock.interleaved([lambda: call(1.0), lambda: call(3.0)], tell)
     np.testing.assert_allclose(found, [1.0, 3.0])
-    assert done[0] == rounds  # two thirds of them hold a quiet one
+    assert done[0] == rounds  # of two thirds of them, enough are quiet
 
 
 def test_rounds_go_on_until_they_change_nothing():
     steady = np.ones((10, 12))
     assert clock.settled(steady)
     late = steady.copy()
-    late[:, -1] = 0.9
+    late[:, -4:] = 0.9
     assert not clock.settled(late)
-    late[1:, -1] = 1.0  # one in ten may
+    late[1:, -4:] = 1.0  # one in ten may
     assert clock.settled(late)
