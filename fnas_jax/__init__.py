@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "categorical",
     "from_function",
+    "layered",
     "load",
     "resume",
     "search",
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fnas_jax.core.types import UserError
     from fnas_jax.results import Result
     from fnas_jax.ship.model import Model, load
+    from fnas_jax.spaces import layered
     from fnas_jax.spaces.categorical import choices as categorical
     from fnas_jax.tasks.function import from_function
 
@@ -40,6 +42,7 @@ _PUBLIC = {
     "Model": "fnas_jax.ship.model:Model",
     "UserError": "fnas_jax.core.types:UserError",
     "categorical": "fnas_jax.spaces.categorical:choices",
+    "layered": "fnas_jax.spaces.layered:",
     "from_function": "fnas_jax.tasks.function:from_function",
 }
 
@@ -49,7 +52,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _PUBLIC[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

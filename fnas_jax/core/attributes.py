@@ -1,14 +1,17 @@
-"""Objects of the user's own modules, by MODULE:ATTRIBUTE."""
+"""Objects of the user's own modules, by MODULE:ATTRIBUTE, and the text of a class."""
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import os
 import sys
+import textwrap
 from typing import Any
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import frames
+from fnas_jax.core import frames, identity
 from fnas_jax.core.types import UserError
 
 
@@ -28,3 +31,18 @@ def find(key: str, name: str, module: str, attribute: str) -> Any:
         near = config_lib.nearest(attribute, [n for n in vars(found) if n[0] != "_"])
         raise UserError(f"{key} is {name!r}: {module} has no {attribute!r}{near}")
     return getattr(found, attribute)
+
+
+def source_of(cls: Any) -> str:
+    """The text of a class or function. Raises UserError where it has none."""
+    try:
+        return textwrap.dedent(inspect.getsource(cls))
+    except (OSError, TypeError):
+        raise UserError(
+            f"{cls.__module__}:{cls.__qualname__} has no text to be known by; put it into a file"
+        ) from None
+
+
+def text_of(cls: type) -> str:
+    """Digest of what a class's text says, whatever its comments and layout."""
+    return identity.digest(ast.unparse(ast.parse(source_of(cls))))

@@ -1,6 +1,7 @@
 """The three backends of a layer; all are the same function.
 
-kernels: the kernels of CPUs, to which sizes are data.
+kernels: the kernels of CPUs, to which sizes are data. They know no layers of the user's own: places
+where one may occur run as those of `reference`.
 reference: XLA's code, a branch for every kind of layer, of which one runs. For CPUs without
 compiler, and for tests to compare with.
 masked: one piece of code for all kinds of layer, the widest, with zeros where the child has
@@ -18,8 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers import compile_kernels, kernels, masked, reference
-from fnas_jax.layers.ops import Moments
+from fnas_jax.layers import compile_kernels, kernels, masked, own, reference
+from fnas_jax.layers.ops import Moments, Params
+from fnas_jax.layers.spec import LayerSpec, Slot
 
 
 class Backend(NamedTuple):
@@ -34,7 +36,17 @@ class Backend(NamedTuple):
     looped: bool  # equal layers as a `scan`: compiled once
 
 
-KERNELS = Backend(kernels.apply, kernels.apply_eval, looped=False)
+def _by_kernels(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = False) -> Array:
+    of_slot = reference if own.codes(slot) else kernels
+    return of_slot.apply(slot, params, x, spec, root)
+
+
+def _evaluate_by_kernels(slot: Slot, *given: Any) -> tuple[Array, dict[str, Moments]]:
+    of_slot = reference if own.codes(slot) else kernels
+    return of_slot.apply_eval(slot, *given)
+
+
+KERNELS = Backend(_by_kernels, _evaluate_by_kernels, looped=False)
 REFERENCE = Backend(reference.apply, reference.apply_eval, looped=True)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, ops, parameters, reference
+from fnas_jax.layers import convolutions, ops, own, parameters, reference
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, MBCONV, NONE, PASS, SEPCONV, LayerSpec, Slot
 
@@ -52,12 +52,18 @@ def _layer(
         y = deep if full is None else full
     else:
         y = jnp.where(is_full, full, deep)
+    if y is not None:
+        y, new["norm_out"] = reference.norm(params, "norm_out", y, spec.cout, NONE, stats, collect)
+        acts = _acts(slot, CONV)
+        if acts - {NONE}:
+            activated = reference.gate(params, _activate(acts, spec.act, y), spec)
+            y = jnp.where(is_full, activated, y)
+    for code in own.codes(slot):
+        name = own.name(code)
+        given = None if stats is None else stats[name]
+        h, new[name] = own.apply(code, params[name], x, given, collect)
+        y = h if y is None else jnp.where(jnp.asarray(spec.op == code), h, y)
     assert y is not None  # a slot in which nothing may occur
-    y, new["norm_out"] = reference.norm(params, "norm_out", y, spec.cout, NONE, stats, collect)
-    acts = _acts(slot, CONV)
-    if acts - {NONE}:
-        activated = reference.gate(params, _activate(acts, spec.act, y), spec)
-        y = jnp.where(is_full, activated, y)
     y = reference.add_skip(slot, x, y, spec)
     if PASS in slot.ops:
         y = jnp.where(jnp.asarray(spec.op != PASS), y, x)

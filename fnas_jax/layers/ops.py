@@ -7,6 +7,7 @@ zeros. Normalisation keeps it so, because it multiplies scale and bias by the ma
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -158,14 +159,25 @@ def he_normal(shape: tuple[int, ...], fan_in: Array | int) -> _Normal:
     return _Normal(shape, jnp.sqrt(2.0 / fan_in))
 
 
+class Drawn(NamedTuple):
+    """A tree of tensors that `realise` draws by a function of its own."""
+
+    draw: Callable[[Array], Any]  # of a key
+
+
 def realise(key: Array, params: Any) -> Any:
-    """Replace every `_Normal` of a tree by a draw; one generator call for all compiles fast."""
-    leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, _Normal))
+    """Replace every `_Normal` of a tree by a draw; one generator call for all compiles fast.
+
+    A `Drawn` becomes the tree that its function draws.
+    """
+    leaves, tree = jax.tree.flatten(params, is_leaf=lambda leaf: isinstance(leaf, _Normal | Drawn))
     drawn = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
     sizes = [int(np.prod(leaf.shape)) for leaf in drawn]
     parts = iter(lax.split(jax.random.normal(key, (sum(sizes),)), sizes))
-    filled = [
-        next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, _Normal) else leaf
-        for leaf in leaves
-    ]
-    return jax.tree.unflatten(tree, filled)
+
+    def filled(place: int, leaf: Any) -> Any:
+        if isinstance(leaf, Drawn):
+            return leaf.draw(jax.random.fold_in(key, place))
+        return next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, _Normal) else leaf
+
+    return jax.tree.unflatten(tree, [filled(i, leaf) for i, leaf in enumerate(leaves)])

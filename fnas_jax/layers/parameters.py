@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import ops
-from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.spec import CONV, MBCONV, NORMS, PASS, SEPCONV, LayerSpec, Slot
+from fnas_jax.layers import ops, own
+from fnas_jax.layers.ops import Params
+from fnas_jax.layers.spec import CONV, MBCONV, NORMS, OWN, PASS, SEPCONV, LayerSpec, Slot
 
 
 class _Axis(NamedTuple):
@@ -56,7 +56,9 @@ def init(slot: Slot, spec: LayerSpec, shape: tuple[int, ...] = ()) -> Params:
         fan_in = jnp.maximum(fan_in, 1)  # nothing is active in what is not used
         return ops.he_normal((*shape, *sizes), fan_in.reshape(fan_in.shape + (1,) * len(sizes)))
 
-    return _map_tensors(initial, _tensors(slot, spec, shape))
+    return _map_tensors(initial, _tensors(slot, spec, shape)) | {
+        own.name(code): own.initial(code, shape) for code in own.codes(slot)
+    }
 
 
 def used(slot: Slot, spec: LayerSpec, shape: tuple[int, ...] = ()) -> Params:
@@ -69,7 +71,10 @@ def used(slot: Slot, spec: LayerSpec, shape: tuple[int, ...] = ()) -> Params:
             mask = mask[..., None] & along
         return mask
 
-    return _map_tensors(entries, _tensors(slot, spec, shape))
+    return _map_tensors(entries, _tensors(slot, spec, shape)) | {
+        own.name(code): own.used(code, jnp.broadcast_to(spec.op == code, shape))
+        for code in own.codes(slot)
+    }
 
 
 def _map_tensors(function: Callable[[str, _Tensor], Any], tree: dict[str, Any]) -> Params:
@@ -90,7 +95,7 @@ def _tensors(slot: Slot, spec: LayerSpec, shape: tuple[int, ...]) -> dict[str, A
     into, out = axis(slot.widest("cin"), spec.cin), axis(slot.widest("cout"), spec.cout)
     middle = axis(slot.widest("middle"), spec.middle)
     full, separable = spec.op == CONV, (spec.op == SEPCONV) | (spec.op == MBCONV)
-    tensors: dict[str, Any] = {"norm_out": _norm(spec.op != PASS, out)}
+    tensors: dict[str, Any] = {"norm_out": _norm((spec.op != PASS) & (spec.op < OWN), out)}
     if CONV in slot.ops:
         # What only shortcuts need is a matrix.
         if all(choice.kernel == 1 for choice in slot.choices if choice.op == CONV):
@@ -122,9 +127,15 @@ def full_weights(params: Params) -> Array:
     return params["shortcut"][None, None] if "shortcut" in params else params["conv"]
 
 
-def zero_stats(params: Params) -> dict[str, Moments]:
+def zero_stats(params: Params) -> dict[str, Any]:
     """Statistics of the layer with these parameters, all zero."""
-    return {name: ops.zero_moments(params[name]) for name in NORMS if name in params}
+    found: dict[str, Any] = {
+        name: ops.zero_moments(params[name]) for name in NORMS if name in params
+    }
+    stacked = params["norm_out"]["scale"].shape[:-1]
+    return found | {
+        name: own.zero_stats(name, stacked) for name in params if name.startswith(own.PREFIX)
+    }
 
 
 def _norm(present: Array, channels: _Axis) -> dict[str, _Tensor]:

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, ops, parameters
+from fnas_jax.layers import convolutions, ops, own, parameters
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, NONE, PASS, LayerSpec, Slot
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, NONE, OWN, PASS, LayerSpec, Slot
 from fnas_jax.layers.switch import Branch, switch
 
 _Kind = tuple[LayerSpec, ...]  # choices that differ in their kernels only: one branch
@@ -71,6 +71,11 @@ def layer(
 
     if wide.op == PASS:
         return x, new
+    if wide.op >= OWN:
+        name = own.name(wide.op)
+        given = None if stats is None else stats[name]
+        y, new[name] = own.apply(wide.op, params[name], x, given, collect)
+        return y, new
     if wide.op == CONV:
         if sizes == (1,):
             h = convolutions.pointwise(x, parameters.full_weights(params)[0, 0], stride)

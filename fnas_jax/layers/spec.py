@@ -3,6 +3,7 @@
 conv:    kxk - norm - act - (SE)
 sepconv: depthwise kxk - norm - act - (SE) - 1x1 - norm
 mbconv:  1x1 to `middle` - norm - act - depthwise kxk - norm - act - (SE) - 1x1 - norm
+own:     a Flax module of the user's (`layers.own`)
 and to each, `skip` of its input is added. A shortcut, what NAS-Bench-Macro calls identity where
 shapes change, is a 1x1 convolution without activation.
 
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 # The codes of csrc/layer.h.
 PASS, CONV, SEPCONV, MBCONV = range(4)  # op; PASS: no layer, the input goes on
+OWN = 4  # and above: layers of the user's own (`layers.own`), which the kernels do not know
 POOL, IDENTITY, NO_SKIP = range(3)  # skip
 NONE, RELU, RELU6, HARD_SWISH = range(4)  # act
 SE_FRACTION = 4  # hidden units of squeeze-excitation: input channels / 4

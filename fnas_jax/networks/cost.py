@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers.spec import CONV, MBCONV, PASS, LayerSpec
+from fnas_jax.layers import own
+from fnas_jax.layers.spec import CONV, MBCONV, OWN, PASS, LayerSpec
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.spaces import base, cell
 
@@ -62,22 +63,40 @@ def _total(
     layers = mobile_spaces.layers(spec, arch)
     sizes, (height, width) = _layer_sizes(spec, image_shape)
     strides, heights, widths = (np.asarray(of_slots, dtype) for of_slots in sizes)
+    own_params, own_macs = _own(spec, layers.op, *sizes[1:])
     layers = LayerSpec(*(field.astype(dtype) for field in layers))
     params, macs = layer_cost(layers, strides, heights, widths)
+    params, macs = params + own_params, macs + own_macs
     ends = _mobile_ends(spec, layers.cout[-1], image_shape, height * width, classes)
     return params.sum(dtype=dtype) + ends[0], macs.sum(dtype=dtype) + ends[1]
 
 
 def layer_cost(v: LayerSpec, stride: Any, height: Any, width: Any) -> tuple[Any, Any]:
-    """Parameters and multiply-adds of a layer on [height, width, cin]: numbers, or arrays [L]."""
+    """Parameters and multiply-adds of a layer on [height, width, cin]: numbers, or arrays [L].
+
+    Nothing of layers of the user's own.
+    """
     pixels, out = height * width, _half(height, stride) * _half(width, stride)
     expand = (v.op == MBCONV) * v.cin * v.middle
     weights = v.kernel**2 * v.middle + v.middle * v.cout  # `middle` is 0 where there is none
     weights = weights + (v.op == CONV) * v.kernel**2 * v.cin * v.cout
     gates = 2 * v.gated * v.se_hidden
-    norms = (v.op != PASS) * v.cout + v.middle + (v.op == MBCONV) * v.middle
+    norms = ((v.op != PASS) & (v.op < OWN)) * v.cout + v.middle + (v.op == MBCONV) * v.middle
     biases = (v.se_hidden > 0) * (v.gated + v.se_hidden)
     return expand + weights + 2 * norms + gates + biases, expand * pixels + weights * out + gates
+
+
+def _own(spec: Any, op: Any, heights: list[int], widths: list[int]) -> tuple[Any, Any]:
+    """Parameters and multiply-adds [L] of layers of the user's own; 0 where `op` [L] is another."""
+    slots = [slot for stack in mobile_spaces.slots(spec) for slot in stack]
+    codes = sorted({code for slot in slots for code in own.codes(slot)})
+    found = np.zeros((2, len(slots), 1 + len(codes)), np.int64)
+    for i, (slot, height, width) in enumerate(zip(slots, heights, widths, strict=True)):
+        for code in own.codes(slot):
+            found[:, i, codes.index(code)] = own.cost(code, height, width)
+    is_code = op[:, None] == np.asarray([*codes, -1])
+    dtype = jnp.result_type(int) if isinstance(op, jax.Array) else np.int64
+    return tuple((is_code * table.astype(dtype)).sum(-1) for table in found)
 
 
 def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> int:
@@ -92,7 +111,11 @@ def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: int)
     features = slots[-1].widest("cout")
     total = np.asarray(_mobile_ends(spec, features, image_shape, height * width, classes))
     for slot, *size in zip(slots, *sizes, strict=True):
-        total += np.max([layer_cost(choice, *size) for choice in slot.choices], axis=0)
+        costs = [
+            own.cost(choice.op, *size[1:]) if choice.op >= OWN else layer_cost(choice, *size)
+            for choice in slot.choices
+        ]
+        total += np.max(costs, axis=0)
     return int(total.max())
 
 

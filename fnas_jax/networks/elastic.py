@@ -35,7 +35,7 @@ def make(space: Space, channels: int, classes: int, backend: str = "auto") -> Ne
         by_layer = isinstance(space.spec, mobile_spaces.BY_LAYER)
         context = mobile.elastic(space.spec, channels, classes, choose(backend))
         network = mobile.network(context, by_layer)
-        if not by_layer:
+        if not by_layer or len(set(space.cardinalities)) > 1:
             return network
         return network._replace(apply_mixed=functools.partial(mixed_op.apply, context))
     if isinstance(space.spec, CellSpec):

@@ -9,8 +9,8 @@ from typing import Any
 import flax.linen as nn
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, ops
-from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, POOL, LayerSpec
+from fnas_jax.layers import convolutions, ops, own
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, OWN, POOL, LayerSpec
 from fnas_jax.networks import mobile_spaces
 
 MOMENTUM = 0.9  # of the running statistics
@@ -117,13 +117,14 @@ class MobileLayer(nn.Module):
             h = gate(act(norm("norm_depthwise", train)(h)), v.se_hidden)
             h = make("project", v.cout, 1)(h)
             h = norm("norm_out", train)(h)
-        return self._skip(x, h)
+        return add_skip(v, self.stride, x, h)
 
-    def _skip(self, x: Array, h: Array) -> Array:
-        v = self.layer
-        if v.skip == NO_SKIP:
-            return h
-        return h + (pooled(x, self.stride, v.cout) if v.skip == POOL else x)
+
+def add_skip(v: LayerSpec, stride: int, x: Array, h: Array) -> Array:
+    """`h` with what the layer's skip makes of its input `x` added."""
+    if v.skip == NO_SKIP:
+        return h
+    return h + (pooled(x, stride, v.cout) if v.skip == POOL else x)
 
 
 class MobileNetwork(nn.Module):
@@ -142,7 +143,10 @@ class MobileNetwork(nn.Module):
         x = act(norm("stem_norm", train)(x))
         for stack, position, stride, layer in self.layers:
             name = layer_name(stack, position)
-            x = MobileLayer(layer, stride, self.fast, name=name)(x, train)
+            if layer.op >= OWN:
+                x = add_skip(layer, stride, x, own.module(layer.op, name)(x, train))
+            else:
+                x = MobileLayer(layer, stride, self.fast, name=name)(x, train)
         if spec.head:
             x = conv(self.fast, "head", spec.head, 1)(x)
             x = act(norm("head_norm", train)(x))

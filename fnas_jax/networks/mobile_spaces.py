@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from fnas_jax.layers.spec import PASS, LayerSpec, Slot
-from fnas_jax.networks import macro, mnas
+from fnas_jax.networks import layered, macro, mnas
+from fnas_jax.spaces.layered import LayeredSpec
 from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.spaces.mnas import MnasSpec
 
-MODULES: dict[type, ModuleType] = {MnasSpec: mnas, MacroSpec: macro}
-BY_LAYER = (MacroSpec,)  # spaces whose decisions are layers
+MODULES: dict[type, ModuleType] = {MnasSpec: mnas, MacroSpec: macro, LayeredSpec: layered}
+BY_LAYER = (MacroSpec, LayeredSpec)  # spaces whose decisions are layers
 
 
 def slots(spec: Any) -> tuple[tuple[Slot, ...], ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fnas_jax.layers import own
 from fnas_jax.layers.spec import (
     CONV,
     HARD_SWISH,
@@ -13,6 +14,7 @@ from fnas_jax.layers.spec import (
     MBCONV,
     NO_SKIP,
     NONE,
+    OWN,
     POOL,
     RELU,
     RELU6,
@@ -53,6 +55,11 @@ def _mobile(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str,
 
 
 def _layer(layer: LayerSpec, stride: int) -> dict[str, Any]:
+    if layer.op >= OWN:
+        of = own.of(layer.op)
+        what = {"op": "own", "module": of.module, "options": dict(of.options), "text": of.text}
+        sizes = {"stride": stride, "in": layer.cin, "out": layer.cout}
+        return what | sizes | {"skip": SKIPS[layer.skip]}
     record = {
         "op": OPS[layer.op],
         "kernel": layer.kernel,

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions
+from fnas_jax.layers import convolutions, own
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.parameters import full_weights
-from fnas_jax.layers.spec import CONV, MBCONV, LayerSpec
+from fnas_jax.layers.spec import CONV, MBCONV, OWN, LayerSpec
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Stats
 from fnas_jax.networks.elastic import from_moments
@@ -101,6 +101,11 @@ def _layer(name: str, v: LayerSpec, p: Params, s: dict[str, Moments], out: _Vari
     def norm(which: str, width: int) -> None:
         out.norm(name, which, p=p[which], moments=s[which], width=width)
 
+    if v.op >= OWN:
+        for tree, leaf in ((out.params, p), (out.stats, from_moments(s))):
+            if leaf[own.name(v.op)]:
+                tree[name] = leaf[own.name(v.op)]
+        return
     if v.op == CONV:
         kernel = convolutions.crop(full_weights(p), v.kernel)[:, :, : v.cin, : v.cout]
         out.kernel(name, "conv", value=kernel)

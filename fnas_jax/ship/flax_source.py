@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import json
+import symtable
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fnas_jax.core import attributes
+from fnas_jax.core.types import UserError
+from fnas_jax.layers import own
 from fnas_jax.ship import inputs, stock
 from fnas_jax.spaces import cell
 
@@ -17,7 +27,9 @@ _PARTS: dict[str, tuple[Any, ...]] = {
     "mbconv": (stock.average, stock.gate, stock.skipped, stock.DepthwiseLayer),
     "cell": (stock.average, stock.Cell),
     "residual reduction": (stock.average, stock.Reduction),
+    "own": (stock.average, stock.skipped),
 }
+_IMPORTED = {"nn": nn, "jax": jax, "jnp": jnp, "Any": Any}  # what a layer of the user's may use
 _ACTS = {"none": "linear", "relu": "nn.relu", "relu6": "nn.relu6", "hard_swish": "nn.hard_swish"}
 _LOADER = '''
 def load(folder=pathlib.Path(__file__).parent):
@@ -44,9 +56,11 @@ def normalise(images):
 def source(record: dict[str, Any]) -> str:
     """Python source of the network that `record`, the content of architecture.json, describes.
 
-    It needs jax, flax and safetensors, and reads weights.safetensors beside it.
+    It needs jax, flax and safetensors, and reads weights.safetensors beside it. Raises UserError
+    for a layer of the user's own that uses more than it may.
     """
-    parts = [_head(record), _NORMALISE.strip("\n"), *_definitions(record["layers"])]
+    layers = record["layers"]
+    parts = [_head(record), _NORMALISE.strip("\n"), *_definitions(layers), *_own(layers)]
     parts += [_network(record["layers"]), _LOADER.strip("\n")]
     return "\n\n\n".join(parts) + "\n"
 
@@ -107,8 +121,57 @@ def _definitions(layers: list[dict[str, Any]]) -> Iterable[str]:
             needed.add(stock.linear)
         if "skip" in layer or layer["op"] not in ("conv", "norm"):
             needed.update(_PARTS.get(layer["op"], ()))
+    for cls in _classes(layers):
+        needed |= _stock_of(cls)
     found = sorted(needed, key=lambda part: inspect.getsourcelines(part)[1])
     return [inspect.getsource(part).rstrip("\n") for part in found]
+
+
+def _classes(layers: list[dict[str, Any]]) -> list[type]:
+    """The classes of the layers of the user's own, each once."""
+    modules = dict.fromkeys(layer["module"] for layer in layers if layer["op"] == "own")
+    return [own.load(module) for module in modules]
+
+
+def _stock_of(part: Any) -> set[Any]:
+    """What a class or function uses of `stock`, and what these use."""
+    known = set(_IMPORTED.values())
+    found = {getattr(stock, name) for name in _outside(part) if hasattr(stock, name)} - known
+    return found.union(*map(_stock_of, found))
+
+
+def _outside(part: Any) -> set[str]:
+    """What a class or function uses that neither it nor Python defines."""
+
+    def names(table: symtable.SymbolTable) -> Iterable[str]:
+        top = table.get_type() == "module"
+        for symbol in table.get_symbols():
+            own_name = symbol.is_assigned() or symbol.is_namespace()
+            if symbol.is_referenced() and (symbol.is_global() or (top and not own_name)):
+                yield symbol.get_name()
+        for inner in table.get_children():
+            yield from names(inner)
+
+    table = symtable.symtable(attributes.source_of(part), part.__name__, "exec")
+    return set(names(table)) - set(vars(builtins)) - {part.__name__}
+
+
+def _own(layers: list[dict[str, Any]]) -> Iterable[str]:
+    """The source of the layers of the user's own. Raises UserError where it would not run."""
+    taken = {name for name, part in vars(stock).items() if callable(part)} | {"Network"}
+    for cls in _classes(layers):
+        given = vars(sys.modules[cls.__module__])
+        allowed = _IMPORTED | vars(stock)
+        wrong = sorted(n for n in _outside(cls) if given.get(n) is not allowed.get(n, cls))
+        if wrong or cls.__name__ in taken:
+            what = f"uses {wrong[0]!r}" if wrong else "has the name of another part"
+            raise UserError(
+                f"the layer {cls.__module__}:{cls.__name__} {what}, so it cannot be written as"
+                " source; a layer may use nn, jax, jnp and what fnas_jax.ship.stock has, by these"
+                " names"
+            )
+        taken.add(cls.__name__)
+        yield attributes.source_of(cls).rstrip("\n")
 
 
 def _network(layers: list[dict[str, Any]]) -> str:
@@ -139,6 +202,12 @@ def _calls(layer: dict[str, Any]) -> list[str]:
         return [f"x = Reduction({out}, name={name})(x, train)"]
     if layer["op"] == "average and dense":
         return [f"return nn.Dense({out}, name={name})(x.mean((1, 2)))"]
+    if layer["op"] == "own":
+        given = [f"features={out}", f"stride={layer['stride']}"]
+        given += [f"{option}={value!r}" for option, value in layer["options"].items()]
+        made = _wrapped([*given, f"name={name}"], 12).replace(" " * 12, "    ").split("\n")
+        lines = [f"h = {layer['module'].rpartition(':')[2]}(", *made, ")(x, train)"]
+        return [*lines, f"x = skipped(x, h, {_quoted(layer['skip'])}, {layer['stride']})"]
     act = _ACTS[layer["activation"]]
     if layer["op"] == "norm":
         return [f"x = {act}(norm({name}, train)(x))"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnas_jax.spaces import base, cell, mnas
+from fnas_jax.spaces import base, cell, layered, mnas
 
 
 def widen(space: base.Space, width: float) -> base.Space:
@@ -21,6 +21,10 @@ def widen(space: base.Space, width: float) -> base.Space:
         return space._replace(spec=spec._replace(stem=stem, head=head, channels=channels))
     if isinstance(spec, cell.CellSpec):
         return space._replace(spec=spec._replace(channels=_wide(spec.channels, width)))
+    if isinstance(spec, layered.LayeredSpec):
+        stages = tuple(s._replace(width=_wide(s.width, width)) for s in layered.stages_of(spec))
+        stem, head = _wide(spec.stem, width), _wide(spec.head, width)
+        return space._replace(spec=spec._replace(stem=stem, head=head, stages=stages))
     raise ValueError(f"the space {space.name!r} has no networks")
 
 

@@ -114,6 +114,7 @@ class Seen(NamedTuple):
 def _mobile(space: Space) -> Any:
     if type(space.spec) not in mobile_spaces.MODULES:
         raise ValueError(f"the space {space.name!r} has no networks")
+    units_lib.refuse_own(space)
     return space.spec
 
 

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnas_jax.core.types import UserError
+from fnas_jax.layers import own
 from fnas_jax.layers.spec import (
     CONV,
     HARD_SWISH,
     IDENTITY,
     MBCONV,
     NONE,
+    OWN,
     POOL,
     RELU,
     RELU6,
@@ -122,10 +125,21 @@ def of_network(
     `image_shape` is (height, width, channels). Raises ValueError for a space without networks.
     """
     if type(space.spec) in mobile_spaces.MODULES:
+        refuse_own(space)
         return list(_mobile(space.spec, arch, image_shape, classes))
     if isinstance(space.spec, cell.CellSpec):
         return list(_cells(space.spec, arch, image_shape, classes))
     raise ValueError(f"the space {space.name!r} has no networks")
+
+
+def refuse_own(space: Space) -> None:
+    """Raises UserError for a space with layers of the user's own: their operations are unknown."""
+    ops = [op for stack in mobile_spaces.slots(space.spec) for slot in stack for op in slot.ops]
+    if max(ops) >= OWN:
+        raise UserError(
+            f"the space {space.name!r} has the layer {own.of(max(ops)).module} of your own, which a"
+            " table of latencies has no row for; latency.source=device times whole networks"
+        )
 
 
 def _mobile(

@@ -1,0 +1,262 @@
+"""Trainable spaces of the user's own: stages of layers, each chosen among a few.
+
+    space = layered.make(
+        [
+            layered.stage(16, {"k3": layered.conv(3), "k5": layered.conv(5)}),
+            layered.stage(24, {"e3": layered.mbconv(3, 3), "e6": layered.mbconv(5, 6)}, depth=3,
+                stride=2, optional=True),
+        ],
+        stem=8,
+    )
+
+The networks are a 3x3 stem, the stages, a 1x1 head and a linear classifier; each layer is a
+decision.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core import attributes
+from fnas_jax.core.types import Array, UserError
+from fnas_jax.spaces import base, categorical
+
+KERNELS = (3, 5, 7)
+ACTS = ("relu", "relu6", "hard_swish", "none")
+SKIPS = ("pool", "identity", "none")
+OPS = ("conv", "sepconv", "mbconv", "own", "none")
+ABSENT = "none"  # the choice of no layer
+
+
+class Choice(NamedTuple):
+    """A layer that a stage may have; see `layers.spec`."""
+
+    op: str  # of OPS
+    kernel: int = 1
+    expansion: int = 0  # of an mbconv
+    se: bool = False  # squeeze-excitation
+    skip: str = "none"
+    act: str = "none"
+    module: str = ""  # of an own layer: MODULE:CLASS,
+    options: tuple[tuple[str, Any], ...] = ()  # its arguments,
+    text: str = ""  # and the digest of its class's text
+
+
+class Stage(NamedTuple):
+    """Layers of one width, the first of which has the stride."""
+
+    width: int
+    depth: int
+    stride: int
+    optional: bool  # layers behind the first may be absent
+    names: tuple[str, ...]  # of the choices
+    choices: tuple[Choice, ...]
+
+
+class LayeredSpec(NamedTuple):
+    """The space, and all that its networks depend on."""
+
+    stem: int
+    stem_stride: int
+    head: int  # 0: no head
+    stages: tuple[Stage, ...]
+
+
+def conv(kernel: int, *, act: str = "relu", se: bool = False, skip: str = "none") -> Choice:
+    """A convolution. `kernel` 3, 5 or 7; `act` and `skip` as `layers.spec` has them."""
+    return _checked(Choice("conv", kernel, 0, se, skip, act))
+
+
+def sepconv(kernel: int, *, act: str = "relu", se: bool = False, skip: str = "none") -> Choice:
+    """A depthwise and a 1x1 convolution."""
+    return _checked(Choice("sepconv", kernel, 0, se, skip, act))
+
+
+def mbconv(
+    kernel: int, expansion: int, *, act: str = "relu", se: bool = False, skip: str = "identity"
+) -> Choice:
+    """An inverted bottleneck; an identity counts where shapes agree."""
+    if not isinstance(expansion, int) or expansion < 1:
+        raise UserError(f"expansion is {expansion!r}; an integer of at least 1 is needed")
+    return _checked(Choice("mbconv", kernel, expansion, se, skip, act))
+
+
+def own(module: str | type, *, skip: str = "none", **options: Any) -> Choice:
+    """A layer of the user's own (`layers.own`): a class of Flax modules, or MODULE:CLASS of it.
+
+    `options` are further arguments of the class: numbers, texts, booleans or None. Raises UserError
+    where the class cannot be imported by its name.
+    """
+    if isinstance(module, type):
+        module = f"{module.__module__}:{module.__qualname__}"
+    if module.startswith("__main__:"):
+        raise UserError(
+            f"the layer {module} can be imported by no other process; name it by the module of its"
+            " file, MODULE:CLASS"
+        )
+    bad = [n for n, v in options.items() if not isinstance(v, str | int | float | bool | None)]
+    if bad:
+        raise UserError(f"{bad[0]} of the layer {module} must be a number, a text or None")
+    text = attributes.text_of(find_class(module))
+    found = Choice("own", module=module, options=tuple(sorted(options.items())), text=text)
+    return _checked(found._replace(skip=skip))
+
+
+def find_class(module: str) -> type:
+    """The class MODULE:CLASS. Raises UserError where there is none."""
+    return attributes.find("a layer's module", module, *module.partition(":")[::2])
+
+
+def _checked(choice: Choice) -> Choice:
+    for name, value, allowed in (
+        ("kernel", choice.kernel, KERNELS if choice.op != "own" else (1,)),
+        ("act", choice.act, ACTS),
+        ("skip", choice.skip, SKIPS),
+    ):
+        if value not in allowed:
+            raise UserError(f"{name} is {value!r}; allowed are {', '.join(map(str, allowed))}")
+    return choice
+
+
+def stage(
+    width: int,
+    choices: Mapping[str, Choice],
+    *,
+    depth: int = 1,
+    stride: int = 1,
+    optional: bool = False,
+) -> Stage:
+    """`depth` layers of `width` output channels, each one of `choices` by name.
+
+    The first one has the `stride`, 1 or 2; where `optional`, the others may be absent.
+    """
+    for name, value, most in (("width", width, 0), ("depth", depth, 0), ("stride", stride, 2)):
+        if not isinstance(value, int) or value < 1 or (most and value > most):
+            limit = f" to {most}" if most else " or more"
+            raise UserError(f"{name} of a stage is {value!r}; allowed is 1{limit}")
+    if not choices or not all(isinstance(choice, Choice) for choice in choices.values()):
+        raise UserError(
+            "a stage needs choices: names, and conv(..), sepconv(..), mbconv(..) or own(..)"
+        )
+    if optional and ABSENT in choices:
+        raise UserError(
+            f"a choice is called {ABSENT!r}, which is what optional=True calls no layer"
+        )
+    return Stage(width, depth, stride, optional, tuple(choices), tuple(choices.values()))
+
+
+def make(
+    stages: Iterable[Stage],
+    *,
+    stem: int = 16,
+    stem_stride: int = 1,
+    head: int = 0,
+    name: str = "layered",
+) -> base.Space:
+    """The space of all networks of these stages.
+
+    `stem` channels of a 3x3 convolution of stride `stem_stride` in front, `head` of a 1x1
+    convolution behind them (0: none), both with ReLU. The first choice of every layer is the
+    standard that winners are compared with. Raises UserError for what makes no space.
+    """
+    spec = LayeredSpec(stem, stem_stride, head, tuple(stages))
+    if not spec.stages or not all(isinstance(s, Stage) for s in spec.stages):
+        raise UserError("a space needs a list of stages, each of stage(..)")
+    if stem < 1 or head < 0 or stem_stride not in (1, 2):
+        raise UserError(
+            f"stem is {stem}, head {head} and stem_stride {stem_stride}; a stem of at least 1, a"
+            " head of at least 0 and a stride of 1 or 2 are needed"
+        )
+    _refuse_twins(spec)
+    names = {
+        f"stage{s}/layer{i}": [*st.names, *[ABSENT] * (st.optional and i > 0)]
+        for s, st in enumerate(spec.stages)
+        for i in range(st.depth)
+    }
+    try:
+        space = categorical.choices(names, name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    one = partial(canonical, spec)
+    return space._replace(
+        canonical=one,
+        blocks=partial(_blocks, spec),
+        graph=lambda archs: space.graph(one(archs)),
+        spec=spec,
+    )
+
+
+def stages_of(spec: LayeredSpec) -> tuple[Stage, ...]:
+    """The stages of a spec, also of one that was read from JSON."""
+    return tuple(Stage(*s[:-1], tuple(Choice(*choice) for choice in s[-1])) for s in spec.stages)
+
+
+def places(spec: LayeredSpec) -> list[list[tuple[int, int, int, tuple[Choice, ...]]]]:
+    """(input channels, output channels, stride, choices) of each layer, by stage."""
+    found, cin = [], spec.stem
+    for s in stages_of(spec):
+        first = (cin, s.width, s.stride, s.choices)
+        absent = (Choice("none"),) if s.optional else ()
+        found.append([first, *[(s.width, s.width, 1, (*s.choices, *absent))] * (s.depth - 1)])
+        cin = s.width
+    return found
+
+
+def canonical(spec: LayeredSpec, archs: Array) -> Array:
+    """[N, T] -> [N, T]: of equal choices the first, and absent layers at the end of their stage."""
+    columns: list[Array] = []
+    for of_stage in places(spec):
+        tables = [jnp.asarray(_first_equal(*place)) for place in of_stage]
+        start = len(columns)
+        columns += [table[archs[:, start + i]] for i, table in enumerate(tables)]
+        if len(of_stage) > 1 and of_stage[1][-1][-1].op == "none":
+            rest = jnp.stack(columns[start + 1 :], axis=1)
+            order = jnp.argsort(rest == len(of_stage[1][-1]) - 1, axis=1, stable=True)
+            columns[start + 1 :] = list(jnp.take_along_axis(rest, order, axis=1).T)
+    return jnp.stack(columns, axis=1).astype(jnp.int32)
+
+
+def _effective(cin: int, cout: int, stride: int, choice: Choice) -> Choice:
+    """The choice without an identity that does not fit."""
+    lost = choice.skip == "identity" and (stride != 1 or cin != cout)
+    return choice._replace(skip="none") if lost else choice
+
+
+def _first_equal(cin: int, cout: int, stride: int, choices: tuple[Choice, ...]) -> list[int]:
+    """For each choice the first one that is the same layer here."""
+    here = [_effective(cin, cout, stride, choice) for choice in choices]
+    return [here.index(choice) for choice in here]
+
+
+def _refuse_twins(spec: LayeredSpec) -> None:
+    """Raises UserError where the end of one stage could as well be the start of the next."""
+    by_stage = places(spec)
+    for s, (of_stage, following) in enumerate(itertools.pairwise(by_stage)):
+        last, first = of_stage[-1], following[0]
+        if not (spec.stages[s].optional and len(of_stage) > 1 and last[:3] == first[:3]):
+            continue
+        if {_effective(*last[:3], c) for c in last[3]} & {
+            _effective(*first[:3], c) for c in first[3]
+        }:
+            raise UserError(
+                f"stage {s} is optional, and stage {s + 1} goes on with the same width and some of"
+                " the same layers, so that one network would have several names: make one stage of"
+                " them"
+            )
+
+
+def _blocks(spec: LayeredSpec, archs: Array) -> Array:
+    """[N, T, 8]: operation one-hot (OPS), kernel / 7, expansion / 6, squeeze-excitation."""
+    flat = [place for of_stage in places(spec) for place in of_stage]
+    table = np.zeros((len(flat), max(len(p[-1]) for p in flat), len(OPS) + 3), np.float32)
+    for t, (*_, choices) in enumerate(flat):
+        for k, c in enumerate(choices):
+            table[t, k, OPS.index(c.op)] = 1
+            table[t, k, len(OPS) :] = c.kernel / 7, c.expansion / 6, c.se
+    return jnp.asarray(table)[np.arange(len(flat)), canonical(spec, archs)]

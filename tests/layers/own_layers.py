@@ -1,0 +1,110 @@
+"""Layers of a user's own, good and bad ones."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from fnas_jax import layered
+from fnas_jax.ship.stock import conv, norm
+
+HALF = 0.5
+
+
+class Ghost(nn.Module):
+    """A convolution, a cheap one of its channels, and a learnt scale without normalisation."""
+
+    features: int
+    stride: int
+    kernel: int = 3
+
+    @nn.compact
+    def __call__(self, x, train):
+        half = self.features // 2
+        h = nn.silu(norm("norm", train)(conv("main", half, 3, self.stride)(x)))
+        cheap = norm("norm_cheap", train)(conv("cheap", half, self.kernel, groups=half)(h))
+        h = jnp.concatenate([h, cheap], axis=-1)
+        return h * self.param("gain", nn.initializers.constant(0.5), (self.features,))
+
+
+class Quick(nn.Module):
+    """Normalisation with a momentum of its own."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.BatchNorm(use_running_average=not train, momentum=0.3)(x)
+
+
+class Deaf(nn.Module):
+    """It does not look at its stride."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        return conv("main", self.features, 1)(x)
+
+
+class Lucky(nn.Module):
+    """It needs random numbers."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dropout(0.5, deterministic=not train)(conv("main", self.features, 1)(x))
+
+
+class Counting(nn.Module):
+    """It has variables that are neither parameters nor statistics."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        self.variable("cache", "calls", jnp.zeros, ())
+        return x
+
+
+class Sized(nn.Module):
+    """Its parameters are as many as the image has pixels."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        return x + self.param("place", nn.initializers.zeros, x.shape[1:])
+
+
+class Foreign(nn.Module):
+    """It reads a number of its file."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        return HALF * x
+
+
+space = layered.make(
+    [
+        layered.stage(
+            8,
+            {
+                "ghost": layered.own(Ghost, skip="identity", kernel=5),
+                "mb": layered.mbconv(3, 2, se=True),
+            },
+            depth=2,
+            stride=2,
+            optional=True,
+        ),
+    ],
+    stem=8,
+    head=16,
+)

@@ -1,0 +1,78 @@
+"""Spaces of the user's own: equal networks have one name, others have two."""
+
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax import layered
+from fnas_jax.core.types import UserError
+from fnas_jax.networks import mobile_spaces
+from fnas_jax.spaces import base
+
+CHOICES = {
+    "k3": layered.conv(3),
+    "mb": layered.mbconv(3, 3),  # with an identity where shapes agree
+    "mb_plain": layered.mbconv(3, 3, skip="none"),
+}
+SPACE = layered.make(
+    [
+        layered.stage(16, CHOICES, stride=2),
+        layered.stage(24, CHOICES, depth=3, stride=2, optional=True),
+    ],
+    stem=8,
+)
+
+
+def test_canonical_forms_are_equal_exactly_for_equal_networks():
+    archs = base.enumerate_all(SPACE)
+    canonical = np.asarray(SPACE.canonical(archs))
+    name_of, network_of = {}, {}
+    for arch, name in zip(archs, map(tuple, canonical.tolist()), strict=True):
+        network = tuple(place[2:] for place in mobile_spaces.layers_of(SPACE.spec, arch))
+        assert name_of.setdefault(network, name) == name
+        assert network_of.setdefault(name, network) == network
+    assert len(archs) == 3 * 3 * 4**2 and len(name_of) == len(network_of) == 2 * 2 * (1 + 3 + 9)
+    np.testing.assert_array_equal(SPACE.canonical(canonical), canonical)
+
+
+def test_decisions_have_names_and_descriptors_tell_networks_apart():
+    arch = np.asarray([2, 0, 1, 3], np.int32)
+    text = "stage0/layer0=mb_plain,stage1/layer0=k3,stage1/layer1=mb,stage1/layer2=none"
+    assert SPACE.describe(arch)["text"] == text
+    np.testing.assert_array_equal(SPACE.parse(text), arch)
+    blocks = np.asarray(jax.jit(SPACE.blocks)(base.enumerate_all(SPACE)))
+    assert blocks.shape == (144, 4, 8)
+    ops, adjacency = SPACE.graph(arch[None])
+    assert ops.shape == (1, 6) and adjacency.shape == (1, 6, 6) and ops.max() < SPACE.num_ops
+    assert np.asarray(SPACE.validate(SPACE.sample(jax.random.key(0), 50))).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layered.conv(4), "kernel is 4; allowed are 3, 5, 7"),
+        (lambda: layered.conv(3, act="gelu"), "act is 'gelu'; allowed are relu, "),
+        (lambda: layered.mbconv(3, 0), "expansion is 0"),
+        (lambda: layered.mbconv(3, 3, skip="id"), "skip is 'id'; allowed are pool, "),
+        (lambda: layered.stage(0, CHOICES), "width of a stage is 0; allowed is 1 or more"),
+        (lambda: layered.stage(8, CHOICES, stride=3), "stride of a stage is 3; allowed is 1 to 2"),
+        (lambda: layered.stage(8, {}), "a stage needs choices"),
+        (lambda: layered.stage(8, {"k": 3}), "a stage needs choices"),
+        (lambda: layered.stage(8, {"none": layered.conv(3)}, optional=True), "called 'none'"),
+        (lambda: layered.make([]), "a space needs a list of stages"),
+        (lambda: layered.make([layered.stage(8, CHOICES)], stem=0), "stem is 0"),
+        (lambda: layered.make([layered.stage(8, {"a,b": layered.conv(3)})]), "holds ',' or '='"),
+    ],
+)
+def test_wrong_input_is_one_sentence(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_stages_that_would_give_one_network_several_names_are_refused():
+    first = layered.stage(16, CHOICES, depth=2, optional=True)
+    with pytest.raises(UserError, match="stage 0 is optional, and stage 1 goes on"):
+        layered.make([first, layered.stage(16, {"other": layered.mbconv(3, 3)}, depth=2)])
+    layered.make([first, layered.stage(16, {"other": layered.conv(5)}, depth=2)])
+    layered.make([first._replace(optional=False), first])
+    layered.make([first, layered.stage(16, CHOICES, stride=2)])
