@@ -24,12 +24,9 @@ SPACE = fnas_jax.categorical(
 
 def accuracy(decisions):
     """Three-fold accuracy, e.g. of {"trees": 10, "depth": None, ..}."""
+    d = decisions
     forest = RandomForestClassifier(
-        decisions["trees"],
-        max_depth=decisions["depth"],
-        criterion=decisions["criterion"],
-        max_features=decisions["features"],
-        random_state=0,
+        d["trees"], criterion=d["criterion"], max_depth=d["depth"], max_features=d["features"]
     )
     return cross_val_score(forest, X, Y, cv=3).mean()
 
@@ -37,4 +34,4 @@ def accuracy(decisions):
 task = fnas_jax.from_function(SPACE, accuracy)
 
 if __name__ == "__main__":
-    print(fnas_jax.search(task=task, budget=20, **{"search.batch": 4}))
+    print(fnas_jax.search(task=task, budget=20, workdir="runs/own_task"))
