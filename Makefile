@@ -1,6 +1,6 @@
 # `make demo` and `make test` set up .venv by themselves; `make help` lists the rest.
 #   JAX=cpu|cuda12|tpu  the jax build, found out where not given
-#   ARGS='..'           of `make mutants`: see `make mutants ARGS=--help`
+#   ARGS='..'           of `make mutants`: see `make mutants ARGS=--help`; of `make test-oldest`: tests
 #   PYTHON=python3.x    the interpreter for .venv, the newest of 3.11 to 3.13 where not given
 
 SHELL := /bin/sh
@@ -22,12 +22,17 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
 	$$p -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  && { echo $$p; break; }; done)
 
-.PHONY: help venv demo test test-all mutants lint format clean
+# The oldest packages that are allowed have no wheels for the newest interpreters.
+OLDEST := .venv-oldest
+OLD_PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
+
+.PHONY: help venv demo test test-all test-oldest mutants lint format clean
 help:
 	@echo "make venv    create .venv (jax build: $(BUILD))"
 	@echo "make demo    set-up, then a search on the bundled images: a few minutes"
 	@echo "make test    set-up, lint and tests"
 	@echo "make test-all  the slow tests, too"
+	@echo "make test-oldest  the tests with the oldest packages that are allowed"
 	@echo "make mutants   changes the code in small ways: do the tests notice? About an hour"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff fix what it can"
@@ -66,6 +71,16 @@ test: lint
 test-all: lint
 	$(BIN)/python -m pytest
 
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -m "not slow" $(ARGS)
+
+$(OLDEST)/.installed: pyproject.toml requirements-cpu.txt tests/oldest.py
+	@[ -n "$(OLD_PYTHON)" ] || { echo "make: python3.11 or python3.12 is needed" >&2; exit 1; }
+	@[ -x $(OLDEST)/bin/python ] || $(OLD_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python tests/oldest.py > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/oldest.txt -r requirements-cpu.txt -e '.[dev]'
+	@touch $@
+
 mutants: $(STAMP)
 	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet -e '.[mutants]'
@@ -76,5 +91,5 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mutants .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mutants .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
 	find fnas_jax experiments tests -name __pycache__ -type d -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +26,12 @@ class Clock:
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._earlier = 0.0  # total of earlier processes
         self._start = time.monotonic()
-        monitoring.register_event_duration_secs_listener(self._compiled)
+        _listen()
+        _RUNNING.append(self)
 
-    def _compiled(self, event: str, duration_secs: float, **_: Any) -> None:
-        if event in COMPILE_EVENTS:
-            self._seconds["compile"] += duration_secs
+    def compiled(self, seconds: float) -> None:
+        """Counts a compilation."""
+        self._seconds["compile"] += seconds
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -52,5 +54,19 @@ class Clock:
         self._earlier += seconds["total"]
 
     def close(self) -> None:
-        """Stops listening to JAX."""
-        monitoring.unregister_event_duration_listener(self._compiled)
+        """Counts no more compilations."""
+        _RUNNING.remove(self)
+
+
+_RUNNING: list[Clock] = []
+
+
+@functools.cache  # once for all clocks: earlier versions of JAX know no way to stop listening
+def _listen() -> None:
+    monitoring.register_event_duration_secs_listener(_heard)
+
+
+def _heard(event: str, duration_secs: float, **_: Any) -> None:
+    if event in COMPILE_EVENTS:
+        for clock in _RUNNING:
+            clock.compiled(duration_secs)
