@@ -70,6 +70,7 @@ def tables_dir() -> pathlib.Path:
 def restore_logging():
     """Commands send our warnings to the terminal; other tests want to see them as before."""
     ours = logging.getLogger("fnas_jax")
-    handlers, propagate = list(ours.handlers), ours.propagate
+    # Not what was found: a fixture of a module that runs a command comes before this one.
+    ours.handlers, ours.propagate = [], True
     yield
-    ours.handlers, ours.propagate = handlers, propagate
+    ours.handlers, ours.propagate = [], True
