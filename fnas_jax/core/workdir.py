@@ -155,7 +155,10 @@ def same_task(run: Run, folder: pathlib.Path, space: str, protocol: str) -> Run:
     for name, value in new.items():
         before = getattr(run, name)
         if before and value and before != value:
-            what = {"space": "another space", "protocol": "another task or data"}[name]
+            what = {
+                "space": "another space",
+                "protocol": "another task or data, or by a version that measured otherwise",
+            }[name]
             raise UserError(
                 f"the search in workdir {str(folder)!r} was begun on {what}, under the same names:"
                 " go back to it, or start a new workdir"

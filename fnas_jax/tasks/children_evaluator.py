@@ -89,7 +89,12 @@ def evaluate(
     if lookup.new.any():
         start = time.monotonic()
         priced = batch_of(ctx, archs, lookup.new)
-        latency = latencies(ctx, priced)
+        # First the limits on costs that are known: nobody waits for the latency of what is refused.
+        free = ctx.limits._replace(latency_ms=0.0)
+        cheap = within(
+            free, jnp.asarray(unknown(len(archs))), priced.macs / 1e6, priced.params / 1e6
+        )
+        latency = latencies(ctx, priced._replace(new=lookup.new & cheap))
         costs = (latency, priced.macs / 1e6, priced.params / 1e6)
         batch = priced._replace(new=lookup.new & within(ctx.limits, *costs))
         learnt, outcome = state.learnt, nothing(len(archs))
@@ -105,16 +110,20 @@ def latencies(ctx: TrainContext, batch: Batch) -> Array:
 
     By a table or a function, those of all new ones; timed here, where the reward or a limit asks.
     """
-    latency = np.full(len(batch.new), np.nan, np.float32)
-    if ctx.latency.of is not None:
-        new = np.asarray(batch.new)
+    latency, new = unknown(len(batch.new)), np.asarray(batch.new)
+    if ctx.latency.of is not None and new.any():
         # Others are not asked for: in their places stands the first new one.
         archs = jnp.where(new[:, None], batch.canonical, batch.canonical[new.argmax()])
         latency = np.where(new, ctx.latency.of(archs), latency)
-    elif ctx.config.reward.cost == "latency_ms" or ctx.limits.latency_ms:
-        for i in np.flatnonzero(batch.new):
+    elif ctx.times:
+        for i in np.flatnonzero(new):
             latency[i] = ctx.latency_ms(batch.canonical[i])
     return jnp.asarray(latency)
+
+
+def unknown(n: int) -> np.ndarray:
+    """[N] costs that nobody has asked for: NaN."""
+    return np.full(n, np.nan, np.float32)
 
 
 def nothing(n: int) -> Outcome:

@@ -36,6 +36,12 @@ class TrainContext(NamedTuple):
     limits: Limits = limits_lib.NONE
     latency: Source = DEVICE  # where those come from that rewards and limits go by
 
+    @property
+    def times(self) -> bool:
+        """Whether children are timed on this device: where reward or limit asks for it."""
+        asked = self.config.reward.cost == "latency_ms" or self.limits.latency_ms > 0
+        return asked and self.latency.of is None
+
 
 class Batch(NamedTuple):
     """N architectures that are to be judged."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
 
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
-from fnas_jax.tasks import data
+from fnas_jax.tasks import data, latency
 from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.tables import Table
+from fnas_jax.timing import whole
 
 # Of the section `children`: they change the speed only, up to rounding.
 SPEED = ("group", "backend", "device_images", "eval_batch")
@@ -27,13 +29,14 @@ SPEED = ("group", "backend", "device_images", "eval_batch")
 def of_images(ctx: TrainContext, weights: str) -> str:
     """The protocol of children whose weights are "fresh", from the "pool", or "inherited".
 
-    Latencies depend on the machine. Where they are timed, it is known by its platform only; those
-    of a table or a function are comparable with others of the same one.
+    Latencies depend on the machine. Where they are timed, it is known by its platform only, and
+    what is timed by a number; those of a table or a function are comparable with others of the
+    same one.
     """
     task, numbers = ctx.config.task, dataclasses.asdict(ctx.settings)
     without = (*SPEED, "steps") if weights == "inherited" else SPEED
     height, width, channels = ctx.dataset.image_shape
-    source = ctx.latency.identity
+    source = timed() if ctx.times else ctx.latency.identity
     return identity.text(
         {
             "kind": "images",
@@ -51,10 +54,15 @@ def of_images(ctx: TrainContext, weights: str) -> str:
             "data": data_digest(ctx.dataset),
             "latency_batch": ctx.config.latency.batch_size,
             "platform": jax.default_backend(),
-            # Only where there is one: rows of earlier versions, all timed, stay comparable.
+            # Only where there are latencies: rows without any stay comparable with each other.
             **({} if source is None else {"latency": source}),
         }
     )
+
+
+def timed() -> dict[str, Any]:
+    """What children are timed by on this device; rows before `whole.DEFINITION` 2 have none."""
+    return {"kind": latency.DEVICE, "definition": whole.DEFINITION}
 
 
 def data_digest(dataset: Dataset) -> str:

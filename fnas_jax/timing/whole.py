@@ -14,6 +14,11 @@ from fnas_jax.networks import flax_reference, shipped
 from fnas_jax.spaces.base import Space
 from fnas_jax.timing import clock, operations
 
+# Of what `latency_ms` times and how, for protocols; to be counted up whenever its numbers change.
+# 1: the network's logits of normalised pixels, weights as arguments, the median of all passes.
+# 2: classes and probabilities of pixels as stored, weights as constants, `clock.undisturbed`.
+DEFINITION = 2
+
 
 class Images(NamedTuple):
     """What the networks of a task take."""

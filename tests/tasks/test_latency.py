@@ -92,6 +92,25 @@ def test_this_device_is_asked_only_where_reward_or_limit_needs_it(dataset, monke
     assert (evaluated(context(dataset, **reward)).latency_ms == 2).all() and timed
 
 
+@pytest.mark.parametrize("name", ["device", "python:tests.tasks.test_latency:constant"])
+def test_nobody_waits_for_the_latency_of_what_another_limit_refuses(name, dataset, monkeypatch):
+    timed = []
+    monkeypatch.setattr(images, "latency_ms", lambda *args: timed.append(args[-1]) or 2.0)
+    mflops = np.asarray(context(dataset).cost(ARCHS)[1]) / 1e6
+    limit = float(np.median(mflops))
+    kept = mflops <= limit
+    options = {"limits.mflops": limit, "limits.latency_ms": 100.0, "latency.source": name}
+    ASKED.clear()
+    found = evaluated(context(dataset, **options))
+    np.testing.assert_array_equal(found.fresh, kept)
+    np.testing.assert_array_equal(np.isfinite(found.latency_ms), kept)
+    asked = timed if name == "device" else [told["arch"] for told in ASKED]
+    assert len(asked) == kept.sum() and 0 < kept.sum() < 6
+    ASKED.clear()
+    none = evaluated(context(dataset, **options | {"limits.mflops": 1e-6}))
+    assert not none.fresh.any() and not ASKED
+
+
 def test_the_table_decides_rewards_and_limits_and_nothing_is_timed(dataset, source, monkeypatch):
     monkeypatch.setattr(images, "latency_ms", lambda *args: pytest.fail("it was timed"))
     expected = np.asarray(by_hand(source, dataset, ARCHS))

@@ -65,6 +65,17 @@ def test_what_changes_numbers_is_another_protocol(changes):
     assert of(changes) != of()
 
 
+@pytest.mark.parametrize("asks", [{"limits.latency_ms": 1.0}, {"reward.cost": "latency_ms"}])
+def test_timed_latencies_are_known_by_what_is_timed(asks, monkeypatch):
+    """Rows of an earlier definition are not comparable; where nothing is timed, all are."""
+    assert "latency" not in json.loads(of())
+    asks = asks | ({"reward.target": 1.0} if "reward.cost" in asks else {})
+    found = of(asks)
+    assert json.loads(found)["latency"] == {"kind": "device", "definition": 2}
+    monkeypatch.setattr(protocols.whole, "DEFINITION", 3)
+    assert of(asks) != found and of() == of({"seed": 3})
+
+
 def test_where_weights_come_from_and_data_count():
     same = [of(weights=kind) for kind in ("fresh", "pool", "inherited")]
     same += [of(data=dataset(seed=1)), of(data=dataset(train=15)), of(data=dataset(side=5))]
