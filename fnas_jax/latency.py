@@ -64,7 +64,7 @@ def write(config: ml_collections.ConfigDict, out: pathlib.Path, networks: int) -
         raise UserError(f"{str(out)!r} is a folder; --out names the file of the table")
     config = config.copy_and_resolve_references()
     with config.unlocked():  # what is to be made is not there yet
-        config.latency.source, config.limits.latency_ms = latency.DEVICE, 0.0
+        config.latency.source = latency.DEVICE
     devices.enable_compilation_cache(config.jax.cache_dir)
     task = registry.build_task(config)
     if task.dataset is None:

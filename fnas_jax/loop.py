@@ -105,7 +105,7 @@ def run(
 
 def knowledge_of(known: sqlite3.Connection, place: pathlib.Path, run: workdir.Run) -> Knowledge:
     """What `run` is handed of the store in `place`, whose history is `known`."""
-    return Knowledge(known, run.began, place / "pool", run.id)
+    return Knowledge(known, run.began, place / "pool", run.id, begun=run.starts > 0)
 
 
 def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:

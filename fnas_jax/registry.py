@@ -149,13 +149,18 @@ def build_all(
     arrays: Mapping[str, np.ndarray] | None = None,
     own: Parts = NONE,
 ) -> tuple[Task, SearchMethod, Evaluator]:
-    """What the configuration names, as `build_task`. Raises UserError."""
+    """What the configuration names, as `build_task`, for a search. Raises UserError.
+
+    Also where no network keeps its limits, unless the search has begun already (`knowledge.begun`).
+    """
     name = config.method.name
     if name in METHODS:
         build = importlib.import_module(METHODS[name]).build
     else:
         build = parts.find("method", name, own.method, METHODS)
     task = build_task(config, knowledge, arrays, own)
+    if task.check is not None and not knowledge.begun:
+        task.check()
     with parts.building("method", name, name not in METHODS):
         found = build(config, task.space, task, knowledge)
     if isinstance(found, SearchMethod):

@@ -9,6 +9,7 @@ import pytest
 import fnas_jax
 from fnas_jax import registry, trials
 from fnas_jax.core import config as config_lib
+from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.networks.cost import one_cost
 from fnas_jax.tasks import images
 from tests.test_api import SMALL, X, Y
@@ -69,8 +70,36 @@ def test_limits_that_only_some_networks_keep_singly_are_told(table, tmp_path):
         )
 
 
-def test_children_s_costs_are_known_before_they_are_trained(monkeypatch):
-    monkeypatch.setattr(images.cheapest, "check", lambda ctx: None)  # times a network
+def test_only_a_new_search_is_told_that_no_network_keeps_its_limit(monkeypatch):
+    monkeypatch.setattr(images, "latency_ms", lambda *args: 3.0)
+    config = config_lib.default()
+    config.task.name, config.method.name, config.akp.enabled = "images/digits", "random", False
+    config.limits.latency_ms = 2.0
+    with pytest.raises(fnas_jax.UserError, match=r"latency_ms is 2 ms; the cheapest network known"):
+        registry.build_all(config, Knowledge(None))
+    registry.build_all(config, Knowledge(None, begun=True))
+    registry.build_task(config)  # as retrain and export do
+
+
+@pytest.mark.slow
+def test_a_search_that_has_begun_is_not_held_up_by_a_busy_machine(tmp_path, monkeypatch, caplog):
+    """Its limit was kept when it began: it goes on, and its networks can be trained again."""
+    monkeypatch.setattr(images, "latency_ms", lambda *args: 1.0)
+    options = SMALL | {"method.name": "random", "limits.latency_ms": 2.0, "latency.repeats": 1}
+    found = fnas_jax.search(X, Y, workdir=tmp_path / "w", **options)
+    assert found.winner["latency_ms"] == 1
+    monkeypatch.setattr(images, "latency_ms", lambda *args: 3.0)
+    with pytest.raises(fnas_jax.UserError, match=r"latency_ms is 2 ms; the cheapest network known"):
+        fnas_jax.search(X, Y, workdir=tmp_path / "new", **options)
+    again = found.retrain()
+    assert again["winner"]["latency_ms"] == 3 and 0 <= again["winner"]["accuracy"] <= 1
+    assert "the winner takes 3 ms on this device now, and limits.latency_ms is 2" in caplog.text
+    found.export(tmp_path / "shipped", ["safetensors"])
+    more = fnas_jax.search(X, Y, workdir=tmp_path / "w", **options | {"search.budget": 3})
+    assert more.best == found.best and more.counts["over_limit"] > 0
+
+
+def test_children_s_costs_are_known_before_they_are_trained():
     config = config_lib.default()
     for name, value in {**SMALL, "limits.mflops": 0.5, "limits.latency_ms": 1e9}.items():
         section, _, key = name.partition(".")

@@ -18,3 +18,4 @@ class Knowledge(NamedTuple):
     until: float = math.inf  # seconds since 1970; what was written later is not to be looked at
     pool: pathlib.Path | None = None  # folder of trained blocks; see knowledge.pool_store
     run: str = "0"  # id of the run, hexadecimal
+    begun: bool = False  # the run was started before, and goes on

@@ -144,3 +144,6 @@ class Task(NamedTuple):
     allowed: Callable[[Array], Array] | None = None
     # The evaluator may refuse one that is allowed, which takes nothing of the budget
     refuses: bool = False
+    # Raises UserError where no network known keeps the hard limits. For the start of a search: one
+    # that has begun is gone on with, and its networks are trained again, however busy the machine
+    check: Callable[[], None] | None = None

@@ -18,7 +18,7 @@ DRAWN = 256  # networks, of which the cheapest is made cheaper
 
 
 def check(ctx: TrainContext) -> None:
-    """Raises UserError, naming the cheapest network known, for a limit below its cost."""
+    """As `Task.check`: the sentence names the cheapest network known."""
     for place, name in enumerate(("params_m", "mflops")):
         limit = getattr(ctx.limits, name)
         if limit:

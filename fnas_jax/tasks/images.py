@@ -66,8 +66,6 @@ def build(
     if ctx.store is not None:
         stores.check(ctx.store)
     policy.check(recipes.of(ctx))
-    if ctx.limits.any:
-        cheapest.check(ctx)
     return Task(
         name=config.task.name,
         space=space,
@@ -88,6 +86,7 @@ def build(
         oneshot=functools.partial(inherited.oneshot, ctx),
         allowed=functools.partial(allowed, ctx) if free_limits(ctx).any else None,
         refuses=free_limits(ctx) != ctx.limits,
+        check=functools.partial(cheapest.check, ctx),
     )
 
 
