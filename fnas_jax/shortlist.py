@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import cli
+from fnas_jax.core import cli, limits
 from fnas_jax.core import reward as rewards
-from fnas_jax.core.types import COSTS, UserError
+from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.base import Task
 
@@ -63,8 +63,9 @@ def hold(
     """`entries` of `ranked` with `rank`, from 1, and what `Task.compare` finds; the chosen one too.
 
     `reward` is that of the full training's validation accuracy, by the configuration; `chosen` is
-    True of the highest, of equal ones the first. Raises UserError where nothing is trained, or no
-    training succeeds.
+    True of the highest, of equal ones the first. What is above a limit, by the latencies that count
+    now, cannot be chosen: `above_limit` says why, and `say` is told. Raises UserError where nothing
+    is trained, no network is within the limits, or no training succeeds.
     """
     if task.compare is None:
         raise UserError(f"top: the task {task.name} trains no network that could be compared")
@@ -76,21 +77,41 @@ def hold(
         {"rank": i, **entry, **facts, "reward": _reward(reward, facts), "chosen": False}
         for i, (entry, facts) in enumerate(zip(entries, compared, strict=True), start=1)
     ]
-    known = [entry for entry in found if entry["reward"] is not None]
+    within = _within(config, found, say)
+    known = [entry for entry in within if entry["reward"] is not None]
     if not known:
-        raise UserError(f"top: the training of each of the {len(found)} networks failed")
+        raise UserError(f"top: the training of each of the {len(within)} networks failed")
     max(known, key=lambda entry: entry["reward"])["chosen"] = True
     return found
+
+
+def _within(
+    config: Any, found: Sequence[dict[str, Any]], say: Callable[[str], object]
+) -> list[dict[str, Any]]:
+    """Those that keep the limits; the others get `above_limit`. Raises UserError without any.
+
+    The search has kept all of them, but maybe by another `latency.source`, or a calmer clock.
+    """
+    own = limits.from_config(config)
+    for entry in found:
+        why = limits.above(own, entry)
+        if why:
+            entry["above_limit"] = why
+            say(f"{entry['text']} is left out: {why}")
+    within = [entry for entry in found if "above_limit" not in entry]
+    if not within:
+        raise UserError(
+            f"top: none of the {len(found)} networks is within the limits by latency.source"
+            f" {config.latency.source}; of the first, {found[0]['above_limit']}"
+        )
+    return within
 
 
 def _reward(reward: Callable[..., jax.Array], facts: Mapping[str, Any]) -> float | None:
     """None where the training failed, or the cost that the reward needs is not known."""
     if facts["accuracy"] is None:
         return None
-    costs = {name: facts[name] for name in COSTS}
-    if "latency_by_source" in facts:  # which rewards go by, where it is not the clock
-        costs["latency_ms"] = facts["latency_by_source"]["ms"]
-    figures = (facts["accuracy"], *costs.values())
+    figures = (facts["accuracy"], *limits.in_force(facts).values())
     value = float(reward(*(jnp.asarray([x], jnp.float32) for x in figures))[0])
     return value if np.isfinite(value) else None
 

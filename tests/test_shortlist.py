@@ -54,7 +54,7 @@ def facts(accuracy, mflops=1.0):
 def hold(compared, **keys):
     config = default()
     for name, value in keys.items():
-        section, key = name.split("_")
+        section, key = name.split("_", 1)
         config[section][key] = value
     seen = []
 
@@ -71,7 +71,9 @@ def hold(compared, **keys):
     lines = []
     found = shortlist.hold(config, task, entries, jax.random.key(0), lines.append)
     np.testing.assert_array_equal(seen[0], [entry["arch"] for entry in entries])
-    assert lines == ["how far"]
+    assert lines[0] == "how far"
+    left = [entry for entry in found if "above_limit" in entry]
+    assert lines[1:] == [f"{e['text']} is left out: {e['above_limit']}" for e in left]
     return found
 
 
@@ -100,6 +102,24 @@ def test_latency_counts_by_its_source_where_that_is_not_the_clock():
     assert [entry["reward"] for entry in found] == pytest.approx([0.3, 0.6])
     timed = [facts(0.6) | {"latency_ms": ms} for ms in (3.0, 1.0)]
     assert [entry["reward"] for entry in hold(timed, **keys)] == pytest.approx([0.2, 0.6])
+
+
+def test_what_is_above_a_limit_by_the_source_in_force_is_not_chosen():
+    """The clock counts only where it is the source; the other costs always do."""
+    slow = facts(0.9) | {"latency_ms": 1.0, "latency_by_source": {"ms": 9.0}}
+    fast = facts(0.6) | {"latency_ms": 9.0, "latency_by_source": {"ms": 5.0}}
+    found = hold([slow, fast], limits_latency_ms=5.0)
+    assert [entry["chosen"] for entry in found] == [False, True]
+    assert found[0]["above_limit"] == "it has 9 ms, and limits.latency_ms is 5"
+    timed = [facts(0.9) | {"latency_ms": 9.0}, facts(0.6) | {"latency_ms": 5.0}]
+    assert [e["chosen"] for e in hold(timed, limits_latency_ms=5.0)] == [False, True]
+    heavy = hold([facts(0.9, mflops=3.0), facts(0.6)], limits_mflops=2.0)
+    assert [entry["chosen"] for entry in heavy] == [False, True]
+    assert "it has 3 million multiply-adds" in heavy[0]["above_limit"]
+    with pytest.raises(UserError, match=r"none of the 1 networks is .*source device; of the first"):
+        hold(timed[:1], limits_latency_ms=5.0)
+    with pytest.raises(UserError, match="each of the 1 networks failed"):
+        hold([timed[0], facts(None) | {"latency_ms": 5.0}], limits_latency_ms=5.0)
 
 
 def test_where_nothing_can_be_compared_it_is_said():

@@ -5,11 +5,12 @@ Methods are told that it failed, which is what they learn of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array, UserError
+from fnas_jax.core.types import COSTS, Array, UserError
 
 UNITS = {"latency_ms": "ms", "mflops": "million multiply-adds", "params_m": "million parameters"}
 
@@ -54,3 +55,26 @@ def check(name: str, limit: float, cost: float, which: str, text: str) -> None:
             f"limits.{name} is {limit:g} {UNITS[name]}; the cheapest network {which} has"
             f" {cost:.4g} ({text})"
         )
+
+
+def in_force(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The costs, by name, of a network's `facts` (`Judged.facts`) that rewards and limits go by.
+
+    The latency is that of `latency.source`, where this is not the clock here.
+    """
+    costs = {name: facts[name] for name in COSTS}
+    if "latency_by_source" in facts:
+        costs["latency_ms"] = facts["latency_by_source"]["ms"]
+    return costs
+
+
+def above(limits: Limits, facts: Mapping[str, Any]) -> str:
+    """Which limits a network of these `facts` does not keep, in words; "": it keeps all of them."""
+    found = []
+    for name, limit in limits._asdict().items():
+        cost = in_force(facts)[name]
+        if limit and cost is None:
+            found.append(f"its {name} is unknown, and limits.{name} is {limit:g}")
+        elif limit and not cost <= limit:
+            found.append(f"it has {cost:.4g} {UNITS[name]}, and limits.{name} is {limit:g}")
+    return "; ".join(found)

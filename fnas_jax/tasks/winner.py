@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import devices
+from fnas_jax.core import devices, limits
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
 from fnas_jax.networks import elastic, mobile_spaces, subnet_weights
@@ -50,7 +50,7 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
         "seconds": 0.0,
         "measures": "accuracy on test images after training on all others",
     }
-    check_latency(ctx, winner["latency_ms"])
+    check_latency(ctx, winner)
     if ctx.config.winner.steps == 0:
         return Judged(winner)
     entrants = [own_network(ctx, arch)]
@@ -70,16 +70,17 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Trains K networks `archs` [K, T] as `final` does, but for validation images, which judge.
 
-    Facts of each, as `final` has them. References of one width are one network, trained once.
-    `say` is told how far it is. Test images have no part in it.
+    Facts of each, as `final` has them. References of one width are one network, trained once. What
+    is above a limit is not trained. `say` is told how far it is. Test images have no part in it.
     """
     forms = list(ctx.canonical(jnp.asarray(archs)))
     facts: list[dict[str, Any]] = [costs_of(ctx, arch) for arch in forms]
-    jobs: dict[Any, Network] = {i: own_network(ctx, arch) for i, arch in enumerate(forms)}
+    within = [i for i, own in enumerate(facts) if not limits.above(ctx.limits, own)]
+    jobs: dict[Any, Network] = {i: own_network(ctx, forms[i]) for i in within}
     if ctx.config.winner.reference:
-        for own in facts:
-            own["reference"] = reference_facts(ctx, own["mflops"])
-        widths = sorted({own["reference"]["width"] for own in facts})
+        for i in within:
+            facts[i]["reference"] = reference_facts(ctx, facts[i]["mflops"])
+        widths = sorted({facts[i]["reference"]["width"] for i in within})
         jobs |= {("reference", width): reference_network(ctx, width) for width in widths}
     dataset, names = ctx.dataset, list(jobs)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
@@ -90,8 +91,10 @@ def compare(
         tested = train_and_judge(ctx, [jobs[name] for name in part], Data(*images), key)
         found |= {name: one.facts for name, one in zip(part, tested, strict=True)}
         say(f"trained {len(found)} of {len(jobs)} networks that are compared")
+    untrained = {"accuracy": None, "loss": None, "steps": 0, "seconds": 0.0}
     for i, own in enumerate(facts):
-        own |= found[i] | {"measures": "accuracy on validation images after training on others"}
+        own |= found.get(i, untrained)
+        own["measures"] = "accuracy on validation images after training on others"
         if "reference" in own:
             own["reference"] |= found["reference", own["reference"]["width"]]
     return facts
@@ -134,10 +137,20 @@ def reference_facts(ctx: TrainContext, at_least_mflops: float) -> dict[str, Any]
     return {"arch": arch, "width": width, "mflops": mflops, "params_m": params_m}
 
 
-def check_latency(ctx: TrainContext, measured: float) -> None:
-    """Says so where the winner, timed at the end, is above the limit that it kept before."""
-    limit = ctx.limits.latency_ms
-    if limit and measured > limit and ctx.latency.is_here:
+def check_latency(ctx: TrainContext, facts: dict[str, Any]) -> None:
+    """Says so where the winner of `costs_of` is above the limit that it kept before.
+
+    By another source than the search's, or timed at the end.
+    """
+    limit, measured = ctx.limits.latency_ms, facts["latency_ms"]
+    by_source = limits.in_force(facts)["latency_ms"]
+    if limit and ctx.latency.of is not None and by_source > limit:
+        LOG.warning(
+            "the winner takes %.4g ms by %s, and limits.latency_ms is %g: the search went by"
+            " another latency.source",
+            *(by_source, ctx.latency.name, limit),
+        )
+    elif limit and measured > limit and ctx.latency.is_here:
         LOG.warning(
             "the winner takes %.4g ms on this device now, and limits.latency_ms is %g: by %s it was"
             " within; is the machine busy?",

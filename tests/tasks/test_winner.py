@@ -10,7 +10,7 @@ from fnas_jax.networks import flax_reference
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import categorical, cell, macro, mnas
 from fnas_jax.spaces.widen import widen
-from fnas_jax.tasks import data, images, winner
+from fnas_jax.tasks import data, images, latency, winner
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.population import Trained
 
@@ -126,6 +126,40 @@ def test_compared_networks_are_judged_by_validation_images_and_references_traine
     ctx.config.winner.reference = False
     alone = winner.compare(ctx, archs[:1], jax.random.key(0), lines.append)
     assert "reference" not in alone[0] and lines[-1].startswith("trained 1 of 1")
+
+
+def test_what_is_above_a_limit_is_not_trained_to_be_compared(monkeypatch):
+    """By `latency.source`, which may be another one than the search's; not by the clock."""
+    space = cell.make(channels=4, cells_per_stage=1)
+    config = default()
+    config.limits.latency_ms = 5.0
+    ctx = images.train_context(config, space, data.load("digits"))
+    source = latency.Source("python:m:f", of=lambda archs: np.where((archs == 2).any(1), 5.0, 9.0))
+    ctx = ctx._replace(latency_ms=lambda arch: 100.0, latency=source)
+    built = []
+    monkeypatch.setattr(winner, "own_network", lambda ctx, arch: built.append(arch.tolist()))
+    monkeypatch.setattr(winner, "reference_network", lambda ctx, width: None)
+    tested = winner.Tested({"accuracy": 0.5, "seconds": 1.0}, None)
+    monkeypatch.setattr(winner, "train_and_judge", lambda ctx, jobs, *rest: [tested] * len(jobs))
+    archs = np.array([[0, 0, 0, 3, 0, 0], [0, 0, 0, 2, 0, 0]])
+    slow, fast = winner.compare(ctx, archs, jax.random.key(0), print)
+    assert (slow["accuracy"], slow["seconds"], fast["accuracy"]) == (None, 0.0, 0.5)
+    assert len(built) == 1 and 2 in built[0] and "reference" not in slow
+    (only,) = winner.compare(ctx, archs[:1], jax.random.key(0), print)
+    assert only["accuracy"] is None and len(built) == 1
+
+
+@pytest.mark.parametrize(("ms", "said"), [(9.0, True), (5.0, False)])
+def test_a_winner_above_the_limit_by_another_source_is_said(monkeypatch, caplog, ms, said):
+    space = cell.make(channels=4, cells_per_stage=1)
+    config = default()
+    config.limits.latency_ms, config.winner.steps = 5.0, 0
+    ctx = images.train_context(config, space, data.load("digits"))
+    source = latency.Source("python:m:f", of=lambda archs: np.full(len(archs), ms))
+    ctx = ctx._replace(latency_ms=lambda arch: 1.0, latency=source)
+    winner.final(ctx, jnp.asarray([3, 0, 0, 0, 0, 3]), jax.random.key(0))
+    sentence = "the winner takes 9 ms by python:m:f, and limits.latency_ms is 5"
+    assert (sentence in caplog.text) == said
 
 
 def test_no_reference_is_wide_enough_for_everything():
