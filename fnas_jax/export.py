@@ -6,7 +6,7 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
@@ -67,7 +67,7 @@ def export(
     names: Sequence[str],
     images: Any = None,
     labels: Any = None,
-    pick: int | None = None,
+    pick: int | Mapping[str, Any] | None = None,
     build: Callable[[Any], Task] | None = None,
 ) -> bool:
     """Writes each format to a folder of its name in `out`, once it is judged; False: one differs.
@@ -97,20 +97,20 @@ def export(
     return all(equal)
 
 
-def held(folder: str | pathlib.Path, model: Model, pick: int) -> None:
-    """Raises UserError unless `model` is the winner (0) or number `pick` of the front of `folder`.
+def held(folder: str | pathlib.Path, model: Model, pick: int | Mapping[str, Any]) -> None:
+    """Raises UserError unless `model` is `pick` of the search in `folder`, as `retrain` takes it.
 
     Of the others the search has figures only: their weights are not kept.
     """
     found = workdir.read_json(pathlib.Path(folder).expanduser() / "result.json")
-    wanted = pareto.choose(found, pick)
+    number = pareto.number(found, pick)
+    wanted = pareto.choose(found, number)
     if wanted["arch"] != model.arch:
-        text = wanted["text"] if pick else wanted["description"]["text"]
-        again = f" --pick={pick}" if pick else ""
+        again = f" --pick={number}" if number else ""
         raise UserError(
-            f"{best.NAME}/ holds {model.description}, and not {text}, of which no weights are kept:"
-            f" python -m fnas_jax.retrain --workdir={folder}{again} (from Python,"
-            f" Result.retrain(pick={pick})) trains it first"
+            f"{best.NAME}/ holds {model.description}, and not {pareto.words(wanted)}, of which no"
+            f" weights are kept: python -m fnas_jax.retrain --workdir={folder}{again} (from Python,"
+            f" Result.retrain(pick={number})) trains it first"
         )
 
 

@@ -73,6 +73,39 @@ def choose(result: Mapping[str, Any], pick: int) -> dict[str, Any]:
     return front[pick - 1]
 
 
+def number(result: Mapping[str, Any], pick: int | Mapping[str, Any]) -> int:
+    """The number by which `choose` finds `pick`: itself, or that of the network which it is.
+
+    Such a network has `arch`, by which it is looked up, because numbers change when a search grows;
+    `pick`, its number when it was taken, decides where the winner is in the front, too. Raises
+    UserError where it is neither any more.
+    """
+    if not isinstance(pick, Mapping):
+        return pick
+    if "arch" not in pick:
+        raise UserError("pick has no 'arch'; it must be a number, or a network of Result.pareto")
+    known = dict(enumerate(result.get("pareto", []), start=1))
+    if result["best"] is not None:
+        known[0] = result["best"]
+    same = [i for i, network in known.items() if _arch(network) == _arch(pick)]
+    if not same:
+        raise UserError(
+            f"pick is {words(pick)}, which is neither the winner nor of the front any more: the"
+            " search has gone on since; fnas_jax.Result(workdir).pareto is the front of now"
+        )
+    return pick["pick"] if pick.get("pick") in same else same[0]
+
+
+def words(network: Mapping[str, Any]) -> str:
+    """An entry of the front, or the winner, in the words of its space."""
+    text = network.get("text") or network.get("description", {}).get("text")
+    return str(text or _arch(network))
+
+
+def _arch(network: Mapping[str, Any]) -> list[int]:
+    return np.asarray(network["arch"]).tolist()
+
+
 def within(front: Sequence[dict[str, Any]], most: Mapping[str, float | None]) -> dict[str, Any]:
     """The first of `front`, the most accurate, that costs no more than `most` by names of COSTS.
 

@@ -116,9 +116,10 @@ class Result:
         model = load(self.workdir)
         if self.best is not None and model.arch != self.best["arch"]:
             raise UserError(
-                f"what is kept in {str(self.workdir)!r} is {model.description}, which retrain left,"
-                f" and not the winner of the search, {self.best['description']['text']}:"
-                " fnas_jax.load takes it as it is, Result.retrain() trains the winner again"
+                f"what is kept in {str(self.workdir)!r} is {model.description}, which retrain or"
+                " more of the search left, and not the winner that this result has,"
+                f" {self.best['description']['text']}: fnas_jax.load takes it as it is,"
+                " Result.retrain() trains the winner again"
             )
         return model
 
@@ -149,7 +150,9 @@ class Result:
 
         Args:
           steps: of the training (`winner.steps`); None: those of the run.
-          pick: 0, the winner, or the number of a network of the front, from 1, or what `pick` gave.
+          pick: 0, `best`, or the number of a network of `pareto`, from 1, or such a network itself,
+            or what `pick` gave. It is the network that this result shows there, though the search
+            may have gone on since: one that is no more in the front then is refused.
           top: so many of the best measured networks are compared by validation images after full
             training, and the best of them is taken; None: no comparison.
           **overrides: other keys, as `winner={"mixup": 0.2}` or `seed=1`; winner.*, children.*,
@@ -163,7 +166,8 @@ class Result:
             changes["winner.steps"] = steps
         given = [f"--config.{name}={value}" for name, value in changes.items()]
         compared = 0 if top is None else _whole("top", top)
-        found = retrain.retrain(self.workdir, given, _number(pick), compared, self._build)
+        network = 0 if compared and pick == 0 else self._network(pick)
+        found = retrain.retrain(self.workdir, given, network, compared, self._build)
         self.__dict__.pop("model", None)  # another one is kept now
         return found
 
@@ -179,24 +183,26 @@ class Result:
 
         As `python -m fnas_jax.export`, which says more. Every format is judged by the test images
         of the task, or by `images` and their `labels`, which a search on arrays needs where this
-        result was not given them. `pick`: refused unless this network is what is kept: 0 the
-        winner, else of the front, as `retrain` takes it. Raises UserError for wrong input, and
+        result was not given them. `pick`: refused unless this network, as `retrain` takes it, is
+        what is kept. Raises UserError for wrong input, and
         RuntimeError where a format gives another accuracy.
         """
         folder = pathlib.Path(out).expanduser()
-        number = None if pick is None else _number(pick)
-        if not export.export(self.workdir, folder, formats, images, labels, number, self._build):
+        network = None if pick is None else self._network(pick)
+        if not export.export(self.workdir, folder, formats, images, labels, network, self._build):
             raise RuntimeError("a format differs from the network that is kept, as was printed")
         return folder
+
+    def _network(self, pick: int | Mapping[str, Any]) -> Mapping[str, Any]:
+        """The network that `pick` is in this result, with its number there. Raises UserError."""
+        if isinstance(pick, Mapping):
+            return pick
+        number = _whole("pick", pick)
+        return pareto.choose(self.content, number) | {"pick": number}
 
     def report(self) -> pathlib.Path:
         """Writes report.html into the workdir; its path."""
         return report.write(str(self.workdir))
-
-
-def _number(pick: int | Mapping[str, Any]) -> int:
-    """The number of a network of the front, or of what `Result.pick` gave. Raises UserError."""
-    return _whole("pick", pick.get("pick") if isinstance(pick, Mapping) else pick)
 
 
 def _whole(name: str, value: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
@@ -62,19 +62,21 @@ def define(values: flags.FlagValues) -> None:
 def retrain(
     folder: str | pathlib.Path,
     overrides: Sequence[str] = (),
-    pick: int = 0,
+    pick: int | Mapping[str, Any] = 0,
     top: int = 0,
     build: Builder | None = None,
 ) -> dict[str, Any]:
     """What retrain.json holds, of the run's configuration with `overrides`, --config.KEY=VALUE.
 
-    `pick`: number of a network of the front, from 1; `top`: so many of the best are compared. 0 of
-    both: the winner. `build` makes the task of a configuration (None: `registry.build_task`).
+    `pick`: number of a network of the front, from 1, or such a network, which `pareto.number` looks
+    up; `top`: so many of the best are compared. 0 of both: the winner. `build` makes the task of a
+    configuration (None: `registry.build_task`).
 
     Raises UserError where the search in `folder` is not finished, or for other keys than CHANGES.
     """
     if pick and top:
-        raise UserError(f"pick is {pick} beside top, which is {top}; give one of the two")
+        given = pareto.words(pick) if isinstance(pick, Mapping) else pick
+        raise UserError(f"pick is {given} beside top, which is {top}; give one of the two")
     if top < 0 or top == 1:
         raise UserError(f"top is {top}; it takes 2 networks or more to compare them (0: none)")
     devices.use_all_cores()
@@ -83,7 +85,8 @@ def retrain(
         if not (path / "result.json").exists():
             raise UserError(f"the search in {str(folder)!r} is not finished: it has no result.json")
         result = workdir.read_json(path / "result.json")
-        best = pareto.choose(result, pick)
+        number = pareto.number(result, pick)
+        best = pareto.choose(result, number)
         config = cli.override(config, overrides, CHANGES)
         tried = trials.read(path) if top else []
         devices.enable_compilation_cache(config.jax.cache_dir)
@@ -106,7 +109,7 @@ def retrain(
             "arch": arch,
             "steps": config.winner.steps,
             "seed": config.seed,
-            "pick": pick,
+            "pick": number,
             "top": top,
             "changed": list(overrides),
             "compared": compared,

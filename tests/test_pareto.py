@@ -68,6 +68,25 @@ def test_where_none_is_within_it_is_said(front, most, message):
         pareto.within(front, most)
 
 
+def test_a_network_is_found_by_its_decisions_wherever_it_stands_now():
+    grown = {
+        "best": {"arch": [9], "description": {"text": "z"}},
+        "pareto": [network("z" * 9, 1, 9)],
+    }
+    grown["pareto"] += FRONT[1:]
+    assert pareto.number(grown, 2) == 2
+    assert pareto.number(grown, FRONT[1] | {"pick": 1}) == 2
+    assert pareto.number(grown, FRONT[2]) == 3
+    # The winner is in the front, too: by the number that it was taken by, else by its one there.
+    assert pareto.number(grown, grown["best"] | {"pick": 0}) == 0
+    assert pareto.number(grown, {"arch": np.array([9])}) == 1
+    assert pareto.number({"best": {"arch": [5]}}, {"arch": (5,)}) == 0
+    with pytest.raises(UserError, match="pick is a, which is neither the winner nor of the front"):
+        pareto.number(grown, FRONT[0] | {"pick": 1})
+    with pytest.raises(UserError, match="pick has no 'arch'"):
+        pareto.number(grown, {"pick": 1})
+
+
 def test_the_winner_is_number_0_and_other_numbers_are_of_the_front():
     result = {"best": {"arch": [5]}, "pareto": FRONT}
     assert pareto.choose(result, 0) == {"arch": [5]}

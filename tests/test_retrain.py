@@ -1,14 +1,16 @@
 """What `retrain` asks of a task: which network is compared, trained, tested and written down."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fnas_jax import registry, retrain
+from fnas_jax import export, registry, retrain
 from fnas_jax.core.config import default, flatten
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
+from fnas_jax.results import Result
 from fnas_jax.spaces import categorical
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 
@@ -81,9 +83,48 @@ def test_without_top_nothing_is_compared(folder):
     assert [arch for arch, _ in fake.tested] == [[1, 2], [1, 1]] and not fake.compared
 
 
+@pytest.fixture
+def grown(folder):
+    """(the result of before, the workdir after more of the search): other winner, other front."""
+    before = Result(folder)
+    content = json.loads((folder / "result.json").read_text())
+    best = {"arch": [3, 3], "description": {"text": "n"}, "accuracy": 1.0, "reward": 1.0}
+    new = {"arch": [3, 3], "text": "n", "accuracy": 1.0}
+    later = content | {"best": best, "pareto": [new, content["pareto"][1]]}
+    write_json(folder / "result.json", later)
+    return before, folder
+
+
+def test_a_network_that_was_picked_is_trained_though_its_number_is_another_now(grown):
+    before, folder = grown
+    before._build = (fake := Fake({})).build
+    front = before.pareto
+    for pick in (front[1], front[1] | {"pick": 2}, 2):  # as it is, by `Result.pick`, by number
+        assert before.retrain(pick=pick)["arch"] == [1, 2]
+    assert before.retrained["pick"] == 2
+    for gone in (front[0], front[0] | {"pick": 1}, 1, 0):
+        with pytest.raises(UserError, match="pick is b, which is neither the winner nor of the fr"):
+            before.retrain(pick=gone)
+    now = Result(folder)
+    now._build = fake.build
+    assert now.retrain(pick=now.pareto[0])["pick"] == 1 and now.retrain()["pick"] == 0
+    assert [arch for arch, _ in fake.tested] == [[1, 2]] * 3 + [[3, 3]] * 2
+
+
+def test_what_is_exported_is_compared_with_the_network_that_was_picked(grown):
+    before, folder = grown
+    kept = SimpleNamespace(arch=[1, 2], description="c")
+    export.held(folder, kept, before.pareto[1] | {"pick": 2})
+    with pytest.raises(UserError, match="neither the winner nor of the front"):
+        export.held(folder, kept, before._network(1))
+    with pytest.raises(UserError, match=r"holds c, and not n, .* --pick=1 "):
+        export.held(folder, kept, Result(folder).pareto[0])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"pick": {"arch": [1, 1], "text": "b"}, "top": 2}, "pick is b beside top, which is 2"),
         ({"pick": 1, "top": 2}, "pick is 1 beside top, which is 2; give one of the two"),
         ({"top": 1}, "top is 1; it takes 2 networks or more"),
         ({"top": -2}, "top is -2"),
