@@ -72,7 +72,8 @@ def search(
       task: `task.name`, e.g. "images/digits", or what builds a task, e.g. of `from_function`; not
         beside arrays.
       method: `method.name`, or what builds a method (`parts.Parts`).
-      **overrides: other keys, as `children={"steps": 200}` or `**{"children.steps": 200}`.
+      **overrides: other keys, as `children={"steps": 200}` or `**{"children.steps": 200}`; a key
+        of two values, also of those above, is refused.
 
     Raises:
       UserError: wrong input, in one sentence, before anything is trained.
@@ -81,12 +82,13 @@ def search(
     given = {"search.budget": budget, "space.name": space, "task.name": task, "method.name": method}
     given |= {f"{k}.name": parts.name_of(k, v) for k, v in own._asdict().items() if v is not None}
     arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
-    settings = _settings(config, given, overrides)
     if arrays is not None:
-        if task is not None:
-            raise UserError(f"task is {task!r} beside arrays; give one of the two")
-        settings |= {"task.name": f"images/{data.name_of(arrays)}"}
-    return _run(config_lib.nest(settings), workdir, arrays, own)
+        named = config_lib.collect(overrides).get("task.name")
+        given["task.name"] = f"images/{data.name_of(arrays)}"
+        for name, value in {"task": task, "task.name": named}.items():
+            if value not in (None, given["task.name"]):
+                raise UserError(f"{name} is {value!r} beside arrays; give one of the two")
+    return _run(config_lib.nest(_settings(config, given, overrides)), workdir, arrays, own)
 
 
 def resume(
@@ -178,16 +180,12 @@ def _settings(
     given: Mapping[str, Any],
     overrides: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All keys with their values. Raises UserError for unknown ones."""
+    """All keys with their values. Raises UserError for unknown ones, and for two values of one."""
     if isinstance(config, str | os.PathLike):
         config = cli.load_file(os.fspath(config))
     settings = config_lib.flatten(config_lib.default() if config is None else config)
-    changed = {name: value for name, value in given.items() if value is not None}
-    changed |= config_lib.flatten(overrides)
-    for name in changed:
-        if name not in config_lib.all_keys():
-            raise config_lib.unknown_key(name)
-    return settings | changed
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return settings | config_lib.collect(chosen, overrides)
 
 
 def _arrays(

@@ -156,14 +156,14 @@ class Result:
           top: so many of the best measured networks are compared by validation images after full
             training, and the best of them is taken; None: no comparison.
           **overrides: other keys, as `winner={"mixup": 0.2}` or `seed=1`; winner.*, children.*,
-            task.augment.* and seed.
+            task.augment.*, latency.* and seed, but for children.steps and winner.finalists, which
+            are of the search.
 
         Raises UserError for wrong input, and for a search on arrays or with objects where this
         result was not given them.
         """
-        changes = config_lib.flatten(overrides)
-        if steps is not None:
-            changes["winner.steps"] = steps
+        short = {} if steps is None else {"winner.steps": steps}
+        changes = config_lib.collect(overrides, short)
         given = [f"--config.{name}={value}" for name, value in changes.items()]
         compared = 0 if top is None else _whole("top", top)
         network = 0 if compared and pick == 0 else self._network(pick)

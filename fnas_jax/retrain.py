@@ -24,14 +24,18 @@ from fnas_jax.ship import winner as ship
 from fnas_jax.tasks.base import Task
 
 CHANGES = ("winner.", "children.", "task.augment.", "latency.", "seed")  # may differ from the run's
+IDLE = {  # of these, those that a final training does not read
+    "children.steps": "winner.steps are the steps of a final training (--steps)",
+    "winner.finalists": "finalists are of the search, and retrain holds no finals (--top)",
+}
 USAGE = """Trains the best architecture of a finished search again, and its reference network.
 
   python -m fnas_jax.retrain --workdir=runs/a [--steps=5000] [--pick=2 | --top=3]
 
---config.KEY=VALUE changes how it is trained: winner.*, children.* and task.augment.*; and by
-latency.*, where its latency comes from. Writes
-retrain.json beside the search's result.json, and the network into best/, in place of the
-one that the search left there."""
+--config.KEY=VALUE changes how it is trained: winner.*, children.* and task.augment.* (but for
+children.steps and winner.finalists, which are of the search); and by latency.*, where its latency
+comes from. Writes retrain.json beside the search's result.json, and the network into best/, in
+place of the one that the search left there."""
 Builder = Callable[[ml_collections.ConfigDict], Task]
 
 
@@ -72,7 +76,8 @@ def retrain(
     up; `top`: so many of the best are compared. 0 of both: the winner. `build` makes the task of a
     configuration (None: `registry.build_task`).
 
-    Raises UserError where the search in `folder` is not finished, or for other keys than CHANGES.
+    Raises UserError where the search in `folder` is not finished, or for other keys than CHANGES
+    but for IDLE.
     """
     if pick and top:
         given = pareto.words(pick) if isinstance(pick, Mapping) else pick
@@ -87,7 +92,7 @@ def retrain(
         result = workdir.read_json(path / "result.json")
         number = pareto.number(result, pick)
         best = pareto.choose(result, number)
-        config = cli.override(config, overrides, CHANGES)
+        config = cli.override(config, overrides, CHANGES, IDLE)
         tried = trials.read(path) if top else []
         devices.enable_compilation_cache(config.jax.cache_dir)
         task = (build or registry.build_task)(config)

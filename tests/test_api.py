@@ -127,6 +127,9 @@ def test_another_network_is_not_taken_for_the_winner(retrained, tmp_path):
         ({"search": {"budget": 3}}, "search.budget cannot be changed here"),
         ({"children": {"lr": "high"}}, "children.lr is 'high'; it must be a number"),
         ({"pick": "2"}, "pick is '2'; it must be a whole number"),
+        ({"steps": 5, "winner": {"steps": 9}}, "winner.steps is given twice, as 9 and 5"),
+        ({"children": {"steps": 77}}, "children.steps changes nothing here: winner.steps are"),
+        ({"winner": {"finalists": 2}}, "winner.finalists changes nothing here"),
         ({"top": 1.5}, "top is 1.5; it must be a whole number"),
         ({"pick": 1, "top": 2}, "give one of the two"),
     ],
@@ -270,6 +273,23 @@ def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
         ({"x_train": X, "y_train": Y[:9]}, "60 images but 9 labels"),
         ({"x_train": X, "y_train": Y, "task": "images/digits"}, "beside arrays"),
         ({"class_names": ["a"]}, "class_names was given without images"),
+        (
+            {"x_train": X, "y_train": Y, "task.name": "images/digits"},
+            "task.name is 'images/digits' beside arrays",
+        ),
+        (
+            {"x_train": X, "y_train": Y, "task": {"name": "images/digits"}},
+            "task is dict; it must be a name",
+        ),
+        (
+            {"task": "images/digits", "budget": 99, "search.budget": 4},
+            "search.budget is given twice, as 99 and 4",
+        ),
+        (
+            {"children": {"steps": 3}, "children.steps": 4},
+            "children.steps is given twice, as 3 and 4",
+        ),
+        ({"space": fnas_jax.categorical({"a": [1, 2]}), "space.name": "mnas"}, "is given twice"),
         ({"task": "images/digits", "budgett": 3}, "unknown config key 'budgett'"),
         ({"task": "images/digits", "children": {"step": 3}}, "did you mean 'children.steps'"),
         ({"task": "images/digits", "method": "fnass"}, "did you mean 'fnas'"),

@@ -139,6 +139,24 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(folder, options, mes
     assert not fake.configs and not (folder / "retrain.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--steps=5", "--config.winner.steps=9"], "winner.steps is given twice, as '9' and '5'"),
+        (["--seed=5", "--config.seed", "6"], "seed is given twice, as '6' and '5'"),
+        (["--config.winner.ema=0.5", "--config.winner.ema=0.9"], "winner.ema is given twice"),
+        (["--config.children.steps=5"], "children.steps changes nothing here: winner.steps"),
+        (["--config.winner.finalists=5"], "winner.finalists changes nothing here"),
+    ],
+)
+def test_flags_that_would_be_dropped_are_refused(folder, monkeypatch, capsys, flags, message):
+    fake = Fake({})
+    monkeypatch.setattr(registry, "build_task", fake.build)
+    assert retrain.command([f"--workdir={folder}", *flags]) == 2
+    assert message in capsys.readouterr().err and not fake.configs
+    assert retrain.command([f"--workdir={folder}", "--steps=5", "--config.winner.steps=5"]) == 0
+
+
 def test_keys_may_stand_beside_their_values(folder, monkeypatch, capsys):
     fake = Fake({})
     monkeypatch.setattr(registry, "build_task", fake.build)

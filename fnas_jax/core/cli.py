@@ -13,7 +13,8 @@ import runpy
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import ml_collections
 from absl import flags
@@ -132,9 +133,11 @@ def parse_config(
     """(validated config, flags of `define`) of --config=FILE and --config.KEY=VALUE in `argv`."""
     path, rest = _take_config_file(argv)
     for arg in rest:
-        named = re.match(r"--?(?:no)?config\.([^=]*)", arg)
-        if named and named[1] not in config_lib.all_keys():
-            raise config_lib.unknown_key(named[1])
+        named = re.fullmatch(r"--?(no)?config\.([^=]*)(=.*)?", arg, re.DOTALL)
+        if named and named[2] not in config_lib.all_keys():
+            raise config_lib.unknown_key(named[2])
+        if named and named[1]:
+            _check_no(*named.groups()[1:])
     config = config_lib.default() if path is None else load_file(path)
     keys = "\n\nconfiguration (after --config=FILE, whose values they replace):\n"
 
@@ -152,7 +155,8 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """(those of `argv` that set configuration keys, as --config.KEY=VALUE; the other arguments).
 
     Taken are --config.KEY=VALUE, --config.KEY VALUE, and --config.KEY and --noconfig.KEY where
-    values are true or false. Raises UserError for a KEY that does not exist, or without a value.
+    values are true or false. Raises UserError for a KEY that does not exist, without a value, or
+    with one beside the no.
     """
     found, rest, arguments = [], [], list(argv)
     while arguments:
@@ -164,6 +168,8 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         no, name, value = named.groups()
         if name not in config_lib.all_keys():
             raise config_lib.unknown_key(name)
+        if no:
+            _check_no(name, value)
         following = arguments[0] if arguments else None
         if value is None and type(config_lib.all_keys()[name].default) is bool:
             given = not no and following is not None and following.lower() in _TRUTH
@@ -176,18 +182,35 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return found, rest
 
 
+def _check_no(name: str, value: str | None) -> None:
+    """Raises UserError unless --noconfig.`name` says something; `value`: "=VALUE" behind it."""
+    if type(config_lib.all_keys()[name].default) is not bool:
+        raise UserError(f"--noconfig.{name}: only a key that is true or false can be said no to")
+    if value is not None:
+        raise UserError(f"--noconfig.{name} takes no value, and was given {value[1:]!r}")
+
+
 def override(
-    config: ml_collections.ConfigDict, arguments: Sequence[str], allowed: Sequence[str]
+    config: ml_collections.ConfigDict,
+    arguments: Sequence[str],
+    allowed: Sequence[str],
+    idle: Mapping[str, str] = MappingProxyType({}),
 ) -> ml_collections.ConfigDict:
     """`config` with the values of `arguments`, each --config.KEY=VALUE; validated.
 
-    Raises UserError for a key that does not begin with one of `allowed`.
+    Raises UserError for a key that does not begin with one of `allowed`, for two values of a key,
+    and for a key of `idle`, which changes nothing here; its entry there says why.
     """
     changed = config.copy_and_resolve_references()
+    given: dict[str, str] = {}
     for argument in arguments:
-        name = argument.partition("config.")[2].partition("=")[0]
+        name, _, value = argument.partition("config.")[2].partition("=")
         if name not in config_lib.all_keys():
             raise config_lib.unknown_key(name)
+        if name in idle:
+            raise UserError(f"{name} changes nothing here: {idle[name]}")
+        if given.setdefault(name, value) != value:
+            raise config_lib.given_twice(name, given[name], value)
         if not name.startswith(tuple(allowed)):
             ways = ", ".join(f"{a}*" if a.endswith(".") else a for a in allowed)
             raise UserError(f"{name} cannot be changed here; allowed are {ways}")

@@ -138,6 +138,37 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def collect(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """{"search.budget": 64, ..} of keys that a user gave in several ways, nested or not.
+
+    Raises UserError for an unknown key, and for one of two values, of which one would be dropped
+    without a word.
+    """
+    found: dict[str, Any] = {}
+    for name, value in (pair for source in sources for pair in _pairs(source)):
+        if name not in all_keys():
+            raise unknown_key(name)
+        value = plain(all_keys()[name], value)
+        if name in found and found[name] != value:
+            raise given_twice(name, found[name], value)
+        found[name] = value
+    return found
+
+
+def _pairs(source: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys and values of a mapping of any depth, where one may occur by two ways."""
+    for name, value in source.items():
+        if hasattr(value, "items"):
+            yield from _pairs(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def given_twice(name: str, first: Any, second: Any) -> UserError:
+    """The error for two values of one key."""
+    return UserError(f"{name} is given twice, as {first!r} and {second!r}; give it once")
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """'; did you mean X?' for the entry of `allowed` nearest to `word`, or '' if none is near."""
     scored = [(_similarity(word, entry), entry) for entry in allowed]

@@ -1,5 +1,6 @@
 import io
 import logging
+import re
 import subprocess
 import sys
 
@@ -118,6 +119,24 @@ def test_keys_are_told_from_flags_however_they_are_written():
     }.items():
         with pytest.raises(UserError, match=message):
             cli.split_overrides([wrong])
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--noconfig.winner.reference=True", "takes no value, and was given 'True'"),
+        ("--noconfig.winner.reference=", "takes no value"),
+        ("--noconfig.winner.steps", "--noconfig.winner.steps: only a key that is true or false"),
+        ("--noconfig.winner.steps=5", "--noconfig.winner.steps: only a key"),
+        ("--noconfig.winner.step", "did you mean 'winner.steps'"),
+    ],
+)
+@pytest.mark.parametrize(
+    "read", [cli.split_overrides, lambda argv: parse("--config.seed=1", *argv)]
+)
+def test_no_is_said_to_what_is_true_or_false_alone(read, argument, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        read([argument, "5"])
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_retrain_takes_another_network_of_the_front_and_another_training(
         f"--pick={number + 1}": f"the front has {number} networks: 1 is ",
         "--config.search.budget=9": "search.budget cannot be changed here; allowed are winner.*",
         "--config.children.step=9": "did you mean 'children.steps'",
-        "--config.children.steps=none": "children.steps is 'none'; it must be a whole number",
+        "--config.children.lr=none": "children.lr is 'none'; it must be a number",
     }.items():
         assert retrain.command([f"--workdir={folder}", f"--pick={number}", wrong]) == 2
         assert message in capsys.readouterr().err
