@@ -19,7 +19,7 @@ from fnas_jax.core import cli, workdir
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.ship import best, formats, inputs, judge
-from fnas_jax.ship.model import Model, load
+from fnas_jax.ship.model import Model, check_count, load
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Task
 
@@ -64,7 +64,7 @@ def define(values: flags.FlagValues) -> None:
 def export(
     folder: str | pathlib.Path,
     out: pathlib.Path,
-    names: Sequence[str],
+    names: str | Sequence[str],
     images: Any = None,
     labels: Any = None,
     pick: int | Mapping[str, Any] | None = None,
@@ -72,11 +72,16 @@ def export(
 ) -> bool:
     """Writes each format to a folder of its name in `out`, once it is judged; False: one differs.
 
+    `names` are some of `formats.FORMATS`, or one.
+
     Judged by `images` and `labels`, as `Model.evaluate` takes them; None: by the test images of the
     task, which `build` makes of the configuration (None: `registry.build_task`). `pick` is the
     network that has to be the kept one, as `held` says. Raises UserError for a search without
     network, or another than that, changed data, an unknown format, or missing packages.
     """
+    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    if not names:
+        raise UserError(f"no format was given; allowed are {', '.join(formats.FORMATS)}")
     for name in names:
         if name not in formats.FORMATS:
             allowed = f"allowed are {', '.join(formats.FORMATS)}{nearest(name, formats.FORMATS)}"
@@ -86,6 +91,8 @@ def export(
     model = load(kept)
     if pick is not None:
         held(folder, model, pick)
+    if images is None and labels is not None:
+        raise UserError("labels were given without images")
     test = test_of(folder, model, build) if images is None else given(model, images, labels)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -115,10 +122,13 @@ def held(folder: str | pathlib.Path, model: Model, pick: int | Mapping[str, Any]
 
 
 def given(model: Model, images: Any, labels: Any) -> Test:
-    """Images and labels of a user. Raises UserError as `Model.evaluate` does."""
-    model.evaluate(images, labels)
+    """Images and labels of a user. Raises UserError without labels, and as `Model.evaluate`."""
+    if labels is None:
+        raise UserError("images were given without labels, so an export cannot be judged by them")
+    classes = model.numbers(labels)
     fitted = inputs.fitted(model.inputs, inputs.checked(model.inputs, images))
-    return Test(fitted, model.numbers(labels), *model.predict(fitted))
+    check_count(len(fitted), len(classes))
+    return Test(fitted, classes, *model.predict(fitted))
 
 
 def test_of(

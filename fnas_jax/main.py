@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
@@ -13,6 +14,8 @@ from absl import flags
 from fnas_jax import loop
 from fnas_jax.core import cli, devices, hosts
 from fnas_jax.core.limits import UNITS
+from fnas_jax.core.types import Failed
+from fnas_jax.ship import winner as ship
 
 USAGE = """Searches a network architecture; the same command goes on with an interrupted search.
 
@@ -38,8 +41,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = loop.run(config, folder)
         if hosts.is_first():
             print(summary(result, folder))
+            reason = failure(result)
+            if reason:
+                raise Failed(f"{reason}; result.json tells more")
 
     return cli.run_command(body)
+
+
+def failure(result: Mapping[str, Any]) -> str:
+    """Why a finished search has found no network, or none that is trained; "" where it has."""
+    if result["best"] is None:
+        counts = result["counts"]
+        return (
+            f"no architecture gave a result: {counts['trained']} were trained, and"
+            f" {counts['failed']} failed"
+        )
+    return ship.failure(result["winner"])
 
 
 def summary(result: dict, folder: str) -> str:

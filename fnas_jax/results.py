@@ -160,7 +160,7 @@ class Result:
             are of the search.
 
         Raises UserError for wrong input, and for a search on arrays or with objects where this
-        result was not given them.
+        result was not given them; RuntimeError where the training failed, and nothing is replaced.
         """
         short = {} if steps is None else {"winner.steps": steps}
         changes = config_lib.collect(overrides, short)
@@ -174,14 +174,15 @@ class Result:
     def export(
         self,
         out: str | os.PathLike[str],
-        formats: Sequence[str] = export.DEFAULT,
+        formats: str | Sequence[str] = export.DEFAULT,
         images: Any = None,
         labels: Any = None,
         pick: int | Mapping[str, Any] | None = None,
     ) -> pathlib.Path:
         """Writes the kept network for other programs, a folder for each format; their folder.
 
-        As `python -m fnas_jax.export`, which says more. Every format is judged by the test images
+        As `python -m fnas_jax.export`, which says more. `formats`: some of "safetensors", "flax",
+        "jax" and "onnx", or one. Every format is judged by the test images
         of the task, or by `images` and their `labels`, which a search on arrays needs where this
         result was not given them. `pick`: refused unless this network, as `retrain` takes it, is
         what is kept. Raises UserError for wrong input, and

@@ -18,7 +18,7 @@ from absl import flags
 from fnas_jax import pareto, registry, shortlist, trials
 from fnas_jax.core import cli, devices, workdir
 from fnas_jax.core.logging import write_json
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Failed, UserError
 from fnas_jax.iteration import FINAL
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks.base import Task
@@ -77,7 +77,8 @@ def retrain(
     configuration (None: `registry.build_task`).
 
     Raises UserError where the search in `folder` is not finished, or for other keys than CHANGES
-    but for IDLE.
+    but for IDLE, or where nothing would be trained; Failed where the training failed. What was
+    kept before then stays, and so does its retrain.json.
     """
     if pick and top:
         given = pareto.words(pick) if isinstance(pick, Mapping) else pick
@@ -96,6 +97,8 @@ def retrain(
         tried = trials.read(path) if top else []
         devices.enable_compilation_cache(config.jax.cache_dir)
         task = (build or registry.build_task)(config)
+        if task.dataset is not None and config.winner.steps == 0:
+            raise UserError("winner.steps is 0, so no network would be trained; --steps says more")
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
         # The search has reported this form already, unless it was of an earlier version.
         arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]
@@ -108,6 +111,9 @@ def retrain(
             chosen = next(entry for entry in compared if entry["chosen"])
             arch, validation = jnp.asarray(chosen["arch"], jnp.int32), chosen["accuracy"]
         winner = task.final(arch, key)
+        failure = ship.failure(winner.facts)
+        if failure:
+            raise Failed(f"{failure}; what was kept before stays")
         found = ship.Winner(config, task, winner, validation, "retrain")
         kept = ship.keep(path, found, _say)
         judged = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from fnas_jax.core import cli, limits
 from fnas_jax.core import reward as rewards
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Failed, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.base import Task
 
@@ -65,7 +65,7 @@ def hold(
     `reward` is that of the full training's validation accuracy, by the configuration; `chosen` is
     True of the highest, of equal ones the first. What is above a limit, by the latencies that count
     now, cannot be chosen: `above_limit` says why, and `say` is told. Raises UserError where nothing
-    is trained, no network is within the limits, or no training succeeds.
+    is trained or no network is within the limits, and Failed where no training succeeds.
     """
     if task.compare is None:
         raise UserError(f"top: the task {task.name} trains no network that could be compared")
@@ -80,7 +80,7 @@ def hold(
     within = _within(config, found, say)
     known = [entry for entry in within if entry["reward"] is not None]
     if not known:
-        raise UserError(f"top: the training of each of the {len(within)} networks failed")
+        raise Failed(f"top: the training of each of the {len(within)} networks failed")
     max(known, key=lambda entry: entry["reward"])["chosen"] = True
     return found
 

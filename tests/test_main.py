@@ -166,6 +166,43 @@ def test_retrain_needs_a_finished_search(tmp_path, capsys):
     assert "it has no config.json" in capsys.readouterr().err
 
 
+def test_a_search_of_which_nothing_gave_a_result_has_failed(tmp_path, capsys, monkeypatch):
+    (tmp_path / "lost.py").write_text(
+        "import fnas_jax\n"
+        "space = fnas_jax.categorical({'a': [1, 2, 3, 4]})\n"
+        "task = fnas_jax.from_function(space, lambda d: float('nan'))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    argv = [f"--workdir={tmp_path / 'w'}", "--config.task.name=python:lost:task"]
+    argv += ["--config.method.name=random", "--config.search.budget=2", "--config.search.batch=2"]
+    for _ in range(2):  # when it is finished, too
+        assert command.main(argv) == 1
+        captured = capsys.readouterr()
+        last = captured.err.splitlines()[-1]
+        assert last.startswith("error: no architecture gave a result: 2 were trained, and 2 failed")
+        assert "written to" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("winner", "reason"),
+    [
+        ({"accuracy": None, "steps": 9, "kept": None}, "the training of the winner failed"),
+        ({"accuracy": None, "finetuned": {"accuracy": None, "steps": 5}}, "in 5 steps"),
+        ({"accuracy": None, "finetuned": {"accuracy": 0.5, "steps": 5}}, None),
+        ({"accuracy": 0.5, "steps": 9, "kept": {"folder": "best"}}, None),
+        ({"accuracy": None, "seconds": 0.0, "kept": None}, None),  # winner.steps is 0
+        ({"value": 3.0, "kept": None}, None),  # a function
+    ],
+)
+def test_a_winner_whose_training_failed_is_a_failure(winner, reason, monkeypatch, capsys):
+    best = {"description": {"text": "n"}, "accuracy": 0.5, "reward": 0.5}
+    counts, seconds = {"trained": 2, "failed": 0}, {"total": 1.0}
+    result = {"best": best, "winner": winner, "counts": counts, "seconds": seconds}
+    monkeypatch.setattr(command.loop, "run", lambda *_: result)
+    assert command.main(["--workdir=w", "--config.seed=1"]) == (0 if reason is None else 1)
+    assert (reason or "") in capsys.readouterr().err
+
+
 def test_help_exits_with_0(capsys):
     assert command.main(["--help"]) == 0
     assert "--config.search.budget=64" in capsys.readouterr().out

@@ -37,7 +37,8 @@ def folder(tmp_path, monkeypatch):
 class Fake:
     """A task whose full trainings give the accuracies of a table."""
 
-    def __init__(self, accuracy):
+    def __init__(self, accuracy, final=0.25):
+        self.final = final
         self.accuracy, self.compared, self.tested, self.configs = accuracy, [], [], []
 
     def facts(self, arch):
@@ -53,10 +54,11 @@ class Fake:
 
         def final(arch, key):
             self.tested.append((np.asarray(arch).tolist(), key))
-            return Judged({"accuracy": 0.25})
+            return Judged({"accuracy": self.final, "steps": config.winner.steps})
 
         evaluator = Evaluator(None, None, False)
-        return Task("fake", SPACE, evaluator, final, compare=compare)
+        dataset = ()  # images, of which nothing is asked where nothing is kept
+        return Task("fake", SPACE, evaluator, final, compare=compare, dataset=dataset)
 
 
 def test_of_the_best_that_of_the_highest_accuracy_on_validation_images_is_tested(folder, capsys):
@@ -155,6 +157,33 @@ def test_flags_that_would_be_dropped_are_refused(folder, monkeypatch, capsys, fl
     assert retrain.command([f"--workdir={folder}", *flags]) == 2
     assert message in capsys.readouterr().err and not fake.configs
     assert retrain.command([f"--workdir={folder}", "--steps=5", "--config.winner.steps=5"]) == 0
+
+
+def test_a_training_that_fails_is_a_failure_and_replaces_nothing(folder, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "build_task", Fake({}).build)
+    assert retrain.command([f"--workdir={folder}", "--steps=7"]) == 0
+    before = (folder / "retrain.json").read_bytes()
+    lost = Fake({(1, 1): None, (1, 3): None}, final=None)
+    monkeypatch.setattr(registry, "build_task", lost.build)
+    capsys.readouterr()
+    for flags, reason in (
+        (["--steps=8"], "error: the training of the winner failed: its loss is not finite in 8 "),
+        (["--top=2"], "error: top: the training of each of the 2 networks failed"),
+    ):
+        assert retrain.command([f"--workdir={folder}", *flags]) == 1
+        captured = capsys.readouterr()
+        assert captured.err.splitlines()[-1].startswith(reason) and not captured.out
+        assert (folder / "retrain.json").read_bytes() == before
+    with pytest.raises(RuntimeError, match="the training of the winner failed"):
+        retrain.retrain(folder)
+
+
+def test_no_steps_are_refused_where_networks_are_trained(folder, monkeypatch, capsys):
+    fake = Fake({})
+    monkeypatch.setattr(registry, "build_task", fake.build)
+    assert retrain.command([f"--workdir={folder}", "--steps=0"]) == 2
+    assert "winner.steps is 0, so no network would be trained" in capsys.readouterr().err
+    assert not fake.tested and not (folder / "retrain.json").exists()
 
 
 def test_keys_may_stand_beside_their_values(folder, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import pytest
 
 from fnas_jax import shortlist
 from fnas_jax.core.config import default
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Failed, UserError
 from fnas_jax.spaces import categorical
 from fnas_jax.tasks.base import Task
 
@@ -123,7 +123,7 @@ def test_what_is_above_a_limit_by_the_source_in_force_is_not_chosen():
 
 
 def test_where_nothing_can_be_compared_it_is_said():
-    with pytest.raises(UserError, match="each of the 2 networks failed"):
+    with pytest.raises(Failed, match="each of the 2 networks failed"):
         hold([facts(None), facts(None)])
     with pytest.raises(UserError, match=r"winner.steps is 0"):
         hold([facts(0.5)], winner_steps=0)

@@ -24,7 +24,7 @@ from ml_collections import config_flags
 import fnas_jax
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import hosts
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Failed, UserError
 
 OURS = "fnas_jax"  # the logger of this package
 _TRUTH = ("true", "false", "t", "f", "1", "0")  # as absl reads them
@@ -71,6 +71,9 @@ def _run(body: Callable[[], object]) -> int:
         logging.getLogger(OURS).debug("the traceback of what is wrong", exc_info=error)
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except Failed as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return 1

@@ -51,5 +51,9 @@ def propose(archs: Array) -> Proposal:
     return Proposal(archs, jnp.ones(n, bool), zeros, zeros, jnp.full(n, jnp.inf, jnp.float32))
 
 
+class Failed(RuntimeError):
+    """What was asked for failed. Commands print its one sentence and exit with code 1."""
+
+
 class UserError(Exception):
     """Wrong input by the user. Commands print its one sentence and exit with code 2."""

@@ -171,7 +171,8 @@ def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> 
 
     From here on the folder belongs to `config`: to be called once everything could be built, so
     that a mistyped first command does not claim the folder. A result that a changed configuration
-    will replace stays under another name.
+    will replace stays under another name, and so does what was said of a network in best/, where
+    the new winner will be.
     """
     more, arrays = extends(folder, config), room(folder, config, run).search
     run = run._replace(
@@ -180,9 +181,10 @@ def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> 
         proposals=budget.proposals(arrays.max_proposals, arrays.budget),
     )
     write_json(folder / "run.json", run._replace(starts=run.starts + 1)._asdict())
-    result = folder / "result.json"
-    if more and result.exists():
-        result.replace(folder / f"result-{run.starts}.json")
+    for name in ("result", "retrain"):
+        path = folder / f"{name}.json"
+        if more and path.exists():
+            path.replace(folder / f"{name}-{run.starts}.json")
     if more or not (folder / "config.json").exists():
         write_json(folder / "config.json", config.to_dict())
     return run

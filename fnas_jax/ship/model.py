@@ -98,11 +98,7 @@ class Model:
         """
         numbers = self.numbers(labels)
         found, _ = self.predict(images, batch_size)
-        if len(found) != len(numbers) or not len(found):
-            raise UserError(
-                f"there are {len(found)} images and {len(numbers)} labels; one label for each of"
-                " at least one image is needed"
-            )
+        check_count(len(found), len(numbers))
         return int((found == numbers).sum()) / len(found)
 
     def numbers(self, labels: Any) -> np.ndarray:
@@ -122,6 +118,15 @@ class Model:
                 f" {len(names) - 1}"
             )
         return labels
+
+
+def check_count(images: int, labels: int) -> None:
+    """Raises UserError unless there are as many images as labels, at least one."""
+    if images != labels or not images:
+        raise UserError(
+            f"there are {images} images and {labels} labels; one label for each of at least one"
+            " image is needed"
+        )
 
 
 def _label_array(given: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -62,6 +62,19 @@ def keep(
         "accuracy": correct / total,
         "weights": network.recipe["weights"],
     }
+
+
+def failure(facts: Mapping[str, Any]) -> str:
+    """Why no final training of `Judged.facts` gave a network, in words; "" where one did.
+
+    Or where there was none: without steps nothing is trained, and a table or a function says
+    nothing of any. One-shot methods train on from inherited weights, as well or instead.
+    """
+    tried = [one for one in (facts, facts.get("finetuned", {})) if one.get("steps")]
+    if not tried or any(one["accuracy"] is not None for one in tried):
+        return ""
+    steps = tried[0]["steps"]
+    return f"the training of the winner failed: its loss is not finite in {steps} steps"
 
 
 def nothing_kept(folder: pathlib.Path, winner: Winner) -> str:

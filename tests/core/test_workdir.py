@@ -184,6 +184,7 @@ def test_knowledge_that_was_there_before_is_kept(tmp_path):
 def test_a_run_may_be_given_more_budget_and_another_end(tmp_path, changes, allowed):
     open_once(tmp_path, config_with(search__budget=40))
     (tmp_path / "result.json").write_text("{}")
+    (tmp_path / "retrain.json").write_text('{"kept": "best"}')
     if not allowed:
         with pytest.raises(UserError, match="belongs to a run with another configuration"):
             open_once(tmp_path, config_with(**{"search__budget": 40} | changes))
@@ -193,6 +194,9 @@ def test_a_run_may_be_given_more_budget_and_another_end(tmp_path, changes, allow
     assert run.starts == 1 and workdir.identify(tmp_path).grown is not same
     assert (tmp_path / "result.json").exists() is same
     assert (tmp_path / "result-1.json").exists() is not same
+    # It speaks of a network in best/, where the new winner will be.
+    assert (tmp_path / "retrain.json").exists() is same
+    assert (tmp_path / "retrain-1.json").exists() is not same
     assert workdir.read_config(tmp_path) == config_with(**{"search__budget": 40} | changes)
 
 

@@ -55,6 +55,40 @@ def run(workdir, out, *more):
     return export.command([f"--workdir={workdir}", f"--out={out}", *more])
 
 
+@pytest.mark.parametrize("none", [[], (), ""])
+def test_no_format_is_refused_and_one_may_stand_alone(mnas, tmp_path, capsys, none):
+    if isinstance(none, str):
+        assert run(mnas, tmp_path / "out", "--format=") == 2
+        assert "no format was given; allowed are" in capsys.readouterr().err
+    else:
+        with pytest.raises(fnas_jax.UserError, match="no format was given; allowed are"):
+            export.export(mnas, tmp_path / "out", none)
+    with pytest.raises(fnas_jax.UserError, match=r"format is 'flaxx'.* mean 'flax'"):
+        export.export(mnas, tmp_path / "out", "flaxx")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_user_s_images_are_classified_once_and_need_labels(mnas, tmp_path, capsys, monkeypatch):
+    model = fnas_jax.load(mnas)
+    images = np.zeros((3, model.inputs.height, model.inputs.width, model.inputs.channels))
+    images = images.astype(model.inputs.dtype)
+    real, seen = type(model).predict, []
+    counted = lambda self, *a: seen.append(1) or real(self, *a)  # noqa: E731
+    monkeypatch.setattr(type(model), "predict", counted)
+    monkeypatch.setattr(export, "write", lambda *_: True)
+    for given, message in (
+        ((images, None), "images were given without labels"),
+        ((None, [0, 1, 2]), "labels were given without images"),
+        ((images, [0, 1]), "3 images and 2 labels"),
+        ((images[:0], []), "0 images and 0 labels"),
+    ):
+        with pytest.raises(fnas_jax.UserError, match=message):
+            export.export(mnas, tmp_path / "out", "jax", *given)
+    assert not seen and not (tmp_path / "out").exists()
+    assert export.export(mnas, tmp_path / "out", "jax", images, [0, 1, 2])
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("space", winners.SPACES)
 def test_each_format_says_the_same_of_the_test_images(workdir_of, tmp_path, capsys, space):
     folder = workdir_of(space)
