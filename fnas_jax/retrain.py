@@ -102,13 +102,11 @@ def retrain(
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
         # The search has reported this form already, unless it was of an earlier version.
         arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]
-        validation, compared = best["accuracy"], []
+        validation = best["accuracy"]
+        compared: list[dict[str, Any]] = []
         if top:
             entries = shortlist.ranked(result, tried, task.space, top)
-            if len(entries) < top:
-                _say(f"top is {top}; the search has measured {len(entries)} networks")
-            compared = shortlist.hold(config, task, entries, key, _say)
-            chosen = next(entry for entry in compared if entry["chosen"])
+            chosen, compared = _compare(config, task, entries, top, key)
             arch, validation = jnp.asarray(chosen["arch"], jnp.int32), chosen["accuracy"]
         winner = task.final(arch, key)
         failure = ship.failure(winner.facts)
@@ -129,6 +127,20 @@ def retrain(
         }
         write_json(path / "retrain.json", judged)
         return workdir.read_json(path / "retrain.json")
+
+
+def _compare(
+    config: ml_collections.ConfigDict,
+    task: Task,
+    entries: list[dict[str, Any]],
+    top: int,
+    key: jax.Array,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(the chosen one, all) of `entries`, which are `top` unless the search has measured fewer."""
+    if len(entries) < top:
+        _say(f"top is {top}; the search has measured {len(entries)} networks")
+    compared = shortlist.hold(config, task, entries, key, _say)
+    return next(entry for entry in compared if entry["chosen"]), compared
 
 
 def _say(line: str) -> None:
