@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+from fnas_jax.core import devices
+from fnas_jax.core.types import UserError
 
 WARM_UP = 3  # calls before the clock starts
 PASSES = 3  # of a program, one after another, of which the median counts
@@ -25,6 +29,23 @@ def compiled(function: Callable[..., Any], args: tuple[Any, ...]) -> Call:
     args = jax.device_put(args)
     run = jax.jit(function).lower(*args).compile()
     return lambda: jax.block_until_ready(run(*args))
+
+
+@contextlib.contextmanager
+def enough_memory(batch: int) -> Iterator[None]:
+    """Raises UserError where the device's memory does not hold what is timed within.
+
+    `batch` is the number of images of a pass.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"the memory of {devices.describe()} does not hold what is timed with {batch} images a"
+            " pass; latency.batch_size says how many"
+        ) from error
 
 
 def readings(call: Call, passes: int) -> np.ndarray:

@@ -44,7 +44,11 @@ def program(
 
 
 def latency_ms(space: Space, arch: Any, images: Images, batch: int, repeats: int) -> float:
-    """Milliseconds of a pass of the network of `arch` [T] on this device, by `repeats` of them."""
-    call = clock.compiled(*program(space, arch, images, batch))
-    clock.warm_up(call)
-    return clock.undisturbed(clock.readings(call, repeats))
+    """Milliseconds of a pass of the network of `arch` [T] on this device, by `repeats` of them.
+
+    Raises UserError where its memory does not suffice.
+    """
+    with clock.enough_memory(batch):
+        call = clock.compiled(*program(space, arch, images, batch))
+        clock.warm_up(call)
+        return clock.undisturbed(clock.readings(call, repeats))
