@@ -69,6 +69,7 @@ def write(config: ml_collections.ConfigDict, out: pathlib.Path, networks: int) -
     task = registry.build_task(config)
     if task.dataset is None:
         raise UserError(f"the task {task.name} trains no networks, so there is nothing to time")
+    tables.try_out(out)  # not after minutes of timing
     images = latency.images_of(task.dataset)
     found = make.make(task.space, images, config.latency.batch_size, networks, say)
     tables.write(out, found)

@@ -69,6 +69,15 @@ def failure(capsys, *argv):
     return error
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_timed(
+    data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(make, "make", lambda *args: pytest.fail("it was timed"))
+    (tmp_path / "file").write_text("")
+    out = f"--out={tmp_path / 'file' / 't.json'}"
+    assert "cannot be written" in failure(capsys, *arguments(data)[1:], out)
+
+
 def test_wrong_input_is_one_sentence(data, tmp_path, capsys):
     assert "--out is missing" in failure(capsys, *arguments(data)[1:])
     assert "is a folder" in failure(capsys, *arguments(data)[1:], f"--out={tmp_path}")
@@ -136,3 +145,10 @@ def test_an_exported_network_that_fails_is_one_sentence(tmp_path, capsys):
     folder = exported(tmp_path, "def load():\n    raise OSError('no such weights')\n")
     error = failure(capsys, f"--artefact={folder}")
     assert "cannot be run: OSError: no such weights" in error
+
+
+@pytest.mark.parametrize("content", [{}, [], {"inputs": {"height": "tall"}}])
+def test_a_damaged_description_of_an_exported_network_is_one_sentence(content, tmp_path, capsys):
+    folder = exported(tmp_path, LOADER)
+    write_json(folder / "architecture.json", content)
+    assert "architecture.json' is damaged: " in failure(capsys, f"--artefact={folder}")

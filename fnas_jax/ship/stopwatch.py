@@ -52,8 +52,12 @@ def artefact(folder: pathlib.Path, batch: int, passes: int) -> Timing:
     Raises UserError where there is no export to JAX, Flax or ONNX, or it cannot be loaded.
     """
     module = module_of(folder)
-    record: dict[str, Any] = workdir.read_json(folder / best.ARCHITECTURE)
-    taken = inputs.parse(record["inputs"])
+    record: Any = workdir.read_json(folder / best.ARCHITECTURE)
+    try:
+        taken = inputs.parse(record["inputs"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        place = str(folder / best.ARCHITECTURE)
+        raise UserError(f"{place!r} is damaged: {type(error).__name__}: {error}") from None
     shape = json.dumps([batch, taken.height, taken.width, taken.channels])
     arguments = [str(folder.absolute()), module, shape, taken.dtype, str(WARM_UP + passes)]
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import pathlib
+import tempfile
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -40,6 +41,16 @@ class Table(NamedTuple):
         return identity.digest(identity.text({name: getattr(self, name) for name in names}))
 
 
+def try_out(path: pathlib.Path) -> None:
+    """Raises UserError where `write` could not write `path`, before there is a table to lose."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from None
+
+
 def write(path: pathlib.Path, table: Table) -> None:
     """Writes the file. Raises UserError where that is impossible."""
     try:
@@ -71,6 +82,8 @@ def read(path: str) -> Table:
             operations_ms=rows,
         )
         whole = len(found.image) == 3 and {"name", "key"} <= found.space.keys()
+        if not isinstance(found.versions, dict):
+            raise TypeError(f"versions is {found.versions!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"the table of latencies {path!r} is damaged: {error!r}") from None
     bad = [ms for ms in (found.fixed_ms, *rows.values()) if not (math.isfinite(ms) and ms >= 0)]

@@ -71,6 +71,7 @@ def test_another_version_of_jax_is_said(caplog):
         ({"operations_ms": {"a": "x"}}, "is damaged: ValueError"),
         ({"image": [8, 8]}, "is damaged"),
         ({"operations_ms": [1]}, "is damaged: AttributeError"),
+        ({"versions": []}, r"is damaged: TypeError\('versions is \[\]'\)"),
     ],
 )
 def test_a_damaged_file_is_one_sentence(content, message, tmp_path):
@@ -90,5 +91,8 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        tables.write(tmp_path / "file" / "t.json", made())
+    for use in (tables.try_out, lambda path: tables.write(path, made())):
+        with pytest.raises(UserError, match="cannot be written"):
+            use(tmp_path / "file" / "t.json")
+    tables.try_out(tmp_path / "new" / "t.json")
+    assert not list((tmp_path / "new").iterdir())
