@@ -118,7 +118,7 @@ def test_what_is_above_a_limit_by_the_source_in_force_is_not_chosen():
     assert "it has 3 million multiply-adds" in heavy[0]["above_limit"]
     with pytest.raises(UserError, match=r"none of the 1 networks is .*source device; of the first"):
         hold(timed[:1], limits_latency_ms=5.0)
-    with pytest.raises(UserError, match="each of the 1 networks failed"):
+    with pytest.raises(Failed, match="each of the 1 networks failed"):
         hold([timed[0], facts(None) | {"latency_ms": 5.0}], limits_latency_ms=5.0)
 
 
