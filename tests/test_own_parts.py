@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 import fnas_jax
-from fnas_jax import export, main, parts, predict, registry, report, retrain, trials
+from fnas_jax import export, layered, main, parts, predict, registry, report, retrain, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import frames
 from fnas_jax.core.types import UserError
@@ -177,3 +177,20 @@ def test_a_task_that_trains_nothing_is_judged_again_without_an_accuracy(mine, ca
     capsys.readouterr()
     assert retrain.command(["--workdir=w"]) == 0
     assert capsys.readouterr().out == "written to w/retrain.json\n"
+
+
+@pytest.mark.slow
+def test_a_layered_space_is_searched_with_the_knowledge_pool(tmp_path):
+    """Layers of one's own that differ leave blocks of their own, which another search finds."""
+    turned = "tests.layers.own_layers:Turned"
+    choices = {"relu": layered.own(turned), "tanh": layered.own(turned, act="tanh")}
+    space = layered.make([layered.stage(8, choices, depth=2, optional=True)], stem=8)
+    short = {"children.steps": 5, "winner.steps": 5, "winner.reference": False}
+    short |= {"winner.finalists": 2, "knowledge.dir": str(tmp_path / "known")}
+    for name in "ab":
+        given = {"task": "images/digits", "space": space, "method": "fnas"}
+        found = fnas_jax.search(**given, **QUIET, **short, workdir=tmp_path / name)
+        assert found.counts["failed"] == 0
+        rows = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()]
+        # A fair round has left both layers at both places, beside the fresh blocks.
+        assert rows[-1]["pool/entries"] == 2 * (1 + 2)

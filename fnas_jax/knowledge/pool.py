@@ -32,6 +32,7 @@ class Layout(NamedTuple):
     parts: Parts  # of the network
     describe: Callable[[Array], Array]  # canonical archs [N, T] -> descriptors [N, S, F]
     cardinalities: tuple[int, ...]
+    largest: np.ndarray  # [T] int32, `Space.largest`
     weights: Array  # [F] of the descriptors' entries
     unravel: tuple[Callable[[Array], Params], ...]  # [P] -> block, for each place
 
@@ -63,7 +64,8 @@ def make_layout(network: Network, space: Space, weights: Any = None) -> Layout:
     # Numpy zeros, because `ravel_pytree` needs numbers, and only their shapes matter.
     blocks = network.parts.split(jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes))[0]
     unravel = tuple(jax.flatten_util.ravel_pytree(block)[1] for block in blocks)
-    return Layout(network, network.parts, space.blocks, space.cardinalities, weights, unravel)
+    sizes = space.cardinalities, space.largest
+    return Layout(network, network.parts, space.blocks, *sizes, weights, unravel)
 
 
 def entry_bytes(layout: Layout) -> int:
@@ -75,7 +77,7 @@ def entry_bytes(layout: Layout) -> int:
 
 def init(layout: Layout, capacity: int, key: Array) -> Pool:
     """A pool of `capacity` entries a place, the first of them a fresh block of maximal size."""
-    largest = jnp.asarray(layout.cardinalities, jnp.int32) - 1
+    largest = jnp.asarray(layout.largest)
     blocks, shared = layout.parts.split(layout.network.init(key, largest))
     descriptors = layout.describe(largest[None])[0]
     first = jnp.arange(capacity) == 0

@@ -55,7 +55,8 @@ def _layer(
     if y is not None:
         y, new["norm_out"] = reference.norm(params, "norm_out", y, spec.cout, NONE, stats, collect)
         acts = _acts(slot, CONV)
-        if acts - {NONE}:
+        gated = any(choice.op == CONV and choice.se_hidden for choice in slot.choices)
+        if acts - {NONE} or gated:
             activated = reference.gate(params, _activate(acts, spec.act, y), spec)
             y = jnp.where(is_full, activated, y)
     for code in own.codes(slot):

@@ -7,6 +7,7 @@ of kernels.
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,15 +46,17 @@ def init(slot: Slot, spec: LayerSpec, shape: tuple[int, ...] = ()) -> Params:
     """Parameters, for `ops.realise`, of equal layers stacked along the leading axes `shape`.
 
     Scaled for the child's `spec`, whose fields have that shape. Tensors that the child does not use
-    get numbers, too.
+    get numbers, too, scaled for the widest layer of the slot.
     """
 
     def initial(name: str, tensor: _Tensor) -> Any:
         sizes = tuple(axis.size for axis in tensor.axes)
         if len(sizes) == 1:
             return jnp.full((*shape, *sizes), float(name == "scale"))
-        fan_in = functools.reduce(operator.mul, (axis.active for axis in tensor.axes[:-1]))
-        fan_in = jnp.maximum(fan_in, 1)  # nothing is active in what is not used
+        active = functools.reduce(operator.mul, (axis.active for axis in tensor.axes[:-1]))
+        widest = math.prod(sizes[:-1])
+        present = jnp.broadcast_to(tensor.present, shape)
+        fan_in = jnp.where(present, active, widest)
         return ops.he_normal((*shape, *sizes), fan_in.reshape(fan_in.shape + (1,) * len(sizes)))
 
     return _map_tensors(initial, _tensors(slot, spec, shape)) | {

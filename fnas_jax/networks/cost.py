@@ -63,7 +63,7 @@ def _total(
     layers = mobile_spaces.layers(spec, arch)
     sizes, (height, width) = _layer_sizes(spec, image_shape)
     strides, heights, widths = (np.asarray(of_slots, dtype) for of_slots in sizes)
-    own_params, own_macs = _own(spec, layers.op, *sizes[1:])
+    own_params, own_macs = _own(spec, layers.op, dtype, *sizes[1:])
     layers = LayerSpec(*(field.astype(dtype) for field in layers))
     params, macs = layer_cost(layers, strides, heights, widths)
     params, macs = params + own_params, macs + own_macs
@@ -86,8 +86,11 @@ def layer_cost(v: LayerSpec, stride: Any, height: Any, width: Any) -> tuple[Any,
     return expand + weights + 2 * norms + gates + biases, expand * pixels + weights * out + gates
 
 
-def _own(spec: Any, op: Any, heights: list[int], widths: list[int]) -> tuple[Any, Any]:
-    """Parameters and multiply-adds [L] of layers of the user's own; 0 where `op` [L] is another."""
+def _own(spec: Any, op: Any, dtype: Any, heights: list[int], widths: list[int]) -> tuple[Any, Any]:
+    """Parameters and multiply-adds [L] of `dtype`, of layers of the user's own.
+
+    0 where `op` [L] is another operation.
+    """
     slots = [slot for stack in mobile_spaces.slots(spec) for slot in stack]
     codes = sorted({code for slot in slots for code in own.codes(slot)})
     found = np.zeros((2, len(slots), 1 + len(codes)), np.int64)
@@ -95,7 +98,6 @@ def _own(spec: Any, op: Any, heights: list[int], widths: list[int]) -> tuple[Any
         for code in own.codes(slot):
             found[:, i, codes.index(code)] = own.cost(code, height, width)
     is_code = op[:, None] == np.asarray([*codes, -1])
-    dtype = jnp.result_type(int) if isinstance(op, jax.Array) else np.int64
     return tuple((is_code * table.astype(dtype)).sum(-1) for table in found)
 
 

@@ -36,6 +36,13 @@ class Space(NamedTuple):
     spec: Any = None  # what networks/ needs to build the network; None: tables only
     # T tuples of what the choices of each decision stand for; (): they are numbers
     choices: tuple[tuple[Any, ...], ...] = ()
+    # T choices of the network whose layers are as wide as those of any other; (): the last ones
+    widest: tuple[int, ...] = ()
+
+    @property
+    def largest(self) -> np.ndarray:
+        """[T] int32: the network that contains all others, as far as one does."""
+        return np.asarray(self.widest or [k - 1 for k in self.cardinalities], np.int32)
 
     @property
     def size(self) -> int:

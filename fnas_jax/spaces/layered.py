@@ -189,6 +189,7 @@ def make(
         blocks=partial(_blocks, spec),
         graph=lambda archs: space.graph(one(archs)),
         spec=spec,
+        widest=_widest(spec),
     )
 
 
@@ -251,12 +252,40 @@ def _refuse_twins(spec: LayeredSpec) -> None:
             )
 
 
+def _widest(spec: LayeredSpec) -> tuple[int, ...]:
+    """The choice of each layer whose tensors are the largest: never that of no layer.
+
+    Where none is the largest in everything, the one with the most inner channels.
+    """
+
+    def size(choice: Choice) -> tuple[Any, ...]:
+        inner = choice.expansion + (choice.op == "sepconv")
+        return choice.op != "none", inner, choice.kernel, choice.se
+
+    flat = [place[-1] for of_stage in places(spec) for place in of_stage]
+    return tuple(sizes.index(max(sizes)) for sizes in ([*map(size, choices)] for choices in flat))
+
+
 def _blocks(spec: LayeredSpec, archs: Array) -> Array:
-    """[N, T, 8]: operation one-hot (OPS), kernel / 7, expansion / 6, squeeze-excitation."""
+    """[N, T, F]: one-hot operation, activation, skip and own layer; kernel / 7, expansion / 6, SE.
+
+    Two layers of one place have equal descriptors exactly when they are the same layer.
+    """
     flat = [place for of_stage in places(spec) for place in of_stage]
-    table = np.zeros((len(flat), max(len(p[-1]) for p in flat), len(OPS) + 3), np.float32)
-    for t, (*_, choices) in enumerate(flat):
-        for k, c in enumerate(choices):
-            table[t, k, OPS.index(c.op)] = 1
-            table[t, k, len(OPS) :] = c.kernel / 7, c.expansion / 6, c.se
-    return jnp.asarray(table)[np.arange(len(flat)), canonical(spec, archs)]
+    every = [choice for place in flat for choice in place[-1]]
+    classes = dict.fromkeys(_class(choice) for choice in every if choice.op == "own")
+    codes = OPS, ACTS, SKIPS, tuple(classes)
+    table = np.zeros((len(flat), max(len(p[-1]) for p in flat), sum(map(len, codes)) + 3))
+    for t, (cin, cout, stride, choices) in enumerate(flat):
+        for k, choice in enumerate(choices):
+            c = _effective(cin, cout, stride, choice)
+            kinds = c.op, c.act, c.skip, _class(c)
+            one_hot = [[kind == v for v in of] for kind, of in zip(kinds, codes, strict=True)]
+            numbers = c.kernel / 7, c.expansion / 6, c.se
+            table[t, k] = [*itertools.chain(*one_hot), *numbers]
+    return jnp.asarray(table, jnp.float32)[np.arange(len(flat)), canonical(spec, archs)]
+
+
+def _class(choice: Choice) -> tuple[Any, ...]:
+    """What tells layers of the user's own apart."""
+    return choice.module, choice.options, choice.text

@@ -178,8 +178,7 @@ def start(ctx: TrainContext, network: Network, fresh: Params) -> Params:
     pool, _ = pool_access.load(access)
     if not pools.is_trained(pool):
         return fresh
-    # The largest network contains all others.
-    largest = jnp.asarray([k - 1 for k in ctx.space.cardinalities], jnp.int32)
+    largest = jnp.asarray(ctx.space.largest)  # contains all others
     entry = pools.find(access.layout, pool, ctx.canonical(largest[None])).entry[0]
     return pools.inherit(access.layout, pool, largest, entry)
 

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax import layered
 from fnas_jax.knowledge import pool as pools
+from fnas_jax.networks import elastic
 from fnas_jax.spaces import base
 from tests.knowledge.pools import SPACES, add, children, fresh, functions, gradient, layout
 
@@ -215,3 +217,36 @@ def test_resizing_keeps_the_most_often_updated():
     for entries, kept, grown in zip(pool.blocks, small.blocks, large.blocks, strict=True):
         assert 2 in kept.updates and kept.valid.all() and len(kept.params) == 2
         assert grown.valid.sum() == entries.valid.sum() and len(grown.params) == 9
+
+
+def test_layers_of_one_s_own_that_differ_are_different_blocks():
+    mine = "tests.layers.own_layers:Turned"
+    choices = {"one": layered.own(mine), "two": layered.own(mine, act="tanh")}
+    space = layered.make([layered.stage(8, choices)], stem=8)
+    network = elastic.make(space, 1, 3, "reference")
+    found, archs = pools.make_layout(network, space), jnp.asarray([[0], [1]])
+
+    @jax.jit
+    def left(key):
+        params = jax.vmap(lambda key: network.init(key, archs[0]))(jax.random.split(key))
+        given = archs, params, jnp.full(2, 0.5), jnp.ones(2, bool), jnp.uint32(7)
+        pool = pools.deposit(found, pools.init(found, 6, key), *given)
+        return pool, pools.find(found, pool, archs)
+
+    pool, source = left(jax.random.key(0))
+    assert int(pool.blocks[0].valid.sum()) == 1 + 2  # the fresh one, too
+    assert set(source.entry[:, 0].tolist()) == {1, 2} and (source.similarity == 1).all()
+
+
+def test_a_fresh_block_is_scaled_for_layers_that_there_are():
+    """He's numbers of the widest layers, whatever choice is the last: here that of no layer."""
+    choices = {"mb": layered.mbconv(3, 2), "k3": layered.conv(3)}
+    space = layered.make([layered.stage(32, choices, depth=2, optional=True)], stem=32)
+    found = pools.make_layout(elastic.make(space, 1, 3, "reference"), space)
+    pool = jax.jit(lambda key: pools.init(found, 2, key))(jax.random.key(0))
+    for s, entries in enumerate(pool.blocks):
+        first = found.unravel[s](entries.params[0])["first"]
+        for tensor, fan_in in (("conv", 9 * 32), ("expand", 32), ("project", 64)):
+            wanted = (2 / fan_in) ** 0.5
+            np.testing.assert_allclose(jnp.std(first[tensor]), wanted, rtol=0.1)
+        np.testing.assert_allclose(jnp.std(first["depthwise"]), (2 / 9) ** 0.5, rtol=0.2)

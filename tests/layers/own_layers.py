@@ -36,6 +36,19 @@ class Quick(nn.Module):
         return nn.BatchNorm(use_running_average=not train, momentum=0.3)(x)
 
 
+class Turned(nn.Module):
+    """A convolution and an activation by name."""
+
+    features: int
+    stride: int
+    act: str = "relu"
+
+    @nn.compact
+    def __call__(self, x, train):
+        h = norm("norm", train)(conv("main", self.features, 1, self.stride)(x))
+        return {"relu": nn.relu, "tanh": nn.tanh}[self.act](h)
+
+
 class Deaf(nn.Module):
     """It does not look at its stride."""
 

@@ -17,8 +17,11 @@ from tests.networks.agreement import CHANNELS, CLASSES, SPACES
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in ("mnas reference", "mnas masked", "macro masked")
+        "layered masked",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mnas reference", "mnas masked", "macro masked")
+        ),
     ],
 )
 def case(request):

@@ -59,6 +59,16 @@ def test_cost_equals_a_count_over_the_flax_network():
     assert found == [one_cost(space, arch, image, classes) for arch in ARCHS]
 
 
+def test_cost_is_right_above_what_an_int32_holds():
+    choices = {"own": layered.own(f"{NAME}:Deaf"), "k3": layered.conv(3)}
+    space = layered.make([layered.stage(512, choices)], stem=512)
+    for arch in ([0], [1]):
+        exact = one_cost(space, arch, (128, 128, 3), 10)
+        assert exact[1] > 2**31
+        found = [column[0] for column in cost(space, (128, 128, 3), 10)(np.asarray([arch]))]
+        np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
 def test_a_layer_starts_as_its_class_says_and_is_trained_where_it_is_used():
     net = elastic.make(own_layers.space, 1, 3, "reference")
     params = jax.jit(net.init)(jax.random.key(0), ARCHS[0])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fnas_jax import layered
 from fnas_jax.networks import elastic, flax_reference, subnet_weights
 from fnas_jax.spaces import cell, macro, mnas
 
@@ -20,6 +21,16 @@ SPACES = {
     "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
     "cell": cell.make(channels=4, cells_per_stage=1),
+    # Squeeze-excitation without any activation in front of it.
+    "layered": layered.make(
+        [
+            layered.stage(
+                8,
+                {"gated": layered.conv(3, act="none", se=True), "k5": layered.conv(5, act="none")},
+            )
+        ],
+        stem=8,
+    ),
 }
 
 

@@ -41,10 +41,46 @@ def test_decisions_have_names_and_descriptors_tell_networks_apart():
     assert SPACE.describe(arch)["text"] == text
     np.testing.assert_array_equal(SPACE.parse(text), arch)
     blocks = np.asarray(jax.jit(SPACE.blocks)(base.enumerate_all(SPACE)))
-    assert blocks.shape == (144, 4, 8)
+    assert blocks.shape[:2] == (144, 4)
     ops, adjacency = SPACE.graph(arch[None])
     assert ops.shape == (1, 6) and adjacency.shape == (1, 6, 6) and ops.max() < SPACE.num_ops
     assert np.asarray(SPACE.validate(SPACE.sample(jax.random.key(0), 50))).all()
+
+
+def test_descriptors_are_equal_exactly_for_equal_layers():
+    """Choices that differ in one thing only, at places with and without room for an identity."""
+    mine = "tests.layers.own_layers"
+    every = {
+        "relu": layered.conv(3),
+        "swish": layered.conv(3, act="hard_swish"),
+        "k5": layered.conv(5),
+        "se": layered.conv(3, se=True),
+        "pool": layered.conv(3, skip="pool"),
+        "identity": layered.conv(3, skip="identity"),
+        "again": layered.conv(3),
+        "sep": layered.sepconv(3),
+        "e3": layered.mbconv(3, 3),
+        "e4": layered.mbconv(3, 4),
+        "ghost": layered.own(f"{mine}:Ghost"),
+        "ghost5": layered.own(f"{mine}:Ghost", kernel=5),
+        "quick": layered.own(f"{mine}:Deaf"),
+        "skipped": layered.own(f"{mine}:Deaf", skip="identity"),
+    }
+    space = layered.make([layered.stage(8, every, depth=2, optional=True)], stem=4)
+    archs = np.asarray([[a, b] for a in range(14) for b in range(14)] + [[0, 14]])
+    blocks, canonical = np.asarray(space.blocks(archs)), np.asarray(space.canonical(archs))
+    rows = np.asarray([np.transpose(mobile_spaces.layers(space.spec, a)) for a in canonical])
+    for place in range(2):
+        described, layers = (np.unique(of[:, place], axis=0) for of in (blocks, rows))
+        both = np.unique(np.concatenate([blocks[:, place], rows[:, place]], axis=1), axis=0)
+        assert len(described) == len(layers) == len(both) == (11, 14)[place]
+
+
+def test_the_largest_network_has_all_layers_and_the_widest_of_each():
+    choices = {"e6": layered.mbconv(3, 6), "e3": layered.mbconv(5, 3), "k7": layered.conv(7)}
+    space = layered.make([layered.stage(8, choices, depth=3, optional=True)], stem=8)
+    np.testing.assert_array_equal(space.largest, [0, 0, 0])
+    np.testing.assert_array_equal(SPACE._replace(widest=()).largest, [2, 2, 3, 3])
 
 
 @pytest.mark.parametrize(

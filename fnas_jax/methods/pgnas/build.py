@@ -59,7 +59,7 @@ def context(
     config: Any, numbers: Pgnas, space: Space, parts: OneShot, steps: int
 ) -> method.Context:
     """What a search of `steps` training steps works with. Raises UserError for a tight budget."""
-    largest = jnp.asarray(space.cardinalities, jnp.int32) - 1
+    largest = jnp.asarray(space.largest)
     updates = steps if numbers.average else steps * numbers.mc_samples
     net = supernet.make(
         parts.network, parts.settings, largest, updates, parts.vmap, loss(numbers, parts)

@@ -23,7 +23,7 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
     """SPOS with the numbers of `config.oneshot` and `config.children`. Raises UserError."""
     parts, numbers = needs_training(config, task), read(Oneshot, config.oneshot)
     settings = parts.settings
-    largest = jnp.asarray(space.cardinalities, jnp.int32) - 1
+    largest = jnp.asarray(space.largest)
     loss = functools.partial(supernet.single_path, parts.network, settings.label_smoothing)
     net = supernet.make(parts.network, settings, largest, numbers.steps, parts.vmap, loss)
     ctx = method.Context(
