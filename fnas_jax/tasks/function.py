@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 import math
 import time
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import budget, identity, limits
+from fnas_jax.core import budget, callables, identity, limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
@@ -65,7 +64,7 @@ class FunctionTask:
                     {
                         "kind": "function",
                         "metric": self.measure._asdict(),
-                        "source": source_of(self.function),
+                        "source": source_of(self.function, self.name),
                     }
                 ),
             ),
@@ -74,11 +73,15 @@ class FunctionTask:
         )
 
 
-def source_of(function: Function) -> str:
-    """Digest of the function's text, by which a run notices another one; "" where it has none."""
+def source_of(function: Function, name: str) -> str:
+    """Digest of what the function is, by which a run notices another one of its `name`.
+
+    "", and a warning, where that cannot be said (`core.callables`).
+    """
     try:
-        return identity.digest(inspect.getsource(function))
-    except (OSError, TypeError):
+        return callables.digest(function)
+    except UserError as error:
+        LOG.warning("another function than that of %s would not be noticed: %s", name, error)
         return ""
 
 

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import attributes, devices
+from fnas_jax.core import attributes, callables, devices
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.networks import readable
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.tasks.function import source_of
 from fnas_jax.timing import lookup, units, whole
 from fnas_jax.timing import table as tables
 from fnas_jax.timing.table import Table
@@ -76,11 +75,19 @@ def open_(config: Any, space: Space, dataset: Dataset) -> Source:
                 made = type(function).__name__
                 raise UserError(f"latency.source is {name!r}, a {made}, which cannot be called")
             of = functools.partial(ask, name, function, space, dataset)
-            known = {"kind": name, "digest": source_of(function)}
+            known = {"kind": name, "digest": _digest(name, function)}
             return Source(name, of, identity=known)
     raise UserError(
         f"latency.source is {name!r}; allowed are {DEVICE}, {TABLE}FILE and {PYTHON}MODULE:FUNCTION"
     )
+
+
+def _digest(name: str, function: Any) -> str:
+    """By which latencies of another function of this `name` are told apart. Raises UserError."""
+    try:
+        return callables.digest(function)
+    except UserError as error:
+        raise UserError(f"latency.source is {name!r}: {error}") from None
 
 
 def images_of(dataset: Dataset) -> whole.Images:

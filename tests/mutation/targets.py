@@ -67,6 +67,7 @@ TESTS = {
     "tasks/winner.py": "tasks/test_winner.py tasks/test_images.py",
     "tasks/images.py": "tasks/test_winner.py tasks/test_images.py",
     "tasks/latency.py": "tasks/test_latency.py",
+    "core/callables.py": "core/test_callables.py",
     "tasks/cheapest.py": "tasks/test_latency.py test_limits.py",
     "tasks": "tasks/test_children_evaluator.py",
     "training/recipe.py": "training/test_recipe.py",

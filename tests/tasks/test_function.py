@@ -1,12 +1,14 @@
 """A function of the decisions as a task: what it returns counts, and its failures are told."""
 
 import itertools
+import json
 import logging
 import math
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 import fnas_jax
 from fnas_jax import report, trials
+from fnas_jax.core import config as config_lib
 from fnas_jax.tasks.function import bounded
 from fnas_jax.tasks.workers import Workers
 
@@ -279,3 +282,27 @@ def test_an_accuracy_keeps_its_digits_and_is_the_reward(tmp_path, capsys):
     found = search(tmp_path, lambda d: d["depth"] / 10, budget=8)
     assert found.best["accuracy"] == found.best["reward"] == found.best["value"] in (0.3, 0.4)
     assert "(reward" not in capsys.readouterr().err  # they differ in no digit
+
+
+class Landscape:
+    """A function that is an object."""
+
+    def __init__(self, slope, lock=None):
+        self.slope, self.lock = slope, lock
+
+    def __call__(self, decisions):
+        return self.slope * decisions["depth"]
+
+
+def test_an_object_is_known_by_what_it_holds(caplog):
+    """Rows and runs of another one, of one class and name, are not its own."""
+    config = config_lib.default()
+
+    def protocol(*state):
+        task = fnas_jax.from_function(SPACE, Landscape(*state), metric="height")
+        return task(config).evaluator.protocol
+
+    assert protocol(1.0) == protocol(1.0) != protocol(2.0)
+    assert not caplog.records
+    assert json.loads(protocol(1.0, threading.Lock()))["source"] == ""
+    assert "another function than that of python:tests.tasks.test_function:Landscape" in caplog.text

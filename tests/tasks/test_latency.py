@@ -2,6 +2,8 @@
 
 import functools
 import json
+import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -195,12 +197,13 @@ def constant(network):
 
 
 def wrong(answer, network):
-    if isinstance(answer, Exception):
-        raise answer
     return answer
 
 
-failing = functools.partial(wrong, RuntimeError("no phone"))
+def failing(network):
+    raise RuntimeError("no phone")
+
+
 zero, text = functools.partial(wrong, 0), functools.partial(wrong, "fast")
 
 
@@ -218,6 +221,36 @@ def test_a_function_of_the_users_own_is_told_the_network(dataset):
     assert json.loads(json.dumps(told)) == told
     digests = {protocols.of_images(c, "fresh") for c in (ctx, context(dataset))}
     assert len(digests) == 2
+
+
+class Phone:
+    """A model of a phone."""
+
+    def __init__(self, ms, lock=None):
+        self.ms, self.lock = ms, lock
+
+    def __call__(self, network):
+        return self.ms
+
+
+model = Phone(2.0)
+
+
+def test_two_models_of_one_name_are_two(dataset, monkeypatch):
+    """A callable object is known by its class's text and by what it holds."""
+    name = "python:tests.tasks.test_latency:model"
+    texts = [protocols.of_images(context(dataset, **{"latency.source": name}), "fresh")]
+    for other in (Phone(2.0), Phone(3.0), functools.partial(wrong, 2.0)):
+        monkeypatch.setattr(sys.modules[__name__], "model", other)
+        ctx = context(dataset, **{"latency.source": name})
+        texts.append(protocols.of_images(ctx, "fresh"))
+        assert (
+            evaluated(ctx).latency_ms == (2 if other.__class__ is not Phone else other.ms)
+        ).all()
+    assert texts[0] == texts[1] and len(set(texts)) == 3
+    monkeypatch.setattr(sys.modules[__name__], "model", Phone(2.0, threading.Lock()))
+    with pytest.raises(UserError, match=r"^latency.source is '.*:model': a _thread:lock cannot be"):
+        context(dataset, **{"latency.source": name})
 
 
 @pytest.mark.parametrize(
