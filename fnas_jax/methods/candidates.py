@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 LOG = logging.getLogger(__name__)
+MOST = 4096  # places of a method where networks are refused; [C, C] float32 are 64 MiB then
 Allowed = Callable[[Array], Array]  # `Task.allowed`
 
 
@@ -48,9 +49,12 @@ def forbidden(allowed: Allowed | None, archs: Array) -> Array | bool:
 def places(config: Any, task: Task) -> int:
     """For how many networks a method needs room that learns from all that it proposes.
 
-    Those that the task refuses though they were `allowed` are among them.
+    Those that the task refuses though they were `allowed` are among them, but no more than MOST in
+    all, or than the budget needs: a process keeps [C, C] numbers in every checkpoint. What is
+    proposed beyond is not learnt from.
     """
-    return budget.places(config.search, task.refuses)
+    learnt = budget.places(config.search, refused=False)
+    return min(budget.places(config.search, task.refuses), max(learnt, MOST))
 
 
 def draw(space: Space, key: Array, parents: Array, n: int) -> Array:

@@ -1,13 +1,16 @@
 """What is above a limit is not proposed where that can be known, and else has a place."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax import registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.methods import candidates
 from fnas_jax.methods.baselines import bananas, gp
 from fnas_jax.methods.baselines.config import Bananas, Gp
+from fnas_jax.tasks.base import Evaluator, Task
 from tests.methods import toy
 from tests.methods.tnas import small
 
@@ -54,3 +57,20 @@ def test_what_a_task_refuses_though_it_was_allowed_has_a_place():
     assert candidates.places(config, task) == 20 * 64 + 8
     config.search.max_proposals = 100
     assert candidates.places(config, task) == 100 + 8
+    config.search.max_proposals, config.search.budget = 0, 1000
+    assert candidates.places(config, task) == candidates.MOST  # and not 20008
+    config.search.budget = 204  # until here, growth changes no capacity that was reached
+    assert candidates.places(config, task) == 20 * 204 + 8
+    config.search.budget = 5000
+    assert candidates.places(config, task) == 5000 + 8
+
+
+def test_the_state_of_a_process_is_of_bounded_size_where_networks_are_refused():
+    config = config_lib.default()
+    config.search.budget, config.method.name, config.space.name = 1000, "gp", "mnas"
+    space = registry.build_space(config)
+    task = Task("t", space, Evaluator(None, None, False), None, refuses=True)
+    method, _ = gp.build(config, space, task, None)
+    state = jax.eval_shape(method.init, jax.random.key(0))
+    size = sum(leaf.size * 4 for leaf in jax.tree.leaves(state))
+    assert size < 70 * 2**20  # bytes

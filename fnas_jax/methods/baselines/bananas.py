@@ -96,7 +96,7 @@ class Context(NamedTuple):
 def make(
     space: Space, config: Bananas, batch: int, capacity: int, allowed: Allowed | None = None
 ) -> SearchMethod:
-    """A search that learns from the first `capacity` architectures.
+    """A search that learns from the first `capacity` architectures, and from none beyond.
 
     Candidates are drawn by `candidates.draw` about the best; a network that is known, or not
     `allowed`, is proposed only when the others are fewer than the batch.
