@@ -7,7 +7,8 @@ An iteration ends in this order: its evaluations are committed to the history, i
 to the metrics, its checkpoint is taken (iterations of a moment share one).
 
 Another budget: a run goes on with a higher or lower `search.budget` (`workdir.may_change`) as if it
-had been interrupted there; arrays whose sizes follow the budget grow, and never shrink.
+had been interrupted there, and so after `search.seconds`; arrays whose sizes follow the budget
+grow, and never shrink.
 
 Resume: `resume` reads the newest checkpoint and drops what history and metrics hold beyond it;
 `run_stages` and `run_iterations` go on from there, because `State` says how far they are. Random
@@ -231,11 +232,14 @@ def run_stage(
 def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
     """Asks, evaluates and tells until the search is done."""
     steps, origin = iteration.compiled(ctx.method, ctx.evaluator), _origin(ctx)
-    while not _done(ctx, state):
+    # Asked once an iteration: time passes between two questions. Of a restored state by its own
+    # time, so that the start of this process takes nothing of the search.
+    last = _done(ctx, state, state.seconds["total"])
+    while not last:
         number = state.iteration
         state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
         history.record(ctx.knowledge.history, origin, number, rows)
-        last = _done(ctx, state)
+        last = _done(ctx, state, ctx.clock.seconds()["total"])
         if state.iteration % ctx.config.log.every == 0 or last:
             spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
             outputs.log.write(state.step, scalars | spent)
@@ -243,6 +247,11 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
                 state.counts["trained"], iteration.line(scalars, ctx.task.measure)
             )
         state = step(ctx, outputs, state, last)
+    if budget.out_of_time(ctx.config.search, state.iteration, state.seconds["total"]):
+        outputs.progress.say(
+            f"search.seconds is {ctx.config.search.seconds:g}: the search ends here, after"
+            f" {state.seconds['total']:.1f} s"
+        )
     return state
 
 
@@ -288,10 +297,11 @@ def _origin(ctx: Context) -> history.Run:
     )
 
 
-def _done(ctx: Context, state: State) -> bool:
-    """The budget is spent, the method says so, or all that it proposes has long been known."""
-    search, counts = ctx.config.search, state.counts
-    limit = budget.proposals(search.max_proposals, search.budget)
-    if counts["trained"] >= search.budget or counts["proposed"] >= limit:
+def _done(ctx: Context, state: State, seconds: float) -> bool:
+    """The budget or the time is spent, the method says so, or all it proposes has long been known.
+
+    `seconds`: how long the run has taken.
+    """
+    if budget.spent(ctx.config.search, state.counts, state.iteration, seconds):
         return True
     return ctx.method.done is not None and bool(ctx.method.done(state.method))

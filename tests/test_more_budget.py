@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fnas_jax
-from fnas_jax import iteration, trials
+from fnas_jax import iteration, loop, trials
+from fnas_jax.core import clock
 from tests.test_end_to_end import timeless
 
 SMALL = {"search.batch": 3, "log.tensorboard": False, "uac.warmup": 4, "bananas.start": 4}
@@ -79,3 +80,67 @@ def test_a_budget_that_was_too_high_is_taken_back(method, table, tmp_path, monke
     assert timeless(found.content) == timeless(whole.content)
     with pytest.raises(fnas_jax.UserError, match=r"budget is 12, .* has trained 15 archit"):
         search(folder, table, 12, method)
+
+
+def test_fewer_proposals_than_there_were_are_refused(table, tmp_path):
+    folder = tmp_path / "a"
+    first = search(folder, table, 64, "random", **{"search.max_proposals": 15})
+    before = {p.name: p.read_bytes() for p in folder.glob("*.json")}
+    for options, given in (
+        ((folder, table, 64, "random"), {"search.max_proposals": 3}),
+        ((folder, table, 64, "random"), {"search.max_proposals": 14}),
+    ):
+        with pytest.raises(fnas_jax.UserError, match=r"max_proposals is \d+, .* proposed 15 archi"):
+            search(*options, **given)
+    assert before == {p.name: p.read_bytes() for p in folder.glob("*.json")}
+    same = search(folder, table, 64, "random", **{"search.max_proposals": 15})
+    assert same.content == first.content
+    more = search(folder, table, 64, "random", **{"search.max_proposals": 18})
+    whole = search(tmp_path / "b", table, 64, "random", **{"search.max_proposals": 18})
+    assert timeless(more.content) == timeless(whole.content)
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """Every iteration takes ten seconds, and nothing else takes any."""
+    passed = [0]
+    real, start = iteration.iterate, clock.Clock.__init__
+
+    def iterate(*args):
+        passed[0] += 10.0
+        return real(*args)
+
+    def begin(self):
+        start(self)
+        passed[0] = 0.0
+
+    def seconds(self):
+        return dict.fromkeys(clock.PARTS, 0.0) | {"total": self._earlier + passed[0]}
+
+    monkeypatch.setattr(loop.iteration, "iterate", iterate)
+    monkeypatch.setattr(clock.Clock, "__init__", begin)
+    monkeypatch.setattr(clock.Clock, "seconds", seconds)
+
+
+def test_a_search_ends_when_its_time_is_over_and_goes_on_with_more(
+    table, tmp_path, ticking, capsys
+):
+    folder, quarter = tmp_path / "a", {"search.seconds": 25.0}
+    first = search(folder, table, 60, "random", **quarter)
+    assert first.content["iterations"] == 3 and first.best is not None  # after 30 s
+    assert "search.seconds is 25: the search ends here, after 30.0 s" in capsys.readouterr().err
+    assert search(folder, table, 60, "random", **quarter).content == first.content
+    with pytest.raises(
+        fnas_jax.UserError, match=r"seconds is 5, .* has taken 30.0 s .* give 30 or"
+    ):
+        search(folder, table, 60, "random", **{"search.seconds": 5})
+    grown = search(folder, table, 60, "random", **{"search.seconds": 50})  # of all starts
+    assert grown.content["iterations"] == 5
+    as_many = search(tmp_path / "b", table, grown.counts["trained"], "random")
+    assert timeless(grown.content) == timeless(as_many.content)
+    assert search(folder, table, 18, "random").content["iterations"] > 5  # without a limit
+
+
+def test_one_iteration_is_held_whatever_the_time(table, tmp_path):
+    found = search(tmp_path / "a", table, 60, "random", **{"search.seconds": 1e-9})
+    assert found.content["iterations"] == 1 and found.best is not None

@@ -1,13 +1,27 @@
-"""How long a search is: architectures that are trained, and proposals in all."""
+"""How long a search is: architectures that are trained, proposals in all, and time."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
 def proposals(most: int, budget: int) -> int:
     """After how many proposals a search ends, by `search.max_proposals` and `search.budget`."""
     return most or 20 * budget
+
+
+def spent(search: Any, counts: Mapping[str, int], iterations: int, seconds: float) -> bool:
+    """Whether a search by section `search` is over, by its `counts` of "trained" and "proposed"."""
+    limit = proposals(search.max_proposals, search.budget)
+    if counts["trained"] >= search.budget or counts["proposed"] >= limit:
+        return True
+    return out_of_time(search, iterations, seconds)
+
+
+def out_of_time(search: Any, iterations: int, seconds: float) -> bool:
+    """Whether `search.seconds` have passed, and one iteration, without which there is no result."""
+    return 0 < search.seconds <= seconds and iterations > 0
 
 
 def places(search: Any, refused: bool) -> int:

@@ -60,6 +60,20 @@ def truncate_metrics(path: pathlib.Path, step: int) -> None:
     temporary.replace(path)
 
 
+def last_line(path: pathlib.Path) -> dict[str, Any]:
+    """The last line of an iteration in a metrics.jsonl; empty where there is none."""
+    if not path.exists():
+        return {}
+    for line in reversed(path.read_text().splitlines()):
+        try:
+            known = json.loads(line)
+        except ValueError:  # torn, by a kill
+            continue
+        if isinstance(known, dict) and "iteration" in known and "proposed" in known:
+            return known
+    return {}
+
+
 class MetricLog:
     """Appends to metrics.jsonl of `workdir` and, if wanted, to TensorBoard beside it."""
 

@@ -57,6 +57,13 @@ class Search:
     max_proposals: int = key(
         0, "stop after this many proposals, known ones included; 0: 20 x budget", 0, 10**9
     )
+    seconds: float = key(
+        0.0,
+        "stop after the iteration in which so many seconds of all starts together have passed;"
+        " 0: no limit",
+        0.0,
+        1e9,
+    )
     batch: int = key(8, "architectures proposed per iteration", 1, 65536)
 
 

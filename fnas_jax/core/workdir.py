@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pathlib
 import platform
 import shutil
@@ -20,14 +21,14 @@ import ml_collections
 import fnas_jax
 from fnas_jax.core import budget, identity
 from fnas_jax.core import config as config_lib
-from fnas_jax.core.logging import write_json
+from fnas_jax.core.logging import last_line, write_json
 from fnas_jax.core.types import UserError
 
 CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
 KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
-FORMAT = 6
+FORMAT = 7
 
 
 @contextlib.contextmanager
@@ -217,12 +218,34 @@ def room(
 
 
 def check_budget(folder: pathlib.Path, config: ml_collections.ConfigDict, trained: int) -> None:
-    """Raises UserError where `config` gives the run less budget than it has `trained` networks."""
-    path, given = folder / "config.json", config.search.budget
-    if path.exists() and given < min(trained, _stored(path)["search.budget"]):
+    """Raises UserError where `config` ends the run in `folder` before what it has done already.
+
+    That is: less budget than it has `trained` networks, fewer proposals, or less time, by the last
+    line of its metrics.
+    """
+    path, search = folder / "config.json", config.search
+    if not path.exists():
+        return
+    old, done = _stored(path), last_line(folder / "metrics.jsonl")
+    proposed, seconds = int(done.get("proposed", 0)), float(done.get("seconds/total", 0.0))
+    most = budget.proposals(search.max_proposals, search.budget)
+    allowed = budget.proposals(old["search.max_proposals"], old["search.budget"])
+    place = f"and the search in workdir {str(folder)!r} has"
+    if search.budget < min(trained, old["search.budget"]):
         raise UserError(
-            f"search.budget is {given}, and the search in workdir {str(folder)!r} has trained"
-            f" {trained} architectures already: give {trained} or more, or another workdir"
+            f"search.budget is {search.budget}, {place} trained {trained} architectures already:"
+            f" give {trained} or more, or another workdir"
+        )
+    if most < min(proposed, allowed):
+        given = search.max_proposals or f"0, which is {most} of this search.budget"
+        raise UserError(
+            f"search.max_proposals is {given}, {place} proposed {proposed} architectures already:"
+            f" give {proposed} or more, or another workdir"
+        )
+    if search.seconds and search.seconds < min(seconds, old["search.seconds"] or math.inf):
+        raise UserError(
+            f"search.seconds is {search.seconds:g}, {place} taken {seconds:.1f} s already: give"
+            f" {math.ceil(seconds)} or more, 0 for no limit, or another workdir"
         )
 
 
@@ -232,7 +255,7 @@ def may_change(name: str) -> bool:
     More or less of the search, as far as it is not done yet (`check_budget`), or another end of it;
     what was searched so far stays what it is.
     """
-    ends = ("search.budget", "search.max_proposals")
+    ends = ("search.budget", "search.max_proposals", "search.seconds")
     return name in ends or name.startswith(("winner.", "log.", "jax."))
 
 
