@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "categorical",
     "from_function",
+    "interfaces",
     "layered",
     "load",
     "resume",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from fnas_jax import interfaces
     from fnas_jax.api import resume, search
     from fnas_jax.core.types import UserError
     from fnas_jax.results import Result
@@ -43,6 +45,7 @@ _PUBLIC = {
     "UserError": "fnas_jax.core.types:UserError",
     "categorical": "fnas_jax.spaces.categorical:choices",
     "layered": "fnas_jax.spaces.layered:",
+    "interfaces": "fnas_jax.interfaces:",
     "from_function": "fnas_jax.tasks.function:from_function",
 }
 

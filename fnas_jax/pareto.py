@@ -126,13 +126,21 @@ def within(front: Sequence[dict[str, Any]], most: Mapping[str, float | None]) ->
     for i, network in enumerate(front, start=1):
         if network in known and all(network[name] <= bound for name, bound in bounds.items()):
             return network | {"pick": i}
-    least = "; ".join(
-        f"at most {bound:g} {UNITS[name]} was asked for, the least is {cheapest(known, name)}"
-        for name, bound in bounds.items()
-    )
-    raise UserError(
-        f"no network of the front is within: {least}" if front else "the front is empty"
-    )
+    raise UserError(_none_within(front, known, bounds))
+
+
+def _none_within(
+    front: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], bounds: Mapping[str, float]
+) -> str:
+    """Why no network of `front`, of which `known` have all costs, keeps all `bounds`."""
+    if not front:
+        return "the front is empty"
+    asked = {name: f"at most {bound:g} {UNITS[name]}" for name, bound in bounds.items()}
+    alone = [n for n, bound in bounds.items() if not any(p[n] <= bound for p in known)]
+    if not alone:  # each is kept by some network
+        return f"no network of the front keeps all of them together: {', '.join(asked.values())}"
+    least = (f"{asked[n]} was asked for, the least is {cheapest(known, n)}" for n in alone)
+    return f"no network of the front is within: {'; '.join(least)}"
 
 
 def cheapest(networks: Sequence[dict[str, Any]], name: str) -> str:

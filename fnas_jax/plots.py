@@ -51,7 +51,8 @@ def front(
 ) -> Axes:
     """The metric of every measured network against its `cost`, and those that no other beats.
 
-    Beaten is by both, whatever the other costs. Raises UserError for a cost that is no cost or is
+    Beaten is by both, whatever the other costs. What has no known `cost` has no point, and is
+    counted in the legend. Raises UserError for a cost that is no cost or is
     not known of the networks, and without matplotlib.
     """
     if cost not in COSTS:
@@ -66,7 +67,9 @@ def front(
     costs, values = (np.array([t[name] for t in known], float) for name in (cost, "value"))
     best = np.flatnonzero(pareto.front(measure.sign * values, costs[:, None]))
     best = best[np.argsort(costs[best])]
-    ax.plot(costs, values, "o", color=LIGHT, markersize=4, label="trained network")
+    unknown = len(measured) - len(known)
+    label = "trained network" + (f" ({unknown} of unknown {cost}: no point)" if unknown else "")
+    ax.plot(costs, values, "o", color=LIGHT, markersize=4, label=label)
     label = "no other is better at its cost"
     ax.step(costs[best], values[best], "o-", where="post", color=DARK, label=label)
     ax.set_xlabel(f"{cost} ({UNITS[cost]})")

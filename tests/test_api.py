@@ -1,7 +1,9 @@
 """The Python interface: arrays in, a result out; the same run as a command's."""
 
+import ast
 import functools
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -176,6 +178,20 @@ def test_children_of_two_budgets_are_those_of_the_larger_one(tmp_path, pool):
     assert timeless(grown.content) == timeless(whole.content)
 
 
+@pytest.mark.slow
+def test_four_and_then_eight_on_digits_are_eight_with_pool_and_finals(tmp_path):
+    both = {"task": "images/digits", "method": "random", "akp.enabled": True}
+    both |= {"winner.finalists": 2, "search.batch": 2, "children.batch_size": 32}
+    options = {name: value for name, value in SMALL.items() if name not in ("search.budget", *both)}
+    first = fnas_jax.search(workdir=tmp_path / "a", budget=4, **options, **both)
+    whole = fnas_jax.search(workdir=tmp_path / "b", budget=8, **options, **both)
+    grown = fnas_jax.search(workdir=tmp_path / "a", budget=8, **options, **both)
+    assert first.counts["finalists"] == grown.counts["finalists"] == 2
+    assert first.counts["prepared"] > 0 and first.counts["trained"] == 4
+    assert grown.counts["trained"] >= 8  # a batch may begin with one left
+    assert timeless(grown.content) == timeless(whole.content)
+
+
 def test_other_arrays_and_missing_ones_are_refused(found, tmp_path):
     with pytest.raises(fnas_jax.UserError, match="another configuration"):
         search(found.workdir, X[:50], Y[:50], method="random")
@@ -329,3 +345,21 @@ def test_importing_the_package_is_light_and_its_public_names_are_listed():
     assert printed.startswith("False") and "search" in printed
     with pytest.raises(AttributeError, match="no attribute 'serach'"):
         fnas_jax.serach  # noqa: B018
+
+
+def test_the_examples_use_what_is_public():
+    examples = pathlib.Path(__file__).parents[1] / "docs" / "examples"
+    allowed = {"fnas_jax": fnas_jax.__all__, "fnas_jax.interfaces": fnas_jax.interfaces.__all__}
+    allowed["fnas_jax.ship.stock"] = ["conv", "norm"]
+    found = 0
+    for path in examples.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("fnas_jax"):
+                found += 1
+                names = {alias.name for alias in node.names}
+                assert names <= set(allowed.get(node.module, ())), (path.name, node.module, names)
+            if isinstance(node, ast.Import):
+                ours = {a.name for a in node.names if a.name.startswith("fnas_jax")}
+                assert ours <= {"fnas_jax"}, path.name
+    assert found >= 4
+    assert all(getattr(fnas_jax.interfaces, name) for name in fnas_jax.interfaces.__all__)

@@ -59,6 +59,16 @@ def test_networks_of_unknown_cost_are_left_out_and_it_is_told(caplog):
             "within: at most 0.5 million multiply-adds was asked for, the",
         ),
         (FRONT[:1], {"latency_ms": 1.0}, "at most 1 ms was asked for, the least is not known"),
+        (  # the bound that is kept is not among them
+            FRONT,
+            {"params_m": 9.0, "mflops": 0.5},
+            "within: at most 0.5 million multiply-adds was asked for, the least is 1$",
+        ),
+        (
+            [network("a", 0.9, 3.0, 1.0), network("bb", 0.8, 1.0, 3.0)],
+            {"mflops": 2.0, "latency_ms": 2.0},
+            "keeps all of them together: at most 2 million multiply-adds, at most 2 ms$",
+        ),
         ([], {}, "the front is empty"),
         (FRONT, {"mflops": "1"}, "max_mflops is '1'; it must be a number"),
     ],

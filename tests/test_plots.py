@@ -74,6 +74,14 @@ def test_the_best_of_a_reward_with_a_cost_is_the_search_s(found):
     assert ax.get_ylabel() == "validation accuracy"
 
 
+def test_networks_of_unknown_cost_are_counted():
+    known = {"trained": True, "ok": True, "value": 0.5, "reward": 0.5, "latency_ms": None}
+    ax = plots.front([known, known, known | {"latency_ms": 2.0}], Measure(), "latency_ms")
+    assert len(ax.lines[0].get_xdata()) == 1
+    label = ax.get_legend().get_texts()[0].get_text()
+    assert label == "trained network (2 of unknown latency_ms: no point)"
+
+
 def test_wrong_costs_and_a_missing_package_are_one_sentence(found, monkeypatch):
     for cost, message in {
         "mflop": "allowed are latency_ms, mflops, params_m; did you mean 'mflops'",

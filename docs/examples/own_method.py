@@ -11,9 +11,7 @@ import jax
 import jax.numpy as jnp
 
 import fnas_jax
-from fnas_jax.core.types import propose
-from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.best import no_best, update_best
+from fnas_jax.interfaces import SearchMethod, no_best, propose, update_best
 
 
 def ask(space, batch, best, key):

@@ -110,14 +110,23 @@ class MetricLog:
             self._writer.close()
 
 
+def in_notebook(bar: type) -> bool:
+    """Whether `bar`, what tqdm.auto has chosen, is a widget: in Jupyter, with ipywidgets."""
+    return any(kind.__module__ == "tqdm.notebook" for kind in bar.__mro__)
+
+
 class Progress:
-    """A bar with the best so far and the time left on a terminal; elsewhere a line per call."""
+    """A bar with the best so far and the time left on a terminal or in a notebook.
+
+    Elsewhere it is a line per call.
+    """
 
     def __init__(self, total: int, done: int, label: str, stream: TextIO | None = None):
         self._stream = sys.stderr if stream is None else stream
         self._total, self._first, self._start = total, done, time.monotonic()
         self._bar = None
-        if self._stream.isatty():
+        # A notebook's stream is no terminal, and tqdm draws a widget there, on no other stream.
+        if self._stream.isatty() or (self._stream is sys.stderr and in_notebook(tqdm)):
             self._bar = tqdm(total=total, initial=min(done, total), desc=label, file=self._stream)
 
     def show(self, done: int, text: str) -> None:

@@ -2,6 +2,9 @@ import io
 import json
 import math
 import struct
+import subprocess
+import sys
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,3 +111,57 @@ def test_on_a_terminal_progress_is_a_bar_that_starts_where_the_run_resumes():
     progress.close()
     shown = stream.getvalue()
     assert "4/10" in shown and "10/10" in shown and "best 0.5" in shown and "over" in shown
+
+
+class Widget:
+    """What tqdm.auto has in a notebook, as far as it is used."""
+
+    __module__ = "tqdm.notebook"
+    made: ClassVar[list] = []
+
+    def __init__(self, total, initial, desc, file):
+        self.n, self.texts = initial, []
+        self.made.append((total, initial, desc, self))
+
+    def set_postfix_str(self, text, refresh):
+        self.texts.append(text)
+
+    def update(self, more):
+        self.n += more
+
+    def close(self):
+        self.n = None
+
+
+def test_in_a_notebook_progress_is_the_bar_of_tqdm(monkeypatch, capsys):
+    auto = type("tqdm", (Widget,), {"__module__": "tqdm.auto"})
+    monkeypatch.setattr(log_lib, "tqdm", auto)
+    progress = log_lib.Progress(10, 4, "search")
+    ((total, initial, label, bar),) = Widget.made
+    progress.show(9, "best 0.5")
+    assert (total, initial, label, bar.n, bar.texts) == (10, 4, "search", 9, ["best 0.5"])
+    assert capsys.readouterr().err == ""
+    progress.close()
+    stream = io.StringIO()  # which a widget could not be drawn into
+    log_lib.Progress(10, 4, "search", stream).show(5, "best 0.5")
+    assert len(Widget.made) == 1 and stream.getvalue().startswith("5/10")
+
+
+def test_a_script_of_a_real_notebook_is_told_as_tqdm_tells_it():
+    """With stand-ins for the modules by which tqdm.auto knows a notebook."""
+    code = """
+import sys, types
+class Shell: pass
+def module(name, **content):
+    sys.modules[name] = types.ModuleType(name)
+    vars(sys.modules[name]).update(content)
+module("ipykernel"), module("ipykernel.zmqshell")
+module("IPython", get_ipython=Shell), module("IPython.display", display=print)
+widgets = {n: type(n, (), {}) for n in ("HTML", "FloatProgress", "HBox")}
+module("ipywidgets", IntProgress=object, __version__="8", **widgets)
+from fnas_jax.core import logging
+print(logging.in_notebook(logging.tqdm))
+"""
+    for prefix, expected in (("", "True"), ("import tqdm.auto\n", "False")):
+        printed = subprocess.check_output([sys.executable, "-c", prefix + code], text=True)
+        assert printed.strip() == expected

@@ -6,9 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 import fnas_jax
-from fnas_jax.core.types import Array, propose
-from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, update_best
+from fnas_jax.interfaces import Array, Best, SearchMethod, no_best, propose, update_best
 
 space = fnas_jax.categorical({"x": [0, 1, 2, 3], "y": [0, 1, 2, 3]}, name="grid")
 task = fnas_jax.from_function(space, lambda d: 1 / (1 + (d["x"] - 2) ** 2 + (d["y"] - 1) ** 2))
