@@ -135,7 +135,14 @@ def find_task(name: str, own: Parts = NONE) -> Callable[..., Any]:
 def build_space(config: ml_collections.ConfigDict, own: Parts = NONE) -> Space:
     """The space that the configuration names. Raises UserError, or ValueError for its options."""
     found = find_space(config.space.name, own)
-    return found if isinstance(found, Space) else found(config.space)
+    if not isinstance(found, Space):
+        return found(config.space)
+    if config.space.width != 1:
+        raise UserError(
+            f"space.width is {config.space.width:g}, and the space {config.space.name!r} is made"
+            " already: give it other widths where it is made, and leave space.width at 1"
+        )
+    return found
 
 
 def find_space(name: str, own: Parts = NONE) -> Any:

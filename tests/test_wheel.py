@@ -1,5 +1,6 @@
 """The examples, as a user runs them: from an empty folder, with the installed wheel."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib import metadata
 
 import pytest
 
@@ -37,6 +39,15 @@ def python(interpreter, folder, *arguments):
     return run.stdout + run.stderr
 
 
+def isolation():
+    """Options of `pip wheel`: no index is needed where this environment can build by itself."""
+    if importlib.util.find_spec("setuptools") is None:
+        return []
+    version = tuple(map(int, metadata.version("setuptools").split(".")[:2]))
+    alone = version >= (70, 1) or importlib.util.find_spec("wheel") is not None
+    return ["--no-build-isolation"] if alone else []
+
+
 def pip(*arguments):
     python(sys.executable, "/", "-m", "pip", "--disable-pip-version-check", "-q", *arguments)
 
@@ -57,7 +68,7 @@ def installed(tmp_path_factory):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources / "whole")
     for name in ("whole", "plugin"):
-        pip("wheel", "--no-deps", "-w", str(folder), str(sources / name))
+        pip("wheel", *isolation(), "--no-deps", "-w", str(folder), str(sources / name))
     wheels = [str(path) for path in folder.glob("*.whl")]
     python(sys.executable, folder, "-m", "venv", "--without-pip", "venv")
     site = next((folder / "venv" / "lib").glob("python*")) / "site-packages"

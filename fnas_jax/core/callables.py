@@ -7,6 +7,7 @@ function reads elsewhere, of its module or a closure, is not seen.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -33,9 +34,17 @@ def digest(function: Any) -> str:
     return identity.digest(identity.text(_described(function, ())))
 
 
+def keep(function: Any) -> None:
+    """Remembers the text that a function has now. Raises `attributes.Edited`."""
+    function = inspect.unwrap(function)
+    if inspect.isfunction(function):
+        with contextlib.suppress(OSError, TypeError):  # none
+            attributes.written(function)
+
+
 def _text(value: Any) -> str:
     try:
-        return inspect.getsource(value)
+        return attributes.written(value)
     except (OSError, TypeError):
         return attributes.source_of(value)  # which says so
 
@@ -74,6 +83,8 @@ def _object(value: Any, inside: tuple[int, ...]) -> Any:
         return _described(inspect.unwrap(value), inside)
     try:
         text = _text(type(value))
+    except attributes.Edited:
+        raise
     except UserError:
         made = f"{type(value).__module__}:{type(value).__qualname__}"
         raise UserError(

@@ -10,6 +10,7 @@ gets a code, `LayerSpec.op`. Codes hold for this process; on disk, layers are kn
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnas_jax.core import attributes, identity
 from fnas_jax.core.types import Array, UserError
@@ -91,6 +93,15 @@ def row(code: int, skip: int) -> LayerSpec:
     return LayerSpec(code, 1, layer.cin, 0, layer.cout, 0, skip, NONE)
 
 
+def class_of(record: dict[str, Any]) -> type[nn.Module]:
+    """The class that makes the layer of a record of `networks.readable`. Raises as `register`."""
+    options = tuple(sorted(record["options"].items()))
+    sizes = record["stride"], record["in"], record["out"]
+    layer = Layer(record["module"], options, record["text"], *sizes)
+    register(layer)
+    return _CLASSES[layer.name]
+
+
 def load(module: str) -> type[nn.Module]:
     """The class. Raises UserError where there is none."""
     found = layered.find_class(module)
@@ -161,6 +172,32 @@ def _to_moments(tree: Any) -> Any:
     return {name: _to_moments(branch) for name, branch in tree.items()}
 
 
+@functools.cache
+def _momenta(layer: Layer) -> Any:
+    """Like the statistics in Flax's form, numpy: m of `new = m * old + (1 - m) * the batch's`.
+
+    They are what the derivative of the new ones in the old ones says.
+    """
+    made, shapes = _module(layer), _variables(layer)
+    if "batch_stats" not in shapes:
+        return {}
+
+    def of(variables: Any, x: Array) -> Any:
+        def new(old: Any) -> Any:
+            found = _run(made, variables | {"batch_stats": old}, x)[1]
+            return found.get("batch_stats", {})
+
+        old = variables.get("batch_stats", {})
+        return jax.jvp(new, (old,), (jax.tree.map(jnp.ones_like, old),))[1]
+
+    x = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, layer.cin), jnp.float32)
+    # Compiled, because XLA leaves out all else; so it also runs where a layer is registered, or
+    # this is first called, while something is traced.
+    program = jax.jit(of).lower(shapes, x).compile()
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (shapes, x))
+    return jax.tree.map(np.asarray, program(*zeros))
+
+
 def from_moments(tree: Any) -> Any:
     """Statistics as Flax has them."""
     if isinstance(tree, Moments):
@@ -187,16 +224,9 @@ def apply(
         return y.astype(x.dtype), zeros
 
     def by_batch() -> tuple[Array, Any]:
-        def run(old: Any) -> tuple[Any, Any]:
-            y, new = _run(made, {"params": params, "batch_stats": old}, x)
-            return new.get("batch_stats", {}), y
-
-        old = from_moments(stats)
-        zeros, ones = jax.tree.map(jnp.zeros_like, old), jax.tree.map(jnp.ones_like, old)
-        # New statistics are momentum * old + (1 - momentum) * the batch's; momentum is what their
-        # derivative in the old ones says.
-        new, momentum, y = jax.jvp(run, (zeros,), (ones,), has_aux=True)
-        found = jax.tree.map(lambda n, m: n / (1 - m), new, momentum)
+        zeros = jax.tree.map(jnp.zeros_like, from_moments(stats))
+        y, new = _run(made, {"params": params, "batch_stats": zeros}, x)
+        found = jax.tree.map(lambda n, m: n / (1 - m), new.get("batch_stats", {}), _momenta(layer))
         return y.astype(x.dtype), _to_moments(found)
 
     def by_stats() -> tuple[Array, Any]:
@@ -211,7 +241,11 @@ def apply(
 
 @functools.cache
 def cost(code: int, height: int, width: int) -> tuple[int, int]:
-    """Parameters, and multiply-adds of one image [height, width]: convolutions and products."""
+    """Parameters, and multiply-adds of one image [height, width]: convolutions and products.
+
+    Of the branches of a `cond` the dearest counts. Nobody knows how often a `while` loop runs: it
+    counts once.
+    """
     layer = of(code)
     made, variables = module(code), _variables(layer)
     x = jax.ShapeDtypeStruct((1, height, width, layer.cin), jnp.float32)
@@ -231,9 +265,11 @@ def _multiply_adds(jaxpr: Any) -> int:
         elif step.primitive.name == "dot_general":
             ((contracted, _), _) = step.params["dimension_numbers"]
             total += math.prod(made) * math.prod(given[0].aval.shape[i] for i in contracted)
-        inner = [getattr(p, "jaxpr", p) for p in step.params.values()]
-        nested = sum(_multiply_adds(p) for p in inner if hasattr(p, "eqns"))
-        total += nested * step.params.get("length", 1)  # of a scan
+        values = [v if isinstance(v, tuple | list) else (v,) for v in step.params.values()]
+        inner = [getattr(p, "jaxpr", p) for p in itertools.chain(*values)]
+        nested = [_multiply_adds(p) for p in inner if hasattr(p, "eqns")]
+        found = max(nested) if step.primitive.name == "cond" else sum(nested)
+        total += found * step.params.get("length", 1)  # of a scan
     return total
 
 
@@ -258,6 +294,12 @@ def _check(layer: Layer) -> None:
         raise UserError(f"{what} has other batch_stats than means and variances")
     x = jax.ShapeDtypeStruct((2, _SIDE, _SIDE - 1, layer.cin), jnp.float32)
     y, _ = _tried(what, lambda: jax.eval_shape(functools.partial(_run, _module(layer)), found, x))
+    _tried(what, lambda: jax.eval_shape(lambda v, x: _module(layer).apply(v, x, False), found, x))
+    if any((m >= 1).any() for m in jax.tree.leaves(_tried(what, lambda: _momenta(layer)))):
+        raise UserError(
+            f"{what} has statistics that no batch changes: a normalisation needs"
+            " use_running_average=not train, and a momentum below 1"
+        )
     height, width = (-(-side // layer.stride) for side in x.shape[1:3])
     needed, made = (2, height, width, layer.cout), getattr(y, "shape", type(y).__name__)
     if made != needed:

@@ -129,8 +129,7 @@ def _definitions(layers: list[dict[str, Any]]) -> Iterable[str]:
 
 def _classes(layers: list[dict[str, Any]]) -> list[type]:
     """The classes of the layers of the user's own, each once."""
-    modules = dict.fromkeys(layer["module"] for layer in layers if layer["op"] == "own")
-    return [own.load(module) for module in modules]
+    return list(dict.fromkeys(own.class_of(layer) for layer in layers if layer["op"] == "own"))
 
 
 def _stock_of(part: Any) -> set[Any]:

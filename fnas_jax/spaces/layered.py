@@ -16,6 +16,8 @@ decision.
 from __future__ import annotations
 
 import itertools
+import math
+import numbers
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,6 +34,7 @@ ACTS = ("relu", "relu6", "hard_swish", "none")
 SKIPS = ("pool", "identity", "none")
 OPS = ("conv", "sepconv", "mbconv", "own", "none")
 ABSENT = "none"  # the choice of no layer
+GIVEN = ("features", "stride", "name", "parent")  # what a layer's class is made with anyway
 
 
 class Choice(NamedTuple):
@@ -82,27 +85,34 @@ def mbconv(
     kernel: int, expansion: int, *, act: str = "relu", se: bool = False, skip: str = "identity"
 ) -> Choice:
     """An inverted bottleneck; an identity counts where shapes agree."""
-    if not isinstance(expansion, int) or expansion < 1:
-        raise UserError(f"expansion is {expansion!r}; an integer of at least 1 is needed")
-    return _checked(Choice("mbconv", kernel, expansion, se, skip, act))
+    found = Choice("mbconv", kernel, whole("expansion", expansion), se, skip, act)
+    return _checked(found)
 
 
 def own(module: str | type, *, skip: str = "none", **options: Any) -> Choice:
     """A layer of the user's own (`layers.own`): a class of Flax modules, or MODULE:CLASS of it.
 
-    `options` are further arguments of the class: numbers, texts, booleans or None. Raises UserError
-    where the class cannot be imported by its name.
+    `options` are further arguments of the class: finite numbers, texts, booleans or None. Raises
+    UserError where the class cannot be imported by its name, or its file has changed since.
     """
     if isinstance(module, type):
         module = f"{module.__module__}:{module.__qualname__}"
+    if not isinstance(module, str):
+        raise UserError(f"own({module!r}) is no layer; a class, or its MODULE:CLASS, is needed")
     if module.startswith("__main__:"):
         raise UserError(
             f"the layer {module} can be imported by no other process; name it by the module of its"
             " file, MODULE:CLASS"
         )
-    bad = [n for n, v in options.items() if not isinstance(v, str | int | float | bool | None)]
-    if bad:
-        raise UserError(f"{bad[0]} of the layer {module} must be a number, a text or None")
+    for name, value in options.items():
+        if name in GIVEN:
+            raise UserError(f"{name} of the layer {module} is no option: it is given by the space")
+        number = isinstance(value, float) and not math.isfinite(value)
+        if number or not isinstance(value, str | int | float | bool | None):
+            raise UserError(
+                f"{name} of the layer {module} is {value!r}; it must be a finite number, a text,"
+                " True, False or None"
+            )
     text = attributes.text_of(find_class(module))
     found = Choice("own", module=module, options=tuple(sorted(options.items())), text=text)
     return _checked(found._replace(skip=skip))
@@ -113,6 +123,22 @@ def find_class(module: str) -> type:
     return attributes.find("a layer's module", module, *module.partition(":")[::2])
 
 
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """`value`, an integer, as Python's. Raises UserError for any other, about `name`."""
+    allowed = f"{least} to {most}" if most is not None else f"{least} or more"
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        number = int(value)
+        if number >= least and (most is None or number <= most):
+            return number
+    raise UserError(f"{name} is {value!r}; allowed is an integer, {allowed}")
+
+
+def _truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise UserError(f"{name} is {value!r}; allowed are True and False")
+    return bool(value)
+
+
 def _checked(choice: Choice) -> Choice:
     for name, value, allowed in (
         ("kernel", choice.kernel, KERNELS if choice.op != "own" else (1,)),
@@ -121,7 +147,8 @@ def _checked(choice: Choice) -> Choice:
     ):
         if value not in allowed:
             raise UserError(f"{name} is {value!r}; allowed are {', '.join(map(str, allowed))}")
-    return choice
+    kernel = whole("kernel", choice.kernel)  # 3.0 equals 3, too
+    return choice._replace(kernel=kernel, se=_truth("se", choice.se))
 
 
 def stage(
@@ -136,13 +163,15 @@ def stage(
 
     The first one has the `stride`, 1 or 2; where `optional`, the others may be absent.
     """
-    for name, value, most in (("width", width, 0), ("depth", depth, 0), ("stride", stride, 2)):
-        if not isinstance(value, int) or value < 1 or (most and value > most):
-            limit = f" to {most}" if most else " or more"
-            raise UserError(f"{name} of a stage is {value!r}; allowed is 1{limit}")
-    if not choices or not all(isinstance(choice, Choice) for choice in choices.values()):
+    width = whole("width of a stage", width)
+    depth = whole("depth of a stage", depth)
+    stride = whole("stride of a stage", stride, 1, 2)
+    optional = _truth("optional of a stage", optional)
+    named = isinstance(choices, Mapping) and all(isinstance(name, str) for name in choices)
+    if not (named and choices and all(isinstance(c, Choice) for c in choices.values())):
         raise UserError(
-            "a stage needs choices: names, and conv(..), sepconv(..), mbconv(..) or own(..)"
+            "a stage needs choices: a dict of names, and conv(..), sepconv(..), mbconv(..) or"
+            " own(..)"
         )
     if optional and ABSENT in choices:
         raise UserError(
@@ -165,14 +194,11 @@ def make(
     convolution behind them (0: none), both with ReLU. The first choice of every layer is the
     standard that winners are compared with. Raises UserError for what makes no space.
     """
-    spec = LayeredSpec(stem, stem_stride, head, tuple(stages))
-    if not spec.stages or not all(isinstance(s, Stage) for s in spec.stages):
+    listed = tuple(stages) if isinstance(stages, Iterable) else ()
+    if not listed or not all(isinstance(s, Stage) for s in listed):
         raise UserError("a space needs a list of stages, each of stage(..)")
-    if stem < 1 or head < 0 or stem_stride not in (1, 2):
-        raise UserError(
-            f"stem is {stem}, head {head} and stem_stride {stem_stride}; a stem of at least 1, a"
-            " head of at least 0 and a stride of 1 or 2 are needed"
-        )
+    ends = whole("stem", stem), whole("stem_stride", stem_stride, 1, 2), whole("head", head, 0)
+    spec = LayeredSpec(*ends, listed)
     _refuse_twins(spec)
     names = {
         f"stage{s}/layer{i}": [*st.names, *[ABSENT] * (st.optional and i > 0)]

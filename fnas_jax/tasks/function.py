@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import budget, callables, identity, limits
+from fnas_jax.core import attributes, budget, callables, identity, limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
@@ -76,10 +76,13 @@ class FunctionTask:
 def source_of(function: Function, name: str) -> str:
     """Digest of what the function is, by which a run notices another one of its `name`.
 
-    "", and a warning, where that cannot be said (`core.callables`).
+    "", and a warning, where that cannot be said (`core.callables`). Raises UserError where its file
+    has changed since it was imported.
     """
     try:
         return callables.digest(function)
+    except attributes.Edited:
+        raise
     except UserError as error:
         LOG.warning("another function than that of %s would not be noticed: %s", name, error)
         return ""
@@ -122,8 +125,10 @@ def from_function(
         network has failed, and the search goes on.
 
     Raises:
-      UserError: another direction, an accuracy to minimise, or fewer than no workers.
+      UserError: another direction, an accuracy to minimise, fewer than no workers, or a function
+        whose file has changed since it was imported.
     """
+    callables.keep(function)
     if direction not in DIRECTIONS:
         raise UserError(f"direction is {direction!r}; allowed are {', '.join(DIRECTIONS)}")
     if metric == "accuracy" and direction != "maximize":

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from fnas_jax import layered
 from fnas_jax.ship.stock import conv, norm
@@ -47,6 +48,32 @@ class Turned(nn.Module):
     def __call__(self, x, train):
         h = norm("norm", train)(conv("main", self.features, 1, self.stride)(x))
         return {"relu": nn.relu, "tanh": nn.tanh}[self.act](h)
+
+
+class Still(nn.Module):
+    """Normalisation by statistics that stay as they are, or by the batch in use, too."""
+
+    features: int
+    stride: int
+    frozen: bool = True
+
+    @nn.compact
+    def __call__(self, x, train):
+        h = conv("main", self.features, 1, self.stride)(x)
+        return norm("norm", train)(nn.BatchNorm(use_running_average=self.frozen)(h))
+
+
+class Branching(nn.Module):
+    """A product or none, and another one in a loop of unknown length."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x, train):
+        w = self.param("w", nn.initializers.ones, (x.shape[-1], self.features))
+        h = lax.cond(x.sum() > 0, lambda x: x @ w, lambda x: x[..., : self.features], x)
+        return lax.while_loop(lambda h: h.sum() > 1, lambda h: 0.5 * (h @ w), h)
 
 
 class Deaf(nn.Module):

@@ -114,6 +114,8 @@ def space_of(choice):
         ("Lucky", {}, "cannot be made: InvalidRngError"),
         ("Counting", {}, r"has variables \['cache'\]; allowed are params and batch_stats"),
         ("Sized", {}, "has variables whose shapes depend on the image's size"),
+        ("Still", {"frozen": True}, "has statistics that no batch changes: a normalisation needs"),
+        ("Still", {"frozen": False}, "cannot be made: ModifyScopeVariableError"),
         ("Ghost", {"colour": "red"}, "cannot be made: TypeError: .*colour"),
     ],
 )
@@ -147,6 +149,20 @@ def test_no_class_of_modules_and_another_text_are_refused():
     assert space_of(layered.own(own_layers.Ghost)).key != space_of(layered.own(own_layers.Deaf)).key
 
 
+def test_the_dearest_branch_and_one_turn_of_a_loop_are_counted():
+    code = own.register(Layer(f"{NAME}:Branching", (), text("Branching"), 1, 4, 4))
+    assert own.cost(code, 5, 6) == (16, 2 * 5 * 6 * 16)
+
+
+def test_what_is_exported_is_the_class_that_was_trained(monkeypatch):
+    layer = Layer(f"{NAME}:Quick", (), text("Quick"), 1, 10, 10)
+    own.register(layer)
+    record = {"op": "own", "module": layer.module, "options": {}, "text": layer.text}
+    record |= {"stride": 1, "in": 10, "out": 10}
+    monkeypatch.setattr(own_layers, "Quick", own_layers.Deaf)  # as after a reload
+    assert [cls.__name__ for cls in flax_source._classes([record])] == ["Quick"]
+
+
 def test_a_layer_keeps_the_class_that_it_was_registered_with(monkeypatch):
     code = own.register(Layer(f"{NAME}:Quick", (), text("Quick"), 1, 6, 6))
     monkeypatch.setattr(own_layers, "Quick", own_layers.Deaf)
@@ -177,7 +193,8 @@ def test_its_source_is_copied_or_refused():
         stock.skipped,
         stock.average,
     }
-    foreign = {"op": "own", "module": f"{NAME}:Foreign"}
+    foreign = {"op": "own", "module": f"{NAME}:Foreign", "text": text("Foreign"), "options": {}}
+    foreign |= {"stride": 1, "in": 4, "out": 4}
     with pytest.raises(UserError, match="Foreign uses 'HALF', so it cannot be written as source"):
         list(flax_source._own([foreign]))
 

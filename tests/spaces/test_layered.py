@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from fnas_jax import layered
+from fnas_jax import layered, registry
+from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.spaces import base
@@ -14,6 +15,8 @@ CHOICES = {
     "mb": layered.mbconv(3, 3),  # with an identity where shapes agree
     "mb_plain": layered.mbconv(3, 3, skip="none"),
 }
+STAGE = layered.stage(8, CHOICES)
+MINE = "tests.layers.own_layers:Ghost"
 SPACE = layered.make(
     [
         layered.stage(16, CHOICES, stride=2),
@@ -90,11 +93,35 @@ def test_the_largest_network_has_all_layers_and_the_widest_of_each():
         (lambda: layered.conv(3, act="gelu"), "act is 'gelu'; allowed are relu, "),
         (lambda: layered.mbconv(3, 0), "expansion is 0"),
         (lambda: layered.mbconv(3, 3, skip="id"), "skip is 'id'; allowed are pool, "),
-        (lambda: layered.stage(0, CHOICES), "width of a stage is 0; allowed is 1 or more"),
-        (lambda: layered.stage(8, CHOICES, stride=3), "stride of a stage is 3; allowed is 1 to 2"),
+        (
+            lambda: layered.stage(0, CHOICES),
+            "width of a stage is 0; allowed is an int",
+        ),
+        (
+            lambda: layered.stage(8, CHOICES, stride=3),
+            "stride of a stage is 3; .*, 1 to 2",
+        ),
         (lambda: layered.stage(8, {}), "a stage needs choices"),
         (lambda: layered.stage(8, {"k": 3}), "a stage needs choices"),
         (lambda: layered.stage(8, {"none": layered.conv(3)}, optional=True), "called 'none'"),
+        (lambda: layered.conv(3.0), "kernel is 3.0; allowed is an integer"),
+        (lambda: layered.conv(3, se="no"), "se is 'no'; allowed are True and False"),
+        (lambda: layered.mbconv(3, 2.5), "expansion is 2.5; allowed is an integer, 1 or more"),
+        (lambda: layered.own(5), r"own\(5\) is no layer; a class, or its MODULE:CLASS"),
+        (lambda: layered.own(MINE, features=3), "features .* is given by the space"),
+        (lambda: layered.own(MINE, name="x"), "name of the layer .* is given by the space"),
+        (lambda: layered.own(MINE, parent=None), "parent of the layer .* is given by the space"),
+        (lambda: layered.own(MINE, gain=float("nan")), "gain .* is nan; it must be a finite"),
+        (lambda: layered.own(MINE, gain=[1]), r"gain .* is \[1\]; it must be a finite number"),
+        (lambda: layered.stage(8, [layered.conv(3)]), "a stage needs choices: a dict of names"),
+        (lambda: layered.stage(8, {3: layered.conv(3)}), "a stage needs choices: a dict of names"),
+        (lambda: layered.stage(True, CHOICES), "width of a stage is True; allowed is an integer"),
+        (lambda: layered.stage(8, CHOICES, optional=1), "optional of a stage is 1; allowed are Tr"),
+        (lambda: layered.make(5), "a space needs a list of stages"),
+        (lambda: layered.make([STAGE], stem=8.0), "stem is 8.0; allowed is an integer, 1 or more"),
+        (lambda: layered.make([STAGE], stem="8"), "stem is '8'; allowed is an integer, 1 or more"),
+        (lambda: layered.make([STAGE], head=2.5), "head is 2.5; allowed is an integer, 0 or more"),
+        (lambda: layered.make([STAGE], stem_stride=3), "stem_stride is 3; .* integer, 1 to 2"),
         (lambda: layered.make([]), "a space needs a list of stages"),
         (lambda: layered.make([layered.stage(8, CHOICES)], stem=0), "stem is 0"),
         (lambda: layered.make([layered.stage(8, {"a,b": layered.conv(3)})]), "holds ',' or '='"),
@@ -103,6 +130,22 @@ def test_the_largest_network_has_all_layers_and_the_widest_of_each():
 def test_wrong_input_is_one_sentence(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_integers_of_numpy_are_integers():
+    size = np.int64(8)
+    made = layered.make([layered.stage(size, CHOICES, stride=np.int32(2))], stem=size, head=size)
+    assert (
+        made.identity
+        == layered.make([layered.stage(8, CHOICES, stride=2)], stem=8, head=8).identity
+    )
+
+
+def test_a_width_of_the_configuration_is_not_dropped():
+    config = config_lib.default()
+    config.space.name, config.space.width = "tests.layers.own_layers:space", 2.0
+    with pytest.raises(UserError, match=r"space.width is 2, and the space .* is made already"):
+        registry.build_space(config)
 
 
 def test_stages_that_would_give_one_network_several_names_are_refused():
