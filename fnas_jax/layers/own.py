@@ -10,7 +10,6 @@ gets a code, `LayerSpec.op`. Codes hold for this process; on disk, layers are kn
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ import numpy as np
 
 from fnas_jax.core import attributes, identity
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers import ops
+from fnas_jax.layers import ops, programs
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import NONE, OWN, LayerSpec, Slot
 from fnas_jax.spaces import layered
@@ -243,34 +242,14 @@ def apply(
 def cost(code: int, height: int, width: int) -> tuple[int, int]:
     """Parameters, and multiply-adds of one image [height, width]: convolutions and products.
 
-    Of the branches of a `cond` the dearest counts. Nobody knows how often a `while` loop runs: it
-    counts once.
+    See `programs.multiply_adds`.
     """
     layer = of(code)
     made, variables = module(code), _variables(layer)
     x = jax.ShapeDtypeStruct((1, height, width, layer.cin), jnp.float32)
     program = jax.make_jaxpr(lambda v, x: made.apply(v, x, False))(variables, x)
     params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables.get("params", {})))
-    return params, _multiply_adds(program.jaxpr)
-
-
-def _multiply_adds(jaxpr: Any) -> int:
-    total = 0
-    for step in jaxpr.eqns:
-        given, made = step.invars, step.outvars[0].aval.shape
-        if step.primitive.name == "conv_general_dilated":
-            numbers = step.params["dimension_numbers"].rhs_spec
-            weights = given[1].aval.shape
-            total += math.prod(made) * math.prod(weights) // weights[numbers[0]]
-        elif step.primitive.name == "dot_general":
-            ((contracted, _), _) = step.params["dimension_numbers"]
-            total += math.prod(made) * math.prod(given[0].aval.shape[i] for i in contracted)
-        values = [v if isinstance(v, tuple | list) else (v,) for v in step.params.values()]
-        inner = [getattr(p, "jaxpr", p) for p in itertools.chain(*values)]
-        nested = [_multiply_adds(p) for p in inner if hasattr(p, "eqns")]
-        found = max(nested) if step.primitive.name == "cond" else sum(nested)
-        total += found * step.params.get("length", 1)  # of a scan
-    return total
+    return params, programs.multiply_adds(program.jaxpr)
 
 
 # ---- what may be a layer

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import attributes
+from fnas_jax.core import attributes, checks
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.spaces import base, categorical
 
@@ -85,7 +84,7 @@ def mbconv(
     kernel: int, expansion: int, *, act: str = "relu", se: bool = False, skip: str = "identity"
 ) -> Choice:
     """An inverted bottleneck; an identity counts where shapes agree."""
-    found = Choice("mbconv", kernel, whole("expansion", expansion), se, skip, act)
+    found = Choice("mbconv", kernel, checks.whole("expansion", expansion), se, skip, act)
     return _checked(found)
 
 
@@ -123,22 +122,6 @@ def find_class(module: str) -> type:
     return attributes.find("a layer's module", module, *module.partition(":")[::2])
 
 
-def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """`value`, an integer, as Python's. Raises UserError for any other, about `name`."""
-    allowed = f"{least} to {most}" if most is not None else f"{least} or more"
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        number = int(value)
-        if number >= least and (most is None or number <= most):
-            return number
-    raise UserError(f"{name} is {value!r}; allowed is an integer, {allowed}")
-
-
-def _truth(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise UserError(f"{name} is {value!r}; allowed are True and False")
-    return bool(value)
-
-
 def _checked(choice: Choice) -> Choice:
     for name, value, allowed in (
         ("kernel", choice.kernel, KERNELS if choice.op != "own" else (1,)),
@@ -147,8 +130,8 @@ def _checked(choice: Choice) -> Choice:
     ):
         if value not in allowed:
             raise UserError(f"{name} is {value!r}; allowed are {', '.join(map(str, allowed))}")
-    kernel = whole("kernel", choice.kernel)  # 3.0 equals 3, too
-    return choice._replace(kernel=kernel, se=_truth("se", choice.se))
+    kernel = checks.whole("kernel", choice.kernel)  # 3.0 equals 3, too
+    return choice._replace(kernel=kernel, se=checks.truth("se", choice.se))
 
 
 def stage(
@@ -163,10 +146,10 @@ def stage(
 
     The first one has the `stride`, 1 or 2; where `optional`, the others may be absent.
     """
-    width = whole("width of a stage", width)
-    depth = whole("depth of a stage", depth)
-    stride = whole("stride of a stage", stride, 1, 2)
-    optional = _truth("optional of a stage", optional)
+    width = checks.whole("width of a stage", width)
+    depth = checks.whole("depth of a stage", depth)
+    stride = checks.whole("stride of a stage", stride, 1, 2)
+    optional = checks.truth("optional of a stage", optional)
     named = isinstance(choices, Mapping) and all(isinstance(name, str) for name in choices)
     if not (named and choices and all(isinstance(c, Choice) for c in choices.values())):
         raise UserError(
@@ -197,7 +180,11 @@ def make(
     listed = tuple(stages) if isinstance(stages, Iterable) else ()
     if not listed or not all(isinstance(s, Stage) for s in listed):
         raise UserError("a space needs a list of stages, each of stage(..)")
-    ends = whole("stem", stem), whole("stem_stride", stem_stride, 1, 2), whole("head", head, 0)
+    ends = (
+        checks.whole("stem", stem),
+        checks.whole("stem_stride", stem_stride, 1, 2),
+        checks.whole("head", head, 0),
+    )
     spec = LayeredSpec(*ends, listed)
     _refuse_twins(spec)
     names = {

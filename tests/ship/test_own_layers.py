@@ -17,7 +17,7 @@ from tests.ship.test_export import imported, run
 @pytest.mark.slow
 def test_it_is_the_same_network_in_each_default_format(data_file, tmp_path, monkeypatch):
     config = winners.config_of("macro", data_file)
-    config.space.name = "tests.layers.own_layers:space"
+    config.space.update({"name": "tests.layers.own_layers:space", "width": 1.0})
     task = registry.build_task(config)
     assert task.space.key == own_layers.space.key
     judged = task.final(jnp.asarray([0, 0]), random.key(0))
