@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
+
+from fnas_jax.ship import outside
 
 BATCH = 256  # images at once
 # argv: folder, name of the module with `load`, files of images and of results, images at once.
@@ -36,17 +35,6 @@ def outcome(folder: pathlib.Path, module: str, images: np.ndarray) -> tuple[np.n
         given, found = pathlib.Path(scratch) / "images.npy", pathlib.Path(scratch) / "found.npz"
         np.save(given, images)
         arguments = [str(folder.absolute()), module, str(given), str(found), str(BATCH)]
-        done = subprocess.run(
-            # -B: no compiled code is left in the folder.
-            [sys.executable, "-B", "-c", _PROGRAM, *arguments],
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
-            cwd=scratch,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise RuntimeError(lines[-1])
+        outside.run(_PROGRAM, arguments, {"JAX_PLATFORMS": "cpu"})
         with np.load(found) as arrays:
             return arrays["labels"], arrays["probabilities"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
-import tempfile
 from typing import Any, NamedTuple
 
 from fnas_jax.core import workdir
 from fnas_jax.core.types import UserError
-from fnas_jax.ship import best, inputs
+from fnas_jax.ship import best, inputs, outside
 
 WARM_UP = 10  # calls before the clock starts
 # argv: folder, name of the module with `load`, shape and type of images, passes.
@@ -60,20 +56,11 @@ def artefact(folder: pathlib.Path, batch: int, passes: int) -> Timing:
         raise UserError(f"{place!r} is damaged: {type(error).__name__}: {error}") from None
     shape = json.dumps([batch, taken.height, taken.width, taken.channels])
     arguments = [str(folder.absolute()), module, shape, taken.dtype, str(WARM_UP + passes)]
-    with tempfile.TemporaryDirectory() as scratch:
-        done = subprocess.run(
-            # -B: no compiled code is left in the folder.
-            [sys.executable, "-B", "-c", _PROGRAM, *arguments],
-            env=os.environ | {"PYTHONPATH": ""},
-            cwd=scratch,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"the network in {str(folder)!r} cannot be run: {lines[-1]}")
-    found = json.loads(done.stdout.splitlines()[-1])
+    try:
+        printed = outside.run(_PROGRAM, arguments, {"PYTHONPATH": ""})
+    except RuntimeError as error:
+        raise UserError(f"the network in {str(folder)!r} cannot be run: {error}") from None
+    found = json.loads(printed.splitlines()[-1])
     return Timing(found["ms"][WARM_UP:], found["device"], batch)
 
 

@@ -75,6 +75,7 @@ TESTS = {
     "ship/flax_source.py": "ship/test_export.py",
     "ship/formats.py": "ship/test_export.py",
     "ship/judge.py": "ship/test_export.py",
+    "ship/outside.py": "ship/test_export.py",
     "export.py": "ship/test_export.py",
     "ship/inputs.py": "ship/test_inputs.py ship/test_model.py",
     "ship/model.py": "ship/test_model.py",
