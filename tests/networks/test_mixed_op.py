@@ -85,6 +85,7 @@ def test_switches_have_the_derivative_of_the_sum_of_all_operations(found):
         np.testing.assert_allclose(switches, summed, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_masked_layers_give_the_same_derivatives(child, found):
     params, images, weights = child
     masked = elastic.make(macro.make(SPEC), 1, 3, "masked")

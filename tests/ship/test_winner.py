@@ -143,6 +143,7 @@ def test_the_best_are_compared_by_validation_images_and_the_chosen_one_is_kept(
     assert model.architecture["accuracy"]["validation"] == pytest.approx(chosen["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path):
     """Where it was trained in no other way; in the form by which its weights are named."""
     spos = ("--config.method.name=spos", "--config.oneshot.steps=20", "--config.oneshot.finetune=5")

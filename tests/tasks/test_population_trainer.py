@@ -72,6 +72,7 @@ def test_children_of_a_search_learn_from_chunks():
     assert found.stats(state)["pool/hits"] == 1
 
 
+@pytest.mark.slow
 def test_on_an_accelerator_the_fastest_number_is_measured_once(dataset, tmp_path, monkeypatch):
     config = settings(False)
     config.search.batch = 2

@@ -106,6 +106,7 @@ def test_what_is_kept_is_the_moving_average_of_all_steps():
     chex.assert_trees_all_close(plain, child.params_of(ctx, arch, unaveraged), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_images_in_chunks_give_the_same_weights():
     ctx = CONTEXT._replace(recipe=Recipe(mixup=0.3, cutmix=1.0, ema=0.9))
     trained = population.Context(ctx, devices.children_mesh(jax.devices()[:1]), keep=True)

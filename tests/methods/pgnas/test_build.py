@@ -108,6 +108,7 @@ def test_the_report_shows_the_posterior(runs, capsys):
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # nothing to be loaded
 
 
+@pytest.mark.slow
 def test_learnt_blocks_start_another_supernet(runs, tmp_path):
     """A second search with the knowledge of the first one starts from its blocks."""
     first = runs[0] / "knowledge"

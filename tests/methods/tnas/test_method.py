@@ -107,6 +107,7 @@ def test_a_batch_believes_what_it_asked_for_before(weights):
     np.testing.assert_array_equal(alone.archs[0], proposal.archs[0])
 
 
+@pytest.mark.slow
 def test_failed_children_are_the_worst_and_the_state_keeps_its_shape(weights):
     method = small.make(source=KNOWN, weights=weights, proposals=3)
     state = method.init(jax.random.key(0))
@@ -176,6 +177,7 @@ def test_components_are_weighted_by_their_evidence_and_the_trust(weights):
     assert int(cold.targets.mask.sum()) == 2
 
 
+@pytest.mark.slow
 def test_candidates_of_a_large_space_are_near_the_best_and_the_whole_of_a_small_one(weights):
     config = dataclasses.replace(small.SMALL, pool=48)
     ctx = small.context(config, source=KNOWN, weights=weights, proposals=2)
