@@ -127,15 +127,12 @@ def nest(flat: dict[str, Any]) -> ml_collections.ConfigDict:
     return config.lock()
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: Any) -> dict[str, Any]:
     """{"search.budget": 64, ..} of a ConfigDict, or of a dict read from JSON."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if hasattr(value, "items"):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = tuple(value) if isinstance(value, list | tuple) else value
-    return flat
+    return {
+        name: tuple(value) if isinstance(value, list | tuple) else value
+        for name, value in _pairs(config)
+    }
 
 
 def collect(*sources: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,9 +70,9 @@ def in_force(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def above(limits: Limits, facts: Mapping[str, Any]) -> str:
     """Which limits a network of these `facts` does not keep, in words; "": it keeps all of them."""
-    found = []
+    found, costs = [], in_force(facts)
     for name, limit in limits._asdict().items():
-        cost = in_force(facts)[name]
+        cost = costs[name]
         if limit and cost is None:
             found.append(f"its {name} is unknown, and limits.{name} is {limit:g}")
         elif limit and not cost <= limit:

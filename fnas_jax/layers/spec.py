@@ -22,6 +22,10 @@ PASS, CONV, SEPCONV, MBCONV = range(4)  # op; PASS: no layer, the input goes on
 OWN = 4  # and above: layers of the user's own (`layers.own`), which the kernels do not know
 POOL, IDENTITY, NO_SKIP = range(3)  # skip
 NONE, RELU, RELU6, HARD_SWISH = range(4)  # act
+# Their names, for people, programs and spaces of the user's own
+OPS = {CONV: "conv", SEPCONV: "sepconv", MBCONV: "mbconv"}
+SKIPS = {POOL: "pool", IDENTITY: "identity", NO_SKIP: "none"}
+ACTS = {NONE: "none", RELU: "relu", RELU6: "relu6", HARD_SWISH: "hard_swish"}
 SE_FRACTION = 4  # hidden units of squeeze-excitation: input channels / 4
 NORMS = ("norm_expand", "norm_depthwise", "norm_out")  # the normalisations of a layer, in order
 

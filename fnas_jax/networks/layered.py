@@ -12,26 +12,11 @@ import numpy as np
 from fnas_jax.layers import own
 from fnas_jax.layers import spec as specs
 from fnas_jax.layers.own import Layer
-from fnas_jax.layers.spec import (
-    CONV,
-    HARD_SWISH,
-    IDENTITY,
-    MBCONV,
-    NO_SKIP,
-    NONE,
-    POOL,
-    RELU,
-    RELU6,
-    SEPCONV,
-    LayerSpec,
-    Slot,
-)
+from fnas_jax.layers.spec import ACTS, IDENTITY, NO_SKIP, OPS, RELU, SKIPS, LayerSpec, Slot
 from fnas_jax.spaces.layered import Choice, LayeredSpec, places
 
 ACT = RELU
-_OPS = {"conv": CONV, "sepconv": SEPCONV, "mbconv": MBCONV}
-_ACTS = {"none": NONE, "relu": RELU, "relu6": RELU6, "hard_swish": HARD_SWISH}
-_SKIPS = {"pool": POOL, "identity": IDENTITY, "none": NO_SKIP}
+_OPS, _ACTS, _SKIPS = ({name: code for code, name in names.items()} for names in (OPS, ACTS, SKIPS))
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,27 +7,10 @@ from typing import Any
 import numpy as np
 
 from fnas_jax.layers import own
-from fnas_jax.layers.spec import (
-    CONV,
-    HARD_SWISH,
-    IDENTITY,
-    MBCONV,
-    NO_SKIP,
-    NONE,
-    OWN,
-    POOL,
-    RELU,
-    RELU6,
-    SEPCONV,
-    LayerSpec,
-)
+from fnas_jax.layers.spec import ACTS, OPS, OWN, SKIPS, LayerSpec
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.flax_mobile import layer_name
 from fnas_jax.spaces import cell
-
-OPS = {CONV: "conv", SEPCONV: "sepconv", MBCONV: "mbconv"}
-SKIPS = {POOL: "pool", IDENTITY: "identity", NO_SKIP: "none"}
-ACTS = {NONE: "none", RELU: "relu", RELU6: "relu6", HARD_SWISH: "hard_swish"}
 
 
 def layers(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:

@@ -15,23 +15,20 @@ import numpy as np
 from fnas_jax.core.types import UserError
 from fnas_jax.layers import own
 from fnas_jax.layers.spec import (
+    ACTS,
     CONV,
-    HARD_SWISH,
     IDENTITY,
     MBCONV,
     NONE,
     OWN,
     POOL,
     RELU,
-    RELU6,
     SEPCONV,
     LayerSpec,
 )
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.spaces import cell
 from fnas_jax.spaces.base import Space
-
-ACTS = {NONE: "", RELU: " relu", RELU6: " relu6", HARD_SWISH: " hard_swish"}
 
 
 class Unit(NamedTuple):
@@ -54,7 +51,8 @@ class Unit(NamedTuple):
         """Its name in a table, e.g. "conv 3x3/2 8x8x16-24 relu6"; different for different units."""
         size = f"{self.kernel}x{self.kernel}/{self.stride}"
         shape = f"{self.height}x{self.width}x{self.cin}-{self.cout}"
-        return f"{self.kind} {size} {shape}{ACTS[self.act]}"
+        act = "" if self.act == NONE else f" {ACTS[self.act]}"
+        return f"{self.kind} {size} {shape}{act}"
 
     @property
     def family(self) -> str:
