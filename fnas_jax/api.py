@@ -23,8 +23,8 @@ import ml_collections
 import numpy as np
 
 from fnas_jax import loop, parts, registry
-from fnas_jax.core import cli, devices, identity, workdir
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import config_file, devices, identity, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.parts import Parts
 from fnas_jax.results import Result
@@ -182,7 +182,7 @@ def _settings(
 ) -> dict[str, Any]:
     """All keys with their values. Raises UserError for unknown ones, and for two values of one."""
     if isinstance(config, str | os.PathLike):
-        config = cli.load_file(os.fspath(config))
+        config = config_file.load(os.fspath(config))
     settings = config_lib.flatten(config_lib.default() if config is None else config)
     chosen = {name: value for name, value in given.items() if value is not None}
     return settings | config_lib.collect(chosen, overrides)

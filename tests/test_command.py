@@ -6,7 +6,7 @@ import pytest
 
 import fnas_jax
 from fnas_jax import __main__ as command
-from fnas_jax.core import cli
+from fnas_jax.core import config_file
 from fnas_jax.core.types import UserError
 
 
@@ -37,11 +37,13 @@ def test_arguments_reach_the_command_and_flags_alone_are_those_of_a_search(capsy
 def test_the_documented_configurations_have_names():
     folder = pathlib.Path(fnas_jax.__file__).parents[1] / "experiments"
     known = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert set(cli.shipped()) == known and "fnas_digits" in known
-    by_name, by_path = (cli.load_file(p) for p in ("fnas_digits", str(folder / "fnas_digits.py")))
+    assert set(config_file.shipped()) == known and "fnas_digits" in known
+    by_name, by_path = (
+        config_file.load(p) for p in ("fnas_digits", str(folder / "fnas_digits.py"))
+    )
     assert by_name.to_dict() == by_path.to_dict()
     with pytest.raises(UserError, match=r"with fnas_jax come .*did you mean 'fnas_digits'"):
-        cli.load_file("fnas_digit")
+        config_file.load("fnas_digit")
 
 
 def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
@@ -50,4 +52,4 @@ def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
         "def get_config():\n    c = default()\n    c.seed = 77\n    return c\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert cli.load_file("fnas_digits").seed == 77
+    assert config_file.load("fnas_digits").seed == 77
