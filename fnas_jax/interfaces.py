@@ -5,11 +5,12 @@
 Public, as the names of `fnas_jax` are; where they are defined may change.
 """
 
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, update_best
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks.base import Evaluator, Hooks, Judged, Measure, Task
+from fnas_jax.tasks.base import Evaluator, Hooks, Judged, Task
 
 __all__ = [
     "Array",

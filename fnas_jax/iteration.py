@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from fnas_jax.core.clock import PARTS, Clock
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Metrics, Proposal
 from fnas_jax.knowledge.history import Row
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.tasks.base import Evaluator, Measure
+from fnas_jax.tasks.base import Evaluator
 
 INIT, PREPARE, ASK, EVALUATE, FINAL, FINALISTS = range(6)  # purposes of random keys
 FIGURES = ("accuracy", "reward", "latency_ms", "mflops", "params_m")

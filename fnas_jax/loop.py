@@ -94,8 +94,8 @@ def run(
             parts = builder(room, knowledge_of(known, place, identity))
             task, _, evaluator = parts
             identity = workdir.same_task(identity, path, task.space.key, evaluator.protocol)
-            metric, direction = task.measure
-            identity = identity._replace(metric=metric, direction=direction)
+            metric, direction, kind, _ = task.measure
+            identity = identity._replace(metric=metric, direction=direction, kind=kind)
             with store.settled(known, place) as kept:
                 begun = workdir.start(path, config, identity)
                 knowledge = knowledge_of(kept, place, identity)

@@ -10,11 +10,13 @@ import numpy as np
 
 from fnas_jax import finals as finals_lib
 from fnas_jax import pareto
+from fnas_jax.core import measure as measures
 from fnas_jax.core import workdir
+from fnas_jax.core.measure import Measure
 from fnas_jax.iteration import COUNTS, FIGURES, State
 from fnas_jax.knowledge import history
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks.base import Finals, Measure
+from fnas_jax.tasks.base import Finals
 
 if TYPE_CHECKING:
     from fnas_jax.loop import Context
@@ -55,9 +57,10 @@ def measure(folder: pathlib.Path) -> Measure:
     if (folder / "run.json").exists():
         run = workdir.read_run(folder)
         if run.metric:
-            return Measure(run.metric, run.direction)
+            return measures.written(run.metric, run.direction, run.kind)
     path = folder / "result.json"
-    return Measure(**workdir.read_json(path).get("metric", {})) if path.exists() else Measure()
+    known = workdir.read_json(path).get("metric", {}) if path.exists() else {}
+    return measures.written(**{n: known[n] for n in ("name", "direction", "kind") if n in known})
 
 
 def own_rows(ctx: Context) -> history.Rows:

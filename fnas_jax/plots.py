@@ -12,8 +12,8 @@ import numpy as np
 from fnas_jax import pareto
 from fnas_jax.core.config import nearest
 from fnas_jax.core.limits import UNITS
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import COSTS, UserError
-from fnas_jax.tasks.base import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

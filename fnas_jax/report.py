@@ -15,10 +15,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 from fnas_jax import outcome, registry
 from fnas_jax.core import cli, svg, workdir
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, store
 from fnas_jax.knowledge.history import Group
-from fnas_jax.tasks.base import Measure
 
 USAGE = """Writes report.html, a page without other files, about the search of a workdir.
 

@@ -72,7 +72,7 @@ def hold(
     if config.winner.steps == 0:
         raise UserError("top: winner.steps is 0, so no network would be trained")
     compared = task.compare(np.asarray([e["arch"] for e in entries], np.int32), key, say)
-    reward = rewards.from_config(config)
+    reward = rewards.from_config(config, task.measure)
     found = [
         {"rank": i, **entry, **facts, "reward": _reward(reward, facts), "chosen": False}
         for i, (entry, facts) in enumerate(zip(entries, compared, strict=True), start=1)

@@ -7,9 +7,10 @@ import pytest
 
 from fnas_jax import iteration
 from fnas_jax.core.clock import Clock
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Metrics, Proposal
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.tasks.base import Evaluator, Measure
+from fnas_jax.tasks.base import Evaluator
 
 ARCHS = jnp.array([[0, 1], [1, 1], [2, 0], [2, 0]])
 MASK = jnp.array([True, True, False, True])

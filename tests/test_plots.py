@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 import fnas_jax
 from fnas_jax import plots
-from fnas_jax.tasks.base import Measure
+from fnas_jax.core.measure import Measure
 
 matplotlib.use("Agg")  # no windows
 SPACE = fnas_jax.categorical({"depth": [1, 2, 3, 4], "wide": [1, 2, 3]})

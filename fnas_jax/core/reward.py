@@ -9,9 +9,12 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core import measure as measures
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import COSTS, Array, UserError
 
 CHOICES = ("none", *COSTS)  # of `reward.cost`
+ACCURACY = Measure()
 
 
 class Reward(NamedTuple):
@@ -33,32 +36,41 @@ def mnas_reward(accuracy: Array, cost: Array, target: float, alpha: float, beta:
     return accuracy * jnp.maximum(ratio, 1e-6) ** exponent
 
 
-def from_config(config: Any) -> Callable[[Array, Array, Array, Array], Array]:
+def from_config(
+    config: Any, measure: Measure = ACCURACY
+) -> Callable[[Array, Array, Array, Array], Array]:
     """The function (accuracy, latency_ms, mflops, params_m) -> reward, all [N], of `config.reward`.
 
-    With cost "none" the reward is the accuracy. Raises UserError for an unknown cost, or a cost
-    without a positive target.
+    The accuracy is that of `Metrics`, of a task with this `measure`. With cost "none" the reward is
+    its score. Raises UserError for an unknown cost, a cost without a positive target, or one that
+    a measure of unknown values cannot be weighed with.
     """
     reward = config.reward
     cost = reward.cost
     if cost not in CHOICES:
         raise UserError(f"reward.cost is {cost!r}; allowed are {', '.join(CHOICES)}")
     if cost == "none":
-        return lambda accuracy, latency_ms, mflops, params_m: accuracy
+        return lambda accuracy, latency_ms, mflops, params_m: measures.score(measure, accuracy)
+    if measure.kind == "number":
+        raise UserError(
+            f"reward.cost is {cost!r}, and the metric is {measure.name!r}: only an accuracy, or"
+            " another metric whose scale is known, can be weighed with a cost; weigh them in the"
+            " metric itself"
+        )
     target, alpha, beta = float(reward.target), float(reward.alpha), float(reward.beta)
     if not target > 0:
         raise UserError(f"reward.target is {target}; with reward.cost {cost!r} it must be above 0")
 
     def compute(accuracy: Array, latency_ms: Array, mflops: Array, params_m: Array) -> Array:
         costs = {"latency_ms": latency_ms, "mflops": mflops, "params_m": params_m}
-        return mnas_reward(accuracy, costs[cost], target, alpha, beta)
+        return mnas_reward(measures.score(measure, accuracy), costs[cost], target, alpha, beta)
 
     return compute
 
 
-def define(config: Any) -> Reward:
+def define(config: Any, measure: Measure = ACCURACY) -> Reward:
     """The reward of `config.reward`. Raises UserError as `from_config` does."""
-    return Reward(config.reward.cost, from_config(config))
+    return Reward(config.reward.cost, from_config(config, measure))
 
 
 def recompute(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Array, Metrics
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
@@ -99,18 +100,6 @@ class OneShot(NamedTuple):
     start: Callable[[Params], Params]
     # Judges with inherited weights; (eval state, params) -> eval state is its `load_weights`
     evaluator: Evaluator
-
-
-class Measure(NamedTuple):
-    """What `Metrics.accuracy` of a task holds: this, or its negative where less is better."""
-
-    name: str = "accuracy"
-    direction: str = "maximize"  # or "minimize"
-
-    @property
-    def sign(self) -> float:
-        """What the figure is multiplied by, so that more is better; and back."""
-        return 1.0 if self.direction == "maximize" else -1.0
 
 
 class Task(NamedTuple):

@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import attributes, budget, callables, identity, limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import Limits, within
+from fnas_jax.core.measure import DIRECTIONS, Measure
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import cache
-from fnas_jax.tasks.base import Evaluator, Judged, Measure, Task
+from fnas_jax.tasks.base import Evaluator, Judged, Task
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.workers import Workers
 
 LOG = logging.getLogger(__name__)
-DIRECTIONS = ("maximize", "minimize")
 
 Function = Callable[[dict[str, Any]], float | Mapping[str, float]]
 
@@ -42,14 +41,9 @@ class FunctionTask:
 
     def __call__(self, config: Any, space: Space | None = None, knowledge: Any = None) -> Task:
         """The task. Raises UserError for a reward that it cannot have."""
-        if config.reward.cost != "none" and self.measure.name != "accuracy":
-            raise UserError(
-                f"reward.cost is {config.reward.cost!r}, and the metric is {self.measure.name!r}:"
-                " only an accuracy can be weighed with a cost; let the function weigh it"
-            )
         workers = Workers(self.function, self.workers)
         capacity = budget.places(config.search, refused=False)  # what is above a limit has failed
-        reward = rewards.define(config)
+        reward = rewards.define(config, self.measure)
         own = limits.from_config(config)
         ctx = Context(self, workers, reward.compute, own, reward.cost)
         return Task(
@@ -63,7 +57,10 @@ class FunctionTask:
                 protocol=identity.text(
                     {
                         "kind": "function",
-                        "metric": self.measure._asdict(),
+                        "metric": {
+                            "name": self.measure.name,
+                            "direction": self.measure.direction,
+                        },
                         "source": source_of(self.function, self.name),
                     }
                 ),
@@ -88,16 +85,6 @@ def source_of(function: Function, name: str) -> str:
         return ""
 
 
-def bounded(value: Array) -> Array:
-    """An increasing map of all numbers to (0, 1): the reward of metrics that are no accuracies.
-
-    0.5 + sign(v) L / (1 + L) / 2 with L = log(1 + |v|): failures, whose reward is 0, are the worst,
-    and numbers a hundred-thousandth apart still differ in float32.
-    """
-    size = jnp.log1p(jnp.abs(value))
-    return 0.5 + 0.5 * jnp.sign(value) * size / (1 + size)
-
-
 def from_function(
     space: Space,
     function: Function,
@@ -113,7 +100,7 @@ def from_function(
     "conv"} (of the spaces mnas, macro and cell the whole description), and returns the metric, or a
     dict with it and any of latency_ms, mflops and params_m. NaN, or an exception, is a network that
     failed. What was judged once is never judged again. The reward of an accuracy, in [0, 1], is
-    that of `config.reward`; of any other metric, `bounded`.
+    that of `config.reward`; of any other metric, `measure.bounded`.
 
     Args:
       space: e.g. of `spaces.categorical.choices`.
@@ -137,7 +124,8 @@ def from_function(
         raise UserError(f"workers is {workers}; allowed is 0 or more")
     own = getattr(function, "__qualname__", type(function).__qualname__)
     name = name or f"python:{getattr(function, '__module__', '')}:{own}"
-    return FunctionTask(space, function, name, Measure(metric, direction), workers)
+    kind = "share" if metric == "accuracy" else "number"
+    return FunctionTask(space, function, name, Measure(metric, direction, kind), workers)
 
 
 class Context(NamedTuple):
@@ -173,10 +161,7 @@ def evaluate(
     allowed = np.asarray(within(ctx.limits, latency, mflops, params))
     ok = np.asarray(lookup.new) & np.isfinite(figures[:, 0]) & allowed
     accuracy: Any = np.where(ok, figures[:, 0], 0.0)
-    if ctx.task.measure.name == "accuracy":
-        reward = ctx.reward(accuracy, latency, mflops, params)
-    else:
-        reward = bounded(accuracy)
+    reward = ctx.reward(accuracy, latency, mflops, params)
     now: dict[str, Any] = {
         "accuracy": accuracy,
         "reward": np.where(ok, reward, 0.0),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import fnas_jax
 from fnas_jax import report, trials
 from fnas_jax.core import config as config_lib
-from fnas_jax.tasks.function import bounded
+from fnas_jax.core.measure import bounded
 from fnas_jax.tasks.workers import Workers
 
 SPACE = fnas_jax.categorical({"depth": [1, 2, 3, 4], "op": ["conv", "pool"], "skip": [True, False]})
@@ -56,7 +56,8 @@ def test_the_least_loss_wins_and_reads_as_it_was_returned(tmp_path):
     found = search(tmp_path / "w", loss, metric="loss", direction="minimize")
     assert found.best["description"]["decisions"] == {"depth": 1, "op": "pool", "skip": True}
     assert found.best["value"] == 2.5 and found.best["mflops"] == 1
-    assert found.content["metric"] == {"name": "loss", "direction": "minimize"}
+    metric = {"name": "loss", "direction": "minimize", "kind": "number", "scale": 1.0}
+    assert found.content["metric"] == metric
     assert "loss 2.5" in repr(found) and "depth=1,op=pool,skip=True" in repr(found)
     known = trials.read(tmp_path / "w")
     assert len({t["text"] for t in known}) == len(known) == 16  # nothing is judged twice

@@ -39,7 +39,9 @@ def build(
     numbers = configure(config)
     source = None
     if numbers.uac.enabled and numbers.fnas.transfer and knowledge is not None:
-        asker = Asker(space, task.name, task.evaluator.protocol, rewards.define(config))
+        asker = Asker(
+            space, task.name, task.evaluator.protocol, rewards.define(config, task.measure)
+        )
         source = source_tasks(asker, task.statistics or {}, knowledge, numbers.fnas.foreign_rows)
     if source is not None:
         LOG.info(

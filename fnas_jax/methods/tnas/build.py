@@ -42,7 +42,7 @@ def load(config: Any, space: Space, task: Task, knowledge: Knowledge | None) -> 
     numbers = configure(config)
     if not numbers.transfer:
         return None
-    return transfer.load(numbers, rewards.define(config), space, task, knowledge)
+    return transfer.load(numbers, rewards.define(config, task.measure), space, task, knowledge)
 
 
 def from_transfer(

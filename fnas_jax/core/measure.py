@@ -1,0 +1,71 @@
+"""What a search is about: a metric by name, which way is better, and how it becomes a reward."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from fnas_jax.core.types import Array
+
+DIRECTIONS = ("maximize", "minimize")
+KINDS = ("share", "error", "fit", "number")
+
+
+class Measure(NamedTuple):
+    """What `Metrics.accuracy` of a task holds: this, or its negative where less is better.
+
+    `kind` says what values it has, and so its score (`score`):
+
+    - "share": 0 to 1, more is better, e.g. accuracy, macro-F1, mean IoU;
+    - "error": from 0, less is better, e.g. a loss; `scale` is the error of a trivial answer;
+    - "fit": up to 1, more is better, 0 for a trivial answer, e.g. R2;
+    - "number": anything.
+    """
+
+    name: str = "accuracy"
+    direction: str = "maximize"  # one of DIRECTIONS
+    kind: str = "share"  # one of KINDS
+    scale: float = 1.0
+
+    @property
+    def sign(self) -> float:
+        """What the figure is multiplied by, so that more is better; and back."""
+        return 1.0 if self.direction == "maximize" else -1.0
+
+    def text(self, accuracy: float | None) -> str:
+        """`accuracy`, as `Metrics` has it, for people: 0.5 -> "50.00%", of no share "0.5"."""
+        if accuracy is None:
+            return "unknown"
+        value = self.sign * accuracy
+        return f"{100 * value:.2f}%" if self.kind == "share" else f"{value:.6g}"
+
+
+def written(name: str = "accuracy", direction: str = "maximize", kind: str = "") -> Measure:
+    """The measure of a run that has written this down; earlier versions wrote no kind."""
+    return Measure(name, direction, kind or ("share" if name == "accuracy" else "number"))
+
+
+def score(measure: Measure, accuracy: Array) -> Array:
+    """[N] in [0, 1] of [N] as `Metrics.accuracy` has it: more is better, of failures it would be 0.
+
+    A share is its own score. An error e has scale / (scale + e), a fit f has 1 / (2 - f): both are
+    1/2 for a trivial answer. Of anything else it is `bounded`.
+    """
+    if measure.kind == "share":
+        return accuracy
+    if measure.kind == "error":
+        return measure.scale / (measure.scale - accuracy)
+    if measure.kind == "fit":
+        return 1 / (2 - accuracy)
+    return bounded(accuracy)
+
+
+def bounded(value: Array) -> Array:
+    """An increasing map of all numbers to (0, 1): the score of metrics of which nothing is known.
+
+    0.5 + sign(v) L / (1 + L) / 2 with L = log(1 + |v|): failures, whose reward is 0, are the worst,
+    and numbers a hundred-thousandth apart still differ in float32.
+    """
+    size = jnp.log1p(jnp.abs(value))
+    return 0.5 + 0.5 * jnp.sign(value) * size / (1 + size)
