@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from fnas_jax.tasks.readers.examples import Part, Source
 from fnas_jax.tasks.readers.folder import read_folder
 from fnas_jax.tasks.readers.npz import fingerprint, read_arrays, read_npz
 from fnas_jax.tasks.readers.tfds import read_tfds
+from fnas_jax.tasks.split import split
 
 _BUNDLED = {"digits": read_digits, "mnist5k": read_mnist5k}
 _ALLOWED = "digits, mnist5k, tfds:NAME, the path of an .npz file or of a folder of images"
@@ -27,7 +27,8 @@ _ALLOWED = "digits, mnist5k, tfds:NAME, the path of an .npz file or of a folder 
 class Dataset(NamedTuple):
     """Images [n, H, W, C], uint8 as stored or float32, and class numbers [n] int32.
 
-    The three parts share no example. `mean` and `std` are in the units of the images.
+    No two parts share an image, but for what the source itself has in two of its own. `mean` and
+    `std` are in the units of the images.
     """
 
     name: str
@@ -64,8 +65,9 @@ def load(
     A test set that the source brings is kept as it is, and so is a validation set beside it; a
     single held-out set is the test set whatever its name (ImageNet's "validation" is what figures
     are published on), unless it was given as validation `arrays`. What is missing is split off
-    from the training images, the same share of every class. The split depends on the images and
-    `split_seed` only: not on their order in files, nor on `image_size`.
+    from the training images, the same share of every class, and equal images stay together
+    (`split`). The split depends on the images and `split_seed` only: not on their order in files,
+    nor on `image_size`.
 
     Args:
       name: one of "digits", "mnist5k", "tfds:NAME", the path of an .npz file, the path of a folder;
@@ -90,7 +92,9 @@ def load(
     if test is None and val is not None and arrays is None:
         val, test = None, val
     shares = _shares(test_fraction, val_fraction, test is None, val is None)
-    test_rows, val_rows, train_rows = split(train, shares, split_seed, source.class_names, name)
+    test_rows, val_rows, train_rows = split(
+        train.ids, shares, split_seed, name, train.labels, source.class_names
+    )
     test = _rows(train, test_rows) if test is None else test
     val = _rows(train, val_rows) if val is None else val
     train = _rows(train, train_rows)
@@ -162,49 +166,6 @@ def pixel_range(*parts: np.ndarray) -> tuple[float, float]:
     filled = [part for part in parts if part.size]
     low = min(float(np.nanmin(part)) for part in filled)
     return low, max(float(np.nanmax(part)) for part in filled)
-
-
-def split(
-    part: Part,
-    shares: tuple[float, ...],
-    seed: int,
-    class_names: tuple[str, ...],
-    name: str,
-) -> list[np.ndarray]:
-    """Row numbers of one subset per share, and of the rest; the same share of every class.
-
-    Rows are ranked by a hash of (seed, pixels) and dealt out within each class in that order, so
-    a row's fate does not depend on where it stands. Equal images stand side by side, and so
-    mostly stay together. Each subset is in hash order: a prefix of it is a random sample.
-
-    Raises:
-      UserError: a class with fewer examples than subsets.
-    """
-    salt = str(seed).encode()
-    digests = [hashlib.blake2b(id_, key=salt, digest_size=16).digest() for id_ in part.ids]
-    order = np.asarray(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
-    subsets: list[list[np.ndarray]] = [[] for _ in range(len(shares) + 1)]
-    needed = 1 + sum(share > 0 for share in shares)
-    for label, class_name in enumerate(class_names):
-        rows = order[part.labels[order] == label]
-        if len(rows) < needed:
-            raise UserError(
-                f"Class '{class_name}' of {name} has {len(rows)} training examples: at least "
-                f"{needed} are needed to split it."
-            )
-        start, left = 0, needed
-        for subset, share in zip(subsets, shares, strict=False):
-            # At least one example of each class in each subset, these later ones included.
-            left -= share > 0
-            count = max(1, round(share * len(rows))) if share > 0 else 0
-            count = min(count, len(rows) - start - left)
-            subset.append(rows[start : start + count])
-            start += count
-        subsets[-1].append(rows[start:])
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    joined = [np.concatenate(subset) for subset in subsets]
-    return [rows[np.argsort(rank[rows])] for rows in joined]
 
 
 def name_of(arrays: Mapping[str, np.ndarray]) -> str:
