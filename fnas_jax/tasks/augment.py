@@ -1,6 +1,6 @@
 """Random flip, crop and cutout of a batch: the offsets are drawn first, then applied.
 
-Meant for normalised images, where 0 is the mean colour.
+Meant for normalised images, where 0 is the mean colour. Masks move with their images.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
+from fnas_jax.training.minibatches import IGNORE
 
 
 class Offsets(NamedTuple):
@@ -22,12 +23,22 @@ class Offsets(NamedTuple):
     centre: Array  # [B, 2] int32, row and column of the cutout's centre in the image
 
 
-def augment(key: Array, images: Array, flip: bool, crop: int, cutout: int) -> Array:
+def augment(
+    key: Array,
+    images: Array,
+    masks: Array | None = None,
+    *,
+    flip: bool,
+    crop: int,
+    cutout: int,
+) -> tuple[Array, Array | None]:
     """A random view of every image: flip, then crop, then cutout. Pure; jit it with the rest.
 
     Args:
       key: PRNG key.
       images: [B, H, W, C] floating point, normalised.
+      masks: [B, H, W] classes of the pixels, or None. Flipped and cropped alike, `IGNORE` in the
+        padding; what cutout hides keeps its class, as with torchvision's RandomErasing.
       flip: mirror each image left to right with probability 1/2.
       crop: pixels of zeros padded on every side, before a window of the old size is cut out at
         random; 0 is off.
@@ -35,12 +46,13 @@ def augment(key: Array, images: Array, flip: bool, crop: int, cutout: int) -> Ar
         (arXiv 1708.04552); 0 is off.
 
     Returns:
-      [B, H, W, C] of the same dtype.
+      (images [B, H, W, C] of the same dtype, masks [B, H, W] of the same dtype or None).
     """
     chex.assert_rank(images, 4)
     batch, height, width, _ = images.shape
     offsets = sample_offsets(key, (batch, height, width), flip, crop)
-    return apply_offsets(images, offsets, flip, crop, cutout)
+    moved = None if masks is None else move_masks(masks, offsets, flip, crop)
+    return apply_offsets(images, offsets, flip, crop, cutout), moved
 
 
 def sample_offsets(key: Array, shape: tuple[int, int, int], flip: bool, crop: int) -> Offsets:
@@ -56,17 +68,28 @@ def sample_offsets(key: Array, shape: tuple[int, int, int], flip: bool, crop: in
 
 def apply_offsets(images: Array, offsets: Offsets, flip: bool, crop: int, cutout: int) -> Array:
     """Applies given offsets to [B, H, W, C]; what is off costs nothing."""
-    if flip:
-        images = jnp.where(offsets.flip[:, None, None, None], images[:, :, ::-1], images)
-    if crop:
-        images = jax.vmap(_window, (0, 0, None))(images, offsets.shift, crop)
+    images = _moved(images, offsets, flip, crop, 0)
     if cutout:
         images = jax.vmap(_cut, (0, 0, None))(images, offsets.centre, cutout)
     return images
 
 
-def _window(image: Array, shift: Array, crop: int) -> Array:
-    padded = jnp.pad(image, ((crop, crop), (crop, crop), (0, 0)))
+def move_masks(masks: Array, offsets: Offsets, flip: bool, crop: int) -> Array:
+    """Masks [B, H, W] where `apply_offsets` moves their images; `IGNORE` in the padding."""
+    return _moved(masks[..., None], offsets, flip, crop, IGNORE)[..., 0]
+
+
+def _moved(images: Array, offsets: Offsets, flip: bool, crop: int, fill: int) -> Array:
+    """[B, H, W, C] flipped, then cut out of images with `crop` pixels of `fill` on every side."""
+    if flip:
+        images = jnp.where(offsets.flip[:, None, None, None], images[:, :, ::-1], images)
+    if crop:
+        images = jax.vmap(_window, (0, 0, None, None))(images, offsets.shift, crop, fill)
+    return images
+
+
+def _window(image: Array, shift: Array, crop: int, fill: int) -> Array:
+    padded = jnp.pad(image, ((crop, crop), (crop, crop), (0, 0)), constant_values=fill)
     return jax.lax.dynamic_slice(padded, (shift[0], shift[1], 0), image.shape)
 
 

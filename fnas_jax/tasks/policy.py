@@ -4,7 +4,8 @@ Cubuk et al., *RandAugment: Practical automated data augmentation with a reduced
 2019, arXiv 1909.13719; magnitudes 0 to 30 and ranges as torchvision has them. The operations are
 those of dm-pix, on JAX arrays and under `jit`. It lacks four of the paper's (equalize,
 auto-contrast, posterize, sharpness), which are left out, and it adds brightness where the paper
-multiplies by it. What an image is moved away from gets its mean colour, not black.
+multiplies by it. What an image is moved away from gets its mean colour, not black; masks move with
+their images, by the nearest pixel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from fnas_jax.core.types import Array, UserError
 from fnas_jax.tasks import data
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training.config import Recipe
+from fnas_jax.training.minibatches import IGNORE, Augment
 
 MOST = 30  # the largest magnitude
 _ROTATE, _SHEAR, _TRANSLATE = np.deg2rad(30), 0.3, 150 / 331  # at most; the last of a side
@@ -65,8 +66,8 @@ def check(recipe: Recipe) -> None:
         )
 
 
-def make(recipe: Recipe, dataset: Dataset) -> Callable[[Array, Array], Array] | None:
-    """The policy of `recipe`, (key, normalised images [B, H, W, C]) -> images; None: there is none.
+def make(recipe: Recipe, dataset: Dataset) -> Augment | None:
+    """The policy of `recipe`; None: there is none.
 
     Raises UserError as `check` does.
     """
@@ -85,10 +86,18 @@ def pixels_of(dataset: Dataset) -> Pixels:
     return Pixels(scale, (low - dataset.mean) / dataset.std)
 
 
-def apply(pixels: Pixels, layers: int, strength: float, key: Array, images: Array) -> Array:
+def apply(
+    pixels: Pixels,
+    layers: int,
+    strength: float,
+    key: Array,
+    images: Array,
+    masks: Array | None = None,
+) -> tuple[Array, Array | None]:
     """`layers` operations on each of the normalised images [B, H, W, C], drawn anew for each.
 
-    `strength` in [0, 1]: how much of its range an operation uses, in a random direction.
+    `strength` in [0, 1]: how much of its range an operation uses, in a random direction. Masks
+    [B, H, W] are moved alike; None stays None.
     """
     known = len(OPERATIONS) if images.shape[-1] == 3 else OPERATIONS.index("saturation")
     for own in jax.random.split(key, layers):
@@ -96,7 +105,8 @@ def apply(pixels: Pixels, layers: int, strength: float, key: Array, images: Arra
         chosen = jax.random.randint(key_op, images.shape[:1], 0, known)
         signed = strength * jax.random.rademacher(key_sign, images.shape[:1], images.dtype)
         images = jax.vmap(functools.partial(operate, pixels))(chosen, signed, images)
-    return images
+        masks = None if masks is None else jax.vmap(move_mask)(chosen, signed, masks)
+    return images, masks
 
 
 def operate(pixels: Pixels, chosen: Array, signed: Array, image: Array) -> Array:
@@ -121,6 +131,20 @@ def operate(pixels: Pixels, chosen: Array, signed: Array, image: Array) -> Array
     which = jnp.clip(chosen - _FIRST_COLOUR, 0, len(changed) - 1)
     coloured = jnp.clip(jax.lax.select_n(which, *changed), 0, 1) / pixels.scale + pixels.offset
     return jnp.where(chosen < _FIRST_COLOUR, moved, coloured).astype(image.dtype)
+
+
+def move_mask(chosen: Array, signed: Array, mask: Array) -> Array:
+    """The mask [H, W] of an image after operation `chosen` []; `IGNORE` where no pixel was.
+
+    `signed` [] as of `operate`. Of the same dtype, which holds `IGNORE`.
+    """
+    image = mask.astype(jnp.float32)[..., None]
+    matrix, offset = affine(chosen, signed, image.shape)
+    with jax.default_matmul_precision("highest"):
+        moved = _library().affine_transform(
+            image, matrix, offset=offset, order=0, mode="constant", cval=IGNORE
+        )
+    return moved[..., 0].astype(mask.dtype)
 
 
 def affine(chosen: Array, signed: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:

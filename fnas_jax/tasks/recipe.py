@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.tasks import policy, protocols
 from fnas_jax.tasks.config import Augment, Winner
 from fnas_jax.tasks.context import TrainContext
+from fnas_jax.training import minibatches
 from fnas_jax.training.config import Children, Recipe
 from fnas_jax.training.minibatches import Pipeline
 
@@ -42,13 +42,14 @@ def pipeline(ctx: TrainContext) -> Pipeline:
 
 
 def _both(
-    first: Callable[[Array, Array], Array],
-    second: Callable[[Array, Array], Array],
+    first: minibatches.Augment,
+    second: minibatches.Augment,
     key: Array,
     images: Array,
-) -> Array:
+    masks: Array | None = None,
+) -> tuple[Array, Array | None]:
     key_first, key_second = jax.random.split(key)
-    return second(key_second, first(key_first, images))
+    return second(key_second, *first(key_first, images, masks))
 
 
 def described(

@@ -8,7 +8,7 @@ training may be cut anywhere and go on as if it had not been.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +17,42 @@ from jax import lax
 
 from fnas_jax.core.types import Array
 
+# The class of pixels of a mask that count for nothing, as in PASCAL VOC's annotations.
+IGNORE = 255
+
 
 class Data(NamedTuple):
     """What a network is trained on and judged by; images as stored, on devices or the host."""
 
     train_images: Array | np.ndarray  # [n, H, W, C]
-    train_labels: Array | np.ndarray  # [n] int32
+    train_labels: Array | np.ndarray  # [n] int32; or masks [n, H, W], which move with images
     eval_images: Array | np.ndarray  # [m, H, W, C]
     eval_labels: Array | np.ndarray  # [m] int32
+
+
+class Augment(Protocol):
+    """A random view of every image of a batch, and of its mask where there are masks."""
+
+    def __call__(
+        self, key: Array, images: Array, masks: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """(images [B, H, W, C], masks [B, H, W]) of normalised images and their masks.
+
+        What moves pixels moves masks alike, and where no pixel was they are `IGNORE`; what changes
+        colours leaves them as they are. Masks are None where they were.
+        """
 
 
 class Pipeline(NamedTuple):
     """What becomes of stored images; pure functions."""
 
     normalise: Callable[[Array], Array]  # [B, H, W, C] -> float32
-    augment: Callable[[Array, Array], Array]  # (key, normalised images) -> images
+    augment: Augment
+
+
+def unchanged(key: Array, images: Array, masks: Array | None = None) -> tuple[Array, Array | None]:
+    """The `Augment` that leaves images and masks as they are."""
+    return images, masks
 
 
 class Minibatches(NamedTuple):
@@ -64,11 +85,16 @@ def order_of(batches: Minibatches, epoch: Array) -> Array:
 
 
 def load(batches: Minibatches, order: Array, position: Array, step: Array) -> tuple[Array, Array]:
-    """(augmented images [B, H, W, C], labels [B]) of the batch at `position` of an epoch."""
+    """(augmented images [B, H, W, C], labels [B]) of the batch at `position` of an epoch.
+
+    Labels [B, H, W] are masks, and move as their images do.
+    """
     rows = lax.dynamic_slice(order, (position * batches.size,), (batches.size,))
     images = batches.pipeline.normalise(batches.data.train_images[rows])
-    images = batches.pipeline.augment(jax.random.fold_in(batches.key_augment, step), images)
-    return images, batches.data.train_labels[rows]
+    labels = batches.data.train_labels[rows]
+    key = jax.random.fold_in(batches.key_augment, step)
+    images, masks = batches.pipeline.augment(key, images, labels if labels.ndim == 3 else None)
+    return images, labels if masks is None else masks
 
 
 def over_steps(

@@ -12,6 +12,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.tasks import policy
 from fnas_jax.tasks.policy import OPERATIONS
 from fnas_jax.training.config import Recipe
+from fnas_jax.training.minibatches import IGNORE
 
 SHAPE = (9, 12, 3)
 STD, MEAN = np.float32([50, 60, 70]), np.float32([100, 110, 120])  # of pixels in 0..255
@@ -83,7 +84,7 @@ def test_every_image_gets_operations_of_its_own_and_keys_decide():
     pytest.importorskip("dm_pix")
     for channels, known in ((3, len(OPERATIONS)), (1, len(OPERATIONS) - 1)):
         pixels = policy.Pixels(PIXELS.scale[:channels], PIXELS.offset[:channels])
-        run = jax.jit(functools.partial(policy.apply, pixels, 1, 0.5))
+        run = jax.jit(lambda key, images, own=pixels: policy.apply(own, 1, 0.5, key, images)[0])
         images = jnp.broadcast_to(IMAGE[..., :channels], (200, *SHAPE[:2], channels))
         found = np.asarray(run(jax.random.key(0), images))
         assert found.shape == images.shape and found.dtype == np.float32
@@ -96,7 +97,7 @@ def test_every_image_gets_operations_of_its_own_and_keys_decide():
 
 def test_layers_follow_one_another(operate):
     images, key = jnp.broadcast_to(IMAGE, (6, *SHAPE)), jax.random.key(5)
-    both = jax.jit(functools.partial(policy.apply, PIXELS, 2, 0.5))(key, images)
+    both, _ = jax.jit(functools.partial(policy.apply, PIXELS, 2, 0.5))(key, images)
     for i, found in enumerate(both):
         image = IMAGE
         for own in jax.random.split(key, 2):
@@ -105,6 +106,38 @@ def test_layers_follow_one_another(operate):
             sign = jax.random.rademacher(key_sign, (6,), jnp.float32)[i]
             image = operate(chosen, 0.5 * sign, image)
         np.testing.assert_allclose(found, image, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_masks_move_with_their_images_by_the_nearest_pixel(name, dtype):
+    pytest.importorskip("dm_pix")
+    mask = np.random.default_rng(2).integers(0, 21, SHAPE[:2]).astype(dtype)
+    chosen, signed = jnp.int32(OPERATIONS.index(name)), jnp.float32(-0.7)
+    found = np.asarray(policy.move_mask(chosen, signed, mask))
+    assert found.dtype == dtype
+    matrix, offset = (np.asarray(x, np.float64) for x in policy.affine(chosen, signed, SHAPE))
+    where = np.moveaxis(np.indices(SHAPE[:2]), 0, -1) @ matrix[:2, :2].T + offset[:2]
+    row, column = np.moveaxis(np.round(where).astype(int), -1, 0)
+    inside = (row >= 0) & (row < SHAPE[0]) & (column >= 0) & (column < SHAPE[1])
+    wanted = np.full(SHAPE[:2], IGNORE)
+    wanted[inside] = mask[row[inside], column[inside]]
+    sure = (np.abs(where - np.floor(where) - 0.5) > 1e-3).all(axis=-1)
+    assert sure.mean() > 0.8
+    np.testing.assert_array_equal(found[sure], wanted[sure])
+    moves = OPERATIONS.index("rotate") <= OPERATIONS.index(name) < OPERATIONS.index("brightness")
+    assert moves == (not np.array_equal(found, mask))
+
+
+def test_a_policy_moves_masks_and_changes_nothing_of_their_images():
+    pytest.importorskip("dm_pix")
+    images, key = jnp.broadcast_to(IMAGE, (40, *SHAPE)), jax.random.key(5)
+    masks = jnp.broadcast_to(jnp.arange(SHAPE[1], dtype=jnp.uint8), (40, *SHAPE[:2]))
+    run = jax.jit(functools.partial(policy.apply, PIXELS, 2, 0.5))
+    seen, moved = run(key, images, masks)
+    np.testing.assert_allclose(seen, run(key, images)[0], atol=1e-5)
+    assert moved.shape == masks.shape and moved.dtype == masks.dtype
+    assert len(np.unique(np.asarray(moved), axis=0)) > 3
 
 
 def test_a_missing_package_and_numbers_of_a_policy_that_is_off_are_refused(monkeypatch):

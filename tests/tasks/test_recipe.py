@@ -65,17 +65,22 @@ def test_by_default_it_adds_nothing_and_the_smoothing_is_that_of_children(traine
 def test_the_policy_comes_before_flip_crop_and_cutout(monkeypatch, trained):
     ctx = context(policy="randaugment", policy_magnitude=15, policy_layers=1)
     ctx = ctx._replace(
-        pipeline=ctx.pipeline._replace(augment=lambda key, x: (x + jax.random.uniform(key)) * 2)
+        pipeline=ctx.pipeline._replace(
+            augment=lambda key, x, masks=None: ((x + jax.random.uniform(key)) * 2, 2 * masks)
+        )
     )
     monkeypatch.setattr(policy, "check", lambda recipe: None)
     given = []
-    monkeypatch.setattr(policy, "apply", lambda *args: given.append(args) or args[-1] + 100)
+    monkeypatch.setattr(
+        policy, "apply", lambda *args: given.append(args) or (args[-2] + 100, args[-1] + 1)
+    )
     winner.train_and_test(ctx, [None], jax.random.key(0))
     key = jax.random.key(7)
-    found = trained[0].pipeline.augment(key, jnp.zeros(3))
+    found, masks = trained[0].pipeline.augment(key, jnp.zeros(3), jnp.ones(3))
     keys = jax.random.split(key)
     np.testing.assert_allclose(found, (100 + jax.random.uniform(keys[1])) * 2)
-    pixels, layers, strength, own, _ = given[0]
+    np.testing.assert_array_equal(masks, [4, 4, 4])
+    pixels, layers, strength, own, *_ = given[0]
     assert (layers, strength) == (1, 0.5) and (own == keys[0]).all()
     # Digits are numbers from 0 to 16.
     shown = (ctx.pipeline.normalise(ctx.dataset.train_images) - pixels.offset) * pixels.scale

@@ -12,7 +12,7 @@ import pytest
 from fnas_jax.layers.ops import Moments
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
-from fnas_jax.training import child, optimizer
+from fnas_jax.training import child, minibatches, optimizer
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
@@ -54,7 +54,7 @@ def toy_data(n: int = 90) -> Data:
     return Data(*map(jnp.asarray, (images[:n], labels[:n], images[n:], labels[n:])))
 
 
-PIPELINE = Pipeline(lambda x: x, lambda key, x: x)
+PIPELINE = Pipeline(lambda x: x, minibatches.unchanged)
 SETTINGS = Children(batch_size=16, eval_batch=8)
 
 

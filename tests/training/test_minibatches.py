@@ -9,7 +9,7 @@ from fnas_jax.training import minibatches
 from fnas_jax.training.minibatches import Data, Pipeline
 
 COUNT, SIZE = 11, 3
-IDENTITY = Pipeline(lambda images: images, lambda key, images: images)
+IDENTITY = Pipeline(lambda images: images, minibatches.unchanged)
 
 
 def batches(pipeline=IDENTITY, size=SIZE):
@@ -57,7 +57,9 @@ def test_an_epoch_may_begin_at_any_step():
 
 
 def test_augmentation_is_other_in_every_step():
-    noisy = Pipeline(lambda x: 2 * x, lambda key, x: x + jax.random.uniform(key))
+    noisy = Pipeline(
+        lambda x: 2 * x, lambda key, x, masks=None: (x + jax.random.uniform(key), masks)
+    )
     found = batches(noisy)
     order = jnp.arange(COUNT)
     draws = [minibatches.load(found, order, jnp.int32(0), jnp.int32(i))[0] for i in (4, 5, 4)]
@@ -71,3 +73,17 @@ def test_fewer_images_than_a_batch_are_one():
     found = batches(size=64)
     assert found.size == COUNT and found.per_epoch == 1
     assert sorted(seen(found, 0, 1)[0]) == list(range(COUNT))
+
+
+def test_labels_that_are_masks_are_augmented_with_their_images():
+    def moved(key, images, masks=None):
+        return images, None if masks is None else masks + 1
+
+    images = jnp.zeros((COUNT, 2, 3, 1))
+    keys = jax.random.split(jax.random.key(0))
+    order, zero = jnp.arange(COUNT), jnp.int32(0)
+    for labels, added in ((jnp.zeros((COUNT, 2, 3)), 1), (jnp.zeros(COUNT), 0)):
+        data = Data(images, labels, images, labels)
+        found = minibatches.make(data, Pipeline(lambda x: x, moved), SIZE, *keys)
+        batch = minibatches.load(found, order, zero, zero)
+        np.testing.assert_array_equal(batch[1], labels[:SIZE] + added)

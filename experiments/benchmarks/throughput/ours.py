@@ -12,7 +12,7 @@ import numpy as np
 from experiments.benchmarks.throughput import common
 from fnas_jax.core import devices
 from fnas_jax.networks import elastic
-from fnas_jax.training import child, population
+from fnas_jax.training import child, minibatches, population
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
@@ -40,7 +40,7 @@ def contest(size: int) -> tuple:
     """(compiled population of `size` children, data, seconds of compilation)."""
     start = time.perf_counter()
     network = elastic.make(common.space(), common.CHANNELS, common.CLASSES)
-    pipeline = Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+    pipeline = Pipeline(normalise=lambda x: x, augment=minibatches.unchanged)
     mesh = devices.children_mesh()
     run = population.make(population.Context(child.Context(network, settings(), pipeline), mesh))
     data = devices.replicate(Data(*common.images()), mesh)

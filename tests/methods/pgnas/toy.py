@@ -8,10 +8,11 @@ import numpy as np
 
 from fnas_jax.methods.oneshot import stages, supernet
 from fnas_jax.methods.pgnas import step
+from fnas_jax.training import minibatches
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
-PIPELINE = Pipeline(normalise=lambda x: x, augment=lambda key, x: x)
+PIPELINE = Pipeline(normalise=lambda x: x, augment=minibatches.unchanged)
 
 
 def regression(cardinalities, examples, seed=0):
