@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.layers import compile_kernels, kernels, masked, own, reference
@@ -78,3 +79,20 @@ def choose(name: str = "auto") -> Backend:
     if name == "masked":
         return masked_in(jnp.float32 if on_cpu else jnp.bfloat16)
     return {"kernels": KERNELS, "reference": REFERENCE}[name]
+
+
+def scan(backend: Backend, step: Callable[..., Any], x: Array, layers: Any) -> tuple[Array, Any]:
+    """`lax.scan`, or the same written out where a layer is nothing but a call.
+
+    A loop would copy what each layer keeps for its derivative.
+    """
+    if backend.looped:
+        return lax.scan(step, x, layers)
+    leaves, structure = jax.tree.flatten(layers)
+    # The derivative of a split is one concatenation; of indices, a sum of arrays full of zeros.
+    split = [lax.split(leaf, (1,) * leaf.shape[0]) for leaf in leaves]
+    results = []
+    for of_layer in zip(*split, strict=True):
+        x, result = step(x, jax.tree.unflatten(structure, [leaf[0] for leaf in of_layer]))
+        results.append(result)
+    return x, jax.tree.map(lambda *r: jnp.stack(r), *results)

@@ -32,7 +32,8 @@ class Network(NamedTuple):
 
     init: Callable[[Array, Array], Params]  # (key, arch) -> params
     init_stats: Callable[[], Stats]  # zeros
-    # Training: (params, arch, images [B, H, W, C]) -> logits [B, classes], by batch statistics
+    # Training: (params, arch, images [B, H, W, C]) -> logits as
+    # `dense.Outputs` says, by batch statistics
     apply: Callable[[Params, Array, Array], Array]
     # (params, stats, arch, images, collect []) -> (logits, the batch's statistics); `collect`
     # True normalises by the batch, so that the statistics can be averaged over batches

@@ -1,7 +1,9 @@
 """The elastic network of NAS-Bench-201 (arXiv 2001.00326): cells of six edges with five operations.
 
 Stem, three stages of equal cells, a residual block that halves the resolution and doubles the
-channels between stages, normalisation, average over pixels, linear classifier.
+channels between stages, normalisation, average over pixels, linear classifier. Ours: with logits at
+every pixel (`dense`), what each stage makes is normalised for them as the last one's is, because
+cells of shortcuts add up what they are given.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import NONE, RELU
 from fnas_jax.layers.switch import switch
+from fnas_jax.networks import dense
 from fnas_jax.networks.base import Network, Parts, Stats
+from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.spaces.cell import EDGES, OPS, CellSpec, prune
 
 NODES = 4
@@ -27,7 +31,7 @@ CONVS = ("conv1", "conv3")
 _Given = tuple[Moments | None, Any]  # (moments, collect) as `ops.norm_act` takes them
 
 
-def build(spec: CellSpec, channels: int, classes: int) -> Network:
+def build(spec: CellSpec, channels: int, classes: Outputs) -> Network:
     """The elastic cell network for images of `channels` channels."""
     start = functools.partial(init, spec, channels, classes)
     return Network(
@@ -39,19 +43,24 @@ def build(spec: CellSpec, channels: int, classes: int) -> Network:
     )
 
 
-def init(spec: CellSpec, channels: int, classes: int, key: Array, arch: Array) -> Params:
+def init(spec: CellSpec, channels: int, classes: Outputs, key: Array, arch: Array) -> Params:
     """See `Network`."""
     widths = [spec.channels * 2**s for s in range(spec.stages)]
-    shape = (spec.cells_per_stage, len(EDGES))
+    shape, outputs = (spec.cells_per_stage, len(EDGES)), dense.count(classes)
     params = {
         "stem": ops.he_normal((3, 3, channels, spec.channels), 9 * channels),
         "stem_norm": ops.norm_params(spec.channels),
         "stages": [_init_stage(shape, width) for width in widths],
         "reductions": [_init_reduction(width) for width in widths[:-1]],
         "last_norm": ops.norm_params(widths[-1]),
-        "classifier": ops.he_normal((widths[-1], classes), 2 * widths[-1]),
-        "bias": jnp.zeros(classes),
+        "classifier": ops.he_normal((widths[-1], outputs), 2 * widths[-1]),
+        "bias": jnp.zeros(outputs),
     }
+    if isinstance(classes, Dense):
+        params["scores"] = [
+            {"norm": ops.norm_params(width), "conv": ops.he_normal((width, outputs), 2 * width)}
+            for width in widths[:-1]
+        ]
     return ops.realise(key, params)
 
 
@@ -71,7 +80,7 @@ def _shapes(start: Callable[..., Params]) -> Params:
 def init_stats(start: Callable[..., Params]) -> Stats:
     """See `Network`; `start` is its `init`."""
     shapes = _shapes(start)
-    return {
+    stats = {
         "stem": ops.zero_moments(shapes["stem_norm"]),
         "stages": [ops.zero_moments(stage["norm"]) for stage in shapes["stages"]],
         "reductions": [
@@ -80,6 +89,9 @@ def init_stats(start: Callable[..., Params]) -> Stats:
         ],
         "last": ops.zero_moments(shapes["last_norm"]),
     }
+    if "scores" in shapes:
+        stats["scores"] = [ops.zero_moments(score["norm"]) for score in shapes["scores"]]
+    return stats
 
 
 # ---- blocks
@@ -128,6 +140,7 @@ def apply(params: Params, arch: Array, images: Array) -> Array:
         "stages": [None] * len(params["stages"]),
         "reductions": [{"norm1": None, "norm2": None}] * len(params["reductions"]),
         "last": None,
+        "scores": [None] * len(params.get("scores", ())),
     }
     return apply_eval(params, nothing, arch, images, jnp.bool_(False))[0]
 
@@ -137,11 +150,12 @@ def apply_eval(
 ) -> tuple[Array, Stats]:
     """See `Network`; moments of None: training, by the batch's."""
     new: Stats = {"stages": [], "reductions": []}
-    arch = prune(arch)
+    arch, before = prune(arch), []
     x = convolutions.conv(images, params["stem"], 0, (3,), 1)
     x, new["stem"] = _norm(x, params["stem_norm"], stats["stem"], collect)
     for s, stage in enumerate(params["stages"]):
         if s:
+            before.append(x)
             x, moments = _reduce(
                 x, params["reductions"][s - 1], stats["reductions"][s - 1], collect
             )
@@ -149,7 +163,15 @@ def apply_eval(
         x, moments = _stage(x, stage, stats["stages"][s], arch, collect)
         new["stages"].append(moments)
     x, new["last"] = _norm(x, params["last_norm"], stats["last"], collect, RELU)
-    return x.mean((1, 2)) @ params["classifier"] + params["bias"], new
+    if "scores" not in params:
+        return x.mean((1, 2)) @ params["classifier"] + params["bias"], new
+    scores, new["scores"] = [], []
+    for skip, p, moments in zip(before, params["scores"], stats["scores"], strict=True):
+        normed, moments = _norm(skip, p["norm"], moments, collect, RELU)
+        scores.append(normed @ p["conv"])
+        new["scores"].append(moments)
+    last = x @ params["classifier"] + params["bias"]
+    return dense.total([*scores, last], images.shape[1:3]), new
 
 
 def _norm(

@@ -14,19 +14,20 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.layers import own
 from fnas_jax.layers.spec import CONV, MBCONV, OWN, PASS, LayerSpec
-from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks import dense, mobile_spaces
+from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.spaces import base, cell
 
 Cost = Callable[[Array], tuple[Array, Array]]
 
 
-def cost(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> Cost:
+def cost(space: base.Space, image_shape: tuple[int, int, int], classes: Outputs) -> Cost:
     """A pure, jittable function archs [N, T] -> (params [N], multiply-adds of one image [N]).
 
     `image_shape` is (height, width, channels). Parameters are all that training changes.
     Multiply-adds are those of convolutions and linear layers, squeeze-excitation among them;
-    normalisation, biases, activations and pooling do not count. All forms of a network cost the
-    same: edges of a cell that change nothing are free. Both are exact int32, unless the
+    normalisation, biases, activations, pooling and enlarging do not count. All forms of a network
+    cost the same: edges of a cell that change nothing are free. Both are exact int32, unless the
     space has networks of 2^31 or more, where they are float32. Raises ValueError for a space
     without networks.
     """
@@ -41,7 +42,7 @@ def cost(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> 
 
 
 def one_cost(
-    space: base.Space, arch: Any, image_shape: tuple[int, int, int], classes: int
+    space: base.Space, arch: Any, image_shape: tuple[int, int, int], classes: Outputs
 ) -> tuple[int, int]:
     """Exact parameters and multiply-adds of one architecture [T]; raises as `cost` does."""
     params, macs = _total(space, image_shape, classes, np.int64, np.asarray(arch))
@@ -49,7 +50,7 @@ def one_cost(
 
 
 def _total(
-    space: base.Space, image_shape: tuple[int, int, int], classes: int, dtype: Any, arch: Any
+    space: base.Space, image_shape: tuple[int, int, int], classes: Outputs, dtype: Any, arch: Any
 ) -> tuple[Any, Any]:
     """Parameters and multiply-adds of `arch` [T], each [] of `dtype`; numpy in, numpy out."""
     spec = space.spec
@@ -66,7 +67,8 @@ def _total(
     own_params, own_macs = _own(spec, layers.op, dtype, *sizes[1:])
     layers = LayerSpec(*(field.astype(dtype) for field in layers))
     params, macs = layer_cost(layers, strides, heights, widths)
-    params, macs = params + own_params, macs + own_macs
+    scores = _scores(layers.cin, strides, heights * widths, classes)
+    params, macs = params + own_params + scores[0], macs + own_macs + scores[1]
     ends = _mobile_ends(spec, layers.cout[-1], image_shape, height * width, classes)
     return params.sum(dtype=dtype) + ends[0], macs.sum(dtype=dtype) + ends[1]
 
@@ -101,7 +103,7 @@ def _own(spec: Any, op: Any, dtype: Any, heights: list[int], widths: list[int]) 
     return tuple((is_code * table.astype(dtype)).sum(-1) for table in found)
 
 
-def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: int) -> int:
+def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: Outputs) -> int:
     """No network of the space has more parameters or multiply-adds."""
     spec = space.spec
     if isinstance(spec, cell.CellSpec):
@@ -117,7 +119,9 @@ def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: int)
             own.cost(choice.op, *size[1:]) if choice.op >= OWN else layer_cost(choice, *size)
             for choice in slot.choices
         ]
-        total += np.max(costs, axis=0)
+        stride, height, width = size
+        scores = _scores(slot.widest("cin"), stride, height * width, classes)
+        total += np.max(costs, axis=0) + scores
     return int(total.max())
 
 
@@ -140,8 +144,16 @@ def _layer_sizes(
     return (strides, list(heights), list(widths)), sizes[-1]
 
 
+def _scores(channels: Any, stride: Any, pixels: Any, classes: Outputs) -> tuple[Any, Any]:
+    """Of the scores of pixels by a layer's input, where that is the last of its resolution."""
+    if not isinstance(classes, Dense):
+        return 0 * channels, 0 * channels
+    weights = (stride > 1) * channels * dense.count(classes)
+    return weights, weights * pixels
+
+
 def _mobile_ends(
-    spec: Any, features: Any, image_shape: tuple[int, int, int], last: int, classes: int
+    spec: Any, features: Any, image_shape: tuple[int, int, int], last: int, classes: Outputs
 ) -> tuple[Any, Any]:
     (stem_size,) = _sizes(image_shape, (spec.stem_stride,))
     shape = (*stem_size, image_shape[2])
@@ -149,14 +161,18 @@ def _mobile_ends(
 
 
 def _ends(
-    stem: int, head: int, features: Any, shape: tuple[int, int, int], last: int, classes: int
+    stem: int, head: int, features: Any, shape: tuple[int, int, int], last: int, classes: Outputs
 ) -> tuple[Any, Any]:
-    """Of stem, head and classifier; `shape` is the stem's output, `last` the head's pixels."""
+    """Of stem, head and classifier, which reads the average of `last` pixels or each of them.
+
+    `shape` is the stem's output.
+    """
     stem_weights = 9 * shape[2] * stem
     head_weights = features * head
-    linear = (head or features) * classes
-    params = stem_weights + 2 * stem + head_weights + 2 * head + linear + classes
-    return params, stem_weights * shape[0] * shape[1] + head_weights * last + linear
+    outputs = dense.count(classes)
+    linear, read = (head or features) * outputs, last if isinstance(classes, Dense) else 1
+    params = stem_weights + 2 * stem + head_weights + 2 * head + linear + outputs
+    return params, stem_weights * shape[0] * shape[1] + head_weights * last + linear * read
 
 
 def _sizes(image_shape: tuple[int, int, int], strides: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -169,14 +185,19 @@ def _sizes(image_shape: tuple[int, int, int], strides: tuple[int, ...]) -> list[
 
 
 def _cell(
-    spec: cell.CellSpec, image_shape: tuple[int, int, int], classes: int
+    spec: cell.CellSpec, image_shape: tuple[int, int, int], classes: Outputs
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fixed cost [2]; table [6, 5, 2], the same for all edges."""
     sizes = _sizes(image_shape, (1, *(2,) * (spec.stages - 1)))
     widths = [spec.channels * 2**s for s in range(spec.stages)]
-    ends = _ends(spec.channels, 0, widths[-1], (*sizes[0], image_shape[2]), 0, classes)
+    last = sizes[-1][0] * sizes[-1][1]
+    ends = _ends(spec.channels, 0, widths[-1], (*sizes[0], image_shape[2]), last, classes)
     fixed = np.array(ends, np.int64)
     fixed[0] += 2 * widths[-1]  # the last normalisation
+    if isinstance(classes, Dense):
+        for (height, width), c in zip(sizes[:-1], widths, strict=False):
+            weights = c * dense.count(classes)
+            fixed += [weights + 2 * c, weights * height * width]
     for (height, width), c in zip(sizes[1:], widths, strict=False):
         weights = 9 * c * 2 * c + 9 * (2 * c) ** 2 + c * 2 * c
         fixed += [weights + 2 * (2 * c + 2 * c), weights * height * width]

@@ -17,6 +17,7 @@ from fnas_jax.layers.choose import choose
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks import cell, flax_reference, mixed_op, mobile, mobile_spaces
 from fnas_jax.networks.base import Network, Stats
+from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cell import CellSpec
@@ -25,7 +26,7 @@ from fnas_jax.spaces.widen import widen
 CELL_BACKENDS = ("auto", "reference")
 
 
-def make(space: Space, channels: int, classes: int, backend: str = "auto") -> Network:
+def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -> Network:
     """The elastic network of `space` for images of `channels` channels.
 
     `backend` as `layers.choose` takes it. Raises ValueError for a space without networks, and
@@ -48,7 +49,7 @@ def fixed_network(
     space: Space,
     arch: Any,
     image_shape: tuple[int, int, int],
-    classes: int,
+    classes: Outputs,
     width: float = 1.0,
     backend: str = "auto",
 ) -> Network:

@@ -6,30 +6,37 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.networks.flax_mobile import average, conv, norm
+from fnas_jax.networks.dense import Dense, Outputs
+from fnas_jax.networks.flax_mobile import average, conv, logits, norm, score, score_name
 from fnas_jax.spaces.cell import EDGES, CellSpec
 
 
 class CellNetwork(nn.Module):
-    """Stem, stages of equal cells with residual reductions between them, linear classifier."""
+    """Stem, stages of equal cells with residual reductions between them, linear classifier.
+
+    `Dense`: logits at every pixel, by every stage.
+    """
 
     spec: CellSpec
     ops: tuple[str, ...]  # operation of each of `EDGES`, a name of spaces.cell.OPS
-    classes: int
+    classes: Outputs
     fast: bool = True
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """Images [B, H, W, channels] -> logits [B, classes]."""
+        """Images [B, H, W, channels] -> logits, see `Outputs`."""
         x = conv(self.fast, "stem", self.spec.channels, 3)(images)
-        x = norm("stem_norm", train)(x)
+        x, scores = norm("stem_norm", train)(x), []
         for s in range(self.spec.stages):
             if s:
+                if isinstance(self.classes, Dense):
+                    skip = nn.relu(norm(f"{score_name(s - 1)}_norm", train)(x))
+                    scores.append(score(s - 1, self.classes)(skip))
                 x = Reduction(self.fast, name=f"reduction{s - 1}")(x, train)
             for c in range(self.spec.cells_per_stage):
                 x = Cell(self.ops, self.fast, name=f"stage{s}_cell{c}")(x, train)
         x = nn.relu(norm("last_norm", train)(x))
-        return nn.Dense(self.classes, name="classifier")(x.mean((1, 2)))
+        return logits(self.classes, scores, x, images)
 
 
 class Cell(nn.Module):

@@ -11,7 +11,8 @@ import flax.linen as nn
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops, own
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, OWN, POOL, LayerSpec
-from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks import dense, mobile_spaces
+from fnas_jax.networks.dense import Dense, Outputs
 
 MOMENTUM = 0.9  # of the running statistics
 he_normal = nn.initializers.he_normal()  # arXiv 1502.01852
@@ -128,21 +129,27 @@ def add_skip(v: LayerSpec, stride: int, x: Array, h: Array) -> Array:
 
 
 class MobileNetwork(nn.Module):
-    """Stem 3x3, layers, 1x1 head, average over pixels, linear classifier."""
+    """Stem 3x3, layers, 1x1 head, average over pixels, linear classifier.
+
+    `Dense`: logits at every pixel, by every resolution.
+    """
 
     spec: Any  # of the space
     layers: tuple[tuple[int, int, int, LayerSpec], ...]  # of `mobile_spaces.layers_of`
-    classes: int
+    classes: Outputs
     fast: bool = True
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """Images [B, H, W, channels] -> logits [B, classes]."""
+        """Images [B, H, W, channels] -> logits, see `Outputs`."""
         spec, act = self.spec, functools.partial(ops.activate, mobile_spaces.act(self.spec))
         x = conv(self.fast, "stem", spec.stem, 3, spec.stem_stride)(images)
         x = act(norm("stem_norm", train)(x))
+        scores: list[Array] = []
         for stack, position, stride, layer in self.layers:
             name = layer_name(stack, position)
+            if stride > 1 and isinstance(self.classes, Dense):
+                scores.append(score(len(scores), self.classes)(x))
             if layer.op >= OWN:
                 x = add_skip(layer, stride, x, own.module(layer.op, name)(x, train))
             else:
@@ -150,7 +157,31 @@ class MobileNetwork(nn.Module):
         if spec.head:
             x = conv(self.fast, "head", spec.head, 1)(x)
             x = act(norm("head_norm", train)(x))
-        return nn.Dense(self.classes, name="classifier")(x.mean((1, 2)))
+        return logits(self.classes, scores, x, images)
+
+
+def score(number: int, outputs: Outputs) -> nn.Dense:
+    """The 1x1 convolution from the last output of a resolution to scores, of which one is added.
+
+    Resolutions but the last are counted from 0.
+    """
+    return nn.Dense(dense.count(outputs), use_bias=False, name=score_name(number))
+
+
+def score_name(number: int) -> str:
+    """The name of the parameters of `score`."""
+    return f"score{number}"
+
+
+def logits(outputs: Outputs, scores: list[Array], x: Array, images: Array) -> Array:
+    """What a network says, by features x [B, h, w, C] and `scores` of the resolutions before.
+
+    To be called within a module, of which its linear layer is.
+    """
+    classifier = nn.Dense(dense.count(outputs), name="classifier")
+    if isinstance(outputs, Dense):
+        return dense.total([*scores, classifier(x)], images.shape[1:3])
+    return classifier(x.mean((1, 2)))
 
 
 def layer_name(stack: int, position: int) -> str:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import numpy as np
 
 from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.flax_cell import CellNetwork
 from fnas_jax.networks.flax_mobile import MobileNetwork
 from fnas_jax.spaces import base, cell
@@ -15,11 +16,11 @@ from fnas_jax.spaces.widen import widen
 
 
 def build(
-    space: base.Space, arch: Any, classes: int, width: float = 1.0, fast: bool = True
+    space: base.Space, arch: Any, classes: Outputs, width: float = 1.0, fast: bool = True
 ) -> nn.Module:
     """The network of `arch` [T], called as `module.apply(variables, images, train=bool)`.
 
-    Images are [B, H, W, channels], the result is logits [B, classes]; collections are "params"
+    Images are [B, H, W, channels], the result is logits, see `Outputs`; collections are "params"
     and "batch_stats" (mutable in training). `width` multiplies all channel numbers. `fast` False
     uses `nn.Conv` for convolutions, True those of `layers.convolutions`: the same function of
     the same parameters, many times faster on CPUs. Edges of a cell that change nothing
@@ -30,7 +31,7 @@ def build(
     return of_spec(widen(space, width).spec, arch, classes, fast)
 
 
-def of_spec(spec: Any, arch: Any, classes: int, fast: bool = True) -> nn.Module:
+def of_spec(spec: Any, arch: Any, classes: Outputs, fast: bool = True) -> nn.Module:
     """`build` for a `Space.spec`, which is all of a space that its networks depend on.
 
     Raises ValueError for what is no spec of networks.

@@ -60,7 +60,7 @@ mixed_op.defvjp(_forward, _backward)
 
 
 def apply(c: Context, params: Params, arch: Array, z: Array, images: Array) -> Array:
-    """Logits [B, classes] of `arch` [T] = switches `z` [T, K], as `mobile.apply` gives them.
+    """Logits of `arch` [T] = switches `z` [T, K], as `mobile.apply` gives them.
 
     The slots of `c` have one width, and their choices the order of the decision's.
     """

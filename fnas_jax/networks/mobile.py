@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import ops, parameters
-from fnas_jax.layers.choose import Backend
+from fnas_jax.layers.choose import Backend, scan
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, NO_SKIP, LayerSpec, Slot
-from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks import dense, mobile_spaces
 from fnas_jax.networks.base import Network, Parts, Stats
+from fnas_jax.networks.dense import Dense, Outputs
 
 
 class Context(NamedTuple):
@@ -30,18 +30,18 @@ class Context(NamedTuple):
     head: int  # channels; 0: no head
     act: int  # of stem and head
     channels: int  # of images
-    classes: int
+    classes: Outputs
     backend: Backend
 
 
-def elastic(spec: Any, channels: int, classes: int, backend: Backend) -> Context:
+def elastic(spec: Any, channels: int, classes: Outputs, backend: Backend) -> Context:
     """The context of all children of a space of `mobile_spaces`."""
     layers = functools.partial(mobile_spaces.layers, spec)
     ends = (spec.stem, spec.stem_stride, spec.head, mobile_spaces.act(spec))
     return Context(mobile_spaces.slots(spec), layers, *ends, channels, classes, backend)
 
 
-def fixed(spec: Any, arch: Any, channels: int, classes: int, backend: Backend) -> Context:
+def fixed(spec: Any, arch: Any, channels: int, classes: Outputs, backend: Backend) -> Context:
     """The context of the one architecture `arch` [T]: each of its layers is a stack."""
     found = mobile_spaces.layers_of(spec, arch)
     rows = LayerSpec(*np.asarray([layer for *_, layer in found], np.int32).T)
@@ -52,6 +52,7 @@ def fixed(spec: Any, arch: Any, channels: int, classes: int, backend: Backend) -
 def network(c: Context, by_layer: bool = False) -> Network:
     """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
 
+    `Dense`: instead of the average and the classifier, logits at every pixel.
     The blocks of `Network.parts` are the stacks, or their layers (`by_layer`).
     """
     bind: Any = functools.partial
@@ -73,20 +74,22 @@ def network(c: Context, by_layer: bool = False) -> Network:
 
 def init(c: Context, key: Array, arch: Array) -> Params:
     """See `Network`."""
-    specs = c.layers(arch)
+    specs, outputs = c.layers(arch), dense.count(c.classes)
     last, active = c.slots[-1][-1].widest("cout"), specs.cout[-1]
     params: Params = {
         "stem": ops.he_normal((3, 3, c.channels, c.stem), 9 * c.channels),
         "stem_norm": ops.norm_params(c.stem),
         "stacks": _by_stack(parameters.init, c, specs),
-        "bias": jnp.zeros(c.classes),
+        "bias": jnp.zeros(outputs),
     }
     if c.head:
         params["head"] = ops.he_normal((last, c.head), active)
         params["head_norm"] = ops.norm_params(c.head)
         last = active = c.head
     # Half of He's variance: no rectifier follows the classifier.
-    params["classifier"] = ops.he_normal((last, c.classes), 2 * active)
+    params["classifier"] = ops.he_normal((last, outputs), 2 * active)
+    if isinstance(c.classes, Dense):
+        params["scores"] = [ops.he_normal((w, outputs), 2 * n) for w, n in _skips(c, specs.cout)]
     return ops.realise(key, params)
 
 
@@ -117,6 +120,26 @@ def used(c: Context, arch: Array) -> Params:
     found["stacks"] = _by_stack(parameters.used, c, specs)
     reader = "head" if c.head else "classifier"
     found[reader] &= (jnp.arange(c.slots[-1][-1].widest("cout")) < specs.cout[-1])[:, None]
+    if isinstance(c.classes, Dense):
+        skips = _skips(c, specs.cout)
+        found["scores"] = [
+            score & (jnp.arange(w) < n)[:, None]
+            for score, (w, n) in zip(found["scores"], skips, strict=True)
+        ]
+    return found
+
+
+def _skips(c: Context, cout: Any) -> list[tuple[int, Any]]:
+    """(widest, active) channels of each output that is the last of its resolution.
+
+    But for the features, which the classifier reads. `cout` [L] are the active channels of slots.
+    """
+    found, last, end = [], (c.stem, c.stem), 0
+    for slots in c.slots:
+        if slots[0].stride > 1:
+            found.append(last)
+        end += len(slots)
+        last = slots[-1].widest("cout"), cout[end - 1]
     return found
 
 
@@ -199,16 +222,18 @@ def forward(c: Context, params: Params, layers: Any, features: Any, images: Arra
     `features`: active channels of the last layer.
     """
     slot, p, spec = _stem(c, params)
-    x = c.backend.apply(slot, p, images, spec, True)
+    x, skips = c.backend.apply(slot, p, images, spec, True), []
     for stack, (slots, (first, rest)) in zip(params["stacks"], _stacks(c, layers), strict=True):
+        if slots[0].stride > 1:
+            skips.append(x)
         x = c.backend.apply(slots[0], stack["first"], x, first)
         if len(slots) > 1:
             step = functools.partial(_step, c, slots[1])
-            x, _ = _scan(c.backend, step, x, (stack["rest"], rest))
+            x, _ = scan(c.backend, step, x, (stack["rest"], rest))
     if c.head:
         slot, p, spec = _head(c, params, features)
         x = c.backend.apply(slot, p, x, spec)
-    return _classify(params, x)
+    return _logits(c, params, skips, x, images)
 
 
 def _step(c: Context, slot: Slot, x: Array, layer: tuple[Params, Any]) -> tuple[Array, None]:
@@ -222,20 +247,23 @@ def apply_eval(
     """See `Network`."""
     specs = c.layers(arch)
     new: Stats = {"stacks": []}
+    skips = []
     x, new["stem"] = _end_eval(c, *_stem(c, params), images, stats["stem"], collect)
     for p, s, (slots, (first, rest)) in zip(
         params["stacks"], stats["stacks"], _stacks(c, specs), strict=True
     ):
+        if slots[0].stride > 1:
+            skips.append(x)
         x, found = c.backend.apply_eval(slots[0], p["first"], x, first, s["first"], collect)
         new["stacks"].append({"first": found})
         if len(slots) > 1:
             step = functools.partial(_step_eval, c, slots[1], collect)
-            x, found = _scan(c.backend, step, x, (p["rest"], rest, s["rest"]))
+            x, found = scan(c.backend, step, x, (p["rest"], rest, s["rest"]))
             new["stacks"][-1]["rest"] = found
     if c.head:
         head = _head(c, params, specs.cout[-1])
         x, new["head"] = _end_eval(c, *head, x, stats["head"], collect)
-    return _classify(params, x), new
+    return _logits(c, params, skips, x, images), new
 
 
 def _step_eval(
@@ -270,22 +298,10 @@ def _head(c: Context, params: Params, features: Any) -> tuple[Slot, Params, Laye
     return Slot(1, (widest,)), p, widest._replace(cin=features)
 
 
-def _classify(params: Params, x: Array) -> Array:
-    return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"]
-
-
-def _scan(backend: Backend, step: Callable[..., Any], x: Array, layers: Any) -> tuple[Array, Any]:
-    """`lax.scan`, or the same written out where a layer is nothing but a call.
-
-    A loop would copy what each layer keeps for its derivative.
-    """
-    if backend.looped:
-        return lax.scan(step, x, layers)
-    leaves, structure = jax.tree.flatten(layers)
-    # The derivative of a split is one concatenation; of indices, a sum of arrays full of zeros.
-    split = [lax.split(leaf, (1,) * leaf.shape[0]) for leaf in leaves]
-    results = []
-    for of_layer in zip(*split, strict=True):
-        x, result = step(x, jax.tree.unflatten(structure, [leaf[0] for leaf in of_layer]))
-        results.append(result)
-    return x, jax.tree.map(lambda *r: jnp.stack(r), *results)
+def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Array) -> Array:
+    """Of the features x; `skips` are the last outputs of the resolutions before theirs."""
+    if not isinstance(c.classes, Dense):
+        return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"]
+    scores = [skip @ score for skip, score in zip(skips, params["scores"], strict=True)]
+    last = x @ params["classifier"] + params["bias"]
+    return dense.total([*scores, last], images.shape[1:3])

@@ -8,12 +8,13 @@ import numpy as np
 
 from fnas_jax.layers import own
 from fnas_jax.layers.spec import ACTS, OPS, OWN, SKIPS, LayerSpec
-from fnas_jax.networks import mobile_spaces
-from fnas_jax.networks.flax_mobile import layer_name
+from fnas_jax.networks import dense, mobile_spaces
+from fnas_jax.networks.dense import Dense, Outputs
+from fnas_jax.networks.flax_mobile import layer_name, score_name
 from fnas_jax.spaces import cell
 
 
-def layers(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
+def layers(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
     """The layers of `flax_reference.of_spec(spec, arch, classes)` in order, JSON-ready.
 
     Names are those of its variables; `channels` are those of the images. Raises ValueError for
@@ -26,12 +27,16 @@ def layers(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str, 
     raise ValueError(f"there are no networks of {type(spec).__name__}")
 
 
-def _mobile(spec: Any, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
+def _mobile(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
     act = ACTS[mobile_spaces.act(spec)]
     found = [_conv("stem", 3, spec.stem_stride, channels, spec.stem, act)]
+    scores = 0
     for stack, position, stride, layer in mobile_spaces.layers_of(spec, arch):
+        if stride > 1 and isinstance(classes, Dense):
+            found.append(_score(scores, _width(found), classes))
+            scores += 1
         found.append({"name": layer_name(stack, position), **_layer(layer, stride)})
-    features = found[-1]["out"]
+    features = _width(found)
     if spec.head:
         found.append(_conv("head", 1, 1, features, spec.head, act))
     return [*found, _classifier(spec.head or features, classes)]
@@ -69,11 +74,24 @@ def _conv(name: str, kernel: int, stride: int, cin: int, cout: int, act: str) ->
     }
 
 
-def _classifier(features: int, classes: int) -> dict[str, Any]:
-    return {"name": "classifier", "op": "average and dense", "in": features, "out": classes}
+def _width(found: list[dict[str, Any]]) -> int:
+    """Channels of what the layers so far make; scores stand beside them."""
+    return next(layer["out"] for layer in reversed(found) if layer["op"] != "score")
 
 
-def _cells(spec: cell.CellSpec, arch: Any, channels: int, classes: int) -> list[dict[str, Any]]:
+def _score(number: int, features: int, classes: Dense, norm: bool = False) -> dict[str, Any]:
+    """Logits of pixels by what stands before, a resolution's last output, beside what follows."""
+    sizes = {"in": features, "out": classes.outputs, "normalised": norm}
+    return {"name": score_name(number), "op": "score"} | sizes
+
+
+def _classifier(features: int, classes: Outputs) -> dict[str, Any]:
+    """The last layer; "score and sum": of every pixel, and all scores are added at its size."""
+    op = "score and sum" if isinstance(classes, Dense) else "average and dense"
+    return {"name": "classifier", "op": op, "in": features, "out": dense.count(classes)}
+
+
+def _cells(spec: cell.CellSpec, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
     edges = {
         f"edge{source}_{target}": cell.OPS[int(op)]
         for (source, target), op in zip(cell.EDGES, arch, strict=True)
@@ -82,6 +100,8 @@ def _cells(spec: cell.CellSpec, arch: Any, channels: int, classes: int) -> list[
     found = [_conv("stem", 3, 1, channels, width, "none")]
     for stage in range(spec.stages):
         if stage:
+            if isinstance(classes, Dense):
+                found.append(_score(stage - 1, width, classes, norm=True))
             reduction = {"op": "residual reduction", "stride": 2, "in": width, "out": 2 * width}
             found.append({"name": f"reduction{stage - 1}", **reduction})
             width *= 2

@@ -18,7 +18,7 @@ from fnas_jax.layers.spec import CONV, MBCONV, OWN, LayerSpec
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Stats
 from fnas_jax.networks.elastic import from_moments
-from fnas_jax.networks.flax_mobile import layer_name
+from fnas_jax.networks.flax_mobile import layer_name, score_name
 from fnas_jax.spaces import base, cell
 
 
@@ -63,6 +63,9 @@ class _Variables:
     def dense(self, *path: str, kernel: Array, bias: Array) -> None:
         _put(self.params, path, {"kernel": kernel, "bias": bias})
 
+    def linear(self, *path: str, kernel: Array) -> None:
+        _put(self.params, path, {"kernel": kernel})
+
     def norm(self, *path: str, p: Params, moments: Moments, width: int) -> None:
         _put(self.params, path, {name: p[name][:width] for name in ("scale", "bias")})
         _put(self.stats, path, {"mean": moments.mean[:width], "var": moments.var[:width]})
@@ -82,8 +85,11 @@ def _mobile(
     features = layers[-1][-1].cout
     out.kernel("stem", value=params["stem"])
     out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=spec.stem)
-    for number, (stack, position, _, layer) in enumerate(layers):
-        place = number if fixed else stack
+    skips, width = [], spec.stem  # channels of the last output of each resolution but the last
+    for number, (stack, position, stride, layer) in enumerate(layers):
+        if stride > 1:
+            skips.append(width)
+        place, width = number if fixed else stack, layer.cout
         p, s = params["stacks"][place], stats["stacks"][place]
         if position and not fixed:
             p, s = jax.tree.map(lambda leaf, i=position - 1: leaf[i], (p["rest"], s["rest"]))
@@ -95,6 +101,9 @@ def _mobile(
         out.norm("head_norm", p=params["head_norm"], moments=stats["head"], width=spec.head)
     kernel = params["classifier"][: spec.head or features]
     out.dense("classifier", kernel=kernel, bias=params["bias"])
+    if "scores" in params:
+        for i, (score, width) in enumerate(zip(params["scores"], skips, strict=True)):
+            out.linear(score_name(i), kernel=score[:width])
 
 
 def _layer(name: str, v: LayerSpec, p: Params, s: dict[str, Moments], out: _Variables) -> None:
@@ -149,3 +158,7 @@ def _cells(
             out.norm(path, name, p=p[name], moments=s[name], width=width)
     out.norm("last_norm", p=params["last_norm"], moments=stats["last"], width=widths[-1])
     out.dense("classifier", kernel=params["classifier"], bias=params["bias"])
+    if "scores" in params:
+        for i, (p, moments) in enumerate(zip(params["scores"], stats["scores"], strict=True)):
+            out.norm(f"{score_name(i)}_norm", p=p["norm"], moments=moments, width=widths[i])
+            out.linear(score_name(i), kernel=p["conv"])

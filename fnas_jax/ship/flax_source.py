@@ -28,6 +28,7 @@ _PARTS: dict[str, tuple[Any, ...]] = {
     "cell": (stock.average, stock.Cell),
     "residual reduction": (stock.average, stock.Reduction),
     "own": (stock.average, stock.skipped),
+    "score and sum": (stock.total,),
 }
 _IMPORTED = {"nn": nn, "jax": jax, "jnp": jnp, "Any": Any}  # what a layer of the user's may use
 _ACTS = {"none": "linear", "relu": "nn.relu", "relu6": "nn.relu6", "hard_swish": "nn.hard_swish"}
@@ -174,10 +175,13 @@ def _own(layers: list[dict[str, Any]]) -> Iterable[str]:
 
 
 def _network(layers: list[dict[str, Any]]) -> str:
-    lines = [line for layer in layers for line in _calls(layer)]
+    dense = layers[-1]["op"] == "score and sum"
+    lines = ["size, scores = x.shape[1:3], []"] * dense
+    lines += [line for layer in layers for line in _calls(layer)]
+    logits = "[N, HEIGHT, WIDTH, len(CLASSES)]" if dense else "[N, len(CLASSES)]"
     body = "\n".join(f"        {line}" for line in lines)
     return f'''class Network(nn.Module):
-    """Normalised images [N, HEIGHT, WIDTH, CHANNELS] -> logits [N, len(CLASSES)]."""
+    """Normalised images [N, HEIGHT, WIDTH, CHANNELS] -> logits {logits}."""
 
     @nn.compact
     def __call__(self, x: Any, train: bool = False) -> Any:
@@ -201,6 +205,15 @@ def _calls(layer: dict[str, Any]) -> list[str]:
         return [f"x = Reduction({out}, name={name})(x, train)"]
     if layer["op"] == "average and dense":
         return [f"return nn.Dense({out}, name={name})(x.mean((1, 2)))"]
+    if layer["op"] == "score":
+        normed = f"nn.relu(norm({_quoted(layer['name'] + '_norm')}, train)(x))"
+        read = normed if layer["normalised"] else "x"
+        return [f"scores.append(nn.Dense({out}, use_bias=False, name={name})({read}))"]
+    if layer["op"] == "score and sum":
+        return [
+            f"scores.append(nn.Dense({out}, name={name})(x))",
+            "return total(scores, size)",
+        ]
     if layer["op"] == "own":
         given = [f"features={out}", f"stride={layer['stride']}"]
         given += [f"{option}={value!r}" for option, value in layer["options"].items()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 
@@ -63,6 +64,23 @@ def skipped(x: Any, h: Any, skip: str, stride: int) -> Any:
         missing = h.shape[-1] - x.shape[-1]
         return h + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
     return h
+
+
+def total(scores: Any, size: tuple[int, int]) -> Any:
+    """Scores, each [N, h, w, C] of its own h and w, enlarged to `size` and added: [N, H, W, C]."""
+
+    def enlarged(x: Any) -> Any:
+        return jax.image.scale_and_translate(
+            x,
+            (x.shape[0], *size, x.shape[3]),
+            spatial_dims=(1, 2),
+            scale=jnp.asarray([size[0] / x.shape[1], size[1] / x.shape[2]]),
+            translation=jnp.zeros(2),
+            method="bilinear",
+            antialias=False,
+        )
+
+    return sum(map(enlarged, scores[1:]), enlarged(scores[0]))
 
 
 class ConvLayer(nn.Module):

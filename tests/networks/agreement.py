@@ -13,9 +13,11 @@ import optax
 
 from fnas_jax import layered
 from fnas_jax.networks import elastic, flax_reference, subnet_weights
+from fnas_jax.networks.dense import Dense
 from fnas_jax.spaces import cell, macro, mnas
 
 CLASSES, CHANNELS, CHILDREN = 3, 2, 7
+PIXELS = Dense(CLASSES)
 # Few distinct widths and sizes, because un-jitted operations compile once per shape.
 SPACES = {
     "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),
@@ -51,10 +53,10 @@ class Case(NamedTuple):
     whole: list[Any]  # gradients of all parameters of the elastic network
 
 
-def case(space: Any, backend: str = "auto", archs: Any = None) -> Case:
+def case(space: Any, backend: str = "auto", archs: Any = None, outputs: Any = CLASSES) -> Case:
     """Elastic and Flax network of `archs`, or `CHILDREN` random architectures of one space."""
     space = SPACES[space] if isinstance(space, str) else space
-    net = elastic.make(space, CHANNELS, CLASSES, backend)
+    net = elastic.make(space, CHANNELS, outputs, backend)
     key = jax.random.key(1)
     archs = np.array(space.sample(key, CHILDREN)) if archs is None else archs
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))
@@ -81,7 +83,7 @@ def case(space: Any, backend: str = "auto", archs: Any = None) -> Case:
             Outcome(logits, cut["params"], evaluate(arch, False)[0], cut["batch_stats"])
         )
         found.whole.append(gradients)
-        module = flax_reference.build(space, arch, CLASSES, fast=False)
+        module = flax_reference.build(space, arch, outputs, fast=False)
         found.flax.append(run_flax(module, subnet_weights.get(space, arch, params, stats), images))
     return found
 
@@ -101,7 +103,8 @@ def run_flax(module: Any, variables: Any, images: Any) -> Outcome:
 
 
 def mean_loss(logits: Any) -> Any:
-    labels = jnp.arange(len(logits)) % CLASSES
+    """Of images, or of pixels, each of another class than its neighbours."""
+    labels = jnp.arange(logits[..., 0].size).reshape(logits.shape[:-1]) % CLASSES
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
