@@ -76,7 +76,7 @@ def setup(config: ml_collections.ConfigDict, space: Space, dataset: Dataset) -> 
     layout = pool_access.pool_layout(config.akp, space, network)
     mesh = devices.children_mesh()
     begin = functools.partial(start, layout, network)
-    trained = child.Context(network, ctx.settings, ctx.pipeline)
+    trained = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
     population = population_lib.make(population_lib.Context(trained, mesh, start=begin))
     names = ("train_images", "train_labels", "val_images", "val_labels")
     return Setup(

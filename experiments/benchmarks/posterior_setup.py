@@ -90,7 +90,7 @@ class InheritedAccuracy:
         assert task.oneshot is not None
         self.parts = task.oneshot()
         parts = self.parts
-        ctx = child.Context(parts.network, parts.settings, parts.pipeline)
+        ctx = child.Context(parts.network, parts.settings, parts.pipeline, parts.objective)
         self._run = inherited.judging(ctx, parts.vmap)
 
     def __call__(self, params: Any, archs: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Array, Metrics
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
+from fnas_jax.objectives.base import Objective
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training.config import Children
@@ -92,6 +93,7 @@ class OneShot(NamedTuple):
 
     network: Network  # elastic
     pipeline: Pipeline
+    objective: Objective
     settings: Children
     data: Data  # training and validation images
     vmap: bool  # networks at once (accelerators), or one after another

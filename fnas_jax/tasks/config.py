@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fnas_jax import objectives
 from fnas_jax.core.config import key
 from fnas_jax.training.config import Recipe
 
@@ -23,7 +24,22 @@ class Task:
     test_fraction: float = key(0.2, "share of the images kept for the winner's test", 0.01, 0.8)
     split_seed: int = key(0, "seed of the split into train, validation and test", 0, 2**31 - 1)
     noisy: bool = key(True, "tabular/macro: a query sees one of three trainings, not their mean")
-    metric: str = key("", "csv tables: column to maximise; '' for the first metric")
+    metric: str = key(
+        "",
+        "what the search is about: of images, a metric of task.objective ('': its own default);"
+        " of csv tables, the column to maximise ('': the first)",
+    )
+    objective: str = key(
+        objectives.DEFAULT,
+        "images: what networks are trained for, and so what labels are",
+        choices=tuple(objectives.OBJECTIVES),
+    )
+    class_weights: str = key(
+        "none",
+        "images: balanced lets rare classes count more in the loss of training, by one over their"
+        " share",
+        choices=("none", "balanced"),
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from fnas_jax.core import limits as limits_lib
 from fnas_jax.core.limits import Limits
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge.pool_store import Store
+from fnas_jax.objectives.base import Objective
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.latency import Source
@@ -26,6 +27,7 @@ class TrainContext(NamedTuple):
     config: Any  # the run's ConfigDict
     space: Space
     dataset: Dataset
+    objective: Objective
     pipeline: Pipeline
     settings: Children
     reward: Callable[..., Array]  # (accuracy, latency_ms, mflops, params_m) -> reward, each [N]

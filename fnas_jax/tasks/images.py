@@ -23,6 +23,7 @@ from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import cost as costs
+from fnas_jax.objectives import base as objectives
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import augment, cheapest, data, inherited, latency, policy, trained, winner
 from fnas_jax.tasks import recipe as recipes
@@ -63,6 +64,7 @@ def build(
         arrays,
     )
     ctx = train_context(config, space, dataset, knowledge)
+    recipes.check(ctx)
     if ctx.store is not None:
         stores.check(ctx.store)
     policy.check(recipes.of(ctx))
@@ -83,6 +85,7 @@ def build(
         },
         sample_images=data.sample_images(dataset),
         dataset=dataset,
+        measure=ctx.objective.measure,
         oneshot=functools.partial(inherited.oneshot, ctx),
         allowed=functools.partial(allowed, ctx) if free_limits(ctx).any else None,
         refuses=free_limits(ctx) != ctx.limits,
@@ -107,7 +110,14 @@ def allowed(ctx: TrainContext, archs: Array) -> Array:
 def train_context(
     config: Any, space: Space, dataset: Dataset, knowledge: Knowledge | None = None
 ) -> TrainContext:
-    """What `config` says about training and data, on the images of `dataset`."""
+    """What `config` says about training and data, on the images of `dataset`. Raises UserError."""
+    objective = objectives.of(
+        config.task.objective,
+        config.task.metric,
+        dataset.train_labels,
+        dataset.num_classes,
+        config.task.class_weights == "balanced",
+    )
     store = None
     if knowledge is not None and knowledge.pool is not None and config.akp.enabled:
         store = Store(
@@ -123,9 +133,10 @@ def train_context(
         config=config,
         space=space,
         dataset=dataset,
+        objective=objective,
         pipeline=_pipeline(config, dataset),
         settings=config_lib.read(Children, config.children),
-        reward=rewards.from_config(config),
+        reward=rewards.from_config(config, objective.measure),
         latency_ms=functools.partial(latency_ms, config, space, dataset),
         canonical=jax.jit(space.canonical),
         cost=costs.cost(space, dataset.image_shape, dataset.num_classes),

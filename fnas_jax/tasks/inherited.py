@@ -58,6 +58,7 @@ def oneshot(ctx: TrainContext) -> OneShot:
     return OneShot(
         network=network,
         pipeline=ctx.pipeline,
+        objective=ctx.objective,
         settings=ctx.settings,
         data=data,
         vmap=_vmap(),
@@ -73,7 +74,7 @@ def evaluator(ctx: TrainContext, network: Network, data: Data) -> Evaluator:
     These are the parameters of the elastic network, zeros until then. A fresh evaluation is one
     that was made now, although nothing was trained for it.
     """
-    run = judging(child.Context(network, ctx.settings, ctx.pipeline), _vmap())
+    run = judging(child.Context(network, ctx.settings, ctx.pipeline, ctx.objective), _vmap())
     return children_evaluator.make(
         ctx,
         functools.partial(judge, run, data),
@@ -143,7 +144,8 @@ def finetune(
         jnp.asarray(dataset.test_labels),
     )
     settings = dataclasses.replace(ctx.settings, lr=ctx.settings.lr / FINETUNE_DIVISOR)
-    run = jax.jit(functools.partial(tune, child.Context(network, settings, ctx.pipeline)))
+    trained = child.Context(network, settings, ctx.pipeline, ctx.objective)
+    run = jax.jit(functools.partial(tune, trained))
     begin = time.monotonic()
     tuned, stats, outcome = jax.block_until_ready(run(everything, arch, key, steps, params))
     facts = {

@@ -57,7 +57,7 @@ def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
     dataset, settings = ctx.dataset, ctx.settings
     mesh = devices.children_mesh(most=ctx.config.search.batch)
     trained = population.Context(
-        child=child.Context(network, settings, ctx.pipeline),
+        child=child.Context(network, settings, ctx.pipeline, ctx.objective),
         mesh=mesh,
         group=children_at_once(ctx, network, mesh),
         start=None if layout is None else functools.partial(pools.inherit, layout),
@@ -125,7 +125,7 @@ def seconds_of(
     dataset = ctx.dataset
     images = (dataset.train_images[:count], dataset.train_labels[:count])
     examples = devices.replicate(Data(*images, *(part[:256] for part in images)), own)
-    trained = child.Context(network, ctx.settings, ctx.pipeline)
+    trained = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
     run = population.make(population.Context(trained, own, group))
     archs = ctx.canonical(ctx.space.sample(jax.random.key(0), most))
     keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))

@@ -13,8 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnas_jax import objectives
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
+from fnas_jax.core.measure import Measure
+from fnas_jax.objectives.base import Objective
 from fnas_jax.tasks import data, latency
 from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
@@ -56,8 +59,24 @@ def of_images(ctx: TrainContext, weights: str) -> str:
             "platform": jax.default_backend(),
             # Only where there are latencies: rows without any stay comparable with each other.
             **({} if source is None else {"latency": source}),
+            **aim(ctx.objective),
         }
     )
+
+
+def aim(objective: Objective) -> dict[str, Any]:
+    """What its networks are trained for and judged by; nothing of classes judged by accuracy.
+
+    These are what all rows were before there were others, and stay comparable with.
+    """
+    found: dict[str, Any] = {}
+    if objective.name != objectives.DEFAULT:
+        found["objective"] = objective.name
+    if objective.measure != Measure():
+        found["measure"] = objective.measure._asdict()
+    if objective.known.weights:
+        found["class_weights"] = "balanced"
+    return found
 
 
 def timed() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.tasks import policy, protocols
 from fnas_jax.tasks.config import Augment, Winner
 from fnas_jax.tasks.context import TrainContext
@@ -26,6 +26,26 @@ def of(ctx: TrainContext) -> Recipe:
     if chosen.smoothing < 0:
         return dataclasses.replace(chosen, smoothing=ctx.settings.label_smoothing)
     return chosen
+
+
+def check(ctx: TrainContext) -> None:
+    """Raises UserError where the objective cannot be trained by what the configuration asks for."""
+    objective, added = ctx.objective, of(ctx)
+    for name in ("mixup", "cutmix"):
+        if getattr(added, name) and name not in objective.mixes:
+            able = ", ".join(objective.mixes) or "none"
+            raise UserError(
+                f"winner.{name} is {getattr(added, name):g}, and images with targets of"
+                f" task.objective={objective.name} cannot be mixed so (only by: {able})"
+            )
+    keys = {"children.label_smoothing": ctx.settings.label_smoothing}
+    keys["winner.smoothing"] = added.smoothing
+    for key, value in keys.items():
+        if value > 0 and not objective.smooths:
+            raise UserError(
+                f"{key} is {value:g}, and targets of task.objective={objective.name} are no labels"
+                " that could be smoothed"
+            )
 
 
 def settings(ctx: TrainContext) -> Children:

@@ -245,7 +245,8 @@ def start_training(
 ) -> Trained:
     """The network [1] after training on `examples`, which the device may still be working on."""
     mesh = devices.children_mesh([device])
-    trainee = child.Context(network, recipes.settings(ctx), recipes.pipeline(ctx), recipes.of(ctx))
+    how = recipes.settings(ctx), recipes.pipeline(ctx)
+    trainee = child.Context(network, *how, ctx.objective, recipes.of(ctx))
     trained = population.Context(trainee, mesh, keep=True)
     chunk = images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
     if chunk is None:
@@ -259,7 +260,7 @@ def start_training(
 
 def _tested(steps: int, start: float, trained: Trained) -> Tested:
     """The end of a training that began at `start`."""
-    accuracy, loss, ok = (x[0] for x in jax.device_get(trained.outcome))
+    accuracy, loss, ok = (x[0] for x in jax.device_get(trained.outcome)[:3])
     facts = {
         "accuracy": float(accuracy) if ok else None,
         "loss": float(loss) if ok else None,

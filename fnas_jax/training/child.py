@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks.base import Network, Stats
+from fnas_jax.objectives.base import Objective, State
 from fnas_jax.training import minibatches, optimizer
 from fnas_jax.training import recipe as recipes
 from fnas_jax.training.config import Children, Recipe
@@ -33,15 +33,20 @@ class Context(NamedTuple):
     network: Network
     settings: Children
     pipeline: Pipeline
+    objective: Objective
     recipe: Recipe = Recipe()  # children have none of it
 
 
 class Outcome(NamedTuple):
     """How a child did."""
 
-    accuracy: Array  # [] float32 in [0, 1], on the evaluation images
-    loss: Array  # [] float32 nats, mean cross-entropy there
-    ok: Array  # [] bool: the loss stayed finite
+    # [] float32, of the evaluation images: the objective's metric, or its negative where less is
+    # better (`Measure`); 0 of a failed child
+    accuracy: Array
+    loss: Array  # [] float32, the objective's loss there, neither smoothed nor weighted
+    ok: Array  # [] bool: loss and metric stayed finite
+    # All metrics of the objective, [] float32 each; None of what was not judged
+    figures: dict[str, Array] | None = None
 
 
 class Progress(NamedTuple):
@@ -69,25 +74,14 @@ def params_of(ctx: Context, arch: Array, progress: Progress) -> Params:
 
 
 def loss(ctx: Context, params: Params, arch: Array, batch: Batch) -> Array:
-    """[] float32 nats: what training minimises on a minibatch."""
-    logits, smoothing = ctx.network.apply(params, arch, batch.images), ctx.settings.label_smoothing
-    nats = smoothed_cross_entropy(logits, batch.labels, smoothing)
+    """[] float32: what training minimises on a minibatch."""
+    outputs, smoothing = ctx.network.apply(params, arch, batch.images), ctx.settings.label_smoothing
+    own = ctx.objective.loss(outputs, batch.labels, smoothing)
     if batch.others is None:
-        return nats
-    # Cross-entropy is linear in its targets.
+        return own
+    # Losses that images may be mixed with are linear in their targets (`Objective.loss`).
     share = batch.others.share
-    return (1 - share) * nats + share * smoothed_cross_entropy(
-        logits, batch.others.labels, smoothing
-    )
-
-
-def smoothed_cross_entropy(logits: Array, labels: Array, smoothing: float) -> Array:
-    """[] mean cross-entropy in nats of logits [B, C] with labels [B] of weight 1 - `smoothing`.
-
-    The rest is shared by all classes.
-    """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets).mean()
+    return (1 - share) * own + share * ctx.objective.loss(outputs, batch.others.labels, smoothing)
 
 
 def advance(
@@ -141,7 +135,34 @@ def evaluate(
 ) -> tuple[Stats, Outcome]:
     """Re-estimates normalisation statistics on training images, then judges the child.
 
-    `active` [] bool: False skips the work, and the outcome means nothing. Training and
+    `active` [] bool: False skips the work, and the outcome means nothing.
+    """
+    start = ctx.objective.empty(data.eval_labels.shape[0])
+    stats, state = collect(ctx, data, arch, params, active, start, jnp.int32(0))
+    return stats, outcome(ctx, state)
+
+
+def outcome(ctx: Context, state: State) -> Outcome:
+    """How the child did whose answers to all evaluation images `state` holds."""
+    figures = {n: x.astype(jnp.float32) for n, x in ctx.objective.figures(state).items()}
+    measure = ctx.objective.measure
+    value, loss = figures[measure.name], figures["loss"]
+    ok = jnp.isfinite(loss) & jnp.isfinite(value)
+    return Outcome(jnp.where(ok, measure.sign * value, 0.0), loss, ok, figures)
+
+
+def collect(
+    ctx: Context,
+    data: Data,
+    arch: Array,
+    params: Params,
+    active: Array,
+    state: State,
+    first: Array,
+) -> tuple[Stats, State]:
+    """(statistics of normalisations, the objective's `state` with the evaluation images of `data`).
+
+    These are its images from `first` [] int32 on, of as many as it was made for. Training and
     evaluation batches run through one loop, so that the network is compiled once.
     """
     count, total = data.train_labels.shape[0], data.eval_labels.shape[0]
@@ -149,29 +170,25 @@ def evaluate(
     calibration = ctx.settings.calibration
     batches = calibration + -(-total // batch)
 
-    def step(i: Array, carry: tuple[Stats, Array, Array]) -> tuple[Stats, Array, Array]:
-        sums, correct, loss = carry
-        collect = i < calibration
+    def step(i: Array, carry: tuple[Stats, State]) -> tuple[Stats, State]:
+        sums, state = carry
+        estimate = i < calibration
         train_rows = (i * batch + jnp.arange(batch)) % count
         eval_rows = (i - calibration) * batch + jnp.arange(batch)
-        counted = ~collect & (eval_rows < total)
+        counted = ~estimate & (eval_rows < total)
         eval_rows = jnp.clip(eval_rows, 0, total - 1)
-        images = jnp.where(collect, data.train_images[train_rows], data.eval_images[eval_rows])
+        images = jnp.where(estimate, data.train_images[train_rows], data.eval_images[eval_rows])
         labels = data.eval_labels[eval_rows]
-        logits, moments = ctx.network.apply_eval(
-            params, _average(sums, calibration), arch, ctx.pipeline.normalise(images), collect
+        outputs, moments = ctx.network.apply_eval(
+            params, _average(sums, calibration), arch, ctx.pipeline.normalise(images), estimate
         )
         raw = jax.tree.map(lambda m: Moments(m.mean, m.var + m.mean**2), moments, is_leaf=_leaf)
-        sums = jax.tree.map(lambda s, m: jnp.where(collect, s + m, s), sums, raw)
-        nats = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        hits = (logits.argmax(-1) == labels) & counted
-        return sums, correct + hits.sum(), loss + jnp.where(counted, nats, 0.0).sum()
+        sums = jax.tree.map(lambda s, m: jnp.where(estimate, s + m, s), sums, raw)
+        return sums, ctx.objective.collect(state, outputs, labels, first + eval_rows, counted)
 
-    start = (ctx.network.init_stats(), jnp.int32(0), jnp.float32(0))
-    sums, correct, loss = lax.fori_loop(0, jnp.where(active, batches, 0), step, start)
-    ok = jnp.isfinite(loss)
-    accuracy = jnp.where(ok, correct / total, 0.0)
-    return _average(sums, calibration), Outcome(accuracy.astype(jnp.float32), loss / total, ok)
+    start = (ctx.network.init_stats(), state)
+    sums, state = lax.fori_loop(0, jnp.where(active, batches, 0), step, start)
+    return _average(sums, calibration), state
 
 
 def _leaf(node: Any) -> bool:

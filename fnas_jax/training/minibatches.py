@@ -25,9 +25,10 @@ class Data(NamedTuple):
     """What a network is trained on and judged by; images as stored, on devices or the host."""
 
     train_images: Array | np.ndarray  # [n, H, W, C]
-    train_labels: Array | np.ndarray  # [n] int32; or masks [n, H, W], which move with images
+    # Targets of the objective [n, ..]: classes int32 [n], or masks [n, H, W], moved with images
+    train_labels: Array | np.ndarray
     eval_images: Array | np.ndarray  # [m, H, W, C]
-    eval_labels: Array | np.ndarray  # [m] int32
+    eval_labels: Array | np.ndarray  # [m, ..]
 
 
 class Augment(Protocol):
@@ -85,7 +86,7 @@ def order_of(batches: Minibatches, epoch: Array) -> Array:
 
 
 def load(batches: Minibatches, order: Array, position: Array, step: Array) -> tuple[Array, Array]:
-    """(augmented images [B, H, W, C], labels [B]) of the batch at `position` of an epoch.
+    """(augmented images [B, H, W, C], labels [B, ..]) of the batch at `position` of an epoch.
 
     Labels [B, H, W] are masks, and move as their images do.
     """

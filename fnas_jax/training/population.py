@@ -104,7 +104,7 @@ def train_child(ctx: Context, shared: Shared, child: Child) -> Trained:
     return handed_over(ctx, outcome, params, stats)
 
 
-def handed_over(ctx: Context, outcome: Outcome, params: Params, stats: Stats) -> Trained:
+def handed_over(ctx: Context, outcome: Any, params: Params, stats: Stats) -> Trained:
     """What leaves the devices of a child: no more than is asked for."""
     wanted = ctx.keep or ctx.start is not None
     return Trained(outcome, params if wanted else None, stats if ctx.keep else None)

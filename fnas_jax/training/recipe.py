@@ -19,15 +19,15 @@ from fnas_jax.training.config import Recipe
 class Others(NamedTuple):
     """What was mixed into a minibatch."""
 
-    labels: Array  # [B] int32
+    labels: Array  # [B, ..]
     share: Array  # [] in [0, 1], of these labels in the targets
 
 
 class Batch(NamedTuple):
-    """A minibatch, of which each target may be shared by two classes."""
+    """A minibatch, of which each target may be shared by those of two images."""
 
     images: Array  # [B, H, W, C]
-    labels: Array  # [B] int32
+    labels: Array  # [B, ..]
     others: Others | None = None  # None: nothing was mixed in
 
 
@@ -48,7 +48,7 @@ def mix(recipe: Recipe, key: Array, step: Array, images: Array, labels: Array) -
     if len(mixed) == 2:
         first = jax.random.bernoulli(key_way)
         found, share = (jnp.where(first, a, b) for a, b in zip(*mixed, strict=True))
-    return Batch(found, labels, Others(jnp.roll(labels, 1), 1 - share))
+    return Batch(found, labels, Others(jnp.roll(labels, 1, axis=0), 1 - share))
 
 
 def mixup(key: Array, alpha: float, images: Array) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 
 from fnas_jax.core import devices
 from fnas_jax.core.types import Array
+from fnas_jax.objectives.base import State
 from fnas_jax.training import child, population
 from fnas_jax.training.child import Outcome, Progress
 from fnas_jax.training.config import Children
@@ -35,7 +36,11 @@ class Compiled(NamedTuple):
 
     begin: Callable[[Any, Child], Progress]
     advance: Callable[[Progress, Span, Child], Progress]  # overwrites the progress
-    judge: Callable[[Data, tuple[Progress, Child]], Trained]
+    empty: Callable[[int, int], State]  # (children, evaluation images) -> states, leaves [N, ..]
+    # (a part of the images and the place of its first, (progress, children, states)) -> what each
+    # child's network holds, and its state with this part
+    judge: Callable[[Part, tuple[Progress, Child, State]], Judged]
+    end: Callable[[State], Outcome]  # of all children
 
 
 class Span(NamedTuple):
@@ -45,6 +50,21 @@ class Span(NamedTuple):
     first: Array  # [] int32, as the others
     last: Array  # the one after its last
     steps: Array  # of the whole training
+
+
+class Part(NamedTuple):
+    """Some of the evaluation images."""
+
+    data: Data
+    first: Array  # [] int32, the place of its first one among all
+
+
+class Judged(NamedTuple):
+    """A child's network, and its answers so far; leaves [N, ..] of all."""
+
+    params: Any  # None unless `Context` asks for them
+    stats: Any
+    state: State
 
 
 def make(ctx: Context, chunk: int) -> Population:
@@ -67,7 +87,9 @@ def compiled(ctx: Context) -> Compiled:
         advance=jax.jit(
             lambda progress, span, children: advance(span, (progress, children)), donate_argnums=0
         ),
+        empty=functools.partial(empty, ctx),
         judge=jax.jit(population.over_children(ctx, judge_child)),
+        end=jax.jit(jax.vmap(functools.partial(child.outcome, ctx.child))),
     )
 
 
@@ -88,13 +110,20 @@ def advance_child(ctx: Context, span: Span, item: tuple[Progress, Child]) -> Pro
     )
 
 
-def judge_child(ctx: Context, data: Data, item: tuple[Progress, Child]) -> Trained:
-    """How a child does on the evaluation images of `data`."""
-    progress, own = item
+def empty(ctx: Context, children: int, total: int) -> State:
+    """The objective's states of so many children before the first of `total` images."""
+    one = ctx.child.objective.empty(total)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (children, *x.shape)), one)
+
+
+def judge_child(ctx: Context, part: Part, item: tuple[Progress, Child, State]) -> Judged:
+    """How a child does on a part of the evaluation images."""
+    progress, own, state = item
     params = child.params_of(ctx.child, own.arch, progress)
     active = own.active if ctx.group == 1 else jnp.bool_(True)
-    stats, outcome = child.evaluate(ctx.child, data, own.arch, params, active)
-    return population.handed_over(ctx, outcome, params, stats)
+    stats, state = child.collect(ctx.child, part.data, own.arch, params, active, state, part.first)
+    handed = population.handed_over(ctx, None, params, stats)
+    return Judged(handed.params, handed.stats, state)
 
 
 def train(
@@ -125,21 +154,23 @@ def _judged(
     ctx: Context, steps_of: Compiled, chunk: int, data: Data, trained: tuple[Progress, Child]
 ) -> Trained:
     """The children on all evaluation images, a chunk at a time."""
-    outcomes, counts = [], []
+    total = len(data.eval_labels)
+    state = steps_of.empty(len(trained[1].active), total)
+    state = devices.shard(state, ctx.mesh)
     enough = ctx.child.settings.calibration * ctx.child.settings.eval_batch  # for the statistics
-    for part in _parts(len(data.eval_labels), chunk):
+    for part in _parts(total, chunk):
         rows = Data(
             data.train_images[:enough],
             data.train_labels[:enough],
             data.eval_images[part],
             data.eval_labels[part],
         )
-        judged = steps_of.judge(devices.replicate(rows, ctx.mesh), trained)
-        outcomes.append(judged.outcome)
-        counts.append(len(rows.eval_labels))
+        given = devices.replicate(Part(rows, jnp.int32(part.start)), ctx.mesh)
+        judged = steps_of.judge(given, (*trained, state))
+        state = judged.state
     # Statistics come from training images and are those of every part; but where parts are
     # less than a batch, those of another one may come from batches of one image more.
-    return judged._replace(outcome=_joined(outcomes, counts))
+    return Trained(steps_of.end(state), judged.params, judged.stats)
 
 
 def _prefetched(
@@ -189,15 +220,3 @@ def _parts(count: int, chunk: int) -> list[slice]:
     """Slices of about equal size, none larger than `chunk`."""
     edges = np.linspace(0, count, math.ceil(count / chunk) + 1).astype(int)
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
-
-
-def _joined(outcomes: list[Outcome], counts: list[int]) -> Outcome:
-    """The outcome on all parts of the evaluation images, of which `counts` are the sizes."""
-    weights = np.asarray(counts) / sum(counts)
-
-    def mean(name: str) -> Array:
-        parts = (w * getattr(o, name) for w, o in zip(weights, outcomes, strict=True))
-        return jnp.asarray(sum(parts), jnp.float32)
-
-    ok = jnp.all(jnp.stack([o.ok for o in outcomes]), axis=0)
-    return Outcome(jnp.where(ok, mean("accuracy"), 0.0), mean("loss"), ok)

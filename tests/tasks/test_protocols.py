@@ -57,12 +57,26 @@ def of(changes=None, weights="fresh", data=None):
         {"task.test_fraction": 0.3},
         {"task.split_seed": 1},
         {"task.augment.flip": True},
+        {"task.metric": "macro_f1"},
+        {"task.metric": "loss"},
+        {"task.class_weights": "balanced"},
         {"latency.batch_size": 8},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_changes_numbers_is_another_protocol(changes):
     assert of(changes) != of()
+
+
+def test_classes_judged_by_accuracy_have_the_protocol_that_they_always_had():
+    """Rows of earlier versions, which knew nothing else, stay comparable."""
+    found = json.loads(of({"task.metric": "accuracy"}))
+    assert not {"objective", "measure", "class_weights"} & found.keys()
+    assert of({"task.metric": "accuracy"}) == of()
+    # An error's scale is that of the training labels: four of twelve images are of each class.
+    other = json.loads(of({"task.metric": "loss"}))["measure"]
+    assert other.pop("scale") == pytest.approx(np.log(3))
+    assert other == {"name": "loss", "direction": "minimize", "kind": "error"}
 
 
 @pytest.mark.parametrize("asks", [{"limits.latency_ms": 1.0}, {"reward.cost": "latency_ms"}])

@@ -93,3 +93,23 @@ def test_a_policy_that_cannot_be_had_is_refused_before_the_search(monkeypatch):
     monkeypatch.setattr(policy.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"fnas-jax\[augment\]"):
         images.build(config, SPACE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"winner.mixup": 0.2}, r"winner.mixup is 0.2.*cannot be mixed so \(only by: cutmix\)"),
+        ({"winner.smoothing": 0.1}, r"winner.smoothing is 0.1.*no labels that could be smoothed"),
+        ({"children.label_smoothing": 0.2}, "children.label_smoothing is 0.2"),
+    ],
+)
+def test_what_an_objective_cannot_be_trained_by_is_refused(changes, message):
+    name, value = next(iter(changes.items()))
+    section, _, field = name.partition(".")
+    ctx = context(**({field: value} if section == "winner" else {}))
+    if section == "children":
+        ctx = ctx._replace(settings=dataclasses.replace(ctx.settings, **{field: value}))
+    recipes.check(ctx)  # classes can be trained by all of it
+    strict = ctx.objective._replace(mixes=("cutmix",), smooths=False)
+    with pytest.raises(UserError, match=message):
+        recipes.check(ctx._replace(objective=strict))

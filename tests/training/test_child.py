@@ -12,6 +12,7 @@ import pytest
 from fnas_jax.layers.ops import Moments
 from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
+from fnas_jax.objectives import classification
 from fnas_jax.training import child, minibatches, optimizer
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
@@ -58,7 +59,7 @@ PIPELINE = Pipeline(lambda x: x, minibatches.unchanged)
 SETTINGS = Children(batch_size=16, eval_batch=8)
 
 
-CONTEXT = child.Context(toy_network(), SETTINGS, PIPELINE)
+CONTEXT = child.Context(toy_network(), SETTINGS, PIPELINE, classification.of(3))
 
 
 def fit(ctx):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fnas_jax.core import devices
-from fnas_jax.training import child, population, streaming
+from fnas_jax.objectives import classification
+from fnas_jax.training import population, streaming
 from fnas_jax.training.minibatches import Data
 from tests.training.test_child import CONTEXT, toy_data
 
@@ -93,13 +94,23 @@ def test_parts_cover_everything_once():
     assert max(part.stop - part.start for part in parts) <= 4
 
 
+def test_what_is_judged_in_parts_has_the_figures_of_the_whole():
+    """Also those that are no mean over parts, as macro F1; the training in chunks is another."""
+    used = np.array([True, False, True])
+    whole, parts = trained(None, steps=0).outcome, trained(16, steps=0).outcome
+    assert set(whole.figures) == set(classification.METRICS)
+    chex.assert_trees_all_close(
+        *(jax.tree.map(lambda x: x[used], outcome) for outcome in (parts, whole)), rtol=1e-5
+    )
+
+
 def test_one_part_that_is_not_finite_makes_a_child_not_ok():
-    outcomes = [
-        child.Outcome(jnp.array([0.5]), jnp.array([1.0]), jnp.array([True])),
-        child.Outcome(jnp.array([1.0]), jnp.array([4.0]), jnp.array([True])),
-    ]
-    joined = streaming._joined(outcomes, [30, 10])
-    assert joined.accuracy[0] == pytest.approx(0.625)
-    assert joined.loss[0] == pytest.approx(1.75)
-    bad = outcomes[1]._replace(ok=jnp.array([False]))
-    assert not streaming._joined([outcomes[0], bad], [30, 10]).ok[0]
+    data = toy_data()
+    spoilt = np.array(data.eval_images)
+    spoilt[-1] = np.nan  # of the last part
+    run = streaming.make(population.Context(CONTEXT, devices.children_mesh(jax.devices()[:1])), 16)
+    one = (jnp.zeros((1, 1), jnp.int32), jnp.ones(1, bool), jax.random.split(jax.random.key(3), 1))
+    data = Data(*map(np.asarray, data))
+    assert run(data, *one, jnp.int32(1)).outcome.ok[0]
+    outcome = run(data._replace(eval_images=spoilt), *one, jnp.int32(1)).outcome
+    assert not outcome.ok[0] and outcome.accuracy[0] == 0

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.benchmarks.throughput import common
 from fnas_jax.core import devices
 from fnas_jax.networks import elastic
+from fnas_jax.objectives import classification
 from fnas_jax.training import child, minibatches, population
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
@@ -42,7 +43,8 @@ def contest(size: int) -> tuple:
     network = elastic.make(common.space(), common.CHANNELS, common.CLASSES)
     pipeline = Pipeline(normalise=lambda x: x, augment=minibatches.unchanged)
     mesh = devices.children_mesh()
-    run = population.make(population.Context(child.Context(network, settings(), pipeline), mesh))
+    one = child.Context(network, settings(), pipeline, classification.of(common.CLASSES))
+    run = population.make(population.Context(one, mesh))
     data = devices.replicate(Data(*common.images()), mesh)
     nothing = np.zeros((size, len(common.space().cardinalities)), np.int32)
     children = shard(nothing, np.zeros(size, bool), mesh, 0)

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
-from fnas_jax.training import child, optimizer
+from fnas_jax.objectives.base import Objective
+from fnas_jax.training import optimizer
 from fnas_jax.training.config import Children
 
 # (params, arch [T], switches [L, K], images, labels) -> mean nats per image. Switches are the same
@@ -95,6 +95,7 @@ def make(
 
 def single_path(
     network: Network,
+    objective: Objective,
     label_smoothing: float,
     params: Params,
     arch: Array,
@@ -103,11 +104,12 @@ def single_path(
     labels: Array,
 ) -> Array:
     """The `Loss` that runs only what `arch` chose; its switches have no derivative."""
-    return nll(network.apply(params, arch, images), labels, label_smoothing)
+    return nll(objective, network.apply(params, arch, images), labels, label_smoothing)
 
 
 def mixed(
     network: Network,
+    objective: Objective,
     label_smoothing: float,
     params: Params,
     arch: Array,
@@ -117,14 +119,17 @@ def mixed(
 ) -> Array:
     """The `Loss` with derivatives in its switches, of networks that have them."""
     assert network.apply_mixed is not None
-    return nll(network.apply_mixed(params, arch, z, images), labels, label_smoothing)
+    outputs = network.apply_mixed(params, arch, z, images)
+    return nll(objective, outputs, labels, label_smoothing)
 
 
-def nll(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
-    """[] mean cross-entropy in nats of logits [B, C] and labels [B], whose targets are smoothed."""
-    if label_smoothing:
-        return child.smoothed_cross_entropy(logits, labels, label_smoothing)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+def nll(
+    objective: Objective, outputs: Array, targets: Array, label_smoothing: float = 0.0
+) -> Array:
+    """[] mean loss of the outputs of B images, as that of children: their likelihood in nats."""
+    if label_smoothing or objective.known.weights:
+        return objective.loss(outputs, targets, label_smoothing)
+    return objective.errors(outputs, targets).mean()
 
 
 def weights_only(

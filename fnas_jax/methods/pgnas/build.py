@@ -79,10 +79,10 @@ def mflops(parts: OneShot, archs: Array) -> Array:
 
 def loss(numbers: Pgnas, parts: OneShot) -> supernet.Loss:
     """The supernet's loss, with derivatives in its switches where the estimator needs them."""
-    network, smoothing = parts.network, parts.settings.label_smoothing
+    given = parts.network, parts.objective, parts.settings.label_smoothing
     if numbers.gradient not in elbo.BY_SWITCH:
-        return functools.partial(supernet.single_path, network, smoothing)
-    return functools.partial(supernet.mixed, network, smoothing)
+        return functools.partial(supernet.single_path, *given)
+    return functools.partial(supernet.mixed, *given)
 
 
 def check_budget(numbers: Pgnas, space: Space, costs: step.Costs) -> None:

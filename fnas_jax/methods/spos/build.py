@@ -24,7 +24,9 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
     parts, numbers = needs_training(config, task), read(Oneshot, config.oneshot)
     settings = parts.settings
     largest = jnp.asarray(space.largest)
-    loss = functools.partial(supernet.single_path, parts.network, settings.label_smoothing)
+    loss = functools.partial(
+        supernet.single_path, parts.network, parts.objective, settings.label_smoothing
+    )
     net = supernet.make(parts.network, settings, largest, numbers.steps, parts.vmap, loss)
     ctx = method.Context(
         space, net, settings.weight_decay, config.search.batch, initial_of(parts, largest)

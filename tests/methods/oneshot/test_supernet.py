@@ -10,6 +10,7 @@ import pytest
 from fnas_jax.methods.oneshot import supernet
 from fnas_jax.methods.pgnas import posterior
 from fnas_jax.networks import elastic
+from fnas_jax.objectives import classification
 from fnas_jax.spaces import macro
 from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.training.config import Children
@@ -74,7 +75,7 @@ def test_norms_count_weights_that_an_architecture_uses():
     space = macro.make(MacroSpec(channels=(4, 6, 8), stem=4, head=8))
     network = elastic.make(space, 1, 3)
     arch = jnp.asarray([0, 1, 0, 0, 0, 2, 0, 0])
-    loss = functools.partial(supernet.single_path, network, 0.0)
+    loss = functools.partial(supernet.single_path, network, classification.of(3), 0.0)
     net = supernet.make(network, Children(), arch, 10, False, loss)
     ones = net.start(jax.tree.map(jnp.ones_like, net.template)).vector
     # stem 9x4; shortcut 4x4, mbconv 3: 4 to 12 to 4 with 9 taps; shortcut 4x6; mbconv 6: 6 to 36 to
@@ -89,4 +90,6 @@ def test_labels_are_smoothed_as_those_of_children(smoothing):
     labels = jnp.asarray([0, 3, 1, 1, 2])
     targets = (1 - smoothing) * np.eye(4)[np.asarray(labels)] + smoothing / 4
     wanted = -(targets * np.asarray(jax.nn.log_softmax(logits))).sum(1).mean()
-    np.testing.assert_allclose(supernet.nll(logits, labels, smoothing), wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        supernet.nll(classification.of(4), logits, labels, smoothing), wanted, rtol=1e-5
+    )

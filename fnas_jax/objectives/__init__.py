@@ -1,0 +1,8 @@
+"""What networks are trained for: a head, a loss, metrics and answers; one file each.
+
+`OBJECTIVES` is all that has to know of a new one.
+"""
+
+# Modules with `METRICS`, `study` and `make` (`base`); only the chosen one is imported.
+OBJECTIVES = {"classification": "fnas_jax.objectives.classification"}
+DEFAULT = "classification"

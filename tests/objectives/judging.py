@@ -1,0 +1,24 @@
+"""How objectives are tested: their figures of outputs that come in batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def state_of(objective, outputs, targets, batch=7):
+    """What `objective` keeps of all outputs [n, ..], given in batches, the last one padded."""
+    n = len(outputs)
+    state = objective.empty(n)
+    collect = jax.jit(objective.collect)
+    for start in range(0, n, batch):
+        rows = start + np.arange(batch)
+        counted, rows = rows < n, np.minimum(rows, n - 1)
+        given = jnp.asarray(outputs)[rows], jnp.asarray(targets)[rows]
+        state = collect(state, *given, jnp.asarray(rows), jnp.asarray(counted))
+    return state
+
+
+def figures_of(objective, outputs, targets, batch=7):
+    """{metric: float} of all outputs [n, ..]."""
+    found = objective.figures(state_of(objective, outputs, targets, batch))
+    return {name: float(value) for name, value in found.items()}
