@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import pathlib
 import sys
@@ -16,39 +17,61 @@ from absl import flags
 from fnas_jax.core import cli
 from fnas_jax.core.types import UserError
 from fnas_jax.ship import inputs
+from fnas_jax.ship.inputs import Inputs
 from fnas_jax.ship.model import BATCH, Model, in_batches, load
-from fnas_jax.tasks.readers import folder
+from fnas_jax.tasks.readers import decode, folder
+from fnas_jax.tasks.readers.decode import Files
+from fnas_jax.tasks.readers.examples import Tally, since
 
-MODES = {1: "L", 3: "RGB"}  # how files are read, by the channels of the network
+LOG = logging.getLogger(__name__)
+MODES = {1: "L", 2: "L", 3: "RGB", 4: "RGB"}  # how files are read, by the channels of the network
 USAGE = """Prints a class and its probability for each image, as CSV.
 
   python -m fnas_jax.predict --workdir=runs/a --images=photos
 
-PATH of --images is a file or a folder, whose images are read at any depth."""
+PATH of --images is a file or a folder, whose images are read at any depth. What is an image is told
+by its content; what is left out is counted. Transparency becomes what it was in training."""
 
 
 def find(path: pathlib.Path) -> list[pathlib.Path]:
-    """The image files of a folder, in order, or the one that `path` is. Raises UserError."""
+    """The image files of a folder, in order, or the one that `path` is. Raises UserError.
+
+    Told by their content; a warning counts the files that are none.
+    """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"--images is {str(path)!r}; there is no such file or folder")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in folder.SUFFIXES)
+    left = Tally()
+    # Hidden ones are counted by `walk`.
+    found = sorted(p for p in folder.walk(path, left) if folder.header_of(p, left) is not None)
     if not found:
-        raise UserError(f"{str(path)!r} holds no image ({', '.join(sorted(folder.SUFFIXES))})")
+        raise UserError(f"{str(path)!r} holds no image ({', '.join(decode.FORMATS)}){since(left)}")
+    for note in folder.left_out(left):
+        LOG.log(logging.WARNING if note.loud else logging.INFO, "%s", note.text)
     return found
 
 
-def read(model: Model, path: pathlib.Path) -> np.ndarray:
-    """[height, width, channels]: the image as the network takes it. Raises UserError."""
-    channels = model.inputs.channels
-    if channels not in MODES:
+def reading(taken: Inputs) -> tuple[str, Files]:
+    """How files are read for a network that takes such images. Raises UserError."""
+    mode, files = MODES.get(taken.channels), taken.files
+    kept = taken.channels in (2, 4)
+    if mode is None or (kept and files.alpha != "keep"):
         raise UserError(
-            f"the network takes images of {channels} channels, which files do not have;"
+            f"the network takes images of {taken.channels} channels, which files do not have;"
             " fnas_jax.load takes arrays"
         )
-    image = folder.read_image(path, MODES[channels])
-    return inputs.fitted(model.inputs, inputs.checked(model.inputs, image[None]))[0]
+    if files.alpha == "keep" and not kept:  # of arrays, which had no transparency
+        files = files._replace(alpha=Files().alpha)
+    # Where numbers of another scale were learnt, a file's are compared with that as they are.
+    as_stored = taken.dtype != "uint8" and files.bits == 8
+    return mode, files._replace(bits=0) if as_stored else files
+
+
+def read(taken: Inputs, path: pathlib.Path) -> np.ndarray:
+    """[height, width, channels]: the image as a network takes it. Raises UserError."""
+    image = decode.read_image(path, *reading(taken))
+    return inputs.fitted(taken, inputs.checked(taken, image[None]))[0]
 
 
 def predict(
@@ -57,7 +80,7 @@ def predict(
     """(file, class, probability in [0, 1]) of each image, a batch at a time."""
     for start in range(0, len(paths), BATCH):
         some = paths[start : start + BATCH]
-        images = np.stack([read(model, path) for path in some])
+        images = np.stack([read(model.inputs, path) for path in some])
         labels, probabilities = in_batches(model, images, BATCH)  # `read` has checked them
         for path, label, row in zip(some, labels, probabilities, strict=True):
             yield path, model.class_names[label], float(row[label])

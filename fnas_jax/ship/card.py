@@ -96,6 +96,7 @@ def _images(record: dict[str, Any]) -> str:
     rows = [
         ("size", f"{taken['height']} x {taken['width']}, {taken['channels']} channel(s)"),
         ("other sizes", taken["resize"]),
+        ("transparency in files", taken["files"]["alpha"]),
         ("pixels", f"{pixels['dtype']}, {pixels['low']:g} to {pixels['high']:g}"),
         ("mean of each channel", ", ".join(f"{m:.6g}" for m in taken["normalise"]["mean"])),
         ("deviation of each channel", ", ".join(f"{s:.6g}" for s in taken["normalise"]["std"])),

@@ -14,6 +14,7 @@ import numpy as np
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks import data
 from fnas_jax.tasks.data import Dataset
+from fnas_jax.tasks.readers.decode import Files
 from fnas_jax.tasks.readers.examples import RESIZING, resize
 
 # How far beyond the pixels of the data set others may lie, in units of their range: far enough for
@@ -33,6 +34,7 @@ class Inputs(NamedTuple):
     mean: tuple[float, ...]  # of each channel, in units of pixels
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    files: Files = Files()  # how image files become such pixels
 
 
 def of(dataset: Dataset) -> Inputs:
@@ -50,6 +52,7 @@ def of(dataset: Dataset) -> Inputs:
         mean=tuple(map(float, dataset.mean)),
         std=tuple(map(float, dataset.std)),
         class_names=dataset.class_names,
+        files=dataset.files,
     )
 
 
@@ -62,12 +65,15 @@ def described(inputs: Inputs) -> dict[str, Any]:
         "pixels": {"dtype": inputs.dtype, "low": inputs.low, "high": inputs.high},
         "normalise": {"mean": inputs.mean, "std": inputs.std, "formula": "(pixel - mean) / std"},
         "resize": RESIZING,
+        "files": dict(inputs.files._asdict()),
         "classes": inputs.class_names,
     }
 
 
 def parse(entry: dict[str, Any]) -> Inputs:
     """The inverse of `described`. Raises KeyError, TypeError or ValueError for anything else."""
+    # Versions that did not say ignored transparency, and so were their networks trained.
+    files = entry.get("files", {"alpha": "drop", "bits": 8})
     return Inputs(
         height=int(entry["height"]),
         width=int(entry["width"]),
@@ -78,6 +84,7 @@ def parse(entry: dict[str, Any]) -> Inputs:
         mean=tuple(map(float, entry["normalise"]["mean"])),
         std=tuple(map(float, entry["normalise"]["std"])),
         class_names=tuple(map(str, entry["classes"])),
+        files=Files(str(files["alpha"]), int(files["bits"])),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +14,10 @@ import numpy as np
 from fnas_jax.core.identity import ARRAYS
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.taught import Images
+from fnas_jax.tasks import facts
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
-from fnas_jax.tasks.readers.examples import Part, Source
+from fnas_jax.tasks.readers.decode import Files
+from fnas_jax.tasks.readers.examples import Note, Part, Source
 from fnas_jax.tasks.readers.folder import read_folder
 from fnas_jax.tasks.readers.npz import fingerprint, read_arrays, read_npz
 from fnas_jax.tasks.readers.tfds import read_tfds
@@ -43,6 +46,8 @@ class Dataset(NamedTuple):
     std: np.ndarray  # [C] float32, of the training images; 1 where a channel is constant
     class_names: tuple[str, ...]  # num_classes texts
     names: Images = Images()  # of the images, by their native pixels; `taught` says what for
+    files: Files = Files()  # how image files become such pixels
+    notes: tuple[Note, ...] = ()  # what the set is, and what is doubtful about it
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,6 +63,7 @@ def load(
     val_fraction: float = 0.2,
     test_fraction: float = 0.2,
     split_seed: int = 0,
+    alpha: str = Files().alpha,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> Dataset:
     """Reads an image set and divides it.
@@ -77,6 +83,7 @@ def load(
       val_fraction: share of the training images that become validation images.
       test_fraction: the same for test images.
       split_seed: another seed, another split.
+      alpha: what becomes of transparency in image files, "white", "black" or "keep" (`Files`).
       arrays: an image set in memory, by the names of an .npz file (`readers.npz`).
 
     Raises:
@@ -86,11 +93,14 @@ def load(
     if arrays is not None or name.startswith(ARRAYS):
         source = read_arrays(_the_same(name, arrays), "the data set in memory", image_size)
     else:
-        source = _read(name, data_dir, image_size)
-    _check(source, name)
+        source = _read(name, data_dir, image_size, alpha)
     train, val, test = source.train, source.val, source.test
     if test is None and val is not None and arrays is None:
         val, test = None, val
+    brought = {"train": train, "val": val, "test": test}
+    present = {part: of for part, of in brought.items() if of is not None}
+    _check(present, source.class_names, name)
+    doubts = facts.look(present, source.class_names, name)
     shares = _shares(test_fraction, val_fraction, test is None, val is None)
     test_rows, val_rows, train_rows = split(
         train.ids, shares, split_seed, name, train.labels, source.class_names
@@ -99,6 +109,10 @@ def load(
     val = _rows(train, val_rows) if val is None else val
     train = _rows(train, train_rows)
     mean, std = channel_statistics(train.images)
+    divided = {"train": train.images, "val": val.images, "test": test.images}
+    sizes = sorted({size for part in present.values() for size in part.sizes})
+    different = len(set(train.ids).union(val.ids, test.ids))
+    said = facts.summary(name, divided, source.class_names, sizes, different)
     dataset = Dataset(
         name=name,
         train_images=train.images,
@@ -112,6 +126,8 @@ def load(
         std=std,
         class_names=source.class_names,
         names=Images(*(_names(part) for part in (train, val, test))),
+        files=Files(alpha, source.bits),
+        notes=(*said, *source.notes, *doubts),
     )
     chex.assert_equal_shape_suffix([dataset.train_images, val.images, test.images], 3)
     return dataset
@@ -189,7 +205,7 @@ def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str
     return arrays
 
 
-def _read(name: str, data_dir: str, image_size: int) -> Source:
+def _read(name: str, data_dir: str, image_size: int, alpha: str) -> Source:
     if name in _BUNDLED:
         return _BUNDLED[name](image_size)
     if name.startswith("tfds:"):
@@ -198,34 +214,46 @@ def _read(name: str, data_dir: str, image_size: int) -> Source:
     if path.suffix.lower() == ".npz":
         return read_npz(path, image_size)
     if name and path.is_dir():
-        return read_folder(path, image_size)
+        return read_folder(path, image_size, alpha)
     if path.is_file():
         raise UserError(f"{path} is a file, but no .npz file; allowed are {_ALLOWED}.")
-    near = difflib.get_close_matches(name, [*_BUNDLED, "tfds:"], n=1, cutoff=0.0)[0]
+    if name and (len(path.parts) > 1 or path.suffix or path.is_absolute()):
+        raise UserError(_no_path(path))
+    near = difflib.get_close_matches(name.lower(), [*_BUNDLED, "tfds:"], n=1, cutoff=0.0)[0]
+    looked = f" (and there is no {path.absolute()})" if name else ""
     raise UserError(
-        f"Unknown data set '{name}' (and no such folder); allowed are {_ALLOWED}; "
-        f"nearest match: '{near}'."
+        f"Unknown data set '{name}'{looked}; allowed are {_ALLOWED}; nearest match: '{near}'."
     )
 
 
-def _check(source: Source, name: str) -> None:
-    if len(source.class_names) < 2:
-        raise UserError(f"{name} has one class only ({source.class_names[0]}): two are needed.")
-    for part in (source.train, source.val, source.test):
-        if part is None:
-            continue
-        bad = (part.labels < 0) | (part.labels >= len(source.class_names))
+def _no_path(path: Path) -> str:
+    """That there is no such path, as far as there is one, and what is like it there."""
+    path = path.absolute()
+    there = next(parent for parent in path.parents if parent.is_dir())
+    wanted = path.relative_to(there).parts[0]
+    inside = [entry.name for entry in there.iterdir()] if os.access(there, os.R_OK) else []
+    near = difflib.get_close_matches(wanted, inside, n=1)
+    hint = f"; nearest in it: '{near[0]}'" if near else ""
+    return f"There is no file or folder {path}: {there} holds no '{wanted}'{hint}."
+
+
+def _check(parts: Mapping[str, Part], class_names: tuple[str, ...], name: str) -> None:
+    if len(class_names) < 2:
+        raise UserError(f"{name} has one class only ({class_names[0]}): two are needed.")
+    train = parts["train"]
+    for part in parts.values():
+        bad = (part.labels < 0) | (part.labels >= len(class_names))
         if bad.any():
             raise UserError(
                 f"Label {part.labels[bad][0]} of {name} is out of range: it has "
-                f"{len(source.class_names)} classes, numbered from 0."
+                f"{len(class_names)} classes, numbered from 0."
             )
-        if part.images.shape[1:] != source.train.images.shape[1:]:
+        if part.images.shape[1:] != train.images.shape[1:]:
             raise UserError(
-                f"Training images of {name} have shape {list(source.train.images.shape[1:])}, but "
+                f"Training images of {name} have shape {list(train.images.shape[1:])}, but "
                 f"held-out images {list(part.images.shape[1:])}: set task.image_size."
-                if part.images.shape[-1] == source.train.images.shape[-1]
-                else f"Training images of {name} have {source.train.images.shape[-1]} channels, "
+                if part.images.shape[-1] == train.images.shape[-1]
+                else f"Training images of {name} have {train.images.shape[-1]} channels, "
                 f"but held-out images {part.images.shape[-1]}."
             )
 

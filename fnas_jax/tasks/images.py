@@ -7,6 +7,7 @@ validation images together and reports its accuracy on the test images, once.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import limits
+from fnas_jax.core import hosts, limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import Limits
 from fnas_jax.core.types import Array, UserError
@@ -34,6 +35,10 @@ from fnas_jax.tasks.data import Dataset
 from fnas_jax.timing import whole
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Pipeline
+
+LOG = logging.getLogger(__name__)
+# What a set is stands on the terminal before its search: no detail that --verbose has to ask for.
+LOG.setLevel(logging.INFO)
 
 
 def build(
@@ -61,8 +66,10 @@ def build(
         task.val_fraction,
         task.test_fraction,
         task.split_seed,
+        task.alpha,
         arrays,
     )
+    tell(dataset)
     ctx = train_context(config, space, dataset, knowledge)
     recipes.check(ctx)
     if ctx.store is not None:
@@ -91,6 +98,13 @@ def build(
         refuses=free_limits(ctx) != ctx.limits,
         check=functools.partial(cheapest.check, ctx),
     )
+
+
+def tell(dataset: Dataset) -> None:
+    """Says what the set is, and what is doubtful about it, once a run: on the first host."""
+    if hosts.is_first():
+        for text, loud in dataset.notes:
+            LOG.log(logging.WARNING if loud else logging.INFO, "%s", text)
 
 
 def free_limits(ctx: TrainContext) -> Limits:

@@ -103,7 +103,8 @@ def _check(whose: str, rows: int, groups: int, needed: int) -> None:
             f"{whose} has {rows} training examples: at least {needed} are needed to split it."
         )
     if groups < needed and needed > 1:
+        plural = "s" * (groups != 1)
         raise UserError(
-            f"{whose} has {rows} training examples, but only {groups} different images of its own:"
-            f" at least {needed} are needed to split it, as equal images stay together."
+            f"{whose} has {rows} training examples, but only {groups} different image{plural} of"
+            f" its own: at least {needed} are needed to split it, as equal images stay together."
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,11 @@ from PIL import Image
 from fnas_jax.core.types import UserError
 
 # The names that folders and arrays of a set already divided may have.
-PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+PART_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -23,6 +29,14 @@ class Part(NamedTuple):
     images: np.ndarray  # [n, H, W, C] uint8 or float32
     labels: np.ndarray  # [n] int32 in 0..num_classes-1
     ids: list[bytes]  # n digests of the native pixels: an example's name, wherever it was stored
+    sizes: tuple[tuple[int, int], ...] = ()  # different native heights and widths; (): unknown
+
+
+class Note(NamedTuple):
+    """A sentence about a set, for its user."""
+
+    text: str
+    loud: bool = True  # a warning, where False is for what was only to be expected
 
 
 class Source(NamedTuple):
@@ -32,6 +46,35 @@ class Source(NamedTuple):
     val: Part | None
     test: Part | None
     class_names: tuple[str, ...]
+    notes: tuple[Note, ...] = ()  # what was left out, or read otherwise than one might think
+    bits: int = 8  # of the image files that it is of, as `decode.Files`
+
+
+@dataclass
+class Tally:
+    """What a reader leaves out: how many of each kind, the first of them, and why."""
+
+    kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def add(self, kind: str, path: Path, why: str = "") -> None:
+        """Counts one more."""
+        count, first = self.kinds.get(kind, (0, f"{path}{': ' * bool(why)}{why}"))
+        self.kinds[kind] = (count + 1, first)
+
+    def count(self, kind: str) -> int:
+        """How many of one kind."""
+        return self.kinds.get(kind, (0, ""))[0]
+
+    def divided(self, kind: str) -> tuple[str, str]:
+        """(text of one kind, text of all others), "" where there is none."""
+        texts = {k: f"{count} x {k} ({first})" for k, (count, first) in sorted(self.kinds.items())}
+        return texts.pop(kind, ""), ", ".join(texts.values())
+
+
+def since(left: Tally) -> str:
+    """To be put behind what a set lacks: what was left out of it."""
+    texts = [text for text in left.divided("hidden")[::-1] if text]
+    return f" (left out: {', '.join(texts)})" if texts else ""
 
 
 class Example(NamedTuple):
@@ -74,8 +117,10 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
     images: list[np.ndarray] = []
     labels: list[int] = []
     ids: list[bytes] = []
+    sizes: set[tuple[int, int]] = set()
     first = ""
     for where, image, label in examples:
+        sizes.add(image.shape[:2])
         ids.append(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
         image = resize(image, image_size, image_size) if image_size else image
         if images and image.shape != images[0].shape:
@@ -88,7 +133,7 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
         labels.append(label)
     if not images:
         raise UserError(f"{source} holds no images.")
-    return Part(np.stack(images), np.asarray(labels, np.int32), ids)
+    return Part(np.stack(images), np.asarray(labels, np.int32), ids, tuple(sorted(sizes)))
 
 
 def name_classes(

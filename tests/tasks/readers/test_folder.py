@@ -104,23 +104,173 @@ def test_lying_and_standing_images_are_refused_or_resized(tmp_path):
         read_folder(tmp_path, 0)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", "half"])
-def test_an_unreadable_image_is_named(tmp_path, content):
+def texts(source, loud=True):
+    return [note.text for note in source.notes if note.loud is loud]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "1 x .png"),
+        (b"<html>404</html>", "1 x .png"),
+        ("half", "1 x damaged .png"),
+    ],
+)
+def test_damaged_images_are_left_out_and_told(tmp_path, content, why):
     folder(tmp_path)
     bad = tmp_path / "dog" / "3.png"
     if content == "half":
         write(bad, (200, 200, 3))
         content = bad.read_bytes()[:2000]
     bad.write_bytes(content)
-    with pytest.raises(UserError, match=r"dog/3\.png cannot be read as an image: \w+"):
-        read_folder(tmp_path, 8)
+    source = read_folder(tmp_path, 8)
+    assert len(source.train.images) == 9
+    (text,) = texts(source)
+    assert text.startswith(f"left out: {why} ({bad}: ")
 
 
-def test_sixteen_bit_images_are_refused(tmp_path):
+def test_other_files_are_told_by_kind_with_an_example(tmp_path):
+    folder(tmp_path)
+    for place in ("cat/b.txt", "cat/a.txt", "dog/c.heic", "dog/d", "dog/e.eps"):
+        (tmp_path / place).write_text("%!PS-Adobe-3.0 EPSF-3.0")
+    write(tmp_path / "loose.png")
+    (tmp_path / "none").mkdir()
+    source = read_folder(tmp_path, 0)
+    assert len(source.train.images) == 10
+    (text,) = texts(source)
+    for part in (
+        f"2 x .txt ({tmp_path}/cat/a.txt)",
+        f"1 x .eps ({tmp_path}/dog/e.eps)",
+        f"1 x .heic ({tmp_path}/dog/c.heic)",
+        f"1 x file without suffix ({tmp_path}/dog/d)",
+        f"1 x image in no class folder ({tmp_path}/loose.png)",
+        f"1 x folder without images ({tmp_path}/none)",
+    ):
+        assert part in text
+
+
+def test_hidden_folders_are_no_classes(tmp_path):
+    folder(tmp_path)
+    for place in (".ipynb_checkpoints/0-checkpoint.png", "__MACOSX/a.png", "cat/.thumbs/1.png"):
+        write(tmp_path / place)
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "cat" / "Thumbs.db").touch()
+    source = read_folder(tmp_path, 0)
+    assert source.class_names == ("cat", "dog") and len(source.train.images) == 10
+    assert texts(source) == [] and "5 x hidden" in texts(source, loud=False)[0]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM"])
+def test_images_are_known_by_their_content_at_any_depth(tmp_path, kind):
+    want = []
+    for name in ("cat", "dog"):
+        for i in range(4):
+            path = tmp_path / name / "deep" / f"{i}" / ("a" if i % 2 else "a.dat")
+            path.parent.mkdir(parents=True)
+            pixels = RANDOM.integers(0, 256, (6, 5), dtype=np.uint8)  # grey: GIF keeps it exactly
+            options = {"lossless": True} if kind == "WEBP" else {}
+            Image.fromarray(pixels).save(path, kind, **options)
+            want.append(pixels)
+    source = read_folder(tmp_path, 0)
+    assert source.class_names == ("cat", "dog") and not texts(source)
+    for got, pixels in zip(source.train.images, want, strict=True):
+        np.testing.assert_array_equal(got, np.broadcast_to(pixels[..., None], got.shape))
+
+
+def test_links_that_go_round_are_followed_once(tmp_path):
+    folder(tmp_path / "set")
+    (tmp_path / "set" / "cat" / "loop").symlink_to(tmp_path / "set" / "cat")
+    folder(tmp_path / "other", ("cow",))
+    (tmp_path / "set" / "cow").symlink_to(tmp_path / "other" / "cow")
+    (tmp_path / "set" / "dog" / "gone.png").symlink_to(tmp_path / "nothing")
+    source = read_folder(tmp_path / "set", 0)
+    assert source.class_names == ("cat", "cow", "dog") and len(source.train.images) == 15
+    assert "1 x what is no file" in texts(source)[0]
+
+
+@pytest.mark.parametrize(("alpha", "want"), [("white", 255), ("black", 0)])
+def test_transparency_is_composited_and_told(tmp_path, alpha, want):
+    pixels = folder(tmp_path)
+    clear = np.zeros((6, 5, 4), np.uint8)
+    clear[:3] = (10, 20, 30, 255)
+    clear[3, :] = (100, 100, 100, 51)  # a fifth of 100 on four fifths of the ground
+    Image.fromarray(clear).save(tmp_path / "dog" / "5.png")
+    source = read_folder(tmp_path, 0, alpha)
+    image = source.train.images[-1]
+    np.testing.assert_array_equal(image[:3], np.broadcast_to((10, 20, 30), (3, 5, 3)))
+    assert (image[4:] == want).all() and np.abs(image[3] - (0.8 * want + 20)).max() <= 1
+    np.testing.assert_array_equal(source.train.images[0], pixels["cat", 0])
+    assert f"1 of 11 images are with transparency, composited on {alpha}" in source.notes[0].text
+
+
+def test_transparency_may_be_a_channel(tmp_path):
+    pixels = folder(tmp_path, shape=(6, 5, 2))
+    images = read_folder(tmp_path, 0, "keep").train.images
+    np.testing.assert_array_equal(images, list(pixels.values()))
+    write(tmp_path / "cat" / "0.png", (6, 5, 3))
+    images = read_folder(tmp_path, 0, "keep").train.images
+    assert images.shape == (10, 6, 5, 4) and (images[0, ..., 3] == 255).all()
+    np.testing.assert_array_equal(images[1, ..., 3], pixels["cat", 1][..., 1])
+
+
+def test_several_frames_are_told_and_the_first_is_read(tmp_path):
     folder(tmp_path, shape=(6, 5))
-    Image.fromarray(np.zeros((6, 5), np.uint16)).save(tmp_path / "dog" / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png has more than 8 bits"):
-        read_folder(tmp_path, 0)
+    frames = [Image.fromarray(RANDOM.integers(0, 256, (6, 5), dtype=np.uint8)) for _ in range(3)]
+    frames[0].save(tmp_path / "cat" / "0.tiff", save_all=True, append_images=frames[1:])
+    source = read_folder(tmp_path, 0)
+    np.testing.assert_array_equal(source.train.images[1, ..., 0], np.asarray(frames[0]))
+    assert "1 of 11 images are of several frames" in source.notes[0].text
+
+
+def test_sixteen_bits_in_grey_are_kept_and_beside_colours_rounded(tmp_path):
+    pixels = folder(tmp_path, shape=(6, 5))
+    deep = RANDOM.integers(0, 65536, (6, 5)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "dog" / "deep.png")
+    source = read_folder(tmp_path, 0)
+    assert source.bits == 16 and source.train.images.dtype == np.float32
+    np.testing.assert_array_equal(source.train.images[-1, ..., 0], deep)
+    np.testing.assert_array_equal(source.train.images[0, ..., 0], 257.0 * pixels["cat", 0])
+    write(tmp_path / "cat" / "colour.png")
+    source = read_folder(tmp_path, 0)
+    assert source.bits == 8 and source.train.images.dtype == np.uint8
+    want = np.round(deep / 257)[..., None]
+    np.testing.assert_array_equal(source.train.images[-1], np.broadcast_to(want, (6, 5, 3)))
+    assert "1 of 12 images are of 16 bits in grey, read at 8" in texts(source)[0]
+
+
+def test_pixels_of_no_known_scale_are_left_out_and_told(tmp_path):
+    folder(tmp_path, shape=(6, 5))
+    Image.fromarray(np.zeros((6, 5), np.float32)).save(tmp_path / "dog" / "a.tiff")
+    Image.fromarray(np.full((6, 5), 70000, np.int32)).save(tmp_path / "dog" / "b.tiff")
+    source = read_folder(tmp_path, 0)
+    assert len(source.train.images) == 10
+    assert "fractions, of which no scale is known" in texts(source)[0]
+    assert "from 70000 to 70000, beyond 16 bits" in texts(source)[0]
+
+
+def test_parts_are_known_by_other_names_and_what_is_beside_them_is_told(tmp_path):
+    for part in ("Training", "Testing", "valid", "validation", "spare"):
+        folder(tmp_path / part, n=2)
+    source = read_folder(tmp_path, 0)
+    assert [len(part.images) for part in source[:3]] == [4, 4, 4]
+    (text,) = texts(source)
+    assert text == f"left out: 2 x folder beside train ({tmp_path}/spare)"
+
+
+def test_a_folder_that_is_almost_right_says_what_is_needed(tmp_path):
+    for i in range(3):
+        write(tmp_path / "flat" / f"{i}.png")
+    with pytest.raises(UserError, match=r"flat holds 3 images, but no sub-folder: .*FOLDER/CLASS"):
+        read_folder(tmp_path / "flat", 0)
+    folder(tmp_path / "outer" / "set")
+    with pytest.raises(
+        UserError, match=r"one class only .set.: .* \S*outer/set is then the folder"
+    ):
+        read_folder(tmp_path / "outer", 0)
+    folder(tmp_path / "held" / "test")
+    folder(tmp_path / "held" / "val")
+    with pytest.raises(UserError, match="holds test and val and no train"):
+        read_folder(tmp_path / "held", 0)
 
 
 def test_folders_without_classes_are_refused(tmp_path):
