@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from fnas_jax.core import hosts
+from fnas_jax.core import memory as memory_lib
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,15 @@ def children_mesh(devices: Sequence[jax.Device] | None = None, most: int | None 
         by_host = [[d for d in found if d.process_index == host] for host in range(count)]
         devices = [d for own in by_host for d in own[:most]]
     return Mesh(np.asarray(devices), (CHILDREN,))
+
+
+def memory(mesh: Mesh) -> float:
+    """Bytes that a device of `mesh` may take; of what the host has, CPUs leave it a part."""
+    device = mesh.local_devices[0]
+    known = (device.memory_stats() or {}).get("bytes_limit")
+    if known:
+        return known
+    return memory_lib.host_bytes() / (1 + len(mesh.local_devices))
 
 
 def shard(tree: Any, mesh: Mesh) -> Any:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.networks import flax_reference, readable, shipped
 from fnas_jax.ship import best, inputs
@@ -144,7 +145,7 @@ def _label_array(given: Any) -> np.ndarray:
     return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
 
 
-def in_batches(model: Model, images: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+def in_batches(model: Model, images: Images, most: int) -> tuple[np.ndarray, np.ndarray]:
     """As `Model.predict`, of images that `inputs.checked` or a data set's reader has returned."""
     count = len(images)
     labels = np.empty(count, np.int32)

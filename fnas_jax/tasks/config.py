@@ -15,7 +15,7 @@ class Task:
 
     name: str = key(
         "images/digits",
-        "images/<digits|mnist5k|tfds:NAME|.npz|folder>"
+        "images/<digits|mnist5k|fashion_mnist|tfds:NAME|file|folder> (docs/data.md)"
         " or tabular/<macro|nats_cifar10|nats_cifar100|.csv>",
     )
     data_dir: str = key("", "folder of the tables, or of TFDS")

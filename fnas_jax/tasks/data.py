@@ -12,34 +12,42 @@ import chex
 import numpy as np
 
 from fnas_jax.core.identity import ARRAYS
+from fnas_jax.core.mapped import Images as Pixels
+from fnas_jax.core.mapped import Mapped, chunks, extent, in_file_order, take
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.taught import Images
 from fnas_jax.tasks import facts
+from fnas_jax.tasks.readers import formats
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
 from fnas_jax.tasks.readers.decode import Files
 from fnas_jax.tasks.readers.examples import Note, Part, Source
 from fnas_jax.tasks.readers.folder import read_folder
+from fnas_jax.tasks.readers.idx import read_fashion_mnist
 from fnas_jax.tasks.readers.npz import fingerprint, read_arrays, read_npz
 from fnas_jax.tasks.readers.tfds import read_tfds
 from fnas_jax.tasks.split import split
 
-_BUNDLED = {"digits": read_digits, "mnist5k": read_mnist5k}
-_ALLOWED = "digits, mnist5k, tfds:NAME, the path of an .npz file or of a folder of images"
+_NAMED = {"digits": read_digits, "mnist5k": read_mnist5k, "fashion_mnist": read_fashion_mnist}
+_ALLOWED = (
+    f"{', '.join(_NAMED)}, tfds:NAME, the path of an .npz, .npy or IDX file, or of a folder of"
+    " these or of images"
+)
 
 
 class Dataset(NamedTuple):
     """Images [n, H, W, C], uint8 as stored or float32, and class numbers [n] int32.
 
+    Images of large files are `Mapped`, read when asked for.
     No two parts share an image, but for what the source itself has in two of its own. `mean` and
     `std` are in the units of the images.
     """
 
     name: str
-    train_images: np.ndarray
+    train_images: Pixels
     train_labels: np.ndarray
-    val_images: np.ndarray
+    val_images: Pixels
     val_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Pixels
     test_labels: np.ndarray
     num_classes: int
     mean: np.ndarray  # [C] float32, of the training images
@@ -157,11 +165,14 @@ def sample_images(
     return np.round(255 * (stacked - low) / max(high - low, 1e-6)).astype(np.uint8)
 
 
-def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def channel_statistics(images: Pixels) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation [C] float32 of [n, H, W, C], over images and pixels.
 
     A constant channel gets the deviation 1, so that normalising makes it 0 rather than NaN.
     """
+    if isinstance(images, Mapped) and images.dtype == np.uint8:
+        return _byte_statistics(images)
+    images = in_file_order(images)
     count = images.size // images.shape[-1]
     # Sums over one image at a time: a float64 copy of a large set would not fit in memory.
     total = np.zeros(images.shape[-1])
@@ -175,13 +186,24 @@ def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
 
-def pixel_range(*parts: np.ndarray) -> tuple[float, float]:
+def _byte_statistics(images: Mapped) -> tuple[np.ndarray, np.ndarray]:
+    """`channel_statistics` of uint8 images by counts of the 256 values, in one reading."""
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for chunk in chunks(in_file_order(images)):
+        for channel, own in enumerate(counts):
+            own += np.bincount(chunk[..., channel].reshape(-1), minlength=256)
+    values, share = np.arange(256.0), counts / counts.sum(axis=1, keepdims=True)
+    mean = share @ values
+    std = np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
+    return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
+
+
+def pixel_range(*parts: Pixels) -> tuple[float, float]:
     """Smallest and largest pixel of images [n, H, W, C]: 0 and 255 of uint8, else as found."""
     if parts[0].dtype == np.uint8:
         return 0.0, 255.0
-    filled = [part for part in parts if part.size]
-    low = min(float(np.nanmin(part)) for part in filled)
-    return low, max(float(np.nanmax(part)) for part in filled)
+    ends = [extent(part) for part in parts if part.size]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def name_of(arrays: Mapping[str, np.ndarray]) -> str:
@@ -206,20 +228,23 @@ def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str
 
 
 def _read(name: str, data_dir: str, image_size: int, alpha: str) -> Source:
-    if name in _BUNDLED:
-        return _BUNDLED[name](image_size)
+    if name in _NAMED:
+        return _NAMED[name](image_size)
     if name.startswith("tfds:"):
         return read_tfds(name.removeprefix("tfds:"), data_dir, image_size)
     path = Path(name).expanduser()
     if path.suffix.lower() == ".npz":
         return read_npz(path, image_size)
+    found = formats.read(path, image_size) if name else None
+    if found is not None:
+        return found
     if name and path.is_dir():
         return read_folder(path, image_size, alpha)
     if path.is_file():
-        raise UserError(f"{path} is a file, but no .npz file; allowed are {_ALLOWED}.")
+        raise UserError(f"{path} is no file of a format that is read; allowed are {_ALLOWED}.")
     if name and (len(path.parts) > 1 or path.suffix or path.is_absolute()):
         raise UserError(_no_path(path))
-    near = difflib.get_close_matches(name.lower(), [*_BUNDLED, "tfds:"], n=1, cutoff=0.0)[0]
+    near = difflib.get_close_matches(name.lower(), [*_NAMED, "tfds:"], n=1, cutoff=0.0)[0]
     looked = f" (and there is no {path.absolute()})" if name else ""
     raise UserError(
         f"Unknown data set '{name}'{looked}; allowed are {_ALLOWED}; nearest match: '{near}'."
@@ -279,4 +304,5 @@ def _names(part: Part) -> np.ndarray:
 
 
 def _rows(part: Part, rows: np.ndarray) -> Part:
-    return Part(part.images[rows], part.labels[rows], [part.ids[row] for row in rows])
+    images = take(part.images, rows)
+    return Part(images, part.labels[rows], [part.ids[row] for row in rows])

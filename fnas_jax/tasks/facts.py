@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fnas_jax.core.mapped import Images, extent
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import Note, Part
 
@@ -33,7 +34,7 @@ def look(parts: Mapping[str, Part], class_names: Sequence[str], name: str) -> tu
 
 def summary(
     name: str,
-    parts: Mapping[str, np.ndarray],
+    parts: Mapping[str, Images],
     class_names: Sequence[str],
     sizes: Sequence[tuple[int, int]],
     different: int,
@@ -55,8 +56,8 @@ def summary(
     resized = ""
     if sizes and set(sizes) != {(height, width)}:
         resized = f", resized from {_span(sizes)}"
-    low = min(of.min() for of in parts.values() if of.size)
-    high = max(of.max() for of in parts.values() if of.size)
+    ends = [extent(of) for of in parts.values() if of.size]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
     return (
         Note(
             f"{name}: {total} images{copies} of {len(class_names)} classes"
@@ -115,11 +116,7 @@ def _shared(parts: Mapping[str, Part]) -> list[Note]:
 def _scales(parts: Mapping[str, Part]) -> list[Note]:
     """Parts whose pixels are of another type or scale than those of the training images."""
     notes = []
-    ends = {
-        part: (float(of.images.min()), float(of.images.max()))
-        for part, of in parts.items()
-        if of.images.size
-    }
+    ends = {part: extent(of.images) for part, of in parts.items() if of.images.size}
     low, high = ends["train"]
     for part in (part for part in ends if part != "train"):
         other_low, other_high = ends[part]

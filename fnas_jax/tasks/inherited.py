@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core import devices
+from fnas_jax.core.mapped import joined
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
@@ -138,7 +139,7 @@ def finetune(
     """
     dataset, steps = ctx.dataset, ctx.config.oneshot.finetune
     everything = Data(
-        jnp.concatenate([dataset.train_images, dataset.val_images]),
+        jnp.asarray(joined(dataset.train_images, dataset.val_images)),
         jnp.concatenate([dataset.train_labels, dataset.val_labels]),
         jnp.asarray(dataset.test_images),
         jnp.asarray(dataset.test_labels),

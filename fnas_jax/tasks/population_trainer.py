@@ -21,7 +21,7 @@ from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import autotune, child, population, streaming
 from fnas_jax.training.child import Outcome
-from fnas_jax.training.minibatches import Data
+from fnas_jax.training.minibatches import Data, in_memory
 from fnas_jax.training.population import Population, Trained
 
 STEPS_MEASURED = 8  # of training, by which the fastest number of children at once is found
@@ -65,7 +65,8 @@ def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
     chunk = images_at_once(settings.device_images, dataset, mesh)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     if chunk is None:
-        train, examples = population.make(trained), devices.replicate(Data(*images), mesh)
+        train = population.make(trained)
+        examples = devices.replicate(in_memory(Data(*images)), mesh)
     else:
         train, examples = streaming.make(trained, chunk), Data(*images)
     return Trainer(
@@ -84,12 +85,12 @@ def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
     """How many images are on a device at a time; None: all of them.
 
     `wanted` 0: all, if they take at most half of the device's memory, else as many as take a sixth
-    of it, as three such parts may be there at a time.
+    of it, as three such parts may be there at a time. CPUs share the host's memory.
     """
     count = max(len(dataset.train_labels), len(dataset.val_labels))
     if not wanted:
         parts = (dataset.train_images, dataset.val_images)
-        memory = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", math.inf)
+        memory = devices.memory(mesh)
         if sum(part.nbytes for part in parts) <= memory / 2:
             return None
         wanted = int(memory / 6 / (dataset.train_images.nbytes / len(dataset.train_labels)))

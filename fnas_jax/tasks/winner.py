@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import devices, limits
+from fnas_jax.core.mapped import joined
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
 from fnas_jax.networks import elastic, mobile_spaces, subnet_weights
@@ -29,7 +30,7 @@ from fnas_jax.tasks.base import Judged, TrainedNetwork
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.population_trainer import images_at_once
 from fnas_jax.training import child, population, streaming
-from fnas_jax.training.minibatches import Data
+from fnas_jax.training.minibatches import Data, in_memory
 from fnas_jax.training.population import Trained
 
 LOG = logging.getLogger(__name__)
@@ -217,7 +218,7 @@ def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> li
     """Networks after `winner.steps` steps on all images but those of the test, which judge them."""
     dataset = ctx.dataset
     examples = Data(
-        np.concatenate([dataset.train_images, dataset.val_images]),
+        joined(dataset.train_images, dataset.val_images),
         np.concatenate([dataset.train_labels, dataset.val_labels]),
         dataset.test_images,
         dataset.test_labels,
@@ -250,7 +251,7 @@ def start_training(
     trained = population.Context(trainee, mesh, keep=True)
     chunk = images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
     if chunk is None:
-        run, data = population.make(trained), devices.replicate(examples, mesh)
+        run, data = population.make(trained), devices.replicate(in_memory(examples), mesh)
     else:
         run, data = streaming.make(trained, chunk), examples
     one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import Array
 
 # The class of pixels of a mask that count for nothing, as in PASCAL VOC's annotations.
@@ -22,12 +23,15 @@ IGNORE = 255
 
 
 class Data(NamedTuple):
-    """What a network is trained on and judged by; images as stored, on devices or the host."""
+    """What a network is trained on and judged by; images as stored.
 
-    train_images: Array | np.ndarray  # [n, H, W, C]
+    On devices, or on the host: then anything of which rows are arrays, in memory or not.
+    """
+
+    train_images: Array | Images  # [n, H, W, C]
     # Targets of the objective [n, ..]: classes int32 [n], or masks [n, H, W], moved with images
     train_labels: Array | np.ndarray
-    eval_images: Array | np.ndarray  # [m, H, W, C]
+    eval_images: Array | Images  # [m, H, W, C]
     eval_labels: Array | np.ndarray  # [m, ..]
 
 
@@ -42,6 +46,11 @@ class Augment(Protocol):
         What moves pixels moves masks alike, and where no pixel was they are `IGNORE`; what changes
         colours leaves them as they are. Masks are None where they were.
         """
+
+
+def in_memory(data: Data) -> Data:
+    """`data` of the host as numpy arrays."""
+    return Data(*map(np.asarray, data))
 
 
 class Pipeline(NamedTuple):

@@ -197,7 +197,7 @@ def test_unknown_names_are_refused_with_the_nearest(name, near):
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(UserError, match=r"is a file, but no \.npz file"):
+    with pytest.raises(UserError, match=r"is no file of a format that is read"):
         data.load(str(tmp_path / "a.csv"))
     with pytest.raises(UserError, match="Unknown data set ''"):
         data.load("")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from fnas_jax.core.mapped import Images, Mapped, chunks
 from fnas_jax.core.types import UserError
 
 # The names that folders and arrays of a set already divided may have.
@@ -26,7 +27,7 @@ _BILINEAR = Image.Resampling.BILINEAR
 class Part(NamedTuple):
     """Labelled images, in no particular order."""
 
-    images: np.ndarray  # [n, H, W, C] uint8 or float32
+    images: Images  # [n, H, W, C] uint8 or float32
     labels: np.ndarray  # [n] int32 in 0..num_classes-1
     ids: list[bytes]  # n digests of the native pixels: an example's name, wherever it was stored
     sizes: tuple[tuple[int, int], ...] = ()  # different native heights and widths; (): unknown
@@ -134,6 +135,20 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
     if not images:
         raise UserError(f"{source} holds no images.")
     return Part(np.stack(images), np.asarray(labels, np.int32), ids, tuple(sorted(sizes)))
+
+
+def gather(images: Mapped, labels: np.ndarray, source: str) -> Part:
+    """A `Part` of images that stay in their file. Raises UserError for none, or not finite ones."""
+    if not len(images):
+        raise UserError(f"{source} holds no images.")
+    ids: list[bytes] = []
+    for chunk in chunks(images):
+        if chunk.dtype != np.uint8 and not np.isfinite(chunk).all():
+            row = len(ids) + int(np.flatnonzero(~np.isfinite(chunk).all(axis=(1, 2, 3)))[0])
+            raise UserError(f"{source}: row {row} holds values that are not finite.")
+        ids += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in chunk]
+    size = (images.shape[1], images.shape[2])
+    return Part(images, labels.astype(np.int32), ids, (size,))
 
 
 def name_classes(

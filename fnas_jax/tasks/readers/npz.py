@@ -15,9 +15,12 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fnas_jax.core import mapped
+from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import (
     PART_NAMES,
@@ -25,9 +28,11 @@ from fnas_jax.tasks.readers.examples import (
     Part,
     Source,
     collect,
+    gather,
     name_classes,
     reason,
 )
+from fnas_jax.tasks.readers.stored import mapped_members
 
 _MAX_CHANNELS = 16  # more than that in the last axis is a mistake in the order of the axes
 _WHOLE = (
@@ -38,6 +43,7 @@ _WHOLE = (
     ("data", "labels"),
     ("data", "label"),
 )
+SPELLINGS = tuple(spelling for spellings in PART_NAMES.values() for spelling in spellings)
 _DIVIDED = (
     ("x_{}", "y_{}"),
     ("{}_images", "{}_labels"),
@@ -58,7 +64,7 @@ def read_npz(path: Path, image_size: int) -> Source:
     return read_arrays(_open(path), str(path), image_size)
 
 
-def read_arrays(arrays: Mapping[str, np.ndarray], source: str, image_size: int) -> Source:
+def read_arrays(arrays: Mapping[str, Any], source: str, image_size: int) -> Source:
     """The image set of `arrays`, which errors call `source`. Raises UserError as `read_npz`."""
     found = _find(arrays, source)
     columns = [y for _, y in found.values()]
@@ -69,8 +75,8 @@ def read_arrays(arrays: Mapping[str, np.ndarray], source: str, image_size: int) 
             labels = _renumber(labels, names, given, source)
         names = given
     parts: dict[str, Part] = {}
-    for (part, (images, _)), numbers in zip(found.items(), labels, strict=True):
-        images = _as_images(images, f"'{part}' images of {source}" if len(found) > 1 else source)
+    for (part, (stored, _)), numbers in zip(found.items(), labels, strict=True):
+        images = _as_images(stored, f"'{part}' images of {source}" if len(found) > 1 else source)
         if len(images) != len(numbers):
             raise UserError(
                 f"{source} holds {len(images)} images but {len(numbers)} labels ({part})."
@@ -79,7 +85,10 @@ def read_arrays(arrays: Mapping[str, np.ndarray], source: str, image_size: int) 
             Example(f"row {i}", image, int(label))
             for i, (image, label) in enumerate(zip(images, numbers, strict=True))
         )
-        parts[part] = collect(rows, image_size, source)
+        if isinstance(images, Mapped) and not image_size:
+            parts[part] = gather(images, numbers, source)
+        else:
+            parts[part] = collect(rows, image_size, source)
     return Source(parts["train"], parts.get("val"), parts.get("test"), names)
 
 
@@ -93,8 +102,10 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _open(path: Path) -> dict[str, np.ndarray]:
+def _open(path: Path) -> Mapping[str, Any]:
     try:
+        if path.stat().st_size >= mapped.MAPPED_FROM:
+            return mapped_members(path)
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise UserError(f"{path} is a single array, not an .npz file of images and labels.")
@@ -104,6 +115,12 @@ def _open(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"There is no file {path}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read as an .npz file: {reason(error)}") from None
+
+
+def is_key(name: str) -> bool:
+    """Whether `name` is that of an array of images or labels, in one of the spellings."""
+    divided = (key.format(s) for s in SPELLINGS for pair in _DIVIDED for key in pair)
+    return name.lower() in {*divided, *(key for pair in _WHOLE for key in pair)}
 
 
 def _find(
@@ -127,11 +144,11 @@ def _find(
     )
 
 
-def _as_images(images: np.ndarray, what: str) -> np.ndarray:
+def _as_images(images: Images, what: str) -> Images:
     """[n, H, W] or [n, H, W, C] of any number -> [n, H, W, C] uint8 or float32."""
     shape = list(images.shape)
     if images.ndim == 3:
-        images = images[..., None]
+        images = _with_channel(images)
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise UserError(f"{what}: shape {shape} is neither [n, H, W] nor [n, H, W, C].")
     if images.shape[-1] > _MAX_CHANNELS:
@@ -144,11 +161,20 @@ def _as_images(images: np.ndarray, what: str) -> np.ndarray:
         return images
     if images.dtype.kind not in "biuf":
         raise UserError(f"{what}: dtype {images.dtype} is no number.")
+    if isinstance(images, Mapped):
+        return images.viewed(images.shape[1:], np.float32)
     images = images.astype(np.float32)
     if not np.isfinite(images).all():
         row = int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))[0])
         raise UserError(f"{what}: row {row} holds values that are not finite.")
     return images
+
+
+def _with_channel(images: Images) -> Images:
+    """[n, H, W] -> [n, H, W, 1]."""
+    if isinstance(images, Mapped):
+        return images.viewed((*images.shape[1:], 1), images.dtype)
+    return images[..., None]
 
 
 def _renumber(
