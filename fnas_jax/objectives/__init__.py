@@ -4,5 +4,9 @@
 """
 
 # Modules with `METRICS`, `study` and `make` (`base`); only the chosen one is imported.
-OBJECTIVES = {"classification": "fnas_jax.objectives.classification"}
+OBJECTIVES = {
+    "classification": "fnas_jax.objectives.classification",
+    "multilabel": "fnas_jax.objectives.multilabel",
+    "regression": "fnas_jax.objectives.regression",
+}
 DEFAULT = "classification"

@@ -11,13 +11,14 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
+from fnas_jax import objectives
 from fnas_jax.core.identity import ARRAYS
 from fnas_jax.core.mapped import Images as Pixels
 from fnas_jax.core.mapped import Mapped, chunks, extent, in_file_order, take
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.taught import Images
 from fnas_jax.tasks import facts
-from fnas_jax.tasks.readers import formats
+from fnas_jax.tasks.readers import canvas, formats
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
 from fnas_jax.tasks.readers.decode import Files
 from fnas_jax.tasks.readers.examples import Note, Part, Source
@@ -27,7 +28,14 @@ from fnas_jax.tasks.readers.npz import fingerprint, read_arrays, read_npz
 from fnas_jax.tasks.readers.tfds import read_tfds
 from fnas_jax.tasks.split import split
 
-_NAMED = {"digits": read_digits, "mnist5k": read_mnist5k, "fashion_mnist": read_fashion_mnist}
+_NAMED = {
+    "digits": read_digits,
+    "mnist5k": read_mnist5k,
+    "fashion_mnist": read_fashion_mnist,
+    "canvas_labels": canvas.read_labels,
+    "canvas_masks": canvas.read_masks,
+    "canvas_position": canvas.read_position,
+}
 _ALLOWED = (
     f"{', '.join(_NAMED)}, tfds:NAME, the path of an .npz, .npy or IDX file, or of a folder of"
     " these or of images"
@@ -35,7 +43,7 @@ _ALLOWED = (
 
 
 class Dataset(NamedTuple):
-    """Images [n, H, W, C], uint8 as stored or float32, and class numbers [n] int32.
+    """Images [n, H, W, C], uint8 as stored or float32, and their targets, as `Part.labels`.
 
     Images of large files are `Mapped`, read when asked for.
     No two parts share an image, but for what the source itself has in two of its own. `mean` and
@@ -49,13 +57,14 @@ class Dataset(NamedTuple):
     val_labels: np.ndarray
     test_images: Pixels
     test_labels: np.ndarray
-    num_classes: int
+    num_classes: int  # or labels or values of an image: what a network gives numbers for
     mean: np.ndarray  # [C] float32, of the training images
     std: np.ndarray  # [C] float32, of the training images; 1 where a channel is constant
     class_names: tuple[str, ...]  # num_classes texts
     names: Images = Images()  # of the images, by their native pixels; `taught` says what for
     files: Files = Files()  # how image files become such pixels
     notes: tuple[Note, ...] = ()  # what the set is, and what is doubtful about it
+    objective: str = objectives.DEFAULT  # that the labels are for
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -73,13 +82,14 @@ def load(
     split_seed: int = 0,
     alpha: str = Files().alpha,
     arrays: Mapping[str, np.ndarray] | None = None,
+    objective: str = objectives.DEFAULT,
 ) -> Dataset:
     """Reads an image set and divides it.
 
     A test set that the source brings is kept as it is, and so is a validation set beside it; a
     single held-out set is the test set whatever its name (ImageNet's "validation" is what figures
     are published on), unless it was given as validation `arrays`. What is missing is split off
-    from the training images, the same share of every class, and equal images stay together
+    from the training images, of classes the same share of each, and equal images stay together
     (`split`). The split depends on the images and `split_seed` only: not on their order in files,
     nor on `image_size`.
 
@@ -93,25 +103,34 @@ def load(
       split_seed: another seed, another split.
       alpha: what becomes of transparency in image files, "white", "black" or "keep" (`Files`).
       arrays: an image set in memory, by the names of an .npz file (`readers.npz`).
+      objective: what its labels are for, as `task.objective`.
 
     Raises:
-      UserError: unknown name, missing or unreadable data, labels out of range, or a class with
-        too few examples.
+      UserError: unknown name, missing or unreadable data, labels for another objective or out of
+        range, or a class with too few examples.
     """
     if arrays is not None or name.startswith(ARRAYS):
-        source = read_arrays(_the_same(name, arrays), "the data set in memory", image_size)
+        source = read_arrays(
+            _the_same(name, arrays), "the data set in memory", image_size, objective
+        )
     else:
-        source = _read(name, data_dir, image_size, alpha)
+        source = _read(name, data_dir, image_size, alpha, objective)
+    if source.objective != objective:
+        raise UserError(
+            f"{name} has labels for task.objective={source.objective}, and task.objective is"
+            f" {objective!r}."
+        )
     train, val, test = source.train, source.val, source.test
     if test is None and val is not None and arrays is None:
         val, test = None, val
     brought = {"train": train, "val": val, "test": test}
     present = {part: of for part, of in brought.items() if of is not None}
-    _check(present, source.class_names, name)
+    _check(present, source.class_names, name, objective)
     doubts = facts.look(present, source.class_names, name)
     shares = _shares(test_fraction, val_fraction, test is None, val is None)
     test_rows, val_rows, train_rows = split(
-        train.ids, shares, split_seed, name, train.labels, source.class_names
+        *(train.ids, shares, split_seed, name),
+        *((train.labels, source.class_names) if objective == objectives.DEFAULT else ()),
     )
     test = _rows(train, test_rows) if test is None else test
     val = _rows(train, val_rows) if val is None else val
@@ -120,7 +139,8 @@ def load(
     divided = {"train": train.images, "val": val.images, "test": test.images}
     sizes = sorted({size for part in present.values() for size in part.sizes})
     different = len(set(train.ids).union(val.ids, test.ids))
-    said = facts.summary(name, divided, source.class_names, sizes, different)
+    kinds = {"multilabel": "labels", "regression": "values"}.get(objective, "classes")
+    said = facts.summary(name, divided, source.class_names, sizes, different, kinds)
     dataset = Dataset(
         name=name,
         train_images=train.images,
@@ -136,6 +156,7 @@ def load(
         names=Images(*(_names(part) for part in (train, val, test))),
         files=Files(alpha, source.bits),
         notes=(*said, *source.notes, *doubts),
+        objective=objective,
     )
     chex.assert_equal_shape_suffix([dataset.train_images, val.images, test.images], 3)
     return dataset
@@ -149,20 +170,35 @@ def normalise(images: chex.Array, mean: chex.Array, std: chex.Array) -> chex.Arr
 def sample_images(
     dataset: Dataset, count: int = 20, side: int = 32, classes: int = 100
 ) -> np.ndarray:
-    """The first `count` training images of each of at most `classes` classes, uint8.
+    """The first `count` training images of each of at most `classes` classes or labels, uint8.
+
+    Where images have neither, of all.
 
     Shape [C, count, h, w, 1 or 3] with h, w at most `side`: larger images are thinned out. Classes
     with fewer images repeat theirs. Values are stretched so that the set's largest is 255.
     """
-    images, labels = dataset.train_images, dataset.train_labels
+    images = dataset.train_images
     step = max(1, -(-max(images.shape[1:3]) // side))
     found = []
-    for label in range(min(dataset.num_classes, classes)):
-        rows = np.flatnonzero(labels == label)[:count]
+    for rows in groups(dataset)[:classes]:
+        rows = rows[:count]
         found.append(images[np.resize(rows, count), ::step, ::step].astype(np.float32))
     stacked = np.stack(found)
     low, high = min(float(stacked.min()), 0.0), float(stacked.max())
     return np.round(255 * (stacked - low) / max(high - low, 1e-6)).astype(np.uint8)
+
+
+def groups(dataset: Dataset) -> list[np.ndarray]:
+    """Rows of the training images of each class, or with each label; or of all of them.
+
+    Labels that no image has are left out.
+    """
+    labels, kinds = dataset.train_labels, range(dataset.num_classes)
+    if dataset.objective == objectives.DEFAULT:
+        return [np.flatnonzero(labels == kind) for kind in kinds]
+    if dataset.objective == "multilabel":
+        return [np.flatnonzero(labels[:, kind]) for kind in kinds if labels[:, kind].any()]
+    return [np.arange(len(labels))]
 
 
 def channel_statistics(images: Pixels) -> tuple[np.ndarray, np.ndarray]:
@@ -227,14 +263,14 @@ def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str
     return arrays
 
 
-def _read(name: str, data_dir: str, image_size: int, alpha: str) -> Source:
+def _read(name: str, data_dir: str, image_size: int, alpha: str, objective: str) -> Source:
     if name in _NAMED:
         return _NAMED[name](image_size)
     if name.startswith("tfds:"):
         return read_tfds(name.removeprefix("tfds:"), data_dir, image_size)
     path = Path(name).expanduser()
     if path.suffix.lower() == ".npz":
-        return read_npz(path, image_size)
+        return read_npz(path, image_size, objective)
     found = formats.read(path, image_size) if name else None
     if found is not None:
         return found
@@ -262,13 +298,16 @@ def _no_path(path: Path) -> str:
     return f"There is no file or folder {path}: {there} holds no '{wanted}'{hint}."
 
 
-def _check(parts: Mapping[str, Part], class_names: tuple[str, ...], name: str) -> None:
-    if len(class_names) < 2:
+def _check(
+    parts: Mapping[str, Part], class_names: tuple[str, ...], name: str, objective: str
+) -> None:
+    classes = objective == objectives.DEFAULT
+    if classes and len(class_names) < 2:
         raise UserError(f"{name} has one class only ({class_names[0]}): two are needed.")
     train = parts["train"]
     for part in parts.values():
         bad = (part.labels < 0) | (part.labels >= len(class_names))
-        if bad.any():
+        if classes and bad.any():
             raise UserError(
                 f"Label {part.labels[bad][0]} of {name} is out of range: it has "
                 f"{len(class_names)} classes, numbered from 0."

@@ -38,6 +38,7 @@ def summary(
     class_names: Sequence[str],
     sizes: Sequence[tuple[int, int]],
     different: int,
+    kinds: str = "classes",
 ) -> tuple[Note, ...]:
     """What a set is, in two sentences.
 
@@ -47,6 +48,7 @@ def summary(
       class_names: of the C classes.
       sizes: different native heights and widths; () where unknown.
       different: images without their copies.
+      kinds: what `class_names` are names of.
     """
     images = parts["train"]
     height, width, channels = images.shape[1:]
@@ -60,7 +62,7 @@ def summary(
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     return (
         Note(
-            f"{name}: {total} images{copies} of {len(class_names)} classes"
+            f"{name}: {total} images{copies} of {len(class_names)} {kinds}"
             f" ({listed(class_names)}); {height}x{width} pixels{resized}, {channels}"
             f" channel{'s' * (channels != 1)}, {images.dtype} from {low:g} to {high:g}",
             loud=False,

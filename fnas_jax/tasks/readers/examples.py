@@ -28,7 +28,9 @@ class Part(NamedTuple):
     """Labelled images, in no particular order."""
 
     images: Images  # [n, H, W, C] uint8 or float32
-    labels: np.ndarray  # [n] int32 in 0..num_classes-1
+    # Targets of the objective: classes [n] int32, labels [n, L] int32 0 or 1, values [n, R]
+    # float32, or masks [n, H, W] uint8
+    labels: np.ndarray
     ids: list[bytes]  # n digests of the native pixels: an example's name, wherever it was stored
     sizes: tuple[tuple[int, int], ...] = ()  # different native heights and widths; (): unknown
 
@@ -46,9 +48,10 @@ class Source(NamedTuple):
     train: Part
     val: Part | None
     test: Part | None
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # or those of labels or values
     notes: tuple[Note, ...] = ()  # what was left out, or read otherwise than one might think
     bits: int = 8  # of the image files that it is of, as `decode.Files`
+    objective: str = "classification"  # that its labels are for
 
 
 @dataclass
@@ -83,7 +86,7 @@ class Example(NamedTuple):
 
     where: str  # how an error message should name it, e.g. a path or "row 17"
     image: np.ndarray  # [H, W, C] uint8 or float32
-    label: int
+    label: int | np.ndarray  # a class number, or other targets of an image, as numpy has them
 
 
 RESIZING = "bilinear, antialiased where it shrinks, the aspect ratio not kept (Pillow)"
@@ -116,7 +119,7 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
       UserError: no example at all, or shapes that differ.
     """
     images: list[np.ndarray] = []
-    labels: list[int] = []
+    labels: list[int | np.ndarray] = []
     ids: list[bytes] = []
     sizes: set[tuple[int, int]] = set()
     first = ""
@@ -134,7 +137,9 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
         labels.append(label)
     if not images:
         raise UserError(f"{source} holds no images.")
-    return Part(np.stack(images), np.asarray(labels, np.int32), ids, tuple(sorted(sizes)))
+    several = isinstance(labels[0], np.ndarray)
+    targets = np.stack(labels) if several else np.asarray(labels, np.int32)
+    return Part(np.stack(images), targets, ids, tuple(sorted(sizes)))
 
 
 def gather(images: Mapped, labels: np.ndarray, source: str) -> Part:
@@ -148,7 +153,8 @@ def gather(images: Mapped, labels: np.ndarray, source: str) -> Part:
             raise UserError(f"{source}: row {row} holds values that are not finite.")
         ids += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in chunk]
     size = (images.shape[1], images.shape[2])
-    return Part(images, labels.astype(np.int32), ids, (size,))
+    targets = labels if labels.ndim > 1 else labels.astype(np.int32)
+    return Part(images, targets, ids, (size,))
 
 
 def name_classes(

@@ -4,8 +4,9 @@ Keys: `images` and `labels`, or `x_train`, `y_train` and, if the file is already
 `y_val`, `x_test`, `y_test`. Also understood: `train_images`, `train_labels` and so on (as MedMNIST
 names them), `x`/`y`, `X`/`Y`, `data`/`target`, `image`/`label`. Optional: `class_names` [C] text.
 
-Images: [n, H, W] or [n, H, W, C], uint8, or any other number (kept as float32). Labels: [n] or
-[n, 1], whole numbers from 0, or text.
+Images: [n, H, W] or [n, H, W, C], uint8, or any other number (kept as float32). Labels: for
+classification [n] or [n, 1], whole numbers from 0, or text; for multilabel 0 or 1 [n, L]; for
+regression any numbers, [n] or [n, R]; `class_names` are then the names of labels or values.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from fnas_jax.core import mapped
 from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
+from fnas_jax.tasks.readers import targets
 from fnas_jax.tasks.readers.examples import (
     PART_NAMES,
     Example,
@@ -29,7 +31,6 @@ from fnas_jax.tasks.readers.examples import (
     Source,
     collect,
     gather,
-    name_classes,
     reason,
 )
 from fnas_jax.tasks.readers.stored import mapped_members
@@ -54,23 +55,32 @@ _DIVIDED = (
 )
 
 
-def read_npz(path: Path, image_size: int) -> Source:
+def read_npz(path: Path, image_size: int, objective: str = "classification") -> Source:
     """Reads one file; see the module's docstring for what it may hold.
 
     Raises:
       UserError: not there, not an npz file, unknown keys, or arrays that cannot be images and
         their labels.
     """
-    return read_arrays(_open(path), str(path), image_size)
+    return read_arrays(_open(path), str(path), image_size, objective)
 
 
-def read_arrays(arrays: Mapping[str, Any], source: str, image_size: int) -> Source:
-    """The image set of `arrays`, which errors call `source`. Raises UserError as `read_npz`."""
+def read_arrays(
+    arrays: Mapping[str, Any],
+    source: str,
+    image_size: int,
+    objective: str = "classification",
+) -> Source:
+    """The image set of `arrays`, which errors call `source`. Raises UserError as `read_npz`.
+
+    Its labels are for `objective`.
+    """
     found = _find(arrays, source)
     columns = [y for _, y in found.values()]
-    labels, names = name_classes(columns, source)
+    labels, names = targets.read(objective, columns, source)
     if "class_names" in arrays:
-        given = _given_names(arrays["class_names"], len(names), source)
+        exact = objective != "classification"  # a label without a name would be lost
+        given = _given_names(arrays["class_names"], len(names), source, exact)
         if columns[0].dtype.kind in "US":  # numbered alphabetically so far
             labels = _renumber(labels, names, given, source)
         names = given
@@ -82,14 +92,14 @@ def read_arrays(arrays: Mapping[str, Any], source: str, image_size: int) -> Sour
                 f"{source} holds {len(images)} images but {len(numbers)} labels ({part})."
             )
         rows = (
-            Example(f"row {i}", image, int(label))
+            Example(f"row {i}", image, label if label.ndim else int(label))
             for i, (image, label) in enumerate(zip(images, numbers, strict=True))
         )
         if isinstance(images, Mapped) and not image_size:
             parts[part] = gather(images, numbers, source)
         else:
             parts[part] = collect(rows, image_size, source)
-    return Source(parts["train"], parts.get("val"), parts.get("test"), names)
+    return Source(parts["train"], parts.get("val"), parts.get("test"), names, objective=objective)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
@@ -188,10 +198,15 @@ def _renumber(
     return [places[column] for column in labels]
 
 
-def _given_names(given: np.ndarray, needed: int, source: str) -> tuple[str, ...]:
-    if given.ndim != 1 or len(given) < needed or given.dtype.kind not in "US":
+def _given_names(
+    given: np.ndarray, needed: int, source: str, exact: bool = False
+) -> tuple[str, ...]:
+    wrong = given.ndim != 1 or len(given) < needed or (exact and len(given) > needed)
+    if wrong or given.dtype.kind not in "US":
+        number = f"{needed} texts, one per column of its labels"
+        number = number if exact else f"at least {needed} texts, one per class"
         raise UserError(
-            f"'class_names' of {source} must be at least {needed} texts, one per class; it has"
+            f"'class_names' of {source} must be {number}; it has"
             f" shape {list(given.shape)} and dtype {given.dtype}."
         )
     return tuple(str(name) for name in given.astype(str))

@@ -1,0 +1,106 @@
+"""What labels are, by objective: the columns of a user's arrays as targets, and their names.
+
+Labels of another objective are refused with the name of the one that would take them; which one is
+meant is never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fnas_jax.core.types import UserError
+from fnas_jax.tasks.readers.examples import name_classes
+
+Columns = Sequence[np.ndarray]  # the labels of each part of a set, as they were given
+# (columns, how errors call the set) -> (targets of each part, names of classes, labels or values)
+Reader = Callable[[Columns, str], tuple[list[np.ndarray], tuple[str, ...]]]
+
+
+def read(objective: str, columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """(targets of each part, names) of labels for `objective`. Raises UserError."""
+    if objective not in READERS:
+        raise UserError(
+            f"{source} is an array set, and task.objective is {objective!r}, of which arrays have"
+            f" no labels yet; they have for {', '.join(READERS)}"
+        )
+    return READERS[objective](columns, source)
+
+
+def classes(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """int32 class numbers [n] of numbers or names, [n] or [n, 1]."""
+    for labels in columns:
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            takes = "multilabel" if _zeros_and_ones(labels) else "regression"
+            raise UserError(
+                f"The labels of {source} have shape {list(labels.shape)}: one class number or name"
+                f" per image is needed, as an array of shape [n]; task.objective={takes} takes"
+                f" several {'labels' if takes == 'multilabel' else 'values'} of an image."
+            )
+        if labels.dtype.kind == "f" and not _whole(labels):
+            raise UserError(
+                f"The labels of {source} are fractions (e.g."
+                f" {float(labels.flat[int(np.argmax(labels.ravel() % 1 != 0))]):g}): class numbers"
+                " or names are needed; task.objective=regression takes values."
+            )
+    return name_classes(columns, source)
+
+
+def several(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """int32 0 or 1 [n, L]: which of L labels each image has."""
+    found = []
+    for labels in columns:
+        if labels.ndim != 2:
+            raise UserError(
+                f"The labels of {source} have shape {list(labels.shape)}: task.objective=multilabel"
+                " needs 0 or 1 for each label, as an array of shape [n, L];"
+                " task.objective=classification takes one class of each image."
+            )
+        if labels.dtype.kind not in "biuf" or not _zeros_and_ones(labels):
+            raise UserError(
+                f"The labels of {source} are not all 0 or 1, which task.objective=multilabel needs;"
+                " task.objective=regression takes values."
+            )
+        found.append(labels.astype(np.int32))
+    return found, _numbered(found, source)
+
+
+def values(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """float32 [n, R]: R values of each image, of numbers [n] or [n, R]."""
+    found = []
+    for labels in columns:
+        if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
+            raise UserError(
+                f"The labels of {source} have shape {list(labels.shape)} and dtype {labels.dtype}:"
+                " task.objective=regression needs numbers, as an array of shape [n] or [n, R]."
+            )
+        if not np.isfinite(labels).all():
+            row = int(np.flatnonzero(~np.isfinite(labels.reshape(len(labels), -1)).all(1))[0])
+            raise UserError(f"The value of row {row} of {source} is not finite.")
+        found.append(labels.reshape(len(labels), -1).astype(np.float32))
+    return found, _numbered(found, source)
+
+
+READERS: dict[str, Reader] = {
+    "classification": classes,
+    "multilabel": several,
+    "regression": values,
+}
+
+
+def _numbered(found: Columns, source: str) -> tuple[str, ...]:
+    """Numbers as names of the columns, of which every part has as many. Raises UserError."""
+    widths = {targets.shape[1] for targets in found}
+    if len(widths) > 1:
+        raise UserError(f"The labels of the parts of {source} have {sorted(widths)} columns.")
+    return tuple(map(str, range(widths.pop())))
+
+
+def _zeros_and_ones(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "biuf" and bool(np.isin(labels, (0, 1)).all())
+
+
+def _whole(labels: np.ndarray) -> bool:
+    """No finite fraction; what is not finite is told by who reads class numbers."""
+    return bool((~np.isfinite(labels) | (labels == np.floor(labels))).all())
