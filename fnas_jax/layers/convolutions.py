@@ -3,8 +3,13 @@
 Weights have the largest size, and a smaller kernel is their centre. Images are [B, H, W, C]
 float32, padding is 'SAME', strides are 1 or 2, kernels at least 3 wide where the stride is 2.
 
-XLA's CPU compiler needs help, and only it gets help (`lax.platform_dependent`):
-- a grouped convolution takes ten times as long as the shifted products it stands for;
+XLA needs help.
+
+A grouped convolution takes ten times as long on a CPU as the shifted products it stands for. On a
+GPU, children at once would make grouped convolutions of all, whose derivatives take minutes to
+compile and to run: there, children at once have products of matrices (`_patched`).
+
+The rest is help for its CPU compiler only (`lax.platform_dependent`):
 - inside a conditional or a loop, only plain convolutions (no dilation, kernel no larger than the
   image) reach its fast routine, the others take a hundred times as long. So derivatives are
   written as plain convolutions of dilated or transposed images.
@@ -61,13 +66,7 @@ def average_pool(x: Array, stride: int) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def depthwise(x: Array, w: Array, size: Array | int, sizes: Sizes, stride: int) -> Array:
     """Depthwise convolution: x [B, H, W, C], w [K, K, C], kernel `sizes[size]`."""
-    return lax.platform_dependent(
-        size,
-        x,
-        w,
-        cpu=_by_size(_shifted, sizes, stride),
-        default=_by_size(_grouped, sizes, stride),
-    )
+    return _by_size(_shifted, sizes, stride)(size, x, w)
 
 
 def _depthwise_bwd(
@@ -78,7 +77,7 @@ def _depthwise_bwd(
         return _switch(size, branches, w, g), _tap_sums(x, g, size, sizes, w.shape[0], stride)
 
     def default(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
-        return jax.vjp(lambda x, w: _by_size(_grouped, sizes, stride)(size, x, w), x, w)[1](g)
+        return jax.vjp(lambda x, w: _by_size(_shifted, sizes, stride)(size, x, w), x, w)[1](g)
 
     return *lax.platform_dependent(*residuals, g, cpu=cpu, default=default), None
 
@@ -97,7 +96,9 @@ def conv(x: Array, w: Array, size: Array | int, sizes: Sizes, stride: int) -> Ar
         x,
         w,
         cpu=_by_size(_padded, sizes, stride),
-        default=_by_size(_direct, sizes, stride),
+        default=alone_or_together(
+            _by_size(_direct, sizes, stride), _by_size(_patched, sizes, stride)
+        ),
     )
 
 
@@ -108,9 +109,10 @@ def _conv_bwd(
         branches = [functools.partial(_conv_derivatives, stride, k) for k in sizes]
         return _switch(size, branches, w, x, g)
 
-    def default(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
-        return jax.vjp(lambda x, w: _by_size(_direct, sizes, stride)(size, x, w), x, w)[1](g)
+    def by(op: Any, x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+        return jax.vjp(lambda x, w: _by_size(op, sizes, stride)(size, x, w), x, w)[1](g)
 
+    default = alone_or_together(functools.partial(by, _direct), functools.partial(by, _patched))
     return *lax.platform_dependent(*residuals, g, cpu=cpu, default=default), None
 
 
@@ -169,13 +171,6 @@ def _shifted_input_gradient(x: Array, stride: int, k: int, w: Array, g: Array) -
     return jax.vjp(lambda x: _shifted(x, crop(w, k), stride), x)[1](g)[0]
 
 
-def _grouped(x: Array, w: Array, stride: int) -> Array:
-    strides, w = (stride, stride), w[:, :, None, :]
-    return lax.conv_general_dilated(
-        x, w, strides, "SAME", dimension_numbers=_LAYOUT, feature_group_count=w.shape[-1]
-    )
-
-
 def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, stride: int) -> Array:
     """Weight gradient of `depthwise`, [K, K, C], summed by a few images to stay in the cache.
 
@@ -212,6 +207,27 @@ def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, strid
 
 def _direct(x: Array, w: Array, stride: int) -> Array:
     return lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=_LAYOUT)
+
+
+def _patched(x: Array, w: Array, stride: int) -> Array:
+    """The same as one product of matrices, of K x K times the memory of x."""
+    patches = jnp.concatenate(_taps(x, w.shape[0], stride), axis=-1)
+    return patches @ w.reshape(-1, w.shape[-1])
+
+
+def alone_or_together(
+    alone: Callable[..., Any], together: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`alone`, which under `vmap` is `vmap(together)`: two ways to the same result."""
+    chosen = jax.custom_batching.custom_vmap(alone)
+
+    @chosen.def_vmap
+    def _(size: int, batched: Any, *given: Any) -> tuple[Any, Any]:
+        axes = jax.tree.map(lambda has: 0 if has else None, batched)
+        found = jax.vmap(together, in_axes=tuple(axes), axis_size=size)(*given)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return chosen
 
 
 def _valid(x: Array, w: Array, stride: int = 1) -> Array:

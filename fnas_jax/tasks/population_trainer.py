@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +22,6 @@ from fnas_jax.training import autotune, child, population, streaming
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data, in_memory
 from fnas_jax.training.population import Population, Trained
-
-STEPS_MEASURED = 8  # of training, by which the fastest number of children at once is found
 
 
 class Trainer(NamedTuple):
@@ -98,7 +95,7 @@ def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
 
 
 def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> int:
-    """How many children a device trains at once: `children.group`, or what is fastest here."""
+    """How many children a device trains at once: `children.group`, or all that fit here."""
     settings, dataset = ctx.settings, ctx.dataset
     most = devices.padded_size(ctx.config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
     if settings.group:
@@ -107,21 +104,21 @@ def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> int:
         return 1  # together they would only share what each has to itself in turn
     own = devices.children_mesh(jax.local_devices()[:1])
     count = images_at_once(settings.device_images, dataset, own)
-    measure = functools.partial(seconds_of, ctx, network, own, most, count)
+    fits = functools.partial(fits_into_memory, ctx, network, own, most, count)
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
     described = (ctx.space.spec, shape, dataset.num_classes, count, most)
     name = f"{kind} jax {jax.__version__} {described} {settings}"
     cache = ctx.config.jax.cache_dir
-    chosen = autotune.group(measure, most, name, cache) if hosts.is_first() else 1
+    chosen = autotune.group(fits, most, name, cache) if hosts.is_first() else 1
     return int(hosts.broadcast(np.int32(chosen)))
 
 
-def seconds_of(
+def fits_into_memory(
     ctx: TrainContext, network: Network, own: Mesh, most: int, count: int | None, group: int
-) -> float:
-    """Seconds of a few steps of `most` children, `group` at once, on `count` images (None: all).
+) -> bool:
+    """Whether memory suffices for `most` children, `group` at once, on `count` images (None: all).
 
-    Infinity where memory does not suffice.
+    A step of them is compiled and run.
     """
     dataset = ctx.dataset
     images = (dataset.train_images[:count], dataset.train_labels[:count])
@@ -131,16 +128,13 @@ def seconds_of(
     archs = ctx.canonical(ctx.space.sample(jax.random.key(0), most))
     keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
     given = devices.shard((archs, jnp.ones(most, bool), keys), own)
-    steps = devices.replicate(np.int32(STEPS_MEASURED), own)
     try:
-        for _ in range(2):  # the first one compiles
-            begin = time.monotonic()
-            jax.block_until_ready(run(examples, *given, steps))
+        jax.block_until_ready(run(examples, *given, devices.replicate(np.int32(1), own)))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return math.inf
-    return time.monotonic() - begin
+        return False
+    return True
 
 
 def train_population(

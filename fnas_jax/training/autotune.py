@@ -1,14 +1,12 @@
-"""How many children a device trains at once: measured once, and remembered for each device.
+"""How many children a device trains at once: tried once, and remembered for each device.
 
-One after another, a child costs what it is; all at once, an accelerator is kept busy but memory may
-not suffice. In between lies the fastest number, which depends on device and shapes.
+The more, the faster: one child leaves an accelerator idle. What memory does not hold is halved.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import pathlib
 from collections.abc import Callable
 
@@ -19,37 +17,26 @@ logger = logging.getLogger(__name__)
 FILE = "tuning.json"
 
 
-def group(measure: Callable[[int], float], most: int, name: str, folder: str | pathlib.Path) -> int:
-    """The number in 1, 2, 4, .. `most` that `measure` gives the fewest seconds for.
+def group(fits: Callable[[int], bool], most: int, name: str, folder: str | pathlib.Path) -> int:
+    """The largest of `most`, a half of it, a quarter, .. that `fits` into memory; at least 1.
 
-    `measure` of a number gives the seconds of all `most` children, infinity where memory does not
-    suffice; larger numbers are then not tried. The choice is kept in `folder` ('': nowhere) under
-    `name`, which says all that it depends on.
+    The choice is kept in `folder` ('': nowhere) under `name`, which says all that it depends on.
     """
     path = pathlib.Path(folder).expanduser() / FILE if folder else None
     known = _read(path)
     if name in known:
         return known[name]
-    best, seconds = 1, math.inf
-    for size in candidates(most):
-        taken = measure(size)
-        logger.debug("%d children at once: %.3f s", size, taken)
-        if taken < seconds:
-            best, seconds = size, taken
-        if math.isinf(taken):
-            break
-    if path is not None and math.isfinite(seconds):
+    size = most
+    while size > 1 and not fits(size):
+        logger.info("%d children at once do not fit into the memory of the device", size)
+        size //= 2
+    if path is not None:
         try:
-            # Read again: another process may have measured something else meanwhile.
-            write_json(path, _read(path) | {name: best})
+            # Read again: another process may have tried something else meanwhile.
+            write_json(path, _read(path) | {name: size})
         except OSError as error:
             logger.warning("%s cannot be written (%s)", path, error.strerror or error)
-    return best
-
-
-def candidates(most: int) -> list[int]:
-    """1, 2, 4, .. below `most`, and `most`."""
-    return [2**i for i in range(most.bit_length()) if 2**i < most] + [most]
+    return size
 
 
 def _read(path: pathlib.Path | None) -> dict[str, int]:

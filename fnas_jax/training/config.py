@@ -19,7 +19,10 @@ class Children:
     label_smoothing: float = key(0.0, "label smoothing", 0.0, 0.9)
     warmup: float = key(0.1, "share of the steps in which the rate rises", 0.0, 0.9)
     group: int = key(
-        0, "children of a device trained at once; 1: in turn; 0: what is fastest", 0, 65536
+        0,
+        "children of a device trained at once; 0: on CPUs one, elsewhere all that fit",
+        0,
+        65536,
     )
     backend: str = key(
         "auto",

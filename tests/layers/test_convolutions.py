@@ -70,19 +70,54 @@ def test_conv_equals_convolution(image, stride):
     check(ours, 1, image, stride, (CHANNELS, FEATURES))
 
 
-@pytest.mark.parametrize("op", ["depthwise", "conv"])
-def test_both_platforms_forms_are_equal_under_vmap(op):
-    forms = {
-        "depthwise": (convolutions._shifted, convolutions._grouped),
-        "conv": (convolutions._padded, convolutions._direct),
-    }[op]
+def test_all_platforms_forms_are_equal_under_vmap():
+    forms = (convolutions._padded, convolutions._direct, convolutions._patched)
     forms = [functools.partial(form, stride=2) for form in forms]
     key = jax.random.key(0)
     x = jax.random.normal(key, (2, BATCH, 5, 6, CHANNELS))
-    shape = (CHANNELS,) if op == "depthwise" else (CHANNELS, FEATURES)
-    w = jax.random.normal(key, (2, 3, 3, *shape))
-    both = jax.jit(lambda x, w: [jax.vmap(form)(x, w) for form in forms])
-    np.testing.assert_allclose(*both(x, w), atol=1e-5)
+    w = jax.random.normal(key, (2, 3, 3, CHANNELS, FEATURES))
+    found = jax.jit(lambda x, w: [jax.vmap(form)(x, w) for form in forms])(x, w)
+    for other in found[1:]:
+        np.testing.assert_allclose(found[0], other, atol=1e-5)
+
+
+def as_on_an_accelerator(monkeypatch):
+    """What other platforms than a CPU compile is compiled."""
+    choose = lambda *given, cpu, default: default(*given)  # noqa: E731
+    monkeypatch.setattr(convolutions.lax, "platform_dependent", choose)
+
+
+@pytest.mark.parametrize(("image", "stride"), CASES)
+@pytest.mark.parametrize("op", ["depthwise", "conv"])
+def test_accelerators_have_the_same_values_and_gradients(monkeypatch, op, image, stride):
+    as_on_an_accelerator(monkeypatch)
+    groups = {"depthwise": CHANNELS, "conv": 1}[op]
+    shape = {"depthwise": (1, CHANNELS), "conv": (CHANNELS, FEATURES)}[op]
+
+    def ours(x, w, size):
+        w = w[:, :, 0] if op == "depthwise" else w
+        return getattr(convolutions, op)(x, w, size, SIZES, stride)
+
+    check(ours, groups, image, stride, shape)
+
+
+def test_children_at_once_have_products_of_matrices_on_accelerators(monkeypatch):
+    """No grouped convolution: of many children, these took minutes to compile and to run."""
+    as_on_an_accelerator(monkeypatch)
+    x, w = jnp.ones((2, BATCH, 4, 4, CHANNELS)), jnp.ones((2, 3, 3, CHANNELS, FEATURES))
+
+    def loss(x, w):
+        narrow = convolutions.depthwise(x, w[..., 0], 0, (3,), 1)
+        return (convolutions.conv(narrow, w, 0, (3,), 1) ** 2).sum()
+
+    of = jax.value_and_grad(loss, argnums=(0, 1))
+    alone, together = str(jax.make_jaxpr(of)(x[0], w[0])), str(jax.make_jaxpr(jax.vmap(of))(x, w))
+    assert "conv_general_dilated" in alone
+    assert "conv_general_dilated" not in together and "dot_general" in together
+    for a, b in zip(
+        jax.tree.leaves(of(x[0], w[0])), jax.tree.leaves(jax.vmap(of)(x, w)), strict=True
+    ):
+        np.testing.assert_allclose(a, b[0], rtol=1e-5)
 
 
 def test_a_batch_of_kernel_sizes_gives_each_image_its_own():

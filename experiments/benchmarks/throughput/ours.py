@@ -1,4 +1,7 @@
-"""The elastic network of this package: compiled once, children on all cores at once."""
+"""The elastic network of this package: compiled once, children on all cores at once.
+
+On an accelerator, all children of a group at once.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,8 @@ def contest(size: int) -> tuple:
     pipeline = Pipeline(normalise=lambda x: x, augment=minibatches.unchanged)
     mesh = devices.children_mesh()
     one = child.Context(network, settings(), pipeline, classification.of(common.CLASSES))
-    run = population.make(population.Context(one, mesh))
+    at_once = 1 if jax.default_backend() == "cpu" else size
+    run = population.make(population.Context(one, mesh, at_once))
     data = devices.replicate(Data(*common.images()), mesh)
     nothing = np.zeros((size, len(common.space().cardinalities)), np.int32)
     children = shard(nothing, np.zeros(size, bool), mesh, 0)

@@ -1,6 +1,7 @@
 """PyTorch as its users write it: modules in channels_last, eager, all cores on one child.
 
-`torch_per_core` runs the same on one core each.
+`torch_per_core` runs the same on one core each. Where PyTorch sees a GPU, a child is trained there,
+in bfloat16 as ours are (`torch.autocast`), with the images in its memory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from torch import nn
 from experiments.benchmarks.throughput import common
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, POOL, LayerSpec
 from fnas_jax.networks import mobile_spaces
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+torch.backends.cudnn.benchmark = True  # the fastest of its algorithms
 
 
 class Excite(nn.Module):
@@ -77,7 +81,7 @@ def network(arch: np.ndarray) -> nn.Module:
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
-    return module.to(memory_format=torch.channels_last)
+    return module.to(DEVICE, memory_format=torch.channels_last)
 
 
 @functools.cache
@@ -85,10 +89,11 @@ def _images() -> tuple[torch.Tensor, ...]:
     data = common.images()
 
     def channels_last(x: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        first = torch.from_numpy(x).to(DEVICE).permute(0, 3, 1, 2)
+        return first.contiguous(memory_format=torch.channels_last)
 
-    labels = (torch.from_numpy(y).long() for y in (data.train_labels, data.eval_labels))
-    train_labels, eval_labels = labels
+    both = (data.train_labels, data.eval_labels)
+    train_labels, eval_labels = (torch.from_numpy(y).long().to(DEVICE) for y in both)
     images = channels_last(data.train_images), channels_last(data.eval_images)
     return images[0], train_labels, images[1], eval_labels
 
@@ -104,6 +109,11 @@ def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
     return common.Answer(time.perf_counter() - start, 0.0, accuracy, step_ms)
 
 
+def _arithmetic() -> torch.autocast:
+    """Of convolutions: bfloat16 on a GPU, float32 elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=DEVICE.type == "cuda")
+
+
 def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float]:
     """(accuracy, seconds of all steps)."""
     torch.manual_seed(seed)
@@ -117,15 +127,18 @@ def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float]:
     for i, rows in enumerate(common.batches(len(labels), steps, seed)):
         for group in optimizer.param_groups:
             group["lr"] = common.rate(i, steps)
-        rows = torch.from_numpy(rows)
+        rows = torch.from_numpy(rows).to(DEVICE)
         optimizer.zero_grad()
-        F.cross_entropy(module(images[rows]), labels[rows]).backward()
+        with _arithmetic():
+            F.cross_entropy(module(images[rows]), labels[rows]).backward()
         nn.utils.clip_grad_norm_(module.parameters(), common.CLIP)
         optimizer.step()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     module.eval()
     hits = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), _arithmetic():
         for i in range(0, len(eval_labels), common.EVAL_BATCH):
             part = slice(i, i + common.EVAL_BATCH)
             hits += int((module(eval_images[part]).argmax(-1) == eval_labels[part]).sum())
