@@ -30,6 +30,7 @@ from fnas_jax.parts import Parts
 from fnas_jax.results import Result
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data
+from fnas_jax.tasks.readers import objects
 
 LOG = logging.getLogger(__name__)
 
@@ -222,6 +223,7 @@ def _array(name: str, given: Any) -> np.ndarray:
         raise UserError(f"{name} is no array: {error}") from None
     if array.dtype.kind != "O":
         return array
-    if all(isinstance(entry, str) for entry in array.flat):  # as pandas has them
-        return array.astype(str)
-    raise UserError(f"{name} holds objects; an array of numbers, or of texts, is needed")
+    try:  # as pandas has texts
+        return objects.plain(array.ravel().tolist()).reshape(array.shape)
+    except ValueError as error:
+        raise UserError(f"{name} is no array of numbers, or of texts: {error}") from None

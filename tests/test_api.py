@@ -311,7 +311,10 @@ def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
         ({"task": "images/digits", "method": "fnass"}, "did you mean 'fnas'"),
         ({"task": "images/digits", "budget": 0}, "search.budget is 0"),
         ({"config": "none.py"}, "does not exist"),
-        ({"x_train": X, "y_train": np.array([1, "a"] * 30, object)}, "y_train holds objects"),
+        (
+            {"x_train": X, "y_train": np.array([1, "a"] * 30, object)},
+            "y_train .* it holds objects .int, str.",
+        ),
         ({"x_train": [[1], [2, 3]], "y_train": [0, 1]}, "x_train is no array"),
         ({"task": functools.partial(print), "space": 3}, "space is int"),
     ],

@@ -24,10 +24,12 @@ def look(parts: Mapping[str, Part], class_names: Sequence[str], name: str) -> tu
     `parts`: by "train", "val" and "test". Of labels, classes are looked at only: [n] int32.
 
     Raises:
-      UserError: all images are equal, so that nothing can be learnt.
+      UserError: all images are equal, so that nothing can be learnt, or a class of held-out images
+        has no training image.
     """
     notes = [*_copies(parts, name), *_shared(parts), *_scales(parts)]
     if parts["train"].labels.ndim == 1 and parts["train"].labels.dtype.kind in "iu":
+        _check_learnt(parts, class_names, name)
         notes += [*_conflicts(parts, class_names), *_balance(parts, class_names)]
     return tuple(notes)
 
@@ -152,6 +154,19 @@ def _conflicts(parts: Mapping[str, Part], class_names: Sequence[str]) -> list[No
             f" (as {pair}): no network can be right about all of them"
         )
     ]
+
+
+def _check_learnt(parts: Mapping[str, Part], class_names: Sequence[str], name: str) -> None:
+    known = set(parts["train"].labels.tolist())
+    for part, of in parts.items():
+        unknown = sorted(set(of.labels.tolist()) - known)
+        if unknown:
+            rows = int(np.isin(of.labels, unknown).sum())
+            raise UserError(
+                f"Class '{class_names[unknown[0]]}' of {name} has 0 training examples, and is among"
+                f" the {WORDS[part]} images: {rows} of these {len(of.labels)} are of"
+                f" {len(unknown)} such class{'es' * (len(unknown) > 1)}."
+            )
 
 
 def _balance(parts: Mapping[str, Part], class_names: Sequence[str]) -> list[Note]:

@@ -106,5 +106,6 @@ def _check(whose: str, rows: int, groups: int, needed: int) -> None:
         plural = "s" * (groups != 1)
         raise UserError(
             f"{whose} has {rows} training examples, but only {groups} different image{plural} of"
-            f" its own: at least {needed} are needed to split it, as equal images stay together."
+            f" its own: at least {needed} are needed to split it, as equal images stay"
+            " together. Give validation and test images of your own, or leave the class out."
         )

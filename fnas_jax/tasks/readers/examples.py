@@ -21,6 +21,8 @@ PART_NAMES = {
     "test": ("test", "testing"),
 }
 
+_MANY = 10  # different labels, of which each should have several images
+
 _BILINEAR = Image.Resampling.BILINEAR
 
 
@@ -162,11 +164,12 @@ def name_classes(
 ) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Turns the label columns of all parts of a set into int32 in 0..C-1 and C class names.
 
-    Integers (also stored as floats or booleans, or as [n, 1]) are kept, and C is the largest plus
-    one; texts are numbered in alphabetical order.
+    Whole numbers (also stored as floats or booleans, or as [n, 1]) from 0 to C-1 are kept. Others
+    are numbered in their order and named by what they were, as texts are in alphabetical order.
 
     Raises:
-      UserError: labels of another kind, one-hot, fractional or negative.
+      UserError: labels of another kind, one-hot or fractional, or more different ones than classes
+        can be.
     """
     columns = []
     for labels in raw:
@@ -178,16 +181,27 @@ def name_classes(
                 "per image is needed, as an array of shape [n]."
             )
         columns.append(labels)
-    joined = np.concatenate(columns)
-    if joined.dtype.kind in "US":
-        texts = joined.astype(str)
-        names, numbers = np.unique(texts, return_inverse=True)
-        class_names = tuple(str(name) for name in names)
-    else:
-        numbers = _whole_numbers(joined, source)
-        class_names = tuple(str(c) for c in range(int(numbers.max(initial=-1)) + 1))
+    joined = np.concatenate([texts(c, source) if c.dtype.kind == "S" else c for c in columns])
+    whole = joined if joined.dtype.kind == "U" else _whole_numbers(joined, source)
+    values, numbers = np.unique(whole, return_inverse=True)
+    if len(values) >= _MANY and 2 * len(values) > len(whole):
+        some = ", ".join(map(str, values[:3].tolist()))
+        raise UserError(
+            f"The labels of {source} have {len(values)} different values ({some}, ..) for"
+            f" {len(whole)} images: these are ids or measurements, no classes, of which each needs"
+            " several images."
+        )
+    class_names = tuple(map(str, values.tolist()))
     ends = np.cumsum([len(column) for column in columns])[:-1]
     return np.split(numbers.astype(np.int32), ends), class_names
+
+
+def texts(labels: np.ndarray, source: str) -> np.ndarray:
+    """Bytes as the texts that they are in UTF-8. Raises UserError."""
+    try:
+        return np.char.decode(labels, "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"The labels of {source} are bytes, and no UTF-8: {error}.") from None
 
 
 def _whole_numbers(labels: np.ndarray, source: str) -> np.ndarray:
@@ -195,12 +209,12 @@ def _whole_numbers(labels: np.ndarray, source: str) -> np.ndarray:
         raise UserError(
             f"The labels of {source} have dtype {labels.dtype}: class numbers or names are needed."
         )
-    bad = ~np.isfinite(labels) | (labels < 0) | (labels != np.floor(labels)) | (labels >= 2**31)
+    bad = ~np.isfinite(labels) | (labels != np.floor(labels)) | (np.abs(labels) >= 2.0**63)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise UserError(
             f"Label {labels[row]} of {source} (row {row}) is no class number: "
-            "whole numbers from 0 to C-1 are needed."
+            "whole numbers are needed."
         )
     return labels.astype(np.int64)
 

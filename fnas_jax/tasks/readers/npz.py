@@ -5,13 +5,15 @@ Keys: `images` and `labels`, or `x_train`, `y_train` and, if the file is already
 names them), `x`/`y`, `X`/`Y`, `data`/`target`, `image`/`label`. Optional: `class_names` [C] text.
 
 Images: [n, H, W] or [n, H, W, C], uint8, or any other number (kept as float32). Labels: for
-classification [n] or [n, 1], whole numbers from 0, or text; for multilabel 0 or 1 [n, L]; for
-regression any numbers, [n] or [n, R]; `class_names` are then the names of labels or values.
+classification [n] or [n, 1], whole numbers, or text; for multilabel 0 or 1 [n, L]; for regression
+any numbers, [n] or [n, R]; `class_names` are then the names of labels or values. What is not read,
+and class numbers other than 0 to C-1, is told.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -23,10 +25,11 @@ import numpy as np
 from fnas_jax.core import mapped
 from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks.readers import targets
+from fnas_jax.tasks.readers import class_names, objects, targets
 from fnas_jax.tasks.readers.examples import (
     PART_NAMES,
     Example,
+    Note,
     Part,
     Source,
     collect,
@@ -36,6 +39,7 @@ from fnas_jax.tasks.readers.examples import (
 from fnas_jax.tasks.readers.stored import mapped_members
 
 _MAX_CHANNELS = 16  # more than that in the last axis is a mistake in the order of the axes
+_USUAL = (1, 3, 4)  # channels of grey images, of coloured ones, and of these with transparency
 _WHOLE = (
     ("images", "labels"),
     ("image", "label"),
@@ -75,18 +79,25 @@ def read_arrays(
 
     Its labels are for `objective`.
     """
-    found = _find(arrays, source)
+    found, notes = _find(arrays, source)
     columns = [y for _, y in found.values()]
     labels, names = targets.read(objective, columns, source)
-    if "class_names" in arrays:
-        exact = objective != "classification"  # a label without a name would be lost
-        given = _given_names(arrays["class_names"], len(names), source, exact)
-        if columns[0].dtype.kind in "US":  # numbered alphabetically so far
-            labels = _renumber(labels, names, given, source)
-        names = given
+    given = arrays.get("class_names")
+    more: list[Note] = []
+    if objective != "classification":
+        names = names if given is None else class_names.of_columns(given, len(names), source)
+    elif given is not None:
+        labels, names, more = class_names.renamed(labels, names, columns, given, source)
+    else:
+        more = class_names.numbered(names, columns)
+    several = len(found) > 1
+    read = {
+        part: _as_images(images, f"'{part}' images of {source}" if several else source)
+        for part, (images, _) in found.items()
+    }
+    read, mixed = _of_one_type(read)
     parts: dict[str, Part] = {}
-    for (part, (stored, _)), numbers in zip(found.items(), labels, strict=True):
-        images = _as_images(stored, f"'{part}' images of {source}" if len(found) > 1 else source)
+    for (part, images), numbers in zip(read.items(), labels, strict=True):
         if len(images) != len(numbers):
             raise UserError(
                 f"{source} holds {len(images)} images but {len(numbers)} labels ({part})."
@@ -99,7 +110,10 @@ def read_arrays(
             parts[part] = gather(images, numbers, source)
         else:
             parts[part] = collect(rows, image_size, source)
-    return Source(parts["train"], parts.get("val"), parts.get("test"), names, objective=objective)
+    train, val, test = (parts.get(part) for part in ("train", "val", "test"))
+    assert train is not None  # `_find` always has it
+    said = (*notes, *more, *mixed)
+    return Source(train, val, test, names, said, objective=objective)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
@@ -120,11 +134,26 @@ def _open(path: Path) -> Mapping[str, Any]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise UserError(f"{path} is a single array, not an .npz file of images and labels.")
         with file:
-            return {key: file[key] for key in file.files}
+            return {key: _member(file, key) for key in file.files}
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read as an .npz file: {reason(error)}") from None
+
+
+def _member(file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    """One array; of objects where these are texts or numbers. Raises ValueError."""
+    try:
+        return file[key]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+    try:
+        assert file.zip is not None  # it is open
+        with file.zip.open(f"{key}.npy") as member:
+            return objects.read_array(member)
+    except ValueError as error:
+        raise ValueError(f"of '{key}', {error}") from None
 
 
 def is_key(name: str) -> bool:
@@ -135,19 +164,47 @@ def is_key(name: str) -> bool:
 
 def _find(
     arrays: Mapping[str, np.ndarray], source: str
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The (images, labels) of each part that the file names; 'train' is always among them."""
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[Note]]:
+    """The (images, labels) of each part, 'train' always among them, and what is not read."""
+    found = _named(arrays, source)
+    used = {key for pair in found.values() for key in pair}
+    lower = {key.lower() for key in arrays}
+    rest = [key for key in arrays if key not in used and key.lower() != "class_names"]
+    notes = []
+    if rest:
+        why = "".join(
+            f"; there is '{key}' without {what}"
+            for key in rest
+            for what, partners in _partners(key.lower()).items()
+            if partners and not partners & lower
+        )
+        instead = class_names.quoted(used)
+        notes = [Note(f"not read of {source}: {class_names.quoted(rest)}, but {instead}{why}")]
+    return {part: (arrays[x], arrays[y]) for part, (x, y) in found.items()}, notes
+
+
+def _partners(key: str) -> dict[str, set[str]]:
+    """What the "labels" of images of this name may be called, or the "images" of such labels."""
+    spelled = [s for spellings in PART_NAMES.values() for s in spellings]
+    pairs = [(x.format(s), y.format(s)) for s in spelled for x, y in _DIVIDED]
+    pairs += _WHOLE
+    labels, images = {y for x, y in pairs if x == key}, {x for x, y in pairs if y == key}
+    return {"labels": labels, "images": images}
+
+
+def _named(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, tuple[str, str]]:
+    """The keys (images, labels) of each part that the file names; 'train' is always among them."""
     keys = {key.lower(): key for key in arrays}
     found = {}
     for part, spellings in PART_NAMES.items():
         for x, y in [(x.format(s), y.format(s)) for s in spellings for x, y in _DIVIDED]:
             if x in keys and y in keys and part not in found:
-                found[part] = (arrays[keys[x]], arrays[keys[y]])
+                found[part] = (keys[x], keys[y])
     if "train" in found:
         return found
     for x, y in _WHOLE:
         if x in keys and y in keys:
-            return {"train": (arrays[keys[x]], arrays[keys[y]])}
+            return {"train": (keys[x], keys[y])}
     raise UserError(
         f"{source} holds the keys {sorted(arrays)}: 'images' and 'labels' are needed, or 'x_train' "
         "and 'y_train' with, if there are any, 'x_val', 'y_val', 'x_test' and 'y_test'."
@@ -160,20 +217,27 @@ def _as_images(images: Images, what: str) -> Images:
     if images.ndim == 3:
         images = _with_channel(images)
     if images.ndim != 4 or 0 in images.shape[1:]:
-        raise UserError(f"{what}: shape {shape} is neither [n, H, W] nor [n, H, W, C].")
-    if images.shape[-1] > _MAX_CHANNELS:
-        order = "; the channels come last" if images.shape[1] <= 4 else ""
         raise UserError(
-            f"{what}: shape {shape} means {images.shape[-1]} channels, at most {_MAX_CHANNELS} are "
-            f"allowed{order}."
+            f"{what}: shape {shape} is neither [n, H, W] nor [n, H, W, C]{_flat(shape)}."
+        )
+    channels = images.shape[-1]
+    if _channels_first(*images.shape[1:]):
+        raise UserError(
+            f"{what}: shape {shape} means images of {images.shape[1]} x {images.shape[2]} pixels"
+            f" and {channels} channels; the channels come last: np.moveaxis(images, 1, -1) puts"
+            " them there where they are the first axis of an image."
+        )
+    if channels > _MAX_CHANNELS:
+        raise UserError(
+            f"{what}: shape {shape} means {channels} channels, at most {_MAX_CHANNELS} are allowed."
         )
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "biuf":
         raise UserError(f"{what}: dtype {images.dtype} is no number.")
-    if isinstance(images, Mapped):
-        return images.viewed(images.shape[1:], np.float32)
-    images = images.astype(np.float32)
+    images = _as_float32(images)
+    if isinstance(images, Mapped):  # looked at when it is read
+        return images
     if not np.isfinite(images).all():
         row = int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))[0])
         raise UserError(f"{what}: row {row} holds values that are not finite.")
@@ -187,26 +251,30 @@ def _with_channel(images: Images) -> Images:
     return images[..., None]
 
 
-def _renumber(
-    labels: list[np.ndarray], names: tuple[str, ...], given: tuple[str, ...], source: str
-) -> list[np.ndarray]:
-    """`labels`, numbers of `names`, as those of `given`. Raises UserError where one is missing."""
-    missing = sorted(set(names) - set(given))
-    if missing:
-        raise UserError(f"Label {missing[0]!r} of {source} is not one of 'class_names'.")
-    places = np.array([given.index(name) for name in names], np.int32)
-    return [places[column] for column in labels]
+def _channels_first(height: int, width: int, channels: int) -> bool:
+    """Whether [height, width, channels] is more likely [C, H, W] of a grey or coloured image."""
+    return height in _USUAL and channels not in _USUAL and height != width
 
 
-def _given_names(
-    given: np.ndarray, needed: int, source: str, exact: bool = False
-) -> tuple[str, ...]:
-    wrong = given.ndim != 1 or len(given) < needed or (exact and len(given) > needed)
-    if wrong or given.dtype.kind not in "US":
-        number = f"{needed} texts, one per column of its labels"
-        number = number if exact else f"at least {needed} texts, one per class"
-        raise UserError(
-            f"'class_names' of {source} must be {number}; it has"
-            f" shape {list(given.shape)} and dtype {given.dtype}."
-        )
-    return tuple(str(name) for name in given.astype(str))
+def _flat(shape: list[int]) -> str:
+    """How images that are rows of pixels become images, where these are square."""
+    side = math.isqrt(shape[1]) if len(shape) == 2 else 0
+    if side < 2 or side * side != shape[1]:
+        return ""
+    return f"; images.reshape(-1, {side}, {side}) makes {side} x {side} pixels of each row"
+
+
+def _of_one_type(images: dict[str, Images]) -> tuple[dict[str, Images], list[Note]]:
+    """All as float32 where some are and some are not, which is told."""
+    types = {part: str(array.dtype) for part, array in images.items()}
+    if len(set(types.values())) == 1:
+        return images, []
+    listed = ", ".join(f"'{part}' {kind}" for part, kind in types.items())
+    note = Note(f"the images are of several types ({listed}): all are taken as float32")
+    return {part: _as_float32(array) for part, array in images.items()}, [note]
+
+
+def _as_float32(images: Images) -> Images:
+    if isinstance(images, Mapped):
+        return images.viewed(images.shape[1:], np.float32)
+    return images.astype(np.float32)

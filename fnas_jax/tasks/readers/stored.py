@@ -13,6 +13,7 @@ import numpy as np
 from fnas_jax.core import mapped
 from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import UserError
+from fnas_jax.tasks.readers import objects
 
 LOG = logging.getLogger(__name__)
 _LOCAL_HEADER = 30  # bytes of a member's own header in a zip file, before name and extra field
@@ -22,7 +23,8 @@ def read_array(path: Path) -> Images:
     """The array of a file, which stays there if it is large.
 
     Raises:
-      UserError: not there, damaged, of Python objects, or large and in Fortran order.
+      UserError: not there, damaged, of Python objects that are neither texts nor numbers, or large
+        and in Fortran order.
     """
     try:
         with path.open("rb") as file:
@@ -30,7 +32,8 @@ def read_array(path: Path) -> Images:
             offset, size = file.tell(), path.stat().st_size
         needed = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are not read")
+            with path.open("rb") as file:
+                return objects.read_array(file)
         if size < needed:
             raise ValueError(f"it ends after {size:,} of {needed:,} bytes")
         if needed - offset < mapped.MAPPED_FROM:
@@ -75,7 +78,11 @@ def mapped_members(path: Path) -> Mapping[str, Images]:
                     *(key, path, info.file_size / 2**30),
                 )
             with archive.open(info) as member:
-                found[key] = np.lib.format.read_array(member, allow_pickle=False)
+                found[key] = (
+                    objects.read_array(member)
+                    if dtype.hasobject
+                    else np.lib.format.read_array(member, allow_pickle=False)
+                )
     return found
 
 

@@ -63,7 +63,10 @@ def test_texts_are_numbered_alphabetically_over_all_parts():
     ("labels", "message"),
     [
         (np.eye(3), r"have shape \[3, 3\]"),
-        (np.array([0, -1]), "Label -1 of x .row 1. is no class number"),
+        (np.array([0, np.inf]), "Label inf of x .row 1. is no class number"),
+        (np.arange(60) * 10**6, r"60 different values \(0, 1000000, 2000000, ..\) for 60 images"),
+        (np.arange(60).astype(str), "60 different values .* for 60 images: these are ids"),
+        (np.array([b"\xff"]), "are bytes, and no UTF-8"),
         (np.array([0.5]), "Label 0.5 of x"),
         (np.array([np.nan]), "Label nan of x"),
         (np.array([1j]), "dtype complex128"),
@@ -72,3 +75,19 @@ def test_texts_are_numbered_alphabetically_over_all_parts():
 def test_other_labels_are_refused(labels, message):
     with pytest.raises(UserError, match=message):
         name_classes([labels], "x")
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 2, 3], [0, 1, 5], [-1, 0, 1], [-1, 1], [7, 2**31, 2**40], [-(2**62), 0]]
+)
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_other_numbers_are_classes_named_by_them(values, dtype):
+    drawn = np.random.default_rng(0).permutation(np.repeat(values, 5))
+    (labels,), names = name_classes([drawn.astype(dtype)], "x")
+    assert names == tuple(map(str, values)) and labels.dtype == np.int32
+    assert [int(names[label]) for label in labels] == drawn.tolist()
+
+
+def test_bytes_are_texts():
+    (a, b), names = name_classes([np.array(["猫".encode(), b"cow"]), np.array(["cow"])], "x")
+    assert names == ("cow", "猫") and a.tolist() == [1, 0] and b.tolist() == [0]

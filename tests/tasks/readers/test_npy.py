@@ -102,7 +102,7 @@ def test_damaged_files_are_told(tmp_path, large):
     with pytest.raises(UserError, match="Fortran order"):
         load(str(tmp_path))
     np.save(tmp_path / "x.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(UserError, match="Python objects"):
+    with pytest.raises(UserError, match=r"it holds objects \(dict\)"):
         load(str(tmp_path))
 
 
