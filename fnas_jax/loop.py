@@ -138,6 +138,8 @@ def search(ctx: Context) -> dict[str, Any]:
         trained = state.counts["trained"]
         progress = Progress(ctx.config.search.budget, trained, ctx.config.method.name)
         stack.callback(progress.close)
+        if ctx.task.said:
+            progress.say(ctx.task.said)
         checkpoints = checkpoint.Paced(manager, ctx.config.log.checkpoint_seconds)
         outputs = Outputs(checkpoints, log, progress)
         state = run_stages(ctx, outputs, state, key)

@@ -429,6 +429,13 @@ def test_a_task_without_networks_keeps_nothing_and_says_so(tmp_path, capsys):
     assert lines == [f"nothing is kept in best/: the task {TASK.name} trains no network"]
 
 
+def test_what_a_task_has_to_say_is_said_once_before_the_first_iteration(tmp_path, capsys):
+    task = TASK._replace(said="augmentation auto: crop 2")
+    loop.run(config_with(), tmp_path, lambda config, knowledge: build(config, knowledge, task=task))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == task.said and lines.count(task.said) == 1
+
+
 def test_a_crash_while_the_winner_is_judged_repeats_only_that(tmp_path):
     def crash(arch, key):
         raise Crash

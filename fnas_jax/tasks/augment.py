@@ -1,26 +1,17 @@
-"""Random flip, crop and cutout of a batch: the offsets are drawn first, then applied.
+"""Random flip, crop and cutout of a batch: flip and crop by dm-pix, on one image at a time.
 
 Meant for normalised images, where 0 is the mean colour. Masks move with their images.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import chex
+import dm_pix as pix
 import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
 from fnas_jax.training.minibatches import IGNORE
-
-
-class Offsets(NamedTuple):
-    """What happens to each of B images; fields of an augmentation that is off are neutral."""
-
-    flip: Array  # [B] bool, mirror left to right
-    shift: Array  # [B, 2] int32 in 0..2*crop, row and column of the window in the padded image
-    centre: Array  # [B, 2] int32, row and column of the cutout's centre in the image
 
 
 def augment(
@@ -33,6 +24,8 @@ def augment(
     cutout: int,
 ) -> tuple[Array, Array | None]:
     """A random view of every image: flip, then crop, then cutout. Pure; jit it with the rest.
+
+    What is off costs nothing.
 
     Args:
       key: PRNG key.
@@ -49,53 +42,36 @@ def augment(
       (images [B, H, W, C] of the same dtype, masks [B, H, W] of the same dtype or None).
     """
     chex.assert_rank(images, 4)
-    batch, height, width, _ = images.shape
-    offsets = sample_offsets(key, (batch, height, width), flip, crop)
-    moved = None if masks is None else move_masks(masks, offsets, flip, crop)
-    return apply_offsets(images, offsets, flip, crop, cutout), moved
-
-
-def sample_offsets(key: Array, shape: tuple[int, int, int], flip: bool, crop: int) -> Offsets:
-    """Independent offsets for images of `shape` (B, H, W), uniform over their ranges."""
-    batch, height, width = shape
-    key_flip, key_shift, key_centre = jax.random.split(key, 3)
-    return Offsets(
-        flip=jax.random.bernoulli(key_flip, 0.5, (batch,)) & flip,
-        shift=jax.random.randint(key_shift, (batch, 2), 0, 2 * crop + 1),
-        centre=jax.random.randint(key_centre, (batch, 2), 0, jnp.array([height, width])),
-    )
-
-
-def apply_offsets(images: Array, offsets: Offsets, flip: bool, crop: int, cutout: int) -> Array:
-    """Applies given offsets to [B, H, W, C]; what is off costs nothing."""
-    images = _moved(images, offsets, flip, crop, 0)
+    key_move, key_cut = jax.random.split(key)
+    if flip or crop:
+        keys = jax.random.split(key_move, len(images))
+        move = jax.vmap(_moved, (0, 0, None, None, None))
+        images = move(keys, images, flip, crop, 0)
+        if masks is not None:  # the same keys, and so the same moves
+            masks = move(keys, masks[..., None], flip, crop, IGNORE)[..., 0]
     if cutout:
-        images = jax.vmap(_cut, (0, 0, None))(images, offsets.centre, cutout)
-    return images
+        keys = jax.random.split(key_cut, len(images))
+        images = jax.vmap(_cut, (0, 0, None))(keys, images, cutout)
+    return images, masks
 
 
-def move_masks(masks: Array, offsets: Offsets, flip: bool, crop: int) -> Array:
-    """Masks [B, H, W] where `apply_offsets` moves their images; `IGNORE` in the padding."""
-    return _moved(masks[..., None], offsets, flip, crop, IGNORE)[..., 0]
-
-
-def _moved(images: Array, offsets: Offsets, flip: bool, crop: int, fill: int) -> Array:
-    """[B, H, W, C] flipped, then cut out of images with `crop` pixels of `fill` on every side."""
+def _moved(key: Array, image: Array, flip: bool, crop: int, fill: int) -> Array:
+    """[H, W, C] perhaps flipped, then cut out of itself with `crop` pixels of `fill` around it."""
+    key_flip, key_crop = jax.random.split(key)
     if flip:
-        images = jnp.where(offsets.flip[:, None, None, None], images[:, :, ::-1], images)
+        image = pix.random_flip_left_right(key_flip, image)
     if crop:
-        images = jax.vmap(_window, (0, 0, None, None))(images, offsets.shift, crop, fill)
-    return images
+        height, width = (side + 2 * crop for side in image.shape[:2])
+        padded = pix.pad_to_size(image, height, width, pad_kwargs={"constant_values": fill})
+        image = pix.random_crop(key_crop, padded, image.shape)
+    return image
 
 
-def _window(image: Array, shift: Array, crop: int, fill: int) -> Array:
-    padded = jnp.pad(image, ((crop, crop), (crop, crop), (0, 0)), constant_values=fill)
-    return jax.lax.dynamic_slice(padded, (shift[0], shift[1], 0), image.shape)
-
-
-def _cut(image: Array, centre: Array, side: int) -> Array:
-    first = centre - side // 2
-    rows = jnp.arange(image.shape[0])[:, None] - first[0]
-    columns = jnp.arange(image.shape[1])[None, :] - first[1]
+def _cut(key: Array, image: Array, side: int) -> Array:
+    """[H, W, C] with a square of zeros around a random pixel; dm-pix has no such operation."""
+    height, width = image.shape[:2]
+    first = jax.random.randint(key, (2,), 0, jnp.array([height, width])) - side // 2
+    rows = jnp.arange(height)[:, None] - first[0]
+    columns = jnp.arange(width)[None, :] - first[1]
     inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
     return jnp.where(inside[..., None], 0, image)

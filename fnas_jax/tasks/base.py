@@ -138,3 +138,4 @@ class Task(NamedTuple):
     # Raises UserError where no network known keeps the hard limits. For the start of a search: one
     # that has begun is gone on with, and its networks are trained again, however busy the machine
     check: Callable[[], None] | None = None
+    said: str = ""  # a line about it for the start of a search

@@ -49,11 +49,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done to training images."""
+    """What is done to training images; of children, and of the winner."""
 
+    policy: str = key(
+        "none",
+        "chooses values of the keys below that are not given; auto: by the kind of the images",
+        choices=("none", "basic", "auto", "randaugment"),
+    )
+    off: str = key("", "what the policy leaves out: flip, crop, colour, with commas between")
     flip: bool = key(False, "mirror training images left to right, half of the time")
     crop: int = key(0, "pixels of padding of which training images are cut again", 0, 64)
     cutout: int = key(0, "side of the square blanked out of training images", 0, 256)
+    brightness: float = key(0.0, "most that is added to pixels of 0 to 1, or taken", 0.0, 1.0)
+    contrast: float = key(0.0, "most that contrast changes, relative to what it is", 0.0, 1.0)
+    saturation: float = key(0.0, "the same of saturation; images of three channels", 0.0, 1.0)
+    hue: float = key(0.0, "most that hues turn; 0.5: to the opposite; three channels", 0.0, 0.5)
+    layers: int = key(Recipe.policy_layers, "of randaugment: operations on an image", 1, 10)
+    magnitude: int = key(
+        Recipe.policy_magnitude, "of randaugment: how much they change it; 30: most", 1, 30
+    )
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,18 @@ from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import cost as costs
 from fnas_jax.objectives import base as objectives
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import augment, cheapest, data, inherited, latency, policy, trained, winner
+from fnas_jax.tasks import (
+    augment_choice,
+    cheapest,
+    data,
+    inherited,
+    latency,
+    policy,
+    trained,
+    winner,
+)
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.base import Task
-from fnas_jax.tasks.config import Augment
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.timing import whole
@@ -98,6 +106,7 @@ def build(
         allowed=functools.partial(allowed, ctx) if free_limits(ctx).any else None,
         refuses=free_limits(ctx) != ctx.limits,
         check=functools.partial(cheapest.check, ctx),
+        said=augment_choice.of(config, dataset).said,
     )
 
 
@@ -162,12 +171,9 @@ def train_context(
 
 
 def _pipeline(config: Any, dataset: Dataset) -> Pipeline:
-    options = config_lib.read(Augment, config.task.augment)
     return Pipeline(
         normalise=functools.partial(data.normalise, mean=dataset.mean, std=dataset.std),
-        augment=functools.partial(
-            augment.augment, flip=options.flip, crop=options.crop, cutout=options.cutout
-        ),
+        augment=augment_choice.make(augment_choice.of(config, dataset).applied, dataset),
     )
 
 

@@ -1,4 +1,4 @@
-"""RandAugment for the final training: a few random operations on every image, of one magnitude.
+"""RandAugment: a few random operations on every image, of one magnitude.
 
 Cubuk et al., *RandAugment: Practical automated data augmentation with a reduced search space*,
 2019, arXiv 1909.13719; magnitudes 0 to 30 and ranges as torchvision has them. The operations are
@@ -11,16 +11,15 @@ their images, by the nearest pixel.
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
-from typing import Any, NamedTuple
 
+import dm_pix as pix
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.tasks import data
+from fnas_jax.tasks import colour
+from fnas_jax.tasks.colour import Pixels
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training.config import Recipe
 from fnas_jax.training.minibatches import IGNORE, Augment
@@ -43,15 +42,8 @@ OPERATIONS = (
 _FIRST_COLOUR = OPERATIONS.index("brightness")
 
 
-class Pixels(NamedTuple):
-    """How normalised images become numbers in [0, 1], and back."""
-
-    scale: np.ndarray  # [C]; (normalised - offset) * scale
-    offset: np.ndarray  # [C]
-
-
 def check(recipe: Recipe) -> None:
-    """Raises UserError for a policy whose package is missing, or numbers of one that is off."""
+    """Raises UserError for numbers of a policy that is off."""
     if recipe.policy == "none":
         plain = Recipe()
         for name in ("policy_layers", "policy_magnitude"):
@@ -60,10 +52,6 @@ def check(recipe: Recipe) -> None:
                     f"winner.{name} is {getattr(recipe, name)} beside winner.policy=none, which"
                     " does not read it; winner.policy=randaugment does"
                 )
-    elif importlib.util.find_spec("dm_pix") is None:
-        raise UserError(
-            f"winner.policy is {recipe.policy!r}, which needs dm-pix: pip install fnas-jax[augment]"
-        )
 
 
 def make(recipe: Recipe, dataset: Dataset) -> Augment | None:
@@ -74,16 +62,12 @@ def make(recipe: Recipe, dataset: Dataset) -> Augment | None:
     check(recipe)
     if recipe.policy == "none":
         return None
-    return functools.partial(
-        apply, pixels_of(dataset), recipe.policy_layers, recipe.policy_magnitude / MOST
-    )
+    return of(recipe.policy_layers, recipe.policy_magnitude, dataset)
 
 
-def pixels_of(dataset: Dataset) -> Pixels:
-    """Of 0 to 255 where images are uint8, else of the smallest to the largest training pixel."""
-    low, high = data.pixel_range(dataset.train_images, dataset.val_images)
-    scale = dataset.std / max(high - low, 1e-6)
-    return Pixels(scale, (low - dataset.mean) / dataset.std)
+def of(layers: int, magnitude: int, dataset: Dataset) -> Augment:
+    """`layers` operations on each image, of a magnitude of 1 to `MOST`."""
+    return functools.partial(apply, colour.pixels_of(dataset), layers, magnitude / MOST)
 
 
 def apply(
@@ -115,11 +99,9 @@ def operate(pixels: Pixels, chosen: Array, signed: Array, image: Array) -> Array
     `signed` [] in [-1, 1]. Under `vmap` every image would run all branches of a switch: all moves
     are therefore one interpolation by another matrix, and changes of colour cost little.
     """
-    pix = _library()
-    matrix, offset = affine(chosen, signed, image.shape)
-    # Positions in fewer bits than float32, as accelerators multiply by default, would be others.
-    with jax.default_matmul_precision("highest"):
-        moved = pix.affine_transform(image, matrix, offset=offset, mode="constant", cval=0.0)
+    where = positions(chosen, signed, image.shape[0], image.shape[1])
+    # Not `pix.affine_transform`, which interpolates between channels, too: several times slower.
+    moved = jax.vmap(pix.flat_nd_linear_interpolate_constant, (-1, None), -1)(image, where)
     shown = (image - pixels.offset) * pixels.scale
     changed = [
         pix.adjust_brightness(shown, _COLOUR * signed),
@@ -138,39 +120,28 @@ def move_mask(chosen: Array, signed: Array, mask: Array) -> Array:
 
     `signed` [] as of `operate`. Of the same dtype, which holds `IGNORE`.
     """
-    image = mask.astype(jnp.float32)[..., None]
-    matrix, offset = affine(chosen, signed, image.shape)
-    with jax.default_matmul_precision("highest"):
-        moved = _library().affine_transform(
-            image, matrix, offset=offset, order=0, mode="constant", cval=IGNORE
-        )
-    return moved[..., 0].astype(mask.dtype)
+    where = positions(chosen, signed, *mask.shape)
+    return jax.scipy.ndimage.map_coordinates(
+        mask, list(where), order=0, mode="constant", cval=IGNORE
+    )
 
 
-def affine(chosen: Array, signed: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """(matrix [3, 3], offset [3]): where the pixels of an [H, W, C] image come from, by operation.
+def positions(chosen: Array, signed: Array, height: int, width: int) -> Array:
+    """[2, H, W] rows and columns of an image where its new pixels come from, by operation.
 
-    Position in the old image = matrix @ (row, column, channel) + offset; turned and sheared around
-    the centre, unmoved by operations on colours.
+    Turned and sheared around the centre, unmoved by operations on colours.
     """
 
     def of(name: str, most: float) -> Array:
         return jnp.where(chosen == OPERATIONS.index(name), signed * most, 0.0)
 
-    height, width = shape[:2]
     angle = of("rotate", _ROTATE)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    rows = jnp.stack([cos, of("shear_y", _SHEAR) - sin])
-    columns = jnp.stack([of("shear_x", _SHEAR) + sin, cos])
-    matrix = jnp.eye(3).at[0, :2].set(rows).at[1, :2].set(columns)
-    centre = jnp.array([(height - 1) / 2, (width - 1) / 2, 0.0])
-    shift = jnp.stack(
-        [of("translate_y", _TRANSLATE * height), of("translate_x", _TRANSLATE * width), 0.0 * angle]
-    )
-    with jax.default_matmul_precision("highest"):
-        return matrix, centre - matrix @ centre + shift
-
-
-def _library() -> Any:
-    """dm-pix, which only this policy needs."""
-    return importlib.import_module("dm_pix")
+    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    row = jnp.arange(height)[:, None] - middle_row
+    column = jnp.arange(width)[None, :] - middle_column
+    rows = cos * row + (of("shear_y", _SHEAR) - sin) * column
+    columns = (of("shear_x", _SHEAR) + sin) * row + cos * column
+    rows += middle_row + of("translate_y", _TRANSLATE * height)
+    columns += middle_column + of("translate_x", _TRANSLATE * width)
+    return jnp.stack([rows, columns])

@@ -14,12 +14,10 @@ import jax
 import numpy as np
 
 from fnas_jax import objectives
-from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
 from fnas_jax.core.measure import Measure
 from fnas_jax.objectives.base import Objective
-from fnas_jax.tasks import data, latency
-from fnas_jax.tasks.config import Augment
+from fnas_jax.tasks import augment_choice, data, latency
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.tables import Table
@@ -39,13 +37,14 @@ def of_images(ctx: TrainContext, weights: str) -> str:
     task, numbers = ctx.config.task, dataclasses.asdict(ctx.settings)
     without = (*SPEED, "steps") if weights == "inherited" else SPEED
     height, width, channels = ctx.dataset.image_shape
+    applied = augment_choice.of(ctx.config, ctx.dataset).applied
     source = timed() if ctx.times else ctx.latency.identity
     return identity.text(
         {
             "kind": "images",
             "weights": weights,
             "children": {name: n for name, n in numbers.items() if name not in without},
-            "augment": dataclasses.asdict(config_lib.read(Augment, task.augment)),
+            "augment": augment_choice.described(applied),
             "image": [height, width, channels],
             "split": {
                 "val_fraction": task.val_fraction,

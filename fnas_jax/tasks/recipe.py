@@ -6,14 +6,11 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
-
 from fnas_jax.core import config as config_lib
-from fnas_jax.core.types import Array, UserError
-from fnas_jax.tasks import policy, protocols
-from fnas_jax.tasks.config import Augment, Winner
+from fnas_jax.core.types import UserError
+from fnas_jax.tasks import augment_choice, policy, protocols
+from fnas_jax.tasks.config import Winner
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.training import minibatches
 from fnas_jax.training.config import Children, Recipe
 from fnas_jax.training.minibatches import Pipeline
 
@@ -31,6 +28,11 @@ def of(ctx: TrainContext) -> Recipe:
 def check(ctx: TrainContext) -> None:
     """Raises UserError where the objective cannot be trained by what the configuration asks for."""
     objective, added = ctx.objective, of(ctx)
+    if added.policy == ctx.config.task.augment.policy == "randaugment":
+        raise UserError(
+            "winner.policy=randaugment comes on top of what children get, and"
+            " task.augment.policy=randaugment gives it to them: one of the two is enough"
+        )
     for name in ("mixup", "cutmix"):
         if getattr(added, name) and name not in objective.mixes:
             able = ", ".join(objective.mixes) or "none"
@@ -58,18 +60,9 @@ def pipeline(ctx: TrainContext) -> Pipeline:
     own = policy.make(of(ctx), ctx.dataset)
     if own is None:
         return ctx.pipeline
-    return ctx.pipeline._replace(augment=functools.partial(_both, own, ctx.pipeline.augment))
-
-
-def _both(
-    first: minibatches.Augment,
-    second: minibatches.Augment,
-    key: Array,
-    images: Array,
-    masks: Array | None = None,
-) -> tuple[Array, Array | None]:
-    key_first, key_second = jax.random.split(key)
-    return second(key_second, *first(key_first, images, masks))
+    return ctx.pipeline._replace(
+        augment=functools.partial(augment_choice.in_turn, (own, ctx.pipeline.augment))
+    )
 
 
 def described(
@@ -89,7 +82,7 @@ def described(
         "images": "training and validation images",
         "optimizer": "SGD with Nesterov momentum, cosine decay after a linear warm-up",
         **{name: value for name, value in used.items() if name not in left_out},
-        "augment": dataclasses.asdict(config_lib.read(Augment, ctx.config.task.augment)),
+        "augment": augment_choice.described(augment_choice.of(ctx.config, ctx.dataset).applied),
         "recipe": dataclasses.asdict(added),
         "seed": ctx.config.seed,
         "backend": ctx.settings.backend,

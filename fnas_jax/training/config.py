@@ -60,7 +60,7 @@ class Recipe:
     )
     policy: str = key(
         "none",
-        "final training: random policy on images; randaugment needs fnas-jax[augment]",
+        "final training: random policy on images, before what children get",
         choices=("none", "randaugment"),
     )
     policy_layers: int = key(2, "operations of the policy on an image, one after another", 1, 10)

@@ -52,6 +52,8 @@ TESTS = {
     "methods/candidates.py": "methods/test_scores.py",
     "methods/scores.py": "methods/test_scores.py",
     "tasks/augment.py": "tasks/test_augment.py",
+    "tasks/augment_choice.py": "tasks/test_augment_choice.py",
+    "tasks/colour.py": "tasks/test_colour.py",
     "tasks/cache.py": "tasks/test_cache.py",
     "tasks/children_evaluator.py": "tasks/test_finalists.py tasks/test_children_evaluator.py",
     "tasks/data.py": "tasks/test_data.py",

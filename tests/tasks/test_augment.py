@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnas_jax.tasks.augment import Offsets, apply_offsets, augment, sample_offsets
+from fnas_jax.tasks.augment import augment
 from fnas_jax.training.minibatches import IGNORE
 
 KEY = jax.random.key(0)
@@ -26,31 +26,30 @@ def batch(shape=(16, 9, 7, 3)):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def reference(images, offsets, flip, crop, cutout):
-    """The same with loops over images and slices of numpy arrays."""
-    out = np.empty_like(images)
-    height, width = images.shape[1:3]
-    for i, image in enumerate(images):
-        if flip and offsets.flip[i]:
-            image = np.fliplr(image)
-        row, column = np.asarray(offsets.shift[i])
-        padded = np.pad(image, ((crop, crop), (crop, crop), (0, 0)))
-        image = padded[row : row + height, column : column + width].copy()
-        top, left = np.asarray(offsets.centre[i]) - cutout // 2
-        image[max(top, 0) : max(top + cutout, 0), max(left, 0) : max(left + cutout, 0)] = 0
-        out[i] = image
-    return out
+def coordinates(shape=(2000, 9, 7)):
+    """[B, H, W, 2] images that say of each pixel which one it is, from 1 on."""
+    rows, columns = np.meshgrid(*(np.arange(1, side + 1) for side in shape[1:]), indexing="ij")
+    return np.broadcast_to(np.stack([rows, columns], -1), (*shape, 2)).astype(np.float32)
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("crop", [0, 1, 4])
-@pytest.mark.parametrize("cutout", [0, 1, 4, 5, 20])
-def test_augment_equals_a_loop_over_images_with_the_same_offsets(flip, crop, cutout):
-    images = batch()
-    offsets = sample_offsets(KEY, images.shape[:3], flip, crop)
-    want = reference(images, offsets, flip, crop, cutout)
-    np.testing.assert_array_equal(apply_offsets(images, offsets, flip, crop, cutout), want)
-    np.testing.assert_array_equal(view(KEY, images, flip, crop, cutout), want)
+@pytest.mark.parametrize("crop", [0, 1, 3])
+def test_views_are_windows_of_padded_images_and_all_of_them_are_drawn(flip, crop):
+    """By numpy: every flip and window, of which each view must be one."""
+    images = coordinates()
+    _, height, width, _ = images.shape
+    known = {}
+    for mirrored in (False, True)[: 1 + flip]:
+        image = np.fliplr(images[0]) if mirrored else images[0]
+        padded = np.pad(image, ((crop, crop), (crop, crop), (0, 0)))
+        for row in range(2 * crop + 1):
+            for column in range(2 * crop + 1):
+                window = padded[row : row + height, column : column + width]
+                known[window.tobytes()] = (mirrored, row, column)
+    seen = [known[np.asarray(one).tobytes()] for one in JITTED(KEY, images, flip, crop, 0)]
+    assert set(seen) == set(known.values())
+    if flip:
+        assert abs(np.mean([mirrored for mirrored, *_ in seen]) - 0.5) < 0.05  # 4 deviations
 
 
 def test_everything_off_is_the_identity():
@@ -72,22 +71,12 @@ def test_shape_and_dtype_stay_and_every_value_is_an_old_one_or_zero(shape, crop,
         assert set(new.ravel().tolist()) <= {*old.ravel().tolist(), 0.0}
 
 
-def test_flip_is_an_involution_and_mirrors_about_half_of_the_images():
-    images = jnp.asarray(batch((1000, 3, 4, 1)))
-    once = view(KEY, images, True, 0, 0)
-    np.testing.assert_array_equal(view(KEY, once, True, 0, 0), images)
-    share = np.mean(np.any(np.asarray(once != images), axis=(1, 2, 3)))
-    assert abs(share - 0.5) < 0.06  # 3.8 standard deviations
-
-
-def test_crop_draws_every_window_and_the_middle_one_is_the_image():
-    offsets = sample_offsets(KEY, (2000, 8, 8), False, 2)
-    assert {tuple(shift) for shift in np.asarray(offsets.shift).tolist()} == {
-        (row, column) for row in range(5) for column in range(5)
-    }
-    images = jnp.asarray(batch())
-    middle = Offsets(jnp.zeros(16, bool), jnp.full((16, 2), 2), jnp.zeros((16, 2), int))
-    np.testing.assert_array_equal(apply_offsets(images, middle, False, 2, 0), images)
+def test_flips_mirror_about_half_of_the_images_and_move_nothing_else():
+    images = batch((1000, 3, 4, 1))
+    found = np.asarray(view(KEY, images, True, 0, 0))
+    flipped = (found == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (flipped | (found == images).all(axis=(1, 2, 3))).all()
+    assert abs(flipped.mean() - 0.5) < 0.06  # 3.8 standard deviations
 
 
 def test_cutout_reaches_every_pixel_and_removes_the_whole_square_inside():
@@ -100,13 +89,13 @@ def test_cutout_reaches_every_pixel_and_removes_the_whole_square_inside():
     assert abs(np.mean(removed == 9) - inside) < 0.04
 
 
-def test_images_get_different_offsets_and_keys_decide():
-    offsets = sample_offsets(KEY, (64, 32, 32), True, 4)
-    assert len({tuple(row) for row in np.asarray(offsets.centre).tolist()}) > 50
-    again = sample_offsets(KEY, (64, 32, 32), True, 4)
-    chex.assert_trees_all_equal(offsets, again)
-    other = sample_offsets(jax.random.key(1), (64, 32, 32), True, 4)
-    assert not np.array_equal(offsets.centre, other.centre)
+def test_images_get_views_of_their_own_and_keys_decide():
+    images = coordinates((64, 32, 32))
+    for options in ((True, 0, 0), (False, 4, 0), (False, 0, 9)):
+        found = np.asarray(view(KEY, images, *options))
+        assert len(np.unique(found, axis=0)) > (1 if options[0] else 25)
+        np.testing.assert_array_equal(found, view(KEY, images, *options))
+        assert (found != np.asarray(view(jax.random.key(1), images, *options))).any()
 
 
 def test_jit_and_vmap_over_children_equal_eager():

@@ -9,21 +9,20 @@ import pytest
 import scipy.ndimage
 
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks import policy
+from fnas_jax.tasks import colour, policy
 from fnas_jax.tasks.policy import OPERATIONS
 from fnas_jax.training.config import Recipe
 from fnas_jax.training.minibatches import IGNORE
 
 SHAPE = (9, 12, 3)
 STD, MEAN = np.float32([50, 60, 70]), np.float32([100, 110, 120])  # of pixels in 0..255
-PIXELS = policy.Pixels(STD / 255, -MEAN / STD)
+PIXELS = colour.Pixels(STD / 255, -MEAN / STD)
 SHOWN = np.random.default_rng(0).uniform(0.05, 0.95, SHAPE).astype(np.float32)
 IMAGE = ((255 * SHOWN - MEAN) / STD).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def operate():
-    pytest.importorskip("dm_pix")
     return jax.jit(functools.partial(policy.operate, PIXELS))
 
 
@@ -81,9 +80,8 @@ def test_operations_equal_other_implementations(operate, name, signed):
 
 
 def test_every_image_gets_operations_of_its_own_and_keys_decide():
-    pytest.importorskip("dm_pix")
     for channels, known in ((3, len(OPERATIONS)), (1, len(OPERATIONS) - 1)):
-        pixels = policy.Pixels(PIXELS.scale[:channels], PIXELS.offset[:channels])
+        pixels = colour.Pixels(PIXELS.scale[:channels], PIXELS.offset[:channels])
         run = jax.jit(lambda key, images, own=pixels: policy.apply(own, 1, 0.5, key, images)[0])
         images = jnp.broadcast_to(IMAGE[..., :channels], (200, *SHAPE[:2], channels))
         found = np.asarray(run(jax.random.key(0), images))
@@ -111,13 +109,11 @@ def test_layers_follow_one_another(operate):
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 def test_masks_move_with_their_images_by_the_nearest_pixel(name, dtype):
-    pytest.importorskip("dm_pix")
     mask = np.random.default_rng(2).integers(0, 21, SHAPE[:2]).astype(dtype)
     chosen, signed = jnp.int32(OPERATIONS.index(name)), jnp.float32(-0.7)
     found = np.asarray(policy.move_mask(chosen, signed, mask))
     assert found.dtype == dtype
-    matrix, offset = (np.asarray(x, np.float64) for x in policy.affine(chosen, signed, SHAPE))
-    where = np.moveaxis(np.indices(SHAPE[:2]), 0, -1) @ matrix[:2, :2].T + offset[:2]
+    where = np.moveaxis(np.asarray(policy.positions(chosen, signed, *SHAPE[:2])), 0, -1)
     row, column = np.moveaxis(np.round(where).astype(int), -1, 0)
     inside = (row >= 0) & (row < SHAPE[0]) & (column >= 0) & (column < SHAPE[1])
     wanted = np.full(SHAPE[:2], IGNORE)
@@ -130,7 +126,6 @@ def test_masks_move_with_their_images_by_the_nearest_pixel(name, dtype):
 
 
 def test_a_policy_moves_masks_and_changes_nothing_of_their_images():
-    pytest.importorskip("dm_pix")
     images, key = jnp.broadcast_to(IMAGE, (40, *SHAPE)), jax.random.key(5)
     masks = jnp.broadcast_to(jnp.arange(SHAPE[1], dtype=jnp.uint8), (40, *SHAPE[:2]))
     run = jax.jit(functools.partial(policy.apply, PIXELS, 2, 0.5))
@@ -140,10 +135,7 @@ def test_a_policy_moves_masks_and_changes_nothing_of_their_images():
     assert len(np.unique(np.asarray(moved), axis=0)) > 3
 
 
-def test_a_missing_package_and_numbers_of_a_policy_that_is_off_are_refused(monkeypatch):
+def test_numbers_of_a_policy_that_is_off_are_refused():
     policy.check(Recipe())
-    monkeypatch.setattr(policy.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs dm-pix: pip install fnas-jax\[augment\]"):
-        policy.check(Recipe(policy="randaugment"))
     with pytest.raises(UserError, match=r"winner.policy_magnitude is 5 beside winner.policy=none"):
         policy.check(Recipe(policy_magnitude=5))

@@ -69,7 +69,6 @@ def test_the_policy_comes_before_flip_crop_and_cutout(monkeypatch, trained):
             augment=lambda key, x, masks=None: ((x + jax.random.uniform(key)) * 2, 2 * masks)
         )
     )
-    monkeypatch.setattr(policy, "check", lambda recipe: None)
     given = []
     monkeypatch.setattr(
         policy, "apply", lambda *args: given.append(args) or (args[-2] + 100, args[-1] + 1)
@@ -87,11 +86,10 @@ def test_the_policy_comes_before_flip_crop_and_cutout(monkeypatch, trained):
     np.testing.assert_allclose(shown, ctx.dataset.train_images / 16, atol=1e-5)
 
 
-def test_a_policy_that_cannot_be_had_is_refused_before_the_search(monkeypatch):
+def test_randaugment_for_children_and_again_for_the_winner_is_refused():
     config = default()
-    config.winner.policy = "randaugment"
-    monkeypatch.setattr(policy.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"fnas-jax\[augment\]"):
+    config.winner.policy = config.task.augment.policy = "randaugment"
+    with pytest.raises(UserError, match="one of the two is enough"):
         images.build(config, SPACE)
 
 
