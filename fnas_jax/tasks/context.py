@@ -13,6 +13,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.objectives.base import Objective
 from fnas_jax.spaces.base import Space
+from fnas_jax.tasks.augment_choice import Applied
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.latency import Source
 from fnas_jax.training.config import Children
@@ -37,6 +38,7 @@ class TrainContext(NamedTuple):
     store: Store | None = None  # where the pool is kept; None: nowhere
     limits: Limits = limits_lib.NONE
     latency: Source = DEVICE  # where those come from that rewards and limits go by
+    augment: Applied = Applied()  # what `pipeline` does to training images, for records
 
     @property
     def times(self) -> bool:

@@ -37,6 +37,7 @@ from fnas_jax.tasks import (
     winner,
 )
 from fnas_jax.tasks import recipe as recipes
+from fnas_jax.tasks.augment_choice import Applied
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
@@ -142,6 +143,7 @@ def train_context(
         dataset.num_classes,
         config.task.class_weights == "balanced",
     )
+    applied = augment_choice.of(config, dataset).applied
     store = None
     if knowledge is not None and knowledge.pool is not None and config.akp.enabled:
         store = Store(
@@ -158,7 +160,7 @@ def train_context(
         space=space,
         dataset=dataset,
         objective=objective,
-        pipeline=_pipeline(config, dataset),
+        pipeline=_pipeline(dataset, applied),
         settings=config_lib.read(Children, config.children),
         reward=rewards.from_config(config, objective.measure),
         latency_ms=functools.partial(latency_ms, config, space, dataset),
@@ -167,13 +169,14 @@ def train_context(
         store=store,
         limits=limits.from_config(config),
         latency=latency.open_(config, space, dataset),
+        augment=applied,
     )
 
 
-def _pipeline(config: Any, dataset: Dataset) -> Pipeline:
+def _pipeline(dataset: Dataset, applied: Applied) -> Pipeline:
     return Pipeline(
         normalise=functools.partial(data.normalise, mean=dataset.mean, std=dataset.std),
-        augment=augment_choice.make(augment_choice.of(config, dataset).applied, dataset),
+        augment=augment_choice.make(applied, dataset),
     )
 
 

@@ -37,14 +37,13 @@ def of_images(ctx: TrainContext, weights: str) -> str:
     task, numbers = ctx.config.task, dataclasses.asdict(ctx.settings)
     without = (*SPEED, "steps") if weights == "inherited" else SPEED
     height, width, channels = ctx.dataset.image_shape
-    applied = augment_choice.of(ctx.config, ctx.dataset).applied
     source = timed() if ctx.times else ctx.latency.identity
     return identity.text(
         {
             "kind": "images",
             "weights": weights,
             "children": {name: n for name, n in numbers.items() if name not in without},
-            "augment": augment_choice.described(applied),
+            "augment": augment_choice.described(ctx.augment),
             "image": [height, width, channels],
             "split": {
                 "val_fraction": task.val_fraction,

@@ -82,7 +82,7 @@ def described(
         "images": "training and validation images",
         "optimizer": "SGD with Nesterov momentum, cosine decay after a linear warm-up",
         **{name: value for name, value in used.items() if name not in left_out},
-        "augment": augment_choice.described(augment_choice.of(ctx.config, ctx.dataset).applied),
+        "augment": augment_choice.described(ctx.augment),
         "recipe": dataclasses.asdict(added),
         "seed": ctx.config.seed,
         "backend": ctx.settings.backend,
