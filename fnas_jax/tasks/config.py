@@ -22,6 +22,9 @@ class Task:
     image_size: int = key(0, "height and width that images are resized to; 0: as they are", 0, 512)
     val_fraction: float = key(0.2, "share of the images that the search is judged on", 0.01, 0.8)
     test_fraction: float = key(0.2, "share of the images kept for the winner's test", 0.01, 0.8)
+    labels: str = key(
+        "", "file of labels: .csv beside a folder of images, .npy beside one of images; '': none"
+    )
     alpha: str = key(
         "white",
         "what transparent images are composited on; keep: transparency is a channel of its own",

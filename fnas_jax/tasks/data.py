@@ -37,8 +37,8 @@ _NAMED = {
     "canvas_position": canvas.read_position,
 }
 _ALLOWED = (
-    f"{', '.join(_NAMED)}, tfds:NAME, the path of an .npz, .npy or IDX file, or of a folder of"
-    " these or of images"
+    f"{', '.join(_NAMED)}, tfds:NAME, the path of an .npz, .npy, .parquet, .csv or IDX file, or of"
+    " a folder of these or of images"
 )
 
 
@@ -81,6 +81,7 @@ def load(
     test_fraction: float = 0.2,
     split_seed: int = 0,
     alpha: str = Files().alpha,
+    labels: str = "",
     arrays: Mapping[str, np.ndarray] | None = None,
     objective: str = objectives.DEFAULT,
 ) -> Dataset:
@@ -101,6 +102,7 @@ def load(
       val_fraction: share of the training images that become validation images.
       test_fraction: the same for test images.
       split_seed: another seed, another split.
+      labels: file of the labels, for folders of images without class folders and for .npy files.
       alpha: what becomes of transparency in image files, "white", "black" or "keep" (`Files`).
       arrays: an image set in memory, by the names of an .npz file (`readers.npz`).
       objective: what its labels are for, as `task.objective`.
@@ -114,7 +116,7 @@ def load(
             _the_same(name, arrays), "the data set in memory", image_size, objective
         )
     else:
-        source = _read(name, data_dir, image_size, alpha, objective)
+        source = _read(name, data_dir, image_size, alpha, objective, labels)
     if source.objective != objective:
         raise UserError(
             f"{name} has labels for task.objective={source.objective}, and task.objective is"
@@ -263,7 +265,9 @@ def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str
     return arrays
 
 
-def _read(name: str, data_dir: str, image_size: int, alpha: str, objective: str) -> Source:
+def _read(
+    name: str, data_dir: str, image_size: int, alpha: str, objective: str, labels: str
+) -> Source:
     if name in _NAMED:
         return _NAMED[name](image_size)
     if name.startswith("tfds:"):
@@ -271,7 +275,7 @@ def _read(name: str, data_dir: str, image_size: int, alpha: str, objective: str)
     path = Path(name).expanduser()
     if path.suffix.lower() == ".npz":
         return read_npz(path, image_size, objective)
-    found = formats.read(path, image_size) if name else None
+    found = formats.read(path, image_size, alpha, objective, labels) if name else None
     if found is not None:
         return found
     if name and path.is_dir():

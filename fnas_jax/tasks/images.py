@@ -76,6 +76,7 @@ def build(
         task.test_fraction,
         task.split_seed,
         task.alpha,
+        task.labels,
         arrays,
         task.objective,
     )

@@ -214,9 +214,9 @@ def test_a_path_is_told_from_a_name(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
-    (tmp_path / "a.csv").write_text("1,2")
+    (tmp_path / "a.txt").write_text("1,2")
     with pytest.raises(UserError, match=r"is no file of a format that is read"):
-        data.load(str(tmp_path / "a.csv"))
+        data.load(str(tmp_path / "a.txt"))
     with pytest.raises(UserError, match="Unknown data set ''"):
         data.load("")
 

@@ -43,16 +43,18 @@ def is_set(folder: Path) -> bool:
     return any(is_key(key) for key in _files(folder))
 
 
-def read_set(path: Path, image_size: int, labels: Path | None = None) -> Source:
+def read_set(
+    path: Path, image_size: int, objective: str = "classification", labels: Path | None = None
+) -> Source:
     """Reads a folder of `.npy` files, or the set of which one file of images is given.
 
-    `labels`: the file of the labels, where its name does not say so.
+    `labels`: the file of the labels, where its name does not say so. They are for `objective`.
 
     Raises:
       UserError: absent or damaged files, images without labels, or arrays that are neither.
     """
     if path.is_dir():
-        return read_arrays(Arrays(_files(path)), str(path), image_size)
+        return read_arrays(Arrays(_files(path)), str(path), image_size, objective)
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     if labels is not None:
@@ -61,7 +63,7 @@ def read_set(path: Path, image_size: int, labels: Path | None = None) -> Source:
         files = _files(path.parent)
     else:
         files = {"images": path, "labels": _partner(path)}
-    return read_arrays(Arrays(files), str(path), image_size)
+    return read_arrays(Arrays(files), str(path), image_size, objective)
 
 
 def _files(folder: Path) -> dict[str, Path]:

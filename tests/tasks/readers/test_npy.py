@@ -70,7 +70,7 @@ def test_labels_can_be_named(tmp_path):
     saved(tmp_path, pictures=x, kinds=y)
     with pytest.raises(UserError, match=r"No labels of .*pictures\.npy.*task\.labels=FILE\.npy"):
         read_set(tmp_path / "pictures.npy", 0)
-    source = read_set(tmp_path / "pictures.npy", 0, tmp_path / "kinds.npy")
+    source = read_set(tmp_path / "pictures.npy", 0, labels=tmp_path / "kinds.npy")
     np.testing.assert_array_equal(source.train.labels, y)
 
 
