@@ -60,7 +60,7 @@ def search(
     Args:
       x_train: images [n, H, W] or [n, H, W, C], uint8 or any numbers; None: `task` or `config`
         says what is searched on.
-      y_train: n class numbers from 0, or names.
+      y_train: n class numbers, or names.
       x_test: images that only the winner is judged on; without them, a part of the training images.
       y_test: their classes.
       x_val: images that the search judges by; without them, a part of the training images.
