@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+IGNORE = 255  # the class of pixels of a mask that count for nothing, as in PASCAL VOC's annotations
 COSTS = ("latency_ms", "mflops", "params_m")  # of a network, as `Metrics` has them
 
 

@@ -30,7 +30,8 @@ from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import taught
 from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.knowledge.taught import Images
-from fnas_jax.networks import elastic
+from fnas_jax.networks import dense, elastic
+from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.spaces.base import Space
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Store(NamedTuple):
     folder: pathlib.Path
     space: Space
     channels: int  # of the images
-    classes: int
+    classes: Outputs
     capacity: int  # entries of each place
     run: str  # id of the run
     images: Images = Images()  # of the task
@@ -91,8 +92,9 @@ def load(store: Store, fresh: Pool) -> tuple[Pool, int]:
         jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), entries, like)
         for entries, like in zip(read.blocks, fresh.blocks, strict=True)
     )
+    kept = {name for name, own in fresh.shared.items() if _same(read.shared.get(name), own)}
     shared = {
-        name: jax.tree.map(jnp.asarray, read.shared[name]) if _same(read.shared[name], own) else own
+        name: jax.tree.map(jnp.asarray, read.shared[name]) if name in kept else own
         for name, own in fresh.shared.items()
     }
     return Pool(blocks, shared, fresh.counts), seen
@@ -123,7 +125,8 @@ def sync(store: Store, layout: Layout, mine: Pool, seen: int) -> tuple[Pool, int
                 "run": store.run,
                 "seen": seen,
                 "channels": store.channels,
-                "classes": store.classes,
+                "classes": dense.count(store.classes),
+                "dense": isinstance(store.classes, Dense),
                 "capacity": store.capacity,
             }
             # First, so that every complete version is described.
@@ -237,7 +240,9 @@ def _newest(store: Store) -> tuple[int, Pool] | None:
 
     def template(version: int) -> Pool:
         was = about["versions"][str(version)]
-        network = elastic.make(store.space, was["channels"], was["classes"])
+        # Earlier versions wrote of no others than those of images.
+        outputs = dense.of(was["classes"], was.get("dense", False))
+        network = elastic.make(store.space, was["channels"], outputs)
         layout = pools.make_layout(network, store.space)
         shapes = jax.eval_shape(
             lambda key: pools.init(layout, was["capacity"], key), jax.random.key(0)

@@ -30,6 +30,11 @@ def count(outputs: Outputs) -> int:
     return outputs.outputs if isinstance(outputs, Dense) else outputs
 
 
+def of(numbers: int, every_pixel: bool) -> Outputs:
+    """So many numbers of an image, or of each of its pixels."""
+    return Dense(numbers) if every_pixel else numbers
+
+
 def total(scores: Sequence[Array], size: tuple[int, ...]) -> Array:
     """Scores, each [B, h, w, C] of its own h and w, enlarged to `size` and added: [B, H, W, C].
 

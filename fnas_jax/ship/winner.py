@@ -92,7 +92,7 @@ def nothing_kept(folder: pathlib.Path, winner: Winner) -> str:
 def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[str, Any]:
     """What architecture.json says, but for accuracies on test images and the weights' digest."""
     space, facts = winner.task.space, winner.judged.facts
-    classes, channels = dataset.num_classes, dataset.image_shape[-1]
+    classes, channels = dataset.outputs, dataset.image_shape[-1]
     return {
         "format": FORMAT,
         "task": "image classification",

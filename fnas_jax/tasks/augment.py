@@ -10,8 +10,7 @@ import dm_pix as pix
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array
-from fnas_jax.training.minibatches import IGNORE
+from fnas_jax.core.types import IGNORE, Array
 
 
 def augment(

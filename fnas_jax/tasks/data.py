@@ -17,6 +17,8 @@ from fnas_jax.core.mapped import Images as Pixels
 from fnas_jax.core.mapped import Mapped, chunks, extent, in_file_order, take
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.taught import Images
+from fnas_jax.networks import dense
+from fnas_jax.networks.dense import Outputs
 from fnas_jax.tasks import facts
 from fnas_jax.tasks.readers import canvas, formats
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
@@ -71,6 +73,11 @@ class Dataset(NamedTuple):
         """(H, W, C)."""
         height, width, channels = self.train_images.shape[1:]
         return height, width, channels
+
+    @property
+    def outputs(self) -> Outputs:
+        """What a network says: of each image, or of each pixel where the labels are masks."""
+        return dense.of(self.num_classes, self.train_labels.ndim == 3)
 
 
 def load(

@@ -55,11 +55,11 @@ def open_(config: Any, space: Space, dataset: Dataset) -> Source:
     Raises UserError where there is none of that name, or it cannot be used for these.
     """
     name = config.latency.source
-    shape, classes = dataset.image_shape, dataset.num_classes
     if name == DEVICE:
         return Source()
     if name.startswith(TABLE):
         path = name.removeprefix(TABLE)
+        shape, classes = dataset.image_shape, units.of_images(dataset.outputs)
         found = tables.read(path)
         tables.check(found, path, space, shape, classes, config.latency.batch_size)
         rows = found.operations_ms
@@ -94,7 +94,7 @@ def images_of(dataset: Dataset) -> whole.Images:
     """What networks take that are trained on `dataset`."""
     normalise = functools.partial(data.normalise, mean=dataset.mean, std=dataset.std)
     pixels = dataset.train_images.dtype
-    return whole.Images(dataset.image_shape, pixels, dataset.num_classes, normalise)
+    return whole.Images(dataset.image_shape, pixels, dataset.outputs, normalise)
 
 
 def look_up(
@@ -138,15 +138,15 @@ def network(space: Space, dataset: Dataset, arch: np.ndarray) -> dict[str, Any]:
     "space", "arch", "decisions" (by name), "text", "layers" (`networks.readable`, as in
     architecture.json), "image" ([height, width, channels]) and "classes".
     """
-    shape, classes = dataset.image_shape, dataset.num_classes
+    shape = dataset.image_shape
     return {
         "space": space.name,
         "arch": arch.tolist(),
         "decisions": dict(zip(space.names, arch.tolist(), strict=True)),
         "text": space.describe(arch)["text"],
-        "layers": readable.layers(space.spec, arch, shape[-1], classes),
+        "layers": readable.layers(space.spec, arch, shape[-1], dataset.outputs),
         "image": list(shape),
-        "classes": classes,
+        "classes": dataset.num_classes,
     }
 
 

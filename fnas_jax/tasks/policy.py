@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array, UserError
+from fnas_jax.core.types import IGNORE, Array, UserError
 from fnas_jax.tasks import colour
 from fnas_jax.tasks.colour import Pixels
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training.config import Recipe
-from fnas_jax.training.minibatches import IGNORE, Augment
+from fnas_jax.training.minibatches import Augment
 
 MOST = 30  # the largest magnitude
 _ROTATE, _SHEAR, _TRANSLATE = np.deg2rad(30), 0.3, 150 / 331  # at most; the last of a side

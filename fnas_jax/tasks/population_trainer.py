@@ -105,7 +105,7 @@ def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> int:
     count = images_at_once(settings.device_images, dataset, own)
     fits = functools.partial(fits_into_memory, ctx, network, own, most, count)
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
-    described = (ctx.space.spec, shape, dataset.num_classes, count, most)
+    described = (ctx.space.spec, shape, dataset.outputs, count, most)
     name = f"{kind} jax {jax.__version__} {described} {settings}"
     cache = ctx.config.jax.cache_dir
     chosen = autotune.group(fits, most, name, cache) if hosts.is_first() else 1

@@ -78,7 +78,7 @@ def evaluator(ctx: TrainContext) -> Evaluator:
 
 def elastic_network(ctx: TrainContext) -> Network:
     """The network that becomes any child. Raises UserError for a backend that does not fit."""
-    channels, classes = ctx.dataset.image_shape[-1], ctx.objective.outputs
+    channels, classes = ctx.dataset.image_shape[-1], ctx.dataset.outputs
     return elastic.make(ctx.space, channels, classes, ctx.settings.backend)
 
 

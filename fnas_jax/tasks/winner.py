@@ -22,6 +22,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
 from fnas_jax.networks import elastic, mobile_spaces, subnet_weights
 from fnas_jax.networks.base import Network
+from fnas_jax.networks.dense import Outputs
 from fnas_jax.spaces import cell
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
@@ -107,7 +108,7 @@ def costs_of(ctx: TrainContext, arch: Array) -> dict[str, Any]:
     Beside it, what `latency.source` says of it where that is something else.
     """
     dataset = ctx.dataset
-    params, macs = costs.one_cost(ctx.space, arch, dataset.image_shape, dataset.num_classes)
+    params, macs = costs.one_cost(ctx.space, arch, dataset.image_shape, dataset.outputs)
     found: dict[str, Any] = {"mflops": macs / 1e6, "params_m": params / 1e6}
     found["latency_ms"] = ctx.latency_ms(arch)
     if ctx.latency.of is not None:
@@ -117,13 +118,13 @@ def costs_of(ctx: TrainContext, arch: Array) -> dict[str, Any]:
 
 def own_network(ctx: TrainContext, arch: Array) -> Network:
     """The network of `arch` [T] alone."""
-    shape, classes = ctx.dataset.image_shape, ctx.dataset.num_classes
+    shape, classes = ctx.dataset.image_shape, ctx.dataset.outputs
     return elastic.fixed_network(ctx.space, arch, shape, classes, backend=ctx.settings.backend)
 
 
 def reference_network(ctx: TrainContext, width: float) -> Network:
     """The reference of a width."""
-    shape, classes = ctx.dataset.image_shape, ctx.dataset.num_classes
+    shape, classes = ctx.dataset.image_shape, ctx.dataset.outputs
     standard = reference_arch(ctx.space)
     return elastic.fixed_network(ctx.space, standard, shape, classes, width, ctx.settings.backend)
 
@@ -132,7 +133,7 @@ def reference_facts(ctx: TrainContext, at_least_mflops: float) -> dict[str, Any]
     """What the reference of no smaller cost is."""
     dataset = ctx.dataset
     width, mflops, params_m = reference(
-        ctx.space, dataset.num_classes, at_least_mflops, dataset.image_shape
+        ctx.space, dataset.outputs, at_least_mflops, dataset.image_shape
     )
     arch = reference_arch(ctx.space).tolist()
     return {"arch": arch, "width": width, "mflops": mflops, "params_m": params_m}
@@ -189,7 +190,7 @@ def reference_arch(space: Space) -> np.ndarray:
 
 
 def reference(
-    space: Space, classes: int, at_least_mflops: float, image_shape: tuple[int, int, int]
+    space: Space, classes: Outputs, at_least_mflops: float, image_shape: tuple[int, int, int]
 ) -> tuple[float, float, float]:
     """The narrowest reference network of at least this cost: (width, mflops, params_m).
 

@@ -40,10 +40,11 @@ def make(
     turn. `say` is told what is going to be done, and how long it will take. Raises UserError for a
     space with too few networks, and where memory does not suffice.
     """
-    rows = lookup.of_space(space, images.shape, images.classes)
+    classes = units.of_images(images.classes)
+    rows = lookup.of_space(space, images.shape, classes)
     archs = chosen(space, 2 * networks)
     half = len(archs) // 2
-    consists = [units.of_network(space, arch, images.shape, images.classes) for arch in archs]
+    consists = [units.of_network(space, arch, images.shape, classes) for arch in archs]
     single: list[Program] = [operations.nothing]
     single += [functools.partial(operations.program, unit, batch) for unit in rows]
     entire = [functools.partial(whole.program, space, arch, images, batch) for arch in archs]
@@ -55,7 +56,7 @@ def make(
     own = dict(zip(rows, np.maximum(alone, 0.0).tolist(), strict=True))
     found = fit.fit(own, consists[:half], measured[:half], float(call))
     return Table(
-        **table.here(space, images.shape, images.classes, batch),
+        **table.here(space, images.shape, classes, batch),
         fixed_ms=found.fixed,
         operations_ms={unit.key: value for unit, value in found.units.items()},
         made={

@@ -27,6 +27,7 @@ from fnas_jax.layers.spec import (
     LayerSpec,
 )
 from fnas_jax.networks import mobile_spaces
+from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.spaces import cell
 from fnas_jax.spaces.base import Space
 
@@ -138,6 +139,16 @@ def refuse_own(space: Space) -> None:
             f"the space {space.name!r} has the layer {own.of(max(ops)).module} of your own, which a"
             " table of latencies has no row for; latency.source=device times whole networks"
         )
+
+
+def of_images(outputs: Outputs) -> int:
+    """How many numbers a network gives of an image. Raises UserError where they are of pixels."""
+    if isinstance(outputs, Dense):
+        raise UserError(
+            "a table of latencies has no row for answers of every pixel; latency.source=device"
+            " times whole networks"
+        )
+    return outputs
 
 
 def _mobile(

@@ -11,6 +11,7 @@ import numpy as np
 
 from fnas_jax.core.types import Array
 from fnas_jax.networks import flax_reference, shipped
+from fnas_jax.networks.dense import Outputs
 from fnas_jax.spaces.base import Space
 from fnas_jax.timing import clock, operations
 
@@ -25,7 +26,7 @@ class Images(NamedTuple):
 
     shape: tuple[int, int, int]  # height, width, channels
     dtype: Any  # of pixels as stored
-    classes: int
+    classes: Outputs
     normalise: Callable[[Array], Array]  # [B, H, W, C] as stored -> what the network takes
 
 

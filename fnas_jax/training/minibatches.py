@@ -18,9 +18,6 @@ from jax import lax
 from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import Array
 
-# The class of pixels of a mask that count for nothing, as in PASCAL VOC's annotations.
-IGNORE = 255
-
 
 class Data(NamedTuple):
     """What a network is trained on and judged by; images as stored.

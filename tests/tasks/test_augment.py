@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnas_jax.core.types import IGNORE
 from fnas_jax.tasks.augment import augment
-from fnas_jax.training.minibatches import IGNORE
 
 KEY = jax.random.key(0)
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import IGNORE, UserError
 from fnas_jax.spaces import mnas
 from fnas_jax.tasks import augment_choice, data, images, protocols
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.augment_choice import Applied
 from fnas_jax.tasks.config import Augment
-from fnas_jax.training.minibatches import IGNORE
 
 SPACE = mnas.make(blocks=1, strides=(1,), width=0.5, stem=16, stem_stride=2, head=16)
 ANIMALS = ("cat", "dog", "frog")

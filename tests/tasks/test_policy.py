@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import IGNORE, UserError
 from fnas_jax.tasks import colour, policy
 from fnas_jax.tasks.policy import OPERATIONS
 from fnas_jax.training.config import Recipe
-from fnas_jax.training.minibatches import IGNORE
 
 SHAPE = (9, 12, 3)
 STD, MEAN = np.float32([50, 60, 70]), np.float32([100, 110, 120])  # of pixels in 0..255

@@ -22,12 +22,12 @@ LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
 BEFORE = np.roll(IMAGES, 1, axis=0)
 
 
-def many(function, alpha, images=IMAGES):
-    return jax.jit(jax.vmap(lambda key: function(key, alpha, images)))(KEYS)
+def many(function, alpha, labels=LABELS):
+    return jax.jit(jax.vmap(lambda key: function(key, alpha, IMAGES, labels)))(KEYS)
 
 
 def test_mixup_is_a_weighted_mean_of_neighbours_with_shares_of_a_beta_distribution():
-    mixed, share = jax.device_get(many(recipes.mixup, 0.4))
+    mixed, _, share = jax.device_get(many(recipes.mixup, 0.4))
     for found, s in zip(mixed[:9], share[:9], strict=True):
         np.testing.assert_allclose(found, s * IMAGES + (1 - s) * BEFORE, atol=1e-6)
     assert ((share >= 0) & (share <= 1)).all()
@@ -36,7 +36,7 @@ def test_mixup_is_a_weighted_mean_of_neighbours_with_shares_of_a_beta_distributi
 
 
 def test_cutmix_puts_a_box_of_the_neighbour_and_counts_its_pixels():
-    mixed, share = jax.device_get(many(recipes.cutmix, 1.0))
+    mixed, _, share = jax.device_get(many(recipes.cutmix, 1.0))
     boxes = (mixed == BEFORE).all(axis=(1, 4))  # [keys, H, W], the same box in all images
     for found, box, s in zip(mixed, boxes, share, strict=True):
         np.testing.assert_array_equal(found, np.where(box[..., None], BEFORE, IMAGES))
@@ -46,6 +46,27 @@ def test_cutmix_puts_a_box_of_the_neighbour_and_counts_its_pixels():
         for line in (rows, columns):  # without a gap
             assert np.abs(np.diff(np.pad(line.astype(int), 1))).sum() in (0, 2)
     assert (boxes.mean(axis=0) > 0).all() and 0.6 < share.mean() < 1
+
+
+def test_cutmix_pastes_masks_as_it_pastes_images_and_mixes_no_losses():
+    """Masks that are a channel of the images move exactly with it."""
+    masks = (100 * IMAGES[..., 0]).astype(np.int8).astype(np.uint8)
+    before = np.roll(masks, 1, axis=0)
+    mixed, found, share = jax.device_get(many(recipes.cutmix, 1.0, masks))
+    boxes = (mixed == BEFORE).all(axis=(1, 4))
+    for own, box in zip(found, boxes, strict=True):
+        np.testing.assert_array_equal(own, np.where(box, before, masks))
+    np.testing.assert_array_equal(share, np.ones(len(KEYS)))
+    batch = recipes.mix(Recipe(cutmix=1.0), KEYS[0], jnp.int32(1), IMAGES, masks)
+    assert batch.labels.dtype == np.uint8 and float(batch.others.share) == 0
+
+
+def test_mixup_of_masks_mixes_losses():
+    masks = np.arange(6 * 7 * 5, dtype=np.uint8).reshape(6, 7, 5)
+    batch = recipes.mix(Recipe(mixup=0.5), KEYS[0], jnp.int32(1), IMAGES, masks)
+    np.testing.assert_array_equal(batch.labels, masks)
+    np.testing.assert_array_equal(batch.others.labels, np.roll(masks, 1, axis=0))
+    assert 0 < float(batch.others.share) < 1
 
 
 def test_both_take_turns():
