@@ -8,5 +8,6 @@ OBJECTIVES = {
     "classification": "fnas_jax.objectives.classification",
     "multilabel": "fnas_jax.objectives.multilabel",
     "regression": "fnas_jax.objectives.regression",
+    "segmentation": "fnas_jax.objectives.segmentation",
 }
 DEFAULT = "classification"

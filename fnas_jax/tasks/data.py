@@ -20,7 +20,7 @@ from fnas_jax.knowledge.taught import Images
 from fnas_jax.networks import dense
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.tasks import facts
-from fnas_jax.tasks.readers import canvas, formats
+from fnas_jax.tasks.readers import canvas, formats, masks
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
 from fnas_jax.tasks.readers.decode import Files
 from fnas_jax.tasks.readers.examples import Note, Part, Source
@@ -285,6 +285,8 @@ def _read(
     found = formats.read(path, image_size, alpha, objective, labels) if name else None
     if found is not None:
         return found
+    if name and path.is_dir() and objective == "segmentation":
+        return masks.read_folder(path, image_size, alpha)
     if name and path.is_dir():
         return read_folder(path, image_size, alpha)
     if path.is_file():
@@ -313,7 +315,7 @@ def _check(
     parts: Mapping[str, Part], class_names: tuple[str, ...], name: str, objective: str
 ) -> None:
     classes = objective == objectives.DEFAULT
-    if classes and len(class_names) < 2:
+    if (classes or objective == "segmentation") and len(class_names) < 2:
         raise UserError(f"{name} has one class only ({class_names[0]}): two are needed.")
     train = parts["train"]
     for part in parts.values():

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from fnas_jax.tasks.readers.bundled import mnist5k
-from fnas_jax.tasks.readers.examples import Part, Source, resize
+from fnas_jax.tasks.readers.examples import Part, Source, nearest, resize
 
 SIDE = 40
 COUNTS = {"train": 2000, "val": 500, "test": 500}  # canvases
@@ -72,8 +72,7 @@ def _part(canvases: np.ndarray, targets: np.ndarray, image_size: int) -> Part:
     if side != SIDE:
         images = np.stack([resize(image, side, side) for image in images])
         if targets.ndim == 3:  # the class of the nearest pixel: there is none between two classes
-            nearest = ((np.arange(side) + 0.5) * SIDE / side).astype(int)
-            targets = targets[:, nearest][:, :, nearest]
+            targets = np.stack([nearest(mask, side, side) for mask in targets])
     return Part(images, targets, ids)
 
 

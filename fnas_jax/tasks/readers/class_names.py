@@ -62,14 +62,16 @@ def renamed(
     )
 
 
-def of_columns(given: np.ndarray, count: int, source: str) -> tuple[str, ...]:
-    """The user's names of `count` labels or values. Raises UserError for more or fewer of them."""
+def of_columns(given: np.ndarray, count: int, source: str, exact: bool = True) -> tuple[str, ...]:
+    """The user's names of `count` labels or values, or of at least so many classes of pixels.
+
+    Raises UserError for fewer of them, and, where they are `exact`, for more.
+    """
     names = _as_texts(given, source)
-    if len(names) != count:
-        raise UserError(
-            f"'class_names' of {source} must be {count} texts, one per column of its labels; it has"
-            f" {len(names)}."
-        )
+    if len(names) < count or (exact and len(names) > count):
+        many = f"{count} texts, one per column of its labels"
+        many = many if exact else f"at least {count} texts, one per class of its masks"
+        raise UserError(f"'class_names' of {source} must be {many}; it has {len(names)}.")
     return names
 
 

@@ -128,6 +128,8 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
     for where, image, label in examples:
         sizes.add(image.shape[:2])
         ids.append(hashlib.blake2b(image.tobytes(), digest_size=16).digest())
+        if isinstance(label, np.ndarray) and label.ndim == 2:
+            label = _fitted(label, image, image_size, f"{where} of {source}")
         image = resize(image, image_size, image_size) if image_size else image
         if images and image.shape != images[0].shape:
             raise UserError(
@@ -144,6 +146,23 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
     return Part(np.stack(images), targets, ids, tuple(sorted(sizes)))
 
 
+def _fitted(mask: np.ndarray, image: np.ndarray, image_size: int, what: str) -> np.ndarray:
+    """The mask [H, W] of an image in the size that is asked for. Raises UserError for another's."""
+    if mask.shape != image.shape[:2]:
+        sizes = "x".join(map(str, mask.shape)), "x".join(map(str, image.shape[:2]))
+        raise UserError(f"The mask of {what} has {sizes[0]} pixels, and its image {sizes[1]}.")
+    return nearest(mask, image_size, image_size) if image_size else mask
+
+
+def nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """[H, W] -> [height, width], the class of the nearest pixel: there is none between two."""
+    rows, columns = (
+        ((np.arange(wanted) + 0.5) * size / wanted).astype(int)
+        for wanted, size in zip((height, width), mask.shape, strict=True)
+    )
+    return mask[rows[:, None], columns[None, :]]
+
+
 def gather(images: Mapped, labels: np.ndarray, source: str) -> Part:
     """A `Part` of images that stay in their file. Raises UserError for none, or not finite ones."""
     if not len(images):
@@ -155,6 +174,8 @@ def gather(images: Mapped, labels: np.ndarray, source: str) -> Part:
             raise UserError(f"{source}: row {row} holds values that are not finite.")
         ids += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in chunk]
     size = (images.shape[1], images.shape[2])
+    if labels.ndim == 3 and len(labels):
+        _fitted(labels[0], images[0], 0, source)
     targets = labels if labels.ndim > 1 else labels.astype(np.int32)
     return Part(images, targets, ids, (size,))
 

@@ -40,6 +40,9 @@ from fnas_jax.tasks.readers.stored import mapped_members
 
 _MAX_CHANNELS = 16  # more than that in the last axis is a mistake in the order of the axes
 _USUAL = (1, 3, 4)  # channels of grey images, of coloured ones, and of these with transparency
+# Of masks, beside those of labels
+_MASKS = (("images", "masks"), ("image", "mask"), ("x", "masks"))
+_DIVIDED_MASKS = (("x_{}", "masks_{}"), ("{}_images", "{}_masks"), ("images_{}", "masks_{}"))
 _WHOLE = (
     ("images", "labels"),
     ("image", "label"),
@@ -79,13 +82,15 @@ def read_arrays(
 
     Its labels are for `objective`.
     """
-    found, notes = _find(arrays, source)
+    found, notes = _find(arrays, source, objective == "segmentation")
     columns = [y for _, y in found.values()]
     labels, names = targets.read(objective, columns, source)
     given = arrays.get("class_names")
     more: list[Note] = []
     if objective != "classification":
-        names = names if given is None else class_names.of_columns(given, len(names), source)
+        exact = objective != "segmentation"  # a class may have no pixel
+        if given is not None:
+            names = class_names.of_columns(given, len(names), source, exact)
     elif given is not None:
         labels, names, more = class_names.renamed(labels, names, columns, given, source)
     else:
@@ -158,15 +163,19 @@ def _member(file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
 
 def is_key(name: str) -> bool:
     """Whether `name` is that of an array of images or labels, in one of the spellings."""
-    divided = (key.format(s) for s in SPELLINGS for pair in _DIVIDED for key in pair)
-    return name.lower() in {*divided, *(key for pair in _WHOLE for key in pair)}
+    pairs = (*_DIVIDED, *_DIVIDED_MASKS)
+    divided = (key.format(s) for s in SPELLINGS for pair in pairs for key in pair)
+    return name.lower() in {*divided, *(key for pair in (*_WHOLE, *_MASKS) for key in pair)}
 
 
 def _find(
-    arrays: Mapping[str, np.ndarray], source: str
+    arrays: Mapping[str, np.ndarray], source: str, masks: bool = False
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[Note]]:
-    """The (images, labels) of each part, 'train' always among them, and what is not read."""
-    found = _named(arrays, source)
+    """The (images, labels) of each part, 'train' always among them, and what is not read.
+
+    `masks`: they come before other labels.
+    """
+    found = _named(arrays, source, masks)
     used = {key for pair in found.values() for key in pair}
     lower = {key.lower() for key in arrays}
     rest = [key for key in arrays if key not in used and key.lower() != "class_names"]
@@ -192,21 +201,24 @@ def _partners(key: str) -> dict[str, set[str]]:
     return {"labels": labels, "images": images}
 
 
-def _named(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, tuple[str, str]]:
+def _named(
+    arrays: Mapping[str, np.ndarray], source: str, masks: bool
+) -> dict[str, tuple[str, str]]:
     """The keys (images, labels) of each part that the file names; 'train' is always among them."""
     keys = {key.lower(): key for key in arrays}
-    found = {}
+    divided, found = (*_DIVIDED_MASKS * masks, *_DIVIDED), {}
     for part, spellings in PART_NAMES.items():
-        for x, y in [(x.format(s), y.format(s)) for s in spellings for x, y in _DIVIDED]:
+        for x, y in [(x.format(s), y.format(s)) for s in spellings for x, y in divided]:
             if x in keys and y in keys and part not in found:
                 found[part] = (keys[x], keys[y])
     if "train" in found:
         return found
-    for x, y in _WHOLE:
+    for x, y in (*_MASKS * masks, *_WHOLE):
         if x in keys and y in keys:
             return {"train": (keys[x], keys[y])}
+    labels = "'masks' (or 'labels')" if masks else "'labels'"
     raise UserError(
-        f"{source} holds the keys {sorted(arrays)}: 'images' and 'labels' are needed, or 'x_train' "
+        f"{source} holds the keys {sorted(arrays)}: 'images' and {labels} are needed, or 'x_train' "
         "and 'y_train' with, if there are any, 'x_val', 'y_val', 'x_test' and 'y_test'."
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fnas_jax.core.types import UserError
+from fnas_jax.tasks.readers import masks
 from fnas_jax.tasks.readers.examples import name_classes
 
 Columns = Sequence[np.ndarray]  # the labels of each part of a set, as they were given
@@ -31,6 +32,12 @@ def read(objective: str, columns: Columns, source: str) -> tuple[list[np.ndarray
 def classes(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """int32 class numbers [n] of numbers or names, [n] or [n, 1]."""
     for labels in columns:
+        if labels.ndim == 3:
+            raise UserError(
+                f"The labels of {source} have shape {list(labels.shape)}: one class number or name"
+                " per image is needed, as an array of shape [n]; task.objective=segmentation takes"
+                " masks."
+            )
         if labels.ndim == 2 and labels.shape[1] > 1:
             takes = "multilabel" if _zeros_and_ones(labels) else "regression"
             raise UserError(
@@ -86,6 +93,7 @@ READERS: dict[str, Reader] = {
     "classification": classes,
     "multilabel": several,
     "regression": values,
+    "segmentation": masks.read,
 }
 
 

@@ -8,6 +8,7 @@ from fnas_jax.tasks import data
 from fnas_jax.tasks.readers import targets
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (40, 6, 6), np.uint8)
+MASKS = np.zeros((40, 2, 2), np.uint8)
 LABELS = (np.random.default_rng(1).random((40, 3)) < 0.4).astype(np.uint8)
 VALUES = np.random.default_rng(2).normal(size=(40, 2))
 
@@ -45,12 +46,13 @@ def test_values_of_one_column_or_several():
     [
         (VALUES[:, 0], "classification", r"fractions \(e.g. 0.189.*task.objective=regression"),
         (VALUES, "classification", r"shape \[40, 2\].*task.objective=regression takes several val"),
+        (MASKS, "classification", r"shape \[40, 2, 2\].*task.objective=segmentation takes masks"),
         (LABELS, "classification", r"shape \[40, 3\].*=multilabel takes several labels"),
         (LABELS[:, 0], "multilabel", r"shape \[40\].*task.objective=classification takes one"),
         (VALUES, "multilabel", r"not all 0 or 1.*task.objective=regression takes values"),
         (np.full(40, np.nan), "regression", "row 0 .* is not finite"),
         (np.array(["a"] * 40), "regression", "needs numbers"),
-        (LABELS, "segmentation", "no labels yet"),
+        (LABELS, "segmentation", r"shape \[40, 3\].*segmentation needs the class of each pixel"),
     ],
 )
 def test_labels_of_another_objective_are_refused_with_its_name(labels, objective, message):
