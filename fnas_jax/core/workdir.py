@@ -256,8 +256,8 @@ def may_change(name: str) -> bool:
     More or less of the search, as far as it is not done yet (`check_budget`), or another end of it;
     what was searched so far stays what it is.
     """
-    ends = ("search.budget", "search.max_proposals", "search.seconds")
-    return name in ends or name.startswith(("winner.", "log.", "jax."))
+    free = ("search.budget", "search.max_proposals", "search.seconds", "task.cache_dir")
+    return name in free or name.startswith(("winner.", "log.", "jax."))
 
 
 def versions() -> dict[str, str]:

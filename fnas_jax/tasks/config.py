@@ -25,6 +25,9 @@ class Task:
     labels: str = key(
         "", "file of labels: .csv beside a folder of images, .npy beside one of images; '': none"
     )
+    cache_dir: str = key(
+        "~/.cache/fnas_jax/images", "folder that keeps decoded images of large folders; '': none"
+    )
     alpha: str = key(
         "white",
         "what transparent images are composited on; keep: transparency is a channel of its own",

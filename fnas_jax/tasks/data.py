@@ -20,7 +20,7 @@ from fnas_jax.knowledge.taught import Images
 from fnas_jax.networks import dense
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.tasks import facts
-from fnas_jax.tasks.readers import canvas, formats, masks
+from fnas_jax.tasks.readers import canvas, formats, kept, masks
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
 from fnas_jax.tasks.readers.decode import Files
 from fnas_jax.tasks.readers.examples import Note, Part, Source
@@ -89,6 +89,7 @@ def load(
     split_seed: int = 0,
     alpha: str = Files().alpha,
     labels: str = "",
+    cache: str = "",
     arrays: Mapping[str, np.ndarray] | None = None,
     objective: str = objectives.DEFAULT,
 ) -> Dataset:
@@ -110,6 +111,7 @@ def load(
       test_fraction: the same for test images.
       split_seed: another seed, another split.
       labels: file of the labels, for folders of images without class folders and for .npy files.
+      cache: folder that keeps the decoded images of large folders; "": none.
       alpha: what becomes of transparency in image files, "white", "black" or "keep" (`Files`).
       arrays: an image set in memory, by the names of an .npz file (`readers.npz`).
       objective: what its labels are for, as `task.objective`.
@@ -123,7 +125,7 @@ def load(
             _the_same(name, arrays), "the data set in memory", image_size, objective
         )
     else:
-        source = _read(name, data_dir, image_size, alpha, objective, labels)
+        source = _read(name, data_dir, image_size, alpha, objective, labels, cache)
     if source.objective != objective:
         raise UserError(
             f"{name} has labels for task.objective={source.objective}, and task.objective is"
@@ -273,7 +275,13 @@ def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str
 
 
 def _read(
-    name: str, data_dir: str, image_size: int, alpha: str, objective: str, labels: str
+    name: str,
+    data_dir: str,
+    image_size: int,
+    alpha: str,
+    objective: str,
+    labels: str,
+    cache: str,
 ) -> Source:
     if name in _NAMED:
         return _NAMED[name](image_size)
@@ -288,7 +296,8 @@ def _read(
     if name and path.is_dir() and objective == "segmentation":
         return masks.read_folder(path, image_size, alpha)
     if name and path.is_dir():
-        return read_folder(path, image_size, alpha)
+        options = {"reader": "folder", "image_size": image_size, "alpha": alpha}
+        return kept.source(path, options, cache, lambda: read_folder(path, image_size, alpha))
     if path.is_file():
         raise UserError(f"{path} is no file of a format that is read; allowed are {_ALLOWED}.")
     if name and (len(path.parts) > 1 or path.suffix or path.is_absolute()):

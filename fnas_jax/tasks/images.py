@@ -77,6 +77,7 @@ def build(
         task.split_seed,
         task.alpha,
         task.labels,
+        task.cache_dir,
         arrays,
         task.objective,
     )

@@ -7,13 +7,16 @@ operating systems are skipped; all that is left out is counted in the notes of t
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks.readers import decode
+from fnas_jax.tasks.readers import decode, parallel
 from fnas_jax.tasks.readers.decode import Files, Header
 from fnas_jax.tasks.readers.examples import (
     PART_NAMES,
@@ -245,14 +248,23 @@ def _read(
 ) -> Iterator[Example]:
     """The examples; those that turn out to be damaged are counted in `left`."""
     number_of = {name: i for i, name in enumerate(names)}
-    for path, class_name, _ in found:
-        try:
-            with path.open("rb") as file:
-                image = decode.pixels_of(file, mode, files)
-        except decode.UNREADABLE as error:
-            left.add(f"damaged {path.suffix.lower()}", path, _why(error, path))
+    decoded = parallel.in_order(
+        functools.partial(_pixels, mode, files), (one.path for one in found)
+    )
+    for (path, class_name, _), image in zip(found, decoded, strict=True):
+        if isinstance(image, BaseException):
+            left.add(f"damaged {path.suffix.lower()}", path, _why(image, path))
             continue
         yield Example(str(path.relative_to(root)), image, number_of[class_name])
+
+
+def _pixels(mode: str, files: Files, path: Path) -> np.ndarray | BaseException:
+    """An image, or why it cannot be decoded."""
+    try:
+        with path.open("rb") as file:
+            return decode.pixels_of(file, mode, files)
+    except decode.UNREADABLE as error:
+        return error
 
 
 def _why(error: BaseException, path: Path) -> str:
