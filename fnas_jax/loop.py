@@ -47,6 +47,8 @@ from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 
+QUIET = 20  # of iterations in a row without anything new, one in so many is shown
+
 
 class Context(NamedTuple):
     """What a run works with."""
@@ -138,10 +140,10 @@ def search(ctx: Context) -> dict[str, Any]:
         trained = state.counts["trained"]
         progress = Progress(ctx.config.search.budget, trained, ctx.config.method.name)
         stack.callback(progress.close)
-        if ctx.task.said:
-            progress.say(ctx.task.said)
         checkpoints = checkpoint.Paced(manager, ctx.config.log.checkpoint_seconds)
         outputs = Outputs(checkpoints, log, progress)
+        for line in ctx.task.said:
+            progress.say(line)
         state = run_stages(ctx, outputs, state, key)
         state = run_iterations(ctx, outputs, state, key)
         finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
@@ -236,7 +238,7 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     steps, origin = iteration.compiled(ctx.method, ctx.evaluator), _origin(ctx)
     # Asked once an iteration: time passes between two questions. Of a restored state by its own
     # time, so that the start of this process takes nothing of the search.
-    last = _done(ctx, state, state.seconds["total"])
+    last, quiet = _done(ctx, state, state.seconds["total"]), 0
     while not last:
         number = state.iteration
         state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
@@ -245,11 +247,15 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
         if state.iteration % ctx.config.log.every == 0 or last:
             spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
             outputs.log.write(state.step, scalars | spent)
-            outputs.progress.show(
-                state.counts["trained"], iteration.line(scalars, ctx.task.measure)
-            )
+            quiet = 0 if scalars["accuracy"] is not None else quiet + 1
+            if last or quiet < 2 or quiet % QUIET == 0:
+                line = iteration.line(scalars, ctx.task.measure)
+                outputs.progress.show(state.counts["trained"], line)
         state = step(ctx, outputs, state, last)
-    if budget.out_of_time(ctx.config.search, state.iteration, state.seconds["total"]):
+    reason = used_up(ctx, state)
+    if reason:
+        outputs.progress.say(reason)
+    elif budget.out_of_time(ctx.config.search, state.iteration, state.seconds["total"]):
         outputs.progress.say(
             f"search.seconds is {ctx.config.search.seconds:g}: the search ends here, after"
             f" {state.seconds['total']:.1f} s"
@@ -300,10 +306,36 @@ def _origin(ctx: Context) -> history.Run:
 
 
 def _done(ctx: Context, state: State, seconds: float) -> bool:
-    """The budget or the time is spent, the method says so, or all it proposes has long been known.
+    """The budget or the time is spent, nothing new is left to ask for, or the method says so.
 
     `seconds`: how long the run has taken.
     """
     if budget.spent(ctx.config.search, state.counts, state.iteration, seconds):
         return True
+    if used_up(ctx, state):
+        return True
     return ctx.method.done is not None and bool(ctx.method.done(state.method))
+
+
+def used_up(ctx: Context, state: State) -> str:
+    """Why there is nothing more to ask for, in words; "" while there is.
+
+    In a space of fewer networks than the budget, the default of `search.max_proposals` goes by
+    their number: some methods never come to the last ones.
+    """
+    left, search, trained = ctx.evaluator.left, ctx.config.search, state.counts["trained"]
+    if left is None or trained >= search.budget:
+        return ""
+    remaining = int(left(state.evaluator))
+    if not remaining:
+        return (
+            f"all networks that can be evaluated are known, {trained} of them trained: the search"
+            f" ends here, below search.budget ({search.budget})"
+        )
+    there, proposed = trained + remaining, state.counts["proposed"]
+    if not search.max_proposals and proposed >= budget.proposals(0, min(there, search.budget)):
+        return (
+            f"{proposed} proposals have come to {trained} of the {there} networks that can be"
+            f" evaluated: the search ends here, below search.budget ({search.budget})"
+        )
+    return ""

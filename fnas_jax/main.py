@@ -75,6 +75,8 @@ def summary(result: dict, folder: str) -> str:
     if target and target["met"] is False:
         unit = UNITS[target["cost"]]
         lines.append(f"it misses the target of {target['target']:g} {unit}: {target['value']:.4g}")
+    if winner and winner.get("rank") is not None:
+        lines.append(f"rank {winner['rank']} of the {winner['architectures']} rows of the table")
     if winner and winner.get("accuracy") is not None:
         lines.append(f"final accuracy {cli.percent(winner['accuracy'])}{cost(winner)}")
     if winner and "finetuned" in winner:
@@ -90,10 +92,12 @@ def summary(result: dict, folder: str) -> str:
 
 def reading(result: dict) -> str:
     """The winner's figure in the search; results of earlier versions have accuracies only."""
-    best, metric = result["best"], result.get("metric", {"name": "accuracy"})["name"]
-    if metric != "accuracy":
-        return f"{metric} {best['value']:.6g}"
-    return f"accuracy {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
+    best, metric = result["best"], result.get("metric", {"name": "accuracy"})
+    if metric["name"] == "accuracy":
+        return f"accuracy {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
+    if metric.get("kind") == "share":
+        return f"{metric['name']} {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
+    return f"{metric['name']} {best['value']:.6g}"
 
 
 def final_readings(result: dict) -> str:

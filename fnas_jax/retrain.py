@@ -157,7 +157,9 @@ def summary(judged: dict[str, Any], folder: str | pathlib.Path) -> str:
             " training and validation images, and tested"
         )
     winner = judged["winner"]
-    if "accuracy" in winner:  # a function, as the task, says no more than in the search
+    if winner.get("accuracy") is None and winner.get("value") is not None:
+        lines.append(f"value {winner['value']:.6g}")  # of a table whose metric is no accuracy
+    elif "accuracy" in winner:  # a function, as the task, says no more than in the search
         lines.append(f"accuracy {cli.percent(winner['accuracy'])}")
     if "reference" in winner:
         lines.append(f"reference network {cli.percent(winner['reference']['accuracy'])}")

@@ -433,7 +433,7 @@ def test_what_a_task_has_to_say_is_said_once_before_the_first_iteration(tmp_path
     task = TASK._replace(said="augmentation auto: crop 2")
     loop.run(config_with(), tmp_path, lambda config, knowledge: build(config, knowledge, task=task))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == task.said and lines.count(task.said) == 1
+    assert lines[0] == task.said[0] and lines.count(task.said[0]) == 1
 
 
 def test_a_crash_while_the_winner_is_judged_repeats_only_that(tmp_path):

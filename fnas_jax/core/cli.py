@@ -24,6 +24,7 @@ from fnas_jax.core import config_file, hosts
 from fnas_jax.core.types import Failed, UserError
 
 OURS = "fnas_jax"  # the logger of this package
+LOG = logging.getLogger(__name__)
 _TRUTH = ("true", "false", "t", "f", "1", "0")  # as absl reads them
 
 
@@ -132,23 +133,33 @@ def parse_config(
 ) -> tuple[ml_collections.ConfigDict, flags.FlagValues]:
     """(validated config, flags of `define`) of --config=FILE and --config.KEY=VALUE in `argv`."""
     path, rest = config_file.take(argv)
-    for arg in rest:
-        named = re.fullmatch(r"--?(no)?config\.([^=]*)(=.*)?", arg, re.DOTALL)
-        if named and named[2] not in config_lib.all_keys():
-            raise config_lib.unknown_key(named[2])
-        if named and named[1]:
-            _check_no(*named.groups()[1:])
+    given, rest = split_overrides(rest)
+    given = last_of_each(given)
     config = config_lib.default() if path is None else config_file.load(path)
     keys = "\n\nconfiguration (after --config=FILE, whose values they replace):\n"
 
     def define_all(values: flags.FlagValues) -> None:
         define(values)
-        _define_config(values, config, rest)
+        _define_config(values, config, given)
 
-    values = parse_flags(rest, define_all, usage, keys + config_lib.help_text())
-    if path is None and not any(re.match(r"--?(?:no)?config\.", arg) for arg in rest):
+    values = parse_flags([*given, *rest], define_all, usage, keys + config_lib.help_text())
+    if path is None and not given:
         raise UserError("--config=FILE is missing; --config=fnas_digits is one to start with")
     return config_lib.validate(values.config), values
+
+
+def last_of_each(arguments: Sequence[str]) -> list[str]:
+    """Of `arguments`, each --config.KEY=VALUE, the last of every key, which counts.
+
+    Scripts append what they change to a command. absl would join what is given for a tuple.
+    """
+    found: dict[str, str] = {}
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if found.pop(name, argument) != argument:
+            LOG.info("%s is given more than once; %s counts", name, argument)
+        found[name] = argument
+    return list(found.values())
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -178,8 +189,15 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             if following is None or following.startswith("--"):
                 raise UserError(f"--config.{name} needs a value")
             value = f"={arguments.pop(0)}"
-        found.append(f"--config.{name}{value}")
+        found.append(f"--config.{name}={_literal(name, value[1:])}")
     return found, rest
+
+
+def _literal(name: str, value: str) -> str:
+    """`value` of key `name` as config_flags reads it: names with commas between them, quoted."""
+    if not config_lib.all_keys()[name].texts or value.lstrip().startswith(("(", "[")):
+        return value
+    return repr(config_lib.split_texts(value))
 
 
 def _check_no(name: str, value: str | None) -> None:

@@ -38,17 +38,19 @@ import ml_collections
 from fnas_jax.core.types import UserError
 
 INF = math.inf
+NOTHING = ("None", "none", "null")  # texts by which no folder, file or part is meant
 T = TypeVar("T")
 
 
 class Key(NamedTuple):
     """One configuration key; its type is that of the default."""
 
-    default: int | float | bool | str | tuple[int, ...]
+    default: int | float | bool | str | tuple[int, ...] | tuple[str, ...]
     doc: str
     low: float = -INF  # smallest allowed value (of each entry of a tuple)
     high: float = INF  # largest allowed value
     choices: tuple[str, ...] = ()  # allowed strings; empty: any
+    texts: bool = False  # the entries of a tuple are texts, else whole numbers
 
 
 class Renamed(NamedTuple):
@@ -64,10 +66,15 @@ RENAMED = {"children.form": Renamed("children.backend", {"switched": "reference"
 
 
 def key(
-    default: Any, doc: str, low: float = -INF, high: float = INF, choices: tuple[str, ...] = ()
+    default: Any,
+    doc: str,
+    low: float = -INF,
+    high: float = INF,
+    choices: tuple[str, ...] = (),
+    texts: bool = False,
 ) -> Any:
     """A field of a section's dataclass: a key with its default, meaning and allowed values."""
-    metadata = {"key": Key(default, doc, low, high, choices)}
+    metadata = {"key": Key(default, doc, low, high, choices, texts)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -247,15 +254,23 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 def plain(key: Key, value: Any) -> Any:
     """`value` by Python's own type of `key`, where another one says the same; else as it is.
 
-    Numbers of numpy and JAX, whatever counts as a whole number, sequences of these, and paths.
+    Numbers of numpy and JAX, whatever counts as a whole number, sequences of these, and paths; of
+    texts also one with commas between them.
     """
     type_ = type(key.default)
+    if key.texts and isinstance(value, str):
+        return split_texts(value)
     if type_ is tuple:
         entries = value.tolist() if hasattr(value, "tolist") else value
         listed = isinstance(entries, Sequence) and not isinstance(entries, str)
         return tuple(map(_scalar, entries)) if listed else value
     value = _scalar(value)
     return os.fspath(value) if type_ is str and isinstance(value, os.PathLike) else value
+
+
+def split_texts(text: str) -> tuple[str, ...]:
+    """The texts between the commas of `text`, without blanks around them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _scalar(value: Any) -> Any:
@@ -279,9 +294,14 @@ def _check(name: str, value: Any) -> None:
         )
     entries = value if isinstance(value, tuple) else (value,)
     for entry in entries:
-        if type_ is tuple and type(entry) is not int:
+        if type_ is tuple and type(entry) is not (str if key.texts else int):
             raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
-        if type_ in (int, float, tuple) and not key.low <= entry <= key.high:
+        if type_ is str and not key.choices and entry in NOTHING:
+            raise UserError(
+                f"{name} is {entry!r}, which would be taken for a name; give an empty one"
+                f" ({name}=) for none, or leave it out for the default, {key.default!r}"
+            )
+        if type_ in (int, float, tuple) and not key.texts and not key.low <= entry <= key.high:
             raise UserError(f"{name} is {value}; allowed is {allowed(key)}")
         if type_ is float and not math.isfinite(entry):
             raise UserError(f"{name} is {value}; it must be finite")
@@ -290,7 +310,8 @@ def _check(name: str, value: Any) -> None:
 def kind(key: Key) -> str:
     """The type of the key's values in words."""
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return names.get(type(key.default), "a tuple of whole numbers such as (1, 2)")
+    of_texts = "texts such as ('a', 'b')" if key.texts else "whole numbers such as (1, 2)"
+    return names.get(type(key.default), f"a tuple of {of_texts}")
 
 
 def allowed(key: Key) -> str:

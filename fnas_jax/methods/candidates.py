@@ -12,6 +12,7 @@ import numpy as np
 
 from fnas_jax.core import budget
 from fnas_jax.core.types import Array
+from fnas_jax.methods import existing as rows_lib
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
 
@@ -24,21 +25,31 @@ MOST = 4096  # places of a method where networks are refused; [C, C] float32 are
 Allowed = Callable[[Array], Array]  # `Task.allowed`
 
 
-def listed(space: Space, most: int, allowed: Allowed | None = None) -> Array | None:
+def listed(
+    space: Space, most: int, allowed: Allowed | None = None, existing: Array | None = None
+) -> Array | None:
     """[M, T] int32: all networks of a space of at most `most` decision vectors; None for others.
 
-    But for those that are not `allowed`. Raises ValueError where none is.
+    Or of the `existing` ones (`Task.existing`), where these are no more. But for those that are not
+    `allowed`. Raises ValueError where none is.
     """
-    if space.size > most:
+    if (space.size if existing is None else len(existing)) > most:
         return None
-    networks = enumerate_networks(space)
+    networks = forms(space, existing)
     if allowed is None:
         return jnp.asarray(networks)
     kept = networks[np.asarray(allowed(jnp.asarray(networks)))]
     if not len(kept):
         raise ValueError(f"no network of space {space.name} keeps all limits")
-    LOG.info("%d of the %d networks keep the limits", len(kept), len(networks))
+    LOG.info("%d of the %d networks can be asked for", len(kept), len(networks))
     return jnp.asarray(kept)
+
+
+def forms(space: Space, existing: Array | None) -> np.ndarray:
+    """[M, T] int32: the canonical forms of all networks, or of the `existing` ones, each once."""
+    if existing is None:
+        return enumerate_networks(space)
+    return np.unique(np.asarray(space.canonical(existing)), axis=0)
 
 
 def forbidden(allowed: Allowed | None, archs: Array) -> Array | bool:
@@ -57,13 +68,19 @@ def places(config: Any, task: Task) -> int:
     return min(budget.places(config.search, task.refuses), max(learnt, MOST))
 
 
-def draw(space: Space, key: Array, parents: Array, n: int) -> Array:
+def draw(space: Space, key: Array, parents: Array, n: int, existing: Array | None = None) -> Array:
     """[n, T] int32 canonical forms: a third random, a third parents [P, T] changed in one
     decision, and a third changed in two (or one, where both changes hit the same).
+
+    Of `existing` ones (`Task.existing`), a third random and the nearest to the parents.
     """
+    if existing is not None:
+        return space.canonical(rows_lib.around(existing, key, parents, n))
     key_random, key_change = jax.random.split(key)
     cards = jnp.asarray(space.cardinalities)
     free = np.flatnonzero(np.asarray(space.cardinalities) > 1)
+    if not len(free):
+        return space.canonical(space.sample(key, n))
     rows, twice = n - n // 3, jnp.arange(n - n // 3) >= n // 3
     # One drawing for all: every separate one costs more to compile than this whole function.
     uniform = jax.random.uniform(key_change, (2, 2, rows))

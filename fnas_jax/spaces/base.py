@@ -114,10 +114,15 @@ def neighbours(cardinalities: tuple[int, ...], arch: Array) -> Array:
 
 
 def mutate(cardinalities: tuple[int, ...], key: Array, arch: Array) -> Array:
-    """[T] -> [T] int32: one decision, drawn uniformly among those with a choice, changed."""
+    """[T] -> [T] int32: one decision, drawn uniformly among those with a choice, changed.
+
+    Where none has one, the architecture itself.
+    """
     chex.assert_shape(arch, (len(cardinalities),))
     key_decision, key_step = jax.random.split(key)
     free = np.flatnonzero(np.asarray(cardinalities) > 1)
+    if not len(free):
+        return arch
     t = jax.random.choice(key_decision, jnp.asarray(free))
     k = jnp.asarray(cardinalities)[t]
     step = jax.random.randint(key_step, (), 1, k)

@@ -79,6 +79,8 @@ class Evaluator(NamedTuple):
     # [N, T] -> [N, T]: the form in which what is asked is evaluated and reported. Tables have a row
     # for each form of a network; of children, all forms are trained as one.
     form: Callable[[Array], Array] = lambda archs: archs
+    # [] int32: how many networks could still be evaluated; 0 ends the search. None: nobody knows
+    left: Callable[[Any], Array] | None = None
     # Scalars worth logging after an evaluation
     stats: Callable[[Any], dict[str, Array]] = lambda state: {}
     hooks: Hooks = Hooks()
@@ -130,12 +132,15 @@ class Task(NamedTuple):
     # Builds what one-shot methods need; None: architectures can only be looked up
     oneshot: Callable[[], OneShot] | None = None
     measure: Measure = Measure()
-    # [N, T] -> [N] bool, jittable: which ones keep the hard limits, by the costs that are known
-    # before anything is evaluated; None: all
+    # [N, T] -> [N] bool, jittable: which ones exist and keep the hard limits, by the costs that are
+    # known before anything is evaluated; None: all
     allowed: Callable[[Array], Array] | None = None
+    # [M, T] int32, different: all that exist, and their canonical forms, where not all of the space
+    # do, as in a table with gaps; None: all of it. Methods propose no others
+    existing: Array | None = None
     # The evaluator may refuse one that is allowed, which takes nothing of the budget
     refuses: bool = False
     # Raises UserError where no network known keeps the hard limits. For the start of a search: one
     # that has begun is gone on with, and its networks are trained again, however busy the machine
     check: Callable[[], None] | None = None
-    said: str = ""  # a line about it for the start of a search
+    said: tuple[str, ...] = ()  # lines about it for the start of a search

@@ -19,7 +19,7 @@ import numpy as np
 from fnas_jax.core import budget
 from fnas_jax.core.limits import within
 from fnas_jax.core.types import Array, Metrics
-from fnas_jax.tasks import cache
+from fnas_jax.tasks import cache, limited, remaining
 from fnas_jax.tasks.base import Evaluator, Hooks
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.context import Batch, TrainContext, batch_of
@@ -49,11 +49,13 @@ def make(
     `init` gives what the judge has learnt at first, `stats` what of it is worth logging; `hooks`
     are functions of the whole `State`, and `protocol` says how it judges.
     """
+    counted = remaining.of(ctx.space, limited.allowed(ctx))
     return Evaluator(
         init=functools.partial(initial, ctx, init),
         evaluate=functools.partial(evaluate, ctx, judge),
         jittable=False,
         form=ctx.canonical,
+        left=None if counted is None else lambda state: counted(state.cache),
         stats=functools.partial(statistics, ctx, stats),
         hooks=hooks or Hooks(),
         protocol=protocol,

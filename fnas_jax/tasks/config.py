@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from fnas_jax import objectives
 from fnas_jax.core.config import key
+from fnas_jax.core.measure import DIRECTIONS
+from fnas_jax.tasks.table_costs import WAYS
 from fnas_jax.training.config import Recipe
 
 
@@ -38,7 +40,7 @@ class Task:
     metric: str = key(
         "",
         "what the search is about: of images, a metric of task.objective ('': its own default);"
-        " of csv tables, the column to maximise ('': the first)",
+        " of csv tables, the column ('': the only one)",
     )
     objective: str = key(
         objectives.DEFAULT,
@@ -50,6 +52,19 @@ class Task:
         "images: balanced lets rare classes count more in the loss of training, by one over their"
         " share",
         choices=("none", "balanced"),
+    )
+    direction: str = key(
+        "maximize", "csv tables: which way the metric is better", choices=DIRECTIONS
+    )
+    decisions: tuple[str, ...] = key(
+        (),
+        "csv tables: columns that are decisions, e.g. op,kernel; (): those named decision_..",
+        texts=True,
+    )
+    missing_costs: str = key(
+        "leave_out",
+        "csv tables: what becomes of rows without a cost that the reward or a limit needs",
+        choices=WAYS,
     )
 
 

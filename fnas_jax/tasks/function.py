@@ -19,7 +19,7 @@ from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.measure import DIRECTIONS, Measure
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import cache
+from fnas_jax.tasks import cache, remaining
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.workers import Workers
@@ -54,6 +54,7 @@ class FunctionTask:
                 evaluate=functools.partial(evaluate, ctx),
                 jittable=False,
                 form=jax.jit(self.space.canonical),
+                left=remaining.of(self.space),
                 protocol=identity.text(
                     {
                         "kind": "function",

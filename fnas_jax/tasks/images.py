@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import hosts, limits
 from fnas_jax.core import reward as rewards
-from fnas_jax.core.limits import Limits
+from fnas_jax.core.measure import DIRECTIONS
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
@@ -32,6 +31,7 @@ from fnas_jax.tasks import (
     data,
     inherited,
     latency,
+    limited,
     policy,
     trained,
     winner,
@@ -68,6 +68,8 @@ def build(
     if space.spec is None:
         raise UserError(f"space.name is {space.name!r}, which has no networks to train on images")
     task = config.task
+    if task.decisions:
+        raise UserError("task.decisions names columns of a .csv table, and the task is of images")
     dataset = data.load(
         name,
         task.data_dir,
@@ -83,6 +85,11 @@ def build(
     )
     tell(dataset)
     ctx = train_context(config, space, dataset, knowledge)
+    if task.direction not in (DIRECTIONS[0], ctx.objective.measure.direction):
+        raise UserError(
+            f"task.direction is {task.direction!r}, and {ctx.objective.measure.name} is"
+            f" {ctx.objective.measure.direction}d: that key is for .csv tables"
+        )
     recipes.check(ctx)
     if ctx.store is not None:
         stores.check(ctx.store)
@@ -106,10 +113,10 @@ def build(
         dataset=dataset,
         measure=ctx.objective.measure,
         oneshot=functools.partial(inherited.oneshot, ctx),
-        allowed=functools.partial(allowed, ctx) if free_limits(ctx).any else None,
-        refuses=free_limits(ctx) != ctx.limits,
+        allowed=limited.allowed(ctx),
+        refuses=limited.free(ctx) != ctx.limits,
         check=functools.partial(cheapest.check, ctx),
-        said=augment_choice.of(config, dataset).said,
+        said=(augment_choice.of(config, dataset).said,),
     )
 
 
@@ -118,20 +125,6 @@ def tell(dataset: Dataset) -> None:
     if hosts.is_first():
         for text, loud in dataset.notes:
             LOG.log(logging.WARNING if loud else logging.INFO, "%s", text)
-
-
-def free_limits(ctx: TrainContext) -> Limits:
-    """Those on costs that formulas or a table give; other latencies have to be measured."""
-    return ctx.limits if ctx.latency.predict else ctx.limits._replace(latency_ms=0.0)
-
-
-def allowed(ctx: TrainContext, archs: Array) -> Array:
-    """As `Task.allowed`."""
-    forms = ctx.canonical(archs)
-    params, macs = ctx.cost(forms)
-    predict = ctx.latency.predict
-    latency_ms = jnp.full(len(archs), jnp.nan) if predict is None else predict(forms)
-    return limits.within(free_limits(ctx), latency_ms, macs / 1e6, params / 1e6)
 
 
 def train_context(

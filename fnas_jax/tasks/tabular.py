@@ -22,8 +22,9 @@ from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space, enumerate_all, place_values
-from fnas_jax.tasks import protocols, tables
+from fnas_jax.tasks import protocols, table_costs, tables
 from fnas_jax.tasks.base import Evaluator, Judged, Task
+from fnas_jax.tasks.plain_table import Asked
 from fnas_jax.tasks.tables import Table
 
 RewardFn = Callable[[Array, Array, Array, Array], Array]
@@ -37,6 +38,7 @@ class Index(NamedTuple):
     row_of: Callable[[Array], Array]  # [N, T] -> [N] int32; -1: not in the table
     network_of: Callable[[Array], Array]  # [N, T] -> [N] int32 in 0..networks; `networks`: none
     networks: int  # number of distinct networks that the index tells apart
+    complete: bool  # the table holds every network of its space
 
 
 class Known(NamedTuple):
@@ -49,13 +51,12 @@ class Known(NamedTuple):
 def index(table: Table) -> Index:
     """The index of a table. A form that the table lacks gets the row of an equal network.
 
-    In spaces of more than 2^20 decision vectors, networks that the table lacks are not told
-    apart: asking for one of them again counts again.
+    In spaces of more than 2^20 decision vectors only the forms that stand in the table are found.
     """
     if table.space.size > DENSE:
         row_of = functools.partial(_match, jnp.asarray(table.archs))
         size = len(table.archs)
-        return Index(row_of, lambda archs: _otherwise(row_of(archs), size), size)
+        return Index(row_of, lambda archs: _otherwise(row_of(archs), size), size, False)
     space, weights = table.space, place_values(table.space.cardinalities)
     canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, DENSE))))
     representatives, network = np.unique(canonical @ weights, return_inverse=True)
@@ -69,6 +70,7 @@ def index(table: Table) -> Index:
         functools.partial(known, jnp.asarray(row), -1),
         functools.partial(known, jnp.asarray(network, jnp.int32), len(representatives)),
         len(representatives),
+        bool((row >= 0).all()),
     )
 
 
@@ -103,7 +105,8 @@ def evaluator(
 ) -> Evaluator:
     """The jittable evaluator of a table; `noisy`: a query sees one of R readings, not the mean.
 
-    What is above one of the `limits` is as if the table had no such network, and costs nothing.
+    What the table lacks, or is above one of the `limits`, is no evaluation: it fails and costs
+    nothing.
     """
     ctx = Context(
         where=where,
@@ -118,7 +121,20 @@ def evaluator(
         functools.partial(evaluate, ctx),
         jittable=True,
         stats=over_limit if limits.any else lambda known: {},
+        left=functools.partial(left, askable(table, where, limits)),
     )
+
+
+def askable(table: Table, where: Index, limits: Limits) -> Array:
+    """[networks] bool: which ones the table holds, within the `limits`."""
+    costs = (jnp.asarray(getattr(table, name)) for name in COSTS)
+    network = where.network_of(jnp.asarray(table.archs))
+    return jnp.zeros(where.networks, bool).at[network].set(within(limits, *costs))
+
+
+def left(askable: Array, known: Known) -> Array:
+    """As `Evaluator.left`."""
+    return jnp.sum(askable & (known.row == -1))
 
 
 def over_limit(known: Known) -> dict[str, Array]:
@@ -151,7 +167,7 @@ def evaluate(
     costs = [jnp.where(mask & (row >= 0), cost[row], jnp.nan) for cost in ctx.costs]
     allowed = within(ctx.limits, *costs) | (row < 0)
     ok = mask & (row >= 0) & jnp.isfinite(accuracy) & allowed
-    fresh = mask & ~seen & (first == jnp.arange(n)) & allowed
+    fresh = mask & ~seen & (first == jnp.arange(n)) & allowed & (row >= 0)
     accuracy = jnp.where(ok, accuracy, 0.0)
     metrics = Metrics(
         accuracy=accuracy,
@@ -174,24 +190,59 @@ def evaluate(
 
 
 def top_rows(table: Table, share: float = 0.001) -> np.ndarray:
-    """[M] bool: rows whose judged accuracy reaches the (1 - share) quantile of all rows."""
+    """[M] bool: rows whose judged figure reaches the (1 - share) quantile of all rows.
+
+    More is better, of what is minimised, too: the table holds its negatives.
+    """
     return table.judged >= np.nanquantile(table.judged.astype(np.float64), 1 - share)
 
 
 def load(config: Any) -> Table:
-    """The table that `config.task` names. Raises UserError as `tables.load` does."""
-    kind, _, name = config.task.name.partition("/")
+    """The table that `config.task` names, with all its rows. Raises UserError as `tables.load`."""
+    task = config.task
+    kind, _, name = task.name.partition("/")
     if kind != "tabular" or not name:
         names = ", ".join(f"tabular/{name}" for name in tables.FILES)
-        raise UserError(
-            f"task.name is {config.task.name!r}; tables are {names} or tabular/PATH.csv"
-        )
-    return tables.load(name, config.task.data_dir, config.task.metric)
+        raise UserError(f"task.name is {task.name!r}; tables are {names} or tabular/PATH.csv")
+    asked = Asked(task.metric, task.direction, tuple(task.decisions))
+    return tables.load(name, task.data_dir, asked)
 
 
 def space(config: Any) -> Space:
     """The space that the table of `config.task` is about."""
     return load(config).space
+
+
+def priced(config: Any, table: Table) -> Table:
+    """The rows of `table` that have the costs which `config.reward` and `config.limits` need.
+
+    What was left out, or is unknown, is said in its `notes`. Raises UserError for a cost that the
+    table lacks, or where `config.task.missing_costs` refuses to leave rows out.
+    """
+    wanted = {n: f"limits.{n}" for n, at in limits_lib.from_config(config)._asdict().items() if at}
+    if config.reward.cost != "none":
+        wanted[config.reward.cost] = "reward.cost"
+    costs = {name: getattr(table, name) for name in COSTS}
+    for name, key in wanted.items():
+        if np.isnan(costs[name]).all() and not table.unpriced.get(name):
+            value = repr(name) if key == "reward.cost" else f"{config.limits[name]:g}"
+            raise UserError(f"{key} is {value}, which table {table.name} does not hold")
+    rows, said = table_costs.kept(
+        table.name, costs, table.unpriced, wanted, config.task.missing_costs
+    )
+    table = table._replace(notes=(*table.notes, *said))
+    if rows.all():
+        return table
+    of_rows = ("archs", "judged", "readings", *COSTS)
+    return table._replace(**{name: getattr(table, name)[rows] for name in of_rows})
+
+
+def existing(table: Table, where: Index) -> Array | None:
+    """As `Task.existing`: the rows, and the canonical forms of their networks."""
+    if where.complete:
+        return None
+    forms = np.asarray(table.space.canonical(jnp.asarray(table.archs)))
+    return jnp.asarray(np.unique(np.concatenate([table.archs, forms]), axis=0))
 
 
 def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Task:
@@ -200,39 +251,47 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
     Tables need no `knowledge`. Raises UserError for a bad table, a space that is not the table's,
     or a cost that it lacks.
     """
-    table = load(config)
-    if space is not None and space.cardinalities != table.space.cardinalities:
-        raise UserError(f"table {table.name} is about space {table.space.name}, not {space.name}")
-    cost = config.reward.cost
-    reward = rewards.from_config(config)
-    if cost != "none" and np.isnan(getattr(table, cost)).any():
-        raise UserError(f"reward.cost is {cost!r}, which table {table.name} does not hold")
+    whole = load(config)
+    if space is not None and space.cardinalities != whole.space.cardinalities:
+        raise UserError(f"table {whole.name} is about space {whole.space.name}, not {space.name}")
+    reward = rewards.from_config(config, whole.measure)
+    table = priced(config, whole)
     limits = limits_lib.from_config(config)
     check_limits(limits, table)
     where, noisy = index(table), bool(config.task.noisy)
     looked_up = evaluator(table, where, reward, noisy, limits)
+    rows = existing(table, where)
+    some = limits.any or rows is not None
     return Task(
         name=f"tabular/{table.name}",
         space=table.space,
-        evaluator=looked_up._replace(protocol=protocols.of_table(table, noisy)),
+        # Of the whole table, because which rows are left out is a matter of the reward.
+        evaluator=looked_up._replace(protocol=protocols.of_table(whole, noisy)),
         final=functools.partial(final, table, where),
-        allowed=functools.partial(allowed, limits, table, where) if limits.any else None,
+        measure=table.measure,
+        allowed=functools.partial(allowed, limits, table, where) if some else None,
+        existing=rows,
+        said=table.notes + (() if rows is None else gaps(table)),
     )
 
 
+def gaps(table: Table) -> tuple[str, ...]:
+    """What is said where the table lacks some of its space."""
+    rows, size = len(table.archs), table.space.size
+    return (f"the table holds {rows:,} of {size:,} combinations: no others are asked for",)
+
+
 def allowed(limits: Limits, table: Table, where: Index, archs: Array) -> Array:
-    """As `Task.allowed`; networks that the table lacks are."""
+    """As `Task.allowed`: what the table holds, within the limits."""
     row = where.row_of(archs)
     costs = (jnp.asarray(getattr(table, name))[row] for name in COSTS)
-    return within(limits, *costs) | (row < 0)
+    return within(limits, *costs) & (row >= 0)
 
 
 def check_limits(limits: Limits, table: Table) -> None:
-    """Raises UserError for a limit on a cost that the table lacks, or below all that it has."""
+    """Raises UserError for a limit below all costs that the table has."""
     for name, limit in limits._asdict().items():
         costs = getattr(table, name)
-        if limit and np.isnan(costs).any():
-            raise UserError(f"limits.{name} is {limit:g}, which table {table.name} does not hold")
         if limit:
             text = table.space.describe(table.archs[costs.argmin()])["text"]
             limits_lib.check(name, limit, costs.min(), f"of table {table.name}", text)
@@ -244,13 +303,20 @@ def final(table: Table, where: Index, arch: Array, key: Array) -> Judged:
 
 
 def judge(table: Table, where: Index, arch: Any) -> dict[str, Any]:
-    """What the table says of one architecture [T]: judged accuracy, regret in points, rank."""
+    """What the table says of one architecture [T]: its judged figure, its regret and its rank.
+
+    `accuracy` is that of a share, and `value` the figure of any metric, as the file has it.
+    `regret_points` is what the best of the table is better by: in points of a share, else in the
+    metric's own unit. Rank 1 is the best, by the metric's direction.
+    """
     row = int(where.row_of(jnp.asarray(arch, jnp.int32)[None])[0])
     judged = float(table.judged[row]) if row >= 0 else float("nan")
-    known = bool(np.isfinite(judged))
+    known, share = bool(np.isfinite(judged)), table.measure.kind == "share"
+    regret = (100 if share else 1) * (float(np.nanmax(table.judged)) - judged) if known else None
     return {
-        "accuracy": judged if known else None,
-        "regret_points": 100 * (float(np.nanmax(table.judged)) - judged) if known else None,
+        "accuracy": judged if known and share else None,
+        "value": table.measure.sign * judged if known else None,
+        "regret_points": regret,
         "rank": int((table.judged > table.judged[row]).sum()) + 1 if known else None,
         "architectures": len(table.archs),
         "measures": table.note,

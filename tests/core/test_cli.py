@@ -238,3 +238,37 @@ def test_warnings_reach_the_terminal_of_every_command(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     assert cli.run_command(lambda: log.warning("second")) == 0
     assert stream.getvalue() == "warning: second\n"
+
+
+def test_the_last_value_of_a_key_counts_for_tuples_too():
+    config, _ = parse("--config.space.strides=(1,2)", "--config.space.strides=(1,1)")
+    assert config.space.strides == (1, 1)
+    config, _ = parse("--config.search.budget=5", "--config.search.budget", "7")
+    assert config.search.budget == 7
+
+
+def test_truth_may_stand_after_its_key():
+    assert parse("--config.akp.enabled", "False")[0].akp.enabled is False
+    assert parse("--config.akp.enabled", "--config.seed=1")[0].akp.enabled is True
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("op,kernel", ("op", "kernel")),
+        ("op", ("op",)),
+        ("my op, kernel size", ("my op", "kernel size")),
+        ("1,2", ("1", "2")),
+        ("('a,b', 'c')", ("a,b", "c")),
+        ("", ()),
+    ],
+)
+def test_a_tuple_of_texts_is_names_with_commas_between_them(text, names):
+    assert parse(f"--config.task.decisions={text}")[0].task.decisions == names
+
+
+@pytest.mark.parametrize("key", ["knowledge.dir", "task.data_dir", "task.metric"])
+@pytest.mark.parametrize("value", ["None", "null"])
+def test_no_folder_is_called_none(key, value):
+    with pytest.raises(UserError, match=f"{key} is '{value}', which would be taken for a name"):
+        parse(f"--config.{key}={value}")

@@ -126,7 +126,8 @@ def test_a_task_says_whether_children_come_from_a_pool():
 def table(path, rows, **changes):
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(["decision_0,acc,other,mflops", *rows]))
-    return tabular.build(configuration({"task.name": f"tabular/{path}", **changes}))
+    asked = {"task.name": f"tabular/{path}", "task.metric": "acc"}
+    return tabular.build(configuration(asked | changes))
 
 
 def test_tables_are_known_by_metric_and_content(tmp_path):
@@ -135,7 +136,7 @@ def test_tables_are_known_by_metric_and_content(tmp_path):
     assert json.loads(one.evaluator.protocol)["metric"] == "acc"
     turned = table(tmp_path / "b" / "net.csv", rows[::-1])
     assert turned.name == one.name and turned.evaluator.protocol == one.evaluator.protocol
-    named = table(tmp_path / "a" / "net.csv", rows, **{"task.metric": "acc", "task.noisy": False})
+    named = table(tmp_path / "a" / "net.csv", rows, **{"task.noisy": False})
     assert named.evaluator.protocol == one.evaluator.protocol
     others = [
         table(tmp_path / "c" / "net.csv", ["0,50,40,1", "1,61,30,2"]),

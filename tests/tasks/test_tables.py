@@ -7,6 +7,7 @@ import pytest
 
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks import tables
+from fnas_jax.tasks.plain_table import Asked
 
 ROW = {"test_acc": [90.0, 91.0, 92.0], "mean_acc": 91.0, "params": 2e6, "flops": 5e7}
 
@@ -16,9 +17,9 @@ def macro_file(folder, text: str):
     return lambda: tables.load("macro", folder)
 
 
-def plain_file(folder, text: str, metric: str = ""):
+def plain_file(folder, text: str, *asked):
     (folder / "t.csv").write_text(text)
-    return lambda: tables.load(str(folder / "t.csv"), "", metric)
+    return lambda: tables.load(str(folder / "t.csv"), "", Asked(*asked))
 
 
 def test_macro_rows_are_read_in_shares_and_millions(tmp_path):
@@ -38,6 +39,12 @@ def test_macro_rows_are_read_in_shares_and_millions(tmp_path):
         ({"22212220": ROW | {"mean_acc": 910}}, "accuracy 910 does not lie in 0..100"),
         ({"22212220": ROW, "00000000": ROW | {"test_acc": [90.0]}}, "test_acc has 1 readings"),
         ({"22212220": 5}, "line 2: bad entry"),
+        ({"22212220": ROW | {"mean_acc": 10**400}}, "line 2: bad entry '22212220': .*too large"),
+        ({"22212220": ROW | {"params": 10**400}}, "line 2: bad entry '22212220': .*too large"),
+        ({"22212220": ROW | {"flops": float("inf")}}, "bad entry '22212220': flops is inf"),
+        ({"22212220": ROW | {"flops": 0}}, "bad entry '22212220': flops is 0"),
+        ({"22212220": ROW | {"params": -1}}, "bad entry '22212220': params is -1"),
+        ({"22212220": ROW | {"params": float("nan")}}, "'22212220': params is nan"),
         ({}, "expected an object"),
     ],
 )
@@ -50,6 +57,37 @@ def test_bad_macro_entries_name_file_and_line(tmp_path, entries, message):
 def test_broken_json_names_its_line(tmp_path):
     with pytest.raises(UserError, match="line 3: not JSON"):
         macro_file(tmp_path, '{"22212220":\n{},\n}')()
+
+
+def test_json_that_python_cannot_hold_is_told_in_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="too deep"):
+        macro_file(tmp_path, "[" * 100_000)()
+    with pytest.raises(UserError, match="thousands of digits"):
+        macro_file(tmp_path, '{"22212220": 1' + "0" * 5000 + "}")()
+
+
+def test_an_entry_that_stands_there_twice_is_told(tmp_path):
+    line = f'"22212220": {json.dumps(ROW)}'
+    with pytest.raises(UserError, match="line 3: the entry '22212220' stands there twice"):
+        macro_file(tmp_path, f"{{{line},\n\n{line}}}")()
+
+
+def test_where_a_table_was_looked_for_is_said_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = f"at {tmp_path}/a/t.csv nor at {tmp_path}/data/a/t.csv"
+    with pytest.raises(UserError, match=f"there is no table a/t.csv, {places}"):
+        tables.load("a/t.csv", "data")
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    (tmp_path / "data" / "a" / "t.csv").write_text("decision_0,acc\n0,1\n")
+    assert tables.load("a/t.csv", "data").name == "t"
+    with pytest.raises(UserError, match=f"no table {tmp_path}/data/nas_bench_macro"):
+        tables.load("macro", "data")
+
+
+def test_keys_for_files_of_ones_own_are_refused_for_published_tables(tmp_path):
+    for asked in (Asked("acc"), Asked("", "minimize"), Asked("", "maximize", ("op",))):
+        with pytest.raises(UserError, match="and the table macro has what it has"):
+            tables.load("macro", tmp_path, asked)
 
 
 def test_nats_rows_are_read_by_column(tmp_path):
@@ -69,7 +107,7 @@ def test_nats_rows_are_read_by_column(tmp_path):
 
 def test_plain_csv_has_its_own_space_metrics_and_costs(tmp_path):
     text = "decision_0,decision_1,mflops,val,test\n0,2,5,50,40\n1,0,6,nan,30\n"
-    table = plain_file(tmp_path, text)()
+    table = plain_file(tmp_path, text, "val")()
     assert table.space.cardinalities == (2, 3)
     np.testing.assert_allclose(table.judged, [0.5, np.nan])
     np.testing.assert_allclose(table.mflops, [5, 6])

@@ -86,13 +86,14 @@ def test_noisy_queries_see_one_reading_and_keep_the_first():
     assert counts.min() > 20  # 120 draws of three readings
 
 
-def test_absent_and_failed_architectures_count_once_with_reward_zero():
+def test_failed_architectures_count_once_and_absent_ones_never():
     table = make_table(rows=100)
     table = table._replace(readings=table.readings.copy(), judged=table.judged.copy())
     table.judged[0] = np.nan
     _, known, evaluate = setup(table)
     batch = parse("22222222", "00000000", "22222222")
-    for fresh in ([True, True, False], [False, False, False]):
+    # What the table lacks is no evaluation; a training that failed is one.
+    for fresh in ([False, True, False], [False, False, False]):
         known, metrics = evaluate(known, batch, jnp.ones(3, bool), jax.random.key(0))
         assert np.asarray(metrics.fresh).tolist() == fresh
         assert not np.asarray(metrics.ok).any()
@@ -122,7 +123,7 @@ def test_large_spaces_are_matched_row_by_row(tmp_path):
     assert np.asarray(where.row_of(absent)).tolist() == [-1]
     batch = jnp.concatenate([jnp.asarray(table.archs[3:5]), absent, table.archs[3:4]])
     known, metrics = evaluate(known, batch, jnp.ones(4, bool), jax.random.key(0))
-    assert np.asarray(metrics.fresh).tolist() == [True, True, True, False]
+    assert np.asarray(metrics.fresh).tolist() == [True, True, False, False]
     assert np.asarray(metrics.ok).tolist() == [True, True, False, True]
     np.testing.assert_allclose(metrics.accuracy, [0.03, 0.04, 0, 0.03], rtol=1e-6)
 
@@ -169,3 +170,53 @@ def test_wrong_task_names_and_spaces_are_refused(tables_dir):
     config.task.name, config.task.data_dir = "tabular/nats_cifar10", str(tables_dir)
     with pytest.raises(UserError, match="is about space cell, not macro"):
         tabular.build(config, macro.make())
+
+
+def minimised(folder):
+    path = folder / "t.csv"
+    path.write_text("decision_0,loss\n0,3\n1,1\n2,2\n3,nan\n")
+    config = default()
+    config.task.name, config.task.direction = f"tabular/{path}", "minimize"
+    return config
+
+
+def test_regret_rank_and_top_of_what_is_minimised(tmp_path):
+    table = tabular.load(minimised(tmp_path))
+    assert tabular.top_rows(table).tolist() == [False, True, False, False]
+    where = tabular.index(table)
+    facts = [tabular.judge(table, where, [i]) for i in range(4)]
+    assert [f["rank"] for f in facts] == [3, 1, 2, None]
+    assert [f["regret_points"] for f in facts] == [2, 0, 1, None]
+    assert [f["value"] for f in facts] == [3, 1, 2, None]
+    assert [f["accuracy"] for f in facts] == [None] * 4
+
+
+def test_the_task_of_what_is_minimised_says_its_measure_and_rewards_less(tmp_path):
+    config = minimised(tmp_path)
+    task = tabular.build(config)
+    assert (task.measure.name, task.measure.kind, task.measure.scale) == ("loss", "error", 2)
+    state, archs = task.evaluator.init(), jnp.arange(4)[:, None]
+    _, metrics = task.evaluator.evaluate(state, archs, jnp.ones(4, bool), jax.random.key(0))
+    np.testing.assert_allclose(metrics.accuracy, [-3, -1, -2, 0])
+    # scale / (scale + loss), and 0 for the failed one
+    np.testing.assert_allclose(metrics.reward, [2 / 5, 2 / 3, 2 / 4, 0], rtol=1e-6)
+
+
+def test_what_is_left_falls_to_none_and_absent_forms_never_count():
+    table = make_table(rows=100)
+    where, known, evaluate = setup(table)
+    evaluator = tabular.evaluator(table, where, accuracy_only, False)
+    networks = len(np.unique(np.asarray(SPACE.canonical(table.archs)), axis=0))
+    assert int(evaluator.left(known)) == networks and not where.complete
+    for archs in (jnp.asarray(table.archs), parse("22222222")):
+        known, _ = evaluate(known, archs, jnp.ones(len(archs), bool), jax.random.key(0))
+        assert int(evaluator.left(known)) == 0
+
+
+def test_existing_has_the_rows_and_their_canonical_forms():
+    table = make_table()
+    assert tabular.existing(table, tabular.index(table)) is None
+    few = tables.Table(*[f[5:9] if isinstance(f, np.ndarray) else f for f in table])
+    found = np.asarray(tabular.existing(few, tabular.index(few))).tolist()
+    forms = np.asarray(SPACE.canonical(few.archs)).tolist()
+    assert sorted(found) == sorted({tuple(a): a for a in [*few.archs.tolist(), *forms]}.values())

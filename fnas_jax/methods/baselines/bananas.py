@@ -91,17 +91,24 @@ class Context(NamedTuple):
     batch: int  # N
     capacity: int  # C
     allowed: Allowed | None = None  # which candidates may be proposed; None: all
+    existing: Array | None = None  # `Task.existing`
 
 
 def make(
-    space: Space, config: Bananas, batch: int, capacity: int, allowed: Allowed | None = None
+    space: Space,
+    config: Bananas,
+    batch: int,
+    capacity: int,
+    allowed: Allowed | None = None,
+    existing: Array | None = None,
 ) -> SearchMethod:
     """A search that learns from the first `capacity` architectures, and from none beyond.
 
     Candidates are drawn by `candidates.draw` about the best; a network that is known, or not
-    `allowed`, is proposed only when the others are fewer than the batch.
+    `allowed`, is proposed only when the others are fewer than the batch. `existing`:
+    `Task.existing`.
     """
-    ctx = Context(space, config, batch, capacity, allowed)
+    ctx = Context(space, config, batch, capacity, allowed, existing)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), remember, best=lambda state: state.best
     )
@@ -128,7 +135,8 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     order = jnp.where(state.observed, scores, -jnp.inf)
     elite = state.canonical[jax.lax.top_k(order, min(ELITE, capacity))[1]]
     elite = jnp.where(elite >= 0, elite, state.best.arch)
-    archs = draw(ctx.space, key_pool, elite, max(ctx.config.pool, 3 * ctx.batch))
+    pool = max(ctx.config.pool, 3 * ctx.batch)
+    archs = draw(ctx.space, key_pool, elite, pool, ctx.existing)
     members = fit(ctx.config, key_fit, one_hot(cards, state.canonical), scores, state.observed)
     predicted = jax.vmap(predict, (0, None))(members, one_hot(cards, archs))
     noise = jax.random.normal(key_draw, (len(archs),))
@@ -153,5 +161,5 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """The search with the numbers of `config.bananas`."""
     numbers, n = read(Bananas, config.bananas), config.search.batch
-    method = make(space, numbers, n, places(config, task), task.allowed)
+    method = make(space, numbers, n, places(config, task), task.allowed, task.existing)
     return method, task.evaluator

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.config import read
 from fnas_jax.core.types import Array, Metrics, Proposal, UserError, propose
+from fnas_jax.methods import existing as rows
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.baselines.config import Evolution
 from fnas_jax.methods.best import measured_reward, no_best, update_best, usable
@@ -30,6 +31,7 @@ class State(NamedTuple):
     rewards: Array  # [P] float32
     added: Array  # [] int32, entries ever added; the ring is full from P on
     best: Best
+    asked: Array | None = None  # [M] bool, of what exists; None where all of the space does
 
 
 class Context(NamedTuple):
@@ -38,22 +40,27 @@ class Context(NamedTuple):
     space: Space
     config: Evolution
     batch: int  # N
+    existing: Array | None = None  # `Task.existing`
 
 
-def make(space: Space, config: Evolution, batch: int) -> SearchMethod:
+def make(
+    space: Space, config: Evolution, batch: int, existing: Array | None = None
+) -> SearchMethod:
     """Evolution with P = `population` and tournaments of `sample` members without replacement.
 
     The first P entries are random. All `batch` children of an iteration have parents in the same
     population; batch = 1 is the published algorithm. Known children cost nothing and join the
-    population like any other. Raises ValueError unless sample <= population and
-    batch <= population.
+    population like any other. Where only some architectures are `existing` (`Task.existing`), a
+    child is the nearest of them to the mutation that was not asked for before.
+
+    Raises ValueError unless sample <= population and batch <= population.
     """
     most = config.population
     if not 1 <= config.sample <= most:
         raise ValueError(f"the sample must lie in 1..{most} (the population), got {config.sample}")
     if not 1 <= batch <= most:
         raise ValueError(f"the batch must lie in 1..{most} (the population), got {batch}")
-    ctx = Context(space, config, batch)
+    ctx = Context(space, config, batch, existing)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), partial(tell, ctx), best=lambda state: state.best
     )
@@ -67,6 +74,7 @@ def init(ctx: Context, key: Array) -> State:
         rewards=jnp.full(population, -jnp.inf, jnp.float32),
         added=jnp.int32(0),
         best=no_best(decisions),
+        asked=rows.nothing_asked(ctx.existing),
     )
 
 
@@ -83,10 +91,17 @@ def child(ctx: Context, state: State, key: Array) -> Array:
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """Children, or random architectures until the population is full."""
     key_random, key_children = jax.random.split(key)
-    random = ctx.space.sample(key_random, ctx.batch)
+    filling = state.added < ctx.config.population
     keys = jax.random.split(key_children, ctx.batch)
     children = jax.vmap(lambda key: child(ctx, state, key))(keys)
-    return state, propose(jnp.where(state.added < ctx.config.population, random, children))
+    if ctx.existing is None or state.asked is None:
+        random = ctx.space.sample(key_random, ctx.batch)
+        return state, propose(jnp.where(filling, random, children))
+    random, after_random = rows.unasked(ctx.existing, state.asked, key_random, ctx.batch)
+    key_near = jax.random.fold_in(key_children, ctx.batch)
+    near, after_near = rows.nearest(ctx.existing, state.asked, key_near, children)
+    state = state._replace(asked=jnp.where(filling, after_random, after_near))
+    return state, propose(jnp.where(filling, random, near))
 
 
 def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
@@ -95,7 +110,7 @@ def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> St
     add = usable(proposal, metrics)
     place = (state.added + jnp.cumsum(add) - 1) % population
     slot = jnp.where(add, place, population)  # the rest falls outside and is dropped
-    return State(
+    return state._replace(
         archs=state.archs.at[slot].set(proposal.archs, mode="drop"),
         rewards=state.rewards.at[slot].set(measured_reward(proposal, metrics), mode="drop"),
         added=state.added + add.sum(dtype=jnp.int32),
@@ -116,4 +131,4 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
             f"search.batch is {config.search.batch}; evolution allows at most"
             f" evolution.population ({section.population})"
         )
-    return make(space, section, config.search.batch), task.evaluator
+    return make(space, section, config.search.batch, task.existing), task.evaluator

@@ -61,6 +61,7 @@ class Context(NamedTuple):
     pool: int  # candidates in spaces too large to list
     everything: Array | None  # [M, T] all networks of a space that can be listed
     allowed: Allowed | None = None  # which of the drawn ones may be proposed; None: all
+    existing: Array | None = None  # `Task.existing`
 
 
 def make(
@@ -71,19 +72,21 @@ def make(
     most_listed: int = LISTED,
     pool: int = POOL,
     allowed: Allowed | None = None,
+    existing: Array | None = None,
 ) -> SearchMethod:
     """A search with `config.start` random architectures first, then `batch` at a time by the model.
 
     `capacity` is the largest number of architectures that it can learn from; what is proposed
     beyond it is random. Spaces of at most `most_listed` decision vectors are searched whole;
     in larger ones an iteration looks at `pool` of `candidates.draw` about the best. No network is
-    proposed twice, or that is not `allowed`, as long as another candidate is left. Raises
-    ValueError for an unknown acquisition, and where no network of a listed space is allowed.
+    proposed twice, or that is not `allowed`, as long as another candidate is left; `existing` is
+    `Task.existing`. Raises ValueError for an unknown acquisition, and where no network of a listed
+    space is allowed.
     """
     if config.acquisition not in ACQUISITIONS:
         raise ValueError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
-    everything = listed(space, most_listed, allowed)
-    ctx = Context(space, config, batch, capacity, pool, everything, allowed)
+    everything = listed(space, most_listed, allowed, existing)
+    ctx = Context(space, config, batch, capacity, pool, everything, allowed, existing)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), remember, best=lambda state: state.best
     )
@@ -117,7 +120,8 @@ def candidates(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
         return ctx.everything, state.solved
     scores = jnp.where(state.observed, rank_scores(state.rewards, state.observed), -jnp.inf)
     _, elite = jax.lax.top_k(scores, min(8, ctx.capacity))
-    drawn = draw(ctx.space, key, jnp.maximum(state.canonical[elite], 0), ctx.pool)
+    parents = jnp.maximum(state.canonical[elite], 0)
+    drawn = draw(ctx.space, key, parents, ctx.pool, ctx.existing)
     cross = kernel(ctx.space.cardinalities, state.canonical, drawn)
     cross = jnp.where((state.canonical[:, 0] >= 0)[:, None], cross, 0.0)
     return drawn, state.white @ cross
@@ -187,5 +191,6 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """The process with the numbers of `config.gp`, for `config.search.budget` architectures."""
     numbers, n = read(Gp, config.gp), config.search.batch
-    method = make(space, numbers, n, places(config, task), allowed=task.allowed)
+    room = places(config, task)
+    method = make(space, numbers, n, room, allowed=task.allowed, existing=task.existing)
     return method, task.evaluator

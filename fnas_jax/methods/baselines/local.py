@@ -2,7 +2,8 @@
 
 The neighbours of an architecture differ from it in one decision. They are tried in random order;
 the climb moves to the best of the first batch that holds an improvement, and starts again from a
-random architecture once all neighbours have been tried in vain.
+random architecture once all neighbours have been tried in vain. Where only some architectures
+exist, the neighbours are as many of the nearest ones that were not asked for before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
+from fnas_jax.methods import existing as rows
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import measured_reward, no_best, update_best, usable
 from fnas_jax.spaces.base import Space, neighbours
@@ -30,6 +32,7 @@ class State(NamedTuple):
     order: Array  # [M] int32 order in which its M neighbours are tried
     tried: Array  # [] int32, neighbours tried
     best: Best
+    asked: Array | None = None  # [M] bool, of what exists; None where all of the space does
 
 
 class Context(NamedTuple):
@@ -37,6 +40,7 @@ class Context(NamedTuple):
 
     space: Space
     batch: int  # N
+    existing: Array | None = None  # `Task.existing`
 
     @property
     def neighbours(self) -> int:
@@ -44,12 +48,12 @@ class Context(NamedTuple):
         return sum(k - 1 for k in self.space.cardinalities)
 
 
-def make(space: Space, batch: int) -> SearchMethod:
+def make(space: Space, batch: int, existing: Array | None = None) -> SearchMethod:
     """A climb that evaluates `batch` neighbours at a time; a start is the best of a batch.
 
-    Raises ValueError for a space of a single architecture.
+    `existing`: `Task.existing`. Raises ValueError for a space of a single architecture.
     """
-    ctx = Context(space, batch)
+    ctx = Context(space, batch, existing)
     if not ctx.neighbours:
         raise ValueError(f"space {space.name} has a single architecture: nothing to climb")
     return SearchMethod(
@@ -66,19 +70,27 @@ def init(ctx: Context, key: Array) -> State:
         order=jnp.arange(ctx.neighbours, dtype=jnp.int32),
         tried=jnp.int32(0),
         best=no_best(decisions),
+        asked=rows.nothing_asked(ctx.existing),
     )
 
 
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """The next neighbours of the summit, or random starts."""
     key_random, key_order = jax.random.split(key)
+    climbing = jnp.isfinite(state.reward)
+    if ctx.existing is not None and state.asked is not None:
+        wanted = jnp.broadcast_to(state.arch, (ctx.batch, len(state.arch)))
+        near, after_near = rows.nearest(ctx.existing, state.asked, key_order, wanted)
+        starts, after_starts = rows.unasked(ctx.existing, state.asked, key_random, ctx.batch)
+        state = state._replace(asked=jnp.where(climbing, after_near, after_starts))
+        return state, propose(jnp.where(climbing, near, starts))
     shuffled = jax.random.permutation(key_order, state.order)
     order = jnp.where(state.tried == 0, shuffled, state.order)
     # Past the last neighbour the order begins anew: those are known and cost nothing.
     following = order[(state.tried + jnp.arange(ctx.batch)) % ctx.neighbours]
     steps = neighbours(ctx.space.cardinalities, state.arch)[following]
     starts = ctx.space.sample(key_random, ctx.batch)
-    archs = jnp.where(jnp.isfinite(state.reward), steps, starts)
+    archs = jnp.where(climbing, steps, starts)
     return state._replace(order=order), propose(archs)
 
 
@@ -89,10 +101,9 @@ def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> St
     better = reward[i] > state.reward
     tried = jnp.where(better | jnp.isneginf(state.reward), 0, state.tried + ctx.batch)
     stuck = tried >= ctx.neighbours
-    return State(
+    return state._replace(
         arch=jnp.where(better, proposal.archs[i], state.arch),
         reward=jnp.where(stuck, -jnp.inf, jnp.maximum(reward[i], state.reward)),
-        order=state.order,
         tried=jnp.where(stuck, 0, tried),
         best=update_best(state.best, proposal, metrics),
     )
@@ -100,4 +111,4 @@ def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> St
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """Local search that tries `config.search.batch` neighbours per iteration."""
-    return make(space, config.search.batch), task.evaluator
+    return make(space, config.search.batch, task.existing), task.evaluator

@@ -39,14 +39,16 @@ class Context(NamedTuple):
     batch: int  # N
 
 
-def make(space: Space, config: Ppo, batch: int) -> SearchMethod:
+def make(space: Space, config: Ppo, batch: int, existing: Array | None = None) -> SearchMethod:
     """A controller that samples `batch` architectures and learns from them by one PPO update.
+
+    It samples no others than those that are `existing` (`Task.existing`).
 
     Raises ValueError unless `batch` is a multiple of `config.minibatches`.
     """
     if batch % config.minibatches:
         raise ValueError(f"a batch of {batch} cannot be cut into {config.minibatches} minibatches")
-    policy = Policy(space.cardinalities, config.hidden)
+    policy = Policy(space.cardinalities, config.hidden, existing=existing)
     ctx = Context(policy, with_epochs(config, replays=False), batch)
     return SearchMethod(
         partial(init, ctx),
@@ -96,4 +98,4 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
             f"ppo.minibatches is {section.minibatches}; it must divide search.batch"
             f" ({config.search.batch})"
         )
-    return make(space, section, config.search.batch), task.evaluator
+    return make(space, section, config.search.batch, task.existing), task.evaluator

@@ -49,7 +49,7 @@ def build(
             source.rows,
             len(source.embedding) - 1,
         )
-    return method.make(space, numbers, source), task.evaluator
+    return method.make(space, numbers, source, task.existing), task.evaluator
 
 
 def configure(config: Any) -> Config:

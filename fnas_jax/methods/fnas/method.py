@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.rows import contains
 from fnas_jax.core.types import Array, Metrics, Proposal
+from fnas_jax.methods import candidates
 from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.best import measured_reward, no_best, update_best
@@ -28,18 +29,22 @@ from fnas_jax.methods.rl import ppo
 from fnas_jax.methods.rl.config import with_epochs
 from fnas_jax.methods.rl.policy import Policy
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.enumerate import enumerate_networks
 
 LISTED = 20_000  # spaces of at most so many decision vectors are looked through whole
 RULES = ("warmup", "uncertainty", "exploration", "verification")  # that have children trained
 
 
-def make(space: Space, config: Config, source: transfer.SourceTasks | None = None) -> SearchMethod:
+def make(
+    space: Space,
+    config: Config,
+    source: transfer.SourceTasks | None = None,
+    existing: Array | None = None,
+) -> SearchMethod:
     """FNAS on `space`, starting from samples of other tasks where there are any.
 
-    Raises ValueError for numbers that do not fit together.
+    `existing`: `Task.existing`. Raises ValueError for numbers that do not fit together.
     """
-    ctx = context(space, config, source)
+    ctx = context(space, config, source, existing)
     return SearchMethod(
         jax.jit(partial(init, ctx)),  # hundreds of small draws: one program starts sooner
         partial(ask, ctx),
@@ -49,7 +54,12 @@ def make(space: Space, config: Config, source: transfer.SourceTasks | None = Non
     )
 
 
-def context(space: Space, config: Config, source: transfer.SourceTasks | None = None) -> Context:
+def context(
+    space: Space,
+    config: Config,
+    source: transfer.SourceTasks | None = None,
+    existing: Array | None = None,
+) -> Context:
     """What every step of a search is given. Raises ValueError as `make` does."""
     n = config.batch
     if not 0 <= config.fnas.verify <= n:
@@ -63,21 +73,20 @@ def context(space: Space, config: Config, source: transfer.SourceTasks | None = 
     return Context(
         space=space,
         config=config._replace(ppo=with_epochs(config.ppo, config.aeb.enabled)),
-        policy=Policy(space.cardinalities, config.ppo.hidden),
+        policy=Policy(space.cardinalities, config.ppo.hidden, existing=existing),
         critic=critic,
         capacity=capacity,
         # Knowledge of other tasks replaces the warm-up.
         warmup=0 if source is not None else config.uac.warmup,
-        everything=listed(space) if critic is not None and config.fnas.verify else None,
+        everything=listed(space, existing) if critic is not None and config.fnas.verify else None,
+        existing=existing,
     )
 
 
-def listed(space: Space) -> Array | None:
+def listed(space: Space, existing: Array | None) -> Array | None:
     """[M, T] all networks of a space that is small enough, yet has as many as an elite."""
-    if space.size > LISTED:
-        return None
-    networks = jnp.asarray(enumerate_networks(space))
-    return networks if len(networks) >= replay.ELITE else None
+    networks = candidates.listed(space, LISTED, existing=existing)
+    return networks if networks is not None and len(networks) >= replay.ELITE else None
 
 
 def init(ctx: Context, key: Array) -> State:
@@ -93,13 +102,21 @@ def init(ctx: Context, key: Array) -> State:
         ppo=ppo.init(ctx.policy, ctx.config.ppo, key_ppo),
         uac=None if ctx.critic is None else uac.init(ctx.critic, key_uac),
         buffer=replay.empty(ctx.capacity, decisions),
-        elite=jnp.zeros((replay.ELITE, decisions), jnp.int32),
+        elite=first_elite(ctx),
         iteration=jnp.int32(0),
         trained=jnp.int32(0),
         asked=nothing_asked(ctx.config.batch),
         best=no_best(decisions),
         stats={name: jnp.float32(0) for name in names},
     )
+
+
+def first_elite(ctx: Context) -> Array:
+    """[ELITE, T] candidates before any was chosen, which exist."""
+    shape = (replay.ELITE, len(ctx.space.cardinalities))
+    if ctx.existing is None:
+        return jnp.zeros(shape, jnp.int32)
+    return jnp.broadcast_to(ctx.space.canonical(ctx.existing[:1]), shape)
 
 
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
@@ -174,6 +191,7 @@ def replace_acquired(
         state.elite,
         sampled,
         ctx.everything,
+        ctx.existing,
     )
     due = (state.trained >= ctx.warmup) & (state.iteration % config.verify_every == 0)
     acquired = due & (jnp.arange(len(archs)) >= kept)

@@ -25,6 +25,7 @@ class Context(NamedTuple):
     capacity: int  # C, places of the buffer
     warmup: int  # architectures trained before predictions count
     everything: Array | None  # [M, T] all networks of a space that can be listed
+    existing: Array | None = None  # `Task.existing`
 
     @property
     def sampled(self) -> int:

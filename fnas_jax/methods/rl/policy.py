@@ -3,7 +3,8 @@
 An LSTM reads the decisions one by one, with an embedding table and an output head for each
 position. The embeddings live in the space of the four gates, which is an LSTM's input matrix
 already multiplied out. Positions have different numbers of choices: all are padded to the largest
-K, and choices that do not exist get the logit -inf.
+K, and choices that do not exist get the logit -inf. Where only some architectures exist, so do
+choices after which none of them can be reached: the policy is one over those that exist.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods import existing as rows
 
 _NEVER = -1e9  # stands for -inf without making NaN gradients
 
@@ -35,6 +37,7 @@ class Policy(NamedTuple):
     cardinalities: tuple[int, ...]  # T entries
     hidden: int  # H
     head_scale: float = 0.01  # standard deviation of the heads' weights times sqrt(H)
+    existing: Array | None = None  # `Task.existing`, of M architectures; None: all
 
     @property
     def width(self) -> int:
@@ -84,20 +87,50 @@ def _by_position(policy: Policy, params: Params) -> tuple[Array, ...]:
     return params.embed, params.head, params.bias, exists
 
 
+def _positions(policy: Policy) -> Array:
+    return jnp.arange(len(policy.cardinalities))
+
+
+def _everything(policy: Policy, n: int) -> Array | None:
+    """[n, M] bool: what can be reached before the first position; None: there is no list of it."""
+    return None if policy.existing is None else jnp.ones((n, len(policy.existing)), bool)
+
+
+def _open(policy: Policy, reachable: Array | None, t: Array, exists: Array) -> Array:
+    """[n, K] or [K] bool: the choices of position t [], of which [K] `exists` in the space.
+
+    After the beginning of an architecture that does not exist itself, these are all.
+    """
+    if policy.existing is None or reachable is None:
+        return exists
+    found = rows.choices(policy.existing, reachable, t, policy.width)
+    return jnp.where(found.any(axis=1, keepdims=True), found, exists)
+
+
+def _follow(policy: Policy, reachable: Array | None, t: Array, choice: Array) -> Array | None:
+    """[n, M] bool: what is reachable after `choice` [n] at position t []."""
+    if policy.existing is None or reachable is None:
+        return None
+    return rows.reach(policy.existing, reachable, t, choice)
+
+
 def sample(policy: Policy, params: Params, key: Array, n: int) -> tuple[Array, Array]:
     """N architectures [n, T] int32 and their log-probabilities [n] in nats."""
     noise = jax.random.gumbel(key, (len(policy.cardinalities), n, policy.width))
 
     def step(carry, inputs):
-        state, previous = carry
-        *weights, gumbel = inputs
-        state, log_pi = _cell(params.recur, tuple(weights), state, previous)
+        (state, previous), reachable = carry
+        t, *weights, exists, gumbel = inputs
+        exists = _open(policy, reachable, t, exists)
+        state, log_pi = _cell(params.recur, (*weights, exists), state, previous)
         choice = jnp.argmax(log_pi + gumbel, axis=-1)
         chosen = jax.nn.one_hot(choice, policy.width)
-        return (state, chosen), (choice, jnp.sum(log_pi * chosen, axis=-1))
+        reachable = _follow(policy, reachable, t, choice)
+        return ((state, chosen), reachable), (choice, jnp.sum(log_pi * chosen, axis=-1))
 
-    inputs = (*_by_position(policy, params), noise)
-    _, (choices, log_probs) = jax.lax.scan(step, _start(policy, n), inputs)
+    inputs = (_positions(policy), *_by_position(policy, params), noise)
+    start = (_start(policy, n), _everything(policy, n))
+    _, (choices, log_probs) = jax.lax.scan(step, start, inputs)
     return choices.T.astype(jnp.int32), log_probs.sum(axis=0)
 
 
@@ -113,12 +146,16 @@ def log_prob_and_entropy(policy: Policy, params: Params, archs: Array) -> tuple[
     state, first = _start(policy, n)
     previous = jnp.concatenate([first[None], chosen[:-1]])
 
-    def step(state, inputs):
-        before, taken, *weights = inputs
-        state, log_pi = _cell(params.recur, tuple(weights), state, before)
+    def step(carry, inputs):
+        state, reachable = carry
+        t, choice, before, taken, *weights, exists = inputs
+        exists = _open(policy, reachable, t, exists)
+        state, log_pi = _cell(params.recur, (*weights, exists), state, before)
         entropy = -jnp.sum(jnp.exp(log_pi) * log_pi, axis=-1)
-        return state, (jnp.sum(log_pi * taken, axis=-1), entropy)
+        reachable = _follow(policy, reachable, t, choice)
+        return (state, reachable), (jnp.sum(log_pi * taken, axis=-1), entropy)
 
-    inputs = (previous, chosen, *_by_position(policy, params))
-    _, (log_probs, entropies) = jax.lax.scan(step, state, inputs)
+    inputs = (_positions(policy), archs.T, previous, chosen, *_by_position(policy, params))
+    start = (state, _everything(policy, n))
+    _, (log_probs, entropies) = jax.lax.scan(step, start, inputs)
     return log_probs.sum(axis=0), entropies.sum(axis=0)

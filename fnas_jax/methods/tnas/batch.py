@@ -51,13 +51,14 @@ def pool(ctx: Context, state: State, mixture: Mixture, key_first: Array, key_sec
     if ctx.listed is not None:
         return Pool(ctx.listed, [conditioned(ctx, part, ctx.listed) for part in parts])
     best = elite(state.archs, jnp.where(state.observed, state.rewards, -jnp.inf))
-    near = candidates.draw(ctx.space, key_first, jnp.maximum(best, 0), ctx.config.pool)
+    draw = functools.partial(candidates.draw, ctx.space, n=ctx.config.pool, existing=ctx.existing)
+    near = draw(key_first, jnp.maximum(best, 0))
     at_near = [conditioned(ctx, part, near) for part in parts]
     processes = [
         gp_mixture.process(f, at) for f, at in zip(mixture.components, at_near, strict=True)
     ]
     acquired = gp_mixture.acquire(processes, mixture.log_weights, ctx.beta)
-    more = candidates.draw(ctx.space, key_second, elite(near, acquired), ctx.config.pool)
+    more = draw(key_second, elite(near, acquired))
     archs = jnp.concatenate([near, more, state.design])
     return Pool(archs, [conditioned(ctx, part, archs) for part in parts])
 

@@ -57,6 +57,7 @@ def from_transfer(
         proposals=config.search.batch,
         capacity=candidates.places(config, task),
         allowed=task.allowed,
+        existing=task.existing,
     )
     if found is None:
         return method.make(context()), task.evaluator

@@ -36,7 +36,7 @@ def initial(ctx: Context, cold: Component, warm: Component | None, key: Array) -
     else:
         rows = ctx.source.archs.reshape(-1, drawn.shape[1])
         parents = elite(rows, jnp.where(ctx.source.mask, ctx.source.scores, -jnp.inf).reshape(-1))
-        near = candidates.draw(ctx.space, key_draw, parents, ctx.config.pool)
+        near = candidates.draw(ctx.space, key_draw, parents, ctx.config.pool, ctx.existing)
         archs = jnp.concatenate([near, drawn])
         at_archs = conditioned(ctx, warm, archs)
     best, _ = top_k(ctx.source, archs, at_archs.mean)
@@ -50,6 +50,9 @@ def random(ctx: Context, key: Array) -> Array:
     if ctx.listed is not None:
         size = min(RANDOM, len(ctx.listed))
         return jax.random.choice(key, ctx.listed, (size,), replace=False)
+    if ctx.existing is not None:
+        places = jax.random.choice(key, len(ctx.existing), (RANDOM,), replace=False)
+        return ctx.space.canonical(ctx.existing[places])
     return ctx.space.canonical(ctx.space.sample(key, RANDOM))
 
 

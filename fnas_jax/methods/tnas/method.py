@@ -43,17 +43,19 @@ def context(
     keep: Callable[[Weights, float], None] | None = None,
     most_listed: int = LISTED,
     allowed: Allowed | None = None,
+    existing: Array | None = None,
 ) -> Context:
     """Of a search that asks for `proposals` at a time and learns from `capacity` of them.
 
     It also learns from the `source` tasks, where there are any. `weights` are meta-learnt ones;
     without them, `prepare` learns them and hands them to `keep` with their tau. `support`: the rows
     that the posterior is conditioned on, by default all. `features`: numbers that describe an
-    image. What is not `allowed` is not proposed as long as another candidate is left. Raises
-    ValueError for an unknown option, and where no network of a listed space is allowed.
+    image. What is not `allowed` is not proposed as long as another candidate is left; `existing`
+    is `Task.existing`. Raises ValueError for an unknown option, and where no network of a
+    listed space is allowed.
     """
     check(config)
-    listed = candidates.listed(space, most_listed, allowed)
+    listed = candidates.listed(space, most_listed, allowed, existing)
     support = source if support is None else support
     return Context(
         space,
@@ -67,6 +69,7 @@ def context(
         features,
         keep,
         allowed,
+        existing,
     )
 
 

@@ -31,6 +31,7 @@ class Context(NamedTuple):
     features: int  # numbers that describe an image
     keep: Callable[[Weights, float], None] | None  # given learnt weights and their tau
     allowed: Allowed | None = None  # which candidates may be proposed; None: all
+    existing: Array | None = None  # `Task.existing`
 
     @property
     def start(self) -> int:

@@ -113,7 +113,7 @@ def read_array(path: Path) -> Images:
             # Not more than there is, whatever a damaged header says: found by reading on.
             content = _up_to(file, needed + 1)
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
+        raise UserError(f"There is no file {path.absolute()}.") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as an IDX file: {reason(error)}") from None
     if len(content) != needed:

@@ -56,7 +56,7 @@ def read_set(
     if path.is_dir():
         return read_arrays(Arrays(_files(path)), str(path), image_size, objective)
     if not path.is_file():
-        raise UserError(f"There is no file {path}.")
+        raise UserError(f"There is no file {path.absolute()}.")
     if labels is not None:
         files = {"images": path, "labels": labels}
     elif is_key(path.stem):

@@ -141,7 +141,7 @@ def _open(path: Path) -> Mapping[str, Any]:
         with file:
             return {key: _member(file, key) for key in file.files}
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
+        raise UserError(f"There is no file {path.absolute()}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read as an .npz file: {reason(error)}") from None
 

@@ -39,7 +39,7 @@ def read_array(path: Path) -> Images:
         if needed - offset < mapped.MAPPED_FROM:
             return np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
+        raise UserError(f"There is no file {path.absolute()}.") from None
     except (OSError, ValueError, EOFError) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as an .npy file: {message}.") from None
