@@ -430,7 +430,7 @@ def test_a_task_without_networks_keeps_nothing_and_says_so(tmp_path, capsys):
 
 
 def test_what_a_task_has_to_say_is_said_once_before_the_first_iteration(tmp_path, capsys):
-    task = TASK._replace(said="augmentation auto: crop 2")
+    task = TASK._replace(said=("augmentation auto: crop 2",))
     loop.run(config_with(), tmp_path, lambda config, knowledge: build(config, knowledge, task=task))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == task.said[0] and lines.count(task.said[0]) == 1

@@ -66,7 +66,8 @@ def read(path: str) -> Table:
         content = json.loads(pathlib.Path(path).expanduser().read_text())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"the table of latencies {path!r} cannot be read: {reason}") from None
+        place = str(pathlib.Path(path).expanduser().absolute())
+        raise UserError(f"the table of latencies {place!r} cannot be read: {reason}") from None
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
         what = "no table of latencies" if version is None else f"a table of format {version}"
