@@ -45,6 +45,7 @@ from fnas_jax.methods.base import SearchMethod
 from fnas_jax.registry import Builder, build_all
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
+from fnas_jax.tasks import facts as facts_lib
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 
 QUIET = 20  # of iterations in a row without anything new, one in so many is shown
@@ -131,6 +132,8 @@ def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> 
 def search(ctx: Context) -> dict[str, Any]:
     """Resumes or starts, iterates until the budget is spent, and judges the winner."""
     key = jax.random.key(ctx.config.seed)
+    if ctx.task.dataset is not None:
+        facts_lib.tell(ctx.task.dataset.notes)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_(ctx.folder / workdir.CHECKPOINTS))
         state = resume(ctx, manager, key)

@@ -21,6 +21,7 @@ from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.iteration import FINAL
 from fnas_jax.ship import winner as ship
+from fnas_jax.tasks import facts
 from fnas_jax.tasks.base import Task
 
 CHANGES = ("winner.", "children.", "task.augment.", "latency.", "seed")  # may differ from the run's
@@ -99,6 +100,8 @@ def retrain(
         task = (build or registry.build_task)(config)
         if task.dataset is not None and config.winner.steps == 0:
             raise UserError("winner.steps is 0, so no network would be trained; --steps says more")
+        if task.dataset is not None:
+            facts.tell(task.dataset.notes)
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
         # The search has reported this form already, unless it was of an earlier version.
         arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from fnas_jax.core.mapped import Images, extent
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import Note, Part
 
+LOG = logging.getLogger(__name__)
+# What a set is stands on the terminal before its search: no detail that --verbose has to ask for.
+LOG.setLevel(logging.INFO)
 WORDS = {"train": "training", "val": "validation", "test": "test"}
 _SCALE = 8.0  # so many times wider pixels are on another scale
 _IMBALANCE = 10.0  # so many times more images of one class than of another are told
@@ -71,6 +75,12 @@ def summary(
         ),
         Note(", ".join(f"{count} {word} images" for word, count in counts.items()), loud=False),
     )
+
+
+def tell(notes: Iterable[Note]) -> None:
+    """Says what a set is, and what is doubtful about it: on the terminal, and in notebooks' log."""
+    for text, loud in notes:
+        LOG.log(logging.WARNING if loud else logging.INFO, "%s", text)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ validation images together and reports its accuracy on the test images, once.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import hosts, limits
+from fnas_jax.core import limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.measure import DIRECTIONS
 from fnas_jax.core.types import Array, UserError
@@ -44,10 +43,6 @@ from fnas_jax.tasks.data import Dataset
 from fnas_jax.timing import whole
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Pipeline
-
-LOG = logging.getLogger(__name__)
-# What a set is stands on the terminal before its search: no detail that --verbose has to ask for.
-LOG.setLevel(logging.INFO)
 
 
 def build(
@@ -83,7 +78,6 @@ def build(
         arrays,
         task.objective,
     )
-    tell(dataset)
     ctx = train_context(config, space, dataset, knowledge)
     if task.direction not in (DIRECTIONS[0], ctx.objective.measure.direction):
         raise UserError(
@@ -118,13 +112,6 @@ def build(
         check=functools.partial(cheapest.check, ctx),
         said=(augment_choice.of(config, dataset).said,),
     )
-
-
-def tell(dataset: Dataset) -> None:
-    """Says what the set is, and what is doubtful about it, once a run: on the first host."""
-    if hosts.is_first():
-        for text, loud in dataset.notes:
-            LOG.log(logging.WARNING if loud else logging.INFO, "%s", text)
 
 
 def train_context(

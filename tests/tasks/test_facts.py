@@ -1,11 +1,15 @@
 """What a set is said to be before it is searched on, and what is doubtful about it."""
 
+import json
+
 import numpy as np
 import pytest
 
+from fnas_jax import loop, retrain
 from fnas_jax.core import cli
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks import data, images
+from fnas_jax.tasks import data, facts
+from tests.ship import winners
 
 DRAW = np.random.default_rng(0)
 
@@ -104,21 +108,29 @@ def test_classes_that_a_part_lacks_are_told(tmp_path):
     assert text == "the test images have none of 2 of the 3 classes (1, 2)"
 
 
-def test_a_task_says_it_once_and_a_command_shows_it(tmp_path, capsys):
+def test_commands_show_it_by_its_weight(tmp_path, capsys):
     labels = np.repeat([0, 1], [190, 10])
     dataset = loaded(tmp_path, images=pixels(200), labels=labels)
-    assert cli.run_command(lambda: images.tell(dataset)) == 0
+    assert cli.run_command(lambda: facts.tell(dataset.notes)) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["info", "info", "warning"]
     assert "200 images of 2 classes" in lines[0] and "classes have 10" in lines[2]
 
 
-def test_the_builder_of_image_tasks_tells(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(images, "tell", told.append)
-    from fnas_jax import registry
-    from tests.ship import winners
+def test_a_search_and_a_retraining_begin_with_it(tmp_path, monkeypatch):
+    """Once each: the first thing that they do with a task."""
 
-    path = winners.write_npz(tmp_path / "a.npz")
-    task = registry.build_task(winners.config_of("mnas", path))
-    assert told == [task.dataset] and len(told[0].notes) == 2
+    class Told(Exception):
+        pass
+
+    def tell(notes):
+        raise Told(notes[0].text)
+
+    monkeypatch.setattr(facts, "tell", tell)
+    config = winners.config_of("mnas", winners.write_npz(tmp_path / "a.npz"))
+    with pytest.raises(Told, match="90 images of 3 classes"):
+        loop.run(config, tmp_path / "run")
+    best = {"arch": [0] * 7, "accuracy": 0.5}
+    (tmp_path / "run" / "result.json").write_text(json.dumps({"best": best}))
+    with pytest.raises(Told, match="90 images of 3 classes"):
+        retrain.retrain(tmp_path / "run")
