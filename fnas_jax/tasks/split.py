@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from fnas_jax.core.types import UserError
+
+LOG = logging.getLogger(__name__)
 
 
 def split(
@@ -36,8 +39,10 @@ def split(
         one stratum. A group of several strata is dealt out with the rarest of them.
       strata_names: of each stratum, for errors; each has to be there.
 
+    A stratum of fewer groups than subsets is left to the rest, which is said.
+
     Raises:
-      UserError: fewer groups in a stratum than subsets, or a stratum without rows.
+      UserError: fewer rows in a stratum than subsets, or a subset that nothing is left for.
     """
     salt = str(seed).encode()
     digests = [hashlib.blake2b(id_, key=salt, digest_size=16).digest() for id_ in ids]
@@ -52,10 +57,22 @@ def split(
     for stratum, rows in enumerate(numbers):
         own = np.flatnonzero(of_group == stratum)
         whose = f"Class '{strata_names[stratum]}' of {name}" if len(strata_names) else name
-        _check(whose, int(rows), len(own), needed)
+        if rows < needed:
+            raise UserError(
+                f"{whose} has {rows} training examples: at least {needed} are needed to split it."
+            )
+        if len(own) < needed:
+            LOG.warning("%s %s", whose, _too_few(int(rows), len(own), needed))
+            subsets[-1].extend(own.tolist())
+            continue
         dealt = _deal([len(groups[g]) for g in own], shares)
         for subset, places in zip(subsets, dealt, strict=True):
             subset.extend(own[places].tolist())
+    if not all(subset for subset, share in zip(subsets, shares, strict=False) if share > 0):
+        raise UserError(
+            f"{name} has too few different images to split it, {len(groups)} of {len(ids)}, as"
+            " equal images stay together: give validation and test images of your own."
+        )
     none = np.zeros(0, np.int64)
     return [np.concatenate([none, *(groups[g] for g in sorted(subset))]) for subset in subsets]
 
@@ -96,16 +113,11 @@ def _fill(sizes: list[int], count: int, spare: int) -> list[int]:
     return taken or [int(np.argmin(sizes))]
 
 
-def _check(whose: str, rows: int, groups: int, needed: int) -> None:
-    """Raises UserError where there are too few `groups` for the `needed` subsets."""
-    if rows < needed:
-        raise UserError(
-            f"{whose} has {rows} training examples: at least {needed} are needed to split it."
-        )
-    if groups < needed and needed > 1:
-        plural = "s" * (groups != 1)
-        raise UserError(
-            f"{whose} has {rows} training examples, but only {groups} different image{plural} of"
-            f" its own: at least {needed} are needed to split it, as equal images stay"
-            " together. Give validation and test images of your own, or leave the class out."
-        )
+def _too_few(rows: int, groups: int, needed: int) -> str:
+    """What becomes of a stratum of fewer different images than subsets, in words."""
+    plural = "s" * (groups != 1)
+    return (
+        f"has {rows} training examples, but only {groups} different image{plural} of its own, where"
+        f" at least {needed} are needed to split it, as equal images stay together: all of them"
+        " are training images, and nothing is judged by them"
+    )
