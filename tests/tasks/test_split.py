@@ -51,7 +51,7 @@ def test_groups_of_equal_images_go_whole_to_one_subset(sizes, test, val, random)
     ids, labels = ids_of(numbers[group] for _, group in rows), np.array([c for c, _ in rows])
     few = [c for c, of in enumerate(sizes) if len(of) < 3]
     if any(sum(of) < 3 for of in sizes) or len(few) == len(sizes):
-        with pytest.raises(UserError, match="are needed to split it|too few different images"):
+        with pytest.raises(UserError, match=r"are needed to split it|too few different images"):
             split(ids, (test, val), 7, "x", labels, names(len(sizes)))
         return
     subsets = split(ids, (test, val), 7, "x", labels, names(len(sizes)))
