@@ -19,8 +19,9 @@ from fnas_jax.core import cli, mapped, workdir
 from fnas_jax.core.config import nearest
 from fnas_jax.core.mapped import Mapped
 from fnas_jax.core.types import UserError
+from fnas_jax.objectives.base import Objective
 from fnas_jax.ship import best, formats, inputs, judge
-from fnas_jax.ship.model import Model, check_count, load
+from fnas_jax.ship.model import BATCH, Model, check_count, in_batches, load
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Task
 
@@ -38,9 +39,10 @@ class Test(NamedTuple):
     """What every format has to repeat."""
 
     images: np.ndarray  # [N, H, W, C] as stored
-    classes: np.ndarray  # [N]
-    labels: np.ndarray  # [N] by the network as it is kept
-    probabilities: np.ndarray  # [N, C] by it
+    objective: Objective
+    targets: np.ndarray  # [N, ..]
+    answers: np.ndarray  # [N, ..] by the network as it is kept
+    scores: np.ndarray  # [N, ..] by it
 
 
 class Differs(Exception):
@@ -99,8 +101,7 @@ def export(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{str(out)!r} cannot be written: {error.strerror or error}") from None
-    judged = cli.percent(accuracy(test, test.labels))
-    print(f"{'kept':<12} test accuracy {judged}: {model.description}")
+    print(f"{'kept':<12} {said(test, test.answers)}: {model.description}")
     equal = [write(out, name, model, kept, test) for name in names]  # each, whatever the others do
     return all(equal)
 
@@ -126,10 +127,10 @@ def given(model: Model, images: Any, labels: Any) -> Test:
     """Images and labels of a user. Raises UserError without labels, and as `Model.evaluate`."""
     if labels is None:
         raise UserError("images were given without labels, so an export cannot be judged by them")
-    classes = model.numbers(labels)
+    targets = model.targets(labels)
     fitted = inputs.fitted(model.inputs, inputs.checked(model.inputs, images))
-    check_count(len(fitted), len(classes))
-    return Test(fitted, classes, *model.predict(fitted))
+    check_count(len(fitted), len(targets))
+    return Test(fitted, model.objective, targets, *model.predict(fitted))
 
 
 def test_of(
@@ -151,7 +152,7 @@ def test_of(
         count = max(1, len(images) * mapped.MAPPED_FROM // images.nbytes)
         images, classes = images[:count], classes[:count]
         print(f"exports are judged by the first {len(images)} of {len(dataset.test_labels)} images")
-    return Test(images, classes, *model.predict(images))
+    return Test(images, model.objective, classes, *in_batches(model, images, BATCH))
 
 
 def write(out: pathlib.Path, name: str, model: Model, kept: pathlib.Path, test: Test) -> bool:
@@ -170,23 +171,37 @@ def compare(name: str, test: Test, folder: pathlib.Path) -> None:
     """Judges what stands in `folder` and prints its accuracy. Raises Differs."""
     try:
         if name == "safetensors":
-            labels, probabilities = load(folder).predict(test.images)
+            answers, scores = load(folder).predict(test.images)
         else:
             module = "model" if name == "flax" else "load"
-            labels, probabilities = judge.outcome(folder, module, test.images)
+            answers, scores = judge.outcome(folder, module, test.images)
     except (RuntimeError, UserError) as error:
         raise Differs(f"cannot be loaded: {error}") from None
-    found, wanted = accuracy(test, labels), accuracy(test, test.labels)
-    largest = float(np.abs(probabilities - test.probabilities).max())
-    text = f"test accuracy {cli.percent(found)}, probabilities within {largest:.1e}"
-    if found != wanted or not largest <= ATOL:
-        raise Differs(f"{text}, differs from {cli.percent(wanted)} of the network that is kept")
+    largest = float(np.abs(scores - test.scores).max())
+    text = f"{said(test, answers)}, {test.objective.pair[1]} within {largest:.1e}"
+    allowed = ATOL * max(1.0, float(np.abs(test.scores).max()))
+    if not same(test, answers) or not largest <= allowed:
+        raise Differs(
+            f"{text}, differs from {said(test, test.answers)} of the network that is kept"
+        )
     print(f"{name:<12} {text}")
 
 
-def accuracy(test: Test, labels: np.ndarray) -> float:
-    """Share in [0, 1] of test images that get their class."""
-    return int((labels == test.classes).sum()) / len(test.classes)
+def accuracy(test: Test, answers: np.ndarray) -> float:
+    """Share in [0, 1] of the answers to test images that are right."""
+    return int((answers == test.targets).sum()) / test.targets.size
+
+
+def said(test: Test, answers: np.ndarray) -> str:
+    """How the answers do: of whole ones the share that is right, of others how far they are."""
+    if answers.dtype.kind == "f":
+        return f"mean absolute error {float(np.abs(answers - test.targets).mean()):.6g}"
+    return f"test accuracy {cli.percent(accuracy(test, answers))}"
+
+
+def same(test: Test, answers: np.ndarray) -> bool:
+    """Whether as many are right as of the kept network; numbers are compared as scores are."""
+    return answers.dtype.kind == "f" or accuracy(test, answers) == accuracy(test, test.answers)
 
 
 def command(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from absl import flags
 
 from fnas_jax import loop
 from fnas_jax.core import cli, devices, hosts
+from fnas_jax.core import measure as measures
 from fnas_jax.core.limits import UNITS
 from fnas_jax.core.types import Failed
 from fnas_jax.ship import winner as ship
@@ -62,6 +63,8 @@ def failure(result: Mapping[str, Any]) -> str:
 def summary(result: dict, folder: str) -> str:
     """What a finished search tells on the terminal."""
     best, winner, counts = result["best"], result["winner"], result["counts"]
+    measure = measures.of_result(result)
+    metric, text = measure.name, measure.text
     done = (winner or {}).get("searched_by", "trained")
     lines = [f"{counts['trained']} architectures {done} in {result['seconds']['total']:.0f} s"]
     if counts.get("over_limit"):
@@ -78,13 +81,13 @@ def summary(result: dict, folder: str) -> str:
     if winner and winner.get("rank") is not None:
         lines.append(f"rank {winner['rank']} of the {winner['architectures']} rows of the table")
     if winner and winner.get("accuracy") is not None:
-        lines.append(f"final accuracy {cli.percent(winner['accuracy'])}{cost(winner)}")
+        lines.append(f"final {metric} {text(winner['accuracy'])}{cost(winner)}{others(result)}")
     if winner and "finetuned" in winner:
         tuned = winner["finetuned"]["accuracy"]
-        lines.append(f"the same from inherited weights {cli.percent(tuned)}")
+        lines.append(f"the same from inherited weights {text(tuned)}")
     if winner and "reference" in winner:
         reference = winner["reference"]
-        lines.append(f"reference network {cli.percent(reference['accuracy'])}{cost(reference)}")
+        lines.append(f"reference network {text(reference['accuracy'])}{cost(reference)}")
     if winner and winner.get("kept"):
         lines.append(f"the network is kept in {os.path.join(folder, winner['kept']['folder'])}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
@@ -92,19 +95,31 @@ def summary(result: dict, folder: str) -> str:
 
 def reading(result: dict) -> str:
     """The winner's figure in the search; results of earlier versions have accuracies only."""
-    best, metric = result["best"], result.get("metric", {"name": "accuracy"})
-    if metric["name"] == "accuracy":
-        return f"accuracy {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
-    if metric.get("kind") == "share":
-        return f"{metric['name']} {cli.percent(best['accuracy'])}, reward {best['reward']:.4f}"
-    return f"{metric['name']} {best['value']:.6g}"
+    best, measure = result["best"], measures.of_result(result)
+    if measure.kind == "number":  # whose reward is no figure that anybody knows
+        return f"{measure.name} {best['value']:.6g}"
+    return f"{measure.name} {measure.text(best['accuracy'])}, reward {best['reward']:.4f}"
+
+
+def others(result: dict) -> str:
+    """The interval of the kept winner, and its other metrics; results of before have neither."""
+    measure, winner = measures.of_result(result), result["winner"]
+    kept = winner.get("kept") or {}
+    words = []
+    if kept.get("interval") and kept["interval"]["metric"] == measure.name:
+        ends = (measure.text(measure.sign * kept["interval"][end]) for end in ("low", "high"))
+        words.append(f"95% between {' and '.join(ends)}")
+    metrics = winner.get("metrics") or {}
+    words += [f"{name} {x:.4g}" for name, x in metrics.items() if name != measure.name]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def final_readings(result: dict) -> str:
     """How the finals decided, where there were any; results of earlier versions had none."""
     best, count = result["best"], len(result.get("finalists", ()))
     if "first_reward" in best:
-        return f" (best of {count} trained again; at first {cli.percent(best['first_accuracy'])})"
+        first = measures.of_result(result).text(best["first_accuracy"])
+        return f" (best of {count} trained again; at first {first})"
     return f" (none of the {count} best gave a result when trained again)" if count else ""
 
 

@@ -87,7 +87,11 @@ def best(ctx: Context, state: State, finals: Finals | None) -> dict[str, Any]:
         "description": ctx.task.space.describe(arch),
         "value": ctx.task.measure.sign * state.best[0],
         **dict(zip(FIGURES, state.best, strict=True)),
-        **({} if finals is None or place is None else first_reading(finals, place)),
+        **(
+            {}
+            if finals is None or place is None
+            else first_reading(finals, place) | metrics(finals, place)
+        ),
     }
 
 
@@ -102,9 +106,18 @@ def readings(finals: Finals | None, space: Space) -> list[dict[str, Any]]:
             **first_reading(finals, i),
             "accuracy": finals.accuracy[i] if finals.ok[i] else None,
             "reward": finals.reward[i] if finals.ok[i] else None,
+            **metrics(finals, i),
         }
         for i, arch in enumerate(finals.archs)
     ]
+
+
+def metrics(finals: Finals, i: int) -> dict[str, Any]:
+    """All metrics of the second reading of finalist `i`, where the task has others than its own."""
+    if finals.metrics is None:
+        return {}
+    known = {name: values[i] for name, values in finals.metrics.items()}
+    return {"metrics": known if finals.ok[i] else None}
 
 
 def first_reading(finals: Finals, i: int) -> dict[str, Any]:

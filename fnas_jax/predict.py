@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
@@ -16,6 +17,7 @@ from absl import flags
 
 from fnas_jax.core import cli
 from fnas_jax.core.types import UserError
+from fnas_jax.objectives import classification, multilabel
 from fnas_jax.ship import inputs
 from fnas_jax.ship.inputs import Inputs
 from fnas_jax.ship.model import BATCH, Model, in_batches, load
@@ -25,7 +27,7 @@ from fnas_jax.tasks.readers.examples import Tally, since
 
 LOG = logging.getLogger(__name__)
 MODES = {1: "L", 2: "L", 3: "RGB", 4: "RGB"}  # how files are read, by the channels of the network
-USAGE = """Prints a class and its probability for each image, as CSV.
+USAGE = """Prints a class and its probability, or labels, or values, for each image, as CSV.
 
   python -m fnas_jax.predict --workdir=runs/a --images=photos
 
@@ -74,16 +76,40 @@ def read(taken: Inputs, path: pathlib.Path) -> np.ndarray:
     return inputs.fitted(taken, inputs.checked(taken, image[None]))[0]
 
 
-def predict(
-    model: Model, paths: Sequence[pathlib.Path]
-) -> Iterator[tuple[pathlib.Path, str, float]]:
-    """(file, class, probability in [0, 1]) of each image, a batch at a time."""
+def columns(model: Model) -> tuple[str, ...]:
+    """What `predict` says of an image."""
+    if model.objective.name == classification.NAME:
+        return ("file", "class", "probability")
+    answers = ("labels",) if model.objective.name == multilabel.NAME else ()
+    return ("file", *answers, *model.class_names)
+
+
+def predict(model: Model, paths: Sequence[pathlib.Path]) -> Iterator[tuple[Any, ...]]:
+    """`columns` of each image, a batch at a time.
+
+    A class and its probability in [0, 1]; the labels that are there, and the probability of each;
+    or values, in their units. Raises UserError for other answers, which a line cannot hold.
+    """
+    if model.objective.dense:
+        raise UserError(
+            f"the network answers {' and '.join(model.objective.pair)} for each pixel, which a line"
+            " cannot hold; fnas_jax.load(..).predict gives them as arrays"
+        )
     for start in range(0, len(paths), BATCH):
         some = paths[start : start + BATCH]
         images = np.stack([read(model.inputs, path) for path in some])
-        labels, probabilities = in_batches(model, images, BATCH)  # `read` has checked them
-        for path, label, row in zip(some, labels, probabilities, strict=True):
-            yield path, model.class_names[label], float(row[label])
+        found = in_batches(model, images, BATCH)  # `read` has checked them
+        for path, answer, row in zip(some, *found, strict=True):
+            yield path, *_said(model, answer, row)
+
+
+def _said(model: Model, answer: np.ndarray, row: np.ndarray) -> tuple[Any, ...]:
+    if model.objective.name == classification.NAME:
+        return model.class_names[int(answer)], float(row[int(answer)])
+    if model.objective.name == multilabel.NAME:
+        there = [name for name, here in zip(model.class_names, answer, strict=True) if here]
+        return "|".join(there), *map(float, row)
+    return tuple(map(float, answer))
 
 
 def define(values: flags.FlagValues) -> None:
@@ -100,9 +126,9 @@ def command(argv: Sequence[str] | None = None) -> int:
         model = load(cli.require(values, "workdir"))
         paths = find(pathlib.Path(cli.require(values, "images")).expanduser())
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("file", "class", "probability"))
-        for path, label, probability in predict(model, paths):
-            writer.writerow((path, label, f"{probability:.6f}"))
+        writer.writerow(columns(model))
+        for said in predict(model, paths):
+            writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in said])
 
     return cli.run_command(body)
 

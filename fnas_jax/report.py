@@ -70,7 +70,8 @@ def page(
     if result is None:
         sections.append("<p>The search has not finished yet.</p>")
     else:
-        sections += [_best(result), _finalists(result), _winner(result, measure), _counts(result)]
+        sections += [_best(result), _finalists(result, measure)]
+        sections += [_winner(result, measure), _each(result), _counts(result)]
     sections += [
         _section("Search", _plot(*_readings(loop, measure), "evaluations")),
         _section(
@@ -131,17 +132,17 @@ def _best(result: dict[str, Any]) -> str:
     return _section("Best architecture", f"<p><code>{text}</code></p>")
 
 
-def _finalists(result: dict[str, Any]) -> str:
+def _finalists(result: dict[str, Any], measure: Measure) -> str:
     """Both readings of each finalist; results of earlier versions, and of many tasks, have none."""
     found = result.get("finalists", [])
     if not found:
         return ""
-    head = ("", "accuracy at first", "accuracy", "reward at first", "reward", "")
+    head = ("", f"{measure.name} at first", measure.name, "reward at first", "reward", "")
     winner = result["best"] if "first_reward" in result["best"] else {}
     body = [
         (
             str(number),
-            *(cli.percent(entry[name]) for name in ("first_accuracy", "accuracy")),
+            *(measure.text(entry[name]) for name in ("first_accuracy", "accuracy")),
             *(_number(entry[name]) for name in ("first_reward", "reward")),
             "winner" if entry["arch"] == winner.get("arch") else "",
         )
@@ -151,9 +152,9 @@ def _finalists(result: dict[str, Any]) -> str:
 
 
 def _winner(result: dict[str, Any], measure: Measure) -> str:
-    """Accuracy and cost of the winner in the search, after it, and of its reference.
+    """Metric and cost of the winner in the search, after it, and of its reference.
 
-    Of a task with another metric, which nothing judges again, that metric.
+    Of a task that nothing judges again, the first of these only.
     """
     best, winner = result["best"], result["winner"]
     if best is None or winner is None:
@@ -169,14 +170,43 @@ def _winner(result: dict[str, Any], measure: Measure) -> str:
     }
     head = ("", measure.name, "MFLOPs", "parameters (millions)", "latency (ms)")
     fields = ("mflops", "params_m", "latency_ms")
-    if measure.name != "accuracy":
+    if measure.kind == "number":
         figures = ("in the search", f"{best['value']:.6g}", *(_number(best.get(f)) for f in fields))
         return _section("Winner", _table([head, figures]))
     body = [
-        (label, cli.percent(row.get("accuracy")), *(_number(row.get(f)) for f in fields))
+        (label, measure.text(row.get("accuracy")), *(_number(row.get(f)) for f in fields))
         for label, row in rows.items()
     ]
     return _section("Winner", _table([head, *body]))
+
+
+def _each(result: dict[str, Any]) -> str:
+    """What the kept winner comes to on test images: all metrics, and of each class or label."""
+    kept = (result["winner"] or {}).get("kept") or {}
+    if not kept.get("metrics"):
+        return ""
+    between = kept.get("interval") or {"metric": ""}
+    rows = [
+        (name, f"{value:.6g}", _ends(between) if name == between["metric"] else "")
+        for name, value in kept["metrics"].items()
+    ]
+    body = _table([("", "value", "95% interval"), *rows])
+    if kept.get("table"):
+        columns = {name: values for name, values in kept["table"].items() if name != "names"}
+        body += "<br>" + _table(
+            [
+                ("", *columns),
+                *(
+                    (str(name), *(f"{x:.4g}" for x in values))
+                    for name, *values in zip(kept["table"]["names"], *columns.values(), strict=True)
+                ),
+            ]
+        )
+    return _section("Winner on test images", body)
+
+
+def _ends(interval: dict[str, Any]) -> str:
+    return f"{interval['low']:.4g} to {interval['high']:.4g} ({interval['method']})"
 
 
 def _counts(result: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from absl import flags
 
 from fnas_jax import pareto, registry, shortlist, trials
 from fnas_jax.core import cli, devices, workdir
+from fnas_jax.core import measure as measures
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.iteration import FINAL
@@ -126,6 +127,7 @@ def retrain(
             "changed": list(overrides),
             "compared": compared,
             "winner": winner.facts | {"kept": kept},
+            "metric": task.measure._asdict(),
             "versions": workdir.versions(),
         }
         write_json(path / "retrain.json", judged)
@@ -152,20 +154,21 @@ def _say(line: str) -> None:
 
 def summary(judged: dict[str, Any], folder: str | pathlib.Path) -> str:
     """What retrain.json tells on the terminal."""
-    lines = []
+    lines, measure = [], measures.of_result(judged)
+    name, text = measure.name, measure.text
     if judged["compared"]:
-        lines.append(shortlist.table(judged["compared"]))
+        lines.append(shortlist.table(judged["compared"], measure))
         lines.append(
-            "accuracies above are on validation images; the best reward (*) was then trained on"
+            "figures above are on validation images; the best reward (*) was then trained on"
             " training and validation images, and tested"
         )
     winner = judged["winner"]
     if winner.get("accuracy") is None and winner.get("value") is not None:
         lines.append(f"value {winner['value']:.6g}")  # of a table whose metric is no accuracy
     elif "accuracy" in winner:  # a function, as the task, says no more than in the search
-        lines.append(f"accuracy {cli.percent(winner['accuracy'])}")
+        lines.append(f"{name} {text(winner['accuracy'])}")
     if "reference" in winner:
-        lines.append(f"reference network {cli.percent(winner['reference']['accuracy'])}")
+        lines.append(f"reference network {text(winner['reference']['accuracy'])}")
     if winner["kept"] is not None:
         lines.append(f"the network is kept in {pathlib.Path(folder) / winner['kept']['folder']}")
     return "\n".join([*lines, f"written to {pathlib.Path(folder) / 'retrain.json'}"])

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import cli, limits
+from fnas_jax.core import limits
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.base import Task
@@ -116,22 +117,22 @@ def _reward(reward: Callable[..., jax.Array], facts: Mapping[str, Any]) -> float
     return value if np.isfinite(value) else None
 
 
-def table(entries: Sequence[Mapping[str, Any]]) -> str:
-    """What `hold` has found, a line each; the chosen one has a star."""
+def table(entries: Sequence[Mapping[str, Any]], measure: Measure) -> str:
+    """What `hold` has found by `measure`, a line each; the chosen one has a star."""
     head = (
         f"{'rank':>6} {'search':>8} {'trained':>8} {'reward':>8} {'reference':>9} {'MFLOPs':>8}"
         f" {'params M':>9} {'ms':>8} {'seconds':>8}  network"
     )
-    return "\n".join([head, *map(_line, entries)])
+    return "\n".join([head, *(_line(entry, measure) for entry in entries)])
 
 
-def _line(entry: Mapping[str, Any]) -> str:
+def _line(entry: Mapping[str, Any], measure: Measure) -> str:
     star = "*" if entry["chosen"] else " "
     reference = entry.get("reference")
-    standard = "-" if reference is None else cli.percent(reference["accuracy"])
+    standard = "-" if reference is None else measure.text(reference["accuracy"])
     return (
-        f"{star}{entry['rank']:>5} {cli.percent(entry['search']['accuracy']):>8}"
-        f" {cli.percent(entry['accuracy']):>8} {_number(entry['reward']):>8} {standard:>9}"
+        f"{star}{entry['rank']:>5} {measure.text(entry['search']['accuracy']):>8}"
+        f" {measure.text(entry['accuracy']):>8} {_number(entry['reward']):>8} {standard:>9}"
         f" {_number(entry['mflops']):>8} {_number(entry['params_m']):>9}"
         f" {_number(entry['latency_ms']):>8} {entry['seconds']:>8.1f}  {entry['text']}"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -44,6 +45,13 @@ class Measure(NamedTuple):
 def written(name: str = "accuracy", direction: str = "maximize", kind: str = "") -> Measure:
     """The measure of a run that has written this down; earlier versions wrote no kind."""
     return Measure(name, direction, kind or ("share" if name == "accuracy" else "number"))
+
+
+def of_result(result: Mapping[str, Any]) -> Measure:
+    """The measure of the content of a result.json; an accuracy where it is not written down."""
+    known = result.get("metric", {})
+    found = written(**{n: known[n] for n in ("name", "direction", "kind") if n in known})
+    return found._replace(scale=known.get("scale", 1.0))
 
 
 def score(measure: Measure, accuracy: Array) -> Array:

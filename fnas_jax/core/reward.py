@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ class Reward(NamedTuple):
 
     cost: str  # that it needs, one of CHOICES
     compute: Callable[[Array, Array, Array, Array], Array]  # as `from_config`
+    # The same of another measure, e.g. that of stored rows; raises UserError where it cannot be
+    by: Callable[[Measure], Callable[[Array, Array, Array, Array], Array]]
 
 
 def mnas_reward(accuracy: Array, cost: Array, target: float, alpha: float, beta: float) -> Array:
@@ -70,7 +73,8 @@ def from_config(
 
 def define(config: Any, measure: Measure = ACCURACY) -> Reward:
     """The reward of `config.reward`. Raises UserError as `from_config` does."""
-    return Reward(config.reward.cost, from_config(config, measure))
+    by = functools.partial(from_config, config)
+    return Reward(config.reward.cost, by(measure), by)
 
 
 def recompute(
@@ -79,14 +83,22 @@ def recompute(
     latency_ms: np.ndarray,
     mflops: np.ndarray,
     params_m: np.ndarray,
+    measure: Measure | None = None,
 ) -> np.ndarray:
     """[R] float64 rewards of R networks that were measured for any reward.
 
-    NaN where the accuracy, or the cost that `reward` needs, is not known.
+    By `measure`; None: by that of the reward. NaN where the accuracy, or the cost that `reward`
+    needs, is not known, or cannot be weighed with what the accuracies measure.
     """
+    compute = reward.compute
+    if measure is not None:
+        try:
+            compute = reward.by(measure)
+        except UserError:
+            return np.full(len(accuracy), np.nan)
     costs = {"latency_ms": latency_ms, "mflops": mflops, "params_m": params_m}
     figures = (jnp.asarray(x, jnp.float32) for x in (accuracy, *costs.values()))
     known = np.isfinite(accuracy)
     if reward.cost != "none":  # asked of the cost itself, because NaN to the power 0 is 1
         known &= np.isfinite(costs[reward.cost])
-    return np.where(known, np.asarray(reward.compute(*figures), np.float64), np.nan)
+    return np.where(known, np.asarray(compute(*figures), np.float64), np.nan)

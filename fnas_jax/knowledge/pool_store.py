@@ -36,6 +36,7 @@ from fnas_jax.spaces.base import Space
 
 LOG = logging.getLogger(__name__)
 LOCK_SECONDS = 60.0
+CLASSES = "classification"  # the objective of pools whose pool.json says none
 FREE = {"strides", "stem_stride"}  # settings of a space that weights do not depend on
 
 
@@ -50,6 +51,7 @@ class Store(NamedTuple):
     run: str  # id of the run
     images: Images = Images()  # of the task
     lock_seconds: float = LOCK_SECONDS
+    objective: str = CLASSES  # what the networks are trained for
 
     @property
     def owner(self) -> int:
@@ -208,11 +210,12 @@ def _locked(store: Store) -> Iterator[None]:
 
 
 def _describe(store: Store) -> dict[str, Any]:
-    """The content of pool.json, refused where it is of another space."""
+    """The content of pool.json, refused where it is of another space or objective."""
     own = {"name": store.space.name} | json.loads(json.dumps(_settings(store.space.spec)))
     path = store.folder / "pool.json"
     if not path.exists():
-        return {"space": own, "versions": {}}
+        told = {} if store.objective == CLASSES else {"objective": store.objective}
+        return {"space": own, **told, "versions": {}}
     try:
         about = json.loads(path.read_text())
         theirs, _ = about["space"], about["versions"]
@@ -227,6 +230,12 @@ def _describe(store: Store) -> dict[str, Any]:
                 f" {theirs.get(name)} there and {own.get(name)} here; use another knowledge.dir,"
                 " or akp.enabled=False"
             )
+    theirs = about.get("objective", CLASSES)
+    if theirs != store.objective:
+        raise UserError(
+            f"the pool in {str(store.folder)!r} is of networks for task.objective={theirs}, and"
+            f" here it is {store.objective!r}; use another knowledge.dir, or akp.enabled=False"
+        )
     return about
 
 

@@ -4,7 +4,8 @@
   of steps, or judged with inherited weights, are another task. Rows of the search's own name and
   protocol are left out.
 - Rewards are computed anew from accuracy and costs, as the search defines them: the stored ones
-  were other searches' mixtures of both.
+  were other searches' mixtures of both. Each accuracy is read by the measure of its own protocol:
+  the negative of an error is no accuracy.
 - Decisions have a meaning in their space only, so rows of other spaces are left out.
 
 Rows of earlier versions say neither protocol nor more of their space than its name. Such a row is
@@ -14,6 +15,7 @@ number of steps, which every version has written down.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import sqlite3
@@ -23,7 +25,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from fnas_jax.core import identity
+from fnas_jax.core import measure as measures
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.reward import Reward
 from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
@@ -86,9 +90,7 @@ def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) 
     protocol = np.array([_label(p, s) for p, s in zip(rows.protocol, rows.steps, strict=True)], str)
     mine = identity.digest(asker.protocol) if asker.protocol else ""
     own = (rows.task == asker.task) & (rows.protocol == mine)
-    reward = rewards.recompute(
-        asker.reward, rows.accuracy, rows.latency_ms, rows.mflops, rows.params_m
-    )
+    reward = rewards_of(connection, asker.reward, rows)
     other = rows.ok & ~own
     use = other & np.isfinite(reward)
     pairs = list(zip(rows.task[use].tolist(), protocol[use].tolist(), strict=True))
@@ -112,6 +114,29 @@ def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) 
             unknown_protocol=int((use & (rows.protocol == "")).sum()),
         ),
     )
+
+
+def rewards_of(connection: sqlite3.Connection, reward: Reward, rows: history.Rows) -> np.ndarray:
+    """[R] float64: each row's reward by the measure of its own protocol, e.g. of another metric."""
+    known = {group.protocol: group.settings for group in history.groups(connection)}
+    found = np.full(len(rows.ok), np.nan)
+    columns = (rows.accuracy, rows.latency_ms, rows.mflops, rows.params_m)
+    for protocol in sorted(set(rows.protocol.tolist())):
+        own = rows.protocol == protocol
+        measure = measure_of(known.get(protocol, ""))
+        found[own] = rewards.recompute(
+            reward, *(column[own] for column in columns), measure=measure
+        )
+    return found
+
+
+def measure_of(protocol: str) -> Measure:
+    """What the accuracies of rows of a protocol measure: an accuracy where it says nothing else."""
+    said = json.loads(protocol) if protocol else {}
+    if "measure" in said:
+        return Measure(**said["measure"])
+    metric = said.get("metric")  # functions say name and direction, tables the name of a column
+    return measures.written(**metric) if isinstance(metric, dict) else Measure()
 
 
 def load(asker: Asker, knowledge: Knowledge) -> Sources | None:

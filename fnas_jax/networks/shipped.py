@@ -1,4 +1,4 @@
-"""The function that ships: a network from pixels as they are stored to labels and probabilities."""
+"""The function that ships: a network from pixels as they are stored to answers and scores."""
 
 from __future__ import annotations
 
@@ -17,9 +17,20 @@ def classify(
 ) -> tuple[Array, Array]:
     """(labels [B] int32, probabilities [B, C] float32) of images [B, H, W, channels] as stored.
 
-    It is what is exported, and what a latency is the time of.
+    What a latency is the time of, also where a network answers otherwise, which takes as long.
     """
+    return labelled(outputs(module, normalise, variables, images))
+
+
+def labelled(logits: Array) -> tuple[Array, Array]:
+    """(labels [B] int32, probabilities [B, C]) of logits [B, C]."""
+    return logits.argmax(-1).astype(jnp.int32), jax.nn.softmax(logits)
+
+
+def outputs(
+    module: nn.Module, normalise: Callable[[Array], Array], variables: Any, images: Array
+) -> Array:
+    """What the network gives [B, ..] for images [B, H, W, channels] as stored."""
     # Accelerators would otherwise multiply in fewer bits than the weights have.
     with jax.default_matmul_precision("highest"):
-        logits = jnp.asarray(module.apply(variables, normalise(images), train=False))
-    return logits.argmax(-1).astype(jnp.int32), jax.nn.softmax(logits)
+        return jnp.asarray(module.apply(variables, normalise(images), train=False))

@@ -64,7 +64,9 @@ class Objective(NamedTuple):
     table: Callable[[State], dict[str, Array]]
     # outputs -> (answers, scores), of one length: e.g. labels [B] int32, probabilities [B, C]
     answer: Callable[[Array], tuple[Array, Array]]
+    source: str  # `answer` as an expression of `outputs` in Python, with jax and jnp
     pair: tuple[str, str]  # what these two are called
+    shapes: tuple[str, str]  # theirs, of N images, for people
     mixes: tuple[str, ...] = ()  # of "mixup" and "cutmix", those that it can be trained with
     smooths: bool = False  # label smoothing means something
     # Metrics that are a share of images, each right or not: their intervals are of proportions

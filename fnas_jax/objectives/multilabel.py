@@ -77,7 +77,9 @@ def make(known: Known, metric: str) -> Objective:
         figures=figures,
         table=table,
         answer=answer,
+        source="(outputs > 0).astype(jnp.int32), jax.nn.sigmoid(outputs)",
         pair=("present", "probabilities"),
+        shapes=(f"[N, {known.outputs}]",) * 2,
         mixes=("mixup", "cutmix"),
         smooths=True,
     )

@@ -81,7 +81,9 @@ def make(known: Known, metric: str) -> Objective:
         figures=functools.partial(figures, known),
         table=functools.partial(table, known),
         answer=functools.partial(answer, known),
-        pair=("values", "values_again"),
+        source=f"(outputs * jnp.asarray({known.spread}) + jnp.asarray({known.centre}),) * 2",
+        pair=("values", "scores"),
+        shapes=(f"[N, {known.outputs}]",) * 2,
         # The loss of mixed values differs from the mixture of losses by what no output is part of.
         # Not cutmix: a part of an image has no part of its value.
         mixes=("mixup",),

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from fnas_jax.core import attributes
 from fnas_jax.core.types import UserError
 from fnas_jax.layers import own
-from fnas_jax.ship import inputs, stock
+from fnas_jax.objectives.base import Objective
+from fnas_jax.ship import inputs, model, stock
 from fnas_jax.spaces import cell
 
 # What each operation of `networks.readable` is made of, beside conv and norm, which all use.
@@ -34,15 +35,15 @@ _IMPORTED = {"nn": nn, "jax": jax, "jnp": jnp, "Any": Any}  # what a layer of th
 _ACTS = {"none": "linear", "relu": "nn.relu", "relu6": "nn.relu6", "hard_swish": "nn.hard_swish"}
 _LOADER = '''
 def load(folder=pathlib.Path(__file__).parent):
-    """The function from images to (labels [N], probabilities [N, len(CLASSES)])."""
+    """The function from images to (@first@ @shape@, @second@ @other@)."""
     weights = safetensors.numpy.load_file(pathlib.Path(folder) / "weights.safetensors")
     variables = traverse_util.unflatten_dict(weights, sep="/")
 
     @jax.jit
     def predict(images):
         with jax.default_matmul_precision("highest"):  # float32 on accelerators, too
-            logits = Network().apply(variables, normalise(images))
-        return logits.argmax(-1), jax.nn.softmax(logits)
+            outputs = Network().apply(variables, normalise(images))
+        return @source@
 
     return predict
 '''
@@ -62,12 +63,28 @@ def source(record: dict[str, Any]) -> str:
     """
     layers = record["layers"]
     parts = [_head(record), _NORMALISE.strip("\n"), *_definitions(layers), *_own(layers)]
-    parts += [_network(record["layers"]), _LOADER.strip("\n")]
+    parts += [_network(record["layers"]), _loader(record)]
     return "\n\n\n".join(parts) + "\n"
 
 
+def _objective(record: dict[str, Any]) -> Objective:
+    return model.objective_of(record, inputs.parse(record["inputs"]).class_names)
+
+
+def _loader(record: dict[str, Any]) -> str:
+    """`load`, whose function answers as the objective does."""
+    objective, text = _objective(record), _LOADER.strip("\n")
+    said = {"source": objective.source}
+    said |= dict(zip(("first", "second"), objective.pair, strict=True))
+    said |= dict(zip(("shape", "other"), objective.shapes, strict=True))
+    for name, value in said.items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
 def _head(record: dict[str, Any]) -> str:
-    taken = inputs.parse(record["inputs"])
+    taken, objective = inputs.parse(record["inputs"]), _objective(record)
+    first, second = objective.pair
     sizes = f"{taken.height}, {taken.width}, {taken.channels}"
     name = record["data"]["name"].replace("\\", "/").replace('"', "'")  # it may be any path
     return f'''"""A network for {name}, found by architecture search (fnas_jax).
@@ -75,11 +92,11 @@ def _head(record: dict[str, Any]) -> str:
 {record["description"]["text"]}
 
     predict = load()
-    labels, probabilities = predict(images)
+    {first}, {second} = predict(images)
 
 Images are {taken.dtype} [N, {sizes}], {taken.low:g} to {taken.high:g}; those of other
 sizes were resized: {record["inputs"]["resize"]}.
-Accuracy on test images: {record["accuracy"]["test"]:.4f}.
+{_tested(objective, record["accuracy"]["test"])}
 """
 
 from __future__ import annotations
@@ -99,6 +116,12 @@ STD = {taken.std!r}
 CLASSES = (
 {_wrapped([_quoted(name) for name in taken.class_names], 4)}
 )'''
+
+
+def _tested(objective: Objective, test: float) -> str:
+    """What the network comes to on test images, in a sentence."""
+    name, value = objective.measure.name, objective.measure.sign * test
+    return f"{name[0].upper()}{name[1:]} on test images: {value:.4f}."
 
 
 def _quoted(name: str) -> str:

@@ -23,7 +23,7 @@ from jax import export
 
 from fnas_jax.core.types import UserError
 from fnas_jax.ship import best, flax_source
-from fnas_jax.ship.model import Model, classify
+from fnas_jax.ship.model import Model, answer
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _JAX = "network.jax_export"
@@ -32,7 +32,7 @@ _NEEDED = ("jax2onnx", "onnx", "onnxruntime")  # for ONNX
 _LOAD_JAX = '''"""Loads the network; needs JAX only.
 
     predict = load()
-    labels, probabilities = predict(images)  # {dtype} [N, {height}, {width}, {channels}], N >= 1
+    {first}, {second} = predict(images)  # {dtype} [N, {height}, {width}, {channels}], N >= 1
 """
 
 import pathlib
@@ -42,14 +42,14 @@ from jax import export
 
 
 def load(folder=pathlib.Path(__file__).parent):
-    """The function from images to (labels [N], probabilities [N, {classes}])."""
+    """The function from images to ({first} {shape}, {second} {other})."""
     content = (pathlib.Path(folder) / "{file}").read_bytes()
     return jax.jit(export.deserialize(bytearray(content)).call)
 '''
 _LOAD_ONNX = '''"""Loads the network; needs onnxruntime only.
 
     predict = load()
-    labels, probabilities = predict(images)  # {dtype} [N, {height}, {width}, {channels}], N >= 1
+    {first}, {second} = predict(images)  # {dtype} [N, {height}, {width}, {channels}], N >= 1
 """
 
 import pathlib
@@ -58,9 +58,9 @@ import onnxruntime
 
 
 def load(folder=pathlib.Path(__file__).parent):
-    """The function from images to (labels [N], probabilities [N, {classes}])."""
+    """The function from images to ({first} {shape}, {second} {other})."""
     session = onnxruntime.InferenceSession(str(pathlib.Path(folder) / "{file}"))
-    return lambda images: session.run(["labels", "probabilities"], {{"images": images}})
+    return lambda images: session.run(["{first}", "{second}"], {{"images": images}})
 '''
 
 
@@ -104,7 +104,7 @@ def _onnx(model: Model, kept: pathlib.Path) -> dict[str, bytes]:
             inputs=[images],
             model_name="network",
             input_names=["images"],
-            output_names=["labels", "probabilities"],
+            output_names=list(model.objective.pair),
         )
     # Shapes between the layers, in the order of JAX's axes where the graph has others by then.
     del graph.graph.value_info[:]
@@ -136,8 +136,8 @@ def _silent() -> Iterator[None]:
 
 
 def _predict(model: Model) -> Callable[..., Any]:
-    """Images as stored -> (labels, probabilities); the weights are constants of it."""
-    return functools.partial(classify, model.module, model.inputs, model.variables)
+    """Images as stored -> (answers, scores); the weights are constants of it."""
+    return functools.partial(answer, model.objective, model.module, model.inputs, model.variables)
 
 
 def _image(model: Model) -> tuple[int, int, int]:
@@ -145,7 +145,9 @@ def _image(model: Model) -> tuple[int, int, int]:
 
 
 def _loader(template: str, model: Model, file: str) -> bytes:
-    taken = model.inputs._asdict() | {"classes": len(model.class_names), "file": file}
+    said = dict(zip(("first", "second"), model.objective.pair, strict=True))
+    said |= dict(zip(("shape", "other"), model.objective.shapes, strict=True))
+    taken = model.inputs._asdict() | said | {"file": file}
     return template.format(**taken).encode()
 
 

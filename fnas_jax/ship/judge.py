@@ -19,14 +19,14 @@ sys.path.insert(0, folder)
 predict = importlib.import_module(name).load()
 images, batch = np.load(images), int(batch)
 parts = [predict(images[i : i + batch]) for i in range(0, len(images), batch)]
-labels, probabilities = (np.concatenate([np.asarray(p[i]) for p in parts]) for i in (0, 1))
+answers, scores = (np.concatenate([np.asarray(p[i]) for p in parts]) for i in (0, 1))
 assert "fnas_jax" not in sys.modules
-np.savez(found, labels=labels, probabilities=probabilities)
+np.savez(found, answers=answers, scores=scores)
 """
 
 
 def outcome(folder: pathlib.Path, module: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(labels [N], probabilities [N, C]) by `load` of the file `module`.py in `folder`.
+    """(answers [N, ..], scores [N, ..]) by `load` of the file `module`.py in `folder`.
 
     On the CPU, whatever this process uses: accelerators may have room for one process only. Raises
     RuntimeError with the last line of what went wrong.
@@ -37,4 +37,4 @@ def outcome(folder: pathlib.Path, module: str, images: np.ndarray) -> tuple[np.n
         arguments = [str(folder.absolute()), module, str(given), str(found), str(BATCH)]
         outside.run(_PROGRAM, arguments, {"JAX_PLATFORMS": "cpu"})
         with np.load(found) as arrays:
-            return arrays["labels"], arrays["probabilities"]
+            return arrays["answers"], arrays["scores"]

@@ -1,4 +1,4 @@
-"""A trained network that is used: labels and probabilities of images.
+"""A trained network that is used: answers and scores of images, as its objective has them.
 
 The network is the plain Flax module with `nn.Conv`, in float32 on every device.
 """
@@ -17,10 +17,15 @@ import numpy as np
 from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.networks import flax_reference, readable, shipped
+from fnas_jax.objectives import base as objectives
+from fnas_jax.objectives import classification
+from fnas_jax.objectives.base import Objective
 from fnas_jax.ship import best, inputs
+from fnas_jax.ship import figures as figures_lib
 from fnas_jax.ship import spec as spec_lib
 from fnas_jax.ship.inputs import Inputs
 from fnas_jax.tasks import data
+from fnas_jax.tasks.readers import targets as readers
 
 BATCH = 256  # images at once
 
@@ -41,7 +46,8 @@ def load(path: str | pathlib.Path) -> Model:
 class Model:
     """A network and its weights.
 
-    `architecture` is what architecture.json holds, `class_names` the names of the C classes,
+    `architecture` is what architecture.json holds, `objective` what it was trained for,
+    `class_names` the names of its C classes, labels or values,
     `variables` the weights as Flax has them, of the module `module`.
     """
 
@@ -54,14 +60,19 @@ class Model:
         self.architecture = architecture
         self.inputs = inputs.parse(architecture["inputs"])
         self.class_names = self.inputs.class_names
+        self.objective = objective_of(architecture, self.class_names)
         self.module = build(architecture, self.inputs)
         self.variables = variables
         _check_weights(self.module, self.inputs, variables)
-        self.run = jax.jit(functools.partial(classify, self.module, self.inputs))
+        self.run = jax.jit(functools.partial(answer, self.objective, self.module, self.inputs))
+        self.outputs = jax.jit(functools.partial(outputs, self.module, self.inputs))
 
     def __repr__(self) -> str:
         judged, trained = self.architecture["accuracy"], self.architecture["training"]
-        test = f"{judged['correct']} of {judged['test_images']} test images right"
+        count, measure = judged["test_images"], self.objective.measure
+        test = f"{measure.name} {measure.text(judged['test'])} on {count} test images"
+        if "correct" in judged:
+            test = f"{judged['correct']} of {count} test images right"
         return f"Model({self.description}; {test}; trained by {trained['command']})"
 
     @property
@@ -75,7 +86,11 @@ class Model:
         return self.architecture["description"]["text"]
 
     def predict(self, images: Any, batch_size: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
-        """(labels [N] int32, probabilities [N, C] float32) of images; `class_names[label]`.
+        """(answers, scores) of N images, as the objective has them, in the order `class_names`.
+
+        For classes labels [N] int32 and probabilities [N, C] float32; for several labels whether
+        each is there [N, L] int32 0 or 1, and probabilities [N, L]; for values these [N, R]
+        float32, in their units, as both.
 
         Args:
           images: [N, H, W, channels], or [N, H, W] where the network takes one channel, of any H
@@ -91,16 +106,42 @@ class Model:
         return in_batches(self, inputs.checked(self.inputs, images), batch_size)
 
     def evaluate(self, images: Any, labels: Any, batch_size: int = BATCH) -> float:
-        """Share in [0, 1] of images that get their label.
+        """The metric of the search on these images: of classes by default the share that is right.
+
+        As `figures`, which has all of them.
+        """
+        return self.figures(images, labels, batch_size)[self.objective.measure.name]
+
+    def figures(self, images: Any, labels: Any, batch_size: int = BATCH) -> dict[str, float]:
+        """{metric: figure} of all metrics of the objective.
 
         `images` as `predict` takes them; `labels` [N] (or [N, 1]) class numbers from 0, or names of
-        classes.
+        classes; 0 or 1 [N, L]; or values [N, R] (or [N]).
         Raises UserError as `predict` does, for labels that do not fit, and where N is 0.
         """
-        numbers = self.numbers(labels)
-        found, _ = self.predict(images, batch_size)
-        check_count(len(found), len(numbers))
-        return int((found == numbers).sum()) / len(found)
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be 1 or more")
+        targets = self.targets(labels)
+        checked = inputs.checked(self.inputs, images)
+        check_count(len(checked), len(targets))
+        found = raw_outputs(self, checked, batch_size)
+        return figures_lib.of(self.objective, found, targets).metrics
+
+    def targets(self, labels: Any) -> np.ndarray:
+        """Labels of a user as the objective takes them, [N, ..]. Raises UserError."""
+        if self.objective.name == classification.NAME:
+            return self.numbers(labels)
+        try:
+            given = np.asarray(labels)
+        except ValueError as error:
+            raise UserError(f"the labels are no array: {error}") from None
+        found = readers.read(self.objective.name, [given], "the data")[0][0]
+        if found.shape[1:] not in ((self.objective.outputs,), ()) and not self.objective.dense:
+            raise UserError(
+                f"the labels have shape {list(given.shape)}; {self.objective.outputs} of each image"
+                f" are needed: {', '.join(self.class_names)}"
+            )
+        return found
 
     def numbers(self, labels: Any) -> np.ndarray:
         """Class numbers [N] of class numbers or names. Raises UserError for any other."""
@@ -147,30 +188,54 @@ def _label_array(given: Any) -> np.ndarray:
 
 def in_batches(model: Model, images: Images, most: int) -> tuple[np.ndarray, np.ndarray]:
     """As `Model.predict`, of images that `inputs.checked` or a data set's reader has returned."""
-    count = len(images)
-    labels = np.empty(count, np.int32)
-    probabilities = np.empty((count, len(model.class_names)), np.float32)
+    answers, scores = _batched(model, model.run, images, most)
+    return answers, scores
+
+
+def raw_outputs(model: Model, images: Images, most: int) -> np.ndarray:
+    """What the network gives [N, ..] for images as of `in_batches`."""
+    return _batched(model, model.outputs, images, most)[0]
+
+
+def _batched(model: Model, run: Any, images: Images, most: int) -> list[np.ndarray]:
+    count, taken = len(images), model.inputs
+    shape = (1, taken.height, taken.width, taken.channels)
+    one = jax.ShapeDtypeStruct(shape, taken.dtype)
+    shapes = jax.tree.leaves(jax.eval_shape(run, model.variables, one))
+    found = [np.empty((count, *x.shape[1:]), x.dtype) for x in shapes]
     # A program per size is compiled: powers of 2 for few images, and one for all batches of many.
     size = min(most, 1 << max(0, count - 1).bit_length())
     for start in range(0, count, size):
-        part = inputs.fitted(model.inputs, images[start : start + size])
+        part = inputs.fitted(taken, images[start : start + size])
         padded = np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))
-        found = jax.device_get(model.run(model.variables, padded))
-        rows = slice(start, start + len(part))
-        labels[rows], probabilities[rows] = (x[: len(part)] for x in found)
-    return labels, probabilities
+        given = jax.tree.leaves(jax.device_get(run(model.variables, padded)))
+        for whole, some in zip(found, given, strict=True):
+            whole[start : start + len(part)] = some[: len(part)]
+    return found
 
 
-def classify(
-    module: nn.Module, taken: Inputs, variables: Any, images: Array
+def objective_of(architecture: dict[str, Any], names: tuple[str, ...]) -> Objective:
+    """What a network was trained for; those of earlier versions were for classes by accuracy."""
+    if "objective" in architecture:
+        return objectives.parse(architecture["objective"])
+    return classification.of(len(names))
+
+
+def answer(
+    objective: Objective, module: nn.Module, taken: Inputs, variables: Any, images: Array
 ) -> tuple[Array, Array]:
-    """(labels [B] int32, probabilities [B, C] float32) of images [B, H, W, C] as `taken` says.
+    """(answers, scores), as `Objective.answer`, of images [B, H, W, C] as `taken` says.
 
     What is exported, too: it normalises by itself.
     """
+    return objective.answer(outputs(module, taken, variables, images))
+
+
+def outputs(module: nn.Module, taken: Inputs, variables: Any, images: Array) -> Array:
+    """What the network gives [B, ..] for images [B, H, W, C] as `taken` says."""
     mean, std = (np.asarray(x, np.float32) for x in (taken.mean, taken.std))
     normalise = functools.partial(data.normalise, mean=mean, std=std)
-    return shipped.classify(module, normalise, variables, images)
+    return shipped.outputs(module, normalise, variables, images)
 
 
 def build(architecture: dict[str, Any], taken: Inputs) -> nn.Module:

@@ -13,15 +13,18 @@ import numpy as np
 
 from fnas_jax.core import workdir
 from fnas_jax.networks import readable
-from fnas_jax.ship import best, card, inputs
+from fnas_jax.objectives import base as objectives
+from fnas_jax.objectives.base import Objective
+from fnas_jax.ship import best, card, figures, inputs
 from fnas_jax.ship import spec as spec_lib
-from fnas_jax.ship.model import BATCH, Model, in_batches
+from fnas_jax.ship.model import BATCH, Model, raw_outputs
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Judged, Task, TrainedNetwork
 from fnas_jax.tasks.data import Dataset
 
 LOG = logging.getLogger(__name__)
 FORMAT = 1  # of architecture.json
+_SAME = 1e-3  # of figures, between two orders of summation
 
 
 class Winner(NamedTuple):
@@ -47,21 +50,42 @@ def keep(
         say(nothing_kept(folder, winner))
         return None
     record = content(winner, network, dataset)
-    correct, total = _judge(Model(record, network.variables), dataset)
-    trained = round(network.accuracy * total)
-    if correct != trained:
-        LOG.warning(
-            "the winner gets %d of %d test images right in float32, and %d by the arithmetic of its"
-            " training; %s/ says the first",
-            *(correct, total, trained, best.NAME),
-        )
-    record["accuracy"] |= {"test": correct / total, "correct": correct}
+    model = Model(record, network.variables)
+    outputs = raw_outputs(model, dataset.test_images, BATCH)
+    found = figures.of(model.objective, outputs, dataset.test_labels)
+    _compare(model.objective, found, network.accuracy)
+    record["accuracy"] |= {"test": found.value(model.objective), "metrics": found.metrics}
+    if "accuracy" in found.metrics:
+        record["accuracy"]["correct"] = round(found.metrics["accuracy"] * found.images)
+    record["accuracy"]["interval"] = found.interval
     best.write(folder, record, network.variables, card.text(record))
     return {
         "folder": best.NAME,
-        "accuracy": correct / total,
+        "accuracy": found.value(model.objective),
         "weights": network.recipe["weights"],
+        "metrics": found.metrics,
+        "interval": found.interval,
+        "table": {"names": model.class_names, **found.table} if found.table else None,
     }
+
+
+def _compare(objective: Objective, found: figures.Figures, trained: float) -> None:
+    """Says so where the kept network does otherwise than by the arithmetic of its training."""
+    measure, value, total = objective.measure, found.value(objective), found.images
+    if measure.name in objective.shares:
+        right, before = round(value * total), round(trained * total)
+        if right != before:
+            LOG.warning(
+                "the winner gets %d of %d test images right in float32, and %d by the arithmetic of"
+                " its training; %s/ says the first",
+                *(right, total, before, best.NAME),
+            )
+    elif abs(value - trained) > _SAME * max(1.0, abs(value)):
+        LOG.warning(
+            "the %s of the winner is %s in float32, and %s by the arithmetic of its training; %s/"
+            " says the first",
+            *(measure.name, measure.text(value), measure.text(trained), best.NAME),
+        )
 
 
 def failure(facts: Mapping[str, Any]) -> str:
@@ -92,10 +116,12 @@ def nothing_kept(folder: pathlib.Path, winner: Winner) -> str:
 def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[str, Any]:
     """What architecture.json says, but for accuracies on test images and the weights' digest."""
     space, facts = winner.task.space, winner.judged.facts
+    objective = network.objective
     classes, channels = dataset.outputs, dataset.image_shape[-1]
     return {
         "format": FORMAT,
-        "task": "image classification",
+        "task": f"image {objective.name}",
+        "objective": objectives.described(objective),
         "space": {"name": space.name, "key": space.key} | spec_lib.described(space.spec),
         "arch": network.arch.tolist(),
         "canonical": np.asarray(space.canonical(jnp.asarray(network.arch)[None]))[0].tolist(),
@@ -123,9 +149,3 @@ def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[s
         },
         "versions": workdir.versions(),
     }
-
-
-def _judge(model: Model, dataset: Dataset) -> tuple[int, int]:
-    """(test images that get their label, test images)."""
-    labels, _ = in_batches(model, dataset.test_images, BATCH)
-    return int((labels == dataset.test_labels).sum()), len(labels)

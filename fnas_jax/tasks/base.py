@@ -24,8 +24,10 @@ class TrainedNetwork(NamedTuple):
     arch: np.ndarray  # [T] int32, in the form by which `variables` are named
     # "params" and "batch_stats" of `flax_reference.build(space, arch, classes)`, float32 numpy
     variables: dict[str, Any]
-    accuracy: float  # in [0, 1] on the test images, by the arithmetic of its training
+    # On the test images, by the arithmetic of its training; as `Metrics.accuracy`
+    accuracy: float
     recipe: dict[str, Any]  # how it was trained; JSON-ready
+    objective: Objective  # what it was trained for
 
 
 class Judged(NamedTuple):
@@ -40,9 +42,10 @@ class Finals(NamedTuple):
 
     archs: np.ndarray  # [k, T] int32, in the form that was evaluated
     first: Metrics  # of [k]: as the search read them
-    accuracy: np.ndarray  # [k] float32 in [0, 1], on validation images as in the search
+    accuracy: np.ndarray  # [k] float32, on validation images as in the search
     reward: np.ndarray  # [k] float32 of that accuracy and the costs of `first`
     ok: np.ndarray  # [k] bool: False where the second training failed
+    metrics: dict[str, np.ndarray] | None = None  # [k] each: all of the second readings
 
 
 class Hooks(NamedTuple):

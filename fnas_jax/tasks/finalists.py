@@ -58,4 +58,5 @@ def judged(ctx: TrainContext, archs: np.ndarray, first: Metrics, second: Outcome
     costs = (jnp.asarray(x) for x in (first.latency_ms, first.mflops, first.params_m))
     reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *costs))
     ok = second.ok & np.isfinite(reward)
-    return Finals(archs, first, accuracy, np.where(ok, reward, 0).astype(np.float32), ok)
+    rewards = np.where(ok, reward, 0).astype(np.float32)
+    return Finals(archs, first, accuracy, rewards, ok, jax.device_get(second.figures))

@@ -136,6 +136,7 @@ def train_context(
             capacity=config.akp.capacity,
             run=knowledge.run,
             images=dataset.names,
+            objective=config.task.objective,
         )
     return TrainContext(
         config=config,

@@ -154,7 +154,8 @@ def finetune(
         "loss": float(outcome.loss) if outcome.ok else None,
         "steps": steps,
         "seconds": time.monotonic() - begin,
-        "measures": "accuracy on test images of the inherited weights after some more training",
+        "measures": f"{ctx.objective.measure.name} on test images of the inherited weights after"
+        " some more training",
     }
     if not outcome.ok:
         return Judged(facts)
@@ -162,7 +163,7 @@ def finetune(
     variables = subnet_weights.get(ctx.space, asked, *jax.device_get((tuned, stats)))
     plain = Recipe(smoothing=settings.label_smoothing)  # fine-tuning has none of `winner`'s
     recipe = recipes.described(ctx, "inherited", steps, plain, lr=settings.lr)
-    return Judged(facts, TrainedNetwork(asked, variables, facts["accuracy"], recipe))
+    return Judged(facts, TrainedNetwork(asked, variables, facts["accuracy"], recipe, ctx.objective))
 
 
 def tune(

@@ -50,7 +50,7 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
         "accuracy": None,
         **costs_of(ctx, arch),
         "seconds": 0.0,
-        "measures": "accuracy on test images after training on all others",
+        "measures": f"{ctx.objective.measure.name} on test images after training on all others",
     }
     check_latency(ctx, winner)
     if ctx.config.winner.steps == 0:
@@ -94,9 +94,10 @@ def compare(
         found |= {name: one.facts for name, one in zip(part, tested, strict=True)}
         say(f"trained {len(found)} of {len(jobs)} networks that are compared")
     untrained = {"accuracy": None, "loss": None, "steps": 0, "seconds": 0.0}
+    metric = ctx.objective.measure.name
     for i, own in enumerate(facts):
         own |= found.get(i, untrained)
-        own["measures"] = "accuracy on validation images after training on others"
+        own["measures"] = f"{metric} on validation images after training on others"
         if "reference" in own:
             own["reference"] |= found["reference", own["reference"]["width"]]
     return facts
@@ -174,6 +175,7 @@ def trained_network(
         variables=subnet_weights.of_fixed(ctx.space, np.asarray(arch), params, stats),
         accuracy=accuracy,
         recipe=recipes.described(ctx, "fresh", ctx.config.winner.steps, recipes.of(ctx)),
+        objective=ctx.objective,
     )
 
 
@@ -262,10 +264,12 @@ def start_training(
 
 def _tested(steps: int, start: float, trained: Trained) -> Tested:
     """The end of a training that began at `start`."""
-    accuracy, loss, ok = (x[0] for x in jax.device_get(trained.outcome)[:3])
+    outcome = jax.tree.map(lambda x: x[0], jax.device_get(trained.outcome))
+    accuracy, loss, ok, figures = outcome
     facts = {
         "accuracy": float(accuracy) if ok else None,
         "loss": float(loss) if ok else None,
+        "metrics": {name: float(value) for name, value in (figures or {}).items()} if ok else None,
         "steps": steps,
         "seconds": time.monotonic() - start,
     }
