@@ -22,6 +22,8 @@ from fnas_jax.core.types import Failed, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.base import Task
 
+ACCURACY = Measure()
+
 
 def ranked(
     result: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], space: Space, count: int
@@ -117,7 +119,7 @@ def _reward(reward: Callable[..., jax.Array], facts: Mapping[str, Any]) -> float
     return value if np.isfinite(value) else None
 
 
-def table(entries: Sequence[Mapping[str, Any]], measure: Measure) -> str:
+def table(entries: Sequence[Mapping[str, Any]], measure: Measure = ACCURACY) -> str:
     """What `hold` has found by `measure`, a line each; the chosen one has a star."""
     head = (
         f"{'rank':>6} {'search':>8} {'trained':>8} {'reward':>8} {'reference':>9} {'MFLOPs':>8}"

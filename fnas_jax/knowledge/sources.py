@@ -120,13 +120,12 @@ def rewards_of(connection: sqlite3.Connection, reward: Reward, rows: history.Row
     """[R] float64: each row's reward by the measure of its own protocol, e.g. of another metric."""
     known = {group.protocol: group.settings for group in history.groups(connection)}
     found = np.full(len(rows.ok), np.nan)
-    columns = (rows.accuracy, rows.latency_ms, rows.mflops, rows.params_m)
     for protocol in sorted(set(rows.protocol.tolist())):
         own = rows.protocol == protocol
         measure = measure_of(known.get(protocol, ""))
-        found[own] = rewards.recompute(
-            reward, *(column[own] for column in columns), measure=measure
-        )
+        some = history.take(rows, own)
+        costs = some.latency_ms, some.mflops, some.params_m
+        found[own] = rewards.recompute(reward, some.accuracy, *costs, measure)
     return found
 
 

@@ -407,3 +407,18 @@ def test_a_damaged_list_of_teachers_is_said(tmp_path):
     where = store(tmp_path, B)
     with pytest.raises(UserError, match=r"taught\.npy' cannot be read"):
         stores.load(where, fresh(where))
+
+
+def test_a_pool_of_another_objective_is_refused(tmp_path):
+    """Its blocks have learnt something else; pools that say none are of classes."""
+    of_values = store(tmp_path, objective="regression")
+    stores.sync(of_values, layout(of_values), fresh(of_values), 0)
+    stores.check(of_values)
+    with pytest.raises(UserError, match=r"of networks for task.objective=regression, and here it"):
+        stores.check(store(tmp_path))
+    about = json.loads((tmp_path / "pool.json").read_text())
+    del about["objective"]
+    (tmp_path / "pool.json").write_text(json.dumps(about))
+    stores.check(store(tmp_path))
+    with pytest.raises(UserError, match=r"of networks for task.objective=classification"):
+        stores.check(of_values)

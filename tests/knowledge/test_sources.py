@@ -201,3 +201,22 @@ def test_every_row_is_used_or_counted_and_rewards_are_those_of_the_formula(
     counts = found.counts
     assert counts.used + counts.without_cost + counts.failed + counts.own == len(made)
     assert counts.other_spaces == {}
+
+
+def test_rows_are_scored_by_the_measure_of_their_own_protocol(store):
+    """The negative of an error is no accuracy, whatever the search that asks goes by."""
+    error = {"name": "mae", "direction": "minimize", "kind": "error", "scale": 2.0}
+    of_error = identity.text({"kind": "images", "measure": error})
+    of_function = identity.text(
+        {"kind": "function", "metric": {"name": "ms", "direction": "minimize"}}
+    )
+    history.record(store, run("a", protocol=of_error), 0, [row(0, accuracy=-2.0)])
+    history.record(store, run("b", "t2", of_function), 0, [row(0, accuracy=-3.0)])
+    history.record(store, run("c", "t3"), 0, [row(0, accuracy=0.9)])
+    found = sources.find(store, asker())
+    rewards_by_task = dict(zip(found.names, found.reward[np.argsort(found.task)], strict=True))
+    assert rewards_by_task["t1"] == pytest.approx(0.5)  # as far off as a trivial answer
+    assert 0 < rewards_by_task["t2"] < 0.5 and rewards_by_task["t3"] == pytest.approx(0.9)
+    weighed = sources.find(store, asker(reward=reward(cost="mflops", target=2.0)))
+    # What has no known scale cannot be weighed with a cost: left out, and counted.
+    assert sorted(weighed.names) == ["t1", "t3"] and weighed.counts.without_cost == 1
