@@ -85,7 +85,9 @@ def make(known: Known, metric: str) -> Objective:
         figures=figures,
         table=table,
         answer=answer,
+        source="outputs.argmax(-1).astype(jnp.int32), jax.nn.softmax(outputs)",
         pair=("masks", "probabilities"),
+        shapes=("[N, H, W]", f"[N, H, W, {known.outputs}]"),
         mixes=("mixup", "cutmix"),
         smooths=True,
     )

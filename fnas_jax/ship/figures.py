@@ -16,6 +16,7 @@ from fnas_jax.objectives.base import Objective
 CONFIDENCE = 0.95
 RESAMPLES = 500
 MOST = 10_000  # images; of more, an interval is narrower than what else is uncertain
+LARGEST = 2**22  # numbers of all images together: what is resampled
 SEED = 0  # of the bootstrap, so that a network keeps its interval
 
 
@@ -48,13 +49,14 @@ def of(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> Figure
 def interval(
     objective: Objective, outputs: np.ndarray, targets: np.ndarray, metrics: dict[str, float]
 ) -> dict[str, Any] | None:
-    """95% of the metric of the search for other images of the kind; None for more than `MOST`.
+    """95% of the metric of the search for other images of the kind; None for more than `MOST`,
+    and for as many pixels that resampling would take minutes.
 
     Of a share of images Wilson's interval (1927), of others the percentiles of a bootstrap over
     images. It says nothing of another training, whose seed would give another network.
     """
     n, name = len(outputs), objective.measure.name
-    if not 1 < n <= MOST:
+    if not 1 < n <= MOST or outputs.size > LARGEST:
         return None
     if name in objective.shares:
         test = scipy.stats.binomtest(round(metrics[name] * n), n)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.networks import flax_reference, readable, shipped
+from fnas_jax.networks import dense, flax_reference, readable, shipped
 from fnas_jax.objectives import base as objectives
 from fnas_jax.objectives import classification
 from fnas_jax.objectives.base import Objective
@@ -61,7 +61,7 @@ class Model:
         self.inputs = inputs.parse(architecture["inputs"])
         self.class_names = self.inputs.class_names
         self.objective = objective_of(architecture, self.class_names)
-        self.module = build(architecture, self.inputs)
+        self.module = build(architecture, self.inputs, self.objective)
         self.variables = variables
         _check_weights(self.module, self.inputs, variables)
         self.run = jax.jit(functools.partial(answer, self.objective, self.module, self.inputs))
@@ -238,24 +238,21 @@ def outputs(module: nn.Module, taken: Inputs, variables: Any, images: Array) -> 
     return shipped.outputs(module, normalise, variables, images)
 
 
-def build(architecture: dict[str, Any], taken: Inputs) -> nn.Module:
-    """The Flax module that `architecture` describes.
+def build(architecture: dict[str, Any], taken: Inputs, objective: Objective) -> nn.Module:
+    """The Flax module that `architecture` describes, which gives numbers for `objective`.
 
     Raises as `Model` does, and UserError where this version of fnas_jax makes other layers of it.
     """
-    spec, arch, classes = (
-        spec_lib.parse(architecture["space"]),
-        architecture["arch"],
-        taken.class_names,
-    )
-    layers = readable.layers(spec, arch, taken.channels, len(classes))
+    spec, arch = spec_lib.parse(architecture["space"]), architecture["arch"]
+    given = dense.of(len(taken.class_names), objective.dense)
+    layers = readable.layers(spec, arch, taken.channels, given)
     if layers != architecture["layers"]:
         version = architecture["versions"]["fnas_jax"]
         raise UserError(
             f"the network has layers that fnas_jax {version} made of its decisions and this version"
             " would make otherwise: use that version, or its export to Flax"
         )
-    return flax_reference.of_spec(spec, arch, len(classes), fast=False)
+    return flax_reference.of_spec(spec, arch, given, fast=False)
 
 
 def _check_weights(module: nn.Module, taken: Inputs, variables: dict[str, Any]) -> None:

@@ -39,7 +39,11 @@ def test_the_loaded_network_gives_the_winner_s_test_accuracy_to_the_last_image(k
     assert round(found.judged.facts["accuracy"] * len(test.test_labels)) == round(
         accuracy * len(test.test_labels)
     )
-    assert told == {"folder": "best", "accuracy": accuracy, "weights": "fresh"}
+    named = {"folder": "best", "accuracy": accuracy, "weights": "fresh"}
+    assert {name: told[name] for name in named} == named
+    assert told["metrics"]["accuracy"] == accuracy
+    assert told["interval"]["low"] <= accuracy <= told["interval"]["high"]
+    assert sum(told["table"]["images"]) == len(test.test_labels)
     assert model.architecture["accuracy"]["test"] == accuracy
     assert (
         model.evaluate(test.test_images[:5], test.test_labels[:5], batch_size=2)
