@@ -3,11 +3,12 @@
 Weights have the largest size, and a smaller kernel is their centre. Images are [B, H, W, C]
 float32, padding is 'SAME', strides are 1 or 2, kernels at least 3 wide where the stride is 2.
 
-XLA needs help.
+XLA needs help:
 
 A grouped convolution takes ten times as long on a CPU as the shifted products it stands for. On a
 GPU, children at once would make grouped convolutions of all, whose derivatives take minutes to
-compile and to run: there, children at once have products of matrices (`_patched`).
+compile and to run: there, children at once have shifted products (`_shifted`) and products of
+matrices (`_patched`).
 
 The rest is help for its CPU compiler only (`lax.platform_dependent`):
 - inside a conditional or a loop, only plain convolutions (no dilation, kernel no larger than the
@@ -30,6 +31,7 @@ from jax import lax
 from fnas_jax.core.types import Array
 
 Sizes = tuple[int, ...]
+Op = Callable[[Array, Array, int], Array]  # (x, w, stride) -> the convolution
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _GROUP = 4  # images per pass of a depthwise weight gradient: more leave the cache, fewer loop more
 
@@ -66,7 +68,15 @@ def average_pool(x: Array, stride: int) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def depthwise(x: Array, w: Array, size: Array | int, sizes: Sizes, stride: int) -> Array:
     """Depthwise convolution: x [B, H, W, C], w [K, K, C], kernel `sizes[size]`."""
-    return _by_size(_shifted, sizes, stride)(size, x, w)
+    return lax.platform_dependent(
+        size,
+        x,
+        w,
+        cpu=_by_size(_shifted, sizes, stride),
+        default=alone_or_together(
+            _by_size(_grouped, sizes, stride), _by_size(_shifted, sizes, stride)
+        ),
+    )
 
 
 def _depthwise_bwd(
@@ -76,10 +86,9 @@ def _depthwise_bwd(
         branches = [functools.partial(_shifted_input_gradient, x, stride, k) for k in sizes]
         return _switch(size, branches, w, g), _tap_sums(x, g, size, sizes, w.shape[0], stride)
 
-    def default(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
-        return jax.vjp(lambda x, w: _by_size(_shifted, sizes, stride)(size, x, w), x, w)[1](g)
-
-    return *lax.platform_dependent(*residuals, g, cpu=cpu, default=default), None
+    return *lax.platform_dependent(
+        *residuals, g, cpu=cpu, default=_derivatives(_grouped, _shifted, sizes, stride)
+    ), None
 
 
 depthwise.defvjp(
@@ -109,11 +118,9 @@ def _conv_bwd(
         branches = [functools.partial(_conv_derivatives, stride, k) for k in sizes]
         return _switch(size, branches, w, x, g)
 
-    def by(op: Any, x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
-        return jax.vjp(lambda x, w: _by_size(op, sizes, stride)(size, x, w), x, w)[1](g)
-
-    default = alone_or_together(functools.partial(by, _direct), functools.partial(by, _patched))
-    return *lax.platform_dependent(*residuals, g, cpu=cpu, default=default), None
+    return *lax.platform_dependent(
+        *residuals, g, cpu=cpu, default=_derivatives(_direct, _patched, sizes, stride)
+    ), None
 
 
 conv.defvjp(
@@ -134,9 +141,7 @@ def _switch(index: Array | int, branches: list, *operands: Array) -> Any:
     return branches[0](*operands) if len(branches) == 1 else lax.switch(index, branches, *operands)
 
 
-def _by_size(
-    op: Callable[[Array, Array, int], Array], sizes: Sizes, stride: int
-) -> Callable[[Array | int, Array, Array], Array]:
+def _by_size(op: Op, sizes: Sizes, stride: int) -> Callable[[Array | int, Array, Array], Array]:
     """(size, x, w) -> op(x, centre of w, stride)."""
     branches = [lambda x, w, k=k: op(x, crop(w, k), stride) for k in sizes]
     return lambda size, x, w: _switch(size, branches, x, w)
@@ -205,6 +210,13 @@ def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, strid
     return sums.sum((1, 2, 3)).reshape(largest, largest, -1)
 
 
+def _grouped(x: Array, w: Array, stride: int) -> Array:
+    strides, w = (stride, stride), w[:, :, None, :]
+    return lax.conv_general_dilated(
+        x, w, strides, "SAME", dimension_numbers=_LAYOUT, feature_group_count=w.shape[-1]
+    )
+
+
 def _direct(x: Array, w: Array, stride: int) -> Array:
     return lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=_LAYOUT)
 
@@ -213,6 +225,15 @@ def _patched(x: Array, w: Array, stride: int) -> Array:
     """The same as one product of matrices, of K x K times the memory of x."""
     patches = jnp.concatenate(_taps(x, w.shape[0], stride), axis=-1)
     return patches @ w.reshape(-1, w.shape[-1])
+
+
+def _derivatives(alone: Op, together: Op, sizes: Sizes, stride: int) -> Callable[..., Any]:
+    """Gradients of x and w by JAX, of the operation `alone`, and under `vmap` of `together`."""
+
+    def by(op: Op, x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+        return jax.vjp(lambda x, w: _by_size(op, sizes, stride)(size, x, w), x, w)[1](g)
+
+    return alone_or_together(functools.partial(by, alone), functools.partial(by, together))
 
 
 def alone_or_together(
