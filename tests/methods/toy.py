@@ -35,6 +35,11 @@ def accuracy(archs):
 
 def search(method, seeds, iterations):
     """Runs the method on the table of this problem. Returns last states and traces."""
+    return searches(lambda _: method, seeds, iterations)(None)
+
+
+def searches(make, seeds, iterations):
+    """One program for the searches of all methods `make(data)`: data -> (last states, traces)."""
     archs = base.enumerate_all(SPACE)
     values = accuracy(archs).astype(np.float32)
     nan = np.full(len(archs), np.nan, np.float32)
@@ -42,9 +47,14 @@ def search(method, seeds, iterations):
     where = tabular.index(table)
     evaluator = tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
     keys = jax.random.split(jax.random.key(0), seeds)
-    run = jax.jit(jax.vmap(lambda key: scan.run(method, evaluator, key, iterations)))
-    state, _, trace = run(keys)
-    return state, trace
+
+    @jax.jit
+    def run(data):
+        method = make(data)
+        state, _, trace = jax.vmap(lambda key: scan.run(method, evaluator, key, iterations))(keys)
+        return state, trace
+
+    return run
 
 
 def compiled(method):

@@ -51,7 +51,7 @@ def make(space: Space, config: Ppo, batch: int, existing: Array | None = None) -
     policy = Policy(space.cardinalities, config.hidden, existing=existing)
     ctx = Context(policy, with_epochs(config, replays=False), batch)
     return SearchMethod(
-        partial(init, ctx),
+        jax.jit(partial(init, ctx)),  # as one program it starts sooner
         partial(ask, ctx),
         partial(tell, ctx),
         best=lambda state: state.best,

@@ -76,7 +76,7 @@ def context(
 def make(ctx: Context) -> SearchMethod:
     """The search of `ctx`."""
     return SearchMethod(
-        functools.partial(init, ctx),
+        jax.jit(functools.partial(init, ctx)),  # as one program it starts sooner
         functools.partial(ask, ctx),
         remember,
         best=lambda state: state.best,

@@ -38,6 +38,11 @@ def test_proposals_carry_the_log_prob_and_state_keeps_its_shape():
     assert set(METHOD.stats(told)) == set(rl.STATS)
 
 
+def test_the_first_state_is_one_program():
+    """Its many small draws are not compiled one by one."""
+    assert METHOD.init.lower(jax.random.key(0)).as_text().count("module @") == 1
+
+
 def test_untrained_entries_do_not_change_the_policy():
     state, proposal = ASK(METHOD.init(jax.random.key(0)), jax.random.key(1))
     masked = proposal._replace(train_mask=jnp.array([True, True, False, False]))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.methods.tnas import batch, gp_mixture, method, networks
+from fnas_jax.methods.tnas import batch, gp_mixture, method
 from fnas_jax.spaces.enumerate import enumerate_networks
 from tests.methods import toy
 from tests.methods.tnas import small
@@ -23,7 +23,7 @@ def first(trace):
 
 @pytest.fixture(scope="module")
 def weights():
-    return networks.init(jax.random.key(0), toy.SPACE, small.SMALL, 2, 1)
+    return small.weights()
 
 
 @pytest.fixture(scope="module")
@@ -38,26 +38,36 @@ def test_without_a_history_it_finds_the_best_and_asks_for_nothing_twice(cold):
     assert (np.asarray(state.places) == 28).all() and (np.asarray(state.share) == 0).all()
 
 
-def test_a_like_task_saves_evaluations(cold, weights):
-    state, trace = toy.search(small.make(source=KNOWN, weights=weights), 2, 8)
-    assert np.asarray(state.best.reward).min() > BEST - 1e-6
+@pytest.fixture(scope="module")
+def warm(weights):
+    """Searches as a function of what is known of other tasks."""
+    config = dataclasses.replace(small.SMALL, start_warm=3)
+    return toy.searches(lambda known: small.make(config, source=known, weights=weights), 2, 28)
+
+
+@pytest.fixture(scope="module")
+def like(warm):
+    return warm(KNOWN)
+
+
+def test_a_like_task_saves_evaluations(cold, like):
+    state, trace = like
+    assert np.asarray(trace.reward)[:, :8].max(axis=(1, 2)).min() > BEST - 1e-6
     assert first(trace).mean() < first(cold[1]).mean() / 2
     assert (np.asarray(state.share) > 0.9).all()
     # Only 120 of the 2 x 216 networks are known: what is found need not be among them.
     assert np.asarray(trace.stats["foreign_rows"]).min() == 120
 
 
-def test_a_history_that_misleads_is_given_up(weights):
-    method = small.make(source=small.known(sign=-1.0), weights=weights)
-    state, _ = toy.search(method, 2, 28)
+def test_a_history_that_misleads_is_given_up(warm):
+    state, _ = warm(small.known(sign=-1.0))
     assert (np.asarray(state.share) < 0.5).all()
     assert np.asarray(state.best.reward).min() > BEST - 0.1
 
 
-def test_the_first_proposals_are_the_design(weights):
-    config = dataclasses.replace(small.SMALL, start_warm=3)
-    state, trace = toy.search(small.make(config, source=KNOWN, weights=weights), 1, 3)
-    np.testing.assert_array_equal(trace.archs[0, :, 0], state.design[0])
+def test_the_first_proposals_are_the_design(like):
+    state, trace = like
+    np.testing.assert_array_equal(trace.archs[0, :3, 0], state.design[0])
     # The first has the best mean score of all that is known.
     rows, mask = np.asarray(KNOWN.archs)[KNOWN.mask], np.asarray(KNOWN.scores)[KNOWN.mask]
     archs, place = np.unique(rows, axis=0, return_inverse=True)
@@ -145,6 +155,11 @@ def test_learning_goes_on_where_it_was_and_hands_over_what_it_learnt():
     assert not list(given.prepare(ready, key))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), ready) == shapes[0]
     np.testing.assert_allclose(ready.warm.listed.mean, end.warm.listed.mean, atol=1e-3)
+
+
+def test_the_first_state_is_one_program():
+    """Its many small draws are not compiled one by one."""
+    assert small.make().init.lower(jax.random.key(0)).as_text().count("module @") == 1
 
 
 def test_unknown_options_are_refused():
