@@ -40,7 +40,7 @@ def test_bfloat16_changes_the_last_digits_only():
 
     def gradient(dtype):
         net = mobile.network(mobile.elastic(space.spec, CHANNELS, CLASSES, masked_in(dtype)))
-        params = net.init(jax.random.key(0), arch)
+        params = jax.jit(net.init)(jax.random.key(0), arch)
         run = jax.jit(jax.grad(lambda p: agreement.mean_loss(net.apply(p, arch, images))))
         return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(run(params))])
 

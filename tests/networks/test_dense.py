@@ -1,5 +1,7 @@
 """Logits at every pixel: elastic children, plain Flax networks, costs and weights agree."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,12 +35,17 @@ DEEP = layered.make(
     stem=8,
 )
 SPACES = agreement.SPACES | {"deep": DEEP}
-CASES = [
-    *((name, "auto") for name in SPACES),
+# Without scores at pixels, all of them are in test_subnet_weights.py, test_flax_mobile.py and
+# test_flax_cell.py, and every type of layer on every backend in tests/layers/test_layer_types.py.
+QUICK = [("cell", "auto"), ("deep", "auto"), ("deep", "masked")]
+SLOW = [
+    ("mnas", "auto"),
+    ("macro", "auto"),
+    ("layered", "auto"),
     ("mnas", "masked"),
-    ("deep", "masked"),
     ("deep", "reference"),
 ]
+CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)]
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
@@ -86,7 +93,7 @@ def test_logits_are_the_sum_of_each_resolution_s_scores_enlarged():
     """By hand, and by another routine of JAX's."""
     space, images = DEEP, jax.random.normal(jax.random.key(0), (2, 9, 7, CHANNELS))
     module = flax_reference.build(space, np.zeros(4, np.int32), PIXELS)
-    variables = module.init(jax.random.key(1), images, train=False)
+    variables = jax.jit(functools.partial(module.init, train=False))(jax.random.key(1), images)
     got, seen = module.apply(variables, images, train=False, capture_intermediates=True)
     made = {
         name: calls["__call__"][0]
@@ -125,7 +132,7 @@ def test_switches_have_the_derivative_of_the_sum_of_all_operations():
     space = layered.make(stages, stem=4)
     network = elastic.make(space, 1, PIXELS)
     arch, images = jnp.asarray([1, 0]), jax.random.normal(jax.random.key(1), (2, 6, 6, 1))
-    params = network.init(jax.random.key(0), arch)
+    params = jax.jit(network.init)(jax.random.key(0), arch)
     weights = jax.random.normal(jax.random.key(2), (2, 6, 6, CLASSES))
     z = jax.nn.one_hot(arch, 2)
     mixed, slope = jax.jit(
@@ -156,7 +163,7 @@ def test_the_pool_keeps_blocks_and_shares_the_head():
     for name in ("mnas", "cell"):
         network = elastic.make(SPACES[name], CHANNELS, PIXELS)
         arch = SPACES[name].sample(jax.random.key(0), 1)[0]
-        params = network.init(jax.random.key(1), arch)
+        params = jax.jit(network.init)(jax.random.key(1), arch)
         blocks, shared = network.parts.split(params)
         assert "scores" in shared and len(shared["scores"]) >= 1
         jax.tree.map(np.testing.assert_array_equal, network.parts.join(blocks, shared), params)

@@ -46,7 +46,7 @@ def evaluator(context):
 
 
 def test_accuracies_are_those_of_the_loaded_weights(context, evaluator):
-    params = NETWORK.init(jax.random.key(0), ARCHS[0])
+    params = jax.jit(NETWORK.init)(jax.random.key(0), ARCHS[0])
     state = evaluator.hooks.load_weights(evaluator.init(), params)
     everyone = jnp.ones(4, bool)
     state, first = evaluator.evaluate(state, ARCHS, everyone, jax.random.key(0))
@@ -89,7 +89,7 @@ def test_children_are_judged_where_they_were_asked_for_and_named_by_their_canoni
     found = inherited.evaluator(context, by_expansion, Data(*map(jnp.asarray, parts)))
     twin = ARCHS[:1].at[0, 1].set(1)
     np.testing.assert_array_equal(found.form(twin), SPACE.canonical(ARCHS[:1]))
-    params = NETWORK.init(jax.random.key(0), ARCHS[0])
+    params = jax.jit(NETWORK.init)(jax.random.key(0), ARCHS[0])
     start = found.hooks.load_weights(found.init(), params)
     one = jnp.ones(1, bool)
     _, first = found.evaluate(start, ARCHS[:1], one, jax.random.key(0))
@@ -100,7 +100,7 @@ def test_children_are_judged_where_they_were_asked_for_and_named_by_their_canoni
 
 def test_masked_architectures_are_not_judged(evaluator):
     state = evaluator.hooks.load_weights(
-        evaluator.init(), NETWORK.init(jax.random.key(0), ARCHS[0])
+        evaluator.init(), jax.jit(NETWORK.init)(jax.random.key(0), ARCHS[0])
     )
     mask = jnp.asarray([False, True, False, False])
     _, found = evaluator.evaluate(state, ARCHS, mask, jax.random.key(0))
@@ -119,7 +119,7 @@ def test_the_supernet_is_judged_on_validation_images(context):
 def test_the_winner_is_trained_on_with_all_images_but_those_that_it_is_tested_on(
     context, monkeypatch
 ):
-    d, params = context.dataset, NETWORK.init(jax.random.key(0), ARCHS[0])
+    d, params = context.dataset, jax.jit(NETWORK.init)(jax.random.key(0), ARCHS[0])
     given = []
 
     def train(ctx, data, arch, key, steps, params):

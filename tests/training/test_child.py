@@ -1,6 +1,7 @@
 """The training loop, with a small network that compiles at once."""
 
 import dataclasses
+import functools
 
 import chex
 import flax.linen as nn
@@ -78,7 +79,7 @@ def test_the_number_of_steps_is_data_not_code():
     )
     untrained, trained = run(0), run(STEPS)
     assert run._cache_size() == 1
-    start = toy_network().init(jax.random.split(jax.random.key(0), 3)[0], jnp.zeros(1))
+    start = jax.jit(toy_network().init)(jax.random.split(jax.random.key(0), 3)[0], jnp.zeros(1))
     chex.assert_trees_all_close(untrained, start)
     assert not np.allclose(untrained["w"], trained["w"])
 
@@ -90,9 +91,10 @@ def test_training_equals_sgd_written_out():
     )
     data, steps = toy_data(32), 2
     ctx = CONTEXT._replace(settings=settings)
-    params = child.train(ctx, data, jnp.zeros(1), jax.random.key(0), steps)
+    train = jax.jit(functools.partial(child.train, ctx))
+    params = train(data, jnp.zeros(1), jax.random.key(0), steps)
     key_init, key_order, _ = jax.random.split(jax.random.key(0), 3)
-    p = jax.tree.map(np.float64, toy_network().init(key_init, jnp.zeros(1)))
+    p = jax.tree.map(np.float64, jax.jit(toy_network().init)(key_init, jnp.zeros(1)))
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key_order, 0), 32))
     trace = jax.tree.map(np.zeros_like, p)
     for i in range(steps):
@@ -130,8 +132,9 @@ def test_learning_rate_rises_then_falls_to_zero():
 
 def test_statistics_are_those_of_all_calibration_batches_together():
     data = toy_data()
-    params = toy_network().init(jax.random.key(0), jnp.zeros(1))
-    stats, outcome = child.evaluate(CONTEXT, data, jnp.zeros(1), params, jnp.bool_(True))
+    params = jax.jit(toy_network().init)(jax.random.key(0), jnp.zeros(1))
+    evaluate = jax.jit(functools.partial(child.evaluate, CONTEXT))
+    stats, outcome = evaluate(data, jnp.zeros(1), params, jnp.bool_(True))
     seen = np.asarray(data.train_images)[: 8 * SETTINGS.calibration].reshape(-1, 4)
     np.testing.assert_allclose(stats["norm"].mean, seen.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stats["norm"].var, seen.var(0), rtol=1e-4)

@@ -93,7 +93,7 @@ def test_the_loss_is_the_cross_entropy_with_mixed_targets(smoothing):
     images, labels = data.train_images, data.train_labels
     ctx = CONTEXT._replace(settings=CONTEXT.settings.__class__(label_smoothing=smoothing))
     arch, key = jnp.zeros(1), jax.random.key(1)
-    params = ctx.network.init(key, arch)
+    params = jax.jit(ctx.network.init)(key, arch)
     found = recipes.mix(Recipe(mixup=1.0), key, jnp.int32(3), images, labels)
     share = float(found.others.share)
     assert 0.01 < share < 0.99

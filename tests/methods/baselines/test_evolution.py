@@ -17,7 +17,7 @@ def archs_of(*numbers):
 
 
 def test_the_oldest_leaves_even_if_it_is_the_best():
-    method = evolution.make(toy.SPACE, Evolution(population=3, sample=2), 2)
+    method = toy.compiled(evolution.make(toy.SPACE, Evolution(population=3, sample=2), 2))
     state = method.init(jax.random.key(0))
     for first in (0, 2):
         batch = propose(archs_of(first, first + 1))
@@ -28,7 +28,7 @@ def test_the_oldest_leaves_even_if_it_is_the_best():
 
 
 def test_untrained_entries_are_ignored_and_failed_ones_have_reward_zero():
-    method = evolution.make(toy.SPACE, Evolution(population=4, sample=2), 3)
+    method = toy.compiled(evolution.make(toy.SPACE, Evolution(population=4, sample=2), 3))
     state = method.init(jax.random.key(0))
     batch = propose(archs_of(5, 6, 7))._replace(train_mask=jnp.array([True, False, True]))
     state = method.tell(state, batch, toy.metrics([0.5, 0.9, 0.7], [True, True, False]))
@@ -38,7 +38,7 @@ def test_untrained_entries_are_ignored_and_failed_ones_have_reward_zero():
 
 
 def test_children_are_one_mutation_of_the_best_when_all_compete():
-    method = evolution.make(toy.SPACE, Evolution(population=6, sample=6), 6)
+    method = toy.compiled(evolution.make(toy.SPACE, Evolution(population=6, sample=6), 6))
     state = method.init(jax.random.key(0))
     state, random = method.ask(state, jax.random.key(1))
     state = method.tell(state, random, toy.metrics([0.1, 0.2, 0.9, 0.3, 0.2, 0.1]))
@@ -48,7 +48,7 @@ def test_children_are_one_mutation_of_the_best_when_all_compete():
 
 
 def test_parents_are_the_best_of_samples_without_replacement():
-    method = evolution.make(toy.SPACE, Evolution(population=4, sample=2), 4)
+    method = toy.compiled(evolution.make(toy.SPACE, Evolution(population=4, sample=2), 4))
     state = method.init(jax.random.key(0))
     archs = jnp.array([[0] * 5, [1] * 4 + [1], [2, 2, 0, 2, 2], [2, 3, 1, 0, 0]], jnp.int32)
     state = method.tell(state, propose(archs), toy.metrics([0.1, 0.2, 0.3, 0.4]))

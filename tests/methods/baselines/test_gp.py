@@ -67,13 +67,13 @@ def test_the_choice_is_that_of_the_textbook(acquisition):
     value = {"ei": sd * (z * stats.norm.cdf(z) + stats.norm.pdf(z)), "ucb": mean + 0.7 * sd}
     value = value[acquisition]
     value[(FORMS[:, None] == known).all(-1).any(1)] = -np.inf
-    _, proposal = method.ask(state, jax.random.key(0))
+    _, proposal = jax.jit(method.ask)(state, jax.random.key(0))
     chosen = (np.asarray(proposal.archs[0]) == FORMS).all(axis=1).argmax()
     assert value[chosen] >= value.max() - 2e-3 * abs(value.max())
 
 
 def test_failed_children_are_the_worst_and_the_state_keeps_its_shape():
-    method = gp.make(toy.SPACE, Gp(start=3), 3, 9)
+    method = toy.compiled(gp.make(toy.SPACE, Gp(start=3), 3, 9))
     state = method.init(jax.random.key(0))
     asked, proposal = method.ask(state, jax.random.key(1))
     told = method.tell(asked, proposal, toy.metrics([0.2, 0.9, 0.4], ok=[True, False, True]))
@@ -107,5 +107,6 @@ def test_unknown_acquisitions_are_refused_and_the_builder_reads_the_config():
         evaluator, allowed, refuses = "evaluator", None, False
 
     method, evaluator = gp.build(config, toy.SPACE, Task, None)
+    method = toy.compiled(method)
     _, proposal = method.ask(method.init(jax.random.key(0)), jax.random.key(1))
     assert evaluator == "evaluator" and proposal.archs.shape == (2, 5)

@@ -16,7 +16,7 @@ def step(method, state, seed, reward):
 
 
 def test_every_neighbour_is_tried_once_before_a_restart():
-    method = local.make(toy.SPACE, 2)
+    method = toy.compiled(local.make(toy.SPACE, 2))
     state, starts = step(method, method.init(jax.random.key(0)), 1, [0.4, 0.5])
     np.testing.assert_array_equal(state.arch, starts[1])
     tried = []
@@ -32,7 +32,7 @@ def test_every_neighbour_is_tried_once_before_a_restart():
 
 
 def test_it_moves_to_the_best_improvement_of_a_batch():
-    method = local.make(toy.SPACE, 3)
+    method = toy.compiled(local.make(toy.SPACE, 3))
     state, _ = step(method, method.init(jax.random.key(0)), 1, [0.4, 0.5, 0.3])
     state, archs = step(method, state, 2, [0.6, 0.7, 0.2])
     np.testing.assert_array_equal(state.arch, archs[1])
@@ -40,7 +40,7 @@ def test_it_moves_to_the_best_improvement_of_a_batch():
 
 
 def test_untrained_entries_never_become_the_summit():
-    method = local.make(toy.SPACE, 2)
+    method = toy.compiled(local.make(toy.SPACE, 2))
     state, proposal = method.ask(method.init(jax.random.key(0)), jax.random.key(1))
     masked = proposal._replace(train_mask=jnp.array([False, True]))
     state = method.tell(state, masked, toy.metrics([0.9, 0.2]))

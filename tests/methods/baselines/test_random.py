@@ -10,7 +10,7 @@ from tests.methods import toy
 
 
 def test_proposals_are_uniform():
-    method = random.make(toy.SPACE, 4000)
+    method = toy.compiled(random.make(toy.SPACE, 4000))
     _, proposal = method.ask(method.init(jax.random.key(0)), jax.random.key(1))
     assert np.asarray(proposal.train_mask).all()
     for t, k in enumerate(toy.SPACE.cardinalities):
@@ -19,7 +19,7 @@ def test_proposals_are_uniform():
 
 
 def test_best_is_the_highest_measured_reward_and_the_older_of_a_tie():
-    method = random.make(toy.SPACE, 3)
+    method = toy.compiled(random.make(toy.SPACE, 3))
     state = method.init(jax.random.key(0))
     assert np.isneginf(float(method.best(state).reward))
     archs = jnp.arange(15, dtype=jnp.int32).reshape(3, 5)

@@ -28,6 +28,7 @@ def make(**numbers):
 CRITIC = make()
 ENSEMBLE = jax.jit(partial(critics.init, CRITIC))(jax.random.key(0))
 X = jax.jit(partial(critics.encode, CRITIC))(ALL, NOTHING)
+predict = jax.jit(critics.predict, static_argnums=0)
 FIT = jax.jit(partial(critics.fit, CRITIC), static_argnames=("rank", "steps"))
 
 
@@ -35,7 +36,7 @@ def test_it_learns_the_order_of_unseen_architectures():
     seen = np.random.default_rng(0).permutation(216)[:60]
     fitted = FIT(ENSEMBLE, X[seen], SCORES[seen], jnp.ones((5, 60)))
     unseen = np.setdiff1d(np.arange(216), seen)
-    value = np.asarray(critics.predict(CRITIC, fitted, X[unseen]).mean(axis=0))
+    value = np.asarray(predict(CRITIC, fitted, X[unseen]).mean(axis=0))
     assert stats.spearmanr(value, TRUTH[unseen]).statistic > 0.9
 
 
@@ -43,7 +44,7 @@ def test_it_learns_the_order_of_unseen_architectures():
 def test_a_step_solves_the_linearised_least_squares_problem(rank):
     """Against the normal equations in all weights, built from an explicit Jacobian."""
     critic = make(members=2, hidden=8, prior=0.3, noise=0.1)
-    ensemble = critics.init(critic, jax.random.key(1))
+    ensemble = jax.jit(partial(critics.init, critic))(jax.random.key(1))
     x, y = X[:20], np.asarray(SCORES[:20], float)
     weights = jnp.arange(40).reshape(2, 20) % 3.0
     # Not at the anchor, so that the way back to it counts as well.
@@ -57,7 +58,7 @@ def test_a_step_solves_the_linearised_least_squares_problem(rank):
 
     def output(vector):
         mlp = jax.tree.map(lambda a, b: a.at[1].set(b), ensemble.mlp, unravel(vector))
-        return critics.predict(critic, ensemble._replace(mlp=mlp), x)[1]
+        return predict(critic, ensemble._replace(mlp=mlp), x)[1]
 
     jacobian = np.asarray(jax.jit(jax.jacobian(output))(flat), float)
     anchor = np.asarray(ravel_pytree(jax.tree.map(lambda a: a[1], ensemble.anchor))[0], float)
@@ -72,7 +73,7 @@ def test_a_step_solves_the_linearised_least_squares_problem(rank):
 
 def test_steps_lower_the_loss_that_they_are_for():
     def loss(ensemble):
-        error = critics.predict(CRITIC, ensemble, X) - SCORES
+        error = predict(CRITIC, ensemble, X) - SCORES
         moved = sum(
             jnp.sum((a - b) ** 2) for a, b in zip(ensemble.mlp, ensemble.anchor, strict=True)
         )
@@ -85,26 +86,29 @@ def test_steps_lower_the_loss_that_they_are_for():
 def test_the_rank_term_forgives_a_shift_of_all_targets():
     def error(rank):
         fitted = FIT(ENSEMBLE, X[:60], SCORES[:60] + 5.0, jnp.ones((5, 60)), rank=rank, noise=20.0)
-        value = np.asarray(critics.predict(CRITIC, fitted, X).mean(axis=0))
+        value = np.asarray(predict(CRITIC, fitted, X).mean(axis=0))
         return 1 - stats.kendalltau(value, TRUTH).statistic
 
     assert error(50.0) < error(0.0)
 
 
 def test_priors_cancel_in_the_mean_and_have_their_deviation():
-    free = critics.predict(CRITIC, ENSEMBLE, X)
+    free = predict(CRITIC, ENSEMBLE, X)
     np.testing.assert_allclose(free.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(float(free.std()), 0.4, rtol=0.3)
-    assert float(jnp.abs(critics.predict(make(prior=0.0), ENSEMBLE, X)).max()) < 1e-6
+    assert float(jnp.abs(predict(make(prior=0.0), ENSEMBLE, X)).max()) < 1e-6
     single = make(members=1)
-    assert critics.predict(single, critics.init(single, jax.random.key(0)), X).shape == (1, 216)
+    assert predict(single, jax.jit(partial(critics.init, single))(jax.random.key(0)), X).shape == (
+        1,
+        216,
+    )
 
 
 def test_members_disagree_where_there_is_no_data():
     near = np.flatnonzero(np.asarray(ALL[:, 0]) == 0)
     far = np.flatnonzero(np.asarray(ALL[:, 0]) == 2)
     fitted = FIT(ENSEMBLE, X[near], SCORES[near], jnp.ones((5, len(near))))
-    std = np.asarray(critics.predict(CRITIC, fitted, X).std(axis=0))
+    std = np.asarray(predict(CRITIC, fitted, X).std(axis=0))
     assert std[far].mean() > 1.4 * std[near].mean()
 
 
@@ -113,9 +117,7 @@ def test_samples_of_weight_zero_have_no_influence():
     scores = SCORES[:30].at[20:].set(99.0)
     one = FIT(ENSEMBLE, X[:30], scores, weights)
     two = FIT(ENSEMBLE, X[:20], SCORES[:20], weights[:, :20])
-    np.testing.assert_allclose(
-        critics.predict(CRITIC, one, X), critics.predict(CRITIC, two, X), atol=1e-3
-    )
+    np.testing.assert_allclose(predict(CRITIC, one, X), predict(CRITIC, two, X), atol=1e-3)
 
 
 def test_bootstrap_weights_are_poisson_of_mean_one():
@@ -136,7 +138,5 @@ def test_an_embedding_tells_tasks_apart():
         critic, critics.init(critic, jax.random.key(0)), x, y, jnp.ones((3, 200)), steps=4
     )
     for e, sign in ((-1.0, 1), (1.0, -1)):
-        value = critics.predict(critic, fitted, critics.encode(critic, ALL, jnp.array([e]))).mean(
-            axis=0
-        )
+        value = predict(critic, fitted, critics.encode(critic, ALL, jnp.array([e]))).mean(axis=0)
         assert sign * stats.spearmanr(np.asarray(value), TRUTH).statistic > 0.8

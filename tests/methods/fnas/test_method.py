@@ -94,14 +94,14 @@ def test_without_the_critic_everything_is_trained_and_the_buffer_replays():
 
 
 def test_all_off_is_the_baseline_exactly():
-    ours, theirs = method.make(toy.SPACE, PLAIN), baseline.make(toy.SPACE, PLAIN.ppo, 4)
+    ours = toy.compiled(method.make(toy.SPACE, PLAIN))
+    theirs = toy.compiled(baseline.make(toy.SPACE, PLAIN.ppo, 4))
     one, two = ours.init(jax.random.key(0)), theirs.init(jax.random.key(0))
     one = one._replace(ppo=two.ppo)
-    tell_one, tell_two = jax.jit(ours.tell), jax.jit(theirs.tell)
     for i in range(3):
         _, proposal = theirs.ask(two, jax.random.key(i))
         answer = toy.metrics(toy.accuracy(np.asarray(proposal.archs)))
-        one, two = tell_one(one, proposal, answer), tell_two(two, proposal, answer)
+        one, two = ours.tell(one, proposal, answer), theirs.tell(two, proposal, answer)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.ppo.params, two.ppo.params
         )

@@ -37,6 +37,14 @@ WARM = processes.Context(toy.SPACE, ROWS, source())
 TWO = processes.Context(toy.SPACE, ROWS, source(tasks=2))
 
 
+posterior_of_cold = jax.jit(partial(processes.posterior, COLD))  # one program for all tests
+
+
+@pytest.fixture(scope="module")
+def cold():
+    return fitted(COLD)
+
+
 def reference_distance(code, x, y):
     """[n, m] as the module's docstring has it."""
     cards = np.asarray(CARDS)
@@ -68,9 +76,9 @@ def kernel(component, x, y):
     return np.exp(-component.rate * reference_distance(component.code, x, y))
 
 
-def test_a_cold_component_is_a_gaussian_process():
-    state = fitted(COLD)
-    found = jax.jit(partial(processes.posterior, COLD))(state, jnp.asarray(ALL))
+def test_a_cold_component_is_a_gaussian_process(cold):
+    state = cold
+    found = posterior_of_cold(state, jnp.asarray(ALL))
     own, y = ALL[SEEN][:20], np.asarray(SCORES)[:20]
     for u in range(processes.USED):
         _, c = component_of(state, u)
@@ -86,8 +94,8 @@ def test_a_cold_component_is_a_gaussian_process():
         np.testing.assert_allclose(state.used.log_weight[u], density - constant, atol=2e-2)
 
 
-def test_the_likeliest_components_are_used():
-    state = fitted(COLD)
+def test_the_likeliest_components_are_used(cold):
+    state = cold
     index = jnp.arange(len(state.components.rho))
     squared = grid.distances(CARDS, state.archs, state.archs)
     one = partial(processes.condition, state, (SCORES, MASK), squared, None)
@@ -153,8 +161,8 @@ def test_own_scores_may_be_those_of_a_part_of_what_was_trained():
     assert float(none[1]) == 1
 
 
-def test_a_component_whose_factorisation_fails_is_not_used():
-    state = fitted(COLD)
+def test_a_component_whose_factorisation_fails_is_not_used(cold):
+    state = cold
     broken = state.components.noise.at[3].set(-2.0)
     state = state._replace(components=state.components._replace(noise=broken))
     state = jax.jit(partial(processes.fit, COLD))(state, jnp.asarray(ALL[SEEN]), SCORES, MASK)
@@ -172,9 +180,9 @@ def test_before_any_sample_the_best_by_other_tasks_is_picked():
     assert int(picks[0]) in np.argsort(-np.asarray(mean))[:3]
 
 
-def test_a_mixture_has_the_moments_of_a_mixture():
-    state = fitted(COLD)
-    found = jax.jit(partial(processes.posterior, COLD))(state, jnp.asarray(ALL[:5]))
+def test_a_mixture_has_the_moments_of_a_mixture(cold):
+    state = cold
+    found = posterior_of_cold(state, jnp.asarray(ALL[:5]))
     share = np.asarray(jax.nn.softmax(state.used.log_weight))
     mean, std = processes.mixture(state, found)
     expected = share @ np.asarray(found.mean)
@@ -184,10 +192,10 @@ def test_a_mixture_has_the_moments_of_a_mixture():
     np.testing.assert_allclose(std, np.sqrt(within + between), rtol=1e-3)
 
 
-def test_a_believed_reading_shrinks_variances_as_a_sample_does():
-    state = fitted(COLD)
+def test_a_believed_reading_shrinks_variances_as_a_sample_does(cold):
+    state = cold
     archs = jnp.asarray(ALL)
-    found = jax.jit(partial(processes.posterior, COLD))(state, archs)
+    found = posterior_of_cold(state, archs)
     others = np.setdiff1d(np.arange(216), SEEN)[[3, 40, 41]]
     got = found._replace(own_cross=jnp.pad(found.own_cross, ((0, 0), (0, 3), (0, 0))))
     believe = jax.jit(partial(improvement.believe, COLD))
@@ -204,15 +212,15 @@ def test_a_believed_reading_shrinks_variances_as_a_sample_does():
         np.testing.assert_allclose(got.variance[u], expected, rtol=2e-2, atol=2e-3)
 
 
-def test_picks_are_new_and_differ_and_the_first_improves_most():
-    state = fitted(COLD)
+def test_picks_are_new_and_differ_and_the_first_improves_most(cold):
+    state = cold
     archs = jnp.asarray(np.concatenate([ALL, ALL]))  # every candidate stands there twice
     new = jnp.asarray(~np.isin(np.arange(432) % 216, SEEN))
     picks, elite = jax.jit(
         lambda s: improvement.pick(COLD, s, jax.random.key(2), archs, new, 5, 8)
     )(state)
     assert np.asarray(new)[picks].all() and len(set(np.asarray(picks) % 216)) == 5
-    found = jax.jit(partial(processes.posterior, COLD))(state, archs)
+    found = posterior_of_cold(state, archs)
     value = np.where(new, improvement.log_improvement(state, found), -np.inf)
     assert value[picks[0]] == value.max()
     np.testing.assert_allclose(np.sort(value[np.asarray(elite)]), np.sort(value[:216])[-8:])

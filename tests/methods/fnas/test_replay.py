@@ -86,8 +86,10 @@ def test_the_estimator_is_unbiased_without_truncation_and_biased_as_predicted_wi
         # The expectation over mu, exactly ..
         np.testing.assert_allclose(mu @ (ratio * REWARD), truth, rtol=1e-4)
         # .. and from samples that went through the policy.
-        archs, log_mu = policy.sample(POLICY, MU, jax.random.key(3), 20_000)
-        log_pi, _ = policy.log_prob_and_entropy(POLICY, PI, archs)
+        archs, log_mu = jax.jit(policy.sample, static_argnums=(0, 3))(
+            POLICY, MU, jax.random.key(3), 20_000
+        )
+        log_pi, _ = jax.jit(policy.log_prob_and_entropy, static_argnums=0)(POLICY, PI, archs)
         values = np.asarray(replay.importance(log_pi, log_mu, truncate)) * toy.accuracy(
             np.asarray(archs)
         )

@@ -187,10 +187,10 @@ def test_layers_run_on_the_backend_that_was_asked_for(gradient, monkeypatch):
     parts = task.oneshot()
     loss = pgnas.loss(pgnas.configure(config, task.space, parts), parts)
     arch = np.zeros(len(task.space.cardinalities), np.int32)
-    params = parts.network.init(jax.random.key(0), arch)
+    params = jax.jit(parts.network.init)(jax.random.key(0), arch)
     images = parts.pipeline.normalise(parts.data.train_images[:8])
     z = jax.nn.one_hot(arch, 3)
-    assert np.isfinite(loss(params, arch, z, images, parts.data.train_labels[:8]))
+    assert np.isfinite(jax.jit(loss)(params, arch, z, images, parts.data.train_labels[:8]))
 
 
 def test_label_smoothing_reaches_the_training():
@@ -201,7 +201,8 @@ def test_label_smoothing_reaches_the_training():
         parts = task.oneshot()
         loss = pgnas.loss(pgnas.configure(config, task.space, parts), parts)
         arch = np.zeros(len(task.space.cardinalities), np.int32)
-        params = parts.network.init(jax.random.key(0), arch)
+        params = jax.jit(parts.network.init)(jax.random.key(0), arch)
         images = parts.pipeline.normalise(parts.data.train_images[:8])
-        losses.append(float(loss(params, arch, None, images, parts.data.train_labels[:8])))
+        given = params, arch, None, images, parts.data.train_labels[:8]
+        losses.append(float(jax.jit(loss)(*given)))
     assert abs(losses[0] - losses[1]) > 1e-3

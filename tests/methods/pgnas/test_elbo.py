@@ -1,5 +1,7 @@
 """Gradients against finite differences of the exact ELBO of problems that can be enumerated."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,17 @@ def wild(z):
     return jnp.exp(quadratic(z) / 4) + jnp.sin(3 * linear(z))
 
 
+# One program each, not one for every operation in them.
+@functools.partial(jax.jit, static_argnums=0)
+def losses(loss, z):
+    return jax.vmap(loss)(z)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def slopes(loss, z):
+    return jax.vmap(jax.grad(loss))(z)
+
+
 def exact(q, values, phi, examples):
     """E_q[values] - H(q) / examples by enumeration in numpy, `values` [A] of all patterns."""
     z = np.asarray(patterns(q))
@@ -52,7 +65,7 @@ def exact(q, values, phi, examples):
 
 def differences(q, loss, phi, examples, step=1e-5):
     """Central differences of `exact`."""
-    phi, values = np.asarray(phi, np.float64), jax.vmap(loss)(patterns(q))
+    phi, values = np.asarray(phi, np.float64), losses(loss, patterns(q))
     out = np.zeros_like(phi)
     for place in np.argwhere(q.mask):
         move = np.zeros_like(phi)
@@ -71,30 +84,38 @@ def phi_of(q):
 def test_the_score_function_is_unbiased_for_any_loss(q, loss):
     """The expectation over all pairs of samples is the finite difference."""
     phi, z = phi_of(q), patterns(q)
-    p, f = jnp.exp(q.log_prob(phi, z)), jax.vmap(loss)(z)
-    a, b = (i.reshape(-1) for i in jnp.meshgrid(jnp.arange(len(z)), jnp.arange(len(z))))
-    each = jax.vmap(lambda i: elbo.score(q, phi, z[i], f[i]))(jnp.stack([a, b], 1))
-    mean = jnp.einsum("p,plk->lk", p[a] * p[b], each) - elbo.entropy_gradient(q, phi) / 50
-    np.testing.assert_allclose(mean, differences(q, loss, phi, 50), atol=2e-5)
+
+    @jax.jit
+    def mean(phi, z):
+        p, f = jnp.exp(q.log_prob(phi, z)), jax.vmap(loss)(z)
+        a, b = (i.reshape(-1) for i in jnp.meshgrid(jnp.arange(len(z)), jnp.arange(len(z))))
+        each = jax.vmap(lambda i: elbo.score(q, phi, z[i], f[i]))(jnp.stack([a, b], 1))
+        return jnp.einsum("p,plk->lk", p[a] * p[b], each) - elbo.entropy_gradient(q, phi) / 50
+
+    np.testing.assert_allclose(mean(phi, z), differences(q, loss, phi, 50), atol=2e-5)
 
 
 @pytest.mark.parametrize("q", FAMILIES, ids=IDS)
 @pytest.mark.parametrize("loss", [linear, quadratic])
 def test_the_second_order_rule_is_exact_for_quadratic_losses(q, loss):
     phi, z = phi_of(q), patterns(q)
-    g = jax.vmap(jax.grad(loss))(z)
-    each = jax.vmap(lambda z, g: elbo.second(q, phi, z[None], g[None]))(z, g)
-    mean = jnp.einsum("a,alk->lk", jnp.exp(q.log_prob(phi, z)), each)
-    mean -= elbo.entropy_gradient(q, phi) / 50
-    np.testing.assert_allclose(mean, differences(q, loss, phi, 50), atol=2e-5)
+
+    @jax.jit
+    def mean(phi, z):
+        g = jax.vmap(jax.grad(loss))(z)
+        each = jax.vmap(lambda z, g: elbo.second(q, phi, z[None], g[None]))(z, g)
+        found = jnp.einsum("a,alk->lk", jnp.exp(q.log_prob(phi, z)), each)
+        return found - elbo.entropy_gradient(q, phi) / 50
+
+    np.testing.assert_allclose(mean(phi, z), differences(q, loss, phi, 50), atol=2e-5)
 
 
 @pytest.mark.parametrize("q", FAMILIES, ids=IDS)
 def test_cold_concrete_agrees_for_losses_that_are_linear_in_a_slot(q):
     phi, temperature = phi_of(q), 0.1
     noise = q.noise(jax.random.key(0), 200_000)
-    g = jax.vmap(jax.grad(linear))(q.draw(phi, noise))
-    found = elbo.concrete(q, phi, noise, temperature, g)
+    g = slopes(linear, q.draw(phi, noise))
+    found = jax.jit(elbo.concrete, static_argnums=0)(q, phi, noise, temperature, g)
     wanted = differences(q, linear, phi, np.inf)
     np.testing.assert_allclose(found, wanted, atol=0.01)
     assert np.abs(wanted).max() > 0.1
@@ -111,9 +132,11 @@ def test_concrete_is_the_derivative_of_the_straight_through_network(q):
         z = q.draw(phi, noise) + soft - jax.lax.stop_gradient(soft)
         return jax.vmap(wild)(z).mean()
 
-    g = jax.vmap(jax.grad(wild))(q.draw(phi, noise))
-    found = elbo.concrete(q, phi, noise, temperature, g)
-    np.testing.assert_allclose(found, jax.grad(through)(phi) * q.mask, rtol=1e-4, atol=1e-5)
+    g = slopes(wild, q.draw(phi, noise))
+    found = jax.jit(elbo.concrete, static_argnums=0)(q, phi, noise, temperature, g)
+    np.testing.assert_allclose(
+        found, jax.jit(jax.grad(through))(phi) * q.mask, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("q", FAMILIES, ids=IDS)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -96,6 +96,7 @@ def test_the_mode_is_the_most_probable_pattern(q, phi):
     np.testing.assert_array_equal(q.mode(phi), z[jnp.argmax(q.log_prob(phi, z))])
 
 
+@settings(max_examples=8)  # each compiles its shapes
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.booleans(), st.integers(0, 999))
 def test_vectors_and_switches_are_the_same_thing(cards, subset, seed):
     q = posterior.make(cards, "subset" if subset else "single")

@@ -14,9 +14,9 @@ CARDS = (3, 2, 4, 1, 2)
 ALL = base.enumerate_all(categorical.make(CARDS))  # 48 architectures
 POLICY = policies.Policy(CARDS, hidden=8, head_scale=30.0)  # far from uniform
 PARAMS = jax.jit(partial(policies.init, POLICY))(jax.random.key(1))
-JUDGE = partial(policies.log_prob_and_entropy, POLICY)
-SAMPLE = partial(policies.sample, POLICY)
-LOG_PROB, ENTROPY = map(np.asarray, jax.jit(JUDGE)(PARAMS, ALL))
+JUDGE = jax.jit(partial(policies.log_prob_and_entropy, POLICY))
+SAMPLE = jax.jit(partial(policies.sample, POLICY), static_argnums=2)
+LOG_PROB, ENTROPY = map(np.asarray, JUDGE(PARAMS, ALL))
 
 
 def numpy_log_prob(params, arch):
@@ -51,7 +51,7 @@ def test_log_prob_equals_a_loop_in_numpy():
 
 def test_sampled_frequencies_are_the_probabilities():
     n = 40_000
-    archs, log_prob = jax.jit(SAMPLE, static_argnums=2)(PARAMS, jax.random.key(2), n)
+    archs, log_prob = SAMPLE(PARAMS, jax.random.key(2), n)
     weights = np.append(np.cumprod(CARDS[:0:-1])[::-1], 1)
     code = np.asarray(archs) @ weights
     frequency = np.bincount(code, minlength=48) / n
@@ -67,8 +67,9 @@ def test_mean_of_path_entropies_is_the_entropy_of_the_policy():
 
 def test_a_new_policy_is_nearly_uniform():
     policy = policies.Policy(CARDS, hidden=32)
-    params = policies.init(policy, jax.random.key(0))
-    log_prob, entropy = policies.log_prob_and_entropy(policy, params, jnp.asarray(ALL))
+    params = jax.jit(partial(policies.init, policy))(jax.random.key(0))
+    judge = jax.jit(partial(policies.log_prob_and_entropy, policy))
+    log_prob, entropy = judge(params, jnp.asarray(ALL))
     np.testing.assert_allclose(log_prob, -np.log(48), atol=0.02)
     np.testing.assert_allclose(entropy, np.log(48), atol=1e-3)
 
@@ -76,7 +77,7 @@ def test_a_new_policy_is_nearly_uniform():
 def test_choices_that_do_not_exist_are_never_sampled_and_get_no_gradient():
     archs, _ = SAMPLE(PARAMS, jax.random.key(3), 500)
     assert (np.asarray(archs) < np.array(CARDS)).all()
-    gradient = jax.grad(lambda p: JUDGE(p, ALL)[0].sum() + JUDGE(p, ALL)[1].sum())(PARAMS)
+    gradient = jax.jit(jax.grad(lambda p: sum(x.sum() for x in JUDGE(p, ALL))))(PARAMS)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     np.testing.assert_array_equal(gradient.bias[1, 2:], 0)
     np.testing.assert_array_equal(gradient.bias[3], 0)

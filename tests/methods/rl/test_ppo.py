@@ -15,7 +15,9 @@ from fnas_jax.methods.rl.config import Ppo, with_epochs
 CARDS = (3, 2, 2)
 POLICY = policies.Policy(CARDS, hidden=6, head_scale=2.0)
 PARAMS = jax.jit(partial(policies.init, POLICY))(jax.random.key(0))
-judge = partial(policies.log_prob_and_entropy, POLICY)
+# One program each, not one for every operation in them.
+judge = jax.jit(partial(policies.log_prob_and_entropy, POLICY))
+advantages = jax.jit(ppo.advantages, static_argnums=0)
 PLAIN = Ppo(lr=3e-3, epochs=4, entropy=1e-3, baseline_decay=0.95)
 LOSS = jax.jit(  # compiled once for all tests with a batch of one size
     jax.value_and_grad(
@@ -29,6 +31,10 @@ SAMPLE = jax.jit(partial(policies.sample, POLICY), static_argnums=2)
 ARCHS, OLD = SAMPLE(PARAMS, jax.random.key(1), 6)
 REWARD = jnp.array([0.1, 0.5, 0.3, 0.9, 0.2, 0.6])
 ADVANTAGE = jnp.array([-1.0, 0.5, 0.0, 2.0, -0.7, 1.0])
+
+
+def start(config):
+    return jax.jit(partial(ppo.init, POLICY, config))(jax.random.key(0))
 
 
 def batch(log_prob=OLD, weight=None, reward=REWARD):
@@ -46,7 +52,7 @@ def assert_trees_close(a, b, **tolerance):
 def test_on_policy_gradient_is_the_policy_gradient():
     config = replace(PLAIN, entropy=0.0)
     (value, metrics), gradient = value_and_grad(config, batch())
-    expected = jax.grad(lambda p: -jnp.mean(ADVANTAGE * judge(p, ARCHS)[0]))(PARAMS)
+    expected = jax.jit(jax.grad(lambda p: -jnp.mean(ADVANTAGE * judge(p, ARCHS)[0])))(PARAMS)
     assert_trees_close(gradient, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(value, -np.mean(ADVANTAGE), rtol=1e-5)
     np.testing.assert_allclose([metrics["kl"], metrics["clip_fraction"]], 0, atol=1e-6)
@@ -109,20 +115,20 @@ def test_the_entropy_is_that_of_samples_that_the_policy_drew():
 
 def test_first_batch_is_measured_against_itself_later_ones_against_the_average():
     config = replace(PLAIN, baseline_decay=0.9)
-    state = ppo.init(POLICY, config, jax.random.key(0))
-    state, first = ppo.advantages(config, state, batch())
+    state = start(config)
+    state, first = advantages(config, state, batch())
     r = np.asarray(REWARD)
     np.testing.assert_allclose(first, (r - r.mean()) / r.std(), rtol=1e-3)
-    _, second = ppo.advantages(config, state, batch(reward=REWARD + 1))
+    _, second = advantages(config, state, batch(reward=REWARD + 1))
     square = (0.09 * r.var() + 0.1 * np.mean((r + 1 - r.mean()) ** 2)) / 0.19
     np.testing.assert_allclose(second, (r + 1 - r.mean()) / square**0.5, rtol=1e-3)
 
 
 def test_without_decay_the_baseline_is_the_last_batch():
     config = replace(PLAIN, baseline_decay=0.0)
-    state = ppo.init(POLICY, config, jax.random.key(0))
-    state, _ = ppo.advantages(config, state, batch())
-    state, advantage = ppo.advantages(config, state, batch(reward=REWARD * 2))
+    state = start(config)
+    state, _ = advantages(config, state, batch())
+    state, advantage = advantages(config, state, batch(reward=REWARD * 2))
     difference = 2 * np.asarray(REWARD) - np.mean(REWARD)
     np.testing.assert_allclose(advantage, difference / np.mean(difference**2) ** 0.5, rtol=1e-4)
 
@@ -130,7 +136,7 @@ def test_without_decay_the_baseline_is_the_last_batch():
 def test_a_batch_of_equal_rewards_or_without_samples_is_harmless():
     config = replace(PLAIN, epochs=2)
     update = jax.jit(partial(ppo.update, POLICY, config))
-    state = ppo.init(POLICY, config, jax.random.key(0))
+    state = start(config)
     after, metrics = update(state, batch(reward=jnp.full(6, 0.5)), jax.random.key(0))
     none, _ = update(state, batch(weight=jnp.zeros(6)), jax.random.key(0))
     for leaf in jax.tree.leaves((after, metrics, none)):
@@ -144,7 +150,7 @@ def test_every_sample_is_used_once_per_epoch():
     one, three = (
         replace(PLAIN, lr=1e-6, epochs=3, minibatches=m, max_grad_norm=1e9) for m in (1, 3)
     )
-    state = ppo.init(POLICY, one, jax.random.key(0))
+    state = start(one)
     metrics = [
         jax.jit(partial(ppo.update, POLICY, c))(state, batch(OLD - 0.1), jax.random.key(5))[1]
         for c in (one, three)
@@ -167,8 +173,8 @@ def test_epochs_that_are_open_depend_on_replay():
 
 def test_an_update_raises_the_probability_of_better_architectures():
     config = replace(PLAIN, lr=3e-2)
-    state = ppo.init(POLICY, config, jax.random.key(0))
-    archs, old = policies.sample(POLICY, state.params, jax.random.key(2), 64)
+    state = start(config)
+    archs, old = SAMPLE(state.params, jax.random.key(2), 64)
     reward = (archs[:, 0] == 1).astype(jnp.float32)
     new, _ = jax.jit(partial(ppo.update, POLICY, config))(
         state, ppo.make_batch(archs, old, reward), jax.random.key(3)

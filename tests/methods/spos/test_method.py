@@ -1,5 +1,7 @@
 """SPOS: uniform samples, one trained architecture a step, and a supernet that children inherit."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,13 +48,15 @@ def test_samples_are_uniform_and_say_so(ctx):
 def test_a_step_trains_one_uniform_architecture(ctx):
     """What it does not use stays as it was, and is another one with another key."""
     state = method.init(ctx, jax.random.key(0))
+    train = jax.jit(functools.partial(method.train, ctx))
+    loss = jax.jit(squared_error)
     trained = set()
     for i in range(30):
-        new, scalars = method.train(ctx, state, FEATURES, TARGETS, jax.random.key(i))
+        new, scalars = train(state, FEATURES, TARGETS, jax.random.key(i))
         arch = SPACE.sample(jax.random.key(i), 1)[0]
         moved = np.asarray(new.weights.vector != state.weights.vector).reshape(2, 3)
         np.testing.assert_array_equal(moved, np.asarray(switches(arch)) > 0)
-        wanted = squared_error(
+        wanted = loss(
             ctx.net.params(state.weights.vector), arch, jnp.zeros((0, 0)), FEATURES, TARGETS
         )
         np.testing.assert_allclose(scalars["nll"], wanted, rtol=1e-5)
