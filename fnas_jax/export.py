@@ -17,11 +17,12 @@ from absl import flags
 from fnas_jax import pareto, registry
 from fnas_jax.core import cli, mapped, workdir
 from fnas_jax.core.config import nearest
-from fnas_jax.core.mapped import Mapped
-from fnas_jax.core.types import UserError
+from fnas_jax.core.mapped import Images, Mapped
+from fnas_jax.core.types import IGNORE, UserError
 from fnas_jax.objectives.base import Objective
 from fnas_jax.ship import best, formats, inputs, judge
-from fnas_jax.ship.model import BATCH, Model, check_count, in_batches, load
+from fnas_jax.ship.labels import check_count
+from fnas_jax.ship.model import BATCH, Model, in_batches, load, numbers_each
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Task
 
@@ -148,11 +149,24 @@ def test_of(
             " with, so an export cannot be judged"
         )
     images, classes = dataset.test_images, dataset.test_labels
-    if isinstance(images, Mapped):  # larger than what is handed to other programs at once
-        count = max(1, len(images) * mapped.MAPPED_FROM // images.nbytes)
+    count = judging(model, images)
+    if count < len(images):  # what is handed to other programs at once
+        print(f"exports are judged by the first {count} of {len(images)} images")
         images, classes = images[:count], classes[:count]
-        print(f"exports are judged by the first {len(images)} of {len(dataset.test_labels)} images")
+    images = np.asarray(images)
     return Test(images, model.objective, classes, *in_batches(model, images, BATCH))
+
+
+def judging(model: Model, images: Images) -> int:
+    """How many of the images judge an export.
+
+    As many as have scores, and are themselves where they stay in their file, of `MAPPED_FROM` bytes
+    at most.
+    """
+    of_one = 4 * numbers_each(model)
+    if isinstance(images, Mapped):
+        of_one = max(of_one, images.nbytes // len(images))
+    return max(1, min(len(images), mapped.MAPPED_FROM // of_one))
 
 
 def write(out: pathlib.Path, name: str, model: Model, kept: pathlib.Path, test: Test) -> bool:
@@ -188,15 +202,19 @@ def compare(name: str, test: Test, folder: pathlib.Path) -> None:
 
 
 def accuracy(test: Test, answers: np.ndarray) -> float:
-    """Share in [0, 1] of the answers to test images that are right."""
-    return int((answers == test.targets).sum()) / test.targets.size
+    """Share in [0, 1] of the answers to test images that are right, of pixels that count."""
+    right = answers == test.targets
+    if test.objective.dense:
+        right = right[test.targets != IGNORE]
+    return int(right.sum()) / max(1, right.size)
 
 
 def said(test: Test, answers: np.ndarray) -> str:
     """How the answers do: of whole ones the share that is right, of others how far they are."""
     if answers.dtype.kind == "f":
         return f"mean absolute error {float(np.abs(answers - test.targets).mean()):.6g}"
-    return f"test accuracy {cli.percent(accuracy(test, answers))}"
+    name = "pixel" if test.objective.dense else "test"
+    return f"{name} accuracy {cli.percent(accuracy(test, answers))}"
 
 
 def same(test: Test, answers: np.ndarray) -> bool:

@@ -170,3 +170,10 @@ def test_how_files_were_read_survives_from_training_to_the_command(tmp_path, cap
         for part in (own.train_images, own.val_images, own.test_images)
         for other in part
     )
+
+
+def test_a_folder_for_masks_is_refused_where_there_are_none(folder, tmp_path, capsys):
+    root, _ = folder
+    given = [f"--workdir={root / 'run'}", f"--images={root / 'photos'}", f"--out={tmp_path / 'm'}"]
+    assert predict.command(given) == 2
+    assert "a folder for masks, and the network answers labels and" in capsys.readouterr().err

@@ -10,8 +10,11 @@ from fnas_jax.objectives import base as objectives
 
 _LISTED = 20  # names of classes
 # What the hub calls them; it has no word for values
-_KINDS = {"classification": "image-classification", "multilabel": "image-classification"}
-
+_KINDS = {
+    "classification": "image-classification",
+    "multilabel": "image-classification",
+    "segmentation": "image-segmentation",
+}
 
 _NAMED = {"multilabel": "labels", "regression": "values"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from fnas_jax.objectives.base import Objective
 CONFIDENCE = 0.95
 RESAMPLES = 500
 MOST = 10_000  # images; of more, an interval is narrower than what else is uncertain
-LARGEST = 2**22  # numbers of all images together: what is resampled
+LARGEST = 2**22  # numbers of all images together: what is held at once, and resampled
 SEED = 0  # of the bootstrap, so that a network keeps its interval
 
 
@@ -37,13 +38,34 @@ def of(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> Figure
     """The figures of `outputs` [n, ..] with `targets` [n, ..]; n is 1 or more."""
     rows = jnp.arange(len(outputs))
     state = _state(objective, jnp.asarray(outputs), jnp.asarray(targets), rows)
+    found = of_state(objective, state, len(outputs))
+    return found._replace(interval=interval(objective, outputs, targets, found.metrics))
+
+
+def in_parts(
+    objective: Objective, parts: Iterable[tuple[np.ndarray, np.ndarray]], n: int
+) -> Figures:
+    """As `of`, of `parts` (outputs [b, ..], targets [b, ..]) of n images in all, one at a time.
+
+    Without an interval, for which images would be drawn again and again.
+    """
+    state, collect, first = objective.empty(n), jax.jit(objective.collect), 0
+    for outputs, targets in parts:
+        rows = first + np.arange(len(outputs))
+        state = collect(state, outputs, targets, rows, np.ones(len(outputs), bool))
+        first += len(outputs)
+    return of_state(objective, state, n)
+
+
+def of_state(objective: Objective, state: Any, n: int) -> Figures:
+    """The figures of what `Objective.collect` has kept of n images, without an interval."""
     found = jax.device_get(objective.figures(state))
     metrics = {name: float(value) for name, value in found.items()}
     for name in objective.shares:  # of whole images, which float32 has not exactly
-        metrics[name] = round(metrics[name] * len(outputs)) / len(outputs)
+        metrics[name] = round(metrics[name] * n) / n
     table = jax.device_get(objective.table(state))
     columns = {name: [float(x) for x in column] for name, column in table.items()}
-    return Figures(metrics, columns, interval(objective, outputs, targets, metrics), len(outputs))
+    return Figures(metrics, columns, None, n)
 
 
 def interval(

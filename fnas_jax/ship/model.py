@@ -22,10 +22,11 @@ from fnas_jax.objectives import classification
 from fnas_jax.objectives.base import Objective
 from fnas_jax.ship import best, inputs
 from fnas_jax.ship import figures as figures_lib
+from fnas_jax.ship import labels as labels_lib
 from fnas_jax.ship import spec as spec_lib
+from fnas_jax.ship.figures import Figures
 from fnas_jax.ship.inputs import Inputs
 from fnas_jax.tasks import data
-from fnas_jax.tasks.readers import targets as readers
 
 BATCH = 256  # images at once
 
@@ -90,7 +91,8 @@ class Model:
 
         For classes labels [N] int32 and probabilities [N, C] float32; for several labels whether
         each is there [N, L] int32 0 or 1, and probabilities [N, L]; for values these [N, R]
-        float32, in their units, as both.
+        float32, in their units, as both; for masks these [N, height, width] int32, in the size that
+        the network takes, and probabilities [N, height, width, C].
 
         Args:
           images: [N, H, W, channels], or [N, H, W] where the network takes one channel, of any H
@@ -116,74 +118,19 @@ class Model:
         """{metric: figure} of all metrics of the objective.
 
         `images` as `predict` takes them; `labels` [N] (or [N, 1]) class numbers from 0, or names of
-        classes; 0 or 1 [N, L]; or values [N, R] (or [N]).
+        classes; 0 or 1 [N, L]; values [N, R] (or [N]); or masks [N, H, W], resized as images.
         Raises UserError as `predict` does, for labels that do not fit, and where N is 0.
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be 1 or more")
         targets = self.targets(labels)
         checked = inputs.checked(self.inputs, images)
-        check_count(len(checked), len(targets))
-        found = raw_outputs(self, checked, batch_size)
-        return figures_lib.of(self.objective, found, targets).metrics
+        labels_lib.check_count(len(checked), len(targets))
+        return judged(self, checked, targets, batch_size).metrics
 
-    def targets(self, labels: Any) -> np.ndarray:
+    def targets(self, given: Any) -> np.ndarray:
         """Labels of a user as the objective takes them, [N, ..]. Raises UserError."""
-        if self.objective.name == classification.NAME:
-            return self.numbers(labels)
-        try:
-            given = np.asarray(labels)
-        except ValueError as error:
-            raise UserError(f"the labels are no array: {error}") from None
-        found = readers.read(self.objective.name, [given], "the data")[0][0]
-        if found.shape[1:] not in ((self.objective.outputs,), ()) and not self.objective.dense:
-            raise UserError(
-                f"the labels have shape {list(given.shape)}; {self.objective.outputs} of each image"
-                f" are needed: {', '.join(self.class_names)}"
-            )
-        return found
-
-    def numbers(self, labels: Any) -> np.ndarray:
-        """Class numbers [N] of class numbers or names. Raises UserError for any other."""
-        names, labels = self.class_names, _label_array(labels)
-        if labels.dtype.kind in "US":
-            number_of = {name: i for i, name in enumerate(names)}
-            unknown = sorted(set(labels.tolist()) - number_of.keys())
-            if unknown:
-                raise UserError(f"{unknown[0]!r} is no class; these are {', '.join(names)}")
-            return np.asarray([number_of[name] for name in labels.tolist()], np.int64)
-        if labels.dtype.kind not in "ui" and labels.size:
-            raise UserError(f"the labels are {labels.dtype}; class numbers or names are needed")
-        if labels.size and not 0 <= labels.min() <= labels.max() < len(names):
-            raise UserError(
-                f"the labels reach from {labels.min()} to {labels.max()}; class numbers are 0 to"
-                f" {len(names) - 1}"
-            )
-        return labels
-
-
-def check_count(images: int, labels: int) -> None:
-    """Raises UserError unless there are as many images as labels, at least one."""
-    if images != labels or not images:
-        raise UserError(
-            f"there are {images} images and {labels} labels; one label for each of at least one"
-            " image is needed"
-        )
-
-
-def _label_array(given: Any) -> np.ndarray:
-    """Labels of a user as an array [N], as a task takes those of images. Raises UserError."""
-    try:
-        labels = np.asarray(given)
-    except ValueError as error:  # a list of lists of several lengths
-        raise UserError(f"the labels are no array: {error}") from None
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise UserError(f"the labels have shape {list(labels.shape)}; [N] is needed")
-    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
-        return labels.astype(str)  # as pandas has them
-    return labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+        return labels_lib.targets(self.objective, self.inputs, given)
 
 
 def in_batches(model: Model, images: Images, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,6 +142,31 @@ def in_batches(model: Model, images: Images, most: int) -> tuple[np.ndarray, np.
 def raw_outputs(model: Model, images: Images, most: int) -> np.ndarray:
     """What the network gives [N, ..] for images as of `in_batches`."""
     return _batched(model, model.outputs, images, most)[0]
+
+
+def judged(model: Model, images: Images, targets: np.ndarray, most: int) -> Figures:
+    """All figures on images as of `in_batches`, whose targets are [N, ..]; N is 1 or more.
+
+    What would not be resampled for an interval is counted batch by batch: the scores of all pixels
+    would fill the memory.
+    """
+    most = at_once(model, most)
+    if len(images) * numbers_each(model) <= figures_lib.LARGEST:
+        return figures_lib.of(model.objective, raw_outputs(model, images, most), targets)
+    parts = (slice(start, start + most) for start in range(0, len(images), most))
+    found = ((raw_outputs(model, images[part], most), targets[part]) for part in parts)
+    return figures_lib.in_parts(model.objective, found, len(images))
+
+
+def numbers_each(model: Model) -> int:
+    """How many numbers the network gives for an image."""
+    taken = model.inputs
+    return model.objective.outputs * (taken.height * taken.width if model.objective.dense else 1)
+
+
+def at_once(model: Model, most: int) -> int:
+    """`most` images, or as many as have no more than `LARGEST` numbers; at least one."""
+    return max(1, min(most, figures_lib.LARGEST // numbers_each(model)))
 
 
 def _batched(model: Model, run: Any, images: Images, most: int) -> list[np.ndarray]:

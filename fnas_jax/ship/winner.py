@@ -17,7 +17,7 @@ from fnas_jax.objectives import base as objectives
 from fnas_jax.objectives.base import Objective
 from fnas_jax.ship import best, card, figures, inputs
 from fnas_jax.ship import spec as spec_lib
-from fnas_jax.ship.model import BATCH, Model, raw_outputs
+from fnas_jax.ship.model import BATCH, Model, judged
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Judged, Task, TrainedNetwork
 from fnas_jax.tasks.data import Dataset
@@ -51,8 +51,7 @@ def keep(
         return None
     record = content(winner, network, dataset)
     model = Model(record, network.variables)
-    outputs = raw_outputs(model, dataset.test_images, BATCH)
-    found = figures.of(model.objective, outputs, dataset.test_labels)
+    found = judged(model, dataset.test_images, dataset.test_labels, BATCH)
     _compare(model.objective, found, network.accuracy)
     record["accuracy"] |= {"test": found.value(model.objective), "metrics": found.metrics}
     if "accuracy" in found.metrics:
