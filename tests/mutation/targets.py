@@ -80,6 +80,8 @@ TESTS = {
     "ship/outside.py": "ship/test_export.py",
     "export.py": "ship/test_export.py",
     "ship/inputs.py": "ship/test_inputs.py ship/test_model.py",
+    "ship/labels.py": "ship/test_model.py test_segmentation.py",
+    "ship/mask_files.py": "test_segmentation.py",
     "ship/model.py": "ship/test_model.py",
     "ship/winner.py": "ship/test_winner.py",
     "ship/stopwatch.py": "test_latency.py",
