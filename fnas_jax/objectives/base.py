@@ -5,8 +5,9 @@ A module of `OBJECTIVES` has
 - `METRICS`: {name: its `Measure`, whose scale is not known yet}, the default first, among them
   "loss", whose figure every objective has;
 - `study(targets [n, ..], outputs, balanced) -> Known`, in numpy, of the training targets; raises
-  UserError where they cannot be balanced;
-- `make(known, metric) -> Objective`.
+  UserError where they cannot be balanced, or there is nothing to learn;
+- `make(known, metric) -> Objective`;
+- perhaps `LEAST`: {metric: so many outputs it needs}, of those that say nothing of fewer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from fnas_jax.core.config import nearest
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.objectives import OBJECTIVES
+
+SMALLEST = float(np.finfo(np.float32).tiny)  # normal float32
 
 State = Any  # what an objective keeps while evaluation goes through the images in batches
 
@@ -96,6 +99,12 @@ def of(name: str, metric: str, targets: np.ndarray, outputs: int, balanced: bool
     """
     kind = module(name)
     metric = checked(name, metric)
+    least = getattr(kind, "LEAST", {}).get(metric, 1)
+    if outputs < least:
+        raise UserError(
+            f"task.metric is {metric!r}, which tells nothing of {outputs} classes, as it is the"
+            f" same for all networks: it needs {least} or more"
+        )
     return kind.make(kind.study(targets, outputs, balanced), metric)
 
 
@@ -115,7 +124,25 @@ def measure(metrics: Mapping[str, Measure], known: Known, metric: str) -> Measur
     found = metrics[metric]
     if found.kind != "error":
         return found
-    return found._replace(scale=max(float(known.trivial[metric]), 1e-6))
+    # Above 0, for the score divides by it; errors of any size may be what they are.
+    return found._replace(scale=max(float(known.trivial[metric]), SMALLEST))
+
+
+def of_counts(counts: np.ndarray, balanced: bool) -> Known:
+    """What is known of classes by how many images or pixels each has, [C], at least one in all.
+
+    The trivial answer is the share of each class. Balanced weights are n / (classes that occur x
+    count of the class), scikit-learn's; of a class that does not occur it is 0.
+    """
+    counts = np.asarray(counts, np.float64)
+    occurs = counts > 0
+    share = counts[occurs] / counts.sum()
+    weights: tuple[float, ...] = ()
+    if balanced:
+        each = np.where(occurs, counts.sum() / (occurs.sum() * np.maximum(counts, 1)), 0)
+        weights = tuple(map(float, each))
+    trivial = {"loss": float(-(share * np.log(share)).sum())}
+    return Known(len(counts), trivial, weights=weights)
 
 
 def described(objective: Objective) -> dict[str, Any]:

@@ -34,6 +34,7 @@ METRICS = {
     "top5": Measure("top5"),
     "loss": Measure("loss", "minimize", "error"),
 }
+LEAST = {"top5": 6}  # of five classes every image is among the five
 
 
 class Counts(NamedTuple):
@@ -48,18 +49,8 @@ class Counts(NamedTuple):
 
 
 def study(targets: np.ndarray, outputs: int, balanced: bool) -> Known:
-    """What is known of labels [n] of `outputs` classes.
-
-    The trivial answer is the share of each class. Balanced weights are n / (classes that occur x
-    images of the class), scikit-learn's; of a class without images it is 0.
-    """
-    counts = np.bincount(targets, minlength=outputs).astype(np.float64)
-    share = counts[counts > 0] / counts.sum()
-    weights: tuple[float, ...] = ()
-    if balanced:
-        each = np.where(counts > 0, counts.sum() / (len(share) * np.maximum(counts, 1)), 0)
-        weights = tuple(map(float, each))
-    return Known(outputs, {"loss": float(-(share * np.log(share)).sum())}, weights=weights)
+    """What is known of labels [n] of `outputs` classes: `base.of_counts` of images."""
+    return base.of_counts(np.bincount(targets, minlength=outputs), balanced)
 
 
 def make(known: Known, metric: str) -> Objective:

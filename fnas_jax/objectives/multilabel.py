@@ -48,11 +48,16 @@ def study(targets: np.ndarray, outputs: int, balanced: bool) -> Known:
 
     The trivial answer is the share of each label. Balanced weights are scikit-learn's of the two
     classes "without" and "with" of each label, [L, 2]; of one that does not occur it is 0. Raises
-    UserError where no image has any label.
+    UserError where no label tells images apart: each is there in all of them, or in none.
     """
     if not targets.any():
         raise UserError("no training image has any label, so task.objective=multilabel has no aim")
     share = np.asarray(targets, np.float64).mean(0)
+    if not ((share > 0) & (share < 1)).any():
+        raise UserError(
+            "each label is there in all training images or in none, so task.objective=multilabel"
+            " has nothing to learn"
+        )
     both = np.stack([1 - share, share], -1)  # [L, 2]
     nats = -(both * np.log(np.where(both > 0, both, 1))).sum()
     weights: tuple[tuple[float, ...], ...] = ()

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from fnas_jax.core.measure import Measure
-from fnas_jax.core.types import IGNORE, Array
+from fnas_jax.core.types import IGNORE, Array, UserError
 from fnas_jax.objectives import base
 from fnas_jax.objectives.base import Known, Objective
 
@@ -55,20 +55,22 @@ class Counts(NamedTuple):
 def study(targets: np.ndarray, outputs: int, balanced: bool) -> Known:
     """What is known of masks [n, H, W] of `outputs` classes.
 
-    The trivial answer is the share of each class among pixels. Balanced weights are n / (classes
-    that occur x pixels of the class), scikit-learn's; of a class without pixels it is 0.
+    `base.of_counts` of the pixels that count. Raises UserError where fewer than two classes have
+    any.
     """
     # One image at a time: the count of all would make them int64 first.
     counts = np.zeros(256, np.float64)
     for mask in targets:
         counts += np.bincount(mask.ravel(), minlength=256)
     counts = counts[:outputs]
-    share = counts[counts > 0] / max(counts.sum(), 1.0)
-    weights: tuple[float, ...] = ()
-    if balanced:
-        each = np.where(counts > 0, counts.sum() / (len(share) * np.maximum(counts, 1)), 0)
-        weights = tuple(map(float, each))
-    return Known(outputs, {"loss": float(-(share * np.log(share)).sum())}, weights=weights)
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        found = f"only class {present[0]}" if len(present) else "no class"
+        raise UserError(
+            f"the training masks have pixels of {found}, beside those of {IGNORE}, which count for"
+            " nothing: task.objective=segmentation needs two classes"
+        )
+    return base.of_counts(counts, balanced)
 
 
 def make(known: Known, metric: str) -> Objective:

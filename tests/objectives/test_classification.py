@@ -96,6 +96,16 @@ def test_a_trivial_answer_by_the_shares_of_classes_has_the_score_of_a_half():
     assert objective.measure.scale == pytest.approx(nats)
 
 
+def test_a_metric_that_is_the_same_for_all_networks_is_refused():
+    labels = np.arange(6, dtype=np.int32)
+    with pytest.raises(UserError, match=r"'top5', which tells nothing of 5 classes.*6 or more"):
+        base.of("classification", "top5", labels[:5], 5, balanced=False)
+    assert base.of("classification", "top5", labels, 6, balanced=False).measure.name == "top5"
+    # What was searched for before is still what it is.
+    kept = base.described(base.of("classification", "", labels[:5], 5, balanced=False))
+    assert base.parse(kept | {"metric": "top5"}).measure.name == "top5"
+
+
 def test_an_objective_is_the_same_after_it_was_written_down():
     labels = np.array([0, 0, 1, 2], np.int32)
     objective = base.of("classification", "macro_f1", labels, 3, balanced=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from fnas_jax.core import measure as measures
 from fnas_jax.core.types import UserError
 from fnas_jax.objectives import base
 from tests.objectives.judging import figures_of, state_of
@@ -47,6 +48,17 @@ def test_each_value_has_its_own_row_and_a_constant_one_has_no_fit():
     np.testing.assert_allclose(table["r2"], wanted, rtol=1e-3, atol=1e-5)
     by_value = metrics.mean_absolute_error(values, answers, multioutput="raw_values")
     np.testing.assert_allclose(table["mae"], by_value, rtol=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1e-20])
+@pytest.mark.parametrize("metric", ["mae", "rmse"])
+def test_small_values_have_the_scores_of_large_ones(unit, metric):
+    _, values, _ = drawn(5)
+    small = base.of("regression", metric, (values * unit).astype(np.float32), 3, False).measure
+    large = base.of("regression", metric, values, 3, False).measure
+    errors = -np.array([0.1, 1.0, 3.0], np.float32)
+    found = measures.score(small, errors * np.float32(unit))
+    np.testing.assert_allclose(found, measures.score(large, errors), rtol=1e-5)
 
 
 def test_trivial_answers_are_mean_and_median():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics, utils
 
-from fnas_jax.core.types import IGNORE
+from fnas_jax.core.types import IGNORE, UserError
 from fnas_jax.objectives import base, segmentation
 from tests.objectives.judging import figures_of, state_of
 
@@ -26,7 +26,7 @@ def drawn(seed, n=11, side=6, missing=(), ignored=0.1):
 
 
 def of(metric="mean_iou", masks=None, balanced=False):
-    masks = np.zeros((1, 2, 2), np.uint8) if masks is None else masks
+    masks = np.array([[[0, 1]]], np.uint8) if masks is None else masks
     return base.of("segmentation", metric, masks, CLASSES, balanced)
 
 
@@ -153,6 +153,15 @@ def test_a_trivial_answer_by_the_shares_of_classes_has_the_score_of_a_half():
     labels = masks[masks != IGNORE]
     nats = metrics.log_loss(labels, np.tile([1 / 3, 2 / 3], (15, 1)), labels=range(2))
     assert objective.measure.scale == pytest.approx(nats)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(("pixel", "told"), [(IGNORE, "no class"), (3, "only class 3")])
+def test_masks_without_two_classes_are_refused(pixel, told, balanced):
+    masks = np.full((4, 3, 3), pixel, np.uint8)
+    masks[0, 0, 0] = IGNORE
+    with pytest.raises(UserError, match=f"{told}, beside those of 255, .* needs two classes"):
+        of(masks=masks, balanced=balanced)
 
 
 def test_an_objective_is_the_same_after_it_was_written_down():
