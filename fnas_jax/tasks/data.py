@@ -20,7 +20,7 @@ from fnas_jax.knowledge.taught import Images
 from fnas_jax.networks import dense
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.tasks import facts
-from fnas_jax.tasks.readers import canvas, formats, kept, masks
+from fnas_jax.tasks.readers import canvas, formats, kept, masks, targets
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
 from fnas_jax.tasks.readers.decode import Files
 from fnas_jax.tasks.readers.examples import Note, Part, Source
@@ -146,6 +146,11 @@ def load(
     test = _rows(train, test_rows) if test is None else test
     val = _rows(train, val_rows) if val is None else val
     train = _rows(train, train_rows)
+    if objective == "regression":
+        targets.check_float32(train.labels, name)
+        train, val, test = (
+            part._replace(labels=part.labels.astype(np.float32)) for part in (train, val, test)
+        )
     mean, std = channel_statistics(train.images)
     divided = {"train": train.images, "val": val.images, "test": test.images}
     sizes = sorted({size for part in present.values() for size in part.sizes})

@@ -82,7 +82,7 @@ def test_a_trivial_answer_by_the_shares_of_labels_has_the_score_of_a_half():
     assert of(there, "loss").measure.scale == pytest.approx(nats)
     with pytest.raises(UserError, match="no training image has any label"):
         of(0 * there)
-    with pytest.raises(UserError, match="all training images or in none, .* nothing to learn"):
+    with pytest.raises(UserError, match=r"all training images or in none, .* nothing to learn"):
         of(np.tile([[0, 1]], (9, 1)))
     assert of(np.array([[0, 1, 1], [0, 1, 0]])).known.trivial["loss"] == pytest.approx(np.log(2))
 

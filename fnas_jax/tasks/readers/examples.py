@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
     images: Images  # [n, H, W, C] uint8 or float32
     # Targets of the objective: classes [n] int32, labels [n, L] int32 0 or 1, values [n, R]
-    # float32, or masks [n, H, W] uint8
+    # float64 (of a `Dataset` float32), or masks [n, H, W] uint8
     labels: np.ndarray
     ids: list[bytes]  # n digests of the native pixels: an example's name, wherever it was stored
     sizes: tuple[tuple[int, int], ...] = ()  # different native heights and widths; (): unknown

@@ -14,6 +14,8 @@ from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import masks
 from fnas_jax.tasks.readers.examples import name_classes
 
+LARGEST = float(np.finfo(np.float32).max)
+
 Columns = Sequence[np.ndarray]  # the labels of each part of a set, as they were given
 # (columns, how errors call the set) -> (targets of each part, names of classes, labels or values)
 Reader = Callable[[Columns, str], tuple[list[np.ndarray], tuple[str, ...]]]
@@ -74,7 +76,7 @@ def several(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str,
 
 
 def values(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """float32 [n, R]: R values of each image, of numbers [n] or [n, R]."""
+    """float64 [n, R]: R values of each image, of numbers [n] or [n, R]."""
     found = []
     for labels in columns:
         if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
@@ -82,11 +84,37 @@ def values(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, 
                 f"The labels of {source} have shape {list(labels.shape)} and dtype {labels.dtype}:"
                 " task.objective=regression needs numbers, as an array of shape [n] or [n, R]."
             )
-        if not np.isfinite(labels).all():
-            row = int(np.flatnonzero(~np.isfinite(labels.reshape(len(labels), -1)).all(1))[0])
+        exact = labels.reshape(len(labels), -1).astype(np.float64)
+        if not np.isfinite(exact).all():
+            row = int(np.flatnonzero(~np.isfinite(exact).all(1))[0])
             raise UserError(f"The value of row {row} of {source} is not finite.")
-        found.append(labels.reshape(len(labels), -1).astype(np.float32))
+        if exact.size and np.abs(exact).max() > LARGEST:
+            place = np.unravel_index(np.abs(exact).argmax(), exact.shape)
+            raise UserError(
+                f"The value of row {place[0]} of {source} is {exact[place]:g}, and float32, in"
+                f" which networks answer, ends at {LARGEST:.3g}: give the values in a larger unit."
+            )
+        found.append(exact)
     return found, _numbered(found, source)
+
+
+def check_float32(values: np.ndarray, source: str) -> None:
+    """Raises UserError where float32 loses what differs between values [n, R] of training images.
+
+    That is where numbers of float32 as large as the largest value lie further apart than a
+    thousandth of the values' deviation. Values that are all the same are not judged here.
+    """
+    exact = np.asarray(values, np.float64)
+    steps = np.spacing(np.abs(exact).max(0).astype(np.float32)).astype(np.float64)
+    lost = (steps > exact.std(0) / 1000) & (np.ptp(exact, 0) > 0)
+    if lost.any():
+        column = int(np.argmax(lost))
+        raise UserError(
+            f"Value {column} of {source} has the mean {exact[:, column].mean():.6g} and the"
+            f" deviation {exact[:, column].std():.3g}, which float32, in which networks answer,"
+            f" holds in steps of {steps[column]:.3g} only: subtract the mean first, or give the"
+            " values in another unit."
+        )
 
 
 READERS: dict[str, Reader] = {

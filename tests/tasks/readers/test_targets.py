@@ -41,6 +41,42 @@ def test_values_of_one_column_or_several():
     assert [len(rows) for rows in data.groups(found)] == [len(found.train_labels)]
 
 
+def test_values_stay_what_they_are_and_what_float32_would_lose_is_refused():
+    """Seconds since 1970 of 200 images: float32 has three of them."""
+    seconds = 1.7e9 + np.arange(200)
+    found, _ = targets.read("regression", [seconds], "x")
+    np.testing.assert_array_equal(found[0][:, 0], seconds)
+    images = np.random.default_rng(0).integers(0, 255, (200, 4, 4), np.uint8)
+    both = np.stack([np.arange(200.0), seconds], 1)
+    arrays = {"x_train": images, "y_train": both}
+    told = r"Value 1 of .* has the mean 1\.7e\+09 and the deviation .* steps of 128 only: subtract"
+    with pytest.raises(UserError, match=told):
+        data.load(data.name_of(arrays), arrays=arrays, objective="regression")
+    arrays = {"x_train": images, "y_train": both - [0, seconds.mean()]}
+    data.load(data.name_of(arrays), arrays=arrays, objective="regression")
+
+
+@pytest.mark.parametrize(
+    ("values", "lost"),
+    [
+        (1e5 + np.arange(30.0), False),  # steps of 1/128, a deviation of 9
+        (1e5 + np.arange(30.0) / 30, True),  # of 0.3
+        (np.arange(30.0) * 1e-50, True),  # smaller than all of float32
+        (np.arange(30.0) * 1e-30, False),
+        (np.full(30, 1e9), False),  # the same in all: told by the objective
+    ],
+)
+def test_values_need_a_thousand_steps_of_float32_in_a_deviation(values, lost):
+    single = values.astype(np.float32).astype(np.float64)
+    if lost:
+        with pytest.raises(UserError, match=r"in steps of .* only"):
+            targets.check_float32(values[:, None], "x")
+        assert np.abs(single - values).max() > 1e-4 * values.std()
+    else:
+        targets.check_float32(values[:, None], "x")
+        assert np.abs(single - values).max() <= 1e-3 * values.std()
+
+
 @pytest.mark.parametrize(
     ("labels", "objective", "message"),
     [
@@ -51,6 +87,7 @@ def test_values_of_one_column_or_several():
         (LABELS[:, 0], "multilabel", r"shape \[40\].*task.objective=classification takes one"),
         (VALUES, "multilabel", r"not all 0 or 1.*task.objective=regression takes values"),
         (np.full(40, np.nan), "regression", "row 0 .* is not finite"),
+        (np.array([1.0, -1e39]), "regression", r"row 1 of x is -1e\+39, and float32.*larger unit"),
         (np.array(["a"] * 40), "regression", "needs numbers"),
         (LABELS, "segmentation", r"shape \[40, 3\].*segmentation needs the class of each pixel"),
     ],
