@@ -128,7 +128,6 @@ def sync(store: Store, layout: Layout, mine: Pool, seen: int) -> tuple[Pool, int
                 "seen": seen,
                 "channels": store.channels,
                 "classes": dense.count(store.classes),
-                "dense": isinstance(store.classes, Dense),
                 "capacity": store.capacity,
             }
             # First, so that every complete version is described.
@@ -249,8 +248,8 @@ def _newest(store: Store) -> tuple[int, Pool] | None:
 
     def template(version: int) -> Pool:
         was = about["versions"][str(version)]
-        # Earlier versions wrote of no others than those of images.
-        outputs = dense.of(was["classes"], was.get("dense", False))
+        # A pool is of one objective, and so of one kind of outputs.
+        outputs = dense.of(was["classes"], isinstance(store.classes, Dense))
         network = elastic.make(store.space, was["channels"], outputs)
         layout = pools.make_layout(network, store.space)
         shapes = jax.eval_shape(
