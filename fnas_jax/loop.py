@@ -97,8 +97,8 @@ def run(
             parts = builder(room, knowledge_of(known, place, identity))
             task, _, evaluator = parts
             identity = workdir.same_task(identity, path, task.space.key, evaluator.protocol)
-            metric, direction, kind, _ = task.measure
-            identity = identity._replace(metric=metric, direction=direction, kind=kind)
+            metric, direction, kind, scale = task.measure
+            identity = identity._replace(metric=metric, direction=direction, kind=kind, scale=scale)
             with store.settled(known, place) as kept:
                 begun = workdir.start(path, config, identity)
                 knowledge = knowledge_of(kept, place, identity)

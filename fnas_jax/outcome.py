@@ -57,10 +57,9 @@ def measure(folder: pathlib.Path) -> Measure:
     if (folder / "run.json").exists():
         run = workdir.read_run(folder)
         if run.metric:
-            return measures.written(run.metric, run.direction, run.kind)
+            return measures.written({"name": run.metric, **run._asdict()})
     path = folder / "result.json"
-    known = workdir.read_json(path).get("metric", {}) if path.exists() else {}
-    return measures.written(**{n: known[n] for n in ("name", "direction", "kind") if n in known})
+    return measures.of_result(workdir.read_json(path) if path.exists() else {})
 
 
 def own_rows(ctx: Context) -> history.Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,12 @@ from fnas_jax.core.types import Array
 
 DIRECTIONS = ("maximize", "minimize")
 KINDS = ("share", "error", "fit", "number")
+# Names of what is an accuracy, which cannot lie elsewhere than in 0..1 or 0..100; and of what is
+# rarely meant to be maximised.
+ACCURACY = re.compile(r"acc(uracy|\b|_|$)|top[-_ ]?[15]\b", re.IGNORECASE)
+LOSS = re.compile(
+    r"loss|(^|[^a-z])(err|error|mse|rmse|mae|perplexity|nll)([^a-z]|$)", re.IGNORECASE
+)
 
 
 class Measure(NamedTuple):
@@ -42,16 +49,29 @@ class Measure(NamedTuple):
         return f"{100 * value:.2f}%" if self.kind == "share" else f"{value:.6g}"
 
 
-def written(name: str = "accuracy", direction: str = "maximize", kind: str = "") -> Measure:
-    """The measure of a run that has written this down; earlier versions wrote no kind."""
-    return Measure(name, direction, kind or ("share" if name == "accuracy" else "number"))
+def written(known: Mapping[str, Any]) -> Measure:
+    """The measure of which this was written down, by the names of its fields.
+
+    Earlier versions wrote neither kind nor scale, and of an accuracy nothing.
+    """
+    given = {name: known[name] for name in Measure._fields if name in known}
+    found = Measure(**given)
+    if given.get("kind"):
+        return found
+    return found._replace(kind="share" if found.name == "accuracy" else "number")
 
 
 def of_result(result: Mapping[str, Any]) -> Measure:
     """The measure of the content of a result.json; an accuracy where it is not written down."""
-    known = result.get("metric", {})
-    found = written(**{n: known[n] for n in ("name", "direction", "kind") if n in known})
-    return found._replace(scale=known.get("scale", 1.0))
+    return written(result.get("metric", {}))
+
+
+def named(metric: str) -> Measure | None:
+    """What the name of a table's column says that its figures are: an accuracy, or None: unknown.
+
+    Which is all that protocols of tables of accuracies say of it.
+    """
+    return Measure() if ACCURACY.search(metric) and not LOSS.search(metric) else None
 
 
 def score(measure: Measure, accuracy: Array) -> Array:

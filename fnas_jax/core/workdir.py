@@ -116,6 +116,7 @@ class Run(NamedTuple):
     metric: str = ""  # what it maximises, or minimises; "": not written down
     direction: str = ""
     kind: str = ""  # of the metric, as `Measure`; "": not written down
+    scale: float = 1.0  # likewise; 1: that, or not written down
     budget: int = 0  # most that it had ever been given: its arrays are of this size
     proposals: int = 0  # likewise; 0 twice: not written down
 

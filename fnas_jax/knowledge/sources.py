@@ -5,7 +5,7 @@
   protocol are left out.
 - Rewards are computed anew from accuracy and costs, as the search defines them: the stored ones
   were other searches' mixtures of both. Each accuracy is read by the measure of its own protocol:
-  the negative of an error is no accuracy.
+  the negative of an error is no accuracy. Where a protocol does not tell, its rows are left out.
 - Decisions have a meaning in their space only, so rows of other spaces are left out.
 
 Rows of earlier versions say neither protocol nor more of their space than its name. Such a row is
@@ -49,10 +49,11 @@ class Asker(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What became of the measured rows in the store; the first five are all of them."""
+    """What became of the measured rows in the store; the first six are all of them."""
 
     used: int
     without_cost: int  # they lack what the reward needs
+    unknown_metric: int  # of tables whose figures may be accuracies, losses or anything
     failed: int
     own: int  # of the search's own task and protocol
     other_spaces: dict[str, int]  # by name, which may be that of the search's own
@@ -90,7 +91,9 @@ def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) 
     protocol = np.array([_label(p, s) for p, s in zip(rows.protocol, rows.steps, strict=True)], str)
     mine = identity.digest(asker.protocol) if asker.protocol else ""
     own = (rows.task == asker.task) & (rows.protocol == mine)
-    reward = rewards_of(connection, asker.reward, rows)
+    measured = measures_of(connection, rows)
+    reward = rewards_of(measured, asker.reward, rows)
+    untold = np.isin(rows.protocol, [name for name, known in measured.items() if known is None])
     other = rows.ok & ~own
     use = other & np.isfinite(reward)
     pairs = list(zip(rows.task[use].tolist(), protocol[use].tolist(), strict=True))
@@ -106,7 +109,8 @@ def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) 
         protocols=[p for _, p in tasks],
         counts=Counts(
             used=int(use.sum()),
-            without_cost=int((other & ~use).sum()),
+            without_cost=int((other & ~use & ~untold).sum()),
+            unknown_metric=int((other & untold).sum()),
             failed=int((~rows.ok & ~own).sum()),
             own=int(own.sum()),
             other_spaces={name: count for name, count in spaces.items() if count},
@@ -116,26 +120,41 @@ def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) 
     )
 
 
-def rewards_of(connection: sqlite3.Connection, reward: Reward, rows: history.Rows) -> np.ndarray:
-    """[R] float64: each row's reward by the measure of its own protocol, e.g. of another metric."""
+def measures_of(connection: sqlite3.Connection, rows: history.Rows) -> dict[str, Measure | None]:
+    """{digest of a protocol of `rows`: what their accuracies measure, as `measure_of`}."""
     known = {group.protocol: group.settings for group in history.groups(connection)}
+    return {name: measure_of(known.get(name, "")) for name in sorted(set(rows.protocol.tolist()))}
+
+
+def rewards_of(
+    measured: Mapping[str, Measure | None], reward: Reward, rows: history.Rows
+) -> np.ndarray:
+    """[R] float64: each row's reward by the measure of its own protocol, e.g. of another metric.
+
+    NaN where that is not known.
+    """
     found = np.full(len(rows.ok), np.nan)
-    for protocol in sorted(set(rows.protocol.tolist())):
+    for protocol, measure in measured.items():
+        if measure is None:
+            continue
         own = rows.protocol == protocol
-        measure = measure_of(known.get(protocol, ""))
         some = history.take(rows, own)
         costs = some.latency_ms, some.mflops, some.params_m
         found[own] = rewards.recompute(reward, some.accuracy, *costs, measure)
     return found
 
 
-def measure_of(protocol: str) -> Measure:
-    """What the accuracies of rows of a protocol measure: an accuracy where it says nothing else."""
+def measure_of(protocol: str) -> Measure | None:
+    """What the accuracies of rows of a protocol measure: an accuracy where it says nothing else.
+
+    None where it only has the name of a table's column, and that is not one of accuracies: earlier
+    versions wrote no more of losses.
+    """
     said = json.loads(protocol) if protocol else {}
     if "measure" in said:
-        return Measure(**said["measure"])
-    metric = said.get("metric")  # functions say name and direction, tables the name of a column
-    return measures.written(**metric) if isinstance(metric, dict) else Measure()
+        return measures.written(said["measure"])
+    metric = said.get("metric", {})  # functions say name and direction, tables a column
+    return measures.named(metric) if isinstance(metric, str) else measures.written(metric)
 
 
 def load(asker: Asker, knowledge: Knowledge) -> Sources | None:
@@ -146,7 +165,8 @@ def load(asker: Asker, knowledge: Knowledge) -> Sources | None:
     found = find(knowledge.history, asker, knowledge.until)
     counts = found.counts
     # What was left out by the rules of every search is no reason to disturb.
-    odd = counts.without_cost or counts.other_spaces or counts.unknown_space
+    odd = counts.without_cost or counts.unknown_metric or counts.other_spaces
+    odd = odd or counts.unknown_space
     if odd or counts.unknown_protocol or counts.used:
         loud = odd or counts.unknown_protocol or counts.used < MIN_ROWS
         LOG.log(logging.WARNING if loud else logging.INFO, "%s", describe(asker, found))
@@ -163,6 +183,7 @@ def describe(asker: Asker, found: Sources) -> str:
     differing = others.pop(same, 0)
     left = [
         (counts.without_cost, _without(asker.reward)),
+        (counts.unknown_metric, "of tables whose metric was not written down"),
         (differing, f"of another space named {same}"),
         *((count, f"of space {name}") for name, count in others.items()),
         (counts.own, "of this task and protocol"),

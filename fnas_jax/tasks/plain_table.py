@@ -15,19 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fnas_jax.core.config import nearest
-from fnas_jax.core.measure import Measure
+from fnas_jax.core.measure import ACCURACY, LOSS, Measure
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.spaces import categorical
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import delimited, table_costs
 from fnas_jax.tasks.delimited import LARGEST, Content, Row
-
-# Names of what is an accuracy, which cannot lie elsewhere than in 0..1 or 0..100; and of what is
-# rarely meant to be maximised.
-ACCURACY = re.compile(r"acc(uracy|\b|_|$)|top[-_ ]?[15]\b", re.IGNORECASE)
-LOSS = re.compile(
-    r"loss|(^|[^a-z])(err|error|mse|rmse|mae|perplexity|nll)([^a-z]|$)", re.IGNORECASE
-)
 
 
 class Asked(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 
 from fnas_jax import objectives
 from fnas_jax.core import identity
+from fnas_jax.core import measure as measures
 from fnas_jax.core.measure import Measure
 from fnas_jax.objectives.base import Objective
 from fnas_jax.tasks import augment_choice, data, latency
@@ -125,8 +126,11 @@ def of_table(table: Table, noisy: bool) -> str:
     """The protocol of look-ups; `noisy`: a query sees one of several readings, not their mean.
 
     Two files may have one name, and a file may change: all its numbers enter a digest, in whatever
-    order its rows stand.
+    order its rows stand. What is no accuracy by its name says what it is (`sources.measure_of`);
+    texts of accuracies are as they were before there was anything else.
     """
+    plain = table.measure.kind == "share" and measures.named(table.metric) is not None
+    what = {} if plain else {"measure": table.measure._asdict()}
     seen = hashlib.blake2b(digest_size=8)
     numbers = (table.judged, table.readings, table.latency_ms, table.mflops, table.params_m)
     order = np.lexsort(table.archs.T)
@@ -138,5 +142,6 @@ def of_table(table: Table, noisy: bool) -> str:
             "metric": table.metric,
             "noisy": noisy and table.readings.shape[1] > 1,
             "data": seen.hexdigest(),
+            **what,
         }
     )

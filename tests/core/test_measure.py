@@ -67,6 +67,20 @@ def test_what_has_no_scale_is_not_weighed():
 
 
 def test_what_earlier_versions_wrote_is_read():
-    assert measure.written() == Measure()
-    assert measure.written("loss", "minimize").kind == "number"
-    assert measure.written("mae", "minimize", "error").kind == "error"
+    assert measure.written({}) == Measure()
+    old = {"name": "loss", "direction": "minimize"}
+    assert measure.written(old) == Measure("loss", "minimize", "number")
+    assert measure.written({**old, "kind": "error"}) == Measure("loss", "minimize", "error", 1.0)
+    assert measure.written({"id": "a", **MAE._asdict()}) == MAE
+    assert (
+        measure.of_result({}) == Measure() and measure.of_result({"metric": old}).kind == "number"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "known"),
+    [("val_acc", True), ("test_acc", True), ("top-5", True), ("val_loss", False), ("f1", False)],
+)
+def test_what_the_name_of_a_column_says(metric, known):
+    assert (measure.named(metric) == Measure()) is known
+    assert measure.named("loss_at_best_accuracy") is None

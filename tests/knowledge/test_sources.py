@@ -199,7 +199,7 @@ def test_every_row_is_used_or_counted_and_rewards_are_those_of_the_formula(
         sorted(g[3] for g in got), sorted(e[3] for e in expected), rtol=1e-3, atol=1e-6
     )
     counts = found.counts
-    assert counts.used + counts.without_cost + counts.failed + counts.own == len(made)
+    assert sum(counts[:5]) == len(made)
     assert counts.other_spaces == {}
 
 
@@ -220,3 +220,23 @@ def test_rows_are_scored_by_the_measure_of_their_own_protocol(store):
     weighed = sources.find(store, asker(reward=reward(cost="mflops", target=2.0)))
     # What has no known scale cannot be weighed with a cost: left out, and counted.
     assert sorted(weighed.names) == ["t1", "t3"] and weighed.counts.without_cost == 1
+
+
+def test_rows_of_tables_are_read_by_what_their_column_is(store):
+    """A loss of 2, stored as -2, is no accuracy of -200%; of old rows that do not tell, none is."""
+    texts = [{"kind": "table", "metric": name} for name in ("val_acc", "val_loss", "val_loss")]
+    texts[1]["measure"] = {
+        "name": "val_loss",
+        "direction": "minimize",
+        "kind": "error",
+        "scale": 2.0,
+    }
+    for number, (text, accuracy) in enumerate(zip(texts, (0.9, -2.0, -2.0), strict=True)):
+        told = run(str(number), f"t{number}", identity.text(text))
+        history.record(store, told, 0, [row(0, accuracy=accuracy)])
+    found = sources.find(store, asker())
+    assert found.names == ["t0", "t1"]
+    np.testing.assert_allclose(found.reward[np.argsort(found.task)], [0.9, 0.5])
+    assert found.counts.unknown_metric == 1 and found.counts.without_cost == 0
+    said = sources.describe(asker(), found)
+    assert "left out: 1 of tables whose metric was not written down" in said

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.measure import Measure
+from fnas_jax.knowledge import sources
 from fnas_jax.spaces import mnas
 from fnas_jax.tasks import images, protocols, tabular
 from fnas_jax.tasks.data import Dataset
@@ -145,6 +147,17 @@ def test_tables_are_known_by_metric_and_content(tmp_path):
     ]
     assert len({task.evaluator.protocol for task in (one, *others)}) == 4
     assert {task.name for task in others} == {one.name}
+
+
+def test_tables_of_no_accuracies_say_what_they_are_and_others_what_they_always_said(tmp_path):
+    """By which rows of other searches are read (`sources.measure_of`)."""
+    rows = ["0,50,40,1", "1,60,30,2"]
+    plain = json.loads(table(tmp_path / "a" / "net.csv", rows).evaluator.protocol)
+    assert plain.keys() == {"kind", "metric", "noisy", "data"}
+    assert sources.measure_of(json.dumps(plain)) == Measure()
+    for changes in ({"task.metric": "other"}, {"task.direction": "minimize"}):
+        task = table(tmp_path / "a" / "net.csv", rows, **changes)
+        assert sources.measure_of(task.evaluator.protocol) == task.measure
 
 
 def test_noise_counts_where_there_are_several_readings(tmp_path):
