@@ -6,6 +6,8 @@ import pytest
 
 import fnas_jax
 from fnas_jax import main as command
+from fnas_jax import outcome
+from fnas_jax.core import measure as measures
 from fnas_jax.tasks import remaining
 
 QUICK = [
@@ -86,7 +88,9 @@ def test_what_is_minimised_is_told_in_its_own_unit(tmp_path, capsys):
     assert said.err.splitlines()[0] == "minimising loss of 3 rows, decisions decision_0"
     assert code == 0 and result["best"]["value"] == 1 and result["winner"]["rank"] == 1
     assert "search loss 1\n" in said.out and "rank 1 of the 3 rows" in said.out
-    assert result["metric"]["kind"] == "error"
+    assert result["metric"]["kind"] == "error" and result["metric"]["scale"] == 2
+    # An unfinished run, which has run.json only, says the same.
+    assert outcome.measure(tmp_path / "w") == measures.of_result(result)
 
 
 def test_small_spaces_of_functions_end_too(tmp_path):
