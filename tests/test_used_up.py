@@ -87,7 +87,7 @@ def test_what_is_minimised_is_told_in_its_own_unit(tmp_path, capsys):
     said = capsys.readouterr()
     assert said.err.splitlines()[0] == "minimising loss of 3 rows, decisions decision_0"
     assert code == 0 and result["best"]["value"] == 1 and result["winner"]["rank"] == 1
-    assert "search loss 1\n" in said.out and "rank 1 of the 3 rows" in said.out
+    assert "search loss 1, reward 0.6667\n" in said.out and "rank 1 of the 3 rows" in said.out
     assert result["metric"]["kind"] == "error" and result["metric"]["scale"] == 2
     # An unfinished run, which has run.json only, says the same.
     assert outcome.measure(tmp_path / "w") == measures.of_result(result)
