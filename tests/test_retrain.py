@@ -57,7 +57,7 @@ class Fake:
             return Judged({"accuracy": self.final, "steps": config.winner.steps})
 
         evaluator = Evaluator(None, None, False)
-        dataset = ()  # images, of which nothing is asked where nothing is kept
+        dataset = SimpleNamespace(notes=())  # images, of which only what to say is asked
         return Task("fake", SPACE, evaluator, final, compare=compare, dataset=dataset)
 
 
