@@ -6,7 +6,6 @@ TensorFlow, so it is left to TFDS's own command: `tfds build NAME --file_format=
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import Example, Part, Source, collect, reason
 
@@ -116,9 +116,9 @@ def _missing(name: str, root: Path, found: list[str]) -> str:
     bundled = tfds.list_builders(with_community_datasets=False)
     if wanted.partition("/")[0] in bundled:
         return f"TFDS set '{name}' is not in {root} (prepare it: {_command(name, root)})."
-    near = difflib.get_close_matches(wanted, [*found, *bundled], n=1, cutoff=0.0)
+    near = nearest(wanted, [*found, *bundled])
     there = ", ".join(found) if found else "none"
-    return f"Unknown TFDS set '{name}'; nearest match: '{near[0]}'; prepared in {root}: {there}."
+    return f"There is no TFDS set '{name}'; prepared in {root}: {there}{near or '.'}"
 
 
 def _command(name: str, root: Path) -> str:

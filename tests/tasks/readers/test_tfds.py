@@ -213,10 +213,13 @@ def test_configs_and_versions(data_dir):
 
 
 def test_unknown_names_get_the_nearest_on_disk_or_bundled(data_dir):
-    with pytest.raises(UserError, match="Unknown TFDS set 'bird_png'; nearest match: 'birds_png'"):
+    with pytest.raises(UserError, match=r"no TFDS set 'bird_png'.*did you mean 'birds_png'"):
         load("tfds:bird_png", data_dir)
-    with pytest.raises(UserError, match="nearest match: 'cifar10'"):
+    with pytest.raises(UserError, match="did you mean 'cifar10'"):
         load("tfds:cifr10", data_dir)
+    with pytest.raises(UserError, match="no TFDS set 'qqqq'; prepared in") as error:
+        load("tfds:qqqq", data_dir)
+    assert "did you mean" not in str(error.value)
 
 
 def test_known_sets_that_are_not_there_get_the_command(data_dir):
