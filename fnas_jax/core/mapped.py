@@ -122,7 +122,9 @@ class Mapped:
         for source, first, last in zip(self.sources, self.edges, self.edges[1:], strict=False):
             own = order[np.searchsorted(rows[order], first) : np.searchsorted(rows[order], last)]
             if len(own):
-                found[own] = source[rows[own] - first].reshape(len(own), *self.shape[1:])
+                stored = source[rows[own] - first].reshape(len(own), *self.shape[1:])
+                with np.errstate(over="ignore"):  # infinite then, which whoever needs them refuses
+                    found[own] = stored
         return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnas_jax import objectives
 from fnas_jax.core.config import key
 from fnas_jax.core.measure import DIRECTIONS
+from fnas_jax.tasks.readers.decode import ALPHAS
 from fnas_jax.tasks.table_costs import WAYS
 from fnas_jax.training.config import Recipe
 
@@ -33,7 +34,7 @@ class Task:
     alpha: str = key(
         "white",
         "what transparent images are composited on; keep: transparency is a channel of its own",
-        choices=("white", "black", "keep"),
+        choices=ALPHAS,
     )
     split_seed: int = key(0, "seed of the split into train, validation and test", 0, 2**31 - 1)
     noisy: bool = key(True, "tabular/macro: a query sees one of three trainings, not their mean")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import chex
@@ -20,28 +17,11 @@ from fnas_jax.knowledge.taught import Images
 from fnas_jax.networks import dense
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.tasks import facts
-from fnas_jax.tasks.readers import canvas, formats, kept, masks, targets
-from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k
+from fnas_jax.tasks.readers import decode, named, targets
 from fnas_jax.tasks.readers.decode import Files
-from fnas_jax.tasks.readers.examples import Note, Part, Source
-from fnas_jax.tasks.readers.folder import read_folder
-from fnas_jax.tasks.readers.idx import read_fashion_mnist
-from fnas_jax.tasks.readers.npz import fingerprint, read_arrays, read_npz
-from fnas_jax.tasks.readers.tfds import read_tfds
+from fnas_jax.tasks.readers.examples import Note, Part
+from fnas_jax.tasks.readers.npz import fingerprint, read_arrays
 from fnas_jax.tasks.split import split
-
-_NAMED = {
-    "digits": read_digits,
-    "mnist5k": read_mnist5k,
-    "fashion_mnist": read_fashion_mnist,
-    "canvas_labels": canvas.read_labels,
-    "canvas_masks": canvas.read_masks,
-    "canvas_position": canvas.read_position,
-}
-_ALLOWED = (
-    f"{', '.join(_NAMED)}, tfds:NAME, the path of an .npz, .npy, .parquet, .csv or IDX file, or of"
-    " a folder of these or of images"
-)
 
 
 class Dataset(NamedTuple):
@@ -103,8 +83,7 @@ def load(
     nor on `image_size`.
 
     Args:
-      name: one of "digits", "mnist5k", "tfds:NAME", the path of an .npz file, the path of a folder;
-        or the name of `arrays`.
+      name: one that `readers.named` knows, or that of `arrays`.
       data_dir: folder of the prepared TFDS sets; "" is TFDS's own default.
       image_size: side in pixels of the square that images are resized to; 0 keeps them.
       val_fraction: share of the training images that become validation images.
@@ -117,15 +96,15 @@ def load(
       objective: what its labels are for, as `task.objective`.
 
     Raises:
-      UserError: unknown name, missing or unreadable data, labels for another objective or out of
-        range, or a class with too few examples.
+      UserError: unknown name or `alpha`, missing or unreadable data, labels that are out of range
+        or for another objective, or a class with too few examples.
     """
+    decode.check(alpha)
     if arrays is not None or name.startswith(ARRAYS):
-        source = read_arrays(
-            _the_same(name, arrays), "the data set in memory", image_size, objective
-        )
+        given = _the_same(name, arrays)
+        source = read_arrays(given, "the data set in memory", image_size, objective)
     else:
-        source = _read(name, data_dir, image_size, alpha, objective, labels, cache)
+        source = named.read(name, data_dir, image_size, alpha, objective, labels, cache)
     if source.objective != objective:
         raise UserError(
             f"{name} has labels for task.objective={source.objective}, and task.objective is"
@@ -139,7 +118,7 @@ def load(
     _check(present, source.class_names, name, objective)
     doubts = facts.look(present, source.class_names, name)
     shares = _shares(test_fraction, val_fraction, test is None, val is None)
-    test_rows, val_rows, train_rows = split(
+    (test_rows, val_rows, train_rows), few = split(
         *(train.ids, shares, split_seed, name),
         *((train.labels, source.class_names) if objective == objectives.DEFAULT else ()),
     )
@@ -152,11 +131,11 @@ def load(
             part._replace(labels=part.labels.astype(np.float32)) for part in (train, val, test)
         )
     mean, std = channel_statistics(train.images)
-    divided = {"train": train.images, "val": val.images, "test": test.images}
+    divided = {"train": train, "val": val, "test": test}
     sizes = sorted({size for part in present.values() for size in part.sizes})
-    different = len(set(train.ids).union(val.ids, test.ids))
     kinds = {"multilabel": "labels", "regression": "values"}.get(objective, "classes")
-    said = facts.summary(name, divided, source.class_names, sizes, different, kinds)
+    said = facts.summary(name, divided, source.class_names, sizes, kinds)
+    doubts += facts.look_divided(divided, source.class_names)
     dataset = Dataset(
         name=name,
         train_images=train.images,
@@ -171,7 +150,7 @@ def load(
         class_names=source.class_names,
         names=Images(*(_names(part) for part in (train, val, test))),
         files=Files(alpha, source.bits),
-        notes=(*said, *source.notes, *doubts),
+        notes=(*said, *source.notes, *few, *doubts),
         objective=objective,
     )
     chex.assert_equal_shape_suffix([dataset.train_images, val.images, test.images], 3)
@@ -188,10 +167,9 @@ def sample_images(
 ) -> np.ndarray:
     """The first `count` training images of each of at most `classes` classes or labels, uint8.
 
-    Where images have neither, of all.
-
-    Shape [C, count, h, w, 1 or 3] with h, w at most `side`: larger images are thinned out. Classes
-    with fewer images repeat theirs. Values are stretched so that the set's largest is 255.
+    Where images have neither, of all. Shape [C, count, h, w, 1 or 3] with h, w at most `side`:
+    larger images are thinned out. Classes with fewer images repeat theirs. Values are stretched so
+    that the set's largest is 255.
     """
     images = dataset.train_images
     step = max(1, -(-max(images.shape[1:3]) // side))
@@ -205,10 +183,7 @@ def sample_images(
 
 
 def groups(dataset: Dataset) -> list[np.ndarray]:
-    """Rows of the training images of each class, or with each label; or of all of them.
-
-    Labels that no image has are left out.
-    """
+    """Rows of the training images of each class, or with each label that one has; or of all."""
     labels, kinds = dataset.train_labels, range(dataset.num_classes)
     if dataset.objective == objectives.DEFAULT:
         return [np.flatnonzero(labels == kind) for kind in kinds]
@@ -277,52 +252,6 @@ def _the_same(name: str, arrays: Mapping[str, np.ndarray] | None) -> Mapping[str
             f" {name} then): give the same ones, or another workdir."
         )
     return arrays
-
-
-def _read(
-    name: str,
-    data_dir: str,
-    image_size: int,
-    alpha: str,
-    objective: str,
-    labels: str,
-    cache: str,
-) -> Source:
-    if name in _NAMED:
-        return _NAMED[name](image_size)
-    if name.startswith("tfds:"):
-        return read_tfds(name.removeprefix("tfds:"), data_dir, image_size)
-    path = Path(name).expanduser()
-    if path.suffix.lower() == ".npz":
-        return read_npz(path, image_size, objective)
-    found = formats.read(path, image_size, alpha, objective, labels) if name else None
-    if found is not None:
-        return found
-    if name and path.is_dir() and objective == "segmentation":
-        return masks.read_folder(path, image_size, alpha)
-    if name and path.is_dir():
-        options = {"reader": "folder", "image_size": image_size, "alpha": alpha}
-        return kept.source(path, options, cache, lambda: read_folder(path, image_size, alpha))
-    if path.is_file():
-        raise UserError(f"{path} is no file of a format that is read; allowed are {_ALLOWED}.")
-    if name and (len(path.parts) > 1 or path.suffix or path.is_absolute()):
-        raise UserError(_no_path(path))
-    near = difflib.get_close_matches(name.lower(), [*_NAMED, "tfds:"], n=1, cutoff=0.0)[0]
-    looked = f" (and there is no {path.absolute()})" if name else ""
-    raise UserError(
-        f"Unknown data set '{name}'{looked}; allowed are {_ALLOWED}; nearest match: '{near}'."
-    )
-
-
-def _no_path(path: Path) -> str:
-    """That there is no such path, as far as there is one, and what is like it there."""
-    path = path.absolute()
-    there = next(parent for parent in path.parents if parent.is_dir())
-    wanted = path.relative_to(there).parts[0]
-    inside = [entry.name for entry in there.iterdir()] if os.access(there, os.R_OK) else []
-    near = difflib.get_close_matches(wanted, inside, n=1)
-    hint = f"; nearest in it: '{near[0]}'" if near else ""
-    return f"There is no file or folder {path}: {there} holds no '{wanted}'{hint}."
 
 
 def _check(

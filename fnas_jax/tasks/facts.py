@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from fnas_jax.core.mapped import Images, extent
+from fnas_jax.core.mapped import extent
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import Note, Part
 
@@ -31,40 +31,47 @@ def look(parts: Mapping[str, Part], class_names: Sequence[str], name: str) -> tu
       UserError: all images are equal, so that nothing can be learnt, or a class of held-out images
         has no training image.
     """
-    notes = [*_copies(parts, name), *_shared(parts), *_scales(parts)]
-    if parts["train"].labels.ndim == 1 and parts["train"].labels.dtype.kind in "iu":
+    notes = [*_copies(parts, name), *_scales(parts)]
+    if _of_classes(parts):
         _check_learnt(parts, class_names, name)
-        notes += [*_conflicts(parts, class_names), *_balance(parts, class_names)]
+        notes += _conflicts(parts, class_names)
     return tuple(notes)
+
+
+def look_divided(parts: Mapping[str, Part], class_names: Sequence[str]) -> tuple[Note, ...]:
+    """What is doubtful about parts as they are trained and judged on: what was split off counts.
+
+    `parts` and labels as in `look`.
+    """
+    return (*_shared(parts), *(_balance(parts, class_names) if _of_classes(parts) else ()))
 
 
 def summary(
     name: str,
-    parts: Mapping[str, Images],
+    parts: Mapping[str, Part],
     class_names: Sequence[str],
     sizes: Sequence[tuple[int, int]],
-    different: int,
     kinds: str = "classes",
 ) -> tuple[Note, ...]:
     """What a set is, in two sentences.
 
     Args:
       name: of the set.
-      parts: images [n, H, W, C] of "train", "val" and "test", as they are trained and judged on.
+      parts: "train", "val" and "test", as they are trained and judged on.
       class_names: of the C classes.
       sizes: different native heights and widths; () where unknown.
-      different: images without their copies.
       kinds: what `class_names` are names of.
     """
-    images = parts["train"]
+    images = parts["train"].images
     height, width, channels = images.shape[1:]
-    counts = {WORDS[part]: len(of) for part, of in parts.items()}
+    counts = {WORDS[part]: len(of.ids) for part, of in parts.items()}
     total = sum(counts.values())
+    different = len(set().union(*(of.ids for of in parts.values())))
     copies = f" ({different} different)" if different < total else ""
     resized = ""
     if sizes and set(sizes) != {(height, width)}:
         resized = f", resized from {_span(sizes)}"
-    ends = [extent(of) for of in parts.values() if of.size]
+    ends = [extent(of.images) for of in parts.values() if of.images.size]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     return (
         Note(
@@ -87,6 +94,11 @@ def listed(names: Sequence[str]) -> str:
     """The first of `names`, and how many more there are."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
+
+
+def _of_classes(parts: Mapping[str, Part]) -> bool:
+    labels = parts["train"].labels
+    return labels.ndim == 1 and labels.dtype.kind in "iu"
 
 
 def _span(sizes: Sequence[tuple[int, int]]) -> str:

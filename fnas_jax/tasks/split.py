@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from fnas_jax.core.types import UserError
-
-LOG = logging.getLogger(__name__)
+from fnas_jax.tasks.readers.examples import Note
 
 
 def split(
@@ -20,8 +18,10 @@ def split(
     name: str,
     strata: np.ndarray | None = None,
     strata_names: Sequence[str] = (),
-) -> list[np.ndarray]:
-    """Row numbers of one subset per share, and of the rest; the same share of every stratum.
+) -> tuple[list[np.ndarray], tuple[Note, ...]]:
+    """(row numbers of one subset per share and of the rest, what could not be divided so).
+
+    Every subset has the same share of every stratum.
 
     Rows of one id, which is one image, are a group, and no group is divided: a test image that was
     trained on measures memory. Groups are ranked by a hash of (seed, id) and dealt out within each
@@ -39,7 +39,9 @@ def split(
         one stratum. A group of several strata is dealt out with the rarest of them.
       strata_names: of each stratum, for errors; each has to be there.
 
-    A stratum of fewer groups than subsets is left to the rest, which is said.
+    The groups of a stratum that has fewer than there are subsets are left to the rest, which the
+    notes say with how many rows of it are there. Others of its rows may be in groups of rarer
+    strata, which are divided with these.
 
     Raises:
       UserError: fewer rows in a stratum than subsets, or a subset that nothing is left for.
@@ -54,15 +56,17 @@ def split(
     of_group = np.array([_rarest(owner[group], numbers) for group in groups], np.int64)
     needed = 1 + sum(share > 0 for share in shares)
     subsets: list[list[int]] = [[] for _ in range(len(shares) + 1)]
+    few: dict[int, int] = {}  # strata of some groups, but too few, and how many
     for stratum, rows in enumerate(numbers):
         own = np.flatnonzero(of_group == stratum)
-        whose = f"Class '{strata_names[stratum]}' of {name}" if len(strata_names) else name
         if rows < needed:
             raise UserError(
-                f"{whose} has {rows} training examples: at least {needed} are needed to split it."
+                f"{_whose(stratum, strata_names, name)} has {rows} training examples: at least"
+                f" {needed} are needed to split it."
             )
         if len(own) < needed:
-            LOG.warning("%s %s", whose, _too_few(int(rows), len(own), needed))
+            if len(own):
+                few[stratum] = len(own)
             subsets[-1].extend(own.tolist())
             continue
         dealt = _deal([len(groups[g]) for g in own], shares)
@@ -74,7 +78,20 @@ def split(
             " equal images stay together: give validation and test images of your own."
         )
     none = np.zeros(0, np.int64)
-    return [np.concatenate([none, *(groups[g] for g in sorted(subset))]) for subset in subsets]
+    found = [np.concatenate([none, *(groups[g] for g in sorted(subset))]) for subset in subsets]
+    notes = (
+        Note(
+            f"{_whose(stratum, strata_names, name)}"
+            f" {_too_few(numbers[stratum], count, needed, np.sum(owner[found[-1]] == stratum))}"
+        )
+        for stratum, count in few.items()
+    )
+    return found, tuple(notes)
+
+
+def _whose(stratum: int, names: Sequence[str], name: str) -> str:
+    """What errors and notes call a stratum of the set `name`."""
+    return f"Class '{names[stratum]}' of {name}" if len(names) else name
 
 
 def _rarest(strata: np.ndarray, numbers: np.ndarray) -> int:
@@ -113,11 +130,18 @@ def _fill(sizes: list[int], count: int, spare: int) -> list[int]:
     return taken or [int(np.argmin(sizes))]
 
 
-def _too_few(rows: int, groups: int, needed: int) -> str:
-    """What becomes of a stratum of fewer different images than subsets, in words."""
+def _too_few(rows: int, groups: int, needed: int, kept: int) -> str:
+    """What has become of a stratum of fewer different images than subsets, in words.
+
+    `kept`: how many of its `rows` have stayed training images.
+    """
     plural = "s" * (groups != 1)
+    become = (
+        "all of them are training images, and nothing is judged by them"
+        if kept == rows
+        else f"{kept} of them stay training images"
+    )
     return (
         f"has {rows} training examples, but only {groups} different image{plural} of its own, where"
-        f" at least {needed} are needed to split it, as equal images stay together: all of them"
-        " are training images, and nothing is judged by them"
+        f" at least {needed} are needed to split it, as equal images stay together: {become}"
     )

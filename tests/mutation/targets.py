@@ -62,6 +62,7 @@ TESTS = {
     "tasks/policy.py": "tasks/test_policy.py tasks/test_recipe.py",
     "tasks/population_trainer.py": "tasks/test_population_trainer.py tasks/test_finalists.py",
     "tasks/protocols.py": "tasks/test_protocols.py",
+    "tasks/readers/named.py": "tasks/test_data.py",
     "tasks/readers": "tasks/readers",
     "tasks/recipe.py": "tasks/test_recipe.py",
     "tasks/tables.py": "tasks/test_tables.py",

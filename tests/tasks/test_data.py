@@ -194,7 +194,7 @@ def test_fractions_out_of_range_are_refused(shares, message):
     ("name", "near"), [("digit", "digits"), ("mnist", "mnist5k"), ("MNIST-5k", "mnist5k")]
 )
 def test_unknown_names_are_refused_with_the_nearest(name, near):
-    with pytest.raises(UserError, match=f"Unknown data set '{name}'.*nearest match: '{near}'"):
+    with pytest.raises(UserError, match=f"no image set is called '{name}'.*did you mean '{near}'"):
         data.load(name)
 
 
@@ -209,16 +209,24 @@ def test_a_path_is_told_from_a_name(tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match=f"There is no file or folder {tmp_path}/a.zip"):
         data.load(str(tmp_path / "a.zip"))
-    with pytest.raises(UserError, match=rf"'mnist' \(and there is no {tmp_path}/mnist\)"):
+    with pytest.raises(UserError, match=f"^There is no file or folder {tmp_path}/mnist, and no"):
         data.load("mnist")
+    with pytest.raises(UserError) as error:
+        data.load("nosuch")  # like nothing that there is
+    assert "did you mean" not in str(error.value)
 
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("1,2")
     with pytest.raises(UserError, match=r"is no file of a format that is read"):
         data.load(str(tmp_path / "a.txt"))
-    with pytest.raises(UserError, match="Unknown data set ''"):
+    with pytest.raises(UserError, match="The name of the image set is empty"):
         data.load("")
+
+
+def test_another_way_with_transparency_is_refused_whatever_the_set():
+    with pytest.raises(UserError, match=r"task\.alpha is 'grey'; it takes white, black, keep"):
+        data.load("digits", alpha="grey")
 
 
 def test_a_sample_holds_training_images_of_every_class_stretched_to_bytes():

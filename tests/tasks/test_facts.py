@@ -76,6 +76,27 @@ def test_one_image_per_class_in_parts_of_its_own_is_told(tmp_path):
     assert "30 of the 30 validation images are training images, too" in told
 
 
+def test_shared_images_are_counted_where_they_are_after_the_division(tmp_path):
+    """12 of the training images become validation images, and the test images are both."""
+    images, labels = pixels(60), np.arange(60) % 3
+    found = divided(tmp_path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    told = " ".join(warnings(found))
+    train, val = len(found.train_labels), len(found.val_labels)
+    assert (train, val) == (48, 12)
+    assert "48 of the 60 test images are training images, too" in told
+    assert "12 of the 60 test images are validation images, too" in told
+
+
+def test_a_class_that_cannot_be_divided_is_told_once_with_the_other_facts(tmp_path, caplog):
+    images, labels = pixels(60), np.arange(60) % 3
+    images[labels == 2] = images[2]
+    told = warnings(loaded(tmp_path, images=images, labels=labels))
+    (few,) = (text for text in told if "different image" in text)
+    assert "Class '2' of" in few and "has 20 training examples, but only 1 different" in few
+    assert "the test images have none of 1 of the 3 classes (2)" in told
+    assert not caplog.messages  # before they are asked for
+
+
 def test_images_of_several_classes_are_counted(tmp_path):
     once = pixels(20)
     both = np.concatenate([once, once[:2]])
@@ -100,7 +121,7 @@ def test_parts_on_other_scales_are_told_with_both(tmp_path):
 def test_classes_of_very_different_sizes_are_told(tmp_path):
     labels = np.repeat([0, 1], [190, 10])
     (text,) = warnings(loaded(tmp_path, images=pixels(200), labels=labels))
-    assert "classes have 10 ('1') to 190 ('0') training examples" in text and "95.0%" in text
+    assert "classes have 6 ('1') to 114 ('0') training examples" in text and "95.0%" in text
 
 
 def test_classes_that_a_part_lacks_are_told(tmp_path):
@@ -114,7 +135,7 @@ def test_commands_show_it_by_its_weight(tmp_path, capsys):
     assert cli.run_command(lambda: facts.tell(dataset.notes)) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["info", "info", "warning"]
-    assert "200 images of 2 classes" in lines[0] and "classes have 10" in lines[2]
+    assert "200 images of 2 classes" in lines[0] and "classes have 6" in lines[2]
 
 
 def test_a_search_and_a_retraining_begin_with_it(tmp_path, monkeypatch):

@@ -16,9 +16,13 @@ from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import reason
 
 # Pillow's names of what is read, told by a file's content and not by its name. Left out are those
-# that start other programs (EPS), that are documents (PDF), or that any bytes could be (TGA).
-# PPM is PGM, PBM and PNM, too.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+# that start other programs (EPS), that are documents (PDF, PSD), that any bytes could be (TGA), or
+# of which Pillow gives 8 of 16 bits without a sign of it (SGI). PPM is PGM, PBM and PNM, too.
+FORMATS = (
+    *("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF"),
+    *("ICO", "PCX", "QOI"),
+)
+ALPHAS = ("white", "black", "keep")  # what may become of transparency: `Files.alpha`
 _GREY = {"1", "L", "LA", "La"}
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}  # grey of 16 bits; "I" also of 32
 _CLEAR = {"LA", "La", "PA", "RGBA", "RGBa"}
@@ -66,8 +70,14 @@ class Header(NamedTuple):
     deep: bool  # grey of more than 8 bits
     cut: bool  # colours of more than 8 bits, of which Pillow gives the upper 8
     alpha: bool  # it has transparency, or could have
-    frames: bool  # there are more images in it than one, of which the first is read
+    frames: bool  # more images than one: the first is read, or the largest of an ICO file
     size: tuple[int, int]  # height and width in pixels, as stored: EXIF may turn it
+
+
+def check(alpha: str) -> None:
+    """Raises UserError unless `alpha` is one of `ALPHAS`."""
+    if alpha not in ALPHAS:
+        raise UserError(f"task.alpha is {alpha!r}; it takes {', '.join(ALPHAS)}")
 
 
 def header(file: Path | IO[bytes]) -> Header:
@@ -77,7 +87,9 @@ def header(file: Path | IO[bytes]) -> Header:
         if mode == "F":
             raise ValueError("its pixels are fractions, of which no scale is known")
         # Telephones keep depth maps and the like behind the photograph, in MPO.
-        frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        animated = bool(getattr(image, "is_animated", False))
+        sizes = image.info.get("sizes", ()) if image.format == "ICO" else ()
+        frames = image.format != "MPO" and (animated or len(sizes) > 1)
         deep = mode in _DEEP
         cut = not deep and any(";16" in str(tile[3]) for tile in image.tile)
         return Header(mode in _GREY or deep, deep, cut, _has_alpha(image), frames, (height, width))

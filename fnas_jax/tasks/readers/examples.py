@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +54,18 @@ class Source(NamedTuple):
     notes: tuple[Note, ...] = ()  # what was left out, or read otherwise than one might think
     bits: int = 8  # of the image files that it is of, as `decode.Files`
     objective: str = "classification"  # that its labels are for
+
+
+def source_of(
+    parts: Mapping[str, Part],
+    class_names: tuple[str, ...],
+    notes: Iterable[Note],
+    bits: int = 8,
+    objective: str = "classification",
+) -> Source:
+    """A `Source` of parts by "train", which is among them, "val" and "test"."""
+    held = parts.get("val"), parts.get("test")
+    return Source(parts["train"], *held, class_names, tuple(notes), bits, objective)
 
 
 @dataclass
@@ -171,13 +183,27 @@ def gather(images: Mapped, labels: np.ndarray, source: str) -> Part:
     for chunk in chunks(images):
         if chunk.dtype != np.uint8 and not np.isfinite(chunk).all():
             row = len(ids) + int(np.flatnonzero(~np.isfinite(chunk).all(axis=(1, 2, 3)))[0])
-            raise UserError(f"{source}: row {row} holds values that are not finite.")
+            stored = images.viewed(images.shape[1:], np.float64)[row]
+            raise UserError(f"{source}: row {row} holds {unfit(stored)}.")
         ids += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in chunk]
     size = (images.shape[1], images.shape[2])
     if labels.ndim == 3 and len(labels):
         _fitted(labels[0], images[0], 0, source)
     targets = labels if labels.ndim > 1 else labels.astype(np.int32)
     return Part(images, targets, ids, (size,))
+
+
+def unfit(numbers: np.ndarray) -> str:
+    """Why numbers [..], as they are stored, are not all finite as float32."""
+    if not np.isfinite(numbers).all():
+        return "values that are not finite"
+    return f"values too large for float32 ({numbers.flat[np.abs(numbers).argmax()]:g})"
+
+
+def as_float32(numbers: np.ndarray) -> np.ndarray:
+    """A copy as float32, infinite where that is not large enough: `unfit` says so in words."""
+    with np.errstate(over="ignore"):
+        return numbers.astype(np.float32)
 
 
 def name_classes(

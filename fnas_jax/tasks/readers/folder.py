@@ -8,7 +8,6 @@ operating systems are skipped; all that is left out is counted in the notes of t
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -28,9 +27,10 @@ from fnas_jax.tasks.readers.examples import (
     collect,
     reason,
     since,
+    source_of,
 )
+from fnas_jax.tasks.readers.tree import UP, leads_up, visible, walk
 
-_SYSTEM = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 _LAYOUT = "FOLDER/CLASS/IMAGE is needed, or FOLDER/train/CLASS/IMAGE with FOLDER/test (and val)"
 
 
@@ -68,31 +68,7 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
         examples = _read(rows, names, mode, files, root, left)
         parts[part] = collect(examples, image_size, f"{folders[part]}{since(left)}")
     notes = (*left_out(left), *told(everything, mode, files))
-    train, val, test = (parts.get(part) for part in ("train", "val", "test"))
-    assert train is not None  # `_part_folders` always has it
-    return Source(train, val, test, names, notes, files.bits)
-
-
-def visible(name: str) -> bool:
-    """Whether a file or folder of this name is a user's, not hidden nor an operating system's."""
-    return not name.startswith(".") and name.lower() not in _SYSTEM
-
-
-def walk(folder: Path, left: Tally) -> Iterator[Path]:
-    """Visible files at any depth below `folder`, in order; hidden entries are counted in `left`.
-
-    Links to folders are followed, each folder once.
-    """
-    seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        hidden = [name for name in (*folders, *files) if not visible(name)]
-        for name in hidden:
-            left.add("hidden", Path(place, name))
-        folders[:] = sorted(name for name in folders if visible(name)) if real not in seen else []
-        if real not in seen:
-            seen.add(real)
-            yield from (Path(place, name) for name in sorted(files) if visible(name))
+    return source_of(parts, names, notes, files.bits)
 
 
 def header_of(path: Path, left: Tally) -> Header | None:
@@ -112,7 +88,7 @@ def told(found: Iterable[Found], mode: str, files: Files) -> list[Note]:
     headers = [(one.path, one.header) for one in found]
     kinds = {
         f"with transparency, {_of_alpha(files.alpha)}": [p for p, h in headers if h.alpha],
-        "of several frames or pages, of which the first is read": [
+        "of several frames, pages or sizes, of which one is read": [
             p for p, h in headers if h.frames
         ],
         "of 16 bits in colour, read at 8": [p for p, h in headers if h.cut],
@@ -144,7 +120,7 @@ def _of_depth(files: Files) -> str:
 
 def _part_folders(root: Path, left: Tally) -> dict[str, Path]:
     """The folder of each part; 'train' is always among them."""
-    inside = {p.name.lower(): p for p in sorted(root.iterdir()) if p.is_dir() and visible(p.name)}
+    inside = {p.name.lower(): p for p in sorted(root.iterdir()) if _is_folder(p)}
     parts: dict[str, Path] = {}
     for part, spellings in PART_NAMES.items():
         present = [inside[name] for name in spellings if name in inside]
@@ -156,11 +132,17 @@ def _part_folders(root: Path, left: Tally) -> dict[str, Path]:
     for place in sorted(root.iterdir()):
         if not visible(place.name):
             left.add("hidden", place)
+        elif leads_up(place):
+            left.add(UP, place)
         elif place.is_dir() and place not in parts.values():
             left.add("folder beside train", place)
         elif place.is_file() and header_of(place, left) is not None:
             left.add("image in no class folder", place)
     return parts
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and visible(path.name) and not leads_up(path)
 
 
 def _is_image(path: Path) -> bool:
@@ -173,6 +155,8 @@ def _scan(folder: Path, root: Path, left: Tally) -> list[Found]:
     for place in sorted(folder.iterdir()):
         if not visible(place.name):
             left.add("hidden", place)
+        elif leads_up(place):
+            left.add(UP, place)
         elif place.is_dir():
             before = len(found)
             for path in walk(place, left):

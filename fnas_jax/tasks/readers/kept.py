@@ -1,9 +1,9 @@
 """Decoded images on disk: what has taken long to read is read again in seconds.
 
-An entry is a folder of arrays and an index, known by the files that it was made of (path, size and
-time of change of each) and by how they were read. It is written under another name and renamed when
-it is whole; one that is damaged, or of other files, is made anew. Of a folder that has changed, the
-entry before is removed.
+An entry is a folder of arrays and an index, known by the files that it was made of (path, size,
+times of change and inode of each) and by how they were read. It is written under another name and
+renamed when it is whole; one that is damaged, or of other files, is made anew. Of a folder that has
+changed, the entry before is removed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 from fnas_jax.core import mapped
 from fnas_jax.core.identity import digest, text
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks.readers import stored
+from fnas_jax.tasks.readers import stored, tree
 from fnas_jax.tasks.readers.examples import Note, Part, Source
 
 LOG = logging.getLogger(__name__)
-VERSION = 1  # of the readers and of this format: another one, another entry
+VERSION = 2  # of the readers and of this format: another one, another entry
 WORTH = 2000  # files, below which reading again takes no time
 _INDEX = "index.json"
 _PARTS = ("train", "val", "test")
@@ -67,22 +67,27 @@ def source(root: Path, options: dict[str, Any], cache: str, read: Callable[[], S
 
 
 def _listing(root: Path) -> tuple[str, int]:
-    """(digest of path, size and time of change of all files below `root`, how many)."""
-    seen, count, known = hashlib.blake2b(digest_size=16), 0, set()
-    for place, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = sorted(folders) if real not in known else []
-        known.add(real)
-        for name in sorted(files):
-            path = os.path.join(place, name)
-            try:
-                facts = os.stat(path)
-                entry = (os.path.relpath(path, root), facts.st_size, facts.st_mtime_ns)
-            except OSError:  # a broken link
-                entry = (os.path.relpath(path, root), -1, -1)
+    """(digest of what `_facts` says of all files below `root`, how many)."""
+    seen, count = hashlib.blake2b(digest_size=16), 0
+    for place, _, files, _ in tree.folders(root):
+        for name in files:
+            entry = (os.path.relpath(place / name, root), *_facts(place / name))
             seen.update(repr(entry).encode("utf-8", "surrogateescape"))
             count += 1
     return seen.hexdigest(), count
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    """What tells a file from another of its name, or from itself with other content.
+
+    The time of change of the content can be set, as `cp -p`, `rsync` and `tar` do; that of the
+    entry (ctime) and the number of the inode cannot.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:  # a broken link
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _save(found: Source, place: Path) -> None:

@@ -27,8 +27,10 @@ from fnas_jax.tasks.readers.examples import (
     collect,
     reason,
     since,
+    source_of,
 )
-from fnas_jax.tasks.readers.folder import Found, header_of, left_out, told, walk
+from fnas_jax.tasks.readers.folder import Found, header_of, left_out, told
+from fnas_jax.tasks.readers.tree import walk
 
 IMAGES, MASKS, NAMES = "images", "masks", "classes.txt"
 _ONE_CHANNEL = {"1", "L", "P"}  # modes of Pillow whose numbers are classes
@@ -76,7 +78,8 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
     if not root.is_dir():
         raise UserError(f"There is no folder {root.absolute()}.")
     left = Tally()
-    found = {part: _pairs(place, left) for part, place in _places(root).items()}
+    places = _places(root)
+    found = {part: _pairs(place, left) for part, place in places.items()}
     everything = [pair for pairs in found.values() for pair in pairs]
     if not found["train"]:
         raise UserError(
@@ -87,13 +90,11 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
     parts: dict[str, Part] = {}
     for part, pairs in found.items():
         examples = _examples(pairs, mode, files, root, left)
-        parts[part] = collect(examples, image_size, f"{root}{since(left)}")
+        parts[part] = collect(examples, image_size, f"{places[part]}{since(left)}")
     headers = [Found(pair.image, "", pair.header) for pair in everything]
     notes = (*left_out(left), *told(headers, mode, files))
     names = _names(root, [part.labels for part in parts.values()])
-    train, val, test = (parts.get(part) for part in ("train", "val", "test"))
-    assert train is not None  # `_places` always has it
-    return Source(train, val, test, names, notes, files.bits, "segmentation")
+    return source_of(parts, names, notes, files.bits, "segmentation")
 
 
 def _places(root: Path) -> dict[str, Path]:

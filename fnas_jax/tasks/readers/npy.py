@@ -15,7 +15,8 @@ from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import stored
 from fnas_jax.tasks.readers.examples import Source
-from fnas_jax.tasks.readers.npz import is_key, read_arrays
+from fnas_jax.tasks.readers.keys import is_key
+from fnas_jax.tasks.readers.npz import read_arrays
 
 # What a file of images is called, and that of its labels.
 _PARTNERS = (("images", "labels"), ("image", "label"), ("x", "y"), ("data", "labels"))

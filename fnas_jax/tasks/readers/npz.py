@@ -25,41 +25,24 @@ import numpy as np
 from fnas_jax.core import mapped
 from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks.readers import class_names, objects, targets
+from fnas_jax.tasks.readers import class_names, keys, objects, targets
 from fnas_jax.tasks.readers.examples import (
-    PART_NAMES,
     Example,
     Note,
     Part,
     Source,
+    as_float32,
     collect,
     gather,
     reason,
+    source_of,
+    unfit,
 )
 from fnas_jax.tasks.readers.stored import mapped_members
 
 _MAX_CHANNELS = 16  # more than that in the last axis is a mistake in the order of the axes
-_USUAL = (1, 3, 4)  # channels of grey images, of coloured ones, and of these with transparency
-# Of masks, beside those of labels
-_MASKS = (("images", "masks"), ("image", "mask"), ("x", "masks"))
-_DIVIDED_MASKS = (("x_{}", "masks_{}"), ("{}_images", "{}_masks"), ("images_{}", "masks_{}"))
-_WHOLE = (
-    ("images", "labels"),
-    ("image", "label"),
-    ("x", "y"),
-    ("data", "target"),
-    ("data", "labels"),
-    ("data", "label"),
-)
-SPELLINGS = tuple(spelling for spellings in PART_NAMES.values() for spelling in spellings)
-_DIVIDED = (
-    ("x_{}", "y_{}"),
-    ("{}_images", "{}_labels"),
-    ("images_{}", "labels_{}"),
-    ("{}_x", "{}_y"),
-    ("{}_data", "{}_labels"),
-    ("{}_data", "{}_target"),
-)
+_OPAQUE = (1, 3)  # channels of grey images and of coloured ones
+_USUAL = (*_OPAQUE, 4)  # and of coloured ones with transparency
 
 
 def read_npz(path: Path, image_size: int, objective: str = "classification") -> Source:
@@ -82,8 +65,8 @@ def read_arrays(
 
     Its labels are for `objective`.
     """
-    found, notes = _find(arrays, source, objective == "segmentation")
-    columns = [y for _, y in found.values()]
+    found, notes = keys.find(arrays, source, objective == "segmentation")
+    columns = [arrays[y] for _, y in found.values()]
     labels, names = targets.read(objective, columns, source)
     given = arrays.get("class_names")
     more: list[Note] = []
@@ -95,11 +78,8 @@ def read_arrays(
         labels, names, more = class_names.renamed(labels, names, columns, given, source)
     else:
         more = class_names.numbered(names, columns)
-    several = len(found) > 1
-    read = {
-        part: _as_images(images, f"'{part}' images of {source}" if several else source)
-        for part, (images, _) in found.items()
-    }
+    called = {part: f"'{x}' of {source}" for part, (x, _) in found.items()}
+    read = {part: _as_images(arrays[x], called[part]) for part, (x, _) in found.items()}
     read, mixed = _of_one_type(read)
     parts: dict[str, Part] = {}
     for (part, images), numbers in zip(read.items(), labels, strict=True):
@@ -112,13 +92,10 @@ def read_arrays(
             for i, (image, label) in enumerate(zip(images, numbers, strict=True))
         )
         if isinstance(images, Mapped) and not image_size:
-            parts[part] = gather(images, numbers, source)
+            parts[part] = gather(images, numbers, called[part])
         else:
-            parts[part] = collect(rows, image_size, source)
-    train, val, test = (parts.get(part) for part in ("train", "val", "test"))
-    assert train is not None  # `_find` always has it
-    said = (*notes, *more, *mixed)
-    return Source(train, val, test, names, said, objective=objective)
+            parts[part] = collect(rows, image_size, called[part])
+    return source_of(parts, names, (*notes, *more, *mixed), objective=objective)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
@@ -161,68 +138,6 @@ def _member(file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
         raise ValueError(f"of '{key}', {error}") from None
 
 
-def is_key(name: str) -> bool:
-    """Whether `name` is that of an array of images or labels, in one of the spellings."""
-    pairs = (*_DIVIDED, *_DIVIDED_MASKS)
-    divided = (key.format(s) for s in SPELLINGS for pair in pairs for key in pair)
-    return name.lower() in {*divided, *(key for pair in (*_WHOLE, *_MASKS) for key in pair)}
-
-
-def _find(
-    arrays: Mapping[str, np.ndarray], source: str, masks: bool = False
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], list[Note]]:
-    """The (images, labels) of each part, 'train' always among them, and what is not read.
-
-    `masks`: they come before other labels.
-    """
-    found = _named(arrays, source, masks)
-    used = {key for pair in found.values() for key in pair}
-    lower = {key.lower() for key in arrays}
-    rest = [key for key in arrays if key not in used and key.lower() != "class_names"]
-    notes = []
-    if rest:
-        why = "".join(
-            f"; there is '{key}' without {what}"
-            for key in rest
-            for what, partners in _partners(key.lower()).items()
-            if partners and not partners & lower
-        )
-        instead = class_names.quoted(used)
-        notes = [Note(f"not read of {source}: {class_names.quoted(rest)}, but {instead}{why}")]
-    return {part: (arrays[x], arrays[y]) for part, (x, y) in found.items()}, notes
-
-
-def _partners(key: str) -> dict[str, set[str]]:
-    """What the "labels" of images of this name may be called, or the "images" of such labels."""
-    spelled = [s for spellings in PART_NAMES.values() for s in spellings]
-    pairs = [(x.format(s), y.format(s)) for s in spelled for x, y in _DIVIDED]
-    pairs += _WHOLE
-    labels, images = {y for x, y in pairs if x == key}, {x for x, y in pairs if y == key}
-    return {"labels": labels, "images": images}
-
-
-def _named(
-    arrays: Mapping[str, np.ndarray], source: str, masks: bool
-) -> dict[str, tuple[str, str]]:
-    """The keys (images, labels) of each part that the file names; 'train' is always among them."""
-    keys = {key.lower(): key for key in arrays}
-    divided, found = (*_DIVIDED_MASKS * masks, *_DIVIDED), {}
-    for part, spellings in PART_NAMES.items():
-        for x, y in [(x.format(s), y.format(s)) for s in spellings for x, y in divided]:
-            if x in keys and y in keys and part not in found:
-                found[part] = (keys[x], keys[y])
-    if "train" in found:
-        return found
-    for x, y in (*_MASKS * masks, *_WHOLE):
-        if x in keys and y in keys:
-            return {"train": (keys[x], keys[y])}
-    labels = "'masks' (or 'labels')" if masks else "'labels'"
-    raise UserError(
-        f"{source} holds the keys {sorted(arrays)}: 'images' and {labels} are needed, or 'x_train' "
-        "and 'y_train' with, if there are any, 'x_val', 'y_val', 'x_test' and 'y_test'."
-    )
-
-
 def _as_images(images: Images, what: str) -> Images:
     """[n, H, W] or [n, H, W, C] of any number -> [n, H, W, C] uint8 or float32."""
     shape = list(images.shape)
@@ -247,13 +162,13 @@ def _as_images(images: Images, what: str) -> Images:
         return images
     if images.dtype.kind not in "biuf":
         raise UserError(f"{what}: dtype {images.dtype} is no number.")
-    images = _as_float32(images)
-    if isinstance(images, Mapped):  # looked at when it is read
-        return images
-    if not np.isfinite(images).all():
-        row = int(np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))[0])
-        raise UserError(f"{what}: row {row} holds values that are not finite.")
-    return images
+    numbers = _as_float32(images)
+    if isinstance(numbers, Mapped):  # looked at when it is read
+        return numbers
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers).all(axis=(1, 2, 3)))[0])
+        raise UserError(f"{what}: row {row} holds {unfit(images[row])}.")
+    return numbers
 
 
 def _with_channel(images: Images) -> Images:
@@ -264,8 +179,12 @@ def _with_channel(images: Images) -> Images:
 
 
 def _channels_first(height: int, width: int, channels: int) -> bool:
-    """Whether [height, width, channels] is more likely [C, H, W] of a grey or coloured image."""
-    return height in _USUAL and channels not in _USUAL and height != width
+    """Whether [height, width, channels] is more likely [C, H, W] of a grey or coloured image.
+
+    Of one that is square also where its side is a number that channels could be, as in [3, 4, 4].
+    """
+    square = height in _OPAQUE and width == channels and channels not in _OPAQUE
+    return square or (height in _USUAL and channels not in _USUAL and height != width)
 
 
 def _flat(shape: list[int]) -> str:
@@ -289,4 +208,4 @@ def _of_one_type(images: dict[str, Images]) -> tuple[dict[str, Images], list[Not
 def _as_float32(images: Images) -> Images:
     if isinstance(images, Mapped):
         return images.viewed(images.shape[1:], np.float32)
-    return images.astype(np.float32)
+    return as_float32(images)

@@ -20,6 +20,7 @@ from fnas_jax.tasks.readers.examples import (
     collect,
     reason,
     since,
+    source_of,
 )
 from fnas_jax.tasks.readers.folder import Found, left_out, told
 
@@ -87,9 +88,7 @@ def read(
         rows = _decoded(table.rows(), labels, known, mode, files, left)
         parts[part] = collect(rows, image_size, f"{source} ({part}){since(left)}")
     notes = (*left_out(left), *told(good, mode, files))
-    train, val, test = (parts.get(part) for part in ("train", "val", "test"))
-    assert train is not None
-    return Source(train, val, test, names, notes, files.bits, objective)
+    return source_of(parts, names, notes, files.bits, objective)
 
 
 def column(names: Sequence[str], spellings: Sequence[str], what: str, source: str) -> str:

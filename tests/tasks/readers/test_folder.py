@@ -203,6 +203,61 @@ def test_transparency_is_composited_and_told(tmp_path, alpha, want):
     assert f"1 of 11 images are with transparency, composited on {alpha}" in source.notes[0].text
 
 
+def test_icons_and_other_rasters_are_read(tmp_path):
+    folder(tmp_path, shape=(16, 16, 3))
+    for suffix in ("ico", "pcx", "qoi"):
+        pixels = RANDOM.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        image = tmp_path / "cat" / f"9.{suffix}"
+        if suffix == "qoi":  # https://qoiformat.org: 16x16, RGB, each pixel by its three numbers
+            head = b"qoif" + (16).to_bytes(4) + (16).to_bytes(4) + bytes([3, 0])
+            rows = b"".join(b"\xfe" + bytes(pixel) for pixel in pixels.reshape(-1, 3))
+            image.write_bytes(head + rows + bytes(7) + b"\x01")
+        else:
+            Image.fromarray(pixels).save(image, sizes=[(16, 16)])  # of which PCX knows nothing
+        source = read_folder(tmp_path, 0)
+        np.testing.assert_array_equal(source.train.images[5], pixels)
+        assert len(source.train.images) == 11 and not texts(source)
+        image.unlink()
+
+
+def test_of_an_icon_of_several_sizes_the_largest_is_read_and_that_is_told(tmp_path):
+    folder(tmp_path, shape=(32, 32, 3))
+    pixels = RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "cat" / "9.ico", sizes=[(16, 16), (32, 32)])
+    source = read_folder(tmp_path, 0)
+    np.testing.assert_array_equal(source.train.images[5], pixels)
+    assert any("of several frames, pages or sizes" in text for text in texts(source, loud=False))
+
+
+@pytest.mark.parametrize("up", ["..", ".", "../.."])
+@pytest.mark.parametrize("where", ["cat", "cat/more"])
+def test_links_to_folders_above_are_not_followed_and_counted(tmp_path, where, up):
+    """Every image would be a cat."""
+    root = tmp_path / "outer" / "set"
+    folder(root)
+    folder(tmp_path / "outer", ("beside",))
+    (root / where).mkdir(exist_ok=True)
+    (root / where / "up").symlink_to(up)
+    source = read_folder(root, 0)
+    assert np.bincount(source.train.labels).tolist() == [5, 5]
+    assert texts(source) == [f"left out: 1 x link to a folder above it ({root / where / 'up'})"]
+
+
+def test_links_to_other_folders_are_followed_but_not_back_up_from_there(tmp_path):
+    root, other = tmp_path / "set", tmp_path / "other"
+    folder(root)
+    pixels = folder(other, ("birds",))
+    (root / "bird").symlink_to(other / "birds")
+    (root / "all").symlink_to(".")
+    (other / "birds" / "back").symlink_to(root)
+    source = read_folder(root, 0)
+    assert source.class_names == ("bird", "cat", "dog")
+    np.testing.assert_array_equal(source.train.images[:5], list(pixels.values()))
+    assert np.bincount(source.train.labels).tolist() == [5, 5, 5]
+    (text,) = texts(source)
+    assert "2 x link to a folder above it" in text
+
+
 def test_transparency_may_be_a_channel(tmp_path):
     pixels = folder(tmp_path, shape=(6, 5, 2))
     images = read_folder(tmp_path, 0, "keep").train.images

@@ -7,7 +7,7 @@ from PIL import Image
 from fnas_jax.core import mapped
 from fnas_jax.core.mapped import Mapped
 from fnas_jax.tasks import data
-from fnas_jax.tasks.readers import kept, parallel
+from fnas_jax.tasks.readers import kept, named, parallel
 
 RANDOM = np.random.default_rng(0)
 
@@ -32,8 +32,8 @@ def write(path):
 def reads(monkeypatch):
     """How often the folder was read itself."""
     count = []
-    read = data.read_folder
-    monkeypatch.setattr(data, "read_folder", lambda *given: count.append(1) or read(*given))
+    read = named.read_folder
+    monkeypatch.setattr(named, "read_folder", lambda *given: count.append(1) or read(*given))
     return count
 
 
@@ -74,17 +74,23 @@ def test_other_ways_to_read_have_entries_of_their_own(root, tmp_path, reads):
     assert len(reads) == 3 and len(entries(cache)) == 3
 
 
-@pytest.mark.parametrize("change", ["new", "gone", "touched", "moved"])
+@pytest.mark.parametrize("change", ["new", "gone", "touched", "moved", "copied"])
 def test_a_folder_that_has_changed_is_read_again(root, tmp_path, reads, change):
     cache = tmp_path / "cache"
+    file, bitmap = root / "cat" / "3.png", root / "cat" / "bitmap.bmp"
+    write(bitmap)
     data.load(str(root), cache=str(cache))
-    file = root / "cat" / "3.png"
     if change == "new":
         write(root / "cat" / "new.png")
     elif change == "gone":
         file.unlink()
     elif change == "touched":
         os.utime(file, ns=(1, 1))
+    elif change == "copied":  # another image of as many bytes, with the time of the one before
+        facts = os.stat(bitmap)
+        write(bitmap)
+        os.utime(bitmap, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        assert os.stat(bitmap).st_size == facts.st_size
     else:
         file.rename(root / "dog" / "moved.png")
     before = entries(cache)
@@ -127,6 +133,15 @@ def test_a_cache_that_cannot_be_written_costs_time_only(root, tmp_path, caplog):
     (tmp_path / "file").touch()
     same(data.load(str(root), cache=str(tmp_path / "file")), data.load(str(root)))
     assert "decoded images cannot be kept" in caplog.text
+
+
+def test_what_lies_above_a_folder_is_no_part_of_what_it_is_known_by(root, tmp_path, reads):
+    """By a link back up, every file of `tmp_path`, the entry itself among them, would be."""
+    (root / "cat" / "up").symlink_to("../..")
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        data.load(str(root), cache=str(cache))
+    assert len(reads) == 1
 
 
 def test_small_folders_are_not_kept(root, tmp_path, monkeypatch):

@@ -72,7 +72,12 @@ def test_images_are_resized(tmp_path):
         ({"images": IMAGES}, "holds the keys"),
         ({"images": IMAGES, "labels": LABELS[:5]}, "12 images but 5 labels"),
         ({"images": IMAGES[0, 0], "labels": LABELS[:5]}, "neither .n, H, W. nor"),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no images"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"'images' of .*set\.npz holds no images"),
+        (
+            {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:0], "y_test": LABELS[:0]},
+            r"'x_test' of .*set\.npz holds no images",
+        ),
+        ({"images": np.full((12, 4, 4), 1e300), "labels": LABELS}, r"too large for float32 \(1e"),
         ({"images": np.zeros((12, 3, 32, 32)), "labels": LABELS}, "the channels come last"),
         ({"images": np.full((12, 4, 4), np.nan), "labels": LABELS}, "row 0 holds values that are"),
         ({"images": np.full((12, 4, 4), "a"), "labels": LABELS}, "dtype <U1 is no number"),
@@ -140,7 +145,18 @@ def told(source):
 
 
 @pytest.mark.parametrize(
-    "shape", [(3, 32, 32), (1, 28, 28), (3, 8, 8), (4, 5, 6), (1, 60, 60), (3, 60, 60)]
+    "shape",
+    [
+        (3, 32, 32),
+        (1, 28, 28),
+        (3, 8, 8),
+        (4, 5, 6),
+        (1, 60, 60),
+        (3, 60, 60),
+        (3, 4, 4),
+        (1, 4, 4),
+        (4, 5, 5),
+    ],
 )
 def test_channels_first_are_told_with_how_to_move_them(tmp_path, shape):
     images = np.zeros((12, *shape), np.uint8)
@@ -160,12 +176,27 @@ def test_many_channels_are_read(tmp_path, shape):
 def test_what_is_not_read_is_told(tmp_path):
     whole, part = {"images": IMAGES, "labels": LABELS}, {"x_train": IMAGES, "y_train": LABELS}
     (text,) = told(read_npz(saved(tmp_path, **whole, **part), 0))
-    assert text.endswith(": 'images', 'labels', but 'x_train', 'y_train'")
+    assert text == (
+        f"of {tmp_path}/set.npz, 'images' (12), 'labels' are not read, because there are 'x_train'"
+        " (12), 'y_train'"
+    )
     (text,) = told(read_npz(saved(tmp_path, **part, x_test=IMAGES, note=LABELS), 0))
-    assert "not read of" in text and text.endswith("; there is 'x_test' without labels")
+    assert text.endswith(
+        "set.npz, 'x_test' (12) is not read, because there are no labels to it, as 'y_test';"
+        " 'note' is not read, because no images or labels are called so"
+    )
     (text,) = told(read_npz(saved(tmp_path, **part, y_val=LABELS), 0))
-    assert text.endswith("; there is 'y_val' without images")
+    assert text.endswith("'y_val' is not read, because there are no images to it, as 'x_val'")
     assert not told(read_npz(saved(tmp_path, **whole, class_names=np.array(list("abc"))), 0))
+
+
+def test_numbers_too_large_are_told_of_images_that_stay_in_their_file_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped, "MAPPED_FROM", 1)
+    images = IMAGES.astype(np.float64)
+    for value, message in ((-1e39, r"too large for float32 \(-1e\+39\)"), (np.nan, "not finite")):
+        images[7, 2, 3] = value
+        with pytest.raises(UserError, match=rf"'images' of .*: row 7 holds values .*{message}"):
+            read_npz(saved(tmp_path, images=images, labels=LABELS), 0)
 
 
 def test_class_numbers_of_their_own_are_told(tmp_path):
