@@ -120,7 +120,9 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
+def collect(
+    examples: Iterable[Example], image_size: int, source: str, left: Tally | None = None
+) -> Part:
     """Gathers examples into a `Part`, each resized as it comes so that originals can be large.
 
     Args:
@@ -128,6 +130,7 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
       image_size: side in pixels of the square that every image becomes; 0 keeps the native size,
         which must then be the same for all.
       source: name of the set for error messages.
+      left: where `examples` counts what it leaves out, which is then said of a set without images.
 
     Raises:
       UserError: no example at all, or shapes that differ.
@@ -152,7 +155,7 @@ def collect(examples: Iterable[Example], image_size: int, source: str) -> Part:
         images.append(image)
         labels.append(label)
     if not images:
-        raise UserError(f"{source} holds no images.")
+        raise UserError(f"{source} holds no images{since(left) if left else ''}.")
     several = isinstance(labels[0], np.ndarray)
     targets = np.stack(labels) if several else np.asarray(labels, np.int32)
     return Part(np.stack(images), targets, ids, tuple(sorted(sizes)))

@@ -66,7 +66,7 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
     parts: dict[str, Part] = {}
     for part, rows in found.items():
         examples = _read(rows, names, mode, files, root, left)
-        parts[part] = collect(examples, image_size, f"{folders[part]}{since(left)}")
+        parts[part] = collect(examples, image_size, str(folders[part]), left)
     notes = (*left_out(left), *told(everything, mode, files))
     return source_of(parts, names, notes, files.bits)
 

@@ -42,6 +42,16 @@ def test_an_npz_of_images_and_masks(tmp_path, keys, dtype):
         np.testing.assert_array_equal(masks, of_images(images))
 
 
+def test_a_part_whose_images_are_all_damaged_is_named(tmp_path):
+    images, masks = drawn()
+    for part in ("train", "test"):
+        write(tmp_path / part, images, masks)
+    for file in (tmp_path / "test" / "images").iterdir():
+        file.write_bytes(file.read_bytes()[:60])  # a header, and no pixels
+    with pytest.raises(UserError, match=f"^{tmp_path}/test holds no images .left out: 12 x dam"):
+        data.load(str(tmp_path), objective="segmentation")
+
+
 def test_masks_come_before_labels_and_classes_may_have_names(tmp_path):
     images, masks = drawn()
     names = np.asarray(["sky", "sea", "land", "nowhere"])
