@@ -30,19 +30,19 @@ def content(
     `best` is the architecture that `winner` is about. Its figures are those by which it won; where
     that was a second reading, `first_accuracy` and `first_reward` stand beside it.
     """
-    space, sign = ctx.task.space, ctx.task.measure.sign
-    listed = readings(finals, space)
+    space, measure = ctx.task.space, ctx.task.measure
+    listed = measures.valued(measure, readings(finals, space))
     counts = {name: state.counts[name] for name in COUNTS} | {"finalists": len(listed)}
     return {
-        "best": None if winner is None else best(ctx, state, finals),
+        "best": None if winner is None else measures.valued(measure, best(ctx, state, finals)),
         "finalists": listed,
-        "pareto": pareto.networks(own_rows(ctx), space, sign),
-        "winner": winner,
+        "pareto": pareto.networks(own_rows(ctx), space, measure.sign),
+        "winner": measures.valued(measure, winner),
         "counts": counts,
         "iterations": state.iteration,
         "seconds": ctx.clock.seconds(),
         "target": None if winner is None else target(ctx, state),
-        "metric": ctx.task.measure._asdict(),
+        "metric": measure._asdict(),
         "method": ctx.config.method.name,
         "space": space.name,
         "task": ctx.task.name,

@@ -17,7 +17,7 @@ from absl import flags
 
 from fnas_jax.core import cli
 from fnas_jax.core.types import UserError
-from fnas_jax.objectives import classification, multilabel
+from fnas_jax.objectives import classification, multilabel, regression
 from fnas_jax.ship import inputs, mask_files
 from fnas_jax.ship.inputs import Inputs
 from fnas_jax.ship.model import BATCH, Model, at_once, in_batches, load
@@ -157,6 +157,13 @@ def answers(model: Model, images: pathlib.Path, out: str) -> Iterator[tuple[Any,
     return predict_masks(model, paths, [folder / place for place in inside])
 
 
+def _text(model: Model, said: Any) -> Any:
+    """A number for CSV: of a probability six decimals, of a value, of any size, seven digits."""
+    if not isinstance(said, float):
+        return said
+    return f"{said:.7g}" if model.objective.name == regression.NAME else f"{said:.6f}"
+
+
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of this command."""
     cli.define_workdir(values)
@@ -176,7 +183,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns(model))
         for row in said:
-            writer.writerow([f"{x:.6f}" if isinstance(x, float) else x for x in row])
+            writer.writerow([_text(model, x) for x in row])
 
     return cli.run_command(body)
 

@@ -191,6 +191,8 @@ def _each(result: dict[str, Any]) -> str:
         for name, value in kept["metrics"].items()
     ]
     body = _table([("", "value", "95% interval"), *rows])
+    if kept.get("no_interval"):
+        body += f"<p>{html.escape('No interval: ' + kept['no_interval'])}.</p>"
     if kept.get("table"):
         columns = {name: values for name, values in kept["table"].items() if name != "names"}
         body += "<br>" + _table(

@@ -125,8 +125,8 @@ def retrain(
             "pick": number,
             "top": top,
             "changed": list(overrides),
-            "compared": compared,
-            "winner": winner.facts | {"kept": kept},
+            "compared": measures.valued(task.measure, compared),
+            "winner": measures.valued(task.measure, winner.facts | {"kept": kept}),
             "metric": task.measure._asdict(),
             "versions": workdir.versions(),
         }

@@ -35,28 +35,34 @@ IMAGES[:, :3] += BRIGHT[:, :1, None].astype(int)
 IMAGES[:, 5:] += BRIGHT[:, 1:, None].astype(int)
 IMAGES = IMAGES.astype(np.uint8)
 VALUES = 1000 + 3 * BRIGHT
+SCALES = {"mAP": 1, "r2": 1, "mae": 1e-5}
 
 
-def searched(folder, objective, targets, names):
+def searched(folder, objective, targets, names, metric=""):
     return fnas_jax.search(
         *(IMAGES[:90], targets[:90], IMAGES[90:], targets[90:]),
         class_names=names,
         budget=2,
         workdir=folder,
         method="fnas",
-        **{"task.objective": objective},
+        **{"task.objective": objective, "task.metric": metric},
         **SMALL,
     )
 
 
 @pytest.mark.parametrize(
     ("objective", "targets", "metric"),
-    [("multilabel", LABELS, "mAP"), ("regression", VALUES, "r2")],
+    [
+        ("multilabel", LABELS, "mAP"),
+        ("regression", VALUES, "r2"),
+        ("regression", VALUES * 1e-7, "mae"),
+    ],
 )
 def test_a_search_whose_winner_is_kept_used_exported_and_reported(
     tmp_path, capsys, objective, targets, metric
 ):
-    found = searched(tmp_path / "run", objective, targets, ["top", "bottom"])
+    chosen = metric if metric == "mae" else ""  # the others are defaults
+    found = searched(tmp_path / "run", objective, targets, ["top", "bottom"], chosen)
     test_images, test_targets = IMAGES[90:], targets[90:]
     assert found.content["metric"]["name"] == metric
     assert len(found.content["finalists"]) == 2
@@ -65,8 +71,14 @@ def test_a_search_whose_winner_is_kept_used_exported_and_reported(
     wanted = (
         metrics.average_precision_score(test_targets, scores)
         if objective == "multilabel"
-        else metrics.r2_score(test_targets, answers)
+        else {"r2": metrics.r2_score, "mae": metrics.mean_absolute_error}[metric](
+            test_targets, answers
+        )
     )
+    sign = -1 if metric == "mae" else 1
+    for facts in (found.best, found.winner, found.winner["kept"], *found.content["finalists"]):
+        assert facts["value"] == sign * facts["accuracy"]
+    assert found.winner["kept"]["value"] == pytest.approx(wanted, abs=1e-4 * SCALES[metric])
     kept = found.winner["kept"]
     assert kept["metrics"][metric] == pytest.approx(wanted, abs=1e-4)
     assert found.model.evaluate(test_images, test_targets) == pytest.approx(wanted, abs=1e-4)
@@ -87,7 +99,8 @@ def test_a_search_whose_winner_is_kept_used_exported_and_reported(
     code = predict.command([f"--workdir={tmp_path / 'run'}", f"--images={tmp_path / 'one.png'}"])
     assert code == 0
     (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
-    np.testing.assert_allclose([float(row[n]) for n in names], scores[5], rtol=1e-3, atol=1e-4)
+    digits = {"rtol": 1e-6} if objective == "regression" else {"atol": 1e-6}
+    np.testing.assert_allclose([float(row[n]) for n in names], scores[5], **digits)
     record = json.loads((tmp_path / "run" / "best" / "architecture.json").read_text())
     assert record["objective"]["name"] == objective
 

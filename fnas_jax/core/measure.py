@@ -74,6 +74,25 @@ def named(metric: str) -> Measure | None:
     return Measure() if ACCURACY.search(metric) and not LOSS.search(metric) else None
 
 
+def valued(measure: Measure, facts: Any) -> Any:
+    """`facts` for JSON, with `value` beside each `accuracy`, at any depth: as `measure` has it.
+
+    Of a loss an `accuracy`, which is more where the network is better, is the negative; so
+    `first_value` beside `first_accuracy`, too. A `value` that is there stays.
+    """
+    if isinstance(facts, list):
+        return [valued(measure, entry) for entry in facts]
+    if not isinstance(facts, Mapping):
+        return facts
+    found: dict[str, Any] = {}
+    for name, entry in facts.items():
+        found[name] = valued(measure, entry)
+        if name in ("accuracy", "first_accuracy"):
+            native = name.replace("accuracy", "value")
+            found[native] = facts.get(native, None if entry is None else measure.sign * entry)
+    return found
+
+
 def score(measure: Measure, accuracy: Array) -> Array:
     """[N] in [0, 1] of [N] as `Metrics.accuracy` has it: more is better, of failures it would be 0.
 

@@ -16,6 +16,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.config import nearest
@@ -67,6 +68,8 @@ class Objective(NamedTuple):
     table: Callable[[State], dict[str, Array]]
     # outputs -> (answers, scores), of one length: e.g. labels [B] int32, probabilities [B, C]
     answer: Callable[[Array], tuple[Array, Array]]
+    # scores [B, ..] of `answer` -> outputs with these scores, up to what no figure depends on
+    undo: Callable[[Array], Array]
     source: str  # `answer` as an expression of `outputs` in Python, with jax and jnp
     pair: tuple[str, str]  # what these two are called
     shapes: tuple[str, str]  # theirs, of N images, for people
@@ -143,6 +146,11 @@ def of_counts(counts: np.ndarray, balanced: bool) -> Known:
         weights = tuple(map(float, each))
     trivial = {"loss": float(-(share * np.log(share)).sum())}
     return Known(len(counts), trivial, weights=weights)
+
+
+def logarithm(probabilities: Array) -> Array:
+    """Logits [.., C] of probabilities [.., C], whose softmax they are; of 0 a finite one."""
+    return jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
 
 
 def described(objective: Objective) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def make(known: Known, metric: str) -> Objective:
         figures=figures,
         table=table,
         answer=answer,
+        undo=base.logarithm,
         source="outputs.argmax(-1).astype(jnp.int32), jax.nn.softmax(outputs)",
         pair=("labels", "probabilities"),
         shapes=("[N]", f"[N, {known.outputs}]"),

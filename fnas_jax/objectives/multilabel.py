@@ -82,6 +82,7 @@ def make(known: Known, metric: str) -> Objective:
         figures=figures,
         table=table,
         answer=answer,
+        undo=undo,
         source="(outputs > 0).astype(jnp.int32), jax.nn.sigmoid(outputs)",
         pair=("present", "probabilities"),
         shapes=(f"[N, {known.outputs}]",) * 2,
@@ -177,3 +178,8 @@ def _mean(values: Array, use: Array) -> Array:
 def answer(outputs: Array) -> tuple[Array, Array]:
     """(whether each label is there [B, L] int32 0 or 1, probabilities [B, L]) of logits [B, L]."""
     return (outputs > 0).astype(jnp.int32), jax.nn.sigmoid(outputs)
+
+
+def undo(probabilities: Array) -> Array:
+    """[B, L] logits of probabilities [B, L]; of 0 and 1 as far as float32 tells them apart."""
+    return base.logarithm(probabilities) - base.logarithm(1 - probabilities)

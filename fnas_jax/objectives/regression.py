@@ -81,6 +81,7 @@ def make(known: Known, metric: str) -> Objective:
         figures=functools.partial(figures, known),
         table=functools.partial(table, known),
         answer=functools.partial(answer, known),
+        undo=functools.partial(standardised, known),
         source=f"(outputs * jnp.asarray({known.spread}) + jnp.asarray({known.centre}),) * 2",
         pair=("values", "scores"),
         shapes=(f"[N, {known.outputs}]",) * 2,

@@ -87,6 +87,7 @@ def make(known: Known, metric: str) -> Objective:
         figures=figures,
         table=table,
         answer=answer,
+        undo=base.logarithm,
         source="outputs.argmax(-1).astype(jnp.int32), jax.nn.softmax(outputs)",
         pair=("masks", "probabilities"),
         shapes=("[N, H, W]", f"[N, H, W, {known.outputs}]"),

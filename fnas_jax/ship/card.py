@@ -80,6 +80,8 @@ def _test(accuracy: dict[str, Any], measure: Measure) -> str:
     if accuracy["interval"] is not None:
         ends = (measure.text(measure.sign * accuracy["interval"][end]) for end in ("low", "high"))
         between = f"; 95% between {' and '.join(ends)}"
+    elif accuracy.get("no_interval"):  # those of earlier versions did not say why
+        between = f"; no interval: {accuracy['no_interval']}"
     what = (
         f"{accuracy['correct']} of {images}" if measure.name == "accuracy" else f"{images} images"
     )

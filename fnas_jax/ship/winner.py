@@ -24,7 +24,8 @@ from fnas_jax.tasks.data import Dataset
 
 LOG = logging.getLogger(__name__)
 FORMAT = 1  # of architecture.json
-_SAME = 1e-3  # of figures, between two orders of summation
+# Of figures, or of an error of that of a trivial answer: between two orders of summation
+_SAME = 1e-3
 
 
 class Winner(NamedTuple):
@@ -40,10 +41,12 @@ class Winner(NamedTuple):
 def keep(
     folder: pathlib.Path, winner: Winner, say: Callable[[str], object]
 ) -> dict[str, Any] | None:
-    """Writes `folder`/best and tells {"folder", "accuracy", "weights"}.
+    """Writes `folder`/best and tells {"folder", "accuracy", "weights", ..}.
 
-    The accuracy is that of what is kept, on the test images and as `load` computes it. None: there
-    is nothing to keep, which `say` is told in one line.
+    All figures are those of what is kept, on the test images and as `load` computes them:
+    `metrics`, `interval` of the metric of the search (None: `no_interval` says why), and `table`,
+    columns by class, label or value. None: there is nothing to keep, which `say` is told in one
+    line.
     """
     network, dataset = winner.judged.network, winner.task.dataset
     if network is None or dataset is None:
@@ -56,7 +59,7 @@ def keep(
     record["accuracy"] |= {"test": found.value(model.objective), "metrics": found.metrics}
     if "accuracy" in found.metrics:
         record["accuracy"]["correct"] = round(found.metrics["accuracy"] * found.images)
-    record["accuracy"]["interval"] = found.interval
+    record["accuracy"] |= {"interval": found.interval, "no_interval": found.no_interval}
     best.write(folder, record, network.variables, card.text(record))
     return {
         "folder": best.NAME,
@@ -64,6 +67,7 @@ def keep(
         "weights": network.recipe["weights"],
         "metrics": found.metrics,
         "interval": found.interval,
+        "no_interval": found.no_interval,  # why there is none
         "table": {"names": model.class_names, **found.table} if found.table else None,
     }
 
@@ -79,7 +83,7 @@ def _compare(objective: Objective, found: figures.Figures, trained: float) -> No
                 " its training; %s/ says the first",
                 *(right, total, before, best.NAME),
             )
-    elif abs(value - trained) > _SAME * max(1.0, abs(value)):
+    elif abs(value - trained) > _SAME * max(measure.scale, abs(value)):
         LOG.warning(
             "the %s of the winner is %s in float32, and %s by the arithmetic of its training; %s/"
             " says the first",

@@ -18,6 +18,7 @@ import numpy as np
 
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import Array, UserError
+from fnas_jax.objectives import regression
 from fnas_jax.tasks import augment, colour, data, policy
 from fnas_jax.tasks.colour import Jitter
 from fnas_jax.tasks.config import Augment as Keys
@@ -28,6 +29,7 @@ _LIGHT = 0.2  # brightness, contrast and saturation of `auto`
 _NATURAL = 32  # pixels of the smaller side from which three channels are taken for a photograph
 _SIDES = {"left", "right", "clockwise", "anticlockwise", "counterclockwise"}
 _NUMBERS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
+_STAY = "values would not move with it"  # why no policy moves images with values
 _GROUPS = {"flip": ("flip",), "crop": ("crop",), "colour": Jitter._fields}
 
 
@@ -140,26 +142,35 @@ def _none(keys: Keys, dataset: Dataset) -> Picked:
 
 
 def _basic(keys: Keys, dataset: Dataset) -> Picked:
-    """Flip and crop by an eighth of the side: 4 of 32 pixels, as He et al., arXiv 1512.03385."""
+    """Flip and crop by an eighth of the side: 4 of 32 pixels, as He et al., arXiv 1512.03385.
+
+    Not of images with values, e.g. the place of something: only who asks for it by `flip` or `crop`
+    knows that the values stay as they are.
+    """
+    if dataset.objective == regression.NAME:
+        return Picked(Applied(), {"flip": _STAY, "crop": _STAY})
     return Picked(Applied(flip=True, crop=max(1, _side(dataset) // 8)))
 
 
 def _randaugment(keys: Keys, dataset: Dataset) -> Picked:
-    return Picked(Applied(layers=keys.layers, magnitude=keys.magnitude))
+    reasons = {} if policy.moves(dataset) else {"moves": _STAY}
+    return Picked(Applied(layers=keys.layers, magnitude=keys.magnitude), reasons)
 
 
 def _auto(keys: Keys, dataset: Dataset) -> Picked:
     side, channels, why = _side(dataset), dataset.image_shape[-1], reads_one_way(dataset)
-    if why:  # 2 of 28 pixels: digits in their frame, as MNIST has them, stay whole
+    moved, values = _basic(keys, dataset), dataset.objective == regression.NAME
+    if why and not values:  # 2 of 28 pixels: digits in their frame, as MNIST has them, stay whole
         return Picked(Applied(crop=max(1, side // 12)), {"flip": why})
     if channels != 3 or side < _NATURAL:
         shape = f"{_count(channels, 'channel')}, {side} pixels"
-        return Picked(Applied(crop=max(1, side // 8)), {"flip": shape, "colour": shape})
-    moved = _basic(keys, dataset).applied
+        moved = moved if values else Picked(Applied(crop=max(1, side // 8)), {"flip": shape})
+        return Picked(moved.applied, {**moved.reasons, "colour": shape})
     unknown = _unknown_range(dataset)
     if unknown:
-        return Picked(moved, {"colour": unknown})
-    return Picked(moved._replace(brightness=_LIGHT, contrast=_LIGHT, saturation=_LIGHT))
+        return Picked(moved.applied, {**moved.reasons, "colour": unknown})
+    light = {"brightness": _LIGHT, "contrast": _LIGHT, "saturation": _LIGHT}
+    return Picked(moved.applied._replace(**light), moved.reasons)
 
 
 # (keys, data set) -> what it chooses; the names are those of `task.augment.policy`
@@ -222,7 +233,7 @@ def _line(name: str, applied: Applied, reasons: Mapping[str, str]) -> str:
     names = ("crop", "cutout", *Jitter._fields)
     does += [f"{n} {getattr(applied, n):g}" for n in names if getattr(applied, n)]
     for group, why in reasons.items():
-        if not any(getattr(applied, key) for key in _GROUPS[group]):
+        if not any(getattr(applied, key) for key in _GROUPS.get(group, ())):
             does.append(f"no {'flips' if group == 'flip' else group} ({why})")
     return f"augmentation {name}: {', '.join(does) or 'nothing'}"
 

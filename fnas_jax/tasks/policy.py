@@ -5,7 +5,8 @@ Cubuk et al., *RandAugment: Practical automated data augmentation with a reduced
 those of dm-pix, on JAX arrays and under `jit`. It lacks four of the paper's (equalize,
 auto-contrast, posterize, sharpness), which are left out, and it adds brightness where the paper
 multiplies by it. What an image is moved away from gets its mean colour, not black; masks move with
-their images, by the nearest pixel.
+their images, by the nearest pixel. Values do not move with theirs (the place of something would be
+wrong), so that images with values get no operation that moves.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import IGNORE, Array, UserError
+from fnas_jax.objectives import regression
 from fnas_jax.tasks import colour
 from fnas_jax.tasks.colour import Pixels
 from fnas_jax.tasks.data import Dataset
@@ -67,7 +69,13 @@ def make(recipe: Recipe, dataset: Dataset) -> Augment | None:
 
 def of(layers: int, magnitude: int, dataset: Dataset) -> Augment:
     """`layers` operations on each image, of a magnitude of 1 to `MOST`."""
-    return functools.partial(apply, colour.pixels_of(dataset), layers, magnitude / MOST)
+    pixels, strength = colour.pixels_of(dataset), magnitude / MOST
+    return functools.partial(apply, pixels, layers, strength, moving=moves(dataset))
+
+
+def moves(dataset: Dataset) -> bool:
+    """Whether the images may be moved: what they are learnt by stays true, or moves alike."""
+    return dataset.objective != regression.NAME
 
 
 def apply(
@@ -77,16 +85,21 @@ def apply(
     key: Array,
     images: Array,
     masks: Array | None = None,
+    moving: bool = True,
 ) -> tuple[Array, Array | None]:
     """`layers` operations on each of the normalised images [B, H, W, C], drawn anew for each.
 
     `strength` in [0, 1]: how much of its range an operation uses, in a random direction. Masks
-    [B, H, W] are moved alike; None stays None.
+    [B, H, W] are moved alike; None stays None. `moving` False: none of those that move images.
     """
     known = len(OPERATIONS) if images.shape[-1] == 3 else OPERATIONS.index("saturation")
+    numbers = np.arange(known)
+    if not moving:
+        numbers = numbers[(numbers == 0) | (numbers >= _FIRST_COLOUR)]
     for own in jax.random.split(key, layers):
         key_op, key_sign = jax.random.split(own)
-        chosen = jax.random.randint(key_op, images.shape[:1], 0, known)
+        drawn = jax.random.randint(key_op, images.shape[:1], 0, len(numbers))
+        chosen = jnp.asarray(numbers)[drawn]
         signed = strength * jax.random.rademacher(key_sign, images.shape[:1], images.dtype)
         images = jax.vmap(functools.partial(operate, pixels))(chosen, signed, images)
         masks = None if masks is None else jax.vmap(move_mask)(chosen, signed, masks)

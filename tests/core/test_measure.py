@@ -29,6 +29,16 @@ def test_better_is_more_and_everything_is_better_than_a_failure(one, data):
     assert (found >= 0).all() and (found <= 1).all()
 
 
+def test_what_is_more_where_it_is_better_stands_beside_the_metric_itself():
+    entry = {"accuracy": -3.0, "first_accuracy": None, "reference": {"accuracy": -4.0, "steps": 2}}
+    found = measure.valued(MAE, {"winner": entry, "compared": [{"accuracy": -1.0}], "kept": None})
+    assert found["winner"]["value"] == 3 and found["winner"]["first_value"] is None
+    assert found["winner"]["reference"] == {"accuracy": -4, "value": 4, "steps": 2}
+    assert found["compared"] == [{"accuracy": -1, "value": 1}] and found["kept"] is None
+    assert "value" not in entry
+    assert measure.valued(R2, {"accuracy": None, "value": 2.5}) == {"accuracy": None, "value": 2.5}
+
+
 def test_a_trivial_answer_is_worth_a_half():
     assert float(measure.score(MAE, jnp.float32(-4.0))) == 0.5
     assert float(measure.score(MAE, jnp.float32(0.0))) == 1.0

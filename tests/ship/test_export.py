@@ -12,12 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export as jax_export
+from sklearn import metrics
 
 import fnas_jax
 from fnas_jax import export
 from fnas_jax.core.logging import write_json
+from fnas_jax.core.types import IGNORE
 from fnas_jax.layers import ops, spec
 from fnas_jax.networks import readable
+from fnas_jax.objectives import classification, multilabel, regression, segmentation
+from fnas_jax.objectives.base import Known
 from fnas_jax.ship import best, flax_source, formats, judge, stock
 from fnas_jax.ship import winner as ship
 from tests.ship import winners
@@ -251,3 +255,78 @@ def test_a_model_file_can_be_trained_on(mnas, tmp_path, monkeypatch):
     assert not np.allclose(
         new["batch_stats"]["stem_norm"]["mean"], fresh["batch_stats"]["stem_norm"]["mean"]
     )
+
+
+def judged_by(objective, targets, outputs):
+    """What exports are compared with: the kept network gives `outputs`."""
+    answers, scores = map(np.asarray, objective.answer(jnp.asarray(outputs, jnp.float32)))
+    return export.Test(np.zeros((len(targets), 1)), objective, targets, answers, scores)
+
+
+def compared(test, monkeypatch, answers, scores):
+    monkeypatch.setattr(judge, "outcome", lambda *_: (np.asarray(answers), np.asarray(scores)))
+    export.compare("jax", test, pathlib.Path("shipped"))
+
+
+@pytest.mark.parametrize("centre", [0, 1, 1000])  # in deviations
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_values_are_compared_in_deviations_whatever_their_unit(monkeypatch, capsys, scale, centre):
+    draw = np.random.default_rng(0)
+    targets = scale * (centre + draw.normal(size=(40, 2)))
+    objective = regression.make(regression.study(targets, 2, False), "mae")
+    test = judged_by(objective, targets, draw.normal(size=(40, 2)))
+    other = test.scores.copy()
+    other[3, 1] += 2e-4 * scale
+    compared(test, monkeypatch, other, other)
+    error = np.abs(other - targets).mean()
+    said = re.search(
+        r"jax +test mae (\S+), values within (\S+) deviations", capsys.readouterr().out
+    )
+    assert float(said[1]) == pytest.approx(error, rel=1e-4) and float(said[2]) < 3e-4
+    other[3, 1] += 2e-3 * scale
+    with pytest.raises(export.Differs, match=r"deviations, differs from test mae"):
+        compared(test, monkeypatch, other, other)
+    other[3, 1] = np.nan
+    with pytest.raises(export.Differs):
+        compared(test, monkeypatch, other, other)
+
+
+@pytest.mark.parametrize("objective", [multilabel, segmentation])
+def test_a_few_of_many_answers_may_differ_where_the_scores_are_the_same(
+    monkeypatch, capsys, objective
+):
+    draw, dense = np.random.default_rng(0), objective is segmentation
+    shape = (3, 100, 100) if dense else (10_000, 3)
+    targets = draw.integers(0, 2, shape).astype(np.uint8)
+    known = Known(2 if dense else 3, dict.fromkeys(objective.METRICS, 1.0))
+    made = objective.make(known, "mean_iou" if dense else "micro_f1")
+    outputs = draw.normal(size=(*shape, 2) if dense else shape)
+    if dense:
+        targets[0, :50] = IGNORE
+    test = judged_by(made, targets, outputs)
+    few, many = test.answers.copy(), test.answers.copy()
+    few.flat[:3] = 1 - few.flat[:3]
+    many.flat[:4] = 1 - many.flat[:4]
+    compared(test, monkeypatch, few, test.scores)
+    counted = targets != IGNORE
+    flat = targets[counted], test.answers[counted]
+    score = metrics.jaccard_score if dense else metrics.f1_score
+    wanted = score(*flat, average="macro") if dense else score(*flat)
+    assert f"test {made.measure.name} {100 * wanted:.2f}%" in capsys.readouterr().out
+    with pytest.raises(export.Differs, match=f"differs from test {made.measure.name}"):
+        compared(test, monkeypatch, many, test.scores)
+    with pytest.raises(export.Differs):
+        compared(test, monkeypatch, test.answers, test.scores + 2e-3)
+
+
+def test_classes_are_said_by_the_metric_of_the_search(monkeypatch, capsys):
+    draw = np.random.default_rng(0)
+    targets, outputs = draw.integers(0, 3, 50), draw.normal(size=(50, 3))
+    test = judged_by(classification.of(3, "macro_f1"), targets, outputs)
+    compared(test, monkeypatch, test.answers, test.scores)
+    wanted = metrics.f1_score(targets, outputs.argmax(1), average="macro")
+    assert f"jax          test macro_f1 {100 * wanted:.2f}%, prob" in capsys.readouterr().out
+    other = test.answers.copy()
+    other[np.flatnonzero(other == targets)[0]] += 1
+    with pytest.raises(export.Differs):
+        compared(test, monkeypatch, other % 3, test.scores)

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import fnas_jax
-from fnas_jax import main, retrain
+from fnas_jax import main, report, retrain
 from fnas_jax.core import workdir
+from fnas_jax.objectives import classification, regression
+from fnas_jax.objectives.base import Known
+from fnas_jax.ship import figures
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks import data, protocols
 from tests.ship import winners
@@ -192,6 +195,34 @@ def test_what_training_and_float32_say_differently_is_told(data_file, tmp_path, 
     assert "in float32, and" in caplog.text
     assert told["accuracy"] == pytest.approx(network.accuracy)
     assert fnas_jax.load(tmp_path).architecture["accuracy"]["test_by_training"] == other.accuracy
+
+
+def test_where_the_metric_has_no_interval_result_card_and_report_say_why(
+    data_file, tmp_path, monkeypatch
+):
+    found = winners.trained("cell", data_file)
+    network = found.judged.network._replace(objective=classification.of(3, "macro_f1"))
+    monkeypatch.setattr(figures, "MOST", 5)
+    judged = found.judged._replace(network=network)
+    told = ship.keep(tmp_path, found._replace(judged=judged), print)
+    count = len(found.task.dataset.test_labels)
+    assert told["interval"] is None and told["no_interval"].startswith(f"of {count} images")
+    assert f"; no interval: {told['no_interval']}" in (tmp_path / "best" / "README.md").read_text()
+    result = {"best": None, "counts": {}, "seconds": {}, "seed": 0, "resumed": 0}
+    page = report.page(found.config, [], result | {"winner": {"accuracy": 0.5, "kept": told}})
+    assert f"No interval: {told['no_interval']}." in page
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_errors_are_compared_with_that_of_a_trivial_answer(scale, caplog):
+    known = Known(1, {"mae": scale, "rmse": scale, "loss": 1.0}, (0.0,), (scale,))
+    objective = regression.make(known, "mae")
+    found = figures.Figures({"mae": 0.5 * scale}, {}, None, 9)
+    with caplog.at_level(logging.WARNING, "fnas_jax"):
+        ship._compare(objective, found, -0.5005 * scale)
+        assert not caplog.records
+        ship._compare(objective, found, -0.502 * scale)
+    assert "the mae of the winner is" in caplog.text
 
 
 def test_fingerprints_tell_data_apart_and_not_their_order(data_file):
