@@ -108,7 +108,8 @@ class Model:
         return in_batches(self, inputs.checked(self.inputs, images), batch_size)
 
     def evaluate(self, images: Any, labels: Any, batch_size: int = BATCH) -> float:
-        """The metric of the search on these images: of classes by default the share that is right.
+        """The metric of the search on these images: of classes by default the share that is right,
+        of masks the mean IoU.
 
         As `figures`, which has all of them.
         """
