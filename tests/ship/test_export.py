@@ -280,7 +280,7 @@ def test_values_are_compared_in_deviations_whatever_their_unit(monkeypatch, caps
     compared(test, monkeypatch, other, other)
     error = np.abs(other - targets).mean()
     said = re.search(
-        r"jax +test mae (\S+), values within (\S+) deviations", capsys.readouterr().out
+        r"jax +test mae (\S+), scores within (\S+) deviations", capsys.readouterr().out
     )
     assert float(said[1]) == pytest.approx(error, rel=1e-4) and float(said[2]) < 3e-4
     other[3, 1] += 2e-3 * scale
