@@ -131,8 +131,10 @@ def test_an_export_is_judged_by_images_that_fit_and_pixels_that_count(kept, monk
     answers = np.zeros_like(masks, np.int32)
     masks[:] = 255
     masks[:, 0, :2] = 0, 1
-    test = export.Test(images, model.objective, masks, answers, answers)
-    assert export.said(test, answers) == "pixel accuracy 50.00%"
+    scores = np.eye(3, dtype=np.float32)[answers]
+    test = export.Test(images, model.objective, masks, answers, scores)
+    # Of class 0 one pixel and two answers, of class 1 one pixel without an answer: 1/2 and 0.
+    assert export.said(test, scores) == "test mean_iou 25.00%"
 
 
 def test_predicted_masks_are_files_beside_a_line_of_shares(kept, tmp_path, capsys, monkeypatch):
