@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -221,7 +222,7 @@ def said(test: Test, scores: np.ndarray) -> str:
     """What the scores come to by the metric of the search, as far as scores tell the outputs."""
     objective, count = test.objective, len(scores)
     parts = (slice(start, start + BATCH) for start in range(0, count, BATCH))
-    found = ((np.asarray(objective.undo(scores[p])), test.targets[p]) for p in parts)
+    found = ((np.asarray(objective.undo(jnp.asarray(scores[p]))), test.targets[p]) for p in parts)
     value = figures.in_parts(objective, found, count).value(objective)
     return f"test {objective.measure.name} {objective.measure.text(value)}"
 

@@ -169,8 +169,8 @@ def _auto(keys: Keys, dataset: Dataset) -> Picked:
     unknown = _unknown_range(dataset)
     if unknown:
         return Picked(moved.applied, {**moved.reasons, "colour": unknown})
-    light = {"brightness": _LIGHT, "contrast": _LIGHT, "saturation": _LIGHT}
-    return Picked(moved.applied._replace(**light), moved.reasons)
+    lit = moved.applied._replace(brightness=_LIGHT, contrast=_LIGHT, saturation=_LIGHT)
+    return Picked(lit, moved.reasons)
 
 
 # (keys, data set) -> what it chooses; the names are those of `task.augment.policy`
