@@ -70,9 +70,13 @@ def test_the_policy_comes_before_flip_crop_and_cutout(monkeypatch, trained):
         )
     )
     given = []
-    monkeypatch.setattr(
-        policy, "apply", lambda *args: given.append(args) or (args[-2] + 100, args[-1] + 1)
-    )
+
+    def apply(*args, moving):
+        assert moving  # labels are classes
+        given.append(args)
+        return args[-2] + 100, args[-1] + 1
+
+    monkeypatch.setattr(policy, "apply", apply)
     winner.train_and_test(ctx, [None], jax.random.key(0))
     key = jax.random.key(7)
     found, masks = trained[0].pipeline.augment(key, jnp.zeros(3), jnp.ones(3))
