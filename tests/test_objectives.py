@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -88,7 +89,8 @@ def test_a_search_whose_winner_is_kept_used_exported_and_reported(
     names = kept["table"]["names"]
     assert names == ["top", "bottom"]
 
-    found.export(tmp_path / "out", ["safetensors", "flax", "jax"], test_images, test_targets)
+    formats = ["safetensors", "flax", "jax", *["onnx"] * (find_spec("jax2onnx") is not None)]
+    found.export(tmp_path / "out", formats, test_images, test_targets)
     card = (tmp_path / "run" / "best" / "README.md").read_text()
     assert f"| {metric} on test images |" in card
     page = report.write(str(tmp_path / "run")).read_text()
@@ -103,6 +105,36 @@ def test_a_search_whose_winner_is_kept_used_exported_and_reported(
     np.testing.assert_allclose([float(row[n]) for n in names], scores[5], **digits)
     record = json.loads((tmp_path / "run" / "best" / "architecture.json").read_text())
     assert record["objective"]["name"] == objective
+
+
+@pytest.mark.parametrize(
+    ("method", "objective", "targets"),
+    [
+        ("spos", "regression", VALUES),
+        pytest.param("pgnas", "multilabel", LABELS, marks=pytest.mark.slow),
+    ],
+)
+def test_one_network_for_all_architectures_learns_every_kind_of_target(
+    tmp_path, method, objective, targets
+):
+    found = fnas_jax.search(
+        *(IMAGES[:90], targets[:90], IMAGES[90:], targets[90:]),
+        budget=2,
+        workdir=tmp_path,
+        method=method,
+        **{"task.objective": objective, "oneshot.steps": 40, "oneshot.every": 20},
+        **{"oneshot.finetune": 10},
+        **SMALL,
+    )
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").open())
+    training = [line for line in lines if line.get("stage") == "prepare"]
+    assert training[-1]["nll"] < training[0]["nll"]
+    assert found.counts["failed"] == 0
+    metric = "mAP" if objective == "multilabel" else "r2"
+    wanted = found.model.evaluate(IMAGES[90:], targets[90:])
+    assert found.winner["kept"]["metrics"][metric] == pytest.approx(wanted, abs=1e-4)
+    tuned = found.winner["finetuned"]
+    assert tuned["accuracy"] is not None and tuned["measures"].startswith(f"{metric} on test")
 
 
 def test_labels_without_their_objective_are_refused_before_anything_is_trained(tmp_path):

@@ -3,7 +3,7 @@
 `OBJECTIVES` is all that has to know of a new one.
 """
 
-# Modules with `METRICS`, `study` and `make` (`base`); only the chosen one is imported.
+# Modules with `METRICS`, `study`, `unjudged` and `make` (`base`); only the chosen one is imported.
 OBJECTIVES = {
     "classification": "fnas_jax.objectives.classification",
     "multilabel": "fnas_jax.objectives.multilabel",

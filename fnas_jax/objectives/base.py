@@ -6,6 +6,8 @@ A module of `OBJECTIVES` has
   "loss", whose figure every objective has;
 - `study(targets [n, ..], outputs, balanced) -> Known`, in numpy, of the training targets; raises
   UserError where they cannot be balanced, or there is nothing to learn;
+- `unjudged(targets [n, ..], metric) -> str`, in numpy, of held-out targets: why `metric` is the
+  same of all networks that these judge; "" where it is not;
 - `make(known, metric) -> Objective`;
 - perhaps `LEAST`: {metric: so many outputs it needs}, of those that say nothing of fewer.
 """
@@ -109,6 +111,18 @@ def of(name: str, metric: str, targets: np.ndarray, outputs: int, balanced: bool
             f" same for all networks: it needs {least} or more"
         )
     return kind.make(kind.study(targets, outputs, balanced), metric)
+
+
+def check_judged(objective: Objective, parts: Mapping[str, np.ndarray]) -> None:
+    """Raises UserError where the metric says nothing about networks that a part judges.
+
+    `parts`: held-out targets [n, ..] by what their images are called.
+    """
+    metric = objective.measure.name
+    for part, targets in parts.items():
+        why = module(objective.name).unjudged(targets, metric)
+        if why:
+            raise UserError(f"{why} of the {len(targets)} {part} images, so {metric} says nothing")
 
 
 def checked(name: str, metric: str) -> str:

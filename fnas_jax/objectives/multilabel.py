@@ -68,6 +68,11 @@ def study(targets: np.ndarray, outputs: int, balanced: bool) -> Known:
     return Known(outputs, {"loss": float(nats)}, weights=weights)
 
 
+def unjudged(targets: np.ndarray, metric: str) -> str:
+    """Of labels [n, L]: where none occurs, mAP and F1 have nothing to find."""
+    return "" if metric == "loss" or targets.any() else "no label is there in any"
+
+
 def make(known: Known, metric: str) -> Objective:
     """The objective by one of METRICS."""
     return Objective(

@@ -73,6 +73,12 @@ def study(targets: np.ndarray, outputs: int, balanced: bool) -> Known:
     return base.of_counts(counts, balanced)
 
 
+def unjudged(targets: np.ndarray, metric: str) -> str:
+    """Of masks [n, H, W]: where no pixel counts, no metric has anything to count."""
+    # One mask at a time, as `study`: of large sets they are not all in memory.
+    return "" if any((mask != IGNORE).any() for mask in targets) else "no pixel has a class in any"
+
+
 def make(known: Known, metric: str) -> Objective:
     """The objective by one of METRICS."""
     return Objective(

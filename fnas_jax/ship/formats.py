@@ -98,17 +98,38 @@ def _onnx(model: Model, kept: pathlib.Path) -> dict[str, bytes]:
     with _silent():
         jax2onnx = importlib.import_module("jax2onnx")
     images = jax.ShapeDtypeStruct(("N", *_image(model)), model.inputs.dtype)
+    predict, names = _predict(model), list(model.objective.pair)
+    twice = one_value(predict, jax.ShapeDtypeStruct((1, *_image(model)), images.dtype))
     with _silent():
         graph = jax2onnx.to_onnx(
-            _predict(model),
+            (lambda x: predict(x)[0]) if twice else predict,
             inputs=[images],
             model_name="network",
             input_names=["images"],
-            output_names=list(model.objective.pair),
+            output_names=names[:1] if twice else names,
         )
+    if twice:
+        _add_copy(graph.graph, *names)
     # Shapes between the layers, in the order of JAX's axes where the graph has others by then.
     del graph.graph.value_info[:]
     return {_ONNX: graph.SerializeToString(), "load.py": _loader(_LOAD_ONNX, model, _ONNX)}
+
+
+def one_value(predict: Callable[..., Any], images: jax.ShapeDtypeStruct) -> bool:
+    """Whether answers and scores are one array, which has one name only in a graph of ONNX."""
+    answers, scores = jax.make_jaxpr(predict)(images).jaxpr.outvars
+    return answers is scores
+
+
+def _add_copy(graph: Any, first: str, second: str) -> None:
+    """Gives the graph, whose only output is `first`, a second one of the same numbers."""
+    node = graph.node.add()
+    node.op_type = "Identity"
+    node.input.append(first)
+    node.output.append(second)
+    output = graph.output.add()
+    output.CopyFrom(graph.output[0])
+    output.name = second
 
 
 def _safetensors(model: Model, kept: pathlib.Path) -> dict[str, bytes]:

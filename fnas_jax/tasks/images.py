@@ -85,6 +85,8 @@ def build(
             f" {ctx.objective.measure.direction}d: that key is for .csv tables"
         )
     recipes.check(ctx)
+    held_out = {"validation": dataset.val_labels, "test": dataset.test_labels}
+    objectives.check_judged(ctx.objective, held_out)
     if ctx.store is not None:
         stores.check(ctx.store)
     policy.check(recipes.of(ctx))

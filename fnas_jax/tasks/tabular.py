@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax import objectives
 from fnas_jax.core import limits as limits_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import NONE as NO_LIMITS
@@ -204,6 +205,15 @@ def load(config: Any) -> Table:
     if kind != "tabular" or not name:
         names = ", ".join(f"tabular/{name}" for name in tables.FILES)
         raise UserError(f"task.name is {task.name!r}; tables are {names} or tabular/PATH.csv")
+    given = {
+        "objective": task.objective != objectives.DEFAULT,
+        "class_weights": task.class_weights == "balanced",
+    }
+    for key in (key for key, is_given in given.items() if is_given):
+        raise UserError(
+            f"task.{key} is {task[key]!r}, which says how networks are trained on images, and"
+            f" {task.name} is a table: leave it out"
+        )
     asked = Asked(task.metric, task.direction, tuple(task.decisions))
     return tables.load(name, task.data_dir, asked)
 

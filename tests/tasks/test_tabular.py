@@ -172,6 +172,18 @@ def test_wrong_task_names_and_spaces_are_refused(tables_dir):
         tabular.build(config, macro.make())
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("objective", "regression"), ("class_weights", "balanced")]
+)
+def test_what_networks_are_trained_for_is_refused_beside_a_table(tmp_path, key, value):
+    config = minimised(tmp_path)
+    config.task[key] = value
+    message = f"task.{key} is '{value}', which says how networks are trained on images, and tabular"
+    for read in (tabular.space, tabular.build):
+        with pytest.raises(UserError, match=message):
+            read(config)
+
+
 def minimised(folder):
     path = folder / "t.csv"
     path.write_text("decision_0,loss\n0,3\n1,1\n2,2\n3,nan\n")
