@@ -60,22 +60,12 @@ def search(
     Args:
       x_train: images [n, H, W] or [n, H, W, C], uint8 or any numbers; None: `task` or `config`
         says what is searched on.
-<<<<<<< HEAD
       y_train: by `task.objective`: n class numbers, or names; 0 or 1 for each of L labels [n, L];
         values [n] or [n, R]; masks [n, H, W] of class numbers, 255: none.
       x_test: images that only the winner is judged on; without them, a part of the training images.
       y_test: theirs, as `y_train`.
       x_val: images that the search judges by; without them, a part of the training images.
       y_val: theirs, as `y_train`.
-=======
-      y_train: n class numbers, or names; with `**{"task.objective": ..}` "multilabel" 0 or 1 of
-        each of L labels [n, L], "regression" any numbers [n] or [n, R], "segmentation" class
-        numbers of pixels [n, H, W]. Each objective has its metrics (`task.metric`).
-      x_test: images that only the winner is judged on; without them, a part of the training images.
-      y_test: their targets, as `y_train`.
-      x_val: images that the search judges by; without them, a part of the training images.
-      y_val: their targets, as `y_train`.
->>>>>>> 145fc89 (Networks for values are exported to ONNX; one-shot methods are tested with labels and values; search says what targets are)
       class_names: a text for each class number, label or value.
       budget: architectures that are trained (`search.budget`).
       workdir: folder that the run writes to; None: a new one among the system's temporary ones.

@@ -20,12 +20,9 @@ from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import IGNORE
 from fnas_jax.layers import ops, spec
 from fnas_jax.networks import readable
-<<<<<<< HEAD
 from fnas_jax.objectives import classification, multilabel, regression, segmentation
 from fnas_jax.objectives.base import Known
-=======
 from fnas_jax.objectives import base as objectives
->>>>>>> 145fc89 (Networks for values are exported to ONNX; one-shot methods are tested with labels and values; search says what targets are)
 from fnas_jax.ship import best, flax_source, formats, judge, stock
 from fnas_jax.ship import winner as ship
 from tests.ship import winners
@@ -261,7 +258,6 @@ def test_a_model_file_can_be_trained_on(mnas, tmp_path, monkeypatch):
     )
 
 
-<<<<<<< HEAD
 def judged_by(objective, targets, outputs):
     """What exports are compared with: the kept network gives `outputs`."""
     answers, scores = map(np.asarray, objective.answer(jnp.asarray(outputs, jnp.float32)))
@@ -335,11 +331,11 @@ def test_classes_are_said_by_the_metric_of_the_search(monkeypatch, capsys):
     other[np.flatnonzero(other == targets)[0]] += 1
     with pytest.raises(export.Differs):
         compared(test, monkeypatch, other % 3, test.scores)
-=======
+
+
 @pytest.mark.parametrize(("name", "expected"), [("regression", True), ("multilabel", False)])
 def test_answers_and_scores_that_are_one_array_are_told(name, expected):
     """ONNX has one name for one value: such a network's second output has to be made."""
     objective = objectives.of(name, "", np.eye(3, dtype=np.int32), 3, False)
     shape = jax.ShapeDtypeStruct((2, 3), np.float32)
     assert formats.one_value(objective.answer, shape) == expected
->>>>>>> 145fc89 (Networks for values are exported to ONNX; one-shot methods are tested with labels and values; search says what targets are)
