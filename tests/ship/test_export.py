@@ -20,9 +20,9 @@ from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import IGNORE
 from fnas_jax.layers import ops, spec
 from fnas_jax.networks import readable
+from fnas_jax.objectives import base as objectives
 from fnas_jax.objectives import classification, multilabel, regression, segmentation
 from fnas_jax.objectives.base import Known
-from fnas_jax.objectives import base as objectives
 from fnas_jax.ship import best, flax_source, formats, judge, stock
 from fnas_jax.ship import winner as ship
 from tests.ship import winners
