@@ -22,7 +22,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from fnas_jax import loop, parts, registry
+from fnas_jax import loop, opening, parts
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import config_file, devices, identity, workdir
 from fnas_jax.core.types import UserError
@@ -135,7 +135,7 @@ def _run(
         LOG.warning("the run is written to %s; workdir says where else", folder)
     path = pathlib.Path(folder).expanduser()
     try:
-        loop.run(config, path, functools.partial(registry.build_all, arrays=arrays, own=own))
+        loop.run(config, path, functools.partial(opening.build, arrays=arrays, own=own))
     except UserError:
         with contextlib.suppress(OSError):  # nothing was begun in a new folder: none is left
             path.rmdir()

@@ -164,6 +164,7 @@ def _scalars(state: State, metrics: Metrics) -> dict[str, Any]:
     new = metrics.fresh & metrics.ok
     return {
         "iteration": state.iteration,
+        "new": int(metrics.fresh.sum()),
         **{name: state.counts[name] for name in ("trained", "predicted", "failed", "proposed")},
         "best_accuracy": state.best[0],
         "best_reward": state.best[1],
@@ -176,7 +177,9 @@ def line(scalars: dict[str, Any], measure: Measure) -> str:
     """The line of an iteration for the terminal, of a task with this `measure`."""
     accuracy, best, reward = (scalars[n] for n in ("accuracy", "best_accuracy", "best_reward"))
     sign = measure.sign
-    mean = "none new" if accuracy is None else f"mean {measure.name} {sign * accuracy:.4f}"
+    mean = f"{scalars['new']} new, all failed" if scalars["new"] else "none new"
+    if accuracy is not None:
+        mean = f"mean {measure.name} {sign * accuracy:.4f}"
     if np.isnan(reward):
         return f"iteration {scalars['iteration']}: {mean}, no result yet"
     paid = "" if reward == best else f" (reward {reward:.4f})"

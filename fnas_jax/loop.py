@@ -20,6 +20,7 @@ a folder belongs to, `core.checkpoint` how a checkpoint is written and read.
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 import sqlite3
 import tempfile
@@ -32,9 +33,9 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fnas_jax import ending, iteration, opening, outcome
 from fnas_jax import finals as finals_lib
-from fnas_jax import iteration, outcome
-from fnas_jax.core import budget, checkpoint, devices, hosts, workdir
+from fnas_jax.core import checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.logging import MetricLog, Progress, write_json
@@ -42,10 +43,9 @@ from fnas_jax.iteration import FINAL, PREPARE, State
 from fnas_jax.knowledge import history, store, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.registry import Builder, build_all
+from fnas_jax.registry import Builder
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
-from fnas_jax.tasks import facts as facts_lib
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 
 QUIET = 20  # of iterations in a row without anything new, one in so many is shown
@@ -73,7 +73,7 @@ class Outputs(NamedTuple):
 
 
 def run(
-    config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder = build_all
+    config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder = opening.build
 ) -> dict[str, Any]:
     """Searches as `config` says, or goes on with the search in `folder`; returns result.json.
 
@@ -132,8 +132,6 @@ def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> 
 def search(ctx: Context) -> dict[str, Any]:
     """Resumes or starts, iterates until the budget is spent, and judges the winner."""
     key = jax.random.key(ctx.config.seed)
-    if ctx.task.dataset is not None:
-        facts_lib.tell(ctx.task.dataset.notes)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_(ctx.folder / workdir.CHECKPOINTS))
         state = resume(ctx, manager, key)
@@ -145,8 +143,6 @@ def search(ctx: Context) -> dict[str, Any]:
         stack.callback(progress.close)
         checkpoints = checkpoint.Paced(manager, ctx.config.log.checkpoint_seconds)
         outputs = Outputs(checkpoints, log, progress)
-        for line in ctx.task.said:
-            progress.say(line)
         state = run_stages(ctx, outputs, state, key)
         state = run_iterations(ctx, outputs, state, key)
         finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
@@ -241,28 +237,24 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     steps, origin = iteration.compiled(ctx.method, ctx.evaluator), _origin(ctx)
     # Asked once an iteration: time passes between two questions. Of a restored state by its own
     # time, so that the start of this process takes nothing of the search.
-    last, quiet = _done(ctx, state, state.seconds["total"]), 0
+    over = functools.partial(ending.over, ctx.config.search, ctx.method, ctx.evaluator)
+    last, quiet = over(state, state.seconds["total"]), 0
     while not last:
         number = state.iteration
         state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
         history.record(ctx.knowledge.history, origin, number, rows)
-        last = _done(ctx, state, ctx.clock.seconds()["total"])
+        last = over(state, ctx.clock.seconds()["total"])
         if state.iteration % ctx.config.log.every == 0 or last:
             spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
             outputs.log.write(state.step, scalars | spent)
-            quiet = 0 if scalars["accuracy"] is not None else quiet + 1
+            quiet = 0 if scalars["new"] else quiet + 1
             if last or quiet < 2 or quiet % QUIET == 0:
                 line = iteration.line(scalars, ctx.task.measure)
                 outputs.progress.show(state.counts["trained"], line)
         state = step(ctx, outputs, state, last)
-    reason = used_up(ctx, state)
+    reason = ending.why(ctx.config.search, ctx.evaluator, state)
     if reason:
         outputs.progress.say(reason)
-    elif budget.out_of_time(ctx.config.search, state.iteration, state.seconds["total"]):
-        outputs.progress.say(
-            f"search.seconds is {ctx.config.search.seconds:g}: the search ends here, after"
-            f" {state.seconds['total']:.1f} s"
-        )
     return state
 
 
@@ -306,39 +298,3 @@ def _origin(ctx: Context) -> history.Run:
         space_identity=task.space.identity,
         protocol=ctx.evaluator.protocol,
     )
-
-
-def _done(ctx: Context, state: State, seconds: float) -> bool:
-    """The budget or the time is spent, nothing new is left to ask for, or the method says so.
-
-    `seconds`: how long the run has taken.
-    """
-    if budget.spent(ctx.config.search, state.counts, state.iteration, seconds):
-        return True
-    if used_up(ctx, state):
-        return True
-    return ctx.method.done is not None and bool(ctx.method.done(state.method))
-
-
-def used_up(ctx: Context, state: State) -> str:
-    """Why there is nothing more to ask for, in words; "" while there is.
-
-    In a space of fewer networks than the budget, the default of `search.max_proposals` goes by
-    their number: some methods never come to the last ones.
-    """
-    left, search, trained = ctx.evaluator.left, ctx.config.search, state.counts["trained"]
-    if left is None or trained >= search.budget:
-        return ""
-    remaining = int(left(state.evaluator))
-    if not remaining:
-        return (
-            f"all networks that can be evaluated are known, {trained} of them trained: the search"
-            f" ends here, below search.budget ({search.budget})"
-        )
-    there, proposed = trained + remaining, state.counts["proposed"]
-    if not search.max_proposals and proposed >= budget.proposals(0, min(there, search.budget)):
-        return (
-            f"{proposed} proposals have come to {trained} of the {there} networks that can be"
-            f" evaluated: the search ends here, below search.budget ({search.budget})"
-        )
-    return ""

@@ -155,10 +155,12 @@ def build_all(
     knowledge: Knowledge,
     arrays: Mapping[str, np.ndarray] | None = None,
     own: Parts = NONE,
+    tell: Callable[[Task], None] | None = None,
 ) -> tuple[Task, SearchMethod, Evaluator]:
     """What the configuration names, as `build_task`, for a search. Raises UserError.
 
     Also where no network keeps its limits, unless the search has begun already (`knowledge.begun`).
+    The task is handed to `tell` before the method is built.
     """
     name = config.method.name
     if name in METHODS:
@@ -166,6 +168,8 @@ def build_all(
     else:
         build = parts.find("method", name, own.method, METHODS)
     task = build_task(config, knowledge, arrays, own)
+    if tell is not None:
+        tell(task)
     if task.check is not None and not knowledge.begun:
         task.check()
     with parts.building("method", name, name not in METHODS):

@@ -80,6 +80,7 @@ def test_everything_is_counted_once(steps):
         "proposed": 4,
     }
     assert state.iteration == scalars["iteration"] == 1
+    assert scalars["new"] == 2  # of which one failed
     assert scalars["accuracy"] == 0.5  # of the new one that did not fail
     state, _, _ = once(steps, state)
     assert state.counts["trained"] == 4 and state.counts["proposed"] == 8
@@ -140,13 +141,15 @@ def test_no_best_yet_leaves_the_state_as_it_was():
     ("change", "text"),
     [
         ({}, "iteration 4: mean accuracy 0.5000, best 0.7000"),
-        ({"accuracy": None}, "iteration 4: none new, best 0.7000"),
+        ({"accuracy": None, "new": 0}, "iteration 4: none new, best 0.7000"),
+        ({"accuracy": None}, "iteration 4: 7 new, all failed, best 0.7000"),
         ({"best_reward": 0.6}, "iteration 4: mean accuracy 0.5000, best 0.7000 (reward 0.6000)"),
     ],
 )
 def test_the_line_of_an_iteration(change, text):
     scalars = {
         "iteration": 4,
+        "new": 7,
         "accuracy": 0.5,
         "best_accuracy": 0.7,
         "best_reward": 0.7,

@@ -9,7 +9,7 @@ from fnas_jax import scan
 from fnas_jax.methods.baselines import evolution, random
 from fnas_jax.methods.baselines.config import Evolution
 from fnas_jax.spaces import base, categorical
-from fnas_jax.tasks import tables, tabular
+from fnas_jax.tasks import table_index, tables, tabular
 
 SPACE = categorical.make((3, 3, 3))
 
@@ -20,7 +20,7 @@ def toy():
     judged = (archs.sum(axis=1) / 10).astype(np.float32)
     nan = np.full(27, np.nan, np.float32)
     table = tables.Table("toy", SPACE, archs, judged, judged[:, None], nan, nan, nan, "made up")
-    where = tabular.index(table)
+    where = table_index.of(table)
     return table, where, tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
 
 

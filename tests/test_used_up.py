@@ -77,7 +77,24 @@ def test_a_table_without_any_result_is_a_failure(tmp_path, capsys):
     assert code == 1 and result["best"] is None and result["counts"]["failed"] == 2
     told = capsys.readouterr().err
     assert "error: no architecture gave a result: 2 were trained, and 2 failed" in told
-    assert "2 of the rows have no acc" in told
+    assert "no acc in 2 of 2 rows (line 2: 'nan', line 3: 'nan'): trainings" in told
+    assert "iteration 1: 2 new, all failed, no result yet" in told
+
+
+def test_iterations_whose_networks_all_failed_are_shown(tmp_path, capsys):
+    text = "decision_0,acc\n" + "".join(f"{i},{'nan' if i else 0.5}\n" for i in range(24))
+    code, _ = search(tmp_path, text, "--config.method.name=random")
+    shown = [t for t in capsys.readouterr().err.splitlines() if "iteration " in t]
+    assert code == 0 and len(shown) == 6  # of 4 networks each, all new
+    assert sum("4 new, all failed" in t for t in shown) == 5
+
+
+def test_the_first_line_says_what_is_searched_for_even_where_the_method_refuses(tmp_path, capsys):
+    code, _ = search(tmp_path, SMALL, "--config.method.name=spos")
+    told = capsys.readouterr().err.splitlines()
+    assert code == 2 and told[-1].startswith("error: ")
+    assert told[0] == "maximising acc of 8 rows, decisions decision_0, decision_1"
+    assert told[1].startswith("the table holds 8 of 9 combinations")
 
 
 def test_what_is_minimised_is_told_in_its_own_unit(tmp_path, capsys):

@@ -31,7 +31,7 @@ from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
-from fnas_jax.tasks import tables, tabular
+from fnas_jax.tasks import table_index, tables, tabular
 
 BENCHMARK, TASK = "transfer", "image_tasks"
 AGAINST = "gp_ei"
@@ -57,7 +57,7 @@ def search(spc: Space, accuracy: Array, method: Any, seeds: int, iterations: int
     nothing = np.full(len(forms), np.nan, np.float32)
     empty = tables.Table("", spc, forms, nothing, nothing[:, None], *[nothing] * 3, note="")
     with jax.ensure_compile_time_eval():
-        where = tabular.index(empty)
+        where = table_index.of(empty)
     # The accuracies are an argument, so that one compiled program serves all tasks.
     table = empty._replace(judged=accuracy, readings=accuracy[:, None])
     evaluator = tabular.evaluator(table, where, lambda accuracy, *costs: accuracy, False)

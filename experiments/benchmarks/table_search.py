@@ -23,7 +23,7 @@ from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.fnas.method import RULES
 from fnas_jax.methods.fnas.transfer import SourceTasks
-from fnas_jax.tasks import tabular
+from fnas_jax.tasks import table_index, tabular
 from fnas_jax.tasks.base import Evaluator
 from fnas_jax.tasks.tables import Table
 
@@ -34,7 +34,7 @@ READINGS, HISTORY, LEARNING, MISLEADING = 2, 3, 4, 5  # purposes of a seed's key
 class Ground(NamedTuple):
     """A table, ready to be searched."""
 
-    where: tabular.Index
+    where: table_index.Index
     evaluator_of: Callable[[Array], Evaluator]  # of a seed's key
     judged: Array  # [M] accuracy by which each row is judged
     top: Array  # [M] bool, whether it is among the best 0.1%
@@ -53,7 +53,7 @@ class Result(NamedTuple):
 
 def ground(table: Table, noisy: bool = True) -> Ground:
     """`noisy`: a query sees one of a row's readings."""
-    where = tabular.index(table)
+    where = table_index.of(table)
     return Ground(
         where,
         functools.partial(_evaluator, table, where, noisy),
@@ -63,7 +63,7 @@ def ground(table: Table, noisy: bool = True) -> Ground:
     )
 
 
-def _evaluator(table: Table, where: tabular.Index, noisy: bool, key: Array) -> Evaluator:
+def _evaluator(table: Table, where: table_index.Index, noisy: bool, key: Array) -> Evaluator:
     """The evaluator of a seed, which has drawn the reading of every row beforehand."""
     readings = jnp.asarray(table.readings)
     drawn = jax.random.randint(

@@ -18,7 +18,7 @@ from scipy import stats
 
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import enumerate_all
-from fnas_jax.tasks import tabular
+from fnas_jax.tasks import table_index, tabular
 from fnas_jax.tasks.tables import Table
 
 
@@ -37,13 +37,13 @@ def networks(table: Table) -> tuple[np.ndarray, np.ndarray, int]:
     Raises UserError for a space that is too large to list, where networks that the table lacks are
     not told apart.
     """
-    where, size = tabular.index(table), table.space.size
-    if size > tabular.DENSE:
+    where, size = table_index.of(table), table.space.size
+    if size > table_index.DENSE:
         raise UserError(
             f"table {table.name} is of {size} vectors; what random search needs is computed for at"
-            f" most {tabular.DENSE}"
+            f" most {table_index.DENSE}"
         )
-    everything = enumerate_all(table.space, tabular.DENSE)
+    everything = enumerate_all(table.space, table_index.DENSE)
     network, row = (np.asarray(f(everything)) for f in (where.network_of, where.row_of))
     top = (row >= 0) & tabular.top_rows(table)[row]
     forms = np.bincount(network, minlength=where.networks).astype(float)

@@ -23,7 +23,7 @@ from fnas_jax.methods.tnas.networks import Weights
 from fnas_jax.methods.tnas.source_tasks import SourceTasks
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
-from fnas_jax.tasks import tabular
+from fnas_jax.tasks import table_index
 from fnas_jax.tasks.tables import Table
 
 REGRET_AT = (1, 2, 3, 5, 10, 20, 30, 40, 50)
@@ -109,7 +109,7 @@ def search(
 def sampled(table: Table) -> tuple[Array, Array]:
     """(forms [m, T], accuracies [m]) of at most 1000 networks of the table."""
     forms = np.random.default_rng(0).permutation(enumerate_networks(table.space))[:1000]
-    rows = np.asarray(tabular.index(table).row_of(jnp.asarray(forms)))
+    rows = np.asarray(table_index.of(table).row_of(jnp.asarray(forms)))
     return jnp.asarray(forms), jnp.asarray(table.judged[rows])
 
 

@@ -168,6 +168,11 @@ def _pairs(source: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, value
 
 
+def _listed(choices: Iterable[str]) -> str:
+    """Allowed texts for people, the empty one among them."""
+    return ", ".join(choice or "''" for choice in choices)
+
+
 def given_twice(name: str, first: Any, second: Any) -> UserError:
     """The error for two values of one key."""
     return UserError(f"{name} is given twice, as {first!r} and {second!r}; give it once")
@@ -289,7 +294,7 @@ def _check(name: str, value: Any) -> None:
         raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
     if key.choices and value not in key.choices:
         raise UserError(
-            f"{name} is {value!r}; allowed are {', '.join(key.choices)}"
+            f"{name} is {value!r}; allowed are {_listed(key.choices)}"
             + nearest(str(value), key.choices)
         )
     entries = value if isinstance(value, tuple) else (value,)
@@ -317,7 +322,7 @@ def kind(key: Key) -> str:
 def allowed(key: Key) -> str:
     """The allowed values in words, e.g. '1 to 7', or '' where any is."""
     if key.choices:
-        return ", ".join(key.choices)
+        return _listed(key.choices)
     if key.low == -INF and key.high == INF:
         return ""
     if key.high == INF:

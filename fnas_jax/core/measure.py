@@ -14,9 +14,9 @@ DIRECTIONS = ("maximize", "minimize")
 KINDS = ("share", "error", "fit", "number")
 # Names of what is an accuracy, which cannot lie elsewhere than in 0..1 or 0..100; and of what is
 # rarely meant to be maximised.
-ACCURACY = re.compile(r"acc(uracy|\b|_|$)|top[-_ ]?[15]\b", re.IGNORECASE)
+ACCURACY = re.compile(r"acc(uracy|\d|\b|_|$)|top[-_ ]?[15](\D|$)", re.IGNORECASE)
 LOSS = re.compile(
-    r"loss|(^|[^a-z])(err|error|mse|rmse|mae|perplexity|nll)([^a-z]|$)", re.IGNORECASE
+    r"loss|(^|[^a-z])(err|errors?|mse|rmse|mae|perplexity|ppl|nll)([^a-z]|$)", re.IGNORECASE
 )
 
 

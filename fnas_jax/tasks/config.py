@@ -55,7 +55,10 @@ class Task:
         choices=("none", "balanced"),
     )
     direction: str = key(
-        "maximize", "csv tables: which way the metric is better", choices=DIRECTIONS
+        "",
+        "csv tables: which way the metric is better, maximize or minimize; '': maximize, and of"
+        " what is named like a loss or a cost it is asked for",
+        choices=("", *DIRECTIONS),
     )
     decisions: tuple[str, ...] = key(
         (),

@@ -12,6 +12,7 @@ import codecs
 import csv
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from fnas_jax.core.types import UserError
 
 LARGEST = float(np.finfo(np.float32).max)  # numbers beyond it are infinite where they are used
 DELIMITERS = (",", ";", "\t", "|")
+_COMMA = r"[-+]?\d*,\d+([eE][-+]?\d+)?"  # a number with a decimal comma
 BOMS = (  # the longer ones first: that of UTF-16 is the beginning of that of UTF-32
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -69,7 +71,10 @@ def read(path: Path) -> Content:
     columns = tuple(header[i] for i in kept)
     if len(set(columns)) != len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
-        raise UserError(f"{path}, line {1 + first}: two columns have the same name, {twice!r}")
+        raise UserError(
+            f"{path}, line {1 + first}: two columns have the same name,"
+            f" {twice!r}{unlabelled(columns)}"
+        )
     if not rows and columns:
         line = max((line for line, _ in found), default=1 + first) + 1
         raise UserError(f"{path}, line {line}: the table has no rows")
@@ -106,9 +111,38 @@ def text_of(path: Path) -> tuple[str, tuple[str, ...]]:
     return text, ()
 
 
+def commas(content: Content, column: str) -> bool:
+    """Whether numbers of `column` are written with decimal commas.
+
+    Between commas they are quoted, and clear if one of them can be no thousands ("0,95", "0,950",
+    "12,5") and none has a point.
+    """
+    if content.decimal_comma:
+        return True
+    texts = [row.fields[column] for row in content.rows]
+    found = [text for text in texts if re.fullmatch(_COMMA, text)]
+    clear = any(not re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", text) for text in found)
+    return clear and not any(re.search(r"\d\.\d", text) for text in texts)
+
+
+def unlabelled(columns: Sequence[str]) -> str:
+    """The end of an error where the first line of a file holds numbers; else ""."""
+    named = not any(is_number(name) for name in columns)
+    return "" if named else "; its first line names no columns, as it has to"
+
+
+def is_number(text: str, decimal_comma: bool = False) -> bool:
+    """Whether `number` reads `text`."""
+    try:
+        number(text, decimal_comma)
+    except ValueError:
+        return False
+    return True
+
+
 def number(text: str, decimal_comma: bool = False) -> float:
     """The number that `text` is, NaN and infinities among them. Raises ValueError."""
-    if decimal_comma and re.fullmatch(r"[-+]?\d*,\d+([eE][-+]?\d+)?", text):
+    if decimal_comma and re.fullmatch(_COMMA, text):
         text = text.replace(",", ".")
     if "_" in text:  # which Python reads in numbers, and no one else
         raise ValueError(f"{text!r} is no number")

@@ -16,7 +16,6 @@ import numpy as np
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import limits
 from fnas_jax.core import reward as rewards
-from fnas_jax.core.measure import DIRECTIONS
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
@@ -79,7 +78,7 @@ def build(
         task.objective,
     )
     ctx = train_context(config, space, dataset, knowledge)
-    if task.direction not in (DIRECTIONS[0], ctx.objective.measure.direction):
+    if task.direction not in ("", ctx.objective.measure.direction):
         raise UserError(
             f"task.direction is {task.direction!r}, and {ctx.objective.measure.name} is"
             f" {ctx.objective.measure.direction}d: that key is for .csv tables"

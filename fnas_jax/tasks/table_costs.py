@@ -24,7 +24,8 @@ def read(path: Path, content: Content) -> tuple[dict[str, np.ndarray], dict[str,
     costs: dict[str, np.ndarray] = {}
     unpriced: dict[str, tuple[str, ...]] = {}
     for name in (c for c in COSTS if c in content.columns):
-        found = [_cost(path, row, name, content.decimal_comma) for row in content.rows]
+        comma = delimited.commas(content, name)
+        found = [_cost(path, row, name, comma) for row in content.rows]
         costs[name] = np.array(found, np.float64)
         unpriced[name] = tuple(
             f"line {row.line}: {row.fields[name]!r}"

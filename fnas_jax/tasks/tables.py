@@ -56,7 +56,7 @@ def load(name: str, data_dir: str | Path, asked: Asked = ANYTHING) -> Table:
     `asked` says what is searched for in such a file, as far as it does not say so itself. Raises
     UserError for an unknown name, a missing file, a malformed row (with its line) or column.
     """
-    if asked.direction not in DIRECTIONS:
+    if asked.direction not in ("", *DIRECTIONS):
         raise UserError(
             f"task.direction is {asked.direction!r}; allowed are {', '.join(DIRECTIONS)}"
         )
@@ -89,7 +89,7 @@ def find(name: str, data_dir: str | Path) -> Path:
 def _refuse(name: str, asked: Asked) -> None:
     """Raises UserError where what is `asked` is for tables of the user's own."""
     for key, value, usual in zip(Asked._fields, asked, ANYTHING, strict=True):
-        if value != usual:
+        if value != usual and (key, value) != ("direction", Measure().direction):
             raise UserError(
                 f"task.{key} is {value!r}, and the table {name} has what it has: that key is for"
                 " .csv files of yours"

@@ -22,24 +22,15 @@ from fnas_jax.core.limits import NONE as NO_LIMITS
 from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.rows import first_equal
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
-from fnas_jax.spaces.base import Space, enumerate_all, place_values
-from fnas_jax.tasks import protocols, table_costs, tables
+from fnas_jax.spaces.base import Space
+from fnas_jax.tasks import protocols, table_costs, table_index, tables
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 from fnas_jax.tasks.plain_table import Asked
+from fnas_jax.tasks.table_index import Index
 from fnas_jax.tasks.tables import Table
 
 RewardFn = Callable[[Array, Array, Array, Array], Array]
 OVER_LIMIT = -3
-DENSE = 2**20  # spaces up to this size get a direct index; larger ones are searched row by row
-
-
-class Index(NamedTuple):
-    """Where the table holds an architecture; both functions are pure and jittable."""
-
-    row_of: Callable[[Array], Array]  # [N, T] -> [N] int32; -1: not in the table
-    network_of: Callable[[Array], Array]  # [N, T] -> [N] int32 in 0..networks; `networks`: none
-    networks: int  # number of distinct networks that the index tells apart
-    complete: bool  # the table holds every network of its space
 
 
 class Known(NamedTuple):
@@ -47,47 +38,6 @@ class Known(NamedTuple):
 
     row: Array  # [networks] int32 row that was read; -1: nothing yet, -2: failed, -3: above a limit
     accuracy: Array  # [networks] float32 first reading
-
-
-def index(table: Table) -> Index:
-    """The index of a table. A form that the table lacks gets the row of an equal network.
-
-    In spaces of more than 2^20 decision vectors only the forms that stand in the table are found.
-    """
-    if table.space.size > DENSE:
-        row_of = functools.partial(_match, jnp.asarray(table.archs))
-        size = len(table.archs)
-        return Index(row_of, lambda archs: _otherwise(row_of(archs), size), size, False)
-    space, weights = table.space, place_values(table.space.cardinalities)
-    canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, DENSE))))
-    representatives, network = np.unique(canonical @ weights, return_inverse=True)
-    row = np.full(space.size, -1, np.int32)
-    row[table.archs @ weights] = np.arange(len(table.archs))
-    any_row = np.full(len(representatives), -1, np.int32)
-    any_row[network[table.archs @ weights]] = np.arange(len(table.archs))
-    row = np.where(row < 0, any_row[network], row)
-    known = functools.partial(_dense, space, weights)
-    return Index(
-        functools.partial(known, jnp.asarray(row), -1),
-        functools.partial(known, jnp.asarray(network, jnp.int32), len(representatives)),
-        len(representatives),
-        bool((row >= 0).all()),
-    )
-
-
-def _match(known: Array, archs: Array) -> Array:
-    """[N] int32: the row of `known` [R, T] that is each of `archs` [N, T]; -1: none."""
-    equal = jnp.all(archs[:, None] == known, axis=-1)
-    return jnp.where(equal.any(axis=1), equal.argmax(axis=1), -1).astype(jnp.int32)
-
-
-def _otherwise(rows: Array, otherwise: int) -> Array:
-    return jnp.where(rows < 0, otherwise, rows)
-
-
-def _dense(space: Space, weights: np.ndarray, values: Array, otherwise: int, archs: Array) -> Array:
-    """`values` [space.size] at each of `archs` [N, T]; `otherwise` where that is no vector."""
-    return jnp.where(space.validate(archs), values[archs @ weights], otherwise)
 
 
 class Context(NamedTuple):
@@ -268,7 +218,7 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
     table = priced(config, whole)
     limits = limits_lib.from_config(config)
     check_limits(limits, table)
-    where, noisy = index(table), bool(config.task.noisy)
+    where, noisy = table_index.of(table), bool(config.task.noisy)
     looked_up = evaluator(table, where, reward, noisy, limits)
     rows = existing(table, where)
     some = limits.any or rows is not None

@@ -14,7 +14,7 @@ from fnas_jax import scan
 from fnas_jax.methods.baselines import evolution, random
 from fnas_jax.methods.baselines.config import Evolution
 from fnas_jax.spaces import base, categorical, macro
-from fnas_jax.tasks import tables, tabular
+from fnas_jax.tasks import table_index, tables, tabular
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_theory_agrees_with_drawing():
     judged = rng.permutation(len(archs)).astype(np.float32) / len(archs)
     nan = np.full(len(archs), np.nan, np.float32)
     table = tables.Table("t", space, archs, judged, judged[:, None], nan, nan, nan, "made up")
-    network = np.asarray(tabular.index(table).network_of(archs))
+    network = np.asarray(table_index.of(table).network_of(archs))
     top = tabular.top_rows(table)
     draws = []
     for _ in range(3000):

@@ -7,7 +7,7 @@ import numpy as np
 from fnas_jax import scan
 from fnas_jax.core.types import Metrics
 from fnas_jax.spaces import base, categorical
-from fnas_jax.tasks import tables, tabular
+from fnas_jax.tasks import table_index, tables, tabular
 
 # Settings of an FNAS search that is compiled soon.
 SMALL_FNAS = {
@@ -44,7 +44,7 @@ def searches(make, seeds, iterations):
     values = accuracy(archs).astype(np.float32)
     nan = np.full(len(archs), np.nan, np.float32)
     table = tables.Table("toy", SPACE, archs, values, values[:, None], nan, nan, nan, "made up")
-    where = tabular.index(table)
+    where = table_index.of(table)
     evaluator = tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
     keys = jax.random.split(jax.random.key(0), seeds)
 

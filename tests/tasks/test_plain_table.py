@@ -107,6 +107,6 @@ def test_a_name_that_speaks_against_the_direction_is_warned_of(tmp_path, column,
 
 
 def test_trainings_that_failed_are_counted(tmp_path):
-    assert "1 of the rows have no acc, as trainings that failed" in (
+    assert "no acc in 1 of 2 rows (line 2: 'nan'): trainings that failed" in (
         read(tmp_path, "decision_0,acc\n0,nan\n1,0.5\n").notes
     )

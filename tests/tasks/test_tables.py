@@ -88,6 +88,8 @@ def test_keys_for_files_of_ones_own_are_refused_for_published_tables(tmp_path):
     for asked in (Asked("acc"), Asked("", "minimize"), Asked("", "maximize", ("op",))):
         with pytest.raises(UserError, match="and the table macro has what it has"):
             tables.load("macro", tmp_path, asked)
+    with pytest.raises(UserError, match="there is no table"):  # more is better of all of them
+        tables.load("macro", tmp_path, Asked("", "maximize"))
 
 
 def test_nats_rows_are_read_by_column(tmp_path):
@@ -106,12 +108,12 @@ def test_nats_rows_are_read_by_column(tmp_path):
 
 
 def test_plain_csv_has_its_own_space_metrics_and_costs(tmp_path):
-    text = "decision_0,decision_1,mflops,val,test\n0,2,5,50,40\n1,0,6,nan,30\n"
-    table = plain_file(tmp_path, text, "val")()
+    text = "decision_0,decision_1,mflops,val_acc,test_acc\n0,2,5,50,40\n1,0,6,nan,30\n"
+    table = plain_file(tmp_path, text, "val_acc")()
     assert table.space.cardinalities == (2, 3)
     np.testing.assert_allclose(table.judged, [0.5, np.nan])
     np.testing.assert_allclose(table.mflops, [5, 6])
-    np.testing.assert_allclose(plain_file(tmp_path, text, "test")().judged, [0.4, 0.3])
+    np.testing.assert_allclose(plain_file(tmp_path, text, "test_acc")().judged, [0.4, 0.3])
 
 
 @pytest.mark.parametrize(
@@ -120,11 +122,11 @@ def test_plain_csv_has_its_own_space_metrics_and_costs(tmp_path):
         ("decision_0,acc\n0,0.5\n1\n", "line 3: 1 fields; the header has 2"),
         ("decision_0,acc\n0,0.5\nx,0.5\n", "line 3: decision_0 is 'x'; it must be an integer"),
         ("decision_0,acc\n0,0.5\n-1,0.5\n", "line 3: decision_0 is '-1'"),
-        ("decision_0,acc\n0,\n", "line 2: acc is ''; it must be a number"),
+        ("decision_0,acc\n0,x\n", "line 2: acc is 'x'; it must be a number"),
         ("decision_0,acc\n0,inf\n", "line 2: acc is 'inf'; it must be finite"),
         ("decision_0,acc\n0,0.5\n0,0.6\n", "line 3: the architecture of line 2 again"),
         ("decision_0,acc\n0,0.5\n1,-0.5\n", "line 3: acc is -0.5"),
-        ("decision_0,acc\n0,0.5\n1,500\n", "line 3: acc is 500.0; accuracies must lie"),
+        ("decision_0,acc\n0,0.5\n1,500\n", "line 3: acc is 500.0; by its name, it must lie"),
         ("decision_0,mflops\n0,1\n", "line 1: there is no column of accuracies"),
         ("decision_0,decision_2,acc\n0,0,1\n", "line 1: the decisions must be"),
         ("acc\n1\n", "line 1: there is no column 'decision_0'"),

@@ -8,7 +8,7 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces import base, macro
-from fnas_jax.tasks import tables, tabular
+from fnas_jax.tasks import table_index, tables, tabular
 
 SPACE = macro.make()
 
@@ -28,21 +28,13 @@ def make_table(rows: int = 6561) -> tables.Table:
 
 
 def setup(table, noisy=False):
-    where = tabular.index(table)
+    where = table_index.of(table)
     evaluator = tabular.evaluator(table, where, accuracy_only, noisy)
     return where, evaluator.init(), jax.jit(evaluator.evaluate)
 
 
 def parse(*texts):
     return jnp.array([SPACE.parse(t) for t in texts])
-
-
-def test_row_of_finds_every_row_and_refuses_invalid_ones():
-    table = make_table()
-    where = tabular.index(table)
-    np.testing.assert_array_equal(where.row_of(table.archs), np.arange(6561))
-    assert where.networks == 3969
-    assert np.asarray(where.row_of(jnp.array([[3] + [0] * 7, [0] * 8]))).tolist() == [-1, 0]
 
 
 def test_equal_networks_are_fresh_once_within_and_across_batches():
@@ -104,7 +96,7 @@ def test_a_form_that_the_table_lacks_has_the_row_of_an_equal_network():
     table = make_table()
     keep = np.asarray(SPACE.canonical(table.archs) == table.archs).all(axis=1)
     small = tables.Table(*[f[keep] if isinstance(f, np.ndarray) else f for f in table])
-    where = tabular.index(small)
+    where = table_index.of(small)
     rows = np.asarray(where.row_of(table.archs))
     assert (rows >= 0).all()
     np.testing.assert_array_equal(small.judged[rows], table.judged)
@@ -195,7 +187,7 @@ def minimised(folder):
 def test_regret_rank_and_top_of_what_is_minimised(tmp_path):
     table = tabular.load(minimised(tmp_path))
     assert tabular.top_rows(table).tolist() == [False, True, False, False]
-    where = tabular.index(table)
+    where = table_index.of(table)
     facts = [tabular.judge(table, where, [i]) for i in range(4)]
     assert [f["rank"] for f in facts] == [3, 1, 2, None]
     assert [f["regret_points"] for f in facts] == [2, 0, 1, None]
@@ -227,8 +219,8 @@ def test_what_is_left_falls_to_none_and_absent_forms_never_count():
 
 def test_existing_has_the_rows_and_their_canonical_forms():
     table = make_table()
-    assert tabular.existing(table, tabular.index(table)) is None
+    assert tabular.existing(table, table_index.of(table)) is None
     few = tables.Table(*[f[5:9] if isinstance(f, np.ndarray) else f for f in table])
-    found = np.asarray(tabular.existing(few, tabular.index(few))).tolist()
+    found = np.asarray(tabular.existing(few, table_index.of(few))).tolist()
     forms = np.asarray(SPACE.canonical(few.archs)).tolist()
     assert sorted(found) == sorted({tuple(a): a for a in [*few.archs.tolist(), *forms]}.values())

@@ -1,0 +1,59 @@
+"""When a search ends, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnas_jax.core import budget
+from fnas_jax.iteration import State
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.tasks.base import Evaluator
+
+
+def over(
+    search: Any, method: SearchMethod, evaluator: Evaluator, state: State, seconds: float
+) -> bool:
+    """The budget or the time is spent, nothing new is left to ask for, or the method says so.
+
+    `search`: the section of the configuration; `seconds`: how long the run has taken.
+    """
+    if budget.spent(search, state.counts, state.iteration, seconds):
+        return True
+    if used_up(search, evaluator, state):
+        return True
+    return method.done is not None and bool(method.done(state.method))
+
+
+def why(search: Any, evaluator: Evaluator, state: State) -> str:
+    """Why the search that is over has not spent its budget, in words; "" where it need not say."""
+    reason = used_up(search, evaluator, state)
+    if not reason and budget.out_of_time(search, state.iteration, state.seconds["total"]):
+        reason = (
+            f"search.seconds is {search.seconds:g}: the search ends here, after"
+            f" {state.seconds['total']:.1f} s"
+        )
+    return reason
+
+
+def used_up(search: Any, evaluator: Evaluator, state: State) -> str:
+    """Why there is nothing more to ask for, in words; "" while there is.
+
+    In a space of fewer networks than the budget, the default of `search.max_proposals` goes by
+    their number: some methods never come to the last ones.
+    """
+    left, trained = evaluator.left, state.counts["trained"]
+    if left is None or trained >= search.budget:
+        return ""
+    remaining = int(left(state.evaluator))
+    if not remaining:
+        return (
+            f"all networks that can be evaluated are known, {trained} of them trained: the search"
+            f" ends here, below search.budget ({search.budget})"
+        )
+    there, proposed = trained + remaining, state.counts["proposed"]
+    if not search.max_proposals and proposed >= budget.proposals(0, min(there, search.budget)):
+        return (
+            f"{proposed} proposals have come to {trained} of the {there} networks that can be"
+            f" evaluated: the search ends here, below search.budget ({search.budget})"
+        )
+    return ""

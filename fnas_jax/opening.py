@@ -1,0 +1,35 @@
+"""What a search says before it begins, and when."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import ml_collections
+
+from fnas_jax import registry
+from fnas_jax.core import hosts
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.methods.base import SearchMethod
+from fnas_jax.tasks import facts
+from fnas_jax.tasks.base import Evaluator, Task
+
+
+def build(
+    config: ml_collections.ConfigDict, knowledge: Knowledge, **given: Any
+) -> tuple[Task, SearchMethod, Evaluator]:
+    """`registry.build_all` with the arguments that are `given`, and what the task is said at once.
+
+    So that it stands in the first lines, because methods may take long to build, say something of
+    their own, or refuse.
+    """
+    say = tell if hosts.is_first() else None
+    return registry.build_all(config, knowledge, tell=say, **given)
+
+
+def tell(task: Task) -> None:
+    """Says what the task and its data are."""
+    if task.dataset is not None:
+        facts.tell(task.dataset.notes)
+    for line in task.said:
+        print(line, file=sys.stderr, flush=True)
