@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax import loop
+from fnas_jax import loop, registry
 from fnas_jax.core import checkpoint
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
@@ -429,9 +429,12 @@ def test_a_task_without_networks_keeps_nothing_and_says_so(tmp_path, capsys):
     assert lines == [f"nothing is kept in best/: the task {TASK.name} trains no network"]
 
 
-def test_what_a_task_has_to_say_is_said_once_before_the_first_iteration(tmp_path, capsys):
+def test_what_a_task_has_to_say_is_said_once_before_the_first_iteration(
+    tmp_path, capsys, monkeypatch
+):
     task = TASK._replace(said=("augmentation auto: crop 2",))
-    loop.run(config_with(), tmp_path, lambda config, knowledge: build(config, knowledge, task=task))
+    monkeypatch.setattr(registry, "build_task", lambda *given: task)
+    loop.run(config_with(method__name="random"), tmp_path)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == task.said[0] and lines.count(task.said[0]) == 1
 
