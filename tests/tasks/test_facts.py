@@ -151,6 +151,9 @@ def test_a_search_and_a_retraining_begin_with_it(tmp_path, monkeypatch):
     config = winners.config_of("mnas", winners.write_npz(tmp_path / "a.npz"))
     with pytest.raises(Told, match="90 images of 3 classes"):
         loop.run(config, tmp_path / "run")
+    # It is told while the search is built, before the folder is the run's.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))
     best = {"arch": [0] * 7, "accuracy": 0.5}
     (tmp_path / "run" / "result.json").write_text(json.dumps({"best": best}))
     with pytest.raises(Told, match="90 images of 3 classes"):

@@ -114,3 +114,13 @@ def test_an_unknown_data_set_is_refused(config):
     config.task.name = "images/digist"
     with pytest.raises(UserError, match="digits"):
         images.build(config, mnas.make(blocks=1))
+
+
+@pytest.mark.parametrize(("metric", "wrong"), [("accuracy", "minimize"), ("loss", "maximize")])
+def test_a_direction_that_is_not_the_metrics_is_refused(config, metric, wrong):
+    given = config.copy_and_resolve_references()
+    given.task.metric, given.task.direction = metric, wrong
+    with pytest.raises(UserError, match=rf"task\.direction is '{wrong}', and {metric} is"):
+        images.build(given, SPACE)
+    given.task.direction = {"minimize": "maximize", "maximize": "minimize"}[wrong]
+    assert images.build(given, SPACE).measure.direction == given.task.direction
