@@ -79,7 +79,9 @@ def summary(result: dict, folder: str) -> str:
         unit = UNITS[target["cost"]]
         lines.append(f"it misses the target of {target['target']:g} {unit}: {target['value']:.4g}")
     if winner and winner.get("rank") is not None:
-        lines.append(f"rank {winner['rank']} of the {winner['architectures']} rows of the table")
+        rows = winner["architectures"]
+        of = "1 row" if rows == 1 else f"{rows} rows"
+        lines.append(f"rank {winner['rank']} of the {of} of the table")
     if winner and winner.get("accuracy") is not None:
         lines.append(f"final {metric} {text(winner['accuracy'])}{cost(winner)}{others(result)}")
     if winner and "finetuned" in winner:

@@ -69,6 +69,7 @@ def test_a_table_of_one_row_is_searched(tmp_path, capsys, method):
     more = ("--config.search.budget=3", f"--config.method.name={method}")
     code, result = search(tmp_path, "decision_0,acc\n0,0.5\n", *more)
     assert code == 0 and result["counts"]["trained"] == 1
+    assert "rank 1 of the 1 row of the table" in capsys.readouterr().out
 
 
 def test_a_table_without_any_result_is_a_failure(tmp_path, capsys):
