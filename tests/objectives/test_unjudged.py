@@ -10,7 +10,7 @@ from fnas_jax.objectives import base
 NONE, SOME = np.zeros((4, 3), np.int32), np.eye(4, 3, dtype=np.int32)
 SAME, OTHER = np.full((4, 2), 7.5, np.float32), np.arange(8, dtype=np.float32).reshape(4, 2)
 EMPTY = np.full((4, 2, 2), 255, np.uint8)
-MASKS = np.where(np.arange(4)[:, None, None] == 3, np.uint8(1), EMPTY)
+MASKS = np.array([EMPTY[0]] * 3 + [[[0, 1], [255, 255]]], np.uint8)
 
 
 @pytest.mark.parametrize(
