@@ -15,6 +15,7 @@ from fnas_jax.core import logging as log_lib
 from fnas_jax.core.types import Metrics, UserError, propose
 from fnas_jax.knowledge import history, pool_store, task_data
 from fnas_jax.methods.base import Best, SearchMethod
+from fnas_jax.objectives import classification
 from fnas_jax.spaces import categorical
 from fnas_jax.tasks.base import Evaluator, Finals, Hooks, Judged, Task, TrainedNetwork
 
@@ -401,7 +402,8 @@ def test_a_finished_search_is_not_judged_again(tmp_path):
 
 def test_the_network_that_the_task_trained_is_kept_before_the_evaluator_s(tmp_path, monkeypatch):
     """Never the better one of the two: they can only be compared on test images."""
-    networks = [TrainedNetwork(np.zeros(3), {}, accuracy, {}) for accuracy in (0.5, 0.9)]
+    aim = classification.of(2)
+    networks = [TrainedNetwork(np.zeros(3), {}, accuracy, {}, aim) for accuracy in (0.5, 0.9)]
     kept = []
 
     def keep(folder, winner, say):
@@ -418,7 +420,8 @@ def test_the_network_that_the_task_trained_is_kept_before_the_evaluator_s(tmp_pa
         result = loop.run(config_with(), tmp_path, build)
         assert kept[-1].judged.network.accuracy == expected
         assert kept[-1].validation == pytest.approx(result["best"]["accuracy"])
-        assert result["winner"] == {"accuracy": 0.5, "more": 1, "kept": {"folder": "best"}}
+        judged = {"accuracy": 0.5, "value": 0.5, "more": 1, "kept": {"folder": "best"}}
+        assert result["winner"] == judged
         (tmp_path / "result.json").unlink()
 
 
