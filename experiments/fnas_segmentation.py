@@ -4,9 +4,15 @@
 
 3,000 canvases of 40x40 pixels with one to four digits of mnist5k: 2,000 for training, 500 for
 validation, 500 for the winner's test, each of other digits. Eleven classes, ten digits and the
-background; the search is for mean IoU, of which an answer of background everywhere has 8.0% on the
-test images (88.5% of their pixels are right by it, an eleventh of which counts). What the search
-reaches is not measured yet.
+background; the search is for mean IoU.
+
+One run (seed 0; 23 minutes of CPU time with compilation, on 2 busy cores), on the test images:
+
+    background everywhere        8.0% mean IoU, 88.5% of pixels right
+    reference of 12.8 MFLOPs    73.5%           97.7%
+    winner of 11.2 MFLOPs       84.4%           98.7%
+
+On validation images the winner had 74.3% when it was chosen, after a child's short training.
 """
 
 from fnas_jax.core.config import default
