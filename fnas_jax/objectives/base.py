@@ -162,6 +162,11 @@ def of_counts(counts: np.ndarray, balanced: bool) -> Known:
     return Known(len(counts), trivial, weights=weights)
 
 
+def mean(values: Array, use: Array) -> Array:
+    """[] mean of those of `values` [L] that `use` [L] bool says; 0 where it says none."""
+    return jnp.where(use, values, 0.0).sum() / jnp.maximum(use.sum(), 1)
+
+
 def logarithm(probabilities: Array) -> Array:
     """Logits [.., C] of probabilities [.., C], whose softmax they are; of 0 a finite one."""
     return jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))

@@ -128,8 +128,8 @@ def figures(state: Counts) -> dict[str, Array]:
     occurs, used = state.asked > 0, state.asked + state.answered > 0
     return {
         "accuracy": state.right.sum() / state.total,
-        "balanced_accuracy": _mean(each["recall"], occurs),
-        "macro_f1": _mean(each["f1"], used),
+        "balanced_accuracy": base.mean(each["recall"], occurs),
+        "macro_f1": base.mean(each["f1"], used),
         "top5": state.top5 / state.total,
         "loss": state.loss / state.total,
     }
@@ -143,10 +143,6 @@ def table(state: Counts) -> dict[str, Array]:
         "recall": state.right / jnp.maximum(state.asked, 1),
         "f1": 2 * state.right / jnp.maximum(state.asked + state.answered, 1),
     }
-
-
-def _mean(values: Array, use: Array) -> Array:
-    return jnp.where(use, values, 0.0).sum() / jnp.maximum(use.sum(), 1)
 
 
 def answer(outputs: Array) -> tuple[Array, Array]:

@@ -135,9 +135,9 @@ def figures(state: Answers) -> dict[str, Array]:
     """As `Objective.figures`."""
     each, (right, asked, answered) = table(state), _counts(state)
     return {
-        "mAP": _mean(each["average_precision"], asked > 0),
+        "mAP": base.mean(each["average_precision"], asked > 0),
         "micro_f1": 2 * right.sum() / jnp.maximum((asked + answered).sum(), 1),
-        "macro_f1": _mean(each["f1"], asked + answered > 0),
+        "macro_f1": base.mean(each["f1"], asked + answered > 0),
         "loss": state.loss / len(state.outputs),
     }
 
@@ -174,10 +174,6 @@ def _counts(state: Answers) -> tuple[Array, Array, Array]:
     columns = (state.targets & answered, state.targets, answered)
     right, asked, said = (x.sum(0, dtype=jnp.int32) for x in columns)
     return right, asked, said
-
-
-def _mean(values: Array, use: Array) -> Array:
-    return jnp.where(use, values, 0.0).sum() / jnp.maximum(use.sum(), 1)
 
 
 def answer(outputs: Array) -> tuple[Array, Array]:

@@ -172,9 +172,8 @@ def figures(state: Counts) -> dict[str, Array]:
     """As `Objective.figures`."""
     right, asked, answered = map(_number, state[:3])
     pixels, occurs = jnp.maximum(asked.sum(), 1), asked + answered > 0
-    iou = table(state)["iou"]
     return {
-        "mean_iou": jnp.where(occurs, iou, 0.0).sum() / jnp.maximum(occurs.sum(), 1),
+        "mean_iou": base.mean(table(state)["iou"], occurs),
         "pixel_accuracy": right.sum() / pixels,
         "loss": state.loss / pixels,
     }

@@ -40,9 +40,9 @@ def of(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> Figure
     rows = jnp.arange(len(outputs))
     state = _state(objective, jnp.asarray(outputs), jnp.asarray(targets), rows)
     found = of_state(objective, state, len(outputs), outputs.size)
-    if found.no_interval:
+    if found.interval is not None or found.no_interval:
         return found
-    return found._replace(interval=interval(objective, outputs, targets, found.metrics))
+    return found._replace(interval=resampled(objective, outputs, targets))
 
 
 def in_parts(
@@ -100,19 +100,12 @@ def proportion(objective: Objective, n: int, metrics: dict[str, float]) -> dict[
     return _described(name, test.proportion_ci(CONFIDENCE, method="wilson"), "wilson")
 
 
-def interval(
-    objective: Objective, outputs: np.ndarray, targets: np.ndarray, metrics: dict[str, float]
-) -> dict[str, Any] | None:
-    """95% of the metric of the search for other images of the kind; None as `why_none` says.
+def resampled(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """95% of the metric of the search for other images of the kind: a bootstrap over images.
 
-    Of a share of images Wilson's interval (1927), of others the percentiles of a bootstrap over
-    images. It says nothing of another training, whose seed would give another network.
+    Its percentiles. It says nothing of another training, whose seed would give another network.
     """
     n, name = len(outputs), objective.measure.name
-    if name in objective.shares:
-        return proportion(objective, n, metrics)
-    if why_none(objective, n, outputs.size):  # it would take minutes
-        return None
     given = jnp.asarray(outputs), jnp.asarray(targets)
     figure = jax.jit(functools.partial(_figure, objective, *given))
     found = scipy.stats.bootstrap(

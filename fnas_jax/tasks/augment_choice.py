@@ -196,7 +196,7 @@ def _unknown_range(dataset: Dataset) -> str:
 
 def _left_out(keys: Keys) -> tuple[str, ...]:
     """The names of `task.augment.off`. Raises UserError, and for keys that the policy ignores."""
-    off = tuple(name.strip() for name in keys.off.split(",") if name.strip())
+    off = config_lib.split_texts(keys.off)
     for name in off:
         if name not in _GROUPS:
             near = config_lib.nearest(name, _GROUPS)
