@@ -29,6 +29,11 @@ encode_set = jax.jit(set_encoder.encode)
 
 
 @functools.cache
+def graphs_of(name):
+    return jax.jit(functools.partial(graph_encoder.graphs, SPACES[name]))
+
+
+@functools.cache
 def encoder(name, extra=0):
     nodes, width = graph_encoder.sizes(SPACES[name])
     init = jax.jit(graph_encoder.init, static_argnums=(1, 2, 3, 4))
@@ -39,7 +44,7 @@ def encoder(name, extra=0):
 def test_every_space_is_encoded_and_different_networks_differ(name):
     space = SPACES[name]
     forms = np.unique(space.canonical(space.sample(jax.random.key(1), 12)), axis=0)
-    codes = encode(encoder(name), graph_encoder.graphs(space, jnp.asarray(forms)))
+    codes = encode(encoder(name), graphs_of(name)(jnp.asarray(forms)))
     assert codes.shape == (len(forms), 5)
     distance = np.abs(codes[:, None] - codes).max(axis=-1) + np.eye(len(forms))
     assert distance.min() > 1e-6
@@ -47,7 +52,7 @@ def test_every_space_is_encoded_and_different_networks_differ(name):
 
 def test_padding_has_no_influence():
     p = encoder("cell", extra=3)
-    graphs = graph_encoder.graphs(CELL, CELL.sample(jax.random.key(2), 6))
+    graphs = graphs_of("cell")(CELL.sample(jax.random.key(2), 6))
     padded = graph_encoder.Graphs(
         jnp.pad(graphs.features, ((0, 0), (0, 3), (0, 0)), constant_values=7.0),
         jnp.pad(graphs.adjacency, ((0, 0), (0, 3), (0, 3)), constant_values=True),
@@ -63,14 +68,14 @@ def test_isomorphic_cells_have_one_code(index):
     form = int(cell.representatives()[index])
     twins = np.flatnonzero(cell.representatives() == form)[[0, -1]]
     archs = np.stack(np.unravel_index([index, *twins], (5,) * 6), axis=-1).astype(np.int32)
-    codes = encode(encoder("cell"), graph_encoder.graphs(CELL, jnp.asarray(archs)))
+    codes = encode(encoder("cell"), graphs_of("cell")(jnp.asarray(archs)))
     np.testing.assert_array_equal(codes, np.broadcast_to(codes[0], codes.shape))
 
 
 def test_messages_are_those_of_the_formula():
     """Node by node in numpy, from the definition."""
     p = jax.tree.map(np.asarray, encoder("cell"))
-    graph = graph_encoder.graphs(CELL, jnp.array([[3, 0, 2, 1, 4, 3]], jnp.int32))
+    graph = graphs_of("cell")(jnp.array([[3, 0, 2, 1, 4, 3]], jnp.int32))
     x, edges = np.asarray(graph.features[0]), np.asarray(graph.adjacency[0])
 
     def sigmoid(a):
@@ -97,9 +102,16 @@ def test_messages_are_those_of_the_formula():
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+def start(config, tasks, features):
+    """Weights that have learnt nothing, for cells."""
+    init = jax.jit(lambda key: networks.init(key, CELL, config, tasks, features))
+    return init(jax.random.key(0))
+
+
 @pytest.fixture(scope="module")
 def data_sets():
-    p = set_encoder.init(jax.random.key(0), 6, 8, 5)
+    init = jax.jit(set_encoder.init, static_argnums=(1, 2, 3))
+    p = init(jax.random.key(0), 6, 8, 5)
     x = jax.random.normal(jax.random.key(1), (2, 3, 4, 6))
     return p, set_encoder.Sample(x, jnp.ones((2, 3, 4), bool))
 
@@ -141,7 +153,7 @@ def test_features_of_any_size_and_colour_have_one_shape(name):
 def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
     config = Tnas(hidden=8, deep=False)
     forms = CELL.canonical(CELL.sample(jax.random.key(3), 9))
-    p = networks.init(jax.random.key(0), CELL, config, 0, 1)
+    p = start(config, 0, 1)
     xi = networks.embed_archs(config, p, jnp.zeros(16), CELL, forms)
     squared = ((xi[:, None] - xi) ** 2).sum(axis=-1)
     np.testing.assert_allclose(squared, (forms[:, None] != forms).sum(axis=-1), atol=1e-5)
@@ -151,7 +163,7 @@ def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
 def test_the_task_moves_the_kernels_input_and_chunks_do_not(changes):
     config = Tnas(hidden=8, **changes)
     forms = CELL.canonical(CELL.sample(jax.random.key(3), 5))
-    p = networks.init(jax.random.key(0), CELL, config, 0, 1)
+    p = start(config, 0, 1)
     codes = jax.random.normal(jax.random.key(1), (2, 16))
     one, two = (networks.embed_archs(config, p, c, CELL, forms) for c in codes)
     assert np.abs(one - two).max() > 1e-4
@@ -162,7 +174,7 @@ def test_the_task_moves_the_kernels_input_and_chunks_do_not(changes):
 
 def test_codes_of_tasks_come_from_images_vectors_or_the_table():
     config = Tnas(hidden=8, code=4)
-    p = networks.init(jax.random.key(0), CELL, config, 2, 6)
+    p = start(config, 2, 6)
     codes = networks.task_codes(config, p, None)
     np.testing.assert_array_equal(codes, jnp.concatenate([p.tasks, jnp.zeros((1, 4))]))
     vectors = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])

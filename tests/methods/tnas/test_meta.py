@@ -44,9 +44,10 @@ def test_the_loss_is_the_negative_log_density_of_scipy():
     k = (1 + r + r**2 / 3) * np.exp(-r)
     k *= np.where(task[:, None] == task, 1, 1 / (1 + np.exp(-2)))
     expected = -stats.multivariate_normal(np.zeros(7), k + 0.05 * np.eye(7)).logpdf(score)
-    np.testing.assert_allclose(losses.negative_log_likelihood(p, rows), expected, rtol=1e-4)
+    density = jax.jit(losses.negative_log_likelihood)
+    np.testing.assert_allclose(density(p, rows), expected, rtol=1e-4)
     known, new = jax.tree.map(lambda x: x[:5], rows), jax.tree.map(lambda x: x[5:], rows)
-    mean = losses.predict(p, known, new.xi, new.task).mean
+    mean = jax.jit(losses.predict)(p, known, new.xi, new.task).mean
     inverse = np.linalg.inv(k[:5, :5] + 0.05 * np.eye(5))
     np.testing.assert_allclose(mean, k[5:, :5] @ inverse @ score[:5], atol=1e-4)
 
@@ -58,7 +59,7 @@ def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
     ctx = small.learner(config, KNOWN)
     w, train = small.weights(), KNOWN.mask.at[1].set(False)
     key = jax.random.key(5)
-    state = meta.iterate(ctx, meta.init(w), train, key)
+    state = iterate(ctx, w, train, key)
     _, key_steps = jax.random.split(key)
     key_loss = jax.random.split(key_steps, (1, 1))[0, 0]
     slope = jax.jit(jax.grad(lambda w: meta.loss(ctx, train, w, jnp.int32(0), key_loss)))(w)
@@ -113,10 +114,10 @@ def test_a_training_has_the_iterations_it_was_given(monkeypatch, iterations, che
 
 def test_a_fifth_of_many_tasks_is_held_out_whole_and_of_few_tasks_rows():
     many = small.known(tasks=6, rows=20)
-    parts = meta.split(many, jax.random.key(0))
+    parts = jax.jit(meta.split)(many, jax.random.key(0))
     assert sorted(np.asarray(parts.check).sum(axis=1)) == [0, 0, 0, 0, 20, 20]
     assert not (parts.check & parts.train).any()
-    few = meta.split(KNOWN, jax.random.key(0))
+    few = jax.jit(meta.split)(KNOWN, jax.random.key(0))
     assert 8 < few.check.sum() < 40 and (few.check | few.train).sum() == 120
 
 
