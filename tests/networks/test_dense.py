@@ -167,7 +167,7 @@ def test_the_pool_keeps_blocks_and_shares_the_head():
         blocks, shared = network.parts.split(params)
         assert "scores" in shared and len(shared["scores"]) >= 1
         jax.tree.map(np.testing.assert_array_equal, network.parts.join(blocks, shared), params)
-        used = network.parts.used(arch)
+        used = jax.jit(network.parts.used)(arch)
         jax.tree.map(lambda u, p: np.testing.assert_array_equal(u.shape, p.shape), used, params)
 
 

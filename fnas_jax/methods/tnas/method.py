@@ -76,7 +76,7 @@ def context(
 def make(ctx: Context) -> SearchMethod:
     """The search of `ctx`."""
     return SearchMethod(
-        jax.jit(functools.partial(init, ctx)),  # as one program it starts sooner
+        functools.partial(init, ctx),
         functools.partial(ask, ctx),
         remember,
         best=lambda state: state.best,

@@ -102,12 +102,6 @@ def test_messages_are_those_of_the_formula():
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def start(config, tasks, features):
-    """Weights that have learnt nothing, for cells."""
-    init = jax.jit(lambda key: networks.init(key, CELL, config, tasks, features))
-    return init(jax.random.key(0))
-
-
 @pytest.fixture(scope="module")
 def data_sets():
     init = jax.jit(set_encoder.init, static_argnums=(1, 2, 3))
@@ -153,7 +147,7 @@ def test_features_of_any_size_and_colour_have_one_shape(name):
 def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
     config = Tnas(hidden=8, deep=False)
     forms = CELL.canonical(CELL.sample(jax.random.key(3), 9))
-    p = start(config, 0, 1)
+    p = networks.init(jax.random.key(0), CELL, config, 0, 1)
     xi = networks.embed_archs(config, p, jnp.zeros(16), CELL, forms)
     squared = ((xi[:, None] - xi) ** 2).sum(axis=-1)
     np.testing.assert_allclose(squared, (forms[:, None] != forms).sum(axis=-1), atol=1e-5)
@@ -163,7 +157,7 @@ def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
 def test_the_task_moves_the_kernels_input_and_chunks_do_not(changes):
     config = Tnas(hidden=8, **changes)
     forms = CELL.canonical(CELL.sample(jax.random.key(3), 5))
-    p = start(config, 0, 1)
+    p = networks.init(jax.random.key(0), CELL, config, 0, 1)
     codes = jax.random.normal(jax.random.key(1), (2, 16))
     one, two = (networks.embed_archs(config, p, c, CELL, forms) for c in codes)
     assert np.abs(one - two).max() > 1e-4
@@ -174,7 +168,7 @@ def test_the_task_moves_the_kernels_input_and_chunks_do_not(changes):
 
 def test_codes_of_tasks_come_from_images_vectors_or_the_table():
     config = Tnas(hidden=8, code=4)
-    p = start(config, 2, 6)
+    p = networks.init(jax.random.key(0), CELL, config, 2, 6)
     codes = networks.task_codes(config, p, None)
     np.testing.assert_array_equal(codes, jnp.concatenate([p.tasks, jnp.zeros((1, 4))]))
     vectors = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])

@@ -157,11 +157,6 @@ def test_learning_goes_on_where_it_was_and_hands_over_what_it_learnt():
     np.testing.assert_allclose(ready.warm.listed.mean, end.warm.listed.mean, atol=1e-3)
 
 
-def test_the_first_state_is_one_program():
-    """Its many small draws are not compiled one by one."""
-    assert small.make().init.lower(jax.random.key(0)).as_text().count("module @") == 1
-
-
 def test_unknown_options_are_refused():
     for name in ("acquisition", "adapt", "design", "target"):
         with pytest.raises(ValueError, match=f"{name} 'magic' is none of"):
