@@ -27,7 +27,6 @@ def get_config():
     config.space.blocks = 3
     config.space.strides = (2, 2, 2)
     config.space.width = 0.5
-    config.space.stem = 32
     config.space.head = 128
     config.children.steps = 30  # from inherited blocks
     config.children.batch_size = 32

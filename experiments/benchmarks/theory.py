@@ -1,12 +1,12 @@
 """What random search should need, from the table alone.
 
-Random search draws decision vectors uniformly, whether the table holds them or not; a vector whose
-network is known costs nothing, and one that the table lacks costs an evaluation that fails. Give
-every vector s an independent exponential clock of rate 1/M: the order of first rings is the order
-of first draws, and everything becomes independent at a fixed time t. A network with m forms, k of
-them among the top, is first drawn before t with probability 1 - exp(-m t / M), and its first form
-is a top one with probability k / m. So, with T* the time of the first hit and given T* = t, the
-number of evaluations before it is a sum of independent Bernoulli variables, one per network.
+Random search draws decision vectors uniformly; one whose network is known or that the table lacks
+costs nothing. Give every vector s an independent exponential clock of rate 1/M: the order of first
+rings is the order of first draws, and everything becomes independent at a fixed time t. A network
+with m forms, k of them among the top, is first drawn before t with probability 1 - exp(-m t / M),
+and its first form is a top one with probability k / m. So, with T* the time of the first hit and
+given T* = t, the number of evaluations before it is a sum of independent Bernoulli variables, one
+per network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def random_quantiles(table: Table, quantiles: Sequence[float]) -> list[float]:
 
 
 def networks(table: Table) -> tuple[np.ndarray, np.ndarray, int]:
-    """Of each network of the space: its forms, and how many of them are top rows; and all forms.
+    """Of each network of the table: its forms, and how many of them are top rows; and all vectors.
 
     Raises UserError for a space that is too large to list, where networks that the table lacks are
     not told apart.
@@ -47,7 +47,9 @@ def networks(table: Table) -> tuple[np.ndarray, np.ndarray, int]:
     network, row = (np.asarray(f(everything)) for f in (where.network_of, where.row_of))
     top = (row >= 0) & tabular.top_rows(table)[row]
     forms = np.bincount(network, minlength=where.networks).astype(float)
-    return forms, np.bincount(network, top, minlength=where.networks), size
+    tops = np.bincount(network, top, minlength=where.networks)
+    held = np.unique(network[row >= 0])
+    return forms[held], tops[held], size
 
 
 def random_cdf(table: Table, grid: int = 600) -> np.ndarray:

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.config import default
 from fnas_jax.knowledge import history, schema, sources, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.sources import Asker
@@ -71,7 +72,7 @@ def test_an_old_file_keeps_its_rows_and_takes_new_ones(old):
 
 
 def test_what_old_rows_do_not_say_is_told_and_steps_tell_them_apart(old, caplog):
-    reward = rewards.Reward("none", lambda accuracy, *costs: accuracy)
+    reward = rewards.define(default())
     with contextlib.closing(history.open_(old)) as connection:
         for task in ("t1", "t2"):
             caplog.clear()

@@ -48,7 +48,7 @@ def test_candidates_are_drawn_about_the_best_of_what_was_measured(monkeypatch):
     """Not about what was asked for and has no reading. Here the parents are the candidates."""
     archs = jnp.asarray(enumerate_all(toy.SPACE)[:12])
     nothing = [(jnp.zeros((3, 15, 1)), jnp.zeros((3, 1)))]
-    monkeypatch.setattr(bananas, "draw", lambda space, key, parents, n: parents)
+    monkeypatch.setattr(bananas, "draw", lambda space, key, parents, n, existing: parents)
     monkeypatch.setattr(bananas, "fit", lambda *args: nothing)
     ctx = bananas.Context(toy.SPACE, SMALL, bananas.ELITE, 12)
     state = bananas.init(ctx, jax.random.key(0))._replace(
@@ -76,7 +76,7 @@ def test_the_builder_reads_the_config():
     config.bananas.members = 2
 
     class Task:
-        evaluator, allowed, refuses = "evaluator", None, False
+        evaluator, allowed, existing, refuses = "evaluator", None, None, False
 
     method, evaluator = bananas.build(config, toy.SPACE, Task, None)
     method = toy.compiled(method)

@@ -104,7 +104,7 @@ def test_unknown_acquisitions_are_refused_and_the_builder_reads_the_config():
     config.search.batch = 2
 
     class Task:
-        evaluator, allowed, refuses = "evaluator", None, False
+        evaluator, allowed, existing, refuses = "evaluator", None, None, False
 
     method, evaluator = gp.build(config, toy.SPACE, Task, None)
     method = toy.compiled(method)
