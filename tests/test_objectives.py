@@ -55,8 +55,8 @@ def searched(folder, objective, targets, names, metric=""):
     ("objective", "targets", "metric"),
     [
         ("multilabel", LABELS, "mAP"),
-        ("regression", VALUES, "r2"),
-        ("regression", VALUES * 1e-7, "mae"),
+        pytest.param("regression", VALUES, "r2", marks=pytest.mark.slow),
+        pytest.param("regression", VALUES * 1e-7, "mae", marks=pytest.mark.slow),
     ],
 )
 def test_a_search_whose_winner_is_kept_used_exported_and_reported(
@@ -107,11 +107,12 @@ def test_a_search_whose_winner_is_kept_used_exported_and_reported(
     assert record["objective"]["name"] == objective
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "objective", "targets"),
     [
         ("spos", "regression", VALUES),
-        pytest.param("pgnas", "multilabel", LABELS, marks=pytest.mark.slow),
+        ("pgnas", "multilabel", LABELS),
     ],
 )
 def test_one_network_for_all_architectures_learns_every_kind_of_target(

@@ -29,6 +29,7 @@ def boxes(count, seed):
     return images, masks
 
 
+@pytest.mark.slow
 def test_a_search_for_masks_from_arrays_to_exports(tmp_path, capsys):
     settings = {f"space.{name}": value for name, value in SPACE.items()} | {
         "task.objective": "segmentation",

@@ -37,7 +37,17 @@ SMALL = "decision_0,decision_1,acc\n" + "".join(
 )
 
 
-@pytest.mark.parametrize("method", ["random", "evolution", "local", "gp", "bananas", "tnas"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "random",
+        "evolution",
+        "local",
+        "gp",
+        pytest.param("bananas", marks=pytest.mark.slow),
+        pytest.param("tnas", marks=pytest.mark.slow),
+    ],
+)
 def test_a_table_that_is_used_up_ends_the_search(tmp_path, capsys, method):
     code, result = search(
         tmp_path, SMALL, f"--config.method.name={method}", "--config.search.budget=500"
@@ -64,7 +74,18 @@ def test_methods_that_repeat_themselves_end_by_what_there_is(tmp_path, capsys, m
     assert sum("none new" in t for t in told) <= 20
 
 
-@pytest.mark.parametrize("method", ["random", "evolution", "gp", "bananas", "ppo", "fnas", "tnas"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "random",
+        "evolution",
+        "gp",
+        pytest.param("bananas", marks=pytest.mark.slow),
+        "ppo",
+        pytest.param("fnas", marks=pytest.mark.slow),
+        pytest.param("tnas", marks=pytest.mark.slow),
+    ],
+)
 def test_a_table_of_one_row_is_searched(tmp_path, capsys, method):
     more = ("--config.search.budget=3", f"--config.method.name={method}")
     code, result = search(tmp_path, "decision_0,acc\n0,0.5\n", *more)

@@ -88,6 +88,7 @@ def test_an_evaluation_is_a_new_network_and_its_first_reading_stays():
     np.testing.assert_array_equal(again.reward[:3], first.reward[:3])
 
 
+@pytest.mark.slow
 def test_methods_search_the_same_landscape_of_a_seed_and_arrive():
     kind = Kind(5, 3, 0)
     hits = {

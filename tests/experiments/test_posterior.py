@@ -44,6 +44,7 @@ def test_both_tasks_have_small_networks(task):
     assert config.oneshot.steps == 10
 
 
+@pytest.mark.slow
 def test_both_supernets_are_trained_alike():
     """Learning rates, what decays, and how much of it: PGNAS's from its ELBO."""
     config = configuration("pgnas")

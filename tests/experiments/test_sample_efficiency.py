@@ -175,6 +175,7 @@ def test_a_search_that_ended_early_loses_only_to_what_came_before():
     np.testing.assert_array_equal(back, [[inf], [inf]])
 
 
+@pytest.mark.slow
 def test_every_method_is_compared_with_gp_ei_seed_by_seed(plain, quick, tmp_path, monkeypatch):
     out = tmp_path / "out.json"
     arguments = ["--table", f"toy={plain}", "--methods", "random,evolution", "--seeds", "9"]
@@ -202,6 +203,7 @@ def test_bad_input_exits_with_two(tmp_path, capsys):
         assert error.value.code == 2
 
 
+@pytest.mark.slow
 def test_the_warm_floors_train_what_the_other_task_says_first():
     space = categorical.make((3, 3, 3, 3))
     archs = base.enumerate_all(space)

@@ -17,11 +17,8 @@ from tests.networks.agreement import CHANNELS, CLASSES, SPACES
 @pytest.fixture(
     scope="module",
     params=[
-        "layered masked",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("mnas reference", "mnas masked", "macro masked")
-        ),
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("layered masked", "mnas reference", "mnas masked", "macro masked")
     ],
 )
 def case(request):
@@ -33,6 +30,7 @@ def test_elastic_child_equals_flax_network(case, check):
     check(case)
 
 
+@pytest.mark.slow
 def test_bfloat16_changes_the_last_digits_only():
     space = SPACES["mnas"]
     arch = space.sample(jax.random.key(3), 1)[0]

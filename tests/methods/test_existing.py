@@ -53,7 +53,17 @@ def trace_of(config, name, iterations, seeds=2):
 
 
 @pytest.mark.parametrize(
-    "name", ["random", "evolution", "local", "gp", "bananas", "ppo", "fnas", "tnas"]
+    "name",
+    [
+        "random",
+        "evolution",
+        "local",
+        "gp",
+        pytest.param("bananas", marks=pytest.mark.slow),
+        "ppo",
+        "fnas",
+        pytest.param("tnas", marks=pytest.mark.slow),
+    ],
 )
 def test_methods_ask_for_nothing_that_the_table_lacks(config, name):
     trace, left = trace_of(config, name, 12)

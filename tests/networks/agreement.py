@@ -16,7 +16,7 @@ from fnas_jax.networks import elastic, flax_reference, subnet_weights
 from fnas_jax.networks.dense import Dense
 from fnas_jax.spaces import cell, macro, mnas
 
-CLASSES, CHANNELS, CHILDREN = 3, 2, 7
+CLASSES, CHANNELS, CHILDREN = 3, 2, 5
 PIXELS = Dense(CLASSES)
 # Few distinct widths and sizes, because un-jitted operations compile once per shape.
 SPACES = {

@@ -37,8 +37,9 @@ DEEP = layered.make(
 SPACES = agreement.SPACES | {"deep": DEEP}
 # Without scores at pixels, all of them are in test_subnet_weights.py, test_flax_mobile.py and
 # test_flax_cell.py, and every type of layer on every backend in tests/layers/test_layer_types.py.
-QUICK = [("cell", "auto"), ("deep", "auto"), ("deep", "masked")]
+QUICK = [("deep", "auto"), ("deep", "masked")]
 SLOW = [
+    ("cell", "auto"),
     ("mnas", "auto"),
     ("macro", "auto"),
     ("layered", "auto"),

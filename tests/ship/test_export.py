@@ -95,8 +95,8 @@ def test_a_user_s_images_are_classified_once_and_need_labels(mnas, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    "space",  # macro and mnas are networks of one kind
-    [pytest.param(s, marks=[pytest.mark.slow] * (s == "macro")) for s in winners.SPACES],
+    "space",
+    [pytest.param(s, marks=[pytest.mark.slow] * (s != "mnas")) for s in winners.SPACES],
 )
 def test_each_format_says_the_same_of_the_test_images(workdir_of, tmp_path, capsys, space):
     folder = workdir_of(space)

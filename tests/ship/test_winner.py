@@ -89,6 +89,7 @@ def test_retrain_takes_its_place_only_with_a_network(finished, data_file, capsys
     assert (folder / "best" / "weights.safetensors").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_retrain_takes_another_network_of_the_front_and_another_training(
     finished, data_file, capsys
 ):

@@ -61,6 +61,7 @@ def test_one_shot_methods_need_all_images_at_once(dataset):
         inherited.oneshot(ctx)
 
 
+@pytest.mark.slow
 def test_children_of_a_search_learn_from_chunks():
     config = settings(True)
     config.children.device_images = 64

@@ -22,9 +22,8 @@ def source(sign):
 NETWORKS = SMALL._replace(uac=dataclasses.replace(SMALL.uac, uncertainty="ensemble"))
 
 
-@pytest.mark.parametrize(
-    "config", [SMALL, pytest.param(NETWORKS, marks=pytest.mark.slow)], ids=["gp", "ensemble"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SMALL, NETWORKS], ids=["gp", "ensemble"])
 def test_knowledge_of_a_like_task_saves_evaluations(config):
     state, trace = toy.search(method.make(toy.SPACE, config, source(1.0)), 3, 6)
     assert np.asarray(state.best.reward).min() > 0.97
@@ -33,6 +32,7 @@ def test_knowledge_of_a_like_task_saves_evaluations(config):
     assert (np.asarray(state.stats["agreement"]) > 0).all()
 
 
+@pytest.mark.slow
 def test_knowledge_that_misleads_is_outweighed():
     state, _ = toy.search(method.make(toy.SPACE, SMALL, source(-1.0)), 3, 24)
     assert (np.asarray(state.stats["foreign_rows"]) == 0).all()

@@ -29,6 +29,7 @@ def config_of(file, method, **keys):
     return configuration(method, **given | small | keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pgnas", "spos"])
 def test_a_search_learns_the_boxes(file, tmp_path, name):
     """Mean IoU of background alone is below a third."""

@@ -153,6 +153,7 @@ def test_tables_hold_no_weights_to_inherit(tmp_path, method):
         loop.run(config, tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_the_macro_space_learns_by_the_concrete_relaxation():
     keys = {
         "space.name": "macro",

@@ -6,6 +6,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fnas_jax import loop, registry
 from fnas_jax.knowledge import history, task_data
@@ -13,6 +14,7 @@ from fnas_jax.methods.spos import build
 from tests.methods.oneshot.digits import configuration, lines
 
 
+@pytest.mark.slow
 def test_a_search_on_digits_trains_and_samples(tmp_path):
     result = loop.run(configuration("spos"), tmp_path)
     assert result["best"]["accuracy"] > 0.4

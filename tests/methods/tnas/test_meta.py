@@ -52,7 +52,7 @@ def test_the_loss_is_the_negative_log_density_of_scipy():
     np.testing.assert_allclose(mean, k[5:, :5] @ inverse @ score[:5], atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["reptile", "joint"])
+@pytest.mark.parametrize("method", [pytest.param("reptile", marks=pytest.mark.slow), "joint"])
 def test_one_step_is_adams_and_reptile_takes_a_fraction_of_it(method):
     """One task and one inner step: both are Adam on that mini-batch, Reptile times `outer`."""
     config = dataclasses.replace(small.SMALL, meta=method, tasks=1, inner=1, outer=0.25)
@@ -140,6 +140,7 @@ def test_minibatches_have_different_rows_of_the_task():
     assert sorted(np.asarray(row)[np.asarray(valid)]) == list(range(9))
 
 
+@pytest.mark.slow
 def test_rho_is_learnt_from_pairs_of_tasks_only(trained):
     """One task alone says nothing about what tasks have in common."""
     alone = KNOWN._replace(**{f: getattr(KNOWN, f)[:1] for f in ("archs", "scores", "mask")})

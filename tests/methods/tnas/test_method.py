@@ -50,6 +50,7 @@ def like(warm):
     return warm(KNOWN)
 
 
+@pytest.mark.slow
 def test_a_like_task_saves_evaluations(cold, like):
     state, trace = like
     assert np.asarray(trace.reward)[:, :8].max(axis=(1, 2)).min() > BEST - 1e-6
@@ -59,12 +60,14 @@ def test_a_like_task_saves_evaluations(cold, like):
     assert np.asarray(trace.stats["foreign_rows"]).min() == 120
 
 
+@pytest.mark.slow
 def test_a_history_that_misleads_is_given_up(warm):
     state, _ = warm(small.known(sign=-1.0))
     assert (np.asarray(state.share) < 0.5).all()
     assert np.asarray(state.best.reward).min() > BEST - 0.1
 
 
+@pytest.mark.slow
 def test_the_first_proposals_are_the_design(like):
     state, trace = like
     np.testing.assert_array_equal(trace.archs[0, :3, 0], state.design[0])
@@ -102,6 +105,7 @@ def test_every_mode_learns(changes, weights):
     assert np.isfinite(trace.stats["trust"]).all()
 
 
+@pytest.mark.slow
 def test_a_batch_believes_what_it_asked_for_before(weights):
     """The second of a batch is not what it would be without the first being told."""
     config = dataclasses.replace(small.SMALL, start=2)
@@ -129,12 +133,14 @@ def test_failed_children_are_the_worst_and_the_state_keeps_its_shape(weights):
     assert shapes[0] == shapes[1] == shapes[2]
 
 
+@pytest.mark.slow
 def test_beyond_its_capacity_it_goes_on():
     config = dataclasses.replace(small.SMALL, start=2)
     state, trace = toy.search(small.make(config, capacity=4), 1, 6)
     assert int(state.places[0]) == 4 and np.asarray(trace.ok).all()
 
 
+@pytest.mark.slow
 def test_learning_goes_on_where_it_was_and_hands_over_what_it_learnt():
     kept = []
     config = dataclasses.replace(small.SMALL, iterations=20)
