@@ -65,8 +65,11 @@ class Model:
         self.module = build(architecture, self.inputs, self.objective)
         self.variables = variables
         _check_weights(self.module, self.inputs, variables)
-        self.run = jax.jit(functools.partial(answer, self.objective, self.module, self.inputs))
-        self.outputs = jax.jit(functools.partial(outputs, self.module, self.inputs))
+        # The same function: XLA's grouped convolutions take five times as long on CPUs.
+        fast = jax.default_backend() == "cpu"
+        module = build(architecture, self.inputs, self.objective, fast) if fast else self.module
+        self.run = jax.jit(functools.partial(answer, self.objective, module, self.inputs))
+        self.outputs = jax.jit(functools.partial(outputs, module, self.inputs))
 
     def __repr__(self) -> str:
         judged, trained = self.architecture["accuracy"], self.architecture["training"]
@@ -211,8 +214,12 @@ def outputs(module: nn.Module, taken: Inputs, variables: Any, images: Array) -> 
     return shipped.outputs(module, normalise, variables, images)
 
 
-def build(architecture: dict[str, Any], taken: Inputs, objective: Objective) -> nn.Module:
+def build(
+    architecture: dict[str, Any], taken: Inputs, objective: Objective, fast: bool = False
+) -> nn.Module:
     """The Flax module that `architecture` describes, which gives numbers for `objective`.
+
+    `fast`: by `layers.convolutions`, of the same parameters; else of stock layers alone.
 
     Raises as `Model` does, and UserError where this version of fnas_jax makes other layers of it.
     """
@@ -225,7 +232,7 @@ def build(architecture: dict[str, Any], taken: Inputs, objective: Objective) -> 
             f"the network has layers that fnas_jax {version} made of its decisions and this version"
             " would make otherwise: use that version, or its export to Flax"
         )
-    return flax_reference.of_spec(spec, arch, given, fast=False)
+    return flax_reference.of_spec(spec, arch, given, fast)
 
 
 def _check_weights(module: nn.Module, taken: Inputs, variables: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A kept network, loaded: it is the one that was trained, and says so of any image."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -120,6 +121,18 @@ def test_batches_do_not_change_what_is_said_of_an_image(mnas, count):
     assert labels.shape == (count,) and probabilities.shape == (count, 3)
     alone = [mnas.predict(pixels[i : i + 1])[1][0] for i in range(count)]
     np.testing.assert_allclose(probabilities, np.reshape(alone, (count, 3)), atol=1e-5)
+
+
+def test_cpus_never_wait_for_grouped_convolutions(mnas):
+    """Which the module that is exported has, and XLA computes many times as slowly."""
+    images = np.zeros((1, mnas.inputs.height, mnas.inputs.width, mnas.inputs.channels))
+    stock = jax.make_jaxpr(lambda x: mnas.module.apply(mnas.variables, x, train=False))(images)
+    grouped = r"feature_group_count=([2-9]|\d\d)"
+    assert re.search(grouped, str(stock))
+    for run in (mnas.run, mnas.outputs):
+        lowered = run.lower(mnas.variables, images.astype(mnas.inputs.dtype)).as_text()
+        assert "stablehlo.convolution" in lowered
+        assert not re.search(grouped.replace("=", " = "), lowered)
 
 
 def test_labels_may_be_names(mnas):
