@@ -21,7 +21,6 @@ from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cell import CellSpec
-from fnas_jax.spaces.widen import widen
 
 CELL_BACKENDS = ("auto", "reference")
 
@@ -50,14 +49,12 @@ def fixed_network(
     arch: Any,
     image_shape: tuple[int, int, int],
     classes: Outputs,
-    width: float = 1.0,
     backend: str = "auto",
 ) -> Network:
-    """The network of one architecture [T], all channels multiplied by `width`.
+    """The network of one architecture [T], which ignores its architecture argument.
 
-    It ignores its architecture argument. Raises as `make` does.
+    Raises as `make` does.
     """
-    space = widen(space, width)
     if type(space.spec) in mobile_spaces.MODULES:
         made = (space.spec, arch, image_shape[-1], classes, choose(backend))
         return mobile.network(mobile.fixed(*made))

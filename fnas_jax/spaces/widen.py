@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from fnas_jax.spaces import base, cell, layered, mnas
 
+CHANNELS = 8  # numbers of channels are multiples of it, as those of MobileNets
 
-def widen(space: base.Space, width: float) -> base.Space:
-    """The space with all channel numbers multiplied by `width` and rounded to multiples of 8.
+
+def widen(space: base.Space, width: float, multiple: int = CHANNELS) -> base.Space:
+    """The space with all channel numbers multiplied by `width` and rounded to such multiples.
 
     Decisions keep their meaning; 1.0 changes nothing. Raises ValueError for a space without
     networks.
     """
     if width == 1.0:
         return space
-    spec = space.spec
+    spec, wide = space.spec, functools.partial(_wide, width, multiple)
     if {"stem", "head", "channels"} <= set(getattr(spec, "_fields", ())):
-        stem, head, channels = (_wide(n, width) for n in (spec.stem, spec.head, spec.channels))
+        stem, head, channels = map(wide, (spec.stem, spec.head, spec.channels))
         return space._replace(spec=spec._replace(stem=stem, head=head, channels=channels))
     if isinstance(spec, cell.CellSpec):
-        return space._replace(spec=spec._replace(channels=_wide(spec.channels, width)))
+        return space._replace(spec=spec._replace(channels=wide(spec.channels)))
     if isinstance(spec, layered.LayeredSpec):
-        stages = tuple(s._replace(width=_wide(s.width, width)) for s in layered.stages_of(spec))
-        stem, head = _wide(spec.stem, width), _wide(spec.head, width)
+        stages = tuple(s._replace(width=wide(s.width)) for s in layered.stages_of(spec))
+        stem, head = wide(spec.stem), wide(spec.head)
         return space._replace(spec=spec._replace(stem=stem, head=head, stages=stages))
     raise ValueError(f"the space {space.name!r} has no networks")
 
 
-def _wide(value: Any, width: float) -> Any:
+def _wide(width: float, multiple: int, value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(_wide(v, width) for v in value)
-    return mnas.round_channels(value * width) if value else 0
+        return tuple(_wide(width, multiple, v) for v in value)
+    return mnas.round_channels(value * width, multiple) if value else 0

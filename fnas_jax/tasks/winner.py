@@ -20,13 +20,10 @@ from fnas_jax.core import devices, limits
 from fnas_jax.core.mapped import joined
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
-from fnas_jax.networks import elastic, mobile_spaces, subnet_weights
+from fnas_jax.networks import elastic, subnet_weights
 from fnas_jax.networks.base import Network
-from fnas_jax.networks.dense import Outputs
-from fnas_jax.spaces import cell
-from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks import recipe as recipes
+from fnas_jax.tasks import reference as references
 from fnas_jax.tasks.base import Judged, TrainedNetwork
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.population_trainer import images_at_once
@@ -35,14 +32,12 @@ from fnas_jax.training.minibatches import Data, in_memory
 from fnas_jax.training.population import Trained
 
 LOG = logging.getLogger(__name__)
-_STEP = 0.05  # of the width of reference networks
-_WIDEST = 64.0
 
 
 def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
     """Trains the winner `arch` [T], in its canonical form, and the reference alike, and tests both.
 
-    The reference is the smallest network of MobileNetV2's kind in this space that costs no less.
+    The reference (`tasks.reference`) costs about what the winner costs.
     Accuracies are None, and there is no network, where `winner.steps` is 0 or a training failed.
     """
     arch = ctx.canonical(arch[None])[0]
@@ -57,9 +52,9 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
         return Judged(winner)
     entrants = [own_network(ctx, arch)]
     if ctx.config.winner.reference:
-        standard = reference_facts(ctx, winner["mflops"])
+        standard = references.facts(ctx, winner["mflops"])
         winner["reference"] = standard
-        entrants.append(reference_network(ctx, standard["width"]))
+        entrants.append(references.network(ctx, standard["width"], standard["multiple"]))
     tested = train_and_test(ctx, entrants, key)
     winner |= tested[0].facts | {"recipe": dataclasses.asdict(recipes.of(ctx))}
     if ctx.config.winner.reference:
@@ -72,8 +67,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Trains K networks `archs` [K, T] as `final` does, but for validation images, which judge.
 
-    Facts of each, as `final` has them. References of one width are one network, trained once. What
-    is above a limit is not trained. `say` is told how far it is. Test images have no part in it.
+    Facts of each, as `final` has them; a reference of several is trained once. What is above a
+    limit is not trained. `say` is told how far it is. Test images have no part in it.
     """
     forms = list(ctx.canonical(jnp.asarray(archs)))
     facts: list[dict[str, Any]] = [costs_of(ctx, arch) for arch in forms]
@@ -81,9 +76,9 @@ def compare(
     jobs: dict[Any, Network] = {i: own_network(ctx, forms[i]) for i in within}
     if ctx.config.winner.reference:
         for i in within:
-            facts[i]["reference"] = reference_facts(ctx, facts[i]["mflops"])
-        widths = sorted({facts[i]["reference"]["width"] for i in within})
-        jobs |= {("reference", width): reference_network(ctx, width) for width in widths}
+            facts[i]["reference"] = references.facts(ctx, facts[i]["mflops"])
+        for width in sorted({_width(facts[i]) for i in within}):
+            jobs[width] = references.network(ctx, *width)
     dataset, names = ctx.dataset, list(jobs)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     found: dict[Any, dict[str, Any]] = {}
@@ -99,8 +94,13 @@ def compare(
         own |= found.get(i, untrained)
         own["measures"] = f"{metric} on validation images after training on others"
         if "reference" in own:
-            own["reference"] |= found["reference", own["reference"]["width"]]
+            own["reference"] |= found[_width(own)]
     return facts
+
+
+def _width(facts: dict[str, Any]) -> tuple[float, int]:
+    """Which reference a network has."""
+    return facts["reference"]["width"], facts["reference"]["multiple"]
 
 
 def costs_of(ctx: TrainContext, arch: Array) -> dict[str, Any]:
@@ -121,23 +121,6 @@ def own_network(ctx: TrainContext, arch: Array) -> Network:
     """The network of `arch` [T] alone."""
     shape, classes = ctx.dataset.image_shape, ctx.dataset.outputs
     return elastic.fixed_network(ctx.space, arch, shape, classes, backend=ctx.settings.backend)
-
-
-def reference_network(ctx: TrainContext, width: float) -> Network:
-    """The reference of a width."""
-    shape, classes = ctx.dataset.image_shape, ctx.dataset.outputs
-    standard = reference_arch(ctx.space)
-    return elastic.fixed_network(ctx.space, standard, shape, classes, width, ctx.settings.backend)
-
-
-def reference_facts(ctx: TrainContext, at_least_mflops: float) -> dict[str, Any]:
-    """What the reference of no smaller cost is."""
-    dataset = ctx.dataset
-    width, mflops, params_m = reference(
-        ctx.space, dataset.outputs, at_least_mflops, dataset.image_shape
-    )
-    arch = reference_arch(ctx.space).tolist()
-    return {"arch": arch, "width": width, "mflops": mflops, "params_m": params_m}
 
 
 def check_latency(ctx: TrainContext, facts: dict[str, Any]) -> None:
@@ -176,37 +159,6 @@ def trained_network(
         accuracy=accuracy,
         recipe=recipes.described(ctx, "fresh", ctx.config.winner.steps, recipes.of(ctx)),
         objective=ctx.objective,
-    )
-
-
-def reference_arch(space: Space) -> np.ndarray:
-    """[T] int32: the space's own standard: MobileNetV2, all widest layers, or all 3x3 convolutions.
-
-    Raises ValueError for a space without networks.
-    """
-    if type(space.spec) in mobile_spaces.MODULES:
-        return mobile_spaces.reference(space.spec)
-    if isinstance(space.spec, cell.CellSpec):
-        return np.full(len(cell.EDGES), cell.OPS.index("nor_conv_3x3"), np.int32)
-    raise ValueError(f"the space {space.name!r} has no networks")
-
-
-def reference(
-    space: Space, classes: Outputs, at_least_mflops: float, image_shape: tuple[int, int, int]
-) -> tuple[float, float, float]:
-    """The narrowest reference network of at least this cost: (width, mflops, params_m).
-
-    Widths are 1.0, 1.05, 1.1, ..; `image_shape` is (height, width, channels). Raises ValueError
-    where no width up to 64 is enough.
-    """
-    arch = reference_arch(space)
-    for step in range(round((_WIDEST - 1.0) / _STEP) + 1):
-        width = round(1.0 + step * _STEP, 2)
-        params, macs = costs.one_cost(widen(space, width), arch, image_shape, classes)
-        if macs >= at_least_mflops * 1e6:
-            return width, macs / 1e6, params / 1e6
-    raise ValueError(
-        f"no reference network up to {_WIDEST:g} times the width has {at_least_mflops:g} MFLOPs"
     )
 
 

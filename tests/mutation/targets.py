@@ -65,6 +65,7 @@ TESTS = {
     "tasks/readers/named.py": "tasks/test_data.py",
     "tasks/readers": "tasks/readers",
     "tasks/recipe.py": "tasks/test_recipe.py",
+    "tasks/reference.py": "tasks/test_reference.py",
     "tasks/tables.py": "tasks/test_tables.py",
     "tasks/plain_table.py": "tasks/test_plain_table.py tasks/test_table_metric.py",
     "tasks/table_index.py": "tasks/test_table_index.py tasks/test_tabular.py",

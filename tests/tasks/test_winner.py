@@ -1,4 +1,4 @@
-"""The reference network that winners are compared with."""
+"""The final training of winners, and of networks that are compared."""
 
 import jax
 import jax.numpy as jnp
@@ -6,36 +6,13 @@ import numpy as np
 import pytest
 
 from fnas_jax.core.config import default
-from fnas_jax.networks import flax_reference
 from fnas_jax.networks.cost import cost
-from fnas_jax.spaces import categorical, cell, macro, mnas
-from fnas_jax.spaces.widen import widen
-from fnas_jax.tasks import data, images, latency, winner
+from fnas_jax.spaces import cell, mnas
+from fnas_jax.tasks import data, images, latency, reference, winner
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.population import Trained
 
 MNAS = mnas.make(blocks=2, strides=(1, 2), width=0.5, stem=16, stem_stride=1, head=16)
-SPACES = {"mnas": MNAS, "macro": macro.make(), "cell": cell.make()}
-
-
-@pytest.mark.parametrize("name", SPACES)
-def test_reference_is_the_narrowest_of_enough_cost(name):
-    space, image = SPACES[name], (16, 16, 3)
-    arch = winner.reference_arch(space)
-    one = float(cost(space, image, 10)(arch[None])[1][0]) / 1e6
-    width, mflops, params_m = winner.reference(space, 10, 0.5 * one, image)
-    assert (mflops, width) == (pytest.approx(one), 1.0)
-    width, mflops, params_m = winner.reference(space, 10, 2.5 * one, image)
-    params, macs = cost(widen(space, width), image, 10)(arch[None])
-    assert (mflops, params_m) == (pytest.approx(macs[0] / 1e6), pytest.approx(params[0] / 1e6))
-    assert mflops >= 2.5 * one
-    narrower = cost(widen(space, round(width - 0.05, 2)), image, 10)(arch[None])[1][0]
-    assert narrower / 1e6 < 2.5 * one
-    module = flax_reference.build(space, arch, 10, width)
-    shapes = jax.eval_shape(
-        lambda: module.init(jax.random.key(0), jnp.zeros((1, *image)), train=False)
-    )
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == params[0]
 
 
 def test_the_winner_is_trained_timed_and_priced_in_its_canonical_form(monkeypatch):
@@ -85,7 +62,7 @@ def test_the_winner_learns_all_images_but_those_that_it_is_tested_on(monkeypatch
 
 
 def test_compared_networks_are_judged_by_validation_images_and_references_trained_once(monkeypatch):
-    """No test image has a part; networks of about one cost have one reference."""
+    """No test image has a part; networks of one cost have one reference."""
     space = cell.make(channels=4, cells_per_stage=1)
     dataset = data.load("digits")
     ctx = images.train_context(default(), space, dataset)._replace(latency_ms=lambda arch: 1.0)
@@ -93,8 +70,8 @@ def test_compared_networks_are_judged_by_validation_images_and_references_traine
     monkeypatch.setattr(
         winner.elastic,
         "fixed_network",
-        lambda space, arch, shape, classes, width=1.0, backend="": (
-            built.append((np.asarray(arch).tolist(), width)) or len(built) - 1
+        lambda space, arch, shape, classes, backend="": (
+            built.append((np.asarray(arch).tolist(), space.spec.channels)) or len(built) - 1
         ),
     )
 
@@ -110,19 +87,21 @@ def test_compared_networks_are_judged_by_validation_images_and_references_traine
         return [winner.Tested({"accuracy": n / 10, "seconds": 1.0}, None) for n in entrants]
 
     monkeypatch.setattr(winner, "train_and_judge", judge)
-    archs = np.array([[3, 3, 0, 1, 2, 0], [3, 0, 0, 0, 0, 3], [3, 3, 3, 3, 3, 3]])
+    archs = np.array([[3, 3, 0, 1, 2, 0], [3, 3, 0, 2, 1, 0], [3, 3, 3, 3, 3, 3]])
     forms, lines = np.asarray(space.canonical(jnp.asarray(archs))).tolist(), []
     found = winner.compare(ctx, archs, jax.random.key(0), lines.append)
-    standard = winner.reference_arch(space).tolist()
-    assert [arch for arch, _ in built] == [*forms, standard] and built[-1][1] == 1.0
-    assert [n for part in rounds for n in part] == [0, 1, 2, 3]
+    standard = reference.standard(space).tolist()
+    assert [arch for arch, _ in built] == [*forms, standard, standard]
+    narrow, own = (channels for _, channels in built[3:])
+    assert narrow < own == 4
+    assert [n for part in rounds for n in part] == [0, 1, 2, 3, 4]
     assert all(len(part) <= len(jax.local_devices()) for part in rounds)
     assert [own["accuracy"] for own in found] == [0.0, 0.1, 0.2]
-    assert [own["reference"]["accuracy"] for own in found] == [0.3, 0.3, 0.3]
+    assert [own["reference"]["accuracy"] for own in found] == [0.3, 0.3, 0.4]
     assert all("validation images" in own["measures"] for own in found)
     macs = cost(space, dataset.image_shape, 10)(jnp.asarray(forms))[1]
     np.testing.assert_allclose([own["mflops"] for own in found], macs / 1e6)
-    assert lines[-1] == "trained 4 of 4 networks that are compared"
+    assert lines[-1] == "trained 5 of 5 networks that are compared"
     ctx.config.winner.reference = False
     alone = winner.compare(ctx, archs[:1], jax.random.key(0), lines.append)
     assert "reference" not in alone[0] and lines[-1].startswith("trained 1 of 1")
@@ -138,7 +117,7 @@ def test_what_is_above_a_limit_is_not_trained_to_be_compared(monkeypatch):
     ctx = ctx._replace(latency_ms=lambda arch: 100.0, latency=source)
     built = []
     monkeypatch.setattr(winner, "own_network", lambda ctx, arch: built.append(arch.tolist()))
-    monkeypatch.setattr(winner, "reference_network", lambda ctx, width: None)
+    monkeypatch.setattr(reference, "network", lambda ctx, width, multiple: None)
     tested = winner.Tested({"accuracy": 0.5, "seconds": 1.0}, None)
     monkeypatch.setattr(winner, "train_and_judge", lambda ctx, jobs, *rest: [tested] * len(jobs))
     archs = np.array([[0, 0, 0, 3, 0, 0], [0, 0, 0, 2, 0, 0]])
@@ -160,13 +139,3 @@ def test_a_winner_above_the_limit_by_another_source_is_said(monkeypatch, caplog,
     winner.final(ctx, jnp.asarray([3, 0, 0, 0, 0, 3]), jax.random.key(0))
     sentence = "the winner takes 9 ms by python:m:f, and limits.latency_ms is 5"
     assert (sentence in caplog.text) == said
-
-
-def test_no_reference_is_wide_enough_for_everything():
-    with pytest.raises(ValueError, match="no reference network"):
-        winner.reference(MNAS, 10, 1e9, (8, 8, 1))
-
-
-def test_a_space_without_networks_has_no_reference():
-    with pytest.raises(ValueError, match="has no networks"):
-        winner.reference_arch(categorical.make((2, 3)))
