@@ -84,11 +84,12 @@ def test_equal_keys_give_equal_accuracies(task, evaluated):
     np.testing.assert_array_equal(again.accuracy, evaluated[0].accuracy)
 
 
-def test_the_winner_is_tested_beside_a_reference_of_no_smaller_cost(task):
+def test_the_winner_is_tested_beside_a_reference_of_equal_cost(task):
     result, network = task.final(BATCH[1], jax.random.key(0))
     assert result["accuracy"] > 0.5
     assert result["reference"]["accuracy"] > 0.5
-    assert result["reference"]["mflops"] >= result["mflops"]
+    # Of a network of so few channels, one more or less is more than 5%.
+    assert abs(result["reference"]["mflops"] / result["mflops"] - 1) <= 0.15
     assert result["latency_ms"] > 0
     assert result["steps"] == result["reference"]["steps"] == 150
     assert network.accuracy == result["accuracy"]

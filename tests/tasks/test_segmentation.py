@@ -73,7 +73,7 @@ def test_a_winner_learns_the_boxes_and_its_flax_network_says_the_same(task):
 
 
 def test_costs_are_those_of_networks_for_pixels(file):
-    """Of the reference, too, which is no cheaper."""
+    """Of the winner, which nothing trains here."""
     task = registry.build_task(config_of(file, akp__enabled=False, winner__steps=0))
     arch = task.space.sample(jax.random.key(2), 1)[0]
     facts = task.final(arch, jax.random.key(0)).facts
