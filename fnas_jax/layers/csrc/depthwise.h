@@ -13,7 +13,7 @@ struct Tap {
   const float* weight;  // [c]
 };
 
-// N pixels from `at` on, of the 16 channels from c on
+// N pixels from `at` on, of the kLanes channels from c on
 template <int N>
 inline void tap_pixels(const Tap* taps, int count, long at, long step_in, long step_out, long c,
                        float* out) {

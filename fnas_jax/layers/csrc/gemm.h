@@ -9,11 +9,12 @@
 namespace fnas {
 
 // A tile of C, in rows and vectors, that is accumulated in registers.
-#ifdef __AVX512F__
-constexpr int kTileRows = 8, kTileVecs = 3;  // 24 of 32 registers
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 8;  // 24 of 32 registers
 #else
-constexpr int kTileRows = 6, kTileVecs = 1;  // 12 of 16 registers of half the width
+constexpr int kTileRows = 4;  // 12 of 16 registers
 #endif
+constexpr int kTileVecs = 3;
 
 struct Matrix {
   const float* data;
@@ -63,11 +64,9 @@ inline void product(long rows, long cols, long depth, Matrix a, const float* b, 
   for (long j = 0; j < cols;) {
     const long left = (cols - j) / kLanes;
     // Four vectors are two and two: a single one would be limited by its loads.
-    const long take = kTileVecs == 1 ? 1 : left == 4 ? 2 : left < 3 ? left : 3;
-    if constexpr (kTileVecs == 3) {
-      if (take == 3) panel<3>(rows, depth, a, b + j, c + j, cols, add);
-      if (take == 2) panel<2>(rows, depth, a, b + j, c + j, cols, add);
-    }
+    const long take = left == kTileVecs + 1 ? 2 : std::min<long>(left, kTileVecs);
+    if (take == 3) panel<3>(rows, depth, a, b + j, c + j, cols, add);
+    if (take == 2) panel<2>(rows, depth, a, b + j, c + j, cols, add);
     if (take == 1) panel<1>(rows, depth, a, b + j, c + j, cols, add);
     j += take * kLanes;
   }

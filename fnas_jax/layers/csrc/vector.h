@@ -1,8 +1,8 @@
-// Vectors of 16 floats, and rows of them.
+// Vectors of as many floats as a register holds, and rows of them.
 //
-// Tensors in here are dense: rows of pixels, each of `pitch(channels)` floats, a multiple of 16
-// whose tail holds zeros, so that no loop over channels needs a remainder. In comments on shapes,
-// c' is pitch(c).
+// Tensors in here are dense: rows of pixels, each of `pitch(channels)` floats, a multiple of
+// `kLanes` whose tail holds zeros, so that no loop over channels needs a remainder. In comments on
+// shapes, c' is pitch(c).
 #pragma once
 
 #include <algorithm>
@@ -12,8 +12,15 @@
 
 namespace fnas {
 
+// Compilers keep vectors that are wider than a register in memory.
+#if defined(__AVX512F__)
 constexpr long kLanes = 16;
-typedef float Vec __attribute__((vector_size(64)));
+#elif defined(__AVX__)
+constexpr long kLanes = 8;
+#else
+constexpr long kLanes = 4;  // SSE, NEON
+#endif
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
 
 inline Vec load(const float* p) {
   Vec v;
