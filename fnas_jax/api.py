@@ -135,7 +135,8 @@ def _run(
         LOG.warning("the run is written to %s; workdir says where else", folder)
     path = pathlib.Path(folder).expanduser()
     try:
-        loop.run(config, path, functools.partial(opening.build, arrays=arrays, own=own))
+        builder = functools.partial(opening.build, arrays=arrays, own=own)
+        loop.run(config, path, builder, arrays)
     except UserError:
         with contextlib.suppress(OSError):  # nothing was begun in a new folder: none is left
             path.rmdir()

@@ -28,9 +28,10 @@ def why(search: Any, evaluator: Evaluator, state: State) -> str:
     """Why the search that is over has not spent its budget, in words; "" where it need not say."""
     reason = used_up(search, evaluator, state)
     if not reason and budget.out_of_time(search, state.iteration, state.seconds["total"]):
+        left = f", of which search.winner_share={search.winner_share:g} is the winner's"
         reason = (
-            f"search.seconds is {search.seconds:g}: the search ends here, after"
-            f" {state.seconds['total']:.1f} s"
+            f"search.seconds is {search.seconds:g}{left if search.winner_share else ''}:"
+            f" the search ends here, after {state.seconds['total']:.1f} s"
         )
     return reason
 

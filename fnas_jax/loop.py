@@ -24,7 +24,7 @@ import functools
 import pathlib
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,7 @@ from fnas_jax.iteration import FINAL, PREPARE, State
 from fnas_jax.knowledge import history, store, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
+from fnas_jax.planning import plan
 from fnas_jax.registry import Builder
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
@@ -73,16 +74,28 @@ class Outputs(NamedTuple):
 
 
 def run(
-    config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder = opening.build
+    config: ml_collections.ConfigDict,
+    folder: str | pathlib.Path,
+    builder: Builder = opening.build,
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Searches as `config` says, or goes on with the search in `folder`; returns result.json.
 
-    Raises UserError for wrong input, before anything is trained.
+    `arrays`: an image set in memory, for the plan; `builder` has it, too. Raises UserError for
+    wrong input, before anything is trained.
     """
-    config = config_lib.validate(config)
-    if not hosts.is_first():
-        return work_for_first_host(config, builder)
-    with workdir.opened(folder, config) as path, contextlib.closing(Clock()) as clock:
+    with contextlib.closing(Clock()) as clock:
+        config = plan.settle(config_lib.validate(config), folder, arrays)
+        if not hosts.is_first():
+            return work_for_first_host(config, builder)
+        return search_in(config, folder, builder, clock)
+
+
+def search_in(
+    config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder, clock: Clock
+) -> dict[str, Any]:
+    """As `run`, on the first host."""
+    with workdir.opened(folder, config) as path:
         done = (path / "result.json").exists() and not workdir.extends(path, config)
         hosts.broadcast(np.bool_(done))
         if done:

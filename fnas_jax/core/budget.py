@@ -11,17 +11,25 @@ def proposals(most: int, budget: int) -> int:
     return most or 20 * budget
 
 
-def spent(search: Any, counts: Mapping[str, int], iterations: int, seconds: float) -> bool:
-    """Whether a search by section `search` is over, by its `counts` of "trained" and "proposed"."""
+def spent(search: Any, counts: Mapping[str, int], iterations: int, taken: float) -> bool:
+    """Whether a search by section `search` is over, by its `counts` of "trained" and "proposed".
+
+    `taken`: seconds so far.
+    """
     limit = proposals(search.max_proposals, search.budget)
     if counts["trained"] >= search.budget or counts["proposed"] >= limit:
         return True
-    return out_of_time(search, iterations, seconds)
+    return out_of_time(search, iterations, taken)
 
 
-def out_of_time(search: Any, iterations: int, seconds: float) -> bool:
-    """Whether `search.seconds` have passed, and one iteration, without which there is no result."""
-    return 0 < search.seconds <= seconds and iterations > 0
+def seconds(search: Any) -> float:
+    """How long a search by the section `search` may look for networks; 0: no limit."""
+    return search.seconds * (1 - search.winner_share)
+
+
+def out_of_time(search: Any, iterations: int, taken: float) -> bool:
+    """Whether the search's `seconds` have passed, and one iteration, which a result needs."""
+    return 0 < seconds(search) <= taken and iterations > 0
 
 
 def places(search: Any, refused: bool) -> int:

@@ -66,6 +66,16 @@ def broadcast(tree: Any) -> Any:
     return tree if count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
+def broadcast_text(text: str) -> str:
+    """The first host's `text`, on every host."""
+    if count() == 1:
+        return text
+    content = np.frombuffer(text.encode(), np.uint8)
+    size = int(broadcast(np.int32(len(content))))
+    given = content if is_first() else np.zeros(size, np.uint8)
+    return bytes(np.asarray(broadcast(given))).decode()
+
+
 def broadcast_command(children: int = 0) -> int:
     """The first host's command, on every host: to train so many children; 0: there are none left.
 

@@ -65,6 +65,15 @@ class Search:
         1e9,
     )
     batch: int = key(8, "architectures proposed per iteration", 1, 65536)
+    plan: str = key(
+        "none",
+        "auto: space, steps, number of children and the like are planned, by the images, the"
+        " devices and search.seconds",
+        choices=("none", "auto"),
+    )
+    winner_share: float = key(
+        0.0, "share of search.seconds that is left to the winner's training", 0.0, 0.9
+    )
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,8 @@ def may_change(name: str) -> bool:
     More or less of the search, as far as it is not done yet (`check_budget`), or another end of it;
     what was searched so far stays what it is.
     """
-    free = ("search.budget", "search.max_proposals", "search.seconds", "task.cache_dir")
+    of_search = ("budget", "max_proposals", "seconds", "winner_share")
+    free = (*(f"search.{key}" for key in of_search), "task.cache_dir")
     return name in free or name.startswith(("winner.", "log.", "jax."))
 
 

@@ -64,19 +64,7 @@ def build(
     task = config.task
     if task.decisions:
         raise UserError("task.decisions names columns of a .csv table, and the task is of images")
-    dataset = data.load(
-        name,
-        task.data_dir,
-        task.image_size,
-        task.val_fraction,
-        task.test_fraction,
-        task.split_seed,
-        task.alpha,
-        task.labels,
-        task.cache_dir,
-        arrays,
-        task.objective,
-    )
+    dataset = load(config, arrays)
     ctx = train_context(config, space, dataset, knowledge)
     if task.direction not in ("", ctx.objective.measure.direction):
         raise UserError(
@@ -112,6 +100,24 @@ def build(
         refuses=limited.free(ctx) != ctx.limits,
         check=functools.partial(cheapest.check, ctx),
         said=(augment_choice.of(config, dataset).said,),
+    )
+
+
+def load(config: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Dataset:
+    """The image set of `config.task`; `arrays` and errors as those of `data.load`."""
+    task = config.task
+    return data.load(
+        task.name.partition("/")[2],
+        task.data_dir,
+        task.image_size,
+        task.val_fraction,
+        task.test_fraction,
+        task.split_seed,
+        task.alpha,
+        task.labels,
+        task.cache_dir,
+        arrays,
+        task.objective,
     )
 
 

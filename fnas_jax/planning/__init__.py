@@ -1,0 +1,1 @@
+"""Plans of searches: what fits data, devices and time."""

@@ -1,0 +1,209 @@
+"""A plan: all that a search on images needs besides data and time.
+
+`search.plan=auto` leaves everything but the task and `search.seconds` to it: space, size of the
+networks, steps and number of children, and the winner's training. Keys that have another value than
+their default are the user's, and stay. Images and a measured child are all that it knows; it is
+made once, when a search begins, and is part of the run's configuration from then on.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from fnas_jax import registry
+from fnas_jax.core import config as config_lib
+from fnas_jax.core import devices, hosts, workdir
+from fnas_jax.core.types import UserError
+from fnas_jax.planning import layout, schedule, speed
+from fnas_jax.planning.schedule import Facts, Schedule, Size
+from fnas_jax.tasks import images
+from fnas_jax.tasks.context import TrainContext
+from fnas_jax.tasks.data import Dataset
+
+AUTO = "auto"  # of `search.plan`
+WIDTHS = (2.0, 1.5, 1.25, 1.0, 0.75, 0.5, 0.35, 0.25)  # that are tried, the widest first
+JUDGED = 5000  # validation images suffice
+# What a plan may set.
+KEYS = (
+    *("space.blocks", "space.strides", "space.stem", "space.stem_stride", "space.head"),
+    *("space.width", "children.steps", "search.budget", "winner.steps", "winner.reference"),
+    *("winner.smoothing", "task.val_fraction", "task.augment.policy", "search.winner_share"),
+)
+
+
+class Plan(NamedTuple):
+    """What was planned, and of what."""
+
+    config: ml_collections.ConfigDict
+    schedule: Schedule
+    size: Size
+
+
+def settle(
+    config: ml_collections.ConfigDict,
+    folder: str | pathlib.Path,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> ml_collections.ConfigDict:
+    """`config` with what it leaves to a plan: that of the run in `folder`, or a new one.
+
+    `arrays`: the image set, where it is in memory. On several hosts the first one plans. Raises
+    UserError for a task that cannot be planned, and without `search.seconds`.
+    """
+    if config.search.plan != AUTO:
+        return config
+    text = ""
+    if hosts.is_first():
+        known = stored(config, pathlib.Path(folder).expanduser())
+        text = json.dumps(new(config, arrays) if known is None else known)
+    planned = json.loads(hosts.broadcast_text(text))
+    return changed(config, {name: _plain(value) for name, value in planned.items()})
+
+
+def stored(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
+    """What the run in `folder` was planned with and `config` leaves open; None without a plan."""
+    if not (folder / "config.json").exists():
+        return None
+    before = config_lib.flatten(workdir.read_config(folder))
+    if before["search.plan"] != AUTO:
+        return None
+    return {name: before[name] for name in left_open(config)}
+
+
+def new(
+    config: ml_collections.ConfigDict, arrays: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Any]:
+    """{key: value} of a new plan for a search that begins now; says on stderr what it is."""
+    began = time.monotonic()
+    check(config)
+    devices.enable_compilation_cache(config.jax.cache_dir)
+    dataset = images.load(config, arrays)
+    own = changed(config, of_data(config, dataset))
+    if own.task.val_fraction != config.task.val_fraction:
+        dataset = images.load(own, arrays)
+    measured = speed.measure(context(own, dataset))
+    facts = Facts(
+        images=len(dataset.train_labels),
+        judged=len(dataset.val_labels),
+        devices=len(jax.devices()),
+        batch=min(own.children.batch_size, len(dataset.train_labels)),
+    )
+    seconds = config.search.seconds - (time.monotonic() - began)
+    plan = widest(own, dataset, facts, measured, seconds)
+    for line in lines(plan, facts, config.search.seconds, seconds):
+        print(line, file=sys.stderr, flush=True)
+    flat = config_lib.flatten(plan.config)
+    return {name: flat[name] for name in left_open(config)}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where there is nothing to plan."""
+    if not config.task.name.startswith("images/"):
+        raise UserError(
+            f"search.plan=auto plans searches on images, and task.name is {config.task.name!r}"
+        )
+    if not config.search.seconds:
+        raise UserError("search.plan=auto needs a time: search.seconds, of the whole search")
+
+
+def left_open(config: ml_collections.ConfigDict) -> list[str]:
+    """The keys that a plan may set and that have their default; of MNAS's, only in its space."""
+    flat, keys = config_lib.flatten(config), config_lib.all_keys()
+    mine = [name for name in KEYS if flat[name] == keys[name].default]
+    if config.space.name == "mnas":
+        return mine
+    widens = config.space.name == "macro"
+    return [n for n in mine if not n.startswith("space.") or (widens and n == "space.width")]
+
+
+def changed(
+    config: ml_collections.ConfigDict, values: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """A copy with other values; validated."""
+    return config_lib.validate(config_lib.nest(config_lib.flatten(config) | dict(values)))
+
+
+def of_data(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """{key: value} of what follows from the images alone."""
+    chosen = layout.of_side(min(dataset.image_shape[:2])) | {
+        "task.augment.policy": "auto",
+        "winner.reference": False,  # which would take as long as the winner
+        "search.winner_share": schedule.WINNER_SHARE,
+    }
+    if config.task.objective == "classification":
+        chosen["winner.smoothing"] = 0.1
+    judged = len(dataset.val_labels)
+    if judged > JUDGED:
+        chosen["task.val_fraction"] = max(config.task.val_fraction * JUDGED / judged, 0.01)
+    return {name: chosen[name] for name in left_open(config) if name in chosen}
+
+
+def context(config: ml_collections.ConfigDict, dataset: Dataset) -> TrainContext:
+    """What `config` says about the training of children."""
+    return images.train_context(config, registry.build_space(config), dataset)
+
+
+def widest(
+    config: ml_collections.ConfigDict,
+    dataset: Dataset,
+    facts: Facts,
+    measured: schedule.Speed,
+    seconds: float,
+) -> Plan:
+    """The plan of the widest networks that leave time for all, or of the narrowest."""
+    free = "space.width" in left_open(config)
+    for width in WIDTHS if free else (config.space.width,):
+        own = changed(config, {"space.width": width})
+        size = speed.size_of(context(own, dataset))
+        found = schedule.schedule(facts, measured, size, seconds)
+        if schedule.enough(found, seconds):
+            break
+    values = {
+        "children.steps": found.steps,
+        "search.budget": found.children,
+        "winner.steps": found.winner_steps,
+    }
+    return Plan(
+        changed(own, {name: values[name] for name in values if name in left_open(config)}),
+        found,
+        size,
+    )
+
+
+def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
+    """The plan in words; `given` of the user, of which `left` seconds are to come."""
+    config, found = plan.config, plan.schedule
+
+    def clock(seconds: float) -> str:
+        return time.strftime("%H:%M", time.localtime(time.time() + seconds))
+
+    epochs = config.children.steps * facts.batch / facts.images
+    space = config.space.name
+    if space == "mnas":
+        space += f" of {config.space.blocks} blocks, width {config.space.width:g}"
+    said = [
+        f"plan: space {space}: {plan.size.mean / 1e6:.3g} MFLOPs on average",
+        f"plan: {config.search.budget} children of {config.children.steps} steps"
+        f" ({epochs:.2g} epochs), until {clock(found.search_seconds)}",
+        f"plan: the winner about {found.winner_epochs:.3g} epochs, done at {clock(left)}",
+    ]
+    if not schedule.enough(found, left):
+        said.append(
+            f"warning: {given:g} seconds are little for {facts.images + facts.judged} images of"
+            f" this size: a plan wants {schedule.CHILDREN // 2} children of"
+            f" {schedule.LEAST_STEPS} steps and {schedule.WINNER_EPOCHS:g} epochs for the winner"
+        )
+    return said
+
+
+def _plain(value: Any) -> Any:
+    """`value` of JSON as a configuration has it."""
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,82 @@
+"""What fits into a time: how many children, of how many steps, and the winner's training."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+WINNER_SHARE = 0.5  # of the time
+CHILDREN = 48  # which teach a controller something
+LEAST_CHILDREN, MOST_CHILDREN = 8, 2000
+UNCOUNTED = 14  # children beside the budget: a fair round for the pool, and the finalists
+LEAST_STEPS = 50  # of a child, from inherited weights
+CHILD_EPOCHS = 3.0  # at most; with more time there are more children
+WINNER_EPOCHS = 15.0  # of which a network learns most of what it can
+MOST_WINNER_EPOCHS = 200.0
+LEAST_WINNER_STEPS = 1500  # also of few images
+COMPILATIONS = 3.0  # of a child's program: what a search compiles in all
+_FORWARD = 1 / 3  # of a training step's work is that of a judged image
+
+
+class Facts(NamedTuple):
+    """What a schedule has to know of data and devices."""
+
+    images: int  # that children train on
+    judged: int  # validation images
+    devices: int
+    batch: int  # images of a training step
+
+
+class Speed(NamedTuple):
+    """How fast children train, with all devices at work."""
+
+    macs: float  # multiply-adds of forward passes, a second, on each device
+    compilation: float  # seconds until the first one trains
+
+
+class Size(NamedTuple):
+    """Multiply-adds of forward passes of an image through networks of a space."""
+
+    mean: float
+    high: float  # of the upper quarter, where winners are
+
+
+class Schedule(NamedTuple):
+    """What fits."""
+
+    children: int
+    steps: int  # of each
+    child_seconds: float  # of each, on one device
+    search_seconds: float  # until the winner is known
+    winner_steps: int
+    winner_epochs: float
+
+
+def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule:
+    """The most that fits into `seconds`, of which the winner's training has `WINNER_SHARE`.
+
+    Children get `LEAST_STEPS` at least and `CHILD_EPOCHS` at most; between these there are
+    `CHILDREN` of them, and more or fewer beyond. The winner trains on one device.
+    """
+    compiled = COMPILATIONS * speed.compilation
+    for_search = max(seconds * (1 - WINNER_SHARE) - compiled, 0.0) * facts.devices
+    images = for_search / (CHILDREN + UNCOUNTED) * speed.macs / size.mean
+    steps = int((images - facts.judged * _FORWARD) / facts.batch)
+    most = max(int(CHILD_EPOCHS * facts.images / facts.batch), LEAST_STEPS)
+    steps = min(max(steps, LEAST_STEPS), most)
+    each = (steps * facts.batch + facts.judged * _FORWARD) * size.mean / speed.macs
+    children = int(for_search / each) - UNCOUNTED
+    children = min(max(children, LEAST_CHILDREN), MOST_CHILDREN)
+    searched = (children + UNCOUNTED) * each / facts.devices + compiled
+    everything = facts.images + facts.judged
+    a_second = speed.macs / size.high / facts.batch
+    winner_steps = int(max(seconds - searched, 0.0) * a_second)
+    most = max(int(MOST_WINNER_EPOCHS * everything / facts.batch), LEAST_WINNER_STEPS)
+    winner_steps = min(max(winner_steps, LEAST_STEPS), most)
+    epochs = winner_steps * facts.batch / everything
+    return Schedule(children, steps, each, searched, winner_steps, epochs)
+
+
+def enough(plan: Schedule, seconds: float) -> bool:
+    """Whether networks of this size leave time for all: children, steps and the winner's epochs."""
+    fits = plan.search_seconds <= seconds * (1 - WINNER_SHARE) * 1.05
+    return fits and plan.children >= CHILDREN // 2 and plan.winner_epochs >= WINNER_EPOCHS

@@ -1,0 +1,69 @@
+"""How fast children train here: some steps of a few, on all devices."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core import devices
+from fnas_jax.planning.schedule import Size, Speed
+from fnas_jax.tasks import population_trainer, trained
+from fnas_jax.tasks.context import TrainContext
+from fnas_jax.training import child, population
+from fnas_jax.training.minibatches import Data
+
+_SAMPLE = 256  # architectures that stand for a space
+_IMAGES = 1024  # of the data set, which suffice for a few steps
+_LEAST = 1.0  # seconds that are timed, so that a clock and a neighbour matter little
+_MOST_STEPS = 512
+
+
+def size_of(ctx: TrainContext) -> Size:
+    """Of `_SAMPLE` random architectures."""
+    archs = ctx.canonical(ctx.space.sample(jax.random.key(0), _SAMPLE))
+    macs = np.asarray(jax.jit(ctx.cost)(archs)[1], np.float64)
+    return Size(float(macs.mean()), float(np.quantile(macs, 0.75)))
+
+
+def measure(ctx: TrainContext) -> Speed:
+    """Times the architecture of the middle cost, on every device as many as it trains at once."""
+    archs = ctx.canonical(ctx.space.sample(jax.random.key(0), _SAMPLE))
+    macs = np.asarray(jax.jit(ctx.cost)(archs)[1], np.float64)
+    middle = int(np.argsort(macs)[_SAMPLE // 2])
+    network, mesh = trained.elastic_network(ctx), devices.children_mesh()
+    group = population_trainer.children_at_once(ctx, network, mesh)
+    trainee = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
+    run = population.make(population.Context(trainee, mesh, group))
+    count = group * mesh.shape[devices.CHILDREN]
+    given = devices.shard(
+        (
+            jnp.tile(archs[middle], (count, 1)),
+            jnp.ones(count, bool),
+            jax.random.key_data(jax.random.split(jax.random.key(1), count)),
+        ),
+        mesh,
+    )
+    dataset = ctx.dataset
+    images = np.asarray(dataset.train_images[:_IMAGES]), dataset.train_labels[:_IMAGES]
+    examples = devices.replicate(Data(*images, *(part[:1] for part in images)), mesh)
+
+    def seconds(steps: int) -> float:
+        start = time.monotonic()
+        jax.block_until_ready(run(examples, *given, devices.replicate(np.int32(steps), mesh)))
+        return time.monotonic() - start
+
+    compilation = seconds(1)
+    few, steps = seconds(1), 8
+    while (taken := seconds(1 + steps) - few) < _LEAST and steps < _MOST_STEPS:
+        steps *= 2
+    batch = min(ctx.settings.batch_size, len(images[1]))
+    return Speed(group * macs[middle] * batch * steps / max(taken, 1e-6), compilation)
+
+
+def described(speed: Speed) -> dict[str, Any]:
+    """JSON-ready."""
+    return {"gmacs_per_second": speed.macs / 1e9, "compilation_seconds": speed.compilation}

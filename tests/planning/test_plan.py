@@ -1,0 +1,142 @@
+"""A plan is made once, leaves what the user said, and is what a run goes on by."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax import loop, main
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
+from fnas_jax.planning import plan, schedule, speed
+from fnas_jax.tasks import images
+
+
+def auto(**changes):
+    values = {"search.plan": "auto", "search.seconds": 600.0, "jax.cache_dir": ""}
+    flat = config_lib.flatten(config_lib.default())
+    return config_lib.validate(config_lib.nest(flat | values | changes))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """How often a speed was measured, which is made up."""
+    calls = []
+
+    def measure(ctx):
+        calls.append(ctx.space.spec)
+        return schedule.Speed(3e9, 2.0)
+
+    monkeypatch.setattr(speed, "measure", measure)
+    return calls
+
+
+def test_all_that_is_left_open_is_planned(measured, tmp_path, capsys):
+    config = plan.settle(auto(), tmp_path)
+    assert config.space.strides == (1, 2, 1) and config.space.stem_stride == 1
+    assert config.task.augment.policy == "auto" and not config.winner.reference
+    assert config.search.winner_share == 0.5
+    dataset = images.load(config)
+    facts = schedule.Facts(len(dataset.train_labels), len(dataset.val_labels), 1, 64)
+    facts = facts._replace(devices=len(jax.devices()))
+    size = speed.size_of(plan.context(config, dataset))
+    wanted = schedule.schedule(facts, schedule.Speed(3e9, 2.0), size, 600.0)
+    assert abs(config.search.budget - wanted.children) <= 0.05 * wanted.children
+    assert config.children.steps == wanted.steps
+    said = capsys.readouterr().err
+    assert f"{config.search.budget} children of {config.children.steps} steps" in said
+    assert "done at" in said and "warning" not in said
+
+
+def test_what_the_user_says_stays(measured, tmp_path):
+    given = {"space.width": 0.5, "children.steps": 77, "space.blocks": 2, "space.strides": (2, 1)}
+    config = plan.settle(auto(**given), tmp_path)
+    flat = config_lib.flatten(config)
+    assert {name: flat[name] for name in given} == given
+
+
+def test_the_widest_networks_that_leave_time_are_taken(measured, tmp_path):
+    slow, fast = (
+        plan.settle(auto(**{"search.seconds": seconds}), tmp_path) for seconds in (60.0, 6000.0)
+    )
+    assert slow.space.width < fast.space.width == max(plan.WIDTHS)
+
+
+def test_a_time_that_does_not_suffice_is_told(measured, tmp_path, capsys):
+    config = plan.settle(auto(**{"search.seconds": 20.0}), tmp_path)
+    assert config.space.width == min(plan.WIDTHS)
+    assert "20 seconds are little for 1438 images" in capsys.readouterr().err
+
+
+def test_validation_images_are_no_more_than_are_needed(measured, monkeypatch, tmp_path):
+    monkeypatch.setattr(plan, "JUDGED", 500)
+    values = np.random.default_rng(0).integers(0, 256, (4000, 8, 8), np.uint8)
+    arrays = {"x_train": values, "y_train": np.arange(4000) % 4}
+    config = auto(**{"task.name": f"images/{images.data.name_of(arrays)}"})
+    planned = plan.settle(config, tmp_path, arrays)
+    assert planned.task.val_fraction < config.task.val_fraction
+    parts = images.load(planned, arrays)
+    assert abs(len(parts.val_labels) - 500) < 10
+
+
+def test_nothing_is_planned_unless_it_is_asked_for(measured, tmp_path):
+    config = config_lib.default()
+    assert plan.settle(config, tmp_path) is config and not measured
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"search.seconds": 0.0}, "search.plan=auto needs a time: search.seconds"),
+        ({"task.name": "tabular/macro"}, "plans searches on images, and task.name is 'tabular"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(tmp_path, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        plan.settle(auto(**changes), tmp_path)
+
+
+def test_a_run_goes_on_by_its_plan(measured, tmp_path):
+    config = plan.settle(auto(), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    again = plan.settle(auto(**{"search.seconds": 5000.0}), tmp_path)
+    assert len(measured) == 1
+    assert config_lib.flatten(again) == config_lib.flatten(config) | {"search.seconds": 5000.0}
+
+
+def test_speed_is_of_the_work_that_was_done():
+    """Twice the multiply-adds in about twice the time: rates agree within a factor."""
+    config = auto(**{"space.blocks": 1, "space.strides": (2,), "space.stem_stride": 1})
+    small = plan.changed(config, {"space.stem": 8, "space.width": 0.5, "space.head": 16})
+    ctx = plan.context(small, images.load(small))
+    found = speed.measure(ctx)
+    assert found.compilation > 0 and found.macs > 0
+    size = speed.size_of(ctx)
+    assert 0 < size.mean < size.high < 10 * size.mean
+
+
+@pytest.mark.slow
+def test_one_command_from_images_to_a_network(tmp_path, capsys):
+    command = ["--config=auto", "--config.task.name=images/digits", "--config.search.seconds=120"]
+    command += [f"--workdir={tmp_path}", "--config.log.tensorboard=False"]
+    assert main.main(command) == 0
+    told = capsys.readouterr()
+    assert "plan: " in told.err and "the network is kept" in told.out
+    before = (tmp_path / "config.json").read_text()
+    assert main.main(command) == 0  # which reads its own result
+    assert "plan: " not in capsys.readouterr().err
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_the_loop_runs_what_was_planned(monkeypatch, tmp_path):
+    def settle(config, folder, arrays):
+        assert arrays == {"x_train": 1}
+        return plan.changed(config, {"search.budget": 17})
+
+    def search_in(config, folder, builder, clock):
+        return {"budget": config.search.budget}
+
+    monkeypatch.setattr(plan, "settle", settle)
+    monkeypatch.setattr(loop, "search_in", search_in)
+    assert loop.run(config_lib.default(), tmp_path, arrays={"x_train": 1}) == {"budget": 17}

@@ -1,0 +1,63 @@
+"""What fits into a time is used, and no more is promised."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from fnas_jax.planning import schedule
+from fnas_jax.planning.schedule import Facts, Size, Speed
+
+FACTS = st.builds(
+    Facts,
+    images=st.integers(500, 2_000_000),
+    judged=st.integers(50, 5000),
+    devices=st.integers(1, 64),
+    batch=st.sampled_from([16, 64, 256]),
+)
+SPEEDS = st.builds(Speed, macs=st.floats(1e8, 1e14), compilation=st.floats(0.1, 60))
+SIZES = st.floats(1e5, 1e9).map(lambda mean: Size(mean, 1.4 * mean))
+
+
+def child_seconds(facts, speed, size, steps):
+    """By hand: steps of training images, and validation images, which cost a third."""
+    return (steps * facts.batch + facts.judged / 3) * size.mean / speed.macs
+
+
+@given(FACTS, SPEEDS, SIZES, st.floats(60, 1e6))
+def test_what_is_enough_keeps_to_the_time(facts, speed, size, seconds):
+    found = schedule.schedule(facts, speed, size, seconds)
+    assume(schedule.enough(found, seconds))
+    children = (found.children + schedule.UNCOUNTED) * child_seconds(
+        facts, speed, size, found.steps
+    )
+    searching = children / facts.devices + 3 * speed.compilation
+    assert found.search_seconds == pytest.approx(searching)
+    assert searching <= 0.53 * seconds
+    training = found.winner_steps * facts.batch * size.high / speed.macs
+    assert searching + training <= 1.001 * seconds + facts.batch * size.high / speed.macs
+
+
+@given(FACTS, SPEEDS, SIZES, st.floats(60, 1e6))
+def test_twice_the_time_is_no_less_of_anything(facts, speed, size, seconds):
+    one, two = (schedule.schedule(facts, speed, size, t) for t in (seconds, 2 * seconds))
+    assert two.steps >= one.steps and two.winner_steps >= one.winner_steps - 1
+    assert two.children * two.steps >= one.children * one.steps * 0.9
+
+
+def test_the_figures_of_a_case():
+    """By hand: 400 s of two devices; a step of 64 images takes 0.064 s, a child's judging 1 s."""
+    facts, size = Facts(images=64_000, judged=3000, devices=2, batch=64), Size(1e6, 2e6)
+    found = schedule.schedule(facts, Speed(1e9, compilation=20.0), size, 920.0)
+    # (460 - 60) * 2 / (48 + 14) = 12.9 s a child, of which 11.9 s are 186 steps
+    assert found.steps == 185 and found.children == 48
+    assert found.child_seconds == pytest.approx(185 * 0.064 + 1)
+    # What is left of 920 s at 0.128 s a step.
+    assert found.winner_steps == int((920 - found.search_seconds) / 0.128)
+    assert found.winner_epochs == pytest.approx(found.winner_steps * 64 / 67_000)
+
+
+def test_few_images_have_an_end():
+    facts = Facts(images=600, judged=200, devices=1, batch=64)
+    found = schedule.schedule(facts, Speed(1e12, 1.0), Size(1e6, 1e6), 1e5)
+    assert found.steps == 50 and found.children == schedule.MOST_CHILDREN
+    assert found.winner_steps == 200 * 800 // 64
