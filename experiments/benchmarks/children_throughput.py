@@ -22,7 +22,6 @@ per child nor memory grows with the number of children.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import sys
 import tempfile
@@ -35,7 +34,6 @@ from experiments.benchmarks import records
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import common
 from experiments.benchmarks.throughput.contestant import Contestant, PerCore, start
-from fnas_jax.core.types import UserError
 
 BENCHMARK, TASK = "children_throughput", "mnas_small"
 CONTESTANTS = ("ours", "warm", "torch", "torch_per_core", "flax")
@@ -160,14 +158,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> list[Record]:
     """The comparison, in words too, and what else was asked for. Raises UserError."""
-    for name in options.methods:
-        package = PACKAGES.get(name)
-        if package and importlib.util.find_spec(package) is None:
-            others = ",".join(n for n in options.methods if n not in PACKAGES)
-            raise UserError(
-                f"the contestant {name} needs the package {package}, which is missing;"
-                f" pip install fnas-jax[torch] brings it, and --methods {others} does without"
-            )
+    records.check_packages(options.methods, PACKAGES)
     found = compare(options) if options.methods else []
     for line in ratios(found):
         print(line)

@@ -3,12 +3,14 @@
     python -m experiments.benchmarks.layers --json OUT
 
 Milliseconds of the value and all derivatives of a layer of 32 channels on 64 images of 16x16, each
-by the kernels for CPUs, by XLA's code for that layer alone, and by PyTorch in channels_last. The
-three take turns; the least of `--repeats` counts.
+by the kernels for CPUs, by XLA's code for that layer alone, and by PyTorch in channels_last. They
+take turns; the least of `--repeats` counts.
 """
 
 from __future__ import annotations
 
+import argparse
+import functools
 import os
 import sys
 import time
@@ -20,7 +22,7 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
 import jax
 
 from experiments.benchmarks import records
-from fnas_jax.core.types import UserError
+from experiments.benchmarks.records import Record
 from fnas_jax.layers import kernels, ops, parameters, reference
 from fnas_jax.layers.choose import choose
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
@@ -54,22 +56,18 @@ def macs(op: str, expansion: int, kernel: int) -> float:
     return BATCH * SIDE**2 * per_pixel
 
 
-def with_jax(spec: LayerSpec) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """(by the kernels, by XLA's code), compiled."""
+def with_jax(apply: Callable[..., Any], spec: LayerSpec) -> Callable[[], Any]:
+    """By the backend whose function is `apply`, compiled."""
     key, slot = jax.random.key(0), Slot(1, (spec,))
     params = ops.realise(key, parameters.init(slot, spec))
     x = jax.random.normal(key, (BATCH, SIDE, SIDE, CHANNELS))
 
-    def both(layer: Callable[[Any, Any], Any]) -> Callable[[], Any]:
-        def run(params: Any, x: Any) -> Any:
-            y, pull = jax.vjp(layer, params, x)
-            return y, pull(x)
+    def both(params: Any, x: Any) -> Any:
+        y, pull = jax.vjp(lambda p, x: apply(slot, p, x, spec), params, x)
+        return y, pull(x)
 
-        compiled = jax.jit(run).lower(params, x).compile()
-        return lambda: jax.block_until_ready(compiled(params, x))
-
-    by_kernels = both(lambda p, x: kernels.apply(slot, p, x, spec))
-    return by_kernels, both(lambda p, x: reference.apply(slot, p, x, spec))
+    compiled = jax.jit(both).lower(params, x).compile()
+    return lambda: jax.block_until_ready(compiled(params, x))
 
 
 def with_torch(spec: LayerSpec) -> Callable[[], Any]:
@@ -101,32 +99,43 @@ def milliseconds(contestants: dict[str, Callable[[], Any]], repeats: int) -> dic
     return {name: min(times[1:]) for name, times in found.items()}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or 2 for bad input."""
-    parser = records.parser(__doc__, __spec__.name)
-    parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
-    options = parser.parse_args(arguments)
-    records.check_least(parser, options, 1, "repeats")
-    try:
-        records.check_writable(options.json)
+CONTESTANTS: dict[str, Callable[[LayerSpec], Callable[[], Any]]] = {
+    "kernels": functools.partial(with_jax, kernels.apply),
+    "xla": functools.partial(with_jax, reference.apply),
+    "torch": with_torch,
+}
+PACKAGES = {"torch": "torch"}
+
+
+def run(options: argparse.Namespace) -> list[Record]:
+    """The comparison, in a table too. Raises UserError."""
+    records.check_packages(options.methods, PACKAGES)
+    if "kernels" in options.methods:
         choose("kernels")  # compiles them, or says why not
-    except (UserError, OSError) as error:
-        return records.fail(error)
     made = []
-    print(f"{'layer':14} {'kernels':>9} {'xla':>9} {'torch':>9}   kernels' GMAC/s")
+    print(f"{'layer':14}", *(f"{name:>9}" for name in options.methods), "  GMAC/s of the first")
     for op, expansion, kernel in LAYERS:
         spec = spec_of(op, expansion, kernel)
-        by_kernels, by_xla = with_jax(spec)
-        contestants = {"kernels": by_kernels, "xla": by_xla, "torch": with_torch(spec)}
+        contestants = {name: CONTESTANTS[name](spec) for name in options.methods}
         found = milliseconds(contestants, options.repeats)
         name = f"{op}_e{expansion}_k{kernel}"
-        speed = 3 * macs(op, expansion, kernel) / found["kernels"] / 1e6
+        speed = 3 * macs(op, expansion, kernel) / found[options.methods[0]] / 1e6
         print(f"{name:14}", *(f"{ms:9.1f}" for ms in found.values()), f"  {speed:.0f}")
         for method, ms in found.items():
             names = (BENCHMARK, name, method, "forward_backward_ms")
             made.append(records.record(*names, ms, options.repeats))
-    records.write(options.json, made)
-    return 0
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 2 for bad input."""
+    parser = records.parser(__doc__, __spec__.name)
+    parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
+    records.add_names(parser, "--methods", CONTESTANTS)
+    options = parser.parse_args(arguments)
+    records.check_names(parser, "method", options.methods, CONTESTANTS)
+    records.check_least(parser, options, 1, "repeats")
+    return records.main(options, lambda: run(options))
 
 
 if __name__ == "__main__":

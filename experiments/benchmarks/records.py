@@ -20,12 +20,13 @@ in a seed, such as how hard it is, falls out of a difference.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,18 @@ def check_names(
     for name in given:
         if name not in allowed:
             made.error(f"unknown {what} {name!r}; allowed are {', '.join(allowed)}")
+
+
+def check_packages(methods: Sequence[str], packages: Mapping[str, str]) -> None:
+    """Raises UserError for a contestant whose package of `packages` is missing."""
+    for name in methods:
+        package = packages.get(name)
+        if package and importlib.util.find_spec(package) is None:
+            others = ",".join(n for n in methods if n not in packages)
+            raise UserError(
+                f"the contestant {name} needs the package {package}, which is missing;"
+                f" pip install fnas-jax[torch] brings it, and --methods {others} does without"
+            )
 
 
 def check_least(
