@@ -7,6 +7,7 @@ here is a pure function of fixed shapes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -56,16 +57,22 @@ class Source(NamedTuple):
 def make_layout(network: Network, space: Space, weights: Any = None) -> Layout:
     """The pool of `space`'s elastic `network`; `weights` [F] of descriptors, by default ones."""
     assert network.parts is not None
+    # Traced once, and not for every place at which it is asked.
+    parts = network.parts._replace(used=jax.jit(network.parts.used))
     arch = jnp.zeros(len(space.cardinalities), jnp.int32)
     features = jax.eval_shape(space.blocks, arch[None]).shape[-1]
     weights = jnp.ones(features) if weights is None else jnp.asarray(weights, jnp.float32)
     chex.assert_shape(weights, (features,))
-    shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
-    # Numpy zeros, because `ravel_pytree` needs numbers, and only their shapes matter.
-    blocks = network.parts.split(jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes))[0]
-    unravel = tuple(jax.flatten_util.ravel_pytree(block)[1] for block in blocks)
+    unravel: list[Any] = []
+
+    def note(key: Array) -> None:
+        """Ravels every block, of which only the way back is wanted: nothing has to be computed."""
+        blocks = parts.split(network.init(key, arch))[0]
+        unravel.extend(jax.flatten_util.ravel_pytree(block)[1] for block in blocks)
+
+    jax.eval_shape(note, jax.random.key(0))
     sizes = space.cardinalities, space.largest
-    return Layout(network, network.parts, space.blocks, *sizes, weights, unravel)
+    return Layout(network, parts, space.blocks, *sizes, weights, tuple(unravel))
 
 
 def entry_bytes(layout: Layout) -> int:
@@ -247,10 +254,9 @@ def statistics(layout: Layout, pool: Pool, source: Source, use: Array) -> dict[s
 
 def no_statistics(layout: Layout, pool: Pool) -> dict[str, Array]:
     """Zeros under the names of `statistics`, before there are any."""
-    arch = jnp.zeros((1, len(layout.cardinalities)), jnp.int32)
-    names = jax.eval_shape(
-        lambda pool: statistics(layout, pool, find(layout, pool, arch), jnp.ones(1, bool)), pool
-    )
+    places = jnp.asarray(np.zeros((1, len(pool.blocks)), np.float32))
+    source, use = Source(places, places, places), jnp.asarray([True])
+    names = jax.eval_shape(functools.partial(statistics, layout), pool, source, use)
     return dict.fromkeys(names, jnp.float32(0))
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import scipy  # whose `stats` takes as long to load as JAX, and loads when it is used
 
 from fnas_jax.core.types import Array
 from fnas_jax.objectives.base import Objective
@@ -38,7 +38,7 @@ class Figures(NamedTuple):
 def of(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> Figures:
     """The figures of `outputs` [n, ..] with `targets` [n, ..]; n is 1 or more."""
     rows = jnp.arange(len(outputs))
-    state = _state(objective, jnp.asarray(outputs), jnp.asarray(targets), rows)
+    state = jax.jit(functools.partial(_state, objective))(outputs, targets, rows)
     found = of_state(objective, state, len(outputs), outputs.size)
     if found.interval is not None or found.no_interval:
         return found
@@ -68,11 +68,11 @@ def of_state(objective: Objective, state: Any, n: int, numbers: int) -> Figures:
 
     Without an interval that has to be resampled.
     """
-    found = jax.device_get(objective.figures(state))
+    both = jax.jit(lambda state: (objective.figures(state), objective.table(state)))
+    found, table = jax.device_get(both(state))
     metrics = {name: float(value) for name, value in found.items()}
     for name in objective.shares:  # of whole images, which float32 has not exactly
         metrics[name] = round(metrics[name] * n) / n
-    table = jax.device_get(objective.table(state))
     columns = {name: [float(x) for x in column] for name, column in table.items()}
     why = why_none(objective, n, numbers)
     return Figures(metrics, columns, proportion(objective, n, metrics), n, why)

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import ml_collections
 import numpy as np
 
@@ -127,7 +127,7 @@ def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[s
         "objective": objectives.described(objective),
         "space": {"name": space.name, "key": space.key} | spec_lib.described(space.spec),
         "arch": network.arch.tolist(),
-        "canonical": np.asarray(space.canonical(jnp.asarray(network.arch)[None]))[0].tolist(),
+        "canonical": np.asarray(jax.jit(space.canonical)(network.arch[None]))[0].tolist(),
         "decisions": dict(zip(space.names, network.arch.tolist(), strict=True)),
         "description": space.describe(network.arch),
         "layers": readable.layers(space.spec, network.arch, channels, classes),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.spaces.base import Space, enumerate_all
@@ -18,7 +17,7 @@ def enumerate_networks(space: Space) -> np.ndarray:
     Raises ValueError for spaces of more than a million decision vectors.
     """
     with jax.ensure_compile_time_eval():
-        canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space))))
+        canonical = np.asarray(jax.jit(space.canonical)(enumerate_all(space)))
     canonical = np.unique(canonical, axis=0)
     canonical.setflags(write=False)
     return canonical

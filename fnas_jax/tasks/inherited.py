@@ -183,8 +183,11 @@ def start(ctx: TrainContext, network: Network, fresh: Params) -> Params:
     if not pools.is_trained(pool):
         return fresh
     largest = jnp.asarray(ctx.space.largest)  # contains all others
-    entry = pools.find(access.layout, pool, ctx.canonical(largest[None])).entry[0]
-    return pools.inherit(access.layout, pool, largest, entry)
+    find, inherit = (
+        jax.jit(functools.partial(step, access.layout)) for step in (pools.find, pools.inherit)
+    )
+    entry = find(pool, ctx.canonical(largest[None])).entry[0]
+    return inherit(pool, largest, entry)
 
 
 def leave_blocks(ctx: TrainContext, network: Network, state: State) -> None:

@@ -41,7 +41,7 @@ def of(table: Table) -> Index:
         row_of, size = _searched(table.archs), len(table.archs)
         return Index(row_of, lambda archs: _otherwise(row_of(archs), size), size, False)
     space, weights = table.space, place_values(table.space.cardinalities)
-    canonical = np.asarray(space.canonical(jnp.asarray(enumerate_all(space, DENSE))))
+    canonical = np.asarray(jax.jit(space.canonical)(enumerate_all(space, DENSE)))
     representatives, network = np.unique(canonical @ weights, return_inverse=True)
     row = np.full(space.size, -1, np.int32)
     row[table.archs @ weights] = np.arange(len(table.archs))

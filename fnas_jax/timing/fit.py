@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # whose `stats` loads when it is used
 
 from fnas_jax.timing.units import Unit
 
@@ -89,5 +89,5 @@ class Quality(NamedTuple):
 def quality(predicted: np.ndarray, measured: np.ndarray) -> Quality:
     """Of networks [V]; tau is NaN where V < 2 or all are predicted alike."""
     errors = np.abs(predicted - measured) / measured
-    tau = stats.kendalltau(predicted, measured)[0] if len(measured) > 1 else np.nan
+    tau = scipy.stats.kendalltau(predicted, measured)[0] if len(measured) > 1 else np.nan
     return Quality(float(np.median(errors)), float(errors.max()), float(tau))

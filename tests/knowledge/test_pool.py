@@ -8,7 +8,7 @@ import pytest
 from fnas_jax import layered
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.networks import elastic
-from fnas_jax.spaces import base
+from fnas_jax.spaces import base, mnas
 from tests.knowledge.pools import SPACES, add, children, fresh, functions, gradient, layout
 
 NAMES = pytest.mark.parametrize("name", list(SPACES))
@@ -49,6 +49,24 @@ def test_from_the_first_moment_every_block_finds_an_entry(name):
     for entries, block in zip(fresh(name).blocks, blocks, strict=True):
         got = jax.flatten_util.ravel_pytree(block)[0]
         np.testing.assert_array_equal(got, entries.params[0])
+
+
+def test_what_children_use_is_traced_once_for_all_places():
+    """Of seven blocks, whose network would be traced for each of them, and twice more."""
+    space, calls = mnas.make(width=0.25, stem=8, head=16), []
+    network = elastic.make(space, 1, 3)
+
+    def used(arch):
+        calls.append(arch)
+        return network.parts.used(arch)
+
+    counted = network._replace(parts=network.parts._replace(used=used))
+    made = pools.make_layout(counted, space)
+    pool = jax.eval_shape(lambda key: pools.init(made, 2, key), jax.random.key(0))
+    archs = jnp.zeros((3, len(space.cardinalities)), jnp.int32)
+    source = jax.eval_shape(lambda pool: pools.find(made, pool, archs), pool)
+    jax.eval_shape(lambda pool, at: pools.inherit(made, pool, archs[0], at[0]), pool, source.entry)
+    assert len(pool.blocks) == 7 and len(calls) == 1
 
 
 @QUICK_NAMES
