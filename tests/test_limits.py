@@ -11,6 +11,7 @@ from fnas_jax import registry, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.networks.cost import one_cost
+from fnas_jax.spaces import mnas
 from fnas_jax.tasks import images
 from tests.test_api import SMALL, X, Y
 from tests.test_end_to_end import timeless
@@ -118,12 +119,14 @@ def test_children_s_costs_are_known_before_they_are_trained():
 
 
 def test_children_above_a_limit_are_not_trained(tmp_path):
-    free = fnas_jax.search(X, Y, workdir=tmp_path / "a", **SMALL | {"method.name": "random"})
-    limit = float(np.mean([t["mflops"] for t in trials.read(tmp_path / "a")]))
+    space = mnas.make(blocks=1)
+    forms = space.canonical(space.sample(jax.random.key(0), 64))
+    costs = [one_cost(space, a, (8, 8, 1), 2)[1] / 1e6 for a in forms]
+    limit = float(np.median(costs))
     options = SMALL | {"method.name": "random", "limits.mflops": limit}
-    found = fnas_jax.search(X, Y, workdir=tmp_path / "b", **options)
-    known = trials.read(tmp_path / "b")
-    assert len(known) == found.counts["trained"] == free.counts["trained"]
+    found = fnas_jax.search(X, Y, workdir=tmp_path, **options)
+    known = trials.read(tmp_path)
+    assert len(known) == found.counts["trained"] == SMALL["search.budget"]
     assert max(t["mflops"] for t in known) <= limit and found.counts["over_limit"] > 0
     assert found.winner["mflops"] <= limit
 

@@ -1,5 +1,7 @@
 """A search, then meta-learning from it, then a search that uses it: by the commands themselves."""
 
+import contextlib
+import io
 import itertools
 import json
 
@@ -7,30 +9,27 @@ import numpy as np
 import pytest
 
 from fnas_jax import main, meta_train
-from fnas_jax.spaces import cell
 
-GAIN = np.array([0.0, 0.5, 0.8, 1.0, 0.3])  # of the operations
+GAINS = np.array([0.0, 0.5, 0.8, 1.0, 0.3])  # of five choices
+WEIGHTS = {"one": (1.0, 0.6, 0.9), "two": (0.7, 0.9, 1.0)}
 
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory):
-    """A table of all cells in the format of NATS-Bench, with two tasks that are alike."""
-    space, folder = cell.make(), tmp_path_factory.mktemp("tables")
-    lines = ["architecture,cifar10_test_accuracy,cifar100_test_accuracy"]
-    weight = np.array([1.0, 0.6, 0.9, 0.7, 1.1, 1.3])
-    for arch in itertools.product(range(5), repeat=6):
-        form = cell.representatives()[np.array(arch) @ 5 ** np.arange(5, -1, -1)]
-        gains = GAIN[(form // 5 ** np.arange(5, -1, -1)) % 5]
-        one, two = 40 + 9 * gains @ weight, 20 + 8 * gains @ weight[::-1]
-        lines.append(f"{space.describe(arch)['text']},{one:.4f},{two:.4f}")
-    (folder / "nats_bench_tss.csv").write_text("\n".join(lines))
+    """The folder of two tables of one stem, which are alike: 125 networks of one space."""
+    folder = tmp_path_factory.mktemp("tables")
+    for name, weights in WEIGHTS.items():
+        lines = ["decision_0,decision_1,decision_2,accuracy"]
+        for arch in itertools.product(range(5), repeat=3):
+            lines.append(f"{','.join(map(str, arch))},{40 + 9 * GAINS[list(arch)] @ weights:.4f}")
+        (folder / name).mkdir()
+        (folder / name / "net.csv").write_text("\n".join(lines))
     return folder
 
 
 def arguments(folder, task, *more):
     return [
-        f"--config.task.name=tabular/{task}",
-        f"--config.task.data_dir={folder}",
+        f"--config.task.name=tabular/{folder / task / 'net.csv'}",
         "--config.tnas.hidden=8",
         "--config.tnas.fusion=(16,8)",
         "--config.tnas.iterations=10",
@@ -41,23 +40,33 @@ def arguments(folder, task, *more):
     ]
 
 
-def test_what_one_task_has_taught_helps_on_the_next(made_up, tmp_path, capsys):
-    store = tmp_path / "knowledge"
+@pytest.fixture(scope="module")
+def learnt(made_up, tmp_path_factory):
+    """(arguments of a search that knows what another one has taught, its store, what was said)."""
+    store = tmp_path_factory.mktemp("learnt") / "knowledge"
     known = f"--config.knowledge.dir={store}"
     history = ("--config.method.name=random", "--config.search.budget=80", known)
-    first = arguments(made_up, "nats_cifar10", *history, f"--workdir={tmp_path / 'a'}")
-    assert main.main(first) == 0
-
-    asked = arguments(made_up, "nats_cifar100", "--config.method.name=tnas", known)
+    first = arguments(made_up, "one", *history, f"--workdir={store.parent / 'one'}")
+    asked = arguments(made_up, "two", "--config.method.name=tnas", known)
     asked += ["--config.search.budget=8", "--config.search.batch=2"]
-    learn = [*asked, f"--knowledge={store}"]
-    assert meta_train.main(learn) == 0
-    out = capsys.readouterr()
-    assert "learnt from" in out.out and "tabular/nats_cifar10" in out.out
-    assert "no images of tabular/nats_cifar100" in out.err
-    assert meta_train.main(learn) == 0
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        assert main.main(first) == 0
+        assert meta_train.main([*asked, f"--knowledge={store}"]) == 0
+    return asked, store, (out.getvalue(), err.getvalue())
+
+
+def test_it_learns_from_the_tasks_of_a_store_and_not_twice(learnt, capsys):
+    asked, store, (out, err) = learnt
+    assert "learnt from" in out and "rows of tabular/net (" in out
+    assert "no images of tabular/net" in err
+    assert meta_train.main([*asked, f"--knowledge={store}"]) == 0
     assert "is there already" in capsys.readouterr().out
 
+
+@pytest.mark.slow  # tests/methods/tnas/test_build.py finds what is stored as a search does
+def test_what_one_task_has_taught_helps_on_the_next(learnt, tmp_path):
+    asked, _, _ = learnt
     assert main.main([*asked, f"--workdir={tmp_path / 'b'}"]) == 0
     lines = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
     assert not any("prepare" in line for line in lines)  # found, not learnt again
@@ -68,7 +77,7 @@ def test_what_one_task_has_taught_helps_on_the_next(made_up, tmp_path, capsys):
 
 
 def test_bad_input_exits_with_two(made_up, tmp_path, capsys):
-    asked = arguments(made_up, "nats_cifar100")
+    asked = arguments(made_up, "two")
     assert meta_train.main(asked) == 2
     assert "--knowledge is missing" in capsys.readouterr().err
     assert meta_train.main([*asked, f"--knowledge={tmp_path}"]) == 2

@@ -39,31 +39,31 @@ VALUES = 1000 + 3 * BRIGHT
 SCALES = {"mAP": 1, "r2": 1, "mae": 1e-5}
 
 
-def searched(folder, objective, targets, names, metric=""):
+def searched(folder, objective, targets, names, metric="", method="random"):
     return fnas_jax.search(
         *(IMAGES[:90], targets[:90], IMAGES[90:], targets[90:]),
         class_names=names,
         budget=2,
         workdir=folder,
-        method="fnas",
+        method=method,
         **{"task.objective": objective, "task.metric": metric},
         **SMALL,
     )
 
 
 @pytest.mark.parametrize(
-    ("objective", "targets", "metric"),
+    ("method", "objective", "targets", "metric"),
     [
-        ("multilabel", LABELS, "mAP"),
-        pytest.param("regression", VALUES, "r2", marks=pytest.mark.slow),
-        pytest.param("regression", VALUES * 1e-7, "mae", marks=pytest.mark.slow),
+        ("random", "multilabel", LABELS, "mAP"),
+        pytest.param("fnas", "regression", VALUES, "r2", marks=pytest.mark.slow),
+        pytest.param("fnas", "regression", VALUES * 1e-7, "mae", marks=pytest.mark.slow),
     ],
 )
 def test_a_search_whose_winner_is_kept_used_exported_and_reported(
-    tmp_path, capsys, objective, targets, metric
+    tmp_path, capsys, method, objective, targets, metric
 ):
     chosen = metric if metric == "mae" else ""  # the others are defaults
-    found = searched(tmp_path / "run", objective, targets, ["top", "bottom"], chosen)
+    found = searched(tmp_path / "run", objective, targets, ["top", "bottom"], chosen, method)
     test_images, test_targets = IMAGES[90:], targets[90:]
     assert found.content["metric"]["name"] == metric
     assert len(found.content["finalists"]) == 2

@@ -36,16 +36,16 @@ SMALL = "decision_0,decision_1,acc\n" + "".join(
     f"{a},{b},{(a + b) / 5}\n" for a in range(3) for b in range(3) if (a, b) != (1, 2)
 )
 
+# tests/methods/test_existing.py has all methods ask for all that there is, and for nothing else.
+RARELY = ("evolution", "local", "bananas", "tnas")
+
 
 @pytest.mark.parametrize(
     "method",
     [
         "random",
-        "evolution",
-        "local",
         "gp",
-        pytest.param("bananas", marks=pytest.mark.slow),
-        pytest.param("tnas", marks=pytest.mark.slow),
+        *(pytest.param(m, marks=pytest.mark.slow) for m in RARELY),
     ],
 )
 def test_a_table_that_is_used_up_ends_the_search(tmp_path, capsys, method):
@@ -62,7 +62,7 @@ def test_a_table_that_is_used_up_ends_the_search(tmp_path, capsys, method):
     assert any("all networks that can be evaluated are known, 8 of them trained" in t for t in told)
 
 
-@pytest.mark.parametrize("method", ["ppo", "fnas"])
+@pytest.mark.parametrize("method", ["ppo", pytest.param("fnas", marks=pytest.mark.slow)])
 def test_methods_that_repeat_themselves_end_by_what_there_is(tmp_path, capsys, method):
     code, result = search(
         tmp_path, SMALL, f"--config.method.name={method}", "--config.search.budget=500"
@@ -78,12 +78,8 @@ def test_methods_that_repeat_themselves_end_by_what_there_is(tmp_path, capsys, m
     "method",
     [
         "random",
-        "evolution",
         "gp",
-        pytest.param("bananas", marks=pytest.mark.slow),
-        "ppo",
-        pytest.param("fnas", marks=pytest.mark.slow),
-        pytest.param("tnas", marks=pytest.mark.slow),
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (*RARELY, "ppo", "fnas")),
     ],
 )
 def test_a_table_of_one_row_is_searched(tmp_path, capsys, method):

@@ -164,7 +164,12 @@ def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "children", [{"backend": "reference"}, {"backend": "masked"}, {"device_images": 16}]
+    "children",
+    [
+        pytest.param({"backend": "reference"}, marks=pytest.mark.slow),
+        {"backend": "masked"},
+        {"device_images": 16},
+    ],
 )
 def test_however_it_was_trained_what_is_kept_is_what_was_tested(data_file, tmp_path, children):
     """By each code for layers, and with images that come to the device in chunks."""

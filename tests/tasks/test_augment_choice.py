@@ -138,7 +138,7 @@ def test_no_policy_moves_images_whose_values_would_stay(own, name, applied, said
     x = np.asarray(data.normalise(own.train_images, own.mean, own.std))
     masks = np.arange(x[..., 0].size, dtype=np.int32).reshape(x.shape[:3])  # where pixels are
     keys = jax.random.split(KEY, 5)
-    found, places = jax.vmap(lambda key: run(key, x, masks))(keys)
+    found, places = jax.jit(jax.vmap(lambda key: run(key, x, masks)))(keys)
     np.testing.assert_array_equal(places, np.broadcast_to(masks, places.shape))
     assert (np.asarray(found) != x).any() == (applied != Applied())
 

@@ -22,7 +22,7 @@ def settings(enabled, **changes):
     config.akp.enabled = enabled
     config.akp.rounds = 2
     config.akp.capacity = 6
-    config.children.steps = 40
+    config.children.steps = 10
     config.children.batch_size = 32
     config.search.budget = 12
     config.search.batch = 3

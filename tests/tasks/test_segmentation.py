@@ -1,5 +1,7 @@
 """Image tasks with masks: children, pool, one-shot networks and winners answer for every pixel."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -64,10 +66,12 @@ def test_a_winner_learns_the_boxes_and_its_flax_network_says_the_same(task):
     dataset, network = task.dataset, judged.network
     module = flax_reference.build(task.space, network.arch, dataset.outputs, fast=False)
     normal = (dataset.test_images - dataset.mean) / dataset.std
-    logits = module.apply(network.variables, normal.astype(np.float32), train=False)
+    apply = jax.jit(functools.partial(module.apply, train=False))
+    logits = apply(network.variables, normal.astype(np.float32))
     state = segmentation.empty(CLASSES, len(logits))
     every = np.ones(len(logits), bool)
-    state = segmentation.collect(state, logits, dataset.test_labels, np.arange(len(every)), every)
+    rows = np.arange(len(every))
+    state = jax.jit(segmentation.collect)(state, logits, dataset.test_labels, rows, every)
     found = float(segmentation.figures(state)["mean_iou"])
     assert found == pytest.approx(judged.facts["accuracy"], abs=2e-3)
 
@@ -93,22 +97,26 @@ def test_tables_of_latencies_are_refused(file, tmp_path):
         registry.build_task(config_of(file, latency__source=f"table:{table}"))
 
 
+def fresh(layout, seed):
+    return jax.jit(functools.partial(pools.init, layout, 4))(jax.random.key(seed))
+
+
 def test_a_pool_for_pixels_is_found_again_with_its_head(tmp_path):
     space = cell.make(channels=2, cells_per_stage=1)
     store = Store(tmp_path / "pool", space, 1, Dense(3), 4, "a" * 32, objective="segmentation")
     layout = pools.make_layout(elastic.make(space, 1, Dense(3)), space)
-    mine = pools.init(layout, 4, jax.random.key(0))
+    mine = fresh(layout, 0)
     stores.sync(store, layout, mine, 0)
     other = store._replace(run="b" * 32)
-    found, seen = stores.load(other, pools.init(layout, 4, jax.random.key(1)))
+    found, seen = stores.load(other, fresh(layout, 1))
     assert seen == 1
     jax.tree.map(np.testing.assert_array_equal, found.shared, mine.shared)
     # A head for another number of classes is its own.
     four = pools.make_layout(elastic.make(space, 1, Dense(4)), space)
-    fresh = pools.init(four, 4, jax.random.key(1))
-    found, _ = stores.load(other._replace(classes=Dense(4)), fresh)
+    new = fresh(four, 1)
+    found, _ = stores.load(other._replace(classes=Dense(4)), new)
     np.testing.assert_array_equal(found.shared["stem"], mine.shared["stem"])
-    heads = [pool.shared["classifier"] for pool in (found, fresh)]
+    heads = [pool.shared["classifier"] for pool in (found, new)]
     jax.tree.map(np.testing.assert_array_equal, *heads)
 
 
@@ -116,10 +124,10 @@ def test_a_pool_for_pixels_is_refused_for_images(tmp_path):
     space = cell.make(channels=2, cells_per_stage=1)
     store = Store(tmp_path / "pool", space, 1, Dense(3), 4, "a" * 32, objective="segmentation")
     layout = pools.make_layout(elastic.make(space, 1, Dense(3)), space)
-    stores.sync(store, layout, pools.init(layout, 4, jax.random.key(0)), 0)
+    stores.sync(store, layout, fresh(layout, 0), 0)
     other = Store(tmp_path / "pool", space, 1, 5, 4, "b" * 32)
     with pytest.raises(UserError, match=r"networks for task\.objective=segmentation, and"):
         stores.check(other)
     of_images = pools.make_layout(elastic.make(space, 1, 5), space)
     with pytest.raises(UserError, match=r"networks for task\.objective=segmentation, and"):
-        stores.load(other, pools.init(of_images, 4, jax.random.key(1)))
+        stores.load(other, fresh(of_images, 1))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -35,21 +36,28 @@ class Cut(BaseException):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """(a whole search, the same one cut while it trains and while it samples)."""
-    whole, cut = (tmp_path_factory.mktemp(name) for name in ("whole", "cut"))
+    folder = tmp_path_factory.mktemp("pgnas")
+    whole, cut = folder / "whole", folder / "cut"
     config = configuration("pgnas", **{"oneshot.finetune": 40})
-    loop.run(config, whole)
     write = log_lib.MetricLog.write
-    for last in (1, 4):
 
-        def stop(self, step, values, last=last):
-            if step == last:
-                raise Cut
-            write(self, step, values)
+    def copy(self, step, values):
+        """What the whole one has on disk then is what a process that ends there leaves."""
+        if step == 1:
+            shutil.copytree(whole, cut)
+        write(self, step, values)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(log_lib.MetricLog, "write", stop)
-            with pytest.raises(Cut):
-                loop.run(config, cut)
+    def stop(self, step, values):
+        if step == 4:
+            raise Cut
+        write(self, step, values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_lib.MetricLog, "write", copy)
+        loop.run(config, whole)
+        patch.setattr(log_lib.MetricLog, "write", stop)
+        with pytest.raises(Cut):
+            loop.run(config, cut)
     loop.run(config, cut)
     return whole, cut
 

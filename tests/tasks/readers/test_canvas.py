@@ -10,8 +10,18 @@ from fnas_jax.tasks.readers import canvas
 pytest.importorskip("mlxtend")
 
 
-def test_labels_and_masks_are_of_the_same_canvases_and_agree():
-    labels, masks = canvas.read_labels(0), canvas.read_masks(0)
+@pytest.fixture(scope="module")
+def masks():
+    return canvas.read_masks(0)
+
+
+@pytest.fixture(scope="module")
+def position():
+    return canvas.read_position(0)
+
+
+def test_labels_and_masks_are_of_the_same_canvases_and_agree(masks):
+    labels = canvas.read_labels(0)
     assert labels.objective == "multilabel" and masks.objective == "segmentation"
     assert masks.class_names == ("background", *"0123456789")
     for part in ("train", "val", "test"):
@@ -28,20 +38,19 @@ def test_labels_and_masks_are_of_the_same_canvases_and_agree():
     assert len(labels.train.images) + len(labels.val.images) + len(labels.test.images) == 3000
 
 
-def test_no_digit_is_in_two_parts():
+def test_no_digit_is_in_two_parts(position):
     """Crops of the digits themselves, by the cells that they stand in."""
     seen = {}
-    source = canvas.read_position(0)
     for part in ("train", "val", "test"):
         low, high = canvas._BOUNDS[part]
         seen[part] = set(range(low, high))
-        assert len(set(getattr(source, part).ids)) == canvas.COUNTS[part]
+        assert len(set(getattr(position, part).ids)) == canvas.COUNTS[part]
     assert not seen["train"] & seen["val"] and not (seen["train"] | seen["val"]) & seen["test"]
     assert seen["train"] | seen["val"] | seen["test"] == set(range(500))
 
 
-def test_positions_are_where_the_ink_is():
-    part = canvas.read_position(0).train
+def test_positions_are_where_the_ink_is(position):
+    part = position.train
     assert part.labels.shape == (2000, 3) and part.labels.dtype == np.float32
     weight = part.images[..., 0] / part.images.sum((1, 2, 3), dtype=np.float64)[:, None, None]
     places = np.arange(canvas.SIDE)
@@ -51,8 +60,8 @@ def test_positions_are_where_the_ink_is():
     assert np.abs(part.labels[:, 2]).max() <= 45 and part.labels[:, 2].std() > 20
 
 
-def test_they_are_always_the_same_and_masks_are_resized_by_the_nearest_pixel():
-    first, again = canvas.read_masks(0).test, canvas.read_masks(0).test
+def test_they_are_always_the_same_and_masks_are_resized_by_the_nearest_pixel(masks):
+    first, again = masks.test, canvas.read_masks(0).test
     np.testing.assert_array_equal(first.labels, again.labels)
     half = canvas.read_masks(20).test
     assert half.images.shape[1:] == (20, 20, 1) and half.ids == first.ids
