@@ -31,6 +31,7 @@ SMALL = {
     "search.batch": 2,
     "log.tensorboard": False,
     "akp.enabled": False,
+    "jax.cache_dir": "",
 }
 
 

@@ -16,7 +16,7 @@ from fnas_jax.tasks import images
 from tests.test_api import SMALL, X, Y
 from tests.test_end_to_end import timeless
 
-QUIET = {"log.tensorboard": False, "search.batch": 4}
+QUIET = {"log.tensorboard": False, "search.batch": 4, "jax.cache_dir": ""}
 
 
 @pytest.fixture(scope="module")

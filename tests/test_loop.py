@@ -226,8 +226,11 @@ PREPARED = METHOD._replace(prepare=prepare)
 
 @pytest.mark.parametrize(
     ("method", "seconds"),
-    [(METHOD, 0.0), (PREPARED, 0.0), (METHOD, 1000.0)],
-    ids=["plain", "prepared", "rare checkpoints"],
+    [
+        pytest.param(METHOD, 0.0, marks=pytest.mark.slow, id="plain"),  # the next, less its stage
+        pytest.param(PREPARED, 0.0, id="prepared"),
+        pytest.param(METHOD, 1000.0, id="rare checkpoints"),
+    ],
 )
 def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method, seconds):
     def run(folder):

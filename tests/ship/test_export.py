@@ -1,5 +1,6 @@
 """Exported networks: each format by itself is the network that was kept, or is not left there."""
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -251,8 +252,9 @@ def test_a_model_file_can_be_trained_on(mnas, tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(content)
     model = imported(tmp_path / "model.py", monkeypatch)
     images = model.normalise(winners.images(8)[0])
-    fresh = model.Network().init(jax.random.key(0), images)
-    _, new = model.Network().apply(fresh, images, train=True, mutable=["batch_stats"])
+    fresh = jax.jit(model.Network().init)(jax.random.key(0), images)
+    train = functools.partial(model.Network().apply, train=True, mutable=["batch_stats"])
+    _, new = jax.jit(train)(fresh, images)
     assert not np.allclose(
         new["batch_stats"]["stem_norm"]["mean"], fresh["batch_stats"]["stem_norm"]["mean"]
     )

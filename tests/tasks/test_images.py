@@ -30,7 +30,7 @@ def config():
     config.search.batch = 3
     config.reward.cost = "mflops"
     config.reward.target = 0.05
-    config.winner.steps = 60
+    config.winner.steps = 120
     return config
 
 
@@ -91,10 +91,10 @@ def test_the_winner_is_tested_beside_a_reference_of_equal_cost(task):
     # Of a network of so few channels, one more or less is more than 5%.
     assert abs(result["reference"]["mflops"] / result["mflops"] - 1) <= 0.15
     assert result["latency_ms"] > 0
-    assert result["steps"] == result["reference"]["steps"] == 60
+    assert result["steps"] == result["reference"]["steps"] == 120
     assert network.accuracy == result["accuracy"]
     np.testing.assert_array_equal(network.arch, SPACE.canonical(BATCH[1:2])[0])
-    assert network.recipe["steps"] == 60 and network.recipe["batch_size"] == 32
+    assert network.recipe["steps"] == 120 and network.recipe["batch_size"] == 32
 
 
 def test_no_final_training_with_zero_steps(config):
