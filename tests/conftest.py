@@ -1,5 +1,6 @@
 """Settings and fixtures of all tests."""
 
+import gc
 import logging
 import os
 import pathlib
@@ -46,6 +47,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+
+# What is traced are hundreds of thousands of small objects that stay: looking through all of them as
+# often as Python does of itself takes a tenth of the time.
+gc.set_threshold(200_000, 50, 50)
 
 # Time limits would make tests depend on how busy the machine is.
 settings.register_profile("fnas_jax", deadline=None, max_examples=30)

@@ -4,7 +4,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.knowledge import pool as pools
@@ -23,29 +22,41 @@ def layout(name):
     return pools.make_layout(elastic.make(SPACES[name], 1, 3), SPACES[name])
 
 
+# Deposits of all tests are one program a space: the other children are not in use.
+AT_ONCE = 5
+
+
 class Functions(NamedTuple):
-    """Compiled functions of one space's pool."""
+    """Compiled functions of one space's pool, whose results are on the host."""
 
     init: Any  # with 6 entries a place
     find: Any
     inherit: Any  # of many children
     deposit: Any
     merge: Any
+    tally: Any
     used: Any  # by many children
     statistics: Any
+
+
+def on_host(function):
+    """Compiled, with results of numpy, which tests take apart without a program for each cut."""
+    compiled = jax.jit(function)
+    return lambda *args: jax.device_get(compiled(*args))
 
 
 @functools.cache
 def functions(name):
     layout_ = layout(name)
     return Functions(
-        init=jax.jit(lambda key: pools.init(layout_, 6, key)),
-        find=jax.jit(functools.partial(pools.find, layout_)),
-        inherit=jax.jit(jax.vmap(functools.partial(pools.inherit, layout_), (None, 0, 0))),
-        deposit=jax.jit(functools.partial(pools.deposit, layout_)),
-        merge=jax.jit(functools.partial(pools.merge, layout_)),
-        used=jax.jit(jax.vmap(layout_.parts.used)),
-        statistics=jax.jit(functools.partial(pools.statistics, layout_)),
+        init=on_host(lambda key: pools.init(layout_, 6, key)),
+        find=on_host(functools.partial(pools.find, layout_)),
+        inherit=on_host(jax.vmap(functools.partial(pools.inherit, layout_), (None, 0, 0))),
+        deposit=on_host(functools.partial(pools.deposit, layout_)),
+        merge=on_host(functools.partial(pools.merge, layout_)),
+        tally=on_host(functools.partial(pools.tally, layout_)),
+        used=on_host(jax.vmap(layout_.parts.used)),
+        statistics=on_host(functools.partial(pools.statistics, layout_)),
     )
 
 
@@ -58,7 +69,7 @@ def gradient(name):
         logits = network.apply(params, arch, images)
         return (logits**2).sum(), logits
 
-    return jax.jit(jax.grad(loss, has_aux=True))
+    return on_host(jax.grad(loss, has_aux=True))
 
 
 @functools.cache
@@ -66,22 +77,35 @@ def fresh(name):
     return functions(name).init(jax.random.key(0))
 
 
+@functools.cache
+def sampled(name, n, seed):
+    """n canonical architectures, and the shapes of one's parameters."""
+    space, network = SPACES[name], layout(name).network
+    archs = on_host(lambda key: space.canonical(space.sample(key, n)))(jax.random.key(seed))
+    return archs, jax.eval_shape(network.init, jax.random.key(0), archs[0])
+
+
 def children(name, n, seed=1):
     """n canonical architectures, and parameters with every number drawn."""
-    space, layout_ = SPACES[name], layout(name)
-    archs = space.canonical(space.sample(jax.random.key(seed), n))
-    shapes = jax.eval_shape(layout_.network.init, jax.random.key(0), archs[0])
+    archs, shapes = sampled(name, n, seed)
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
         middle = 1.0 if "scale" in str(path[-1]) else 0.0
-        return jnp.asarray(rng.normal(middle, 0.4, (n, *leaf.shape)), jnp.float32)
+        return rng.normal(middle, 0.4, (n, *leaf.shape)).astype(np.float32)
 
-    return archs, jax.tree_util.tree_map_with_path(draw, shapes)
+    return archs.copy(), jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def add(name, pool, archs, params, accuracy=None, use=None, owner=7):
+    """`pool` with what `len(archs)` children leave: of 0.5 and all in use where not given."""
     n = len(archs)
-    accuracy = jnp.full(n, 0.5) if accuracy is None else jnp.asarray(accuracy)
-    use = jnp.ones(n, bool) if use is None else jnp.asarray(use)
-    return functions(name).deposit(pool, archs, params, accuracy, use, jnp.uint32(owner))
+    accuracy = np.full(n, 0.5) if accuracy is None else np.asarray(accuracy)
+    use = np.ones(n, bool) if use is None else np.asarray(use)
+    wanted = archs, params, accuracy.astype(np.float32), use
+
+    def filled(x):
+        x = np.asarray(x)
+        return np.concatenate([x, np.zeros((AT_ONCE - n, *x.shape[1:]), x.dtype)])
+
+    return functions(name).deposit(pool, *jax.tree.map(filled, wanted), np.uint32(owner))

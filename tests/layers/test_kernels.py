@@ -168,7 +168,7 @@ def test_the_input_of_a_root_has_no_derivative():
 CIN, MIDDLE, COUT, HIDDEN = 10, 30, 20, 3  # of the layers below
 
 
-def random_arrays(key, op, kernel, gated):
+def random_arrays(seed, op, kernel, gated):
     """The arrays of a layer that has squeeze-excitation, in the order of layer.h."""
     middle = {CONV: 0, SEPCONV: CIN, MBCONV: MIDDLE}[op]
     conv = (kernel, kernel, CIN, COUT) if op == CONV else (0,)
@@ -177,8 +177,8 @@ def random_arrays(key, op, kernel, gated):
     norms = [(norm,), (middle,), (COUT,)]
     squeeze = [(gated, HIDDEN), (HIDDEN,), (HIDDEN, gated), (gated,)]
     shapes = [conv, expand, depthwise, project, *norms, *norms, *squeeze]
-    keys = jax.random.split(key, len(shapes))
-    return tuple(jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True))
+    rng = np.random.default_rng(seed)
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
 
 
 def plain_layer(op, stride, arrays, x, moments=None):
@@ -216,7 +216,7 @@ def plain_layer(op, stride, arrays, x, moments=None):
 @pytest.mark.parametrize("op", [CONV, SEPCONV, MBCONV], ids=["conv", "sepconv", "mbconv"])
 def test_hard_swish_is_that_of_plain_jax(op, stride, kernel):
     middle = {CONV: 0, SEPCONV: CIN, MBCONV: MIDDLE}[op]
-    arrays = random_arrays(jax.random.key(1), op, kernel, gated=middle or COUT)
+    arrays = random_arrays(1, op, kernel, gated=middle or COUT)
     x = jax.random.normal(KEY, (4, 9, 6, CIN))
     spec = LayerSpec(op, kernel, CIN, middle, COUT, HIDDEN, NO_SKIP, HARD_SWISH)
     row = kernels_lib._row(spec)
@@ -233,10 +233,8 @@ def test_hard_swish_is_that_of_plain_jax(op, stride, kernel):
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=1e-4 * (1 + np.abs(a).max(initial=0)))
 
-    keys = jax.random.split(jax.random.key(3), 3)
-    moments = [
-        (jax.random.normal(k, n.shape), 0.5 + n**2) for k, n in zip(keys, arrays[4:7], strict=True)
-    ]
+    rng = np.random.default_rng(3)
+    moments = [(rng.normal(size=n.shape).astype(np.float32), 0.5 + n**2) for n in arrays[4:7]]
     means, variances = zip(*moments, strict=True)
     call = kernels_lib._call("FnasEvaluate", (y, *means, *variances), stride, COUT)
     evaluated, *_ = call(x, row, *arrays, *means, *variances, jnp.int32(0))
@@ -315,20 +313,28 @@ def test_what_is_kept_grows_in_whole_vectors():
     )
 
 
-def test_kernels_are_compiled_once(anew, monkeypatch):
+@pytest.fixture
+def calls(monkeypatch):
+    """The commands of a compiler that only writes empty files."""
+
     def run(command, **options):
         if "-o" in command:
-            calls.append(command)
+            found.append(command)
             open(command[command.index("-o") + 1], "w").close()
         return subprocess.CompletedProcess(command, 0, stdout=b"1.0")
 
-    calls = []
+    found = []
     monkeypatch.setattr(compile_kernels.subprocess, "run", run)
+    return found
+
+
+def test_kernels_are_compiled_once(anew, calls):
     assert compile_kernels._compiled() == compile_kernels._compiled()
     assert len(calls) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_replaced(anew, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_replaced(anew, calls, monkeypatch):
     (anew / "file").write_text("")
     monkeypatch.setattr(compile_kernels, "CACHE", str(anew / "file" / "cache"))
     assert compile_kernels._compiled().parent.parent == anew / "tmp"
+    assert len(calls) == 1

@@ -28,7 +28,8 @@ def test_gradient_is_the_branchs_own(index):
     extra = jnp.float32(1.5)
     found = jax.jit(jax.value_and_grad(chosen, (0, 1)))(PARAMS, X, jnp.int32(index), extra)
     branch = BRANCHES[index]
-    expected = jax.value_and_grad(lambda p, x: (branch(p, x, extra) ** 2).sum(), (0, 1))(PARAMS, X)
+    of_branch = jax.value_and_grad(lambda p, x: (branch(p, x, extra) ** 2).sum(), (0, 1))
+    expected = jax.jit(of_branch)(PARAMS, X)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
     )
@@ -36,9 +37,10 @@ def test_gradient_is_the_branchs_own(index):
 
 def test_under_vmap_each_takes_its_own_branch():
     indices = jnp.array([2, 0, 1])
-    run = jax.value_and_grad(chosen, (0, 1))
-    scaled = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), PARAMS)
-    batched = jax.jit(jax.vmap(run, (0, 0, 0, None)))(scaled, X, indices, jnp.float32(0.5))
+    run = jax.jit(jax.value_and_grad(chosen, (0, 1)))
+    scaled = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf, -leaf]), PARAMS)
+    together = jax.jit(jax.vmap(run, (0, 0, 0, None)))
+    batched = jax.device_get(together(scaled, X, indices, jnp.float32(0.5)))
     for i, index in enumerate(indices):
         alone = run(jax.tree.map(lambda leaf, i=i: leaf[i], scaled), X[i], index, jnp.float32(0.5))
         jax.tree.map(

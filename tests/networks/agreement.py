@@ -88,18 +88,33 @@ def case(space: Any, backend: str = "auto", archs: Any = None, outputs: Any = CL
     return found
 
 
-def run_flax(module: Any, variables: Any, images: Any) -> Outcome:
-    """Un-jitted, as architectures share most operations."""
+@functools.cache
+def flax_program(module: Any) -> Any:
+    """Compiled once for all backends: (variables, images) -> `Outcome` of the Flax network."""
 
-    def loss(params: Any) -> tuple[Any, Any]:
+    def loss(params: Any, variables: Any, images: Any) -> tuple[Any, Any]:
         of = variables | {"params": params}
         logits, new = module.apply(of, images, train=True, mutable=["batch_stats"])
         return mean_loss(logits), (logits, new["batch_stats"])
 
-    gradients, (logits, running) = jax.grad(loss, has_aux=True)(variables["params"])
+    @jax.jit
+    def run(variables: Any, images: Any) -> Outcome:
+        gradient = jax.grad(loss, has_aux=True)
+        gradients, (logits, running) = gradient(variables["params"], variables, images)
+        evaluated = module.apply(variables, images, train=False)
+        return Outcome(logits, gradients, evaluated, running)
+
+    return run
+
+
+def run_flax(module: Any, variables: Any, images: Any) -> Outcome:
+    """What a Flax network makes of the images."""
+    found = jax.tree.map(np.asarray, flax_program(module)(variables, images))
     # The running average moves by a tenth towards the batch's moments.
-    moments = jax.tree.map(lambda new, old: 10 * new - 9 * old, running, variables["batch_stats"])
-    return Outcome(logits, gradients, module.apply(variables, images, train=False), moments)
+    moments = jax.tree.map(
+        lambda new, old: 10 * new - 9 * old, found.moments, variables["batch_stats"]
+    )
+    return found._replace(moments=moments)
 
 
 def mean_loss(logits: Any) -> Any:
