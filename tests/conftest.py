@@ -48,8 +48,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-# What is traced are hundreds of thousands of small objects that stay: looking through all of them as
-# often as Python does of itself takes a tenth of the time.
+# What is traced are hundreds of thousands of small objects that stay: looking through all of them
+# as often as Python does by itself takes a tenth of the time.
 gc.set_threshold(200_000, 50, 50)
 
 # Time limits would make tests depend on how busy the machine is.

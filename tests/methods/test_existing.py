@@ -81,7 +81,7 @@ def test_unasked_ones_are_uniform_and_come_first():
     drawn, after = existing.unasked(rows, asked, jax.random.key(0), 4)
     assert set(np.asarray(drawn)[:3, 0]) == {1, 2, 4} and int(drawn[3, 0]) in (0, 3)
     assert np.asarray(after).all()
-    first = jax.vmap(lambda key: existing.unasked(rows, asked, key, 1)[0][0, 0])
+    first = jax.jit(jax.vmap(lambda key: existing.unasked(rows, asked, key, 1)[0][0, 0]))
     counts = np.bincount(np.asarray(first(jax.random.split(jax.random.key(1), 900))), minlength=5)
     assert (counts[[0, 3]] == 0).all() and counts[[1, 2, 4]].min() > 240
     assert existing.unasked(rows, asked, jax.random.key(0), 8)[0].shape == (8, 1)
@@ -89,9 +89,9 @@ def test_unasked_ones_are_uniform_and_come_first():
 
 def test_the_nearest_are_those_by_hamming_distance_and_none_twice():
     rows, key = jnp.asarray(ROWS), jax.random.key(0)
-    none = jnp.zeros(len(ROWS), bool)
+    none, nearest = np.zeros(len(ROWS), bool), jax.jit(existing.nearest)
     wanted = jnp.asarray(np.random.default_rng(1).integers(0, 4, (6, 12)))
-    found, asked = existing.nearest(rows, none, key, wanted)
+    found, asked = nearest(rows, none, key, wanted)
     taken = []
     for arch, got in zip(np.asarray(wanted), np.asarray(found), strict=True):
         free = [row for row in ROWS.tolist() if row not in taken]
@@ -99,8 +99,8 @@ def test_the_nearest_are_those_by_hamming_distance_and_none_twice():
         assert np.sum(arch != got) == min(distances)
         taken.append(got.tolist())
     assert np.asarray(asked).sum() == 6 and len({tuple(a) for a in taken}) == 6
-    every = jnp.ones(len(ROWS), bool)
-    np.testing.assert_array_equal(existing.nearest(rows, every, key, rows[3:5])[0], rows[3:5])
+    every = np.ones(len(ROWS), bool)
+    np.testing.assert_array_equal(nearest(rows, every, key, ROWS[3:5])[0], ROWS[3:5])
 
 
 def test_candidates_are_near_their_parents_and_exist():
@@ -120,21 +120,23 @@ def test_a_policy_over_what_exists_is_a_distribution_over_it():
     cards = (3, 2, 4)
     rows = jnp.array([[0, 0, 1], [0, 1, 3], [2, 1, 0], [2, 1, 2]])
     policy = policies.Policy(cards, hidden=8, head_scale=8.0, existing=rows)
-    params = policies.init(policy, jax.random.key(0))
-    judge = functools.partial(policies.log_prob_and_entropy, policy, params)
+    params = jax.jit(functools.partial(policies.init, policy))(jax.random.key(0))
+    judge = jax.jit(functools.partial(policies.log_prob_and_entropy, policy, params))
     log_prob, _ = judge(rows)
     np.testing.assert_allclose(np.exp(log_prob).sum(), 1, rtol=1e-5)
-    drawn, of_drawn = policies.sample(policy, params, jax.random.key(1), 4000)
-    places = np.asarray((drawn[:, None] == rows).all(axis=2))
+    sample = jax.jit(lambda key: policies.sample(policy, params, key, 4000))
+    drawn, of_drawn = jax.device_get(sample(jax.random.key(1)))
+    places = (drawn[:, None] == np.asarray(rows)).all(axis=2)
     assert places.any(axis=1).all()
     np.testing.assert_allclose(of_drawn, judge(drawn)[0], atol=1e-4)
     np.testing.assert_allclose(places.mean(axis=0), np.exp(log_prob), atol=0.03)
     # It is the policy over all, given what was chosen before, among what can still be reached.
     free = policy._replace(existing=None)
     first = jnp.array([[0, 0, 0], [2, 0, 0]])
-    pi = np.exp(policies.log_prob_and_entropy(free, params, first)[0])
+    pi = np.exp(jax.jit(functools.partial(policies.log_prob_and_entropy, free))(params, first)[0])
     assert np.isfinite(pi).all()
-    gradient = jax.grad(lambda p: policies.log_prob_and_entropy(policy, p, rows)[0].sum())(params)
+    summed = lambda p: policies.log_prob_and_entropy(policy, p, rows)[0].sum()  # noqa: E731
+    gradient = jax.jit(jax.grad(summed))(params)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
     # Of what does not exist something finite is said: it never weighs anything.
     assert np.isfinite(judge(jnp.array([[1, 0, 0]]))[0]).all()

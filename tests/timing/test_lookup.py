@@ -25,11 +25,11 @@ def by_hand(space, table, arch):
 def test_equals_the_sum_by_hand_in_any_form(name):
     space = SPACES[name]
     table = table_of(space)
-    predict = lookup.predictor(space, IMAGE, CLASSES, FIXED, table)
-    archs = np.asarray(space.sample(jax.random.key(7), 40))
+    predict = jax.jit(lookup.predictor(space, IMAGE, CLASSES, FIXED, table))
+    archs = np.asarray(jax.jit(lambda key: space.sample(key, 40))(jax.random.key(7)))
     expected = [by_hand(space, table, arch) for arch in archs]
-    np.testing.assert_allclose(jax.jit(predict)(archs), expected, rtol=1e-5)
-    archs = np.asarray(space.canonical(archs))
+    np.testing.assert_allclose(predict(archs), expected, rtol=1e-5)
+    archs = np.asarray(jax.jit(space.canonical)(archs))
     expected = [by_hand(space, table, arch) for arch in archs]
     np.testing.assert_allclose(predict(archs), expected, rtol=1e-5)
 
@@ -47,7 +47,7 @@ def test_an_operation_that_was_not_seen_makes_no_number(monkeypatch):
     """One random network does not have all operations of the space."""
     monkeypatch.setattr(lookup, "SAMPLE", 1)
     space = SPACES["mnas_without_head"]
-    predict = lookup.predictor(space, IMAGE, CLASSES, FIXED, table_of(space))
+    predict = jax.jit(lookup.predictor(space, IMAGE, CLASSES, FIXED, table_of(space)))
     archs = np.asarray(space.sample(jax.random.key(7), 40))
     seen = np.asarray(space.sample(jax.random.key(0), 1))
     assert np.isnan(predict(archs)).any() and np.isfinite(predict(seen)).all()

@@ -1,5 +1,6 @@
 """Training of many children at once, with the small network of `test_child`."""
 
+import functools
 import json
 import os
 import subprocess
@@ -16,17 +17,23 @@ from fnas_jax.training import child, population
 from tests.training.test_child import CONTEXT, STEPS, toy_data, toy_network
 
 
-def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> child.Outcome:
-    n = len(active)
+@functools.cache
+def trainer(group: int):
+    """Compiled once for all tests."""
     mesh = devices.children_mesh(jax.devices()[:1])
-    run = population.make(population.Context(CONTEXT, mesh, group))
+    return population.make(population.Context(CONTEXT, mesh, group))
+
+
+def outcomes(group: int, active: np.ndarray, steps: int = STEPS) -> child.Outcome:
+    n, run = len(active), trainer(group)
     keys = jax.random.split(jax.random.key(3), n)
     archs = jnp.arange(n)[:, None] % 2
-    return run(toy_data(), archs, jnp.asarray(active), keys, jnp.int32(steps)).outcome
+    trained = run(toy_data(), archs, jnp.asarray(active), keys, jnp.int32(steps))
+    return jax.device_get(trained.outcome)
 
 
 def test_children_learn():
-    result = outcomes(1, np.ones(3, bool), steps=100)
+    result = outcomes(1, np.ones(4, bool), steps=100)
     assert result.ok.all()
     assert (result.accuracy > 0.9).all()
 
@@ -102,12 +109,13 @@ def test_what_is_kept_is_the_network_that_was_judged():
     run = population.make(population.Context(CONTEXT, mesh, keep=True))
     keys, archs = jax.random.split(jax.random.key(1), 2), jnp.asarray([[0], [1]])
     kept = run(toy_data(), archs, jnp.ones(2, bool), keys, jnp.int32(STEPS))
-    data, network = toy_data(), CONTEXT.network
+    kept, data = jax.device_get(kept), toy_data()
     pixels = CONTEXT.pipeline.normalise(data.eval_images)
+    apply_eval = jax.jit(CONTEXT.network.apply_eval)
     for i in range(2):
         params, stats = jax.tree.map(lambda leaf, i=i: leaf[i], (kept.params, kept.stats))
-        logits, _ = network.apply_eval(params, stats, archs[i], pixels, jnp.bool_(False))
-        hits = (logits.argmax(-1) == data.eval_labels).mean()
+        logits, _ = apply_eval(params, stats, archs[i], pixels, jnp.bool_(False))
+        hits = (np.asarray(logits).argmax(-1) == np.asarray(data.eval_labels)).mean()
         np.testing.assert_allclose(kept.outcome.accuracy[i], hits, atol=1e-6)
 
 

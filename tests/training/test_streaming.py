@@ -1,5 +1,7 @@
 """Images that come in chunks: the same children, as far as the order of images allows it."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,20 +17,24 @@ from fnas_jax.training.minibatches import Data
 from tests.training.test_child import CONTEXT, toy_data
 
 
+@functools.cache
+def trainer(chunk: int | None, start, group: int, keep: bool):
+    """Compiled once for all tests."""
+    mesh = devices.children_mesh(jax.devices()[:1])
+    ctx = population.Context(CONTEXT, mesh, group, start, keep)
+    return population.make(ctx) if chunk is None else streaming.make(ctx, chunk)
+
+
 def trained(
     chunk: int | None, steps: int = 25, start=None, group: int = 1, keep: bool = False
 ) -> population.Trained:
-    mesh = devices.children_mesh(jax.devices()[:1])
-    ctx = population.Context(CONTEXT, mesh, group, start, keep)
-    if chunk is None:
-        run, data = population.make(ctx), toy_data()
-    else:
-        run = streaming.make(ctx, chunk)
-        data = Data(*map(np.asarray, toy_data()))
+    run = trainer(chunk, start, group, keep)
+    data = toy_data() if chunk is None else Data(*map(np.asarray, toy_data()))
     keys = jax.random.split(jax.random.key(3), 3)
     active = jnp.array([True, False, True])
     archs = jnp.arange(3)[:, None] % 2
-    return run(data, archs, active, keys, jnp.int32(steps), jnp.zeros(()), jnp.zeros(3))
+    found = run(data, archs, active, keys, jnp.int32(steps), jnp.zeros(()), jnp.zeros(3))
+    return jax.device_get(found)
 
 
 def test_one_chunk_gives_the_numbers_of_resident_data():

@@ -40,6 +40,11 @@ def test_it_learns_the_order_of_unseen_architectures():
     assert stats.spearmanr(value, TRUTH[unseen]).statistic > 0.9
 
 
+def flat_of(mlp):
+    """The weights of the second member, as `ravel_pytree` has them."""
+    return np.concatenate([np.asarray(leaf)[1].ravel() for leaf in jax.tree.leaves(mlp)])
+
+
 @pytest.mark.parametrize("rank", [0.0, 2.0])
 def test_a_step_solves_the_linearised_least_squares_problem(rank):
     """Against the normal equations in all weights, built from an explicit Jacobian."""
@@ -48,36 +53,38 @@ def test_a_step_solves_the_linearised_least_squares_problem(rank):
     x, y = X[:20], np.asarray(SCORES[:20], float)
     weights = jnp.arange(40).reshape(2, 20) % 3.0
     # Not at the anchor, so that the way back to it counts as well.
+    start = jax.device_get(ensemble.start)
     ensemble = ensemble._replace(
-        anchor=jax.tree.map(lambda a: 0.9 * a, ensemble.start),
-        mlp=jax.tree.map(lambda a: 1.1 * a, ensemble.start),
+        anchor=jax.tree.map(lambda a: np.float32(0.9) * a, start),
+        mlp=jax.tree.map(lambda a: np.float32(1.1) * a, start),
     )
     fit = jax.jit(partial(critics.fit, critic), static_argnames=("rank", "steps"))
     fitted = fit(ensemble, x, jnp.asarray(y, jnp.float32), weights, rank=rank, steps=1)
     flat, unravel = ravel_pytree(jax.tree.map(lambda a: a[1], ensemble.mlp))
 
     def output(vector):
-        mlp = jax.tree.map(lambda a, b: a.at[1].set(b), ensemble.mlp, unravel(vector))
+        one = unravel(vector)
+        mlp = jax.tree.map(lambda a, b: jnp.asarray(a).at[1].set(b), ensemble.mlp, one)
         return predict(critic, ensemble._replace(mlp=mlp), x)[1]
 
     jacobian = np.asarray(jax.jit(jax.jacobian(output))(flat), float)
-    anchor = np.asarray(ravel_pytree(jax.tree.map(lambda a: a[1], ensemble.anchor))[0], float)
+    anchor = flat_of(ensemble.anchor).astype(float)
     w = np.asarray(weights[1], float)
     precision = (1 + rank) * np.diag(w) - rank * np.outer(w, w) / w.sum()
-    error = y - np.asarray(output(flat), float) + jacobian @ (np.asarray(flat, float) - anchor)
+    error = (
+        y - np.asarray(jax.jit(output)(flat), float) + jacobian @ (np.asarray(flat, float) - anchor)
+    )
     normal = jacobian.T @ precision @ jacobian + 0.1 * np.eye(len(anchor))
     expected = anchor + np.linalg.solve(normal, jacobian.T @ precision @ error)
-    got = ravel_pytree(jax.tree.map(lambda a: a[1], fitted.mlp))[0]
-    np.testing.assert_allclose(got, expected, atol=3e-3)
+    np.testing.assert_allclose(flat_of(fitted.mlp), expected, atol=3e-3)
 
 
 def test_steps_lower_the_loss_that_they_are_for():
     def loss(ensemble):
-        error = predict(CRITIC, ensemble, X) - SCORES
-        moved = sum(
-            jnp.sum((a - b) ** 2) for a, b in zip(ensemble.mlp, ensemble.anchor, strict=True)
-        )
-        return float(jnp.sum(error**2) + 0.05 * moved)
+        error = np.asarray(predict(CRITIC, ensemble, X)) - np.asarray(SCORES)
+        mlp, anchor = jax.device_get((ensemble.mlp, ensemble.anchor))
+        moved = sum(np.sum((a - b) ** 2) for a, b in zip(mlp, anchor, strict=True))
+        return np.sum(error**2) + 0.05 * moved
 
     losses = [loss(FIT(ENSEMBLE, X, SCORES, jnp.ones((5, 216)), steps=n)) for n in (1, 2, 4, 8)]
     assert losses[0] < loss(ENSEMBLE) and losses[-1] < losses[0]

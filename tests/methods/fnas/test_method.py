@@ -155,8 +155,8 @@ def test_predicted_rewards_teach_the_controller_but_never_the_critic():
 
 def test_vectors_stay_as_drawn_beside_the_networks_that_they_are():
     """What was drawn teaches the controller; what it is, the critic, and whether it is known."""
-    made = method.make(toy.IDLE, with_fnas(verify=0))
-    ask, tell = jax.jit(made.ask), jax.jit(made.tell)
+    made = toy.compiled(method.make(toy.IDLE, with_fnas(verify=0)))
+    ask, tell = made.ask, made.tell
     state = made.init(jax.random.key(0))
     asked, proposal = ask(state, jax.random.key(1))
     # In the warm-up, vectors that are canonical come first, and mu says so.

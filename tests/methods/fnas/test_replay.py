@@ -23,17 +23,23 @@ LOG_PI, LOG_MU = (JUDGE(params, ALL)[0] for params in (PI, MU))
 REWARD = np.asarray(toy.accuracy(np.asarray(ALL)))
 
 
+# One program each, not one for every operation in them.
+add = jax.jit(replay.add)
+draw = jax.jit(replay.draw, static_argnums=2)
+empty = jax.jit(replay.empty, static_argnums=(0, 1))
+
+
 def rows(start, n):
-    archs = ALL[start : start + n]
-    i = jnp.arange(start, start + n)
-    value = i.astype(jnp.float32)
-    return replay.Buffer(archs, archs, value, -value, i, value, value, jnp.int32(0))
+    archs = np.asarray(ALL)[start : start + n]
+    i = np.arange(start, start + n, dtype=np.int32)
+    value = i.astype(np.float32)
+    return replay.Buffer(archs, archs, value, -value, i, value, value, np.int32(0))
 
 
 def test_the_ring_keeps_the_newest():
-    buffer = replay.empty(5, 5)
+    buffer = empty(5, 5)
     for start in (0, 3, 6):
-        buffer = replay.add(buffer, rows(start, 3), jnp.array([True, start != 3, True]))
+        buffer = add(buffer, rows(start, 3), jnp.array([True, start != 3, True]))
     assert int(buffer.added) == 8
     assert sorted(np.asarray(buffer.iteration).tolist()) == [3, 5, 6, 7, 8]
     np.testing.assert_array_equal(buffer.reward, buffer.iteration)
@@ -41,19 +47,19 @@ def test_the_ring_keeps_the_newest():
 
 
 def test_drawing_is_without_replacement_and_of_filled_places_only():
-    buffer = replay.add(replay.empty(10, 5), rows(0, 6), jnp.arange(6) < 4)
-    places, valid = replay.draw(buffer, jax.random.key(0), 6, 0.0)
+    buffer = add(empty(10, 5), rows(0, 6), jnp.arange(6) < 4)
+    places, valid = draw(buffer, jax.random.key(0), 6, 0.0)
     assert np.asarray(valid).sum() == 4
     assert sorted(np.asarray(places)[np.asarray(valid)].tolist()) == [0, 1, 2, 3]
-    places, valid = replay.draw(buffer, jax.random.key(0), 12, 0.0)
+    places, valid = draw(buffer, jax.random.key(0), 12, 0.0)
     assert places.shape == (12,) and np.asarray(valid).sum() == 4
 
 
 def test_recency_prefers_the_newest():
-    buffer = replay.add(replay.empty(8, 5), rows(0, 8), jnp.ones(8, bool))
+    buffer = add(empty(8, 5), rows(0, 8), jnp.ones(8, bool))
     keys = jax.random.split(jax.random.key(0), 4000)
-    uniform = jax.vmap(lambda k: replay.draw(buffer, k, 1, 0.0)[0])(keys)
-    recent = jax.vmap(lambda k: replay.draw(buffer, k, 1, recency=3.0)[0])(keys)
+    many = jax.jit(jax.vmap(lambda k, recency: replay.draw(buffer, k, 1, recency)[0], (0, None)))
+    uniform, recent = many(keys, 0.0), many(keys, 3.0)
     np.testing.assert_allclose(np.bincount(np.asarray(uniform).ravel()) / 4000, 1 / 8, atol=0.02)
     expected = np.exp(-3.0 * np.arange(7, -1, -1) / 8)
     shares = np.bincount(np.asarray(recent).ravel(), minlength=8) / 4000
@@ -71,8 +77,10 @@ def test_on_policy_replay_has_the_gradient_of_ppo():
     plain = ppo.make_batch(archs, log_mu, reward)
     weighted = ppo.make_batch(archs, log_mu, reward, replay.importance(log_mu, log_mu, 1.0))
 
+    slope = jax.jit(jax.grad(lambda p, b: ppo.loss(POLICY, config, p, b, b.reward)[0]))
+
     def gradient(batch):
-        return jax.grad(lambda p: ppo.loss(POLICY, config, p, batch, batch.reward)[0])(PI)
+        return slope(PI, batch)
 
     jax.tree.map(np.testing.assert_array_equal, gradient(plain), gradient(weighted))
 
@@ -133,7 +141,7 @@ def test_draws_that_were_kept_for_their_level_weigh_by_how_likely_that_was():
 
 
 def test_a_replayed_batch_leaves_out_what_does_not_fit():
-    buffer = replay.add(replay.empty(8, 5), rows(0, 5), jnp.ones(5, bool))
+    buffer = add(empty(8, 5), rows(0, 5), jnp.ones(5, bool))
     buffer = buffer._replace(log_mu=buffer.log_mu.at[:2].set(jnp.inf))
     batch = replay.batch(
         Aeb(max_age=6),

@@ -42,19 +42,22 @@ def source_prediction(ctx, state, archs):
     return jax.jit(partial(uac.source_prediction, ctx))(state, archs)
 
 
+add_all = jax.jit(lambda new: replay.add(replay.empty(64, 5), new, jnp.ones(len(new.reward), bool)))
+
+
 def buffer_of(rows, reward=TRUTH, error=None, source_prediction=None):
-    zeros = jnp.zeros(len(rows))
+    zeros = np.zeros(len(rows), np.float32)
     new = replay.Buffer(
         archs=ALL[rows],
         canonical=ALL[rows],
-        reward=jnp.asarray(reward)[rows],
+        reward=np.asarray(reward)[rows],
         log_mu=zeros,
-        iteration=zeros.astype(jnp.int32),
-        error=zeros if error is None else jnp.asarray(error, jnp.float32),
+        iteration=zeros.astype(np.int32),
+        error=zeros if error is None else np.asarray(error, np.float32),
         source_prediction=zeros if source_prediction is None else source_prediction,
-        added=jnp.int32(0),
+        added=np.int32(0),
     )
-    return replay.add(replay.empty(64, 5), new, jnp.ones(len(rows), bool))
+    return add_all(new)
 
 
 def source(sign=1.0):
@@ -90,10 +93,11 @@ def test_a_fit_looks_at_the_best_and_the_newest():
     reward = np.zeros(216, np.float32)
     reward[SEEN[[3, 7]]] = 1.0  # the best; the newest stand last
     buffer = buffer_of(SEEN, reward)
-    got = np.asarray(uac.informative(buffer, buffer.reward, 6))
+    informative = jax.jit(uac.informative, static_argnums=2)
+    got = np.asarray(informative(buffer, buffer.reward, 6))
     assert set(got[:3]) > {3, 7} and len(set(got)) == 6
     assert set(got[3:]) == {37, 38, 39}
-    np.testing.assert_array_equal(uac.informative(buffer, buffer.reward, 64), np.arange(64))
+    np.testing.assert_array_equal(informative(buffer, buffer.reward, 64), np.arange(64))
 
 
 def test_the_residual_network_predicts_errors_and_skips_unknown_ones():
@@ -109,19 +113,23 @@ def test_the_residual_network_predicts_errors_and_skips_unknown_ones():
     assert sigma[doubtful].mean() > 1.0 > 0.6 > sigma[~doubtful].mean()
 
 
+numbers = partial(np.asarray, dtype=np.float32)
+judge = jax.jit(uac.judge)
+
+
 def reading(checked, explored=(False,) * 4):
     prediction = uac.Prediction(
-        score=jnp.array([0.0, 1.0, 2.0, 3.0]),
-        sigma=jnp.full(4, 0.5),
-        width=jnp.array([0.2, 0.2, 1.0, 1.0]),
+        score=numbers([0.0, 1.0, 2.0, 3.0]),
+        sigma=numbers([0.5] * 4),
+        width=numbers([0.2, 0.2, 1.0, 1.0]),
     )
     return uac.Reading(
         prediction,
-        predicted=jnp.array([0.5, 0.6, 0.7, 0.8]),
-        score=jnp.array([0.1, 1.5, 1.5, 9.0]),
-        reward=jnp.array([0.6, 0.5, 0.9, 0.0]),
-        checked=jnp.asarray(checked),
-        explored=jnp.asarray(explored),
+        predicted=numbers([0.5, 0.6, 0.7, 0.8]),
+        score=numbers([0.1, 1.5, 1.5, 9.0]),
+        reward=numbers([0.6, 0.5, 0.9, 0.0]),
+        checked=np.asarray(checked),
+        explored=np.asarray(explored),
     )
 
 
@@ -139,15 +147,15 @@ def test_what_is_picked_is_new_and_among_the_best(kind):
 
 
 def test_predictions_are_judged_on_what_was_checked():
-    figures = uac.judge(reading([True, True, True, False]))
+    figures = judge(reading([True, True, True, False]))
     np.testing.assert_allclose(figures["mae"], np.mean([0.1, 0.1, 0.2]), rtol=1e-5)
     expected = scipy_stats.kendalltau([0, 1, 2], [0.6, 0.5, 0.9]).statistic
     np.testing.assert_allclose(figures["tau"], expected, rtol=1e-5)
     assert (float(figures["covered"]), float(figures["checked"])) == (2, 3)
     np.testing.assert_allclose(figures["coverage"], 2 / 3, rtol=1e-6)
-    nothing = uac.judge(reading([False] * 4))
+    nothing = judge(reading([False] * 4))
     assert all(np.isnan(nothing[name]) for name in ("mae", "tau", "coverage"))
-    assert np.isnan(uac.judge(reading([True, False, False, False]))["tau"])
+    assert np.isnan(judge(reading([True, False, False, False]))["tau"])
 
 
 def test_learning_calibrates_on_errors_in_units_of_sigma_before_it_fits():

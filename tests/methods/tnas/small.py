@@ -43,6 +43,7 @@ def learner(config=SMALL, source=None, checks=2):
     return meta.Context(toy.SPACE, config, known() if source is None else source, checks)
 
 
+@functools.cache
 def known(sign=1.0, rows=60, tasks=2, seed=0):
     """Rows of tasks like the toy problem (`sign` 1), or just the other way round (-1)."""
     rng = np.random.default_rng(seed)

@@ -26,6 +26,15 @@ SPACES = {
 # One program each, not one for every operation in them.
 encode = jax.jit(graph_encoder.encode)
 encode_set = jax.jit(set_encoder.encode)
+embed_archs = jax.jit(networks.embed_archs, static_argnums=(0, 3))
+
+
+@functools.cache
+def forms_of(name, seed, n):
+    """Canonical architectures of a space, drawn by one program."""
+    space = SPACES[name]
+    draw = jax.jit(lambda key: space.canonical(space.sample(key, n)))
+    return np.asarray(draw(jax.random.key(seed)))
 
 
 @functools.cache
@@ -42,9 +51,8 @@ def encoder(name, extra=0):
 
 @pytest.mark.parametrize("name", SPACES)
 def test_every_space_is_encoded_and_different_networks_differ(name):
-    space = SPACES[name]
-    forms = np.unique(space.canonical(space.sample(jax.random.key(1), 12)), axis=0)
-    codes = encode(encoder(name), graphs_of(name)(jnp.asarray(forms)))
+    forms = np.unique(forms_of(name, 1, 12), axis=0)
+    codes = np.asarray(encode(encoder(name), graphs_of(name)(forms)))
     assert codes.shape == (len(forms), 5)
     distance = np.abs(codes[:, None] - codes).max(axis=-1) + np.eye(len(forms))
     assert distance.min() > 1e-6
@@ -52,11 +60,11 @@ def test_every_space_is_encoded_and_different_networks_differ(name):
 
 def test_padding_has_no_influence():
     p = encoder("cell", extra=3)
-    graphs = graphs_of("cell")(CELL.sample(jax.random.key(2), 6))
+    graphs = jax.device_get(graphs_of("cell")(CELL.sample(jax.random.key(2), 6)))
     padded = graph_encoder.Graphs(
-        jnp.pad(graphs.features, ((0, 0), (0, 3), (0, 0)), constant_values=7.0),
-        jnp.pad(graphs.adjacency, ((0, 0), (0, 3), (0, 3)), constant_values=True),
-        jnp.pad(graphs.mask, ((0, 0), (0, 3))),
+        np.pad(graphs.features, ((0, 0), (0, 3), (0, 0)), constant_values=7.0),
+        np.pad(graphs.adjacency, ((0, 0), (0, 3), (0, 3)), constant_values=True),
+        np.pad(graphs.mask, ((0, 0), (0, 3))),
     )
     got, expected = encode(p, padded), encode(p, graphs)
     np.testing.assert_allclose(got, expected, atol=1e-6)
@@ -68,7 +76,7 @@ def test_isomorphic_cells_have_one_code(index):
     form = int(cell.representatives()[index])
     twins = np.flatnonzero(cell.representatives() == form)[[0, -1]]
     archs = np.stack(np.unravel_index([index, *twins], (5,) * 6), axis=-1).astype(np.int32)
-    codes = encode(encoder("cell"), graphs_of("cell")(jnp.asarray(archs)))
+    codes = np.asarray(encode(encoder("cell"), graphs_of("cell")(archs)))
     np.testing.assert_array_equal(codes, np.broadcast_to(codes[0], codes.shape))
 
 
@@ -106,15 +114,15 @@ def test_messages_are_those_of_the_formula():
 def data_sets():
     init = jax.jit(set_encoder.init, static_argnums=(1, 2, 3))
     p = init(jax.random.key(0), 6, 8, 5)
-    x = jax.random.normal(jax.random.key(1), (2, 3, 4, 6))
-    return p, set_encoder.Sample(x, jnp.ones((2, 3, 4), bool))
+    x = np.asarray(jax.random.normal(jax.random.key(1), (2, 3, 4, 6)))
+    return p, set_encoder.Sample(x, np.ones((2, 3, 4), bool))
 
 
 @given(st.permutations(range(3)), st.permutations(range(4)))
 def test_the_order_of_classes_and_images_does_not_matter(data_sets, classes, images):
     p, sample = data_sets
-    mixed = sample._replace(features=np.asarray(sample.features)[:, classes][:, :, images])
-    expected = encode_set(p, sample)
+    mixed = sample._replace(features=sample.features[:, classes][:, :, images])
+    expected = np.asarray(encode_set(p, sample))
     np.testing.assert_allclose(encode_set(p, mixed), expected, atol=2e-5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
 
@@ -123,8 +131,8 @@ def test_classes_and_images_that_are_masked_out_do_not_matter(data_sets):
     p, sample = data_sets
     widths = ((0, 0), (0, 2), (0, 3))
     padded = set_encoder.Sample(
-        jnp.pad(sample.features, (*widths, (0, 0)), constant_values=9.0),
-        jnp.pad(sample.mask, widths),
+        np.pad(sample.features, (*widths, (0, 0)), constant_values=9.0),
+        np.pad(sample.mask, widths),
     )
     expected = encode_set(p, sample)
     np.testing.assert_allclose(encode_set(p, padded), expected, atol=2e-5)
@@ -146,9 +154,9 @@ def test_features_of_any_size_and_colour_have_one_shape(name):
 
 def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
     config = Tnas(hidden=8, deep=False)
-    forms = CELL.canonical(CELL.sample(jax.random.key(3), 9))
+    forms = forms_of("cell", 3, 9)
     p = networks.init(jax.random.key(0), CELL, config, 0, 1)
-    xi = networks.embed_archs(config, p, jnp.zeros(16), CELL, forms)
+    xi = np.asarray(embed_archs(config, p, np.zeros(16, np.float32), CELL, forms))
     squared = ((xi[:, None] - xi) ** 2).sum(axis=-1)
     np.testing.assert_allclose(squared, (forms[:, None] != forms).sum(axis=-1), atol=1e-5)
 
@@ -156,13 +164,13 @@ def test_a_kernel_that_has_learnt_nothing_is_one_of_the_hamming_distance():
 @pytest.mark.parametrize("changes", [{}, {"film": True}, {"graph_encoder": False}])
 def test_the_task_moves_the_kernels_input_and_chunks_do_not(changes):
     config = Tnas(hidden=8, **changes)
-    forms = CELL.canonical(CELL.sample(jax.random.key(3), 5))
+    forms = forms_of("cell", 3, 5)
     p = networks.init(jax.random.key(0), CELL, config, 0, 1)
-    codes = jax.random.normal(jax.random.key(1), (2, 16))
-    one, two = (networks.embed_archs(config, p, c, CELL, forms) for c in codes)
+    codes = np.asarray(jax.random.normal(jax.random.key(1), (2, 16)))
+    one, two = (np.asarray(embed_archs(config, p, c, CELL, forms)) for c in codes)
     assert np.abs(one - two).max() > 1e-4
-    many = jnp.tile(forms, (networks.CHUNK // 4, 1))
-    again = networks.embed_archs(config, p, codes[0], CELL, many)
+    many = np.tile(forms, (networks.CHUNK // 4, 1))
+    again = np.asarray(embed_archs(config, p, codes[0], CELL, many))
     np.testing.assert_allclose(again[-5:], one, atol=1e-5)
 
 

@@ -23,32 +23,37 @@ fit_component = jax.jit(gp_mixture.fit_component, static_argnames="adapt")
 align = jax.jit(gp_mixture.align, static_argnames="warm")
 process = jax.jit(gp_mixture.process)
 believe = jax.jit(gp_mixture.believe)
-covariance = jax.jit(surrogate.covariance)
+# What follows from them is on the host, and no program of its own.
+on_host = lambda f: lambda *given: jax.device_get(jax.jit(f)(*given))  # noqa: E731
+covariance = on_host(surrogate.covariance)
+matern52 = on_host(gp_math.matern52)
+squared_distances = on_host(gp_math.squared_distances)
 
 
 def conditioned(known):
     s = small.condition(small.weights(), known)
-    return s, small.conditioned(s, OWN)
+    return s, jax.device_get(small.conditioned(s, OWN))
 
 
 def component(s, own):
     return gp_mixture.Component(s, surrogate.empty(s, 0), own)
 
 
+@functools.cache
 def scores():
-    return source_tasks.standardise(jnp.asarray(toy.accuracy(np.asarray(OWN))), MASK)
+    return jax.jit(source_tasks.standardise)(jnp.asarray(toy.accuracy(OWN)), MASK)
 
 
 def test_own_scores_get_the_mean_and_std_of_what_was_predicted():
-    mean = jnp.array([1.0, 2.0, 3.0, -9.0])
-    mask = jnp.array([True, True, True, False])
-    own = jnp.array([-1.0, 0.0, 1.0, 0.0])
-    got = gp_mixture.align(own, mask, mean, warm=True)
+    mean = np.array([1.0, 2.0, 3.0, -9.0], np.float32)
+    mask = np.array([True, True, True, False])
+    own = np.array([-1.0, 0.0, 1.0, 0.0], np.float32)
+    got = align(own, mask, mean, warm=True)
     spread = np.std([1.0, 2.0, 3.0])
     np.testing.assert_allclose(got.value, [2 - spread, 2, 2 + spread, 0], rtol=1e-5)
-    flat = gp_mixture.align(own, mask, jnp.ones(4), warm=True)
+    flat = align(own, mask, np.ones(4, np.float32), warm=True)
     np.testing.assert_allclose(flat.std, scores_lib.LEAST_STD)
-    cold = gp_mixture.align(own, mask, mean, warm=False)
+    cold = align(own, mask, mean, warm=False)
     np.testing.assert_array_equal(cold.value, own)
 
 
@@ -56,16 +61,15 @@ def test_own_scores_get_the_mean_and_std_of_what_was_predicted():
 def test_evidence_is_the_density_of_the_own_scores(warm):
     """By scipy, at hyper-parameters that were not adapted."""
     s, view = conditioned(small.known() if warm else None)
-    targets = align(scores(), MASK, view.mean, warm=warm)
-    f, evidence = fit(s, view, targets, adapt=False)
-    squared = gp_math.squared_distances(view.xi, view.xi)
-    kernel = covariance(s, view, view)
-    kernel += jnp.exp(f.own) * gp_math.matern52(squared, jnp.exp(f.lengthscale))
+    targets = jax.device_get(align(scores(), MASK, view.mean, warm=warm))
+    f, evidence = jax.device_get(fit(s, view, targets, adapt=False))
+    squared = squared_distances(view.xi, view.xi)
+    kernel = covariance(s, view, view) + np.exp(f.own) * matern52(squared, np.exp(f.lengthscale))
     kernel = np.asarray(kernel, np.float64)[:14, :14] + 0.05 * np.eye(14)
     # Own scores are (value - middle) / spread; the density is per unit of these.
-    spread = float(targets.std)
-    mean = (view.mean[:14] - (targets.value - targets.std * scores())[0]) / spread
-    expected = stats.multivariate_normal(mean, kernel / spread**2).logpdf(scores()[:14])
+    spread, own = float(targets.std), np.asarray(scores())
+    mean = (view.mean[:14] - (targets.value - spread * own)[0]) / spread
+    expected = stats.multivariate_normal(mean, kernel / spread**2).logpdf(own[:14])
     np.testing.assert_allclose(evidence, expected, rtol=1e-3, atol=0.02)
 
 
@@ -73,8 +77,9 @@ def test_what_is_adapted_goes_to_the_most_probable_numbers():
     """A priori normal about where they start, by JAX's own densities."""
     s, view = conditioned(small.known())
     targets = align(scores(), MASK, view.mean, warm=True)
-    start = gp_mixture.start(s)
-    squared = gp_math.squared_distances(view.xi, view.xi)[:14, :14]
+    start = jax.device_get(gp_mixture.start(s))
+    targets = jax.device_get(targets)
+    squared = squared_distances(view.xi, view.xi)[:14, :14]
     given, residual = covariance(s, view, view)[:14, :14], (targets.value - view.mean)[:14]
 
     def loss(f):
@@ -102,18 +107,18 @@ def test_a_history_that_misleads_is_less_likely_than_none(sign, helps):
 
 def test_the_fitted_process_is_the_textbooks():
     s, view = conditioned(small.known())
-    fitted = fit_component(component(s, view), scores(), MASK, adapt=True)
+    fitted = jax.device_get(fit_component(component(s, view), scores(), MASK, adapt=True))
     f, targets = fitted.fit, fitted.targets
     archs = small.ARCHS[::5]
-    at = small.conditioned(s, archs)
+    at = jax.device_get(small.conditioned(s, archs))
     got = process(fitted, at)
 
     def kernel(x, y):
-        mine = gp_math.matern52(gp_math.squared_distances(x.xi, y.xi), jnp.exp(f.lengthscale))
-        found = jnp.exp(f.scale) * covariance(s, x, y) + jnp.exp(f.own) * mine
+        mine = matern52(squared_distances(x.xi, y.xi), np.exp(f.lengthscale))
+        found = np.exp(f.scale) * covariance(s, x, y) + np.exp(f.own) * mine
         return np.asarray(found, np.float64)
 
-    noise = float(jnp.exp(f.noise)) * np.eye(14)
+    noise = np.exp(f.noise) * np.eye(14)
     inverse = np.linalg.inv(kernel(view, view)[:14, :14] + noise)
     cross, residual = kernel(view, at)[:14], np.asarray(targets.value - view.mean)[:14]
     np.testing.assert_allclose(
@@ -127,11 +132,13 @@ def test_the_fitted_process_is_the_textbooks():
 
 def test_the_acquisition_is_the_mixtures():
     def normal(mean, std):
-        posterior = gp_math.Posterior(jnp.array(mean), jnp.array([1.0, 4.0]))
-        return gp_mixture.Process(posterior, jnp.float32(0.5), jnp.float32(std))
+        posterior = gp_math.Posterior(*np.array([mean, [1.0, 4.0]], np.float32))
+        return gp_mixture.Process(posterior, np.float32(0.5), np.float32(std))
 
     pair = [normal([0.0, 1.0], 1.0), normal([3.0, -1.0], 2.0)]
-    got = gp_mixture.acquire(pair, jnp.log(jnp.array([0.3, 0.7])) + 5, None)
+    acquire = jax.jit(gp_mixture.acquire, static_argnums=2)
+    log_weights = np.log(np.array([0.3, 0.7], np.float32))
+    got = acquire(pair, log_weights + 5, None)
 
     def improvement(mean, sd):
         z = (mean - 0.5) / sd
@@ -142,17 +149,17 @@ def test_the_acquisition_is_the_mixtures():
         0.3 * improvement(1, 2) + 0.7 * improvement(-1, 2) / 2,
     ]
     np.testing.assert_allclose(got, np.log(expected), rtol=1e-4)
-    bound = gp_mixture.acquire(pair, jnp.log(jnp.array([0.3, 0.7])), 2.0)
+    bound = acquire(pair, log_weights, 2.0)
     expected = [0.3 * 1.5 + 0.7 * 4.5 / 2, 0.3 * 4.5 + 0.7 * 2.5 / 2]
     np.testing.assert_allclose(bound, expected, rtol=1e-4)
 
 
 def test_what_is_believed_stands_in_its_place_only():
     s, view = conditioned(small.known())
-    fitted = fit_component(component(s, view), scores(), MASK, adapt=False)
-    at = small.conditioned(s, small.ARCHS[::5])
+    fitted = jax.device_get(fit_component(component(s, view), scores(), MASK, adapt=False))
+    at = jax.device_get(small.conditioned(s, small.ARCHS[::5]))
     predicted = process(fitted, at)
-    got = believe(fitted, predicted, at, jnp.int32(3), jnp.int32(15))
+    got = jax.device_get(believe(fitted, predicted, at, jnp.int32(3), jnp.int32(15)))
     assert got.targets.mask.tolist() == [*MASK[:15].tolist(), True, *MASK[16:].tolist()]
     np.testing.assert_allclose(got.targets.value[15], predicted.posterior.mean[3])
     own = got.component.own
