@@ -1,7 +1,6 @@
 """How objectives are tested: their figures of outputs that come in batches."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -13,12 +12,12 @@ def state_of(objective, outputs, targets, batch=7):
     for start in range(0, n, batch):
         rows = start + np.arange(batch)
         counted, rows = rows < n, np.minimum(rows, n - 1)
-        given = jnp.asarray(outputs)[rows], jnp.asarray(targets)[rows]
-        state = collect(state, *given, jnp.asarray(rows), jnp.asarray(counted))
+        given = np.asarray(outputs)[rows], np.asarray(targets)[rows]
+        state = collect(state, *given, rows, counted)
     return state
 
 
 def figures_of(objective, outputs, targets, batch=7):
     """{metric: float} of all outputs [n, ..]."""
-    found = objective.figures(state_of(objective, outputs, targets, batch))
+    found = jax.jit(objective.figures)(state_of(objective, outputs, targets, batch))
     return {name: float(value) for name, value in found.items()}

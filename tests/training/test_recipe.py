@@ -20,6 +20,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(6, 7, 5, 2)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
 BEFORE = np.roll(IMAGES, 1, axis=0)
+mix = jax.jit(recipes.mix, static_argnums=0)
 
 
 def many(function, alpha, labels=LABELS):
@@ -57,13 +58,13 @@ def test_cutmix_pastes_masks_as_it_pastes_images_and_mixes_no_losses():
     for own, box in zip(found, boxes, strict=True):
         np.testing.assert_array_equal(own, np.where(box, before, masks))
     np.testing.assert_array_equal(share, np.ones(len(KEYS)))
-    batch = recipes.mix(Recipe(cutmix=1.0), KEYS[0], jnp.int32(1), IMAGES, masks)
+    batch = mix(Recipe(cutmix=1.0), KEYS[0], jnp.int32(1), IMAGES, masks)
     assert batch.labels.dtype == np.uint8 and float(batch.others.share) == 0
 
 
 def test_mixup_of_masks_mixes_losses():
     masks = np.arange(6 * 7 * 5, dtype=np.uint8).reshape(6, 7, 5)
-    batch = recipes.mix(Recipe(mixup=0.5), KEYS[0], jnp.int32(1), IMAGES, masks)
+    batch = mix(Recipe(mixup=0.5), KEYS[0], jnp.int32(1), IMAGES, masks)
     np.testing.assert_array_equal(batch.labels, masks)
     np.testing.assert_array_equal(batch.others.labels, np.roll(masks, 1, axis=0))
     assert 0 < float(batch.others.share) < 1
@@ -71,12 +72,12 @@ def test_mixup_of_masks_mixes_losses():
 
 def test_both_take_turns():
     recipe = Recipe(mixup=0.5, cutmix=1.0)
-    found = [recipes.mix(recipe, KEYS[0], jnp.int32(i), IMAGES, LABELS) for i in range(40)]
+    found = [mix(recipe, KEYS[0], jnp.int32(i), IMAGES, LABELS) for i in range(40)]
     old = np.stack([IMAGES, BEFORE])
     cut = [bool((np.asarray(f.images) == old).any(axis=0).all()) for f in found]
     assert 8 < sum(cut) < 32
     assert all(f.others is not None for f in found)
-    again = recipes.mix(recipe, KEYS[0], jnp.int32(3), IMAGES, LABELS)
+    again = mix(recipe, KEYS[0], jnp.int32(3), IMAGES, LABELS)
     chex.assert_trees_all_equal(again, found[3])
 
 
@@ -94,7 +95,7 @@ def test_the_loss_is_the_cross_entropy_with_mixed_targets(smoothing):
     ctx = CONTEXT._replace(settings=CONTEXT.settings.__class__(label_smoothing=smoothing))
     arch, key = jnp.zeros(1), jax.random.key(1)
     params = jax.jit(ctx.network.init)(key, arch)
-    found = recipes.mix(Recipe(mixup=1.0), key, jnp.int32(3), images, labels)
+    found = mix(Recipe(mixup=1.0), key, jnp.int32(3), images, labels)
     share = float(found.others.share)
     assert 0.01 < share < 0.99
     one_hot = np.eye(3)[np.asarray(labels)]

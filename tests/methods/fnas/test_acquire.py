@@ -13,12 +13,17 @@ ALL = base.enumerate_all(toy.SPACE)
 ELITE = jnp.zeros((replay.ELITE, 5), jnp.int32)
 
 
+@jax.jit
+def add_all(rows):
+    n, decisions = rows.archs.shape
+    return replay.add(replay.empty(32, decisions), rows, jnp.ones(n, bool))
+
+
 def buffer_of(archs, reward):
     n = len(archs)
-    zeros, now = jnp.zeros(n), jnp.zeros(n, jnp.int32)
-    reward = jnp.asarray(reward, jnp.float32)
-    rows = replay.Buffer(archs, archs, reward, zeros, now, zeros, zeros, jnp.int32(0))
-    return replay.add(replay.empty(32, archs.shape[1]), rows, jnp.ones(n, bool))
+    zeros, now = np.zeros(n, np.float32), np.zeros(n, np.int32)
+    reward = np.asarray(reward, np.float32)
+    return add_all(replay.Buffer(archs, archs, reward, zeros, now, zeros, zeros, np.int32(0)))
 
 
 def value(archs):
