@@ -16,9 +16,8 @@ from fnas_jax.networks import elastic, flax_reference, subnet_weights
 from fnas_jax.networks.dense import Dense
 from fnas_jax.spaces import cell, macro, mnas
 
-CLASSES, CHANNELS, CHILDREN = 3, 2, 5
+CLASSES, CHANNELS = 3, 2
 PIXELS = Dense(CLASSES)
-# Few distinct widths and sizes, because un-jitted operations compile once per shape.
 SPACES = {
     "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
@@ -54,11 +53,11 @@ class Case(NamedTuple):
 
 
 def case(space: Any, backend: str = "auto", archs: Any = None, outputs: Any = CLASSES) -> Case:
-    """Elastic and Flax network of `archs`, or `CHILDREN` random architectures of one space."""
+    """Elastic and Flax network of `archs`, by default those of `every_choice`."""
     space = SPACES[space] if isinstance(space, str) else space
     net = elastic.make(space, CHANNELS, outputs, backend)
     key = jax.random.key(1)
-    archs = np.array(space.sample(key, CHILDREN)) if archs is None else archs
+    archs = every_choice(space) if archs is None else archs
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))
     params, stats = filled(jax.eval_shape(lambda: (net.init(key, archs[0]), net.init_stats())))
 
@@ -86,6 +85,12 @@ def case(space: Any, backend: str = "auto", archs: Any = None, outputs: Any = CL
         module = flax_reference.build(space, arch, outputs, fast=False)
         found.flax.append(run_flax(module, subnet_weights.get(space, arch, params, stats), images))
     return found
+
+
+def every_choice(space: Any) -> np.ndarray:
+    """As few architectures as have every choice of every decision, which are random otherwise."""
+    rng, n = np.random.default_rng(1), max(space.cardinalities)
+    return np.stack([rng.permutation(n) % k for k in space.cardinalities], axis=1)
 
 
 @functools.cache
