@@ -1,7 +1,8 @@
 """The search: a method asks, a task answers, the method is told; everything learnt is kept.
 
-When the budget is spent, finals and the winner's training follow (`finals.py`, `Task.final`): no
-stages with checkpoints, but functions of the last one, which a killed run repeats.
+When the budget is spent, finals and the winner's training follow (`finals.py`, `Task.final`),
+functions of the last checkpoint. A killed run repeats the finals, and goes on with the training
+where it was kept (`core.keep`).
 
 An iteration ends in this order: its evaluations are committed to the history, its line is written
 to the metrics, its checkpoint is taken (iterations of a moment share one).
@@ -37,6 +38,7 @@ from fnas_jax import ending, iteration, opening, outcome
 from fnas_jax import finals as finals_lib
 from fnas_jax.core import checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import keep as keeping
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.logging import MetricLog, Progress, write_json
 from fnas_jax.iteration import FINAL, PREPARE, State
@@ -99,6 +101,7 @@ def search_in(
         done = (path / "result.json").exists() and not workdir.extends(path, config)
         hosts.broadcast(np.bool_(done))
         if done:
+            keeping.remove(path)  # where the process was killed before it could
             return workdir.read_json(path / "result.json")
         devices.enable_compilation_cache(config.jax.cache_dir)
         identity = workdir.identify(path)
@@ -165,6 +168,7 @@ def search(ctx: Context) -> dict[str, Any]:
         winner = judge_winner(ctx, progress, state, key)
         facts = None if winner is None else keep_winner(ctx, progress, state, winner)
     write_json(ctx.folder / "result.json", outcome.content(ctx, state, finals, facts))
+    keeping.remove(ctx.folder)
     return workdir.read_json(ctx.folder / "result.json")
 
 
@@ -279,7 +283,8 @@ def judge_winner(ctx: Context, progress: Progress, state: State, key: jax.Array)
     finalize = ctx.evaluator.hooks.finalize
     with ctx.clock.part("children"):
         arch, key_final = jnp.asarray(state.best_arch), jax.random.fold_in(key, FINAL)
-        winner = ctx.task.final(arch, key_final)
+        kept = keeping.arguments(ctx.task.keeps, ctx.folder, ctx.config)
+        winner = ctx.task.final(arch, key_final, *kept)
         if finalize is None:
             return winner
         more = finalize(state.evaluator, arch, key_final)

@@ -17,7 +17,9 @@ from absl import flags
 
 from fnas_jax import pareto, registry, shortlist, trials
 from fnas_jax.core import cli, devices, workdir
+from fnas_jax.core import keep as keeping
 from fnas_jax.core import measure as measures
+from fnas_jax.core.keep import Keep
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.iteration import FINAL
@@ -108,13 +110,15 @@ def retrain(
         arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]
         validation = best["accuracy"]
         compared: list[dict[str, Any]] = []
+        before = keeping.arguments(task.keeps, path, config)
         if top:
             entries = shortlist.ranked(result, tried, task.space, top)
-            chosen, compared = _compare(config, task, entries, top, key)
+            chosen, compared = _compare(config, task, entries, top, key, *before)
             arch, validation = jnp.asarray(chosen["arch"], jnp.int32), chosen["accuracy"]
-        winner = task.final(arch, key)
+        winner = task.final(arch, key, *before)
         failure = ship.failure(winner.facts)
         if failure:
+            keeping.remove(path)  # it would fail in the same way
             raise Failed(f"{failure}; what was kept before stays")
         found = ship.Winner(config, task, winner, validation, "retrain")
         kept = ship.keep(path, found, _say)
@@ -131,6 +135,7 @@ def retrain(
             "versions": workdir.versions(),
         }
         write_json(path / "retrain.json", judged)
+        keeping.remove(path)
         return workdir.read_json(path / "retrain.json")
 
 
@@ -140,11 +145,12 @@ def _compare(
     entries: list[dict[str, Any]],
     top: int,
     key: jax.Array,
+    *kept: Keep,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(the chosen one, all) of `entries`, which are `top` unless the search has measured fewer."""
     if len(entries) < top:
         _say(f"top is {top}; the search has measured {len(entries)} networks")
-    compared = shortlist.hold(config, task, entries, key, _say)
+    compared = shortlist.hold(config, task, entries, key, _say, *kept)
     return next(entry for entry in compared if entry["chosen"]), compared
 
 

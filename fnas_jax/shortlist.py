@@ -17,6 +17,7 @@ import numpy as np
 
 from fnas_jax.core import limits
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.keep import Keep
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.spaces.base import Space
@@ -62,19 +63,21 @@ def hold(
     entries: Sequence[dict[str, Any]],
     key: jax.Array,
     say: Callable[[str], object],
+    *kept: Keep,
 ) -> list[dict[str, Any]]:
     """`entries` of `ranked` with `rank`, from 1, and what `Task.compare` finds; the chosen one too.
 
     `reward` is that of the full training's validation accuracy, by the configuration; `chosen` is
     True of the highest, of equal ones the first. What is above a limit, by the latencies that count
-    now, cannot be chosen: `above_limit` says why, and `say` is told. Raises UserError where nothing
+    now, cannot be chosen: `above_limit` says why, and `say` is told. `kept` is for
+    a task that `keeps`. Raises UserError where nothing
     is trained or no network is within the limits, and Failed where no training succeeds.
     """
     if task.compare is None:
         raise UserError(f"top: the task {task.name} trains no network that could be compared")
     if config.winner.steps == 0:
         raise UserError("top: winner.steps is 0, so no network would be trained")
-    compared = task.compare(np.asarray([e["arch"] for e in entries], np.int32), key, say)
+    compared = task.compare(np.asarray([e["arch"] for e in entries], np.int32), key, say, *kept)
     reward = rewards.from_config(config, task.measure)
     found = [
         {"rank": i, **entry, **facts, "reward": _reward(reward, facts), "chosen": False}

@@ -544,3 +544,30 @@ def test_what_was_told_before_the_search_began_is_kept(tmp_path):
         loop.run(config_with(knowledge__dir=str(tmp_path / "shared")), tmp_path / name, tell)
         with contextlib.closing(history.open_(tmp_path / "shared")) as connection:
             assert task_data.task_statistics(connection) == {"mine": {"size": 3.0}}
+
+
+def test_a_full_training_is_kept_in_the_workdir_until_the_result_is_written(tmp_path, undisturbed):
+    """The wiring: a task that keeps goes on where it was, and leaves nothing behind."""
+    seen = []
+
+    def final(arch, key, keep):
+        seen.append(int(keep.load("winner", "it", np.zeros(1))[0]))
+        keep.save("winner", "it", 1 + seen[-1], np.ones(1) + seen[-1])
+        if len(seen) < 3:
+            raise RuntimeError("killed")
+        assert keep.seconds == 30 and keep.progress is not None
+        return TASK.final(arch, key)
+
+    def building(config, knowledge):
+        return TASK._replace(final=final, keeps=True), METHOD, EVALUATOR
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="killed"):
+            loop.run(config_with(), tmp_path, building)
+    assert [path.name[:8] for path in (tmp_path / "training").iterdir()] == ["winner--"]
+    result = loop.run(config_with(), tmp_path, building)
+    assert seen == [0, 1, 2] and timeless(result) == timeless(undisturbed[1])
+    assert not (tmp_path / "training").exists()
+    (tmp_path / "training").mkdir()  # killed between the two
+    loop.run(config_with(), tmp_path, building)
+    assert len(seen) == 3 and not (tmp_path / "training").exists()

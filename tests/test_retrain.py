@@ -195,3 +195,32 @@ def test_keys_may_stand_beside_their_values(folder, monkeypatch, capsys):
     assert config["winner.steps"] == 7 and config["winner.ema"] == 0.9
     assert config["winner.reference"] is False
     assert f"written to {folder / 'retrain.json'}" in capsys.readouterr().out
+
+
+def test_trainings_are_kept_until_all_of_them_are_written_down(folder):
+    """The wiring: those that are compared and the last one go on where they were."""
+    fake, seen = Fake({(1, 1): 0.6, (1, 3): 0.8}), []
+
+    def build(config):
+        task = fake.build(config)
+
+        def kept(function, name):
+            def call(*args):
+                *given, keep = args
+                seen.append((name, int(keep.load(name, "it", np.zeros(1))[0])))
+                keep.save(name, "it", 1, np.ones(1))
+                if len(seen) == 2:
+                    raise RuntimeError("killed")
+                return function(*given)
+
+            return call
+
+        final, compare = kept(task.final, "final"), kept(task.compare, "compare")
+        return task._replace(final=final, compare=compare, keeps=True)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        retrain.retrain(folder, top=2, build=build)
+    assert (folder / "training").exists()
+    assert retrain.retrain(folder, top=2, build=build)["arch"] == [1, 3]
+    assert seen == [("compare", 0), ("final", 0), ("compare", 1), ("final", 1)]
+    assert not (folder / "training").exists()

@@ -20,6 +20,7 @@ from fnas_jax.core import memory as memory_lib
 logger = logging.getLogger(__name__)
 
 CHILDREN = "children"  # the mesh axis over which a batch of children is spread
+BATCH = "batch"  # and that over which each minibatch of one network is
 
 
 def cores() -> int:
@@ -70,6 +71,17 @@ def children_mesh(devices: Sequence[jax.Device] | None = None, most: int | None 
         by_host = [[d for d in found if d.process_index == host] for host in range(count)]
         devices = [d for own in by_host for d in own[:most]]
     return Mesh(np.asarray(devices), (CHILDREN,))
+
+
+def batch_mesh(images: int, least: int) -> Mesh:
+    """One axis `batch` over as many of this host's devices as a minibatch of `images` is shared by.
+
+    That is the largest number of them that divides it into equal parts of at least `least`.
+    """
+    own = jax.local_devices()
+    counts = range(1, len(own) + 1)
+    fitting = [n for n in counts if images % n == 0 and images // n >= least]
+    return Mesh(np.asarray(own[: max(fitting, default=1)]), (BATCH,))
 
 
 def memory(mesh: Mesh) -> float:

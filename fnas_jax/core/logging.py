@@ -118,12 +118,20 @@ def in_notebook(bar: type) -> bool:
 class Progress:
     """A bar with the best so far and the time left on a terminal or in a notebook.
 
-    Elsewhere it is a line per call.
+    Elsewhere it is a line per call, or one in `every` seconds and the last.
     """
 
-    def __init__(self, total: int, done: int, label: str, stream: TextIO | None = None):
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        label: str,
+        stream: TextIO | None = None,
+        every: float = 0.0,
+    ):
         self._stream = sys.stderr if stream is None else stream
         self._total, self._first, self._start = total, done, time.monotonic()
+        self._every, self._shown = every, self._start
         self._bar = None
         # A notebook's stream is no terminal, and tqdm draws a widget there, on no other stream.
         if self._stream.isatty() or (self._stream is sys.stderr and in_notebook(tqdm)):
@@ -136,8 +144,12 @@ class Progress:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(shown - self._bar.n)
             return
+        now = time.monotonic()
+        if now - self._shown < self._every and shown < self._total:
+            return
+        self._shown = now
         gained = done - self._first
-        spent = time.monotonic() - self._start
+        spent = now - self._start
         left = spent / gained * (self._total - shown) if gained > 0 else math.nan
         rest = f", {_clock(left)} left" if math.isfinite(left) and shown < self._total else ""
         print(f"{shown}/{self._total} {text}{rest}", file=self._stream, flush=True)

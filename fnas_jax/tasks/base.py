@@ -119,12 +119,12 @@ class Task(NamedTuple):
     evaluator: Evaluator
     # (arch [T], key) -> the winner trained fully and tested beside a reference network (images), or
     # the table's own judgement (tabular). Called once, after the search.
-    final: Callable[[Array, Array], Judged]
+    final: Callable[..., Judged]
     # (archs [K, T], key, told how far it is) -> facts of each after the training of `final`, judged
     # by validation images. None: nothing is trained
-    compare: Callable[[np.ndarray, Array, Callable[[str], object]], list[dict[str, Any]]] | None = (
-        None
-    )
+    compare: Callable[..., list[dict[str, Any]]] | None = None
+    # Both take a `core.keep.Keep` as their last argument, and go on from what it has
+    keeps: bool = False
     trains: bool = False  # its evaluator trains children for a number of steps
     # Numbers that tell data sets apart, for critics that know several; None: nothing known
     statistics: dict[str, float] | None = None

@@ -83,6 +83,7 @@ def build(
         evaluator=trained.evaluator(ctx),
         final=functools.partial(winner.final, ctx),
         compare=functools.partial(winner.compare, ctx),
+        keeps=True,
         trains=True,
         statistics={
             "images": float(len(dataset.train_labels)),

@@ -8,37 +8,38 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import devices, limits
+from fnas_jax.core import limits
+from fnas_jax.core.keep import Keep
 from fnas_jax.core.mapped import joined
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
 from fnas_jax.networks import elastic, subnet_weights
 from fnas_jax.networks.base import Network
+from fnas_jax.tasks import entrants
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks import reference as references
 from fnas_jax.tasks.base import Judged, TrainedNetwork
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.tasks.population_trainer import images_at_once
-from fnas_jax.training import child, population, streaming
-from fnas_jax.training.minibatches import Data, in_memory
-from fnas_jax.training.population import Trained
+from fnas_jax.tasks.entrants import Entrant, Examples, Tested
+from fnas_jax.training.minibatches import Data
 
 LOG = logging.getLogger(__name__)
+NOWHERE = Keep()
 
 
-def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
+def final(ctx: TrainContext, arch: Array, key: Array, keep: Keep = NOWHERE) -> Judged:
     """Trains the winner `arch` [T], in its canonical form, and the reference alike, and tests both.
 
-    The reference (`tasks.reference`) costs about what the winner costs.
-    Accuracies are None, and there is no network, where `winner.steps` is 0 or a training failed.
+    The reference (`tasks.reference`) costs about what the winner costs. Accuracies are None, and
+    there is no network, where `winner.steps` is 0 or a training failed. `keep` has what was trained
+    before.
     """
     arch = ctx.canonical(arch[None])[0]
     winner: dict[str, Any] = {
@@ -50,12 +51,11 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
     check_latency(ctx, winner)
     if ctx.config.winner.steps == 0:
         return Judged(winner)
-    entrants = [own_network(ctx, arch)]
+    jobs = [own_entrant(ctx, "winner", arch)]
     if ctx.config.winner.reference:
-        standard = references.facts(ctx, winner["mflops"])
-        winner["reference"] = standard
-        entrants.append(references.network(ctx, standard["width"], standard["multiple"]))
-    tested = train_and_test(ctx, entrants, key)
+        winner["reference"] = references.facts(ctx, winner["mflops"])
+        jobs.append(reference_entrant(ctx, "reference", winner["reference"]))
+    tested = train_and_test(ctx, jobs, key, keep)
     winner |= tested[0].facts | {"recipe": dataclasses.asdict(recipes.of(ctx))}
     if ctx.config.winner.reference:
         winner["reference"] |= tested[1].facts
@@ -63,7 +63,11 @@ def final(ctx: TrainContext, arch: Array, key: Array) -> Judged:
 
 
 def compare(
-    ctx: TrainContext, archs: np.ndarray, key: Array, say: Callable[[str], object]
+    ctx: TrainContext,
+    archs: np.ndarray,
+    key: Array,
+    say: Callable[[str], object],
+    keep: Keep = NOWHERE,
 ) -> list[dict[str, Any]]:
     """Trains K networks `archs` [K, T] as `final` does, but for validation images, which judge.
 
@@ -73,20 +77,20 @@ def compare(
     forms = list(ctx.canonical(jnp.asarray(archs)))
     facts: list[dict[str, Any]] = [costs_of(ctx, arch) for arch in forms]
     within = [i for i, own in enumerate(facts) if not limits.above(ctx.limits, own)]
-    jobs: dict[Any, Network] = {i: own_network(ctx, forms[i]) for i in within}
+    jobs: dict[Any, Entrant] = {i: own_entrant(ctx, f"network {i + 1}", forms[i]) for i in within}
     if ctx.config.winner.reference:
         for i in within:
             facts[i]["reference"] = references.facts(ctx, facts[i]["mflops"])
-        for width in sorted({_width(facts[i]) for i in within}):
-            jobs[width] = references.network(ctx, *width)
-    dataset, names = ctx.dataset, list(jobs)
+        standards = {_width(facts[i]): facts[i]["reference"] for i in within}
+        for n, width in enumerate(sorted(standards), start=1):
+            jobs[width] = reference_entrant(ctx, f"reference {n}", standards[width])
+    dataset, found = ctx.dataset, {}
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
-    found: dict[Any, dict[str, Any]] = {}
-    together = len(jax.local_devices())  # no more, whose images and weights would fill the memory
-    for first in range(0, len(names), together):
-        part = names[first : first + together]
-        tested = train_and_judge(ctx, [jobs[name] for name in part], Data(*images), key)
-        found |= {name: one.facts for name, one in zip(part, tested, strict=True)}
+    trained = entrants.train(
+        ctx, list(jobs.values()), Examples(Data(*images), "validation"), key, keep
+    )
+    for name, one in zip(jobs, trained, strict=True):
+        found[name] = one.facts
         say(f"trained {len(found)} of {len(jobs)} networks that are compared")
     untrained = {"accuracy": None, "loss": None, "steps": 0, "seconds": 0.0}
     metric = ctx.objective.measure.name
@@ -123,6 +127,17 @@ def own_network(ctx: TrainContext, arch: Array) -> Network:
     return elastic.fixed_network(ctx.space, arch, shape, classes, backend=ctx.settings.backend)
 
 
+def own_entrant(ctx: TrainContext, name: str, arch: Array) -> Entrant:
+    """The network of `arch` [T] alone, to be trained."""
+    return Entrant(name, {"arch": np.asarray(arch).tolist()}, own_network(ctx, arch))
+
+
+def reference_entrant(ctx: TrainContext, name: str, facts: dict[str, Any]) -> Entrant:
+    """The reference of these `references.facts`, to be trained."""
+    of = {field: facts[field] for field in ("arch", "width", "multiple")}
+    return Entrant(name, of, references.network(ctx, facts["width"], facts["multiple"]))
+
+
 def check_latency(ctx: TrainContext, facts: dict[str, Any]) -> None:
     """Says so where the winner of `costs_of` is above the limit that it kept before.
 
@@ -151,8 +166,7 @@ def trained_network(
     accuracy = tested.facts["accuracy"]
     if accuracy is None:
         return None
-    own = jax.device_get((tested.trained.params, tested.trained.stats))
-    params, stats = jax.tree.map(lambda leaf: leaf[0], own)
+    params, stats = jax.device_get((tested.trained.params, tested.trained.stats))
     return TrainedNetwork(
         arch=np.asarray(arch),
         variables=subnet_weights.of_fixed(ctx.space, np.asarray(arch), params, stats),
@@ -162,14 +176,9 @@ def trained_network(
     )
 
 
-class Tested(NamedTuple):
-    """An entrant after its training."""
-
-    facts: dict[str, Any]  # "accuracy", "loss", "steps", "seconds"; JSON-ready
-    trained: Trained  # leaves [1, ..]
-
-
-def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> list[Tested]:
+def train_and_test(
+    ctx: TrainContext, jobs: list[Entrant], key: Array, keep: Keep = NOWHERE
+) -> list[Tested]:
     """Networks after `winner.steps` steps on all images but those of the test, which judge them."""
     dataset = ctx.dataset
     examples = Data(
@@ -178,51 +187,4 @@ def train_and_test(ctx: TrainContext, entrants: list[Network], key: Array) -> li
         dataset.test_images,
         dataset.test_labels,
     )
-    return train_and_judge(ctx, entrants, examples, key)
-
-
-def train_and_judge(
-    ctx: TrainContext, entrants: list[Network], examples: Data, key: Array
-) -> list[Tested]:
-    """Networks after `winner.steps` steps on `examples`.
-
-    Each on a device of its own where there are as many, and at the same time.
-    """
-    own, running = jax.local_devices(), []
-    for i, network in enumerate(entrants):
-        start = time.monotonic()
-        trained = start_training(ctx, network, examples, own[i % len(own)], key)
-        running.append((start, trained))
-    return [_tested(ctx.config.winner.steps, *item) for item in running]
-
-
-def start_training(
-    ctx: TrainContext, network: Network, examples: Data, device: jax.Device, key: Array
-) -> Trained:
-    """The network [1] after training on `examples`, which the device may still be working on."""
-    mesh = devices.children_mesh([device])
-    how = recipes.settings(ctx), recipes.pipeline(ctx)
-    trainee = child.Context(network, *how, ctx.objective, recipes.of(ctx))
-    trained = population.Context(trainee, mesh, keep=True)
-    chunk = images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
-    if chunk is None:
-        run, data = population.make(trained), devices.replicate(in_memory(examples), mesh)
-    else:
-        run, data = streaming.make(trained, chunk), examples
-    one = (jnp.zeros((1, 0), jnp.int32), jnp.ones(1, bool), key[None])
-    steps = devices.replicate(jnp.int32(ctx.config.winner.steps), mesh)
-    return run(data, *devices.shard(one, mesh), steps)
-
-
-def _tested(steps: int, start: float, trained: Trained) -> Tested:
-    """The end of a training that began at `start`."""
-    outcome = jax.tree.map(lambda x: x[0], jax.device_get(trained.outcome))
-    accuracy, loss, ok, figures = outcome
-    facts = {
-        "accuracy": float(accuracy) if ok else None,
-        "loss": float(loss) if ok else None,
-        "metrics": {name: float(value) for name, value in (figures or {}).items()} if ok else None,
-        "steps": steps,
-        "seconds": time.monotonic() - start,
-    }
-    return Tested(facts, trained)
+    return list(entrants.train(ctx, jobs, Examples(examples, "test"), key, keep))

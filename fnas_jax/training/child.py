@@ -35,6 +35,9 @@ class Context(NamedTuple):
     pipeline: Pipeline
     objective: Objective
     recipe: Recipe = Recipe()  # children have none of it
+    # Of the mesh whose devices share each minibatch, under `shard_map` (`training.parallel`); "":
+    # one has all of it
+    axis: str = ""
 
 
 class Outcome(NamedTuple):
@@ -55,6 +58,7 @@ class Progress(NamedTuple):
     vector: Array  # [P] all parameters
     momentum: Any  # of the optimizer
     average: Array | None = None  # [P] of the parameters so far; None: none is taken
+    loss: Array | None = None  # [] sum over the steps so far; None: nobody asks
 
 
 def begin(ctx: Context, arch: Array, key: Array, start: Params | None = None) -> Progress:
@@ -93,29 +97,36 @@ def advance(
     first: Array | int,
     last: Array,
     steps: Array,
+    epoch_start: Array | int | None = None,
 ) -> Progress:
     """A child of `begin` after steps `first` to `last` of `steps`, all [] int32.
 
-    An epoch begins at `first`.
+    An epoch begins at `epoch_start` (None: at `first`), so that a training may be cut anywhere.
     """
+    epoch_start = first if epoch_start is None else epoch_start
     _, key_order, key_augment = jax.random.split(key, 3)
     key_mix = jax.random.fold_in(key, _MIX)
-    batches = minibatches.make(data, ctx.pipeline, ctx.settings.batch_size, key_order, key_augment)
+    keys = (key_order, key_augment)
+    batches = minibatches.make(data, ctx.pipeline, ctx.settings.batch_size, *keys, ctx.axis)
     shapes = jax.eval_shape(ctx.network.init, key, arch)
     decayed, as_params = jax.flatten_util.ravel_pytree(optimizer.weights(shapes))
     chain = optimizer.sgd(ctx.settings, decayed)
 
     def train_step(step: Array, now: Progress, images: Array, labels: Array) -> Progress:
         batch = recipes.mix(ctx.recipe, key_mix, step, images, labels)
-        gradient = jax.grad(lambda vector: loss(ctx, as_params(vector), arch, batch))(now.vector)
+        found = jax.value_and_grad(lambda vector: loss(ctx, as_params(vector), arch, batch))(
+            now.vector
+        )
+        # The mean of the devices' means is that of the minibatch, as their parts are of one size.
+        value, gradient = lax.pmean(found, ctx.axis) if ctx.axis else found
         update, momentum = chain.update(gradient, now.momentum, now.vector)
         rate = optimizer.learning_rate(ctx.settings, step, steps)
         vector, average = now.vector - rate * update, now.average
         if average is not None:
             average = recipes.averaged(ctx.recipe, step, average, vector)
-        return Progress(vector, momentum, average)
+        return Progress(vector, momentum, average, None if now.loss is None else now.loss + value)
 
-    return minibatches.over_steps(batches, train_step, progress, first, last, first)
+    return minibatches.over_steps(batches, train_step, progress, first, last, epoch_start)
 
 
 def train(

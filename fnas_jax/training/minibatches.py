@@ -70,6 +70,7 @@ class Minibatches(NamedTuple):
     size: int  # images of each
     key_order: Array  # of the order of images
     key_augment: Array
+    axis: str = ""  # of the mesh whose devices share each minibatch; "": one has all of it
 
     @property
     def per_epoch(self) -> int:
@@ -78,11 +79,16 @@ class Minibatches(NamedTuple):
 
 
 def make(
-    data: Data, pipeline: Pipeline, batch_size: int, key_order: Array, key_augment: Array
+    data: Data,
+    pipeline: Pipeline,
+    batch_size: int,
+    key_order: Array,
+    key_augment: Array,
+    axis: str = "",
 ) -> Minibatches:
     """Minibatches of `batch_size` training images, or of all where there are fewer."""
     size = min(batch_size, data.train_labels.shape[0])
-    return Minibatches(data, pipeline, size, key_order, key_augment)
+    return Minibatches(data, pipeline, size, key_order, key_augment, axis)
 
 
 def order_of(batches: Minibatches, epoch: Array) -> Array:
@@ -94,14 +100,26 @@ def order_of(batches: Minibatches, epoch: Array) -> Array:
 def load(batches: Minibatches, order: Array, position: Array, step: Array) -> tuple[Array, Array]:
     """(augmented images [B, H, W, C], labels [B, ..]) of the batch at `position` of an epoch.
 
-    Labels [B, H, W] are masks, and move as their images do.
+    Labels [B, H, W] are masks, and move as their images do. Of devices that share it each has its
+    own part, B / D in a row, augmented by a key of its own.
     """
     rows = lax.dynamic_slice(order, (position * batches.size,), (batches.size,))
+    key = jax.random.fold_in(batches.key_augment, step)
+    if batches.axis:
+        rows, key = _own_part(batches, rows, key)
     images = batches.pipeline.normalise(batches.data.train_images[rows])
     labels = batches.data.train_labels[rows]
-    key = jax.random.fold_in(batches.key_augment, step)
     images, masks = batches.pipeline.augment(key, images, labels if labels.ndim == 3 else None)
     return images, labels if masks is None else masks
+
+
+def _own_part(batches: Minibatches, rows: Array, key: Array) -> tuple[Array, Array]:
+    """The rows of this device, [B / D] of [B], and its key."""
+    count, place = lax.axis_size(batches.axis), lax.axis_index(batches.axis)
+    if batches.size % count:
+        raise ValueError(f"{batches.size} images cannot be divided among {count} devices")
+    own = batches.size // count
+    return lax.dynamic_slice(rows, (place * own,), (own,)), jax.random.fold_in(key, place)
 
 
 def over_steps(
@@ -116,17 +134,18 @@ def over_steps(
     """`state` after `train_step(step, state, images, labels)` of the steps `first` to `last`.
 
     Epochs begin at step `epoch_start`. `order` [n] is that of the epoch in which `first` stands;
-    None where `first` begins one.
+    None: it is drawn, again where `first` does not begin one.
     """
+    drawn = order is None
     if order is None:
         order = jnp.arange(batches.data.train_labels.shape[0])
 
     def body(step: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
         state, order = carry
         position = (step - epoch_start) % batches.per_epoch
-        order = lax.cond(
-            position == 0, lambda: order_of(batches, step // batches.per_epoch), lambda: order
-        )
+        due = (position == 0) | (step == first) if drawn else position == 0
+        epoch = (step - position) // batches.per_epoch
+        order = lax.cond(due, lambda: order_of(batches, epoch), lambda: order)
         return train_step(step, state, *load(batches, order, position, step)), order
 
     return lax.fori_loop(first, last, body, (state, order))[0]

@@ -142,7 +142,7 @@ def train(
     children = Child(archs, active, population.checked_keys(archs, active, keys), sources)
     progress = steps_of.begin(pool, children)
     total = int(steps)
-    for part, span in _prefetched(data, ctx.child.settings, total, chunk, ctx.mesh):
+    for part, span in prefetched(data, ctx.child.settings, total, chunk, ctx.mesh):
         numbers = devices.replicate(tuple(map(np.int32, (*span, total))), ctx.mesh)
         # Three chunks at most: in use, next, and on its way.
         progress = steps_of.advance(jax.block_until_ready(progress), Span(part, *numbers), children)
@@ -157,15 +157,8 @@ def _judged(
     total = len(data.eval_labels)
     state = steps_of.empty(len(trained[1].active), total)
     state = devices.shard(state, ctx.mesh)
-    enough = ctx.child.settings.calibration * ctx.child.settings.eval_batch  # for the statistics
-    for part in _parts(total, chunk):
-        rows = Data(
-            data.train_images[:enough],
-            data.train_labels[:enough],
-            data.eval_images[part],
-            data.eval_labels[part],
-        )
-        given = devices.replicate(Part(rows, jnp.int32(part.start)), ctx.mesh)
+    for first, rows in eval_parts(data, ctx.child.settings, chunk):
+        given = devices.replicate(Part(rows, jnp.int32(first)), ctx.mesh)
         judged = steps_of.judge(given, (*trained, state))
         state = judged.state
     # Statistics come from training images and are those of every part; but where parts are
@@ -173,12 +166,17 @@ def _judged(
     return Trained(steps_of.end(state), judged.params, judged.stats)
 
 
-def _prefetched(
-    data: Data, settings: Children, steps: int, chunk: int, mesh: Mesh
+def prefetched(
+    data: Data, settings: Children, steps: int, chunk: int, mesh: Mesh, done: int = 0
 ) -> Iterator[tuple[Data, tuple[int, int]]]:
-    """(chunk on the devices, its first step and the one after its last), one chunk ahead."""
+    """(chunk on the devices, its first step and the one after its last), one chunk ahead.
+
+    Without the chunks whose steps are `done` already.
+    """
     ahead: tuple[Data, tuple[int, int]] | None = None
     for rows, span in _visits(len(data.train_labels), settings.batch_size, steps, chunk):
+        if span[1] <= done:
+            continue
         part = Data(
             data.train_images[rows],
             data.train_labels[rows],
@@ -214,6 +212,21 @@ def _visits(
             last = min(done + per_chunk, steps)
             yield np.sort(order[i * chunk : (i + 1) * chunk]), (done, last)
             done = last
+
+
+def eval_parts(data: Data, settings: Children, chunk: int) -> Iterator[tuple[int, Data]]:
+    """(place of its first, part of the evaluation images), each with what statistics need."""
+    enough = settings.calibration * settings.eval_batch
+    for part in _parts(len(data.eval_labels), chunk):
+        yield (
+            part.start,
+            Data(
+                data.train_images[:enough],
+                data.train_labels[:enough],
+                data.eval_images[part],
+                data.eval_labels[part],
+            ),
+        )
 
 
 def _parts(count: int, chunk: int) -> list[slice]:

@@ -98,6 +98,17 @@ def test_off_a_terminal_progress_is_a_line_per_iteration():
     assert (said, last) == ("over", "10/10 best 0.6")
 
 
+def test_off_a_terminal_lines_may_be_some_time_apart(monkeypatch):
+    """The first comes when that has passed, and the last in any case."""
+    clock = iter((0.0, 4.0, 11.0, 15.0, 16.0))
+    monkeypatch.setattr(log_lib.time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    progress = log_lib.Progress(10, 0, "training", stream, every=10.0)
+    for done in (2, 5, 7, 10):
+        progress.show(done, "steps")
+    assert stream.getvalue().splitlines() == ["5/10 steps, 0:11 left", "10/10 steps"]
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

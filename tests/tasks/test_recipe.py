@@ -10,11 +10,12 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces import mnas
-from fnas_jax.tasks import data, images, policy, winner
+from fnas_jax.tasks import data, entrants, images, policy, winner
 from fnas_jax.tasks import recipe as recipes
+from fnas_jax.tasks.entrants import Entrant
+from fnas_jax.training import parallel
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.config import Recipe
-from fnas_jax.training.population import Trained
 
 SPACE = mnas.make(blocks=1, strides=(1,), width=0.5, stem=16, stem_stride=1, head=16)
 ARCH = jnp.zeros(len(SPACE.cardinalities), jnp.int32)
@@ -33,12 +34,16 @@ def trained(monkeypatch):
     """The contexts in which networks are trained, none of which is."""
     seen = []
 
-    def make(ctx):
-        seen.append(ctx.child)
-        one = jnp.ones(1)
-        return lambda *args: Trained(Outcome(0.5 * one, one, one < 0), None)
+    def make(ctx, mesh):
+        seen.append(ctx)
+        return parallel.Context(ctx, mesh), parallel.Compiled(lambda key: None, *[None] * 4)
 
-    monkeypatch.setattr(winner.population, "make", make)
+    monkeypatch.setattr(entrants.parallel, "make", make)
+    monkeypatch.setattr(entrants, "trained", lambda *args: None)
+    failed = Outcome(jnp.ones(()), jnp.ones(()), jnp.bool_(False))
+    monkeypatch.setattr(
+        entrants.parallel, "judged", lambda *args: parallel.Trained(failed, None, None)
+    )
     return seen
 
 
@@ -57,7 +62,7 @@ def test_winner_and_reference_are_trained_by_it_and_it_is_written_down(trained):
 def test_by_default_it_adds_nothing_and_the_smoothing_is_that_of_children(trained):
     ctx = context()
     ctx = ctx._replace(settings=dataclasses.replace(ctx.settings, label_smoothing=0.3))
-    winner.train_and_test(ctx, [None], jax.random.key(0))
+    winner.train_and_test(ctx, [Entrant("winner", {}, None)], jax.random.key(0))
     assert trained[0].recipe == Recipe(smoothing=0.3) and trained[0].settings == ctx.settings
     assert trained[0].pipeline is ctx.pipeline
 
@@ -77,7 +82,7 @@ def test_the_policy_comes_before_flip_crop_and_cutout(monkeypatch, trained):
         return args[-2] + 100, args[-1] + 1
 
     monkeypatch.setattr(policy, "apply", apply)
-    winner.train_and_test(ctx, [None], jax.random.key(0))
+    winner.train_and_test(ctx, [Entrant("winner", {}, None)], jax.random.key(0))
     key = jax.random.key(7)
     found, masks = trained[0].pipeline.augment(key, jnp.zeros(3), jnp.ones(3))
     keys = jax.random.split(key)

@@ -115,7 +115,7 @@ def test_result_names_both_costs_and_the_network_that_is_trained_has_them(monkey
         reference.elastic, "fixed_network", lambda space, arch, *a, **k: built.append((space, arch))
     )
     failed = winner.Tested({"accuracy": None}, None)
-    monkeypatch.setattr(winner, "train_and_test", lambda ctx, jobs, key: [failed] * len(jobs))
+    monkeypatch.setattr(winner, "train_and_test", lambda ctx, jobs, *rest: [failed] * len(jobs))
     ctx = images.train_context(default(), MNAS, data.load("digits"))
     ctx = ctx._replace(latency_ms=lambda arch: 1.0)
     arch = MNAS.sample(jax.random.key(3), 1)[0]

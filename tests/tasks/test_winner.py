@@ -9,8 +9,6 @@ from fnas_jax.core.config import default
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import cell, mnas
 from fnas_jax.tasks import data, images, latency, reference, winner
-from fnas_jax.training.child import Outcome
-from fnas_jax.training.population import Trained
 
 MNAS = mnas.make(blocks=2, strides=(1, 2), width=0.5, stem=16, stem_stride=1, head=16)
 
@@ -24,7 +22,7 @@ def test_the_winner_is_trained_timed_and_priced_in_its_canonical_form(monkeypatc
         winner.elastic, "fixed_network", lambda space, arch, *a, **k: trained.append(arch)
     )
     failed = winner.Tested({"accuracy": None}, None)
-    monkeypatch.setattr(winner, "train_and_test", lambda ctx, entrants, key: [failed])
+    monkeypatch.setattr(winner, "train_and_test", lambda ctx, jobs, key, keep: [failed])
     ctx = images.train_context(config, space, data.load("digits"))
     ctx = ctx._replace(latency_ms=lambda arch: timed.append(arch) or 1.0)
     # The second edge ends in a node that nothing reads; the other one may change its name.
@@ -34,31 +32,19 @@ def test_the_winner_is_trained_timed_and_priced_in_its_canonical_form(monkeypatc
     assert found == again and found.network is None
 
 
-@pytest.mark.parametrize(("at_once", "trainer"), [(0, "population"), (64, "streaming")])
-def test_the_winner_learns_all_images_but_those_that_it_is_tested_on(monkeypatch, at_once, trainer):
+def test_the_winner_learns_all_images_but_those_that_it_is_tested_on(monkeypatch):
     """Training and validation images teach it, the test images judge it, each with its label."""
     given = []
-
-    def make(*args):
-        def run(examples, archs, active, keys, steps):
-            given.append(jax.device_get(examples))
-            one = jnp.ones(1)
-            return Trained(Outcome(0.25 * one, one, one > 0), None)
-
-        return run
-
-    monkeypatch.setattr(getattr(winner, trainer), "make", make)
-    config, dataset = default(), data.load("digits")
-    config.children.device_images = at_once
-    ctx = images.train_context(config, MNAS, dataset)
-    tested = winner.train_and_test(ctx, [None, None], jax.random.key(0))
-    assert [one.facts["accuracy"] for one in tested] == [0.25, 0.25] and len(given) == 2
-    for learnt in given:
-        for part, parts in (("train", ("train", "val")), ("eval", ("test",))):
-            for kind in ("images", "labels"):
-                expected = [getattr(dataset, f"{name}_{kind}") for name in parts]
-                got = getattr(learnt, f"{part}_{kind}")
-                np.testing.assert_array_equal(got, np.concatenate(expected))
+    monkeypatch.setattr(winner.entrants, "train", lambda ctx, jobs, *rest: given.append(rest) or [])
+    dataset, key, keep = data.load("digits"), jax.random.key(0), winner.NOWHERE
+    winner.train_and_test(images.train_context(default(), MNAS, dataset), [], key, keep)
+    ((examples, *others),) = given
+    assert others == [key, keep] and examples.judges == "test"
+    for part, parts in (("train", ("train", "val")), ("eval", ("test",))):
+        for kind in ("images", "labels"):
+            expected = [getattr(dataset, f"{name}_{kind}") for name in parts]
+            got = getattr(examples.data, f"{part}_{kind}")
+            np.testing.assert_array_equal(got, np.concatenate(expected))
 
 
 def test_compared_networks_are_judged_by_validation_images_and_references_trained_once(monkeypatch):
@@ -75,8 +61,10 @@ def test_compared_networks_are_judged_by_validation_images_and_references_traine
         ),
     )
 
-    def judge(ctx, entrants, examples, key):
-        rounds.append(entrants)
+    def judge(ctx, jobs, given, key, keep):
+        rounds.append([job.name for job in jobs])
+        examples = given.data
+        assert given.judges == "validation"
         for part, kind in (("train", "train"), ("eval", "val")):
             np.testing.assert_array_equal(
                 getattr(examples, f"{part}_images"), getattr(dataset, f"{kind}_images")
@@ -84,9 +72,10 @@ def test_compared_networks_are_judged_by_validation_images_and_references_traine
             np.testing.assert_array_equal(
                 getattr(examples, f"{part}_labels"), getattr(dataset, f"{kind}_labels")
             )
-        return [winner.Tested({"accuracy": n / 10, "seconds": 1.0}, None) for n in entrants]
+        for job in jobs:
+            yield winner.Tested({"accuracy": job.network / 10, "seconds": 1.0}, None)
 
-    monkeypatch.setattr(winner, "train_and_judge", judge)
+    monkeypatch.setattr(winner.entrants, "train", judge)
     archs = np.array([[3, 3, 0, 1, 2, 0], [3, 3, 0, 2, 1, 0], [3, 3, 3, 3, 3, 3]])
     forms, lines = np.asarray(space.canonical(jnp.asarray(archs))).tolist(), []
     found = winner.compare(ctx, archs, jax.random.key(0), lines.append)
@@ -94,8 +83,8 @@ def test_compared_networks_are_judged_by_validation_images_and_references_traine
     assert [arch for arch, _ in built] == [*forms, standard, standard]
     narrow, own = (channels for _, channels in built[3:])
     assert narrow < own == 4
-    assert [n for part in rounds for n in part] == [0, 1, 2, 3, 4]
-    assert all(len(part) <= len(jax.local_devices()) for part in rounds)
+    names = ["network 1", "network 2", "network 3", "reference 1", "reference 2"]
+    assert rounds == [names]
     assert [own["accuracy"] for own in found] == [0.0, 0.1, 0.2]
     assert [own["reference"]["accuracy"] for own in found] == [0.3, 0.3, 0.4]
     assert all("validation images" in own["measures"] for own in found)
@@ -119,7 +108,7 @@ def test_what_is_above_a_limit_is_not_trained_to_be_compared(monkeypatch):
     monkeypatch.setattr(winner, "own_network", lambda ctx, arch: built.append(arch.tolist()))
     monkeypatch.setattr(reference, "network", lambda ctx, width, multiple: None)
     tested = winner.Tested({"accuracy": 0.5, "seconds": 1.0}, None)
-    monkeypatch.setattr(winner, "train_and_judge", lambda ctx, jobs, *rest: [tested] * len(jobs))
+    monkeypatch.setattr(winner.entrants, "train", lambda ctx, jobs, *rest: [tested] * len(jobs))
     archs = np.array([[0, 0, 0, 3, 0, 0], [0, 0, 0, 2, 0, 0]])
     slow, fast = winner.compare(ctx, archs, jax.random.key(0), print)
     assert (slow["accuracy"], slow["seconds"], fast["accuracy"]) == (None, 0.0, 0.5)

@@ -1,0 +1,179 @@
+"""Full trainings, one network after another, each by all devices and in parts of some seconds.
+
+Between two parts it is shown how far the training is, and kept (`core.keep`), so that one that was
+killed goes on from there. Where it is cut changes no number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fnas_jax.core import devices, identity
+from fnas_jax.core.keep import Keep
+from fnas_jax.core.types import Array
+from fnas_jax.networks.base import Network
+from fnas_jax.tasks import population_trainer, protocols
+from fnas_jax.tasks import recipe as recipes
+from fnas_jax.tasks.context import TrainContext
+from fnas_jax.training import child, parallel
+from fnas_jax.training.child import Progress
+from fnas_jax.training.minibatches import Data
+from fnas_jax.training.parallel import Compiled, Trained
+
+LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.INFO)  # devices that do nothing are told
+PART_SECONDS = 2.0  # of a part of a training: how often it is shown, and could be kept
+APART = 9  # times as long as a state takes to write there is none: a tenth of the time at most
+FASTER = 8  # times as many steps as the last part had, at most: the first one also compiles
+
+
+class Entrant(NamedTuple):
+    """A network that is trained fully."""
+
+    name: str  # e.g. "winner"; no other of a run is called so
+    of: dict[str, Any]  # all that tells it from others of the space; JSON-ready
+    network: Network
+
+
+class Examples(NamedTuple):
+    """What entrants are trained on and judged by."""
+
+    data: Data  # of the host
+    judges: str  # "test" or "validation": which images judge
+
+
+class Kept(NamedTuple):
+    """A training in progress, as it is kept."""
+
+    step: int
+    seconds: float  # that it has taken so far
+    progress: Progress
+
+
+class Tested(NamedTuple):
+    """An entrant after its training."""
+
+    facts: dict[str, Any]  # "accuracy", "loss", "steps", "seconds"; JSON-ready
+    trained: Trained
+
+
+def train(
+    ctx: TrainContext, entrants: list[Entrant], examples: Examples, key: Array, keep: Keep
+) -> Iterator[Tested]:
+    """Each of the entrants after `winner.steps` steps, in turn."""
+    size, count = ctx.settings.batch_size, len(examples.data.train_labels)
+    mesh = parallel.mesh_of(size, count)
+    if mesh.size < len(jax.local_devices()):
+        devices_here, least = len(jax.local_devices()), parallel.LEAST_IMAGES
+        LOG.info(
+            "%d of %d devices train each network: a minibatch of %d images is divided into equal"
+            " parts of %d images or more (children.batch_size=%d would take all devices)",
+            *(mesh.size, devices_here, min(size, count), least, least * devices_here),
+        )
+    chunk = population_trainer.images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
+    if chunk is not None:
+        chunk = max(chunk, size)
+        LOG.info("images come to the devices %d at a time", chunk)
+    placed = None
+    for entrant in entrants:
+        how = recipes.settings(ctx), recipes.pipeline(ctx)
+        trainee = child.Context(entrant.network, *how, ctx.objective, recipes.of(ctx))
+        own, compiled = parallel.make(trainee, mesh)
+        placed = parallel.place(own, examples.data, chunk) if placed is None else placed
+        run = Run(own, compiled, placed, key, ctx.config.winner.steps, chunk)
+        yield tested(run, entrant.name, described(ctx, entrant, examples, key, chunk), keep)
+
+
+class Run(NamedTuple):
+    """The training of one network; nothing that changes."""
+
+    context: parallel.Context
+    compiled: Compiled
+    data: Data  # of `parallel.place`
+    key: Array
+    steps: int
+    chunk: int | None  # images that are on the devices at a time; None: all
+
+
+def described(
+    ctx: TrainContext, entrant: Entrant, examples: Examples, key: Array, chunk: int | None
+) -> str:
+    """What a training is of: equal texts, equal numbers at every step on as many devices."""
+    settings = dataclasses.asdict(recipes.settings(ctx))
+    return identity.text(
+        {
+            "network": entrant.of,
+            "space": ctx.space.key,
+            "children": protocols.of_images(ctx, "fresh"),
+            "settings": {name: n for name, n in settings.items() if name != "steps"},
+            "recipe": dataclasses.asdict(recipes.of(ctx)),
+            "judges": examples.judges,
+            "images": [len(examples.data.train_labels), len(examples.data.eval_labels)],
+            "chunk": chunk,
+            "steps": ctx.config.winner.steps,
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+        }
+    )
+
+
+def tested(run: Run, name: str, of: str, keep: Keep) -> Tested:
+    """A network after its training, from where `keep` has it."""
+    began = time.monotonic()
+    first = Kept(0, 0.0, run.compiled.begin(run.key))
+    kept = keep.load(name, of, first)
+    progress = trained(run, name, of, kept, keep)
+    found = parallel.judged(run.context, run.compiled, run.data, progress, run.chunk)
+    outcome = jax.device_get(found.outcome)
+    ok = bool(outcome.ok)
+    facts = {
+        "accuracy": float(outcome.accuracy) if ok else None,
+        "loss": float(outcome.loss) if ok else None,
+        "metrics": {n: float(x) for n, x in (outcome.figures or {}).items()} if ok else None,
+        "steps": run.steps,
+        "seconds": kept.seconds + time.monotonic() - began,
+    }
+    return Tested(facts, found)
+
+
+def trained(run: Run, name: str, of: str, kept: Kept, keep: Keep) -> Progress:
+    """The network after its last step, on all devices. Overwrites the progress of `kept`."""
+    began = saved = time.monotonic()
+    wait = keep.seconds
+    progress = devices.replicate(kept.progress, run.context.mesh)
+    key, bar = devices.replicate(run.key, run.context.mesh), None
+    done, size = kept.step, 1
+    with contextlib.ExitStack() as stack:
+        for data, first, last in parallel.spans(
+            run.context, run.data, run.steps, run.chunk, kept.step
+        ):
+            while done < last:
+                start, upto = time.monotonic(), min(done + size, last)
+                span = parallel.span(run.context, done, upto, run.steps, first)
+                progress = jax.block_until_ready(run.compiled.advance(data, key, progress, span))
+                now, count, done = time.monotonic(), upto - done, upto
+                size = steps_of_part(size, (now - start) / count)
+                if bar is None and keep.progress is not None:  # without what was compiled
+                    bar = keep.progress(run.steps, done, name)
+                    stack.callback(bar.close)
+                elif bar is not None:
+                    bar.show(done, f"steps of {name}, loss {float(progress.loss) / count:.4f}")
+                # The end is kept, too, for those that come after it; not where that is seconds.
+                if now - saved > wait * (0.1 if done == run.steps else 1.0):
+                    state = Kept(done, kept.seconds + now - began, jax.device_get(progress))
+                    keep.save(name, of, done, state)
+                    saved = time.monotonic()
+                    wait = max(keep.seconds, APART * (saved - now))
+    return progress
+
+
+def steps_of_part(size: int, seconds: float) -> int:
+    """How many steps the part after one of `size` steps has, each of which took so long."""
+    return min(max(1, round(PART_SECONDS / max(seconds, 1e-9))), FASTER * size)

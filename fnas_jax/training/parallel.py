@@ -1,0 +1,171 @@
+"""Training of one network by all devices of this host: each has its part of every minibatch.
+
+All devices draw the same order of an epoch and take their own rows; gradients are averaged before
+they are clipped, so that all make the same step. Normalisations go by each device's own part in
+training. The statistics for evaluation are estimated by one device, as `child.evaluate` does, which
+also judges: that is a few hundredths of the work.
+
+With one device the numbers are those of `child.train` and `child.evaluate`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from fnas_jax.core import devices
+from fnas_jax.core.types import Array
+from fnas_jax.layers.ops import Params
+from fnas_jax.networks.base import Stats
+from fnas_jax.objectives.base import State
+from fnas_jax.training import child, streaming
+from fnas_jax.training.child import Outcome, Progress
+from fnas_jax.training.minibatches import Data, in_memory
+
+# Images of a minibatch that a device has at least: of fewer, statistics are so noisy that networks
+# get worse (Wu & He, Group Normalization, ECCV 2018, arXiv 1803.08494, figure 1).
+LEAST_IMAGES = 16
+
+
+class Context(NamedTuple):
+    """How one network is trained; nothing that changes."""
+
+    child: child.Context  # of a network that ignores its architecture argument
+    mesh: Mesh  # of `mesh_of`
+
+
+class Span(NamedTuple):
+    """Some steps of a training, all [] int32."""
+
+    first: Array
+    last: Array  # the one after its last
+    steps: Array  # of the whole training
+    epoch_start: Array  # an epoch begins here, no later than `first`
+
+
+class Trained(NamedTuple):
+    """A network after its training."""
+
+    outcome: Outcome
+    params: Params
+    stats: Stats
+
+
+class Compiled(NamedTuple):
+    """The compiled parts of a training."""
+
+    begin: Callable[[Array], Progress]  # of a key; on one device
+    # (data, key, progress, span) on all devices -> progress, whose `loss` is of this span
+    advance: Callable[[Data, Array, Progress, Span], Progress]  # overwrites the progress
+    evaluate: Callable[[Data, Progress], Trained]  # on one device, which has all images
+    # The same in chunks: (data, progress, state, place of its first evaluation image)
+    judge: Callable[[Data, Progress, State, Array], tuple[Params, Stats, State]]
+    end: Callable[[State], Outcome]  # of the state after all of them
+
+
+def mesh_of(batch_size: int, train_images: int) -> Mesh:
+    """The devices that share minibatches of `batch_size`, or of all images if there are fewer."""
+    return devices.batch_mesh(min(batch_size, train_images), LEAST_IMAGES)
+
+
+def make(ctx: child.Context, mesh: Mesh) -> tuple[Context, Compiled]:
+    """The training of the network of `ctx` on the devices of `mesh_of`."""
+    made = Context(ctx._replace(axis=devices.BATCH if mesh.size > 1 else ""), mesh)
+    everywhere = PartitionSpec()
+    shared = jax.shard_map(
+        functools.partial(advance, made),
+        mesh=mesh,
+        in_specs=everywhere,
+        out_specs=everywhere,
+        check_vma=False,  # equal on all devices, as gradients are
+    )
+    return made, Compiled(
+        begin=jax.jit(functools.partial(begin, made)),
+        advance=jax.jit(shared, donate_argnums=2),
+        evaluate=jax.jit(functools.partial(evaluate, made)),
+        judge=jax.jit(functools.partial(judge, made)),
+        end=jax.jit(functools.partial(child.outcome, ctx)),
+    )
+
+
+def begin(ctx: Context, key: Array) -> Progress:
+    """The network before its first step."""
+    return child.begin(ctx.child, _none(), key)._replace(loss=jnp.zeros(()))
+
+
+def advance(ctx: Context, data: Data, key: Array, progress: Progress, span: Span) -> Progress:
+    """The network after the steps of `span`, on one of the devices."""
+    fresh = progress._replace(loss=jnp.zeros(()))
+    return child.advance(ctx.child, data, _none(), key, fresh, *span)
+
+
+def evaluate(ctx: Context, data: Data, progress: Progress) -> Trained:
+    """The network on all evaluation images."""
+    params = child.params_of(ctx.child, _none(), progress)
+    stats, outcome = child.evaluate(ctx.child, data, _none(), params, jnp.bool_(True))
+    return Trained(outcome, params, stats)
+
+
+def judge(
+    ctx: Context, data: Data, progress: Progress, state: State, first: Array
+) -> tuple[Params, Stats, State]:
+    """What was trained, its statistics, and the objective's `state` with these images."""
+    params = child.params_of(ctx.child, _none(), progress)
+    stats, state = child.collect(ctx.child, data, _none(), params, jnp.bool_(True), state, first)
+    return params, stats, state
+
+
+def spans(
+    ctx: Context, data: Data, steps: int, chunk: int | None, done: int
+) -> Iterator[tuple[Data, int, int]]:
+    """(images on all devices, the first step that is made of them, the one after the last).
+
+    `chunk` images at a time (None: all of them); without what is `done` already.
+    """
+    if chunk is None:
+        yield data, 0, steps
+        return
+    parts = streaming.prefetched(data, ctx.child.settings, steps, chunk, ctx.mesh, done)
+    for part, (first, last) in parts:
+        yield part, first, last
+
+
+def span(ctx: Context, first: int, last: int, steps: int, epoch_start: int) -> Span:
+    """The steps `first` to `last`, on all devices."""
+    numbers = map(np.int32, (first, last, steps, epoch_start))
+    return Span(*devices.replicate(tuple(numbers), ctx.mesh))
+
+
+def place(ctx: Context, data: Data, chunk: int | None) -> Data:
+    """`data` of the host on all devices, unless it comes in chunks."""
+    return devices.replicate(in_memory(data), ctx.mesh) if chunk is None else data
+
+
+def judged(
+    ctx: Context, compiled: Compiled, data: Data, progress: Progress, chunk: int | None
+) -> Trained:
+    """The network on all evaluation images of `place`, by the first of the devices."""
+    progress = _first(progress)
+    if chunk is None:
+        return compiled.evaluate(_first(data), progress)
+    state, found = ctx.child.objective.empty(len(data.eval_labels)), {}
+    for first, part in streaming.eval_parts(data, ctx.child.settings, chunk):
+        params, stats, state = compiled.judge(part, progress, state, jnp.int32(first))
+        found = {"params": params, "stats": stats}  # statistics are those of every part
+    return Trained(compiled.end(state), **found)
+
+
+def _first(tree: Any) -> Any:
+    """Arrays that all devices have, on the first."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def _none() -> Array:
+    """The architecture, which the network knows."""
+    return jnp.zeros(0, jnp.int32)

@@ -1,0 +1,81 @@
+"""A real winner's training, killed in the middle: it goes on there, and its result is the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.test_end_to_end import ARGUMENTS, timeless
+
+LONG = ("children.steps", "winner.", "search.b", "jax.cache_dir")
+ARGUMENTS = [
+    *(a for a in ARGUMENTS if not any(name in a for name in LONG)),
+    "--config.method.name=random",
+    "--config.akp.enabled=False",
+    "--config.search.budget=2",
+    "--config.search.batch=2",
+    "--config.children.steps=2",
+    "--config.winner.steps=400",
+]
+# A training that takes seconds is kept as often as one of hours is not.
+COMMAND = """
+import sys
+from fnas_jax import main
+from fnas_jax.core import keep
+from fnas_jax.tasks import entrants
+keep.LEAST_SECONDS, entrants.PART_SECONDS, entrants.APART = 0.0, 0.1, 0
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def start(folder):
+    two = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, f"--workdir={folder}", *ARGUMENTS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {two}"},
+    )
+
+
+def finished(process):
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return err
+
+
+def steps_of(folder, name):
+    return [int(p.name) for p in folder.glob(f"training/{name}--*/*") if p.name.isdigit()]
+
+
+def killed_in(process, folder, name, least):
+    """Kills it once `name` is kept after so many steps; the last of these."""
+    while not [step for step in steps_of(folder, name) if step >= least]:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "result.json").exists()
+    return max(steps_of(folder, name))
+
+
+@pytest.mark.slow  # tests/tasks/test_entrants.py and test_loop.py have the parts of it
+def test_a_training_that_kill_9_ended_goes_on_and_its_result_is_the_same(tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    assert "400/400 steps of reference, loss" in finished(start(whole))
+    assert 20 <= killed_in(start(folder), folder, "winner", 20) < 400
+    assert 20 <= killed_in(start(folder), folder, "reference", 20) < 400
+    assert steps_of(folder, "winner") and max(steps_of(folder, "winner")) == 400
+    finished(start(folder))
+    results = [json.loads((f / "result.json").read_text()) for f in (whole, folder)]
+    assert results[1]["resumed"] == 2
+    assert timeless(results[0]) == timeless(results[1])
+    assert results[0]["winner"]["accuracy"] > 0.5
+    assert not (folder / "training").exists()
+    weights = [(f / "best" / "weights.safetensors").read_bytes() for f in (whole, folder)]
+    assert weights[0] == weights[1]
