@@ -275,6 +275,11 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     return state
 
 
+def seconds_left(ctx: Context) -> float:
+    """Of `search.seconds`, which all starts together have; below 0 where more have passed."""
+    return ctx.config.search.seconds - ctx.clock.seconds()["total"]
+
+
 def judge_winner(ctx: Context, progress: Progress, state: State, key: jax.Array) -> Judged | None:
     """What the task, and the evaluator if it has more to say, find out about the winner."""
     if state.best_arch[0] < 0:
@@ -284,6 +289,8 @@ def judge_winner(ctx: Context, progress: Progress, state: State, key: jax.Array)
     with ctx.clock.part("children"):
         arch, key_final = jnp.asarray(state.best_arch), jax.random.fold_in(key, FINAL)
         kept = keeping.arguments(ctx.task.keeps, ctx.folder, ctx.config)
+        if ctx.config.search.winner_share and ctx.config.search.seconds:
+            kept = tuple(k._replace(left=functools.partial(seconds_left, ctx)) for k in kept)
         winner = ctx.task.final(arch, key_final, *kept)
         if finalize is None:
             return winner

@@ -97,7 +97,7 @@ def retrain(
         result = workdir.read_json(path / "result.json")
         number = pareto.number(result, pick)
         best = pareto.choose(result, number)
-        config = cli.override(config, overrides, CHANGES, IDLE)
+        config = cli.override(as_trained(config, result), overrides, CHANGES, IDLE)
         tried = trials.read(path) if top else []
         devices.enable_compilation_cache(config.jax.cache_dir)
         task = (build or registry.build_task)(config)
@@ -137,6 +137,17 @@ def retrain(
         write_json(path / "retrain.json", judged)
         keeping.remove(path)
         return workdir.read_json(path / "retrain.json")
+
+
+def as_trained(
+    config: ml_collections.ConfigDict, result: dict[str, Any]
+) -> ml_collections.ConfigDict:
+    """`config` with the steps that the winner of `result` had, where time decided these."""
+    steps = (result["winner"] or {}).get("steps")
+    if steps and config.search.winner_share:
+        config = config.copy_and_resolve_references()
+        config.winner.steps = steps
+    return config
 
 
 def _compare(

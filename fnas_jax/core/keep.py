@@ -36,6 +36,9 @@ class Keep(NamedTuple):
     seconds: float = math.inf  # between two calls of `save`
     # (steps, of which so many are done, name) -> what shows how far it is; None: nothing does
     progress: Callable[[int, int, str], Progress] | None = None
+    # Seconds that are left for all trainings together, which have fewer steps where these do not
+    # suffice for all; None: no limit
+    left: Callable[[], float] | None = None
 
 
 def on_disk(folder: pathlib.Path, seconds: float) -> Keep:
@@ -51,8 +54,9 @@ def on_disk(folder: pathlib.Path, seconds: float) -> Keep:
 def arguments(
     keeps: bool, folder: pathlib.Path, config: ml_collections.ConfigDict
 ) -> tuple[Keep, ...]:
-    """What `Task.final` and `Task.compare` take last, for a run in `folder`; ()
-    of one that does not keep.
+    """What `Task.final` and `Task.compare` take last, for a run in `folder`.
+
+    () of a task that does not keep.
     """
     return (on_disk(folder / FULL, config.log.checkpoint_seconds),) if keeps else ()
 

@@ -72,7 +72,11 @@ class Search:
         choices=("none", "auto"),
     )
     winner_share: float = key(
-        0.0, "share of search.seconds that is left to the winner's training", 0.0, 0.9
+        0.0,
+        "share of search.seconds that is left to the winner's training, which then has as many"
+        " steps as fit, winner.steps at most",
+        0.0,
+        0.9,
     )
 
 

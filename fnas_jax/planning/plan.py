@@ -169,7 +169,7 @@ def widest(
     values = {
         "children.steps": found.steps,
         "search.budget": found.children,
-        "winner.steps": found.winner_steps,
+        "winner.steps": schedule.most_winner_steps(facts),
     }
     return Plan(
         changed(own, {name: values[name] for name in values if name in left_open(config)}),

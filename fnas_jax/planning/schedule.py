@@ -47,7 +47,7 @@ class Schedule(NamedTuple):
     steps: int  # of each
     child_seconds: float  # of each, on one device
     search_seconds: float  # until the winner is known
-    winner_steps: int
+    winner_steps: int  # expected; how many fit is measured when the winner is known
     winner_epochs: float
 
 
@@ -55,7 +55,7 @@ def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule
     """The most that fits into `seconds`, of which the winner's training has `WINNER_SHARE`.
 
     Children get `LEAST_STEPS` at least and `CHILD_EPOCHS` at most; between these there are
-    `CHILDREN` of them, and more or fewer beyond. The winner trains on one device.
+    `CHILDREN` of them, and more or fewer beyond. All devices share the winner's minibatches.
     """
     compiled = COMPILATIONS * speed.compilation
     for_search = max(seconds * (1 - WINNER_SHARE) - compiled, 0.0) * facts.devices
@@ -68,12 +68,17 @@ def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule
     children = min(max(children, LEAST_CHILDREN), MOST_CHILDREN)
     searched = (children + UNCOUNTED) * each / facts.devices + compiled
     everything = facts.images + facts.judged
-    a_second = speed.macs / size.high / facts.batch
+    a_second = speed.macs * facts.devices / size.high / facts.batch
     winner_steps = int(max(seconds - searched, 0.0) * a_second)
-    most = max(int(MOST_WINNER_EPOCHS * everything / facts.batch), LEAST_WINNER_STEPS)
-    winner_steps = min(max(winner_steps, LEAST_STEPS), most)
+    winner_steps = min(max(winner_steps, LEAST_STEPS), most_winner_steps(facts))
     epochs = winner_steps * facts.batch / everything
     return Schedule(children, steps, each, searched, winner_steps, epochs)
+
+
+def most_winner_steps(facts: Facts) -> int:
+    """Of a training that has all the time that it wants."""
+    epoch = (facts.images + facts.judged) / facts.batch
+    return max(int(MOST_WINNER_EPOCHS * epoch), LEAST_WINNER_STEPS)
 
 
 def enough(plan: Schedule, seconds: float) -> bool:

@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.INFO)  # devices that do nothing are told
 PART_SECONDS = 2.0  # of a part of a training: how often it is shown, and could be kept
 APART = 9  # times as long as a state takes to write there is none: a tenth of the time at most
+TIMED_SECONDS = 1.0  # of steps, to know how long one takes
+LEAST_STEPS = 50  # of a training for which there is no time
 FASTER = 8  # times as many steps as the last part had, at most: the first one also compiles
 
 
@@ -68,7 +70,10 @@ class Tested(NamedTuple):
 def train(
     ctx: TrainContext, entrants: list[Entrant], examples: Examples, key: Array, keep: Keep
 ) -> Iterator[Tested]:
-    """Each of the entrants after `winner.steps` steps, in turn."""
+    """Each of the entrants after `winner.steps` steps, in turn.
+
+    Or after fewer, where `keep.left` seconds do not suffice for those.
+    """
     size, count = ctx.settings.batch_size, len(examples.data.train_labels)
     mesh = parallel.mesh_of(size, count)
     if mesh.size < len(jax.local_devices()):
@@ -83,13 +88,16 @@ def train(
         chunk = max(chunk, size)
         LOG.info("images come to the devices %d at a time", chunk)
     placed = None
-    for entrant in entrants:
+    for waiting, entrant in zip(range(len(entrants), 0, -1), entrants, strict=True):
         how = recipes.settings(ctx), recipes.pipeline(ctx)
         trainee = child.Context(entrant.network, *how, ctx.objective, recipes.of(ctx))
         own, compiled = parallel.make(trainee, mesh)
         placed = parallel.place(own, examples.data, chunk) if placed is None else placed
         run = Run(own, compiled, placed, key, ctx.config.winner.steps, chunk)
-        yield tested(run, entrant.name, described(ctx, entrant, examples, key, chunk), keep)
+        of = described(ctx, entrant, examples, key, chunk)
+        if keep.left is not None:
+            run = run._replace(steps=steps_for(run, entrant.name, of, keep, waiting))
+        yield tested(run, entrant.name, f"{of} {run.steps}", keep)
 
 
 class Run(NamedTuple):
@@ -118,10 +126,48 @@ def described(
             "judges": examples.judges,
             "images": [len(examples.data.train_labels), len(examples.data.eval_labels)],
             "chunk": chunk,
-            "steps": ctx.config.winner.steps,
+            "most_steps": ctx.config.winner.steps,
             "key": np.asarray(jax.random.key_data(key)).tolist(),
         }
     )
+
+
+def steps_for(run: Run, name: str, of: str, keep: Keep, waiting: int) -> int:
+    """Steps of a training that has one part in `waiting` of the seconds that `keep` has left.
+
+    Chosen once: a training that was killed goes on with the same number.
+    """
+    known = keep.load(f"steps of {name}", of, {"steps": np.zeros((), np.int32)})
+    chosen = int(known["steps"])
+    if not chosen:
+        assert keep.left is not None
+        began = keep.left()
+        step = seconds_of_step(run)
+        # The evaluation, on one device, is done here and once more where the network is kept.
+        images = len(run.data.eval_labels) / run.context.child.settings.batch_size
+        judged = 2 * images / 3 * step * run.context.mesh.size
+        compiled = 2 * max(began - keep.left(), 0.0)
+        chosen = int((keep.left() / waiting - judged - compiled) / step)
+        chosen = min(max(chosen, LEAST_STEPS), run.steps)
+        LOG.info("%s: %d steps, of %.3g s each, are what the time suffices for", name, chosen, step)
+        keep.save(f"steps of {name}", of, 0, {"steps": np.asarray(chosen, np.int32)})
+    return chosen
+
+
+def seconds_of_step(run: Run) -> float:
+    """How long a step of a training takes, by some that are thrown away."""
+    key = devices.replicate(run.key, run.context.mesh)
+    progress = devices.replicate(run.compiled.begin(run.key), run.context.mesh)
+    data, _, last = next(iter(parallel.spans(run.context, run.data, run.steps, run.chunk, 0)))
+    size, compiled = 1, False
+    while True:
+        start = time.monotonic()
+        span = parallel.span(run.context, 0, size, run.steps, 0)
+        progress = jax.block_until_ready(run.compiled.advance(data, key, progress, span))
+        seconds = time.monotonic() - start
+        if compiled and (seconds >= TIMED_SECONDS or 2 * size > last):
+            return max(seconds, 1e-6) / size
+        size, compiled = 2 * size if compiled else size, True
 
 
 def tested(run: Run, name: str, of: str, keep: Keep) -> Tested:

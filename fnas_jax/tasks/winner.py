@@ -171,7 +171,7 @@ def trained_network(
         arch=np.asarray(arch),
         variables=subnet_weights.of_fixed(ctx.space, np.asarray(arch), params, stats),
         accuracy=accuracy,
-        recipe=recipes.described(ctx, "fresh", ctx.config.winner.steps, recipes.of(ctx)),
+        recipe=recipes.described(ctx, "fresh", tested.facts["steps"], recipes.of(ctx)),
         objective=ctx.objective,
     )
 

@@ -33,7 +33,7 @@ def test_what_is_enough_keeps_to_the_time(facts, speed, size, seconds):
     searching = children / facts.devices + 3 * speed.compilation
     assert found.search_seconds == pytest.approx(searching)
     assert searching <= 0.53 * seconds
-    training = found.winner_steps * facts.batch * size.high / speed.macs
+    training = found.winner_steps * facts.batch * size.high / speed.macs / facts.devices
     assert searching + training <= 1.001 * seconds + facts.batch * size.high / speed.macs
 
 
@@ -51,8 +51,8 @@ def test_the_figures_of_a_case():
     # (460 - 60) * 2 / (48 + 14) = 12.9 s a child, of which 11.9 s are 186 steps
     assert found.steps == 185 and found.children == 48
     assert found.child_seconds == pytest.approx(185 * 0.064 + 1)
-    # What is left of 920 s at 0.128 s a step.
-    assert found.winner_steps == int((920 - found.search_seconds) / 0.128)
+    # What is left of 920 s at 0.064 s a step, which two devices share.
+    assert found.winner_steps == int((920 - found.search_seconds) / 0.064)
     assert found.winner_epochs == pytest.approx(found.winner_steps * 64 / 67_000)
 
 
@@ -60,4 +60,5 @@ def test_few_images_have_an_end():
     facts = Facts(images=600, judged=200, devices=1, batch=64)
     found = schedule.schedule(facts, Speed(1e12, 1.0), Size(1e6, 1e6), 1e5)
     assert found.steps == 50 and found.children == schedule.MOST_CHILDREN
-    assert found.winner_steps == 200 * 800 // 64
+    assert found.winner_steps == schedule.most_winner_steps(facts) == 200 * 800 // 64
+    assert schedule.most_winner_steps(facts._replace(images=100, judged=20)) == 1500
