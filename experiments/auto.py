@@ -1,7 +1,7 @@
 """Any image set, any time: the plan is made from the images, the devices and `search.seconds`.
 
-    python -m fnas_jax.main --config=experiments/auto.py --config.task.name=images/ANYTHING \
-        --config.search.seconds=3600 --workdir=runs/anything
+    python -m fnas_jax.main --config=experiments/auto.py --workdir=runs/auto \
+        --config.task.name=images/ANYTHING --config.search.seconds=3600
 
 The first lines say what is planned; every key that is given beside these stays as it is given.
 """

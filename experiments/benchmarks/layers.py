@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
+if "jax" not in sys.modules:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
 
 import jax
 

@@ -8,7 +8,9 @@ from experiments.benchmarks import (
     children_throughput,
     image_methods,
     image_search,
+    layers,
     pool_convergence,
+    records,
     table_search,
 )
 from experiments.benchmarks.throughput import contestant
@@ -224,13 +226,20 @@ def test_both_ways_of_pytorch_are_compared_with_ours():
     ]
 
 
-@pytest.mark.parametrize("name", ["torch", "torch_per_core"])
-def test_a_missing_pytorch_is_one_sentence(name, capsys, monkeypatch):
-    monkeypatch.setattr(children_throughput.importlib.util, "find_spec", lambda name: None)
-    assert children_throughput.main(["--methods", f"ours,{name}"]) == 2
+@pytest.mark.parametrize(
+    ("benchmark", "ours", "name"),
+    [
+        (children_throughput, "ours", "torch"),
+        (children_throughput, "ours", "torch_per_core"),
+        (layers, "kernels", "torch"),
+    ],
+)
+def test_a_missing_pytorch_is_one_sentence(benchmark, ours, name, capsys, monkeypatch):
+    monkeypatch.setattr(records.importlib.util, "find_spec", lambda name: None)
+    assert benchmark.main(["--methods", f"{ours},{name}"]) == 2
     said = capsys.readouterr().err
     assert f"the contestant {name} needs the package torch" in said and said.count("\n") == 1
-    assert "--methods ours does without" in said
+    assert f"--methods {ours} does without" in said
 
 
 def test_throughput_is_of_all_children_and_its_spans_are_those_of_the_children():
