@@ -8,13 +8,15 @@
 
 namespace fnas {
 
-// A tile of C, in rows and vectors, that is accumulated in registers.
+// A tile of C, in vectors and rows, that is accumulated in registers.
+constexpr int kTileVecs = 3;
 #if defined(__AVX512F__) || defined(__aarch64__)
+template <int V>
 constexpr int kTileRows = 8;  // 24 of 32 registers
 #else
-constexpr int kTileRows = 4;  // 12 of 16 registers
+template <int V>
+constexpr int kTileRows = 12 / V;  // 12 of 16 registers
 #endif
-constexpr int kTileVecs = 3;
 
 struct Matrix {
   const float* data;
@@ -39,7 +41,7 @@ inline void tile(long depth, Matrix a, const float* b, float* c, long ld, bool a
     for (int j = 0; j < V; ++j) store(c + i * ld + j * kLanes, sum[i][j]);
 }
 
-// The last rows of a panel, fewer than kTileRows.
+// The last rows of a panel, fewer than kTileRows<V>.
 template <int R, int V>
 inline void last_rows(long rows, long depth, Matrix a, const float* b, float* c, long ld,
                       bool add) {
@@ -54,9 +56,9 @@ template <int V>
 inline void panel(long rows, long depth, Matrix a, const float* b, float* c, long ld, bool add) {
   auto below = [&](long i) { return Matrix{a.data + i * a.row, a.row, a.col}; };
   long i = 0;
-  for (; i + kTileRows <= rows; i += kTileRows)
-    tile<kTileRows, V>(depth, below(i), b, c + i * ld, ld, add);
-  last_rows<kTileRows - 1, V>(rows - i, depth, below(i), b, c + i * ld, ld, add);
+  for (; i + kTileRows<V> <= rows; i += kTileRows<V>)
+    tile<kTileRows<V>, V>(depth, below(i), b, c + i * ld, ld, add);
+  last_rows<kTileRows<V> - 1, V>(rows - i, depth, below(i), b, c + i * ld, ld, add);
 }
 
 inline void product(long rows, long cols, long depth, Matrix a, const float* b, float* c,
