@@ -143,7 +143,7 @@ def as_trained(
     config: ml_collections.ConfigDict, result: dict[str, Any]
 ) -> ml_collections.ConfigDict:
     """`config` with the steps that the winner of `result` had, where time decided these."""
-    steps = (result["winner"] or {}).get("steps")
+    steps = (result.get("winner") or {}).get("steps")
     if steps and config.search.winner_share:
         config = config.copy_and_resolve_references()
         config.winner.steps = steps

@@ -272,10 +272,11 @@ def test_names_of_classes_keep_to_their_labels():
 
 def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(fnas_jax.api.loop, "run", lambda config, folder, build: seen.append(build))
+    monkeypatch.setattr(fnas_jax.api.loop, "run", lambda *given: seen.append(given))
     monkeypatch.setattr(fnas_jax.api, "Result", lambda path, *given: path)
     fnas_jax.search(X[:40], Y[:40], X[40:50], Y[40:50], x_val=X[50:], y_val=Y[50:], workdir="w")
-    arrays = seen[0].keywords["arrays"]
+    _, _, build, arrays = seen[0]
+    assert build.keywords["arrays"] is arrays  # the plan's are the task's
     dataset = data.load(data.name_of(arrays), arrays=arrays)
     np.testing.assert_array_equal(dataset.test_images[..., 0], X[40:50])
     np.testing.assert_array_equal(dataset.val_images[..., 0], X[50:])

@@ -123,6 +123,7 @@ def test_a_search_on_digits_finds_trains_and_tests_a_winner(whole):
     assert out.count("best of 3 trained again") == err.count("finals: the 3 best") == 1
 
 
+@pytest.mark.slow  # a crash after any write is in test_loop.py, in a training in test_entrants.py
 def test_killed_on_all_cores_it_goes_on_with_one_as_if_nothing_had_happened(whole, tmp_path):
     """The winner's training, too, whose numbers depend on how many devices share it."""
     folder = tmp_path / "run"
