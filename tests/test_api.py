@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fnas_jax
-from fnas_jax import export, main, report, retrain, trials
+from fnas_jax import api, export, main, report, retrain, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.tasks import data
 from tests.test_end_to_end import timeless
@@ -272,8 +272,8 @@ def test_names_of_classes_keep_to_their_labels():
 
 def test_held_out_arrays_keep_their_parts(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(fnas_jax.api.loop, "run", lambda *given: seen.append(given))
-    monkeypatch.setattr(fnas_jax.api, "Result", lambda path, *given: path)
+    monkeypatch.setattr(api.loop, "run", lambda *given: seen.append(given))
+    monkeypatch.setattr(api, "Result", lambda path, *given: path)
     fnas_jax.search(X[:40], Y[:40], X[40:50], Y[40:50], x_val=X[50:], y_val=Y[50:], workdir="w")
     _, _, build, arrays = seen[0]
     assert build.keywords["arrays"] is arrays  # the plan's are the task's
@@ -329,8 +329,8 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path):
 
 def test_a_config_and_overrides_give_the_run_of_the_command(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(fnas_jax.api.loop, "run", lambda config, *_: seen.append(config))
-    monkeypatch.setattr(fnas_jax.api, "Result", lambda path, *given: path)
+    monkeypatch.setattr(api.loop, "run", lambda config, *_: seen.append(config))
+    monkeypatch.setattr(api, "Result", lambda path, *given: path)
     file = tmp_path / "c.py"
     file.write_text(
         "from fnas_jax.core.config import default\n"
