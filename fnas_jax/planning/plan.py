@@ -64,8 +64,7 @@ def settle(
     if hosts.is_first():
         known = stored(config, pathlib.Path(folder).expanduser())
         text = json.dumps(new(config, arrays) if known is None else known)
-    planned = json.loads(hosts.broadcast_text(text))
-    return changed(config, {name: _plain(value) for name, value in planned.items()})
+    return changed(config, config_lib.flatten(json.loads(hosts.broadcast_text(text))))
 
 
 def stored(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
@@ -202,8 +201,3 @@ def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
             f" {schedule.LEAST_STEPS} steps and {schedule.WINNER_EPOCHS:g} epochs for the winner"
         )
     return said
-
-
-def _plain(value: Any) -> Any:
-    """`value` of JSON as a configuration has it."""
-    return tuple(value) if isinstance(value, list) else value

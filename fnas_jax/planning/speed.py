@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import devices
+from fnas_jax.core.types import Array
 from fnas_jax.planning.schedule import Size, Speed
 from fnas_jax.tasks import population_trainer, trained
 from fnas_jax.tasks.context import TrainContext
@@ -22,17 +22,21 @@ _LEAST = 1.0  # seconds that are timed, so that a clock and a neighbour matter l
 _MOST_STEPS = 512
 
 
+def sampled(ctx: TrainContext) -> tuple[Array, np.ndarray]:
+    """(random architectures [`_SAMPLE`, T], multiply-adds of each)."""
+    archs = ctx.canonical(ctx.space.sample(jax.random.key(0), _SAMPLE))
+    return archs, np.asarray(jax.jit(ctx.cost)(archs)[1], np.float64)
+
+
 def size_of(ctx: TrainContext) -> Size:
     """Of `_SAMPLE` random architectures."""
-    archs = ctx.canonical(ctx.space.sample(jax.random.key(0), _SAMPLE))
-    macs = np.asarray(jax.jit(ctx.cost)(archs)[1], np.float64)
+    _, macs = sampled(ctx)
     return Size(float(macs.mean()), float(np.quantile(macs, 0.75)))
 
 
 def measure(ctx: TrainContext) -> Speed:
     """Times the architecture of the middle cost, on every device as many as it trains at once."""
-    archs = ctx.canonical(ctx.space.sample(jax.random.key(0), _SAMPLE))
-    macs = np.asarray(jax.jit(ctx.cost)(archs)[1], np.float64)
+    archs, macs = sampled(ctx)
     middle = int(np.argsort(macs)[_SAMPLE // 2])
     network, mesh = trained.elastic_network(ctx), devices.children_mesh()
     group = population_trainer.children_at_once(ctx, network, mesh)
@@ -62,8 +66,3 @@ def measure(ctx: TrainContext) -> Speed:
         steps *= 2
     batch = min(ctx.settings.batch_size, len(images[1]))
     return Speed(group * macs[middle] * batch * steps / max(taken, 1e-6), compilation)
-
-
-def described(speed: Speed) -> dict[str, Any]:
-    """JSON-ready."""
-    return {"gmacs_per_second": speed.macs / 1e9, "compilation_seconds": speed.compilation}
