@@ -40,6 +40,7 @@ from fnas_jax.core import checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import keep as keeping
 from fnas_jax.core.clock import Clock
+from fnas_jax.core.keep import NOWHERE, Keep
 from fnas_jax.core.logging import MetricLog, Progress, write_json
 from fnas_jax.iteration import FINAL, PREPARE, State
 from fnas_jax.knowledge import history, store, task_data
@@ -110,7 +111,8 @@ def search_in(
         with store.tentative(place) as known:
             workdir.check_budget(path, config, history.count_trained(known, identity.id))
             room = workdir.room(path, config, identity)
-            parts = builder(room, knowledge_of(known, place, identity))
+            keep = keeping.on_disk(path / keeping.FULL, config.log.checkpoint_seconds)
+            parts = builder(room, knowledge_of(known, place, identity, keep))
             task, _, evaluator = parts
             identity = workdir.same_task(identity, path, task.space.key, evaluator.protocol)
             metric, direction, kind, scale = task.measure
@@ -123,9 +125,11 @@ def search_in(
             return found
 
 
-def knowledge_of(known: sqlite3.Connection, place: pathlib.Path, run: workdir.Run) -> Knowledge:
+def knowledge_of(
+    known: sqlite3.Connection, place: pathlib.Path, run: workdir.Run, keep: Keep = NOWHERE
+) -> Knowledge:
     """What `run` is handed of the store in `place`, whose history is `known`."""
-    return Knowledge(known, run.began, place / "pool", run.id, begun=run.starts > 0)
+    return Knowledge(known, run.began, place / "pool", run.id, run.starts > 0, keep)
 
 
 def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
@@ -242,11 +246,24 @@ def run_stage(
             return state
         metrics = jax.device_get(item[1])
         text = metrics.pop("text", "")
+        state = state._replace(**{owner: item[0]})
+        if not metrics:
+            state = within_step(ctx, outputs, state, text)
+            continue
         outputs.log.write(state.step, {"stage": "prepare", **metrics})
         outputs.progress.say(f"preparing: step {state.step + 1}{text}")
         children = state.counts["prepared"] + metrics.get("children", 0)
         counts = state.counts | {"prepared": children}
-        state = step(ctx, outputs, state._replace(counts=counts, **{owner: item[0]}))
+        state = step(ctx, outputs, state._replace(counts=counts))
+
+
+def within_step(ctx: Context, outputs: Outputs, state: State, text: str) -> State:
+    """`state` in the middle of a step, on disk and told of if the last time is long ago."""
+    if not outputs.checkpoints.overdue(keeping.LEAST_SECONDS):
+        return state
+    outputs.progress.say(f"preparing: step {state.step + 1}{text}")
+    state = state._replace(seconds=ctx.clock.seconds())
+    return outputs.checkpoints.take(state.step, lambda: synced(ctx, state))
 
 
 def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:

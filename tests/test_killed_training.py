@@ -1,4 +1,4 @@
-"""A real winner's training, killed in the middle: it goes on there, and its result is the same."""
+"""Real trainings, killed in the middle: they go on there, and their results are the same."""
 
 import json
 import os
@@ -27,15 +27,16 @@ import sys
 from fnas_jax import main
 from fnas_jax.core import keep
 from fnas_jax.tasks import entrants
-keep.LEAST_SECONDS, entrants.PART_SECONDS, entrants.APART = 0.0, 0.1, 0
+from fnas_jax.training import parts
+keep.LEAST_SECONDS, parts.SECONDS, entrants.APART = 0.0, 0.1, 0
 sys.exit(main.main(sys.argv[1:]))
 """
 
 
-def start(folder):
+def start(folder, *flags):
     two = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, f"--workdir={folder}", *ARGUMENTS],
+        [sys.executable, "-c", COMMAND, f"--workdir={folder}", *ARGUMENTS, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,3 +80,33 @@ def test_a_training_that_kill_9_ended_goes_on_and_its_result_is_the_same(tmp_pat
     assert not (folder / "training").exists()
     weights = [(f / "best" / "weights.safetensors").read_bytes() for f in (whole, folder)]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow  # tests/methods/oneshot/test_stages.py, test_loop.py and test_entrants.py
+def test_a_supernet_that_kill_9_ended_twice_goes_on_and_its_result_is_the_same(tmp_path):
+    """In the middle of a part that is logged, and in the fine-tuning of the winner."""
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    flags = [
+        "--config.method.name=pgnas",
+        "--config.oneshot.steps=300",
+        "--config.oneshot.every=300",
+        "--config.oneshot.finetune=300",
+        "--config.winner.steps=0",
+    ]
+    err = finished(start(whole, *flags))
+    assert "preparing: step 1: nll" in err and "preparing: step 1: " in err
+    process = start(folder, *flags)
+    while len([p for p in folder.glob("checkpoints/*") if p.name.isdigit()]) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (folder / "metrics.jsonl").read_text() == ""  # it was in the first part
+    assert 20 <= killed_in(start(folder, *flags), folder, "fine-tuned-winner", 20) < 300
+    finished(start(folder, *flags))
+    results = [json.loads((f / "result.json").read_text()) for f in (whole, folder)]
+    assert results[1]["resumed"] == 2
+    assert timeless(results[0]) == timeless(results[1])
+    lines = [(f / "metrics.jsonl").read_text().splitlines() for f in (whole, folder)]
+    assert json.loads(lines[0][0]) == json.loads(lines[1][0])
+    assert len(lines[0]) == len(lines[1])

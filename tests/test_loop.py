@@ -224,15 +224,31 @@ def effects(monkeypatch):
 PREPARED = METHOD._replace(prepare=prepare)
 
 
+def prepare_in_parts(state, key):
+    """Three steps of the stage, of two parts each; what is logged needs both."""
+    for done in range(int(state["ready"]), 6):
+        total = jnp.where(done % 2 == 0, 0, state["told"]) + done
+        state = state | {"ready": jnp.int32(done + 1), "told": jnp.int32(total)}
+        yield state, {"sum": int(total), "text": ""} if done % 2 else {"text": ": half"}
+
+
+IN_PARTS = METHOD._replace(prepare=prepare_in_parts)
+
+
 @pytest.mark.parametrize(
     ("method", "seconds"),
     [
         pytest.param(METHOD, 0.0, marks=pytest.mark.slow, id="plain"),  # the next, less its stage
-        pytest.param(PREPARED, 0.0, id="prepared"),
+        pytest.param(PREPARED, 0.0, marks=pytest.mark.slow, id="prepared"),  # less its parts
+        pytest.param(IN_PARTS, 0.0, id="parts"),
         pytest.param(METHOD, 1000.0, id="rare checkpoints"),
     ],
 )
-def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method, seconds):
+def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, monkeypatch, method, seconds):
+    if method is IN_PARTS:  # each of which is kept, however long that takes
+        monkeypatch.setattr(loop.keeping, "LEAST_SECONDS", 0.0)
+        monkeypatch.setattr(checkpoint.Paced, "due", property(lambda self: True))
+
     def run(folder):
         config = config_with(log__checkpoint_seconds=seconds)
         return loop.run(config, folder, lambda c, k: build(c, k, method))
@@ -240,6 +256,9 @@ def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, method, seco
     whole = run(tmp_path / "whole")
     writes = list(effects["names"])
     assert writes[-4:] == ["record", "write", "save", "write_json"]
+    if method is IN_PARTS:  # of the three steps of the stage, each half is kept, and none logged
+        assert writes[:9] == ["save", "write", "save"] * 3
+        assert [line["sum"] for line in lines_of(tmp_path / "whole")[:3]] == [1, 5, 9]
     for n in range(1, len(writes) + 1):
         folder = tmp_path / str(n)
         effects["left"] = n

@@ -74,7 +74,7 @@ def trained(method: SearchMethod, key: jax.Array) -> tuple[Any, float, float]:
     state, nll = method.init(key), float("nan")
     start = time.process_time()
     for item in method.prepare(state, key):
-        state, nll = item[0], item[1]["nll"]
+        state, nll = item[0], item[1].get("nll", nll)
     jax.block_until_ready(state)
     return state, time.process_time() - start, nll
 

@@ -67,18 +67,27 @@ class Paced:
         """`seconds`: the least time between two of them."""
         self._manager, self._seconds = manager, seconds
         self._due = -math.inf  # when the next one is to be taken
+        self._taken = time.monotonic()  # the last one; at first, when there was nothing to keep
 
     @property
     def due(self) -> bool:
         """Whether it is time for the next one."""
         return time.monotonic() >= self._due
 
+    def overdue(self, seconds: float) -> bool:
+        """Whether it is, and the last one was taken so long ago."""
+        return self.due and time.monotonic() >= self._taken + seconds
+
     def take(self, step: int, tree: Callable[[], T]) -> T:
-        """Stores what `tree` returns as `step`, and returns it."""
+        """Stores what `tree` returns as `step`, and returns it.
+
+        Or as a later one: within a step of the run there may be several.
+        """
         start = time.monotonic()
         found = tree()
-        save(self._manager, step, found)
-        now = time.monotonic()  # large states take long to write
+        newest = self._manager.latest_step()
+        save(self._manager, step if newest is None else max(step, newest + 1), found)
+        self._taken = now = time.monotonic()  # large states take long to write
         self._due = now + max(self._seconds, 9 * (now - start))
         return found
 

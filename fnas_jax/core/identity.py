@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 # How names in a configuration begin whose content was in memory, in Python.
@@ -41,6 +42,16 @@ def text(value: Any) -> str:
 def digest(identity: str) -> str:
     """16 hexadecimal digits of a canonical text."""
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+
+
+def of_arrays(tree: Any) -> str:
+    """16 hexadecimal digits of the bytes, types and shapes of the arrays of a pytree."""
+    seen = hashlib.blake2b(digest_size=8)
+    for leaf in jax.tree.leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        seen.update(f"{array.dtype}{array.shape}".encode())
+        seen.update(array.data)
+    return seen.hexdigest()
 
 
 def extend(identity: str, **more: Any) -> str:

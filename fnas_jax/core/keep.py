@@ -41,6 +41,9 @@ class Keep(NamedTuple):
     left: Callable[[], float] | None = None
 
 
+NOWHERE = Keep()
+
+
 def on_disk(folder: pathlib.Path, seconds: float) -> Keep:
     """Keeps trainings in `folder`, at least `seconds` apart, and tells of them on stderr."""
     return Keep(

@@ -28,7 +28,7 @@ CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
 KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
-FORMAT = 8
+FORMAT = 9
 
 
 @contextlib.contextmanager

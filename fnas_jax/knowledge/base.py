@@ -7,9 +7,11 @@ import pathlib
 import sqlite3
 from typing import NamedTuple
 
+from fnas_jax.core.keep import NOWHERE, Keep
+
 
 class Knowledge(NamedTuple):
-    """The only things that outlive a run.
+    """The only things that outlive a run, or a process of it.
 
     A run looks at what was known when it was first started, so that a resumed one sees the same.
     """
@@ -19,3 +21,4 @@ class Knowledge(NamedTuple):
     pool: pathlib.Path | None = None  # folder of trained blocks; see knowledge.pool_store
     run: str = "0"  # id of the run, hexadecimal
     begun: bool = False  # the run was started before, and goes on
+    keep: Keep = NOWHERE  # long trainings of the run, until it has a result

@@ -28,6 +28,8 @@ class SearchMethod(NamedTuple):
     tell: Callable[[State, Proposal, Metrics], State]
     best: Callable[[State], Best]
     # A stage before the loop (supernet training, meta-learning): (state, key) -> (state, metrics)..
+    # A part whose metrics are nothing but "text" is not logged, and no step of its own: it is there
+    # so that its state can be kept, and is shown now and then.
     prepare: Callable[[State, Array], Iterator[tuple[State, dict[str, float]]]] | None = None
     # Scalars worth logging after a tell: state -> {"entropy": [] float32, ..}
     stats: Callable[[State], dict[str, Array]] = lambda state: {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Array, Metrics
@@ -107,6 +108,7 @@ class OneShot(NamedTuple):
     start: Callable[[Params], Params]
     # Judges with inherited weights; (eval state, params) -> eval state is its `load_weights`
     evaluator: Evaluator
+    mesh: Mesh | None = None  # of devices that share each minibatch; None: one has all of it
 
 
 class Task(NamedTuple):

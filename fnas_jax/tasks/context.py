@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from fnas_jax.core import limits as limits_lib
+from fnas_jax.core.keep import NOWHERE, Keep
 from fnas_jax.core.limits import Limits
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge.pool_store import Store
@@ -39,6 +40,7 @@ class TrainContext(NamedTuple):
     limits: Limits = limits_lib.NONE
     latency: Source = DEVICE  # where those come from that rewards and limits go by
     augment: Applied = Applied()  # what `pipeline` does to training images, for records
+    keep: Keep = NOWHERE  # of long trainings of the run
 
     @property
     def times(self) -> bool:

@@ -15,26 +15,26 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from fnas_jax.core import devices, identity
 from fnas_jax.core.keep import Keep
 from fnas_jax.core.types import Array
+from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks import population_trainer, protocols
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.training import child, parallel
+from fnas_jax.training import child, parallel, parts
 from fnas_jax.training.child import Progress
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.parallel import Compiled, Trained
 
 LOG = logging.getLogger(__name__)
-LOG.setLevel(logging.INFO)  # devices that do nothing are told
-PART_SECONDS = 2.0  # of a part of a training: how often it is shown, and could be kept
+LOG.setLevel(logging.INFO)
 APART = 9  # times as long as a state takes to write there is none: a tenth of the time at most
 TIMED_SECONDS = 1.0  # of steps, to know how long one takes
 LEAST_STEPS = 50  # of a training for which there is no time
-FASTER = 8  # times as many steps as the last part had, at most: the first one also compiles
 
 
 class Entrant(NamedTuple):
@@ -76,17 +76,8 @@ def train(
     """
     size, count = ctx.settings.batch_size, len(examples.data.train_labels)
     mesh = parallel.mesh_of(size, count)
-    if mesh.size < len(jax.local_devices()):
-        devices_here, least = len(jax.local_devices()), parallel.LEAST_IMAGES
-        LOG.info(
-            "%d of %d devices train each network: a minibatch of %d images is divided into equal"
-            " parts of %d images or more (children.batch_size=%d would take all devices)",
-            *(mesh.size, devices_here, min(size, count), least, least * devices_here),
-        )
-    chunk = population_trainer.images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
-    if chunk is not None:
-        chunk = max(chunk, size)
-        LOG.info("images come to the devices %d at a time", chunk)
+    parallel.tell(mesh, size, count)
+    chunk = at_once(ctx, mesh)
     placed = None
     for waiting, entrant in zip(range(len(entrants), 0, -1), entrants, strict=True):
         how = recipes.settings(ctx), recipes.pipeline(ctx)
@@ -100,6 +91,16 @@ def train(
         yield tested(run, entrant.name, f"{of} {run.steps}", keep)
 
 
+def at_once(ctx: TrainContext, mesh: Mesh) -> int | None:
+    """How many images are on each of the devices at a time, which is told; None: all."""
+    chunk = population_trainer.images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
+    if chunk is None:
+        return None
+    chunk = max(chunk, ctx.settings.batch_size)
+    LOG.info("images come to the devices %d at a time", chunk)
+    return chunk
+
+
 class Run(NamedTuple):
     """The training of one network; nothing that changes."""
 
@@ -109,6 +110,8 @@ class Run(NamedTuple):
     key: Array
     steps: int
     chunk: int | None  # images that are on the devices at a time; None: all
+    start: Params | None = None  # parameters that it starts from; None: fresh ones
+    arch: Array | np.ndarray = parallel.NO_ARCH  # [T] of a network for several
 
 
 def described(
@@ -157,13 +160,15 @@ def steps_for(run: Run, name: str, of: str, keep: Keep, waiting: int) -> int:
 def seconds_of_step(run: Run) -> float:
     """How long a step of a training takes, by some that are thrown away."""
     key = devices.replicate(run.key, run.context.mesh)
-    progress = devices.replicate(run.compiled.begin(run.key), run.context.mesh)
+    begun = run.compiled.begin(run.key, run.start, run.arch)
+    progress = devices.replicate(begun, run.context.mesh)
     data, _, last = next(iter(parallel.spans(run.context, run.data, run.steps, run.chunk, 0)))
     size, compiled = 1, False
     while True:
         start = time.monotonic()
         span = parallel.span(run.context, 0, size, run.steps, 0)
-        progress = jax.block_until_ready(run.compiled.advance(data, key, progress, span))
+        progress = run.compiled.advance(data, key, progress, span, run.arch)
+        jax.block_until_ready(progress)
         seconds = time.monotonic() - start
         if compiled and (seconds >= TIMED_SECONDS or 2 * size > last):
             return max(seconds, 1e-6) / size
@@ -173,10 +178,10 @@ def seconds_of_step(run: Run) -> float:
 def tested(run: Run, name: str, of: str, keep: Keep) -> Tested:
     """A network after its training, from where `keep` has it."""
     began = time.monotonic()
-    first = Kept(0, 0.0, run.compiled.begin(run.key))
+    first = Kept(0, 0.0, run.compiled.begin(run.key, run.start, run.arch))
     kept = keep.load(name, of, first)
     progress = trained(run, name, of, kept, keep)
-    found = parallel.judged(run.context, run.compiled, run.data, progress, run.chunk)
+    found = parallel.judged(run.context, run.compiled, run.data, progress, run.chunk, run.arch)
     outcome = jax.device_get(found.outcome)
     ok = bool(outcome.ok)
     facts = {
@@ -193,7 +198,7 @@ def trained(run: Run, name: str, of: str, kept: Kept, keep: Keep) -> Progress:
     """The network after its last step, on all devices. Overwrites the progress of `kept`."""
     began = saved = time.monotonic()
     wait = keep.seconds
-    progress = devices.replicate(kept.progress, run.context.mesh)
+    progress: Any = devices.replicate(kept.progress, run.context.mesh)
     key, bar = devices.replicate(run.key, run.context.mesh), None
     done, size = kept.step, 1
     with contextlib.ExitStack() as stack:
@@ -203,9 +208,10 @@ def trained(run: Run, name: str, of: str, kept: Kept, keep: Keep) -> Progress:
             while done < last:
                 start, upto = time.monotonic(), min(done + size, last)
                 span = parallel.span(run.context, done, upto, run.steps, first)
-                progress = jax.block_until_ready(run.compiled.advance(data, key, progress, span))
+                progress = run.compiled.advance(data, key, progress, span, run.arch)
+                jax.block_until_ready(progress)
                 now, count, done = time.monotonic(), upto - done, upto
-                size = steps_of_part(size, (now - start) / count)
+                size = parts.steps_of_part(size, (now - start) / count)
                 if bar is None and keep.progress is not None:  # without what was compiled
                     bar = keep.progress(run.steps, done, name)
                     stack.callback(bar.close)
@@ -218,8 +224,3 @@ def trained(run: Run, name: str, of: str, kept: Kept, keep: Keep) -> Progress:
                     saved = time.monotonic()
                     wait = max(keep.seconds, APART * (saved - now))
     return progress
-
-
-def steps_of_part(size: int, seconds: float) -> int:
-    """How many steps the part after one of `size` steps has, each of which took so long."""
-    return min(max(1, round(PART_SECONDS / max(seconds, 1e-9))), FASTER * size)

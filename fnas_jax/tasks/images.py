@@ -16,6 +16,7 @@ import numpy as np
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import limits
 from fnas_jax.core import reward as rewards
+from fnas_jax.core.keep import NOWHERE
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
@@ -161,6 +162,7 @@ def train_context(
         limits=limits.from_config(config),
         latency=latency.open_(config, space, dataset),
         augment=applied,
+        keep=NOWHERE if knowledge is None else knowledge.keep,
     )
 
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
+import logging
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 
-from fnas_jax.core import devices
+from fnas_jax.core import devices, identity
 from fnas_jax.core.mapped import joined
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool as pools
@@ -28,21 +29,24 @@ from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks import subnet_weights
-from fnas_jax.networks.base import Network, Stats
-from fnas_jax.tasks import cache, children_evaluator, pool_access, protocols, trained
+from fnas_jax.networks.base import Network
+from fnas_jax.tasks import cache, children_evaluator, entrants, pool_access, protocols, trained
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.base import Evaluator, Hooks, Judged, OneShot, TrainedNetwork
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.tasks.population_trainer import images_at_once
-from fnas_jax.training import child
+from fnas_jax.training import child, parallel
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.config import Recipe
 from fnas_jax.training.minibatches import Data
 
+LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.INFO)  # devices that do nothing are told
 DEPOSITED = 8  # best children whose blocks enter the pool
 FINETUNE_DIVISOR = 10  # of the learning rate, because the weights are trained already
+FINETUNED = "fine-tuned winner"  # as its training is shown and kept
 
 
 def oneshot(ctx: TrainContext) -> OneShot:
@@ -66,7 +70,22 @@ def oneshot(ctx: TrainContext) -> OneShot:
         cost=ctx.cost,
         start=functools.partial(start, ctx, network),
         evaluator=evaluator(ctx, network, data),
+        mesh=supernet_mesh(ctx),
     )
+
+
+def supernet_mesh(ctx: TrainContext) -> Mesh:
+    """The devices of this host that train the network for all, each of which has all images.
+
+    One, where that is too much for all of them.
+    """
+    size, count = ctx.settings.batch_size, len(ctx.dataset.train_labels)
+    mesh = parallel.mesh_of(size, count)
+    if images_at_once(ctx.settings.device_images, ctx.dataset, mesh) is not None:
+        LOG.info("1 of %d devices trains: the images do not fit on each", mesh.size)
+        return devices.children_mesh(jax.local_devices()[:1])
+    parallel.tell(mesh, size, count)
+    return mesh
 
 
 def evaluator(ctx: TrainContext, network: Network, data: Data) -> Evaluator:
@@ -137,41 +156,52 @@ def finetune(
 
     In the form as asked, because its weights stand at the places that it names.
     """
-    dataset, steps = ctx.dataset, ctx.config.oneshot.finetune
+    dataset, steps, asked = ctx.dataset, ctx.config.oneshot.finetune, np.asarray(arch)
     everything = Data(
-        jnp.asarray(joined(dataset.train_images, dataset.val_images)),
-        jnp.concatenate([dataset.train_labels, dataset.val_labels]),
-        jnp.asarray(dataset.test_images),
-        jnp.asarray(dataset.test_labels),
+        joined(dataset.train_images, dataset.val_images),
+        np.concatenate([dataset.train_labels, dataset.val_labels]),
+        dataset.test_images,
+        dataset.test_labels,
     )
     settings = dataclasses.replace(ctx.settings, lr=ctx.settings.lr / FINETUNE_DIVISOR)
-    trained = child.Context(network, settings, ctx.pipeline, ctx.objective)
-    run = jax.jit(functools.partial(tune, trained))
-    begin = time.monotonic()
-    tuned, stats, outcome = jax.block_until_ready(run(everything, arch, key, steps, params))
-    facts = {
-        "accuracy": float(outcome.accuracy) if outcome.ok else None,
-        "loss": float(outcome.loss) if outcome.ok else None,
-        "steps": steps,
-        "seconds": time.monotonic() - begin,
+    mesh = parallel.mesh_of(settings.batch_size, len(everything.train_labels))
+    chunk = entrants.at_once(ctx, mesh)
+    trainee = child.Context(network, settings, ctx.pipeline, ctx.objective)
+    own, compiled = parallel.make(trainee, mesh)
+    placed = parallel.place(own, everything, chunk)
+    run = entrants.Run(own, compiled, placed, key, steps, chunk, params, asked)
+    of = described(ctx, params, asked, key, chunk)
+    tested = entrants.tested(run, FINETUNED, of, ctx.keep)
+    known = ("accuracy", "loss", "steps", "seconds")
+    facts = {name: tested.facts[name] for name in known} | {
         "measures": f"{ctx.objective.measure.name} on test images of the inherited weights after"
         " some more training",
     }
-    if not outcome.ok:
+    if facts["accuracy"] is None:
         return Judged(facts)
-    asked = np.asarray(arch)
-    variables = subnet_weights.get(ctx.space, asked, *jax.device_get((tuned, stats)))
+    tuned = jax.device_get((tested.trained.params, tested.trained.stats))
+    variables = subnet_weights.get(ctx.space, asked, *tuned)
     plain = Recipe(smoothing=settings.label_smoothing)  # fine-tuning has none of `winner`'s
     recipe = recipes.described(ctx, "inherited", steps, plain, lr=settings.lr)
     return Judged(facts, TrainedNetwork(asked, variables, facts["accuracy"], recipe, ctx.objective))
 
 
-def tune(
-    ctx: child.Context, data: Data, arch: Array, key: Array, steps: Array, params: Params
-) -> tuple[Params, Stats, Outcome]:
-    """Parameters, statistics and outcome of `arch` [T] after `steps` [] steps from `params`."""
-    tuned = child.train(ctx, data, arch, key, steps, params)
-    return tuned, *child.evaluate(ctx, data, arch, tuned, jnp.bool_(True))
+def described(
+    ctx: TrainContext, params: Params, asked: np.ndarray, key: Array, chunk: int | None
+) -> str:
+    """What a fine-tuning is of: equal texts, equal numbers at every step on as many devices."""
+    return identity.text(
+        {
+            "weights": identity.of_arrays(params),
+            "asked": asked.tolist(),
+            "space": ctx.space.key,
+            "children": protocols.of_images(ctx, "inherited"),
+            "divisor": FINETUNE_DIVISOR,
+            "steps": ctx.config.oneshot.finetune,
+            "chunk": chunk,
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+        }
+    )
 
 
 def start(ctx: TrainContext, network: Network, fresh: Params) -> Params:

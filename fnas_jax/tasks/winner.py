@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import limits
-from fnas_jax.core.keep import Keep
+from fnas_jax.core.keep import NOWHERE, Keep
 from fnas_jax.core.mapped import joined
 from fnas_jax.core.types import Array
 from fnas_jax.networks import cost as costs
@@ -31,7 +31,6 @@ from fnas_jax.tasks.entrants import Entrant, Examples, Tested
 from fnas_jax.training.minibatches import Data
 
 LOG = logging.getLogger(__name__)
-NOWHERE = Keep()
 
 
 def final(ctx: TrainContext, arch: Array, key: Array, keep: Keep = NOWHERE) -> Judged:

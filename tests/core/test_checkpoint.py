@@ -57,6 +57,25 @@ def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+def test_within_a_step_there_may_be_several_each_after_some_time(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    with opened(tmp_path) as manager:
+        paced = checkpoint.Paced(manager, 5.0)
+        assert paced.due and not paced.overdue(30.0)  # there was nothing to keep so far
+        now[0] += 30.0
+        assert paced.overdue(30.0)
+        for step, value in ((1, 10), (1, 11), (2, 20), (7, 70)):
+            assert paced.take(step, lambda value=value: {"a": value}) == {"a": value}
+        assert sorted(manager.all_steps()) == [3, 7]
+        assert checkpoint.restore(manager, {"a": 0}) == (7, {"a": 70})
+        assert not paced.due and not paced.overdue(0.0)
+        now[0] += 5.0
+        assert paced.due and not paced.overdue(30.0)
+        now[0] += 25.0
+        assert paced.overdue(30.0)
+
+
 def test_the_last_two_are_kept(tmp_path):
     with opened(tmp_path) as manager:
         for step in range(1, 5):

@@ -33,7 +33,7 @@ def run():
 def short_parts(monkeypatch):
     """Parts of three steps, each of which may be kept."""
     monkeypatch.setattr(entrants, "APART", 0)
-    monkeypatch.setattr(entrants, "steps_of_part", lambda size, seconds: 3)
+    monkeypatch.setattr(entrants.parts, "steps_of_part", lambda size, seconds: 3)
 
 
 class Killed(Exception):
@@ -43,9 +43,9 @@ class Killed(Exception):
 def counted(run, spans):
     """`run` that writes down which steps it makes."""
 
-    def advance(images, key, progress, span):
+    def advance(images, key, progress, span, arch):
         spans.append((int(span.first), int(span.last)))
-        return run.compiled.advance(images, key, progress, span)
+        return run.compiled.advance(images, key, progress, span, arch)
 
     return run._replace(compiled=run.compiled._replace(advance=advance))
 
@@ -108,10 +108,10 @@ def test_it_is_shown_how_far_a_training_is(run, short_parts):
 
 
 def test_parts_take_about_two_seconds_and_grow_slowly():
-    assert entrants.steps_of_part(1, 0.001) == 8
-    assert entrants.steps_of_part(1000, 0.001) == 2000
-    assert entrants.steps_of_part(8, 30.0) == 1
-    assert entrants.steps_of_part(8, 0.0) == 64
+    assert entrants.parts.steps_of_part(1, 0.001) == 8
+    assert entrants.parts.steps_of_part(1000, 0.001) == 2000
+    assert entrants.parts.steps_of_part(8, 30.0) == 1
+    assert entrants.parts.steps_of_part(8, 0.0) == 64
 
 
 def test_what_a_training_is_of_says_all_that_its_numbers_depend_on():

@@ -57,7 +57,7 @@ def test_a_step_is_timed_without_its_compilation(run, monkeypatch):
     """On a clock where compiling takes 100 seconds, and a step 0.01."""
     now = [0.0]
 
-    def advance(images, key, progress, span):
+    def advance(images, key, progress, span, arch):
         now[0] += 0.01 * int(span.last - span.first) + (100.0 if not calls else 0.0)
         calls.append(int(span.last - span.first))
         return progress

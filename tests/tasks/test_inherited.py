@@ -1,14 +1,20 @@
 """Judging with inherited weights, on a linear classifier in place of a convolutional network."""
 
+import dataclasses
+import functools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core import devices
+from fnas_jax.core import keep as keeping
 from fnas_jax.core.config import default
 from fnas_jax.networks.base import Network
 from fnas_jax.spaces import mnas
-from fnas_jax.tasks import data, images, inherited
+from fnas_jax.tasks import data, entrants, images, inherited
 from fnas_jax.training.minibatches import Data
 
 SPACE = mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)
@@ -119,25 +125,55 @@ def test_the_supernet_is_judged_on_validation_images(context):
 def test_the_winner_is_trained_on_with_all_images_but_those_that_it_is_tested_on(
     context, monkeypatch
 ):
+    """From its inherited weights, at the place that it was asked for, and kept on the way."""
     d, params = context.dataset, jax.jit(NETWORK.init)(jax.random.key(0), ARCHS[0])
-    given = []
+    given, real = [], entrants.tested
 
-    def train(ctx, data, arch, key, steps, params):
-        jax.debug.callback(lambda *parts: given.extend(parts), *data[:2], ordered=True)
-        return params
+    def tested(run, name, of, keep):
+        given.append((run, name, of, keep))
+        return real(run._replace(steps=0), name, of, keeping.NOWHERE)
 
-    monkeypatch.setattr(inherited.child, "train", train)
+    monkeypatch.setattr(inherited.entrants, "tested", tested)
     monkeypatch.setattr(inherited.subnet_weights, "get", lambda space, *parts: parts)
-    found, network = inherited.finetune(context, NETWORK, params, ARCHS[0], jax.random.key(0))
+    keep = keeping.Keep(seconds=7.0)
+    tune = functools.partial(inherited.finetune, context._replace(keep=keep), NETWORK)
+    found, network = tune(params, ARCHS[0], jax.random.key(0))
+    run, name, of, kept = given[0]
+    assert (name, kept, run.steps) == ("fine-tuned winner", keep, context.config.oneshot.finetune)
     asked, tuned, _ = network.variables
     assert asked.tolist() == network.arch.tolist() == ARCHS[0].tolist()
     np.testing.assert_array_equal(tuned["w"], params["w"])
     assert network.accuracy == found["accuracy"]
     lr = context.settings.lr / inherited.FINETUNE_DIVISOR
     assert (network.recipe["weights"], network.recipe["lr"]) == ("inherited", lr)
-    np.testing.assert_array_equal(given[0], np.concatenate([d.train_images, d.val_images]))
-    np.testing.assert_array_equal(given[1], np.concatenate([d.train_labels, d.val_labels]))
+    assert run.context.child.settings.lr == lr
+    np.testing.assert_array_equal(
+        run.data.train_images, np.concatenate([d.train_images, d.val_images])
+    )
+    np.testing.assert_array_equal(
+        run.data.train_labels, np.concatenate([d.train_labels, d.val_labels])
+    )
     pixels = np.asarray(context.pipeline.normalise(d.test_images), np.float64)
     scores = pixels.reshape(len(pixels), -1) @ np.asarray(params["w"][0], np.float64)
     hits = scores.argmax(-1) == d.test_labels
     np.testing.assert_allclose(found["accuracy"], hits.mean(), atol=1e-6)
+    # What is kept is of these weights, this form and this key only.
+    tune({"w": params["w"] + 1}, ARCHS[0], jax.random.key(0))
+    tune(params, ARCHS[1], jax.random.key(0))
+    tune(params, ARCHS[0], jax.random.key(1))
+    tune(params, ARCHS[0], jax.random.key(0))
+    assert len({of for _, _, of, _ in given}) == 4 and given[-1][2] == of
+
+
+def test_the_devices_that_share_a_minibatch_train_the_supernet(context, monkeypatch, caplog):
+    two = jax.devices()[:1] * 2
+    monkeypatch.setattr(jax, "local_devices", lambda: two)
+    monkeypatch.setattr(devices, "Mesh", lambda own, axes: types.SimpleNamespace(size=len(own)))
+    monkeypatch.setattr(inherited, "images_at_once", lambda *given: None)
+    assert inherited.supernet_mesh(context).size == 2 and not caplog.records
+    odd = dataclasses.replace(context.settings, batch_size=31)
+    assert inherited.supernet_mesh(context._replace(settings=odd)).size == 1
+    assert "1 of 2 devices train each network: a minibatch of 31 images" in caplog.text
+    monkeypatch.setattr(inherited, "images_at_once", lambda *given: 100)
+    assert inherited.supernet_mesh(context).size == 1
+    assert "1 of 2 devices trains: the images do not fit on each" in caplog.text

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core import keep as keeping
 from fnas_jax.core.config import default
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import cell, mnas
@@ -36,7 +37,7 @@ def test_the_winner_learns_all_images_but_those_that_it_is_tested_on(monkeypatch
     """Training and validation images teach it, the test images judge it, each with its label."""
     given = []
     monkeypatch.setattr(winner.entrants, "train", lambda ctx, jobs, *rest: given.append(rest) or [])
-    dataset, key, keep = data.load("digits"), jax.random.key(0), winner.NOWHERE
+    dataset, key, keep = data.load("digits"), jax.random.key(0), keeping.NOWHERE
     winner.train_and_test(images.train_context(default(), MNAS, dataset), [], key, keep)
     ((examples, *others),) = given
     assert others == [key, keep] and examples.judges == "test"

@@ -82,6 +82,30 @@ def test_on_one_device_it_is_the_training_of_a_child_wherever_it_is_cut(recipe):
         assert np.isfinite(progress.loss) and found.outcome.accuracy > 0.5
 
 
+def test_a_network_for_several_goes_on_from_parameters_as_the_child_that_it_is_told_to_be():
+    arch, host = np.ones(1), Data(*map(np.asarray, toy_data()))
+    start = jax.tree.map(lambda leaf: leaf + 0.1, CONTEXT.network.init(KEY, arch))
+
+    @jax.jit
+    def child_alone(data, arch, start, steps):
+        params = child.train(CONTEXT, data, arch, KEY, steps, start)
+        return params, *child.evaluate(CONTEXT, data, arch, params, jnp.bool_(True))
+
+    params, stats, outcome = child_alone(toy_data(), arch, start, jnp.int32(STEPS))
+    for chunk in (None, 90):
+        own, compiled = parallel.make(CONTEXT, mesh_of(1))
+        placed = parallel.place(own, host, chunk)
+        progress = devices.replicate(compiled.begin(KEY, start, arch), own.mesh)
+        key, done = devices.replicate(KEY, own.mesh), 0
+        for images, first, last in parallel.spans(own, placed, STEPS, chunk, 0):
+            for upto in (7, last):
+                span = parallel.span(own, done, upto, STEPS, first)
+                progress, done = compiled.advance(images, key, progress, span, arch), upto
+        found = parallel.judged(own, compiled, placed, progress, chunk, arch)
+        chex.assert_trees_all_equal((found.params, found.stats), (params, stats))
+        chex.assert_trees_all_close(found.outcome, outcome, rtol=1e-6)
+
+
 def test_images_in_chunks_may_be_cut_anywhere_and_are_those_of_streaming():
     host, ctx = Data(*map(np.asarray, toy_data())), toy_context()
     made = parallel.make(ctx, mesh_of(1))

@@ -57,6 +57,8 @@ class Supernet(NamedTuple):
     settings: Children
     updates: int  # of the whole training
     vmap: bool  # architectures whose gradients are averaged run at once
+    # Of the mesh whose devices share each minibatch, under `shard_map`; "": one has all of it
+    axis: str = ""
 
     def start(self, params: Params) -> Weights:
         """Before the first step."""
@@ -84,13 +86,19 @@ class Supernet(NamedTuple):
 
 
 def make(
-    network: Network, settings: Children, arch: Array, updates: int, vmap: bool, loss: Loss
+    network: Network,
+    settings: Children,
+    arch: Array,
+    updates: int,
+    vmap: bool,
+    loss: Loss,
+    axis: str = "",
 ) -> Supernet:
     """The supernet of an elastic network; `arch` [T] is any architecture of its space."""
     assert network.parts is not None
     shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
     template = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return Supernet(loss, template, network.parts.used, settings, updates, vmap)
+    return Supernet(loss, template, network.parts.used, settings, updates, vmap, axis)
 
 
 def single_path(
@@ -199,7 +207,9 @@ def _gradient(
     def loss(vector: Array, arch: Array, z: Array) -> Array:
         return net.loss(net.params(vector), arch, z, images, labels)
 
-    nll, gradient, switches = differentiate(loss, vector, arch, z)
+    found = differentiate(loss, vector, arch, z)
+    # All three are linear in the loss, which is a mean over images, and devices have equally many.
+    nll, gradient, switches = lax.pmean(found, net.axis) if net.axis else found
     used = net.used_weights(arch) * vector
     return gradient + decay * used, StepOutput(nll, jnp.vdot(used, used), switches)
 

@@ -36,6 +36,7 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         method.steps_done,
         parts.pipeline,
         parts.settings.batch_size,
+        parts.mesh,
     )
     report = functools.partial(method.report, ctx.training.q, space)
     prepare = stages.prepare(stage, report, parts.data, steps, oneshot.every)
@@ -62,7 +63,8 @@ def context(
     largest = jnp.asarray(space.largest)
     updates = steps if numbers.average else steps * numbers.mc_samples
     net = supernet.make(
-        parts.network, parts.settings, largest, updates, parts.vmap, loss(numbers, parts)
+        *(parts.network, parts.settings, largest, updates, parts.vmap, loss(numbers, parts)),
+        axis=stages.axis_of(parts.mesh),
     )
     costs = functools.partial(mflops, parts)
     check_budget(numbers, space, costs)

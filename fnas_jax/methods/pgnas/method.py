@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, update_best
-from fnas_jax.methods.oneshot import ranking
+from fnas_jax.methods.oneshot import ranking, stages
 from fnas_jax.methods.oneshot.ranking import Ranking
+from fnas_jax.methods.oneshot.stages import Tally
 from fnas_jax.methods.pgnas import step
 from fnas_jax.methods.pgnas.posterior import Posterior
 from fnas_jax.methods.pgnas.step import Learnt
@@ -42,6 +43,7 @@ class State(NamedTuple):
     ranking: Ranking
     samples: Array  # [N, T] int32 the last ones asked for
     log_q: Array  # [N] float32 nats
+    tally: Tally
 
 
 def make(ctx: Context, prepare: Callable[..., Any] | None) -> SearchMethod:
@@ -66,6 +68,7 @@ def init(ctx: Context, key: Array) -> State:
         ranking=ranking.empty(ctx.training.config.top, decisions),
         samples=jnp.zeros((ctx.proposals, decisions), jnp.int32),
         log_q=jnp.zeros(ctx.proposals),
+        tally=stages.nothing(step.SCALARS),
     )
 
 

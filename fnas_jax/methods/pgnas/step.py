@@ -26,6 +26,8 @@ NORM_STEPS = 64  # steps between two looks at the norms of all operations, which
 BASELINE_DECAY = 0.9  # of the average that stands for the other samples where there are none
 AIM = 0.95  # share of the budget that gamma steers the expected cost to
 
+# What a step says of itself
+SCALARS = ("nll", "kl_weights", "kl_cost", "kl_entropy", "mflops", "temperature")
 Costs = Callable[[Array], Array]  # archs [N, T] -> MFLOPs [N]
 
 

@@ -27,13 +27,15 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
     loss = functools.partial(
         supernet.single_path, parts.network, parts.objective, settings.label_smoothing
     )
-    net = supernet.make(parts.network, settings, largest, numbers.steps, parts.vmap, loss)
+    net = supernet.make(
+        *(parts.network, settings, largest, numbers.steps, parts.vmap, loss),
+        axis=stages.axis_of(parts.mesh),
+    )
     ctx = method.Context(
         space, net, settings.weight_decay, config.search.batch, initial_of(parts, largest)
     )
-    stage = stages.Stage(
-        functools.partial(method.train, ctx), method.steps_done, parts.pipeline, settings.batch_size
-    )
+    train, batch_size = functools.partial(method.train, ctx), settings.batch_size
+    stage = stages.Stage(train, method.steps_done, parts.pipeline, batch_size, parts.mesh)
     prepare = stages.prepare(stage, method.report, parts.data, numbers.steps, numbers.every)
     training = {"method": "spos", "steps": numbers.steps}
     return method.make(ctx, prepare), inheriting(parts, net, lambda state: state.weights, training)

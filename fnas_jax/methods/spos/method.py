@@ -18,9 +18,12 @@ import jax.numpy as jnp
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, update_best
-from fnas_jax.methods.oneshot import supernet
+from fnas_jax.methods.oneshot import stages, supernet
+from fnas_jax.methods.oneshot.stages import Tally
 from fnas_jax.methods.oneshot.supernet import Supernet, Weights
 from fnas_jax.spaces.base import Space
+
+SCALARS = ("nll",)  # of a training step
 
 
 class Context(NamedTuple):
@@ -38,6 +41,7 @@ class State(NamedTuple):
 
     weights: Weights
     best: Best
+    tally: Tally
 
 
 def make(ctx: Context, prepare: Callable[..., Any] | None) -> SearchMethod:
@@ -53,7 +57,8 @@ def make(ctx: Context, prepare: Callable[..., Any] | None) -> SearchMethod:
 
 def init(ctx: Context, key: Array) -> State:
     """Before the training."""
-    return State(ctx.net.start(ctx.initial(key)), no_best(len(ctx.space.cardinalities)))
+    best = no_best(len(ctx.space.cardinalities))
+    return State(ctx.net.start(ctx.initial(key)), best, stages.nothing(SCALARS))
 
 
 def train(

@@ -1,65 +1,183 @@
-"""The training stage: cut anywhere, and reported by parts."""
+"""The training stage: cut anywhere, reported by parts, and shared by devices."""
 
-import functools
+import os
+import subprocess
+import sys
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
+from fnas_jax.core import devices
 from fnas_jax.methods.oneshot import stages, supernet
+from fnas_jax.methods.oneshot.stages import Tally
+from fnas_jax.methods.oneshot.supernet import Weights
 from fnas_jax.methods.pgnas import posterior
+from fnas_jax.training import parts
 from fnas_jax.training.minibatches import Data
 from tests.methods.pgnas import toy
 
 Q = posterior.make((3, 2))
 FEATURES, TARGETS = map(jnp.asarray, toy.regression((3, 2), 12))
+DATA = Data(FEATURES, TARGETS, FEATURES, TARGETS)
 DECAY = 0.1
+KEY = jax.random.key(3)
 
 
-@pytest.fixture
-def net():
-    return toy.make(Q, toy.squared_error, steps=20)
+class State(NamedTuple):
+    """Of a supernet that only learns weights."""
+
+    weights: Weights
+    tally: Tally
 
 
-@pytest.fixture
-def weights(net):
-    return net.start({"w": jnp.linspace(-1, 1, 6).reshape(2, 3)})
+class Count(NamedTuple):
+    """Of a training that only counts its steps."""
+
+    done: Any
+    tally: Tally
 
 
-def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been(net, weights):
-    data = Data(FEATURES, TARGETS, FEATURES, TARGETS)
+def make(mesh=None, batch_size=4, **options):
+    """(stage, first state) of a supernet on the toy regression."""
+    net = toy.make(Q, toy.squared_error, steps=20)._replace(axis=stages.axis_of(mesh))
 
     def step(state, images, labels, key):
-        arch = jax.random.randint(key, (1, 2), 0, jnp.asarray([3, 2]))
+        arch = jax.random.randint(key, (2, 2), 0, jnp.asarray([3, 2]))
         z = toy.to_switches(Q, arch)
-        moved, output = supernet.train_step(net, state, arch, z, images, labels, DECAY)
-        return moved, {"nll": output.nll.mean(), "seen": images.sum((1, 2))}
+        given = (net, state.weights, arch, z, images, labels, DECAY)
+        moved, output = supernet.train_step(*given, **options)
+        return state._replace(weights=moved), {"nll": output.nll.mean()}
 
-    stage = stages.Stage(step, lambda state: state.step, toy.PIPELINE, 4)
-    run = jax.jit(functools.partial(stages.run, stage))
-    key = jax.random.key(3)
-    whole, _ = run(weights, key, data, jnp.int32(7))
-    part = weights
+    start = net.start({"w": jnp.linspace(-1, 1, 6).reshape(2, 3)})
+    done = lambda state: state.weights.step // (1 if options.get("average") else 2)  # noqa: E731
+    stage = stages.Stage(step, done, toy.PIPELINE, batch_size, mesh)
+    return stage, State(start, stages.nothing(("nll",)))
+
+
+def test_a_training_cut_anywhere_goes_on_as_if_it_had_not_been():
+    stage, first = make()
     seen = []
+
+    def step(state, images, labels, key):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), images.sum((1, 2)), ordered=True)
+        return stage.step(state, images, labels, key)
+
+    run = stages.compiled(stage._replace(step=step))
+    whole, tally = run(first, first.tally, KEY, DATA, jnp.int32(7))
+    seen.clear()
+    part, sums = first, first.tally
     for count in (1, 1, 1, 2, 2):
-        part, scalars = run(part, key, data, jnp.int32(count))
-        seen.append(scalars["seen"])
-    np.testing.assert_array_equal(whole.vector, part.vector)
+        part, sums = run(part, sums, KEY, DATA, jnp.int32(count))
+    chex.assert_trees_all_equal((whole, tally), (part, sums))
+    assert sums.steps == 7
+    jax.effects_barrier()
     # The three minibatches of the first epoch hold every example once.
     every = np.sort(np.concatenate(seen[:3]))
     np.testing.assert_allclose(every, np.sort(FEATURES.sum((1, 2))), rtol=1e-5)
 
 
-def test_a_stage_is_reported_by_parts_and_goes_on_where_it_is():
-    """Every three of seven steps, from the second on."""
-    data = Data(FEATURES, TARGETS, FEATURES, TARGETS)
-
+def counting():
     def step(state, images, labels, key):
-        return state + 1, {"number": state.astype(jnp.float32)}
+        return state._replace(done=state.done + 1), {"number": state.done.astype(jnp.float32)}
 
-    stage = stages.Stage(step, lambda state: state, toy.PIPELINE, 4)
-    prepare = stages.prepare(stage, lambda state, scalars: scalars, data, total=7, every=3)
-    reports = [(int(s), float(r["number"])) for s, r in prepare(jnp.int32(2), jax.random.key(0))]
-    assert reports == [(5, 3.0), (7, 5.5)]
-    assert not list(prepare(jnp.int32(7), jax.random.key(0)))
+    return stages.Stage(step, lambda state: state.done, toy.PIPELINE, 4)
+
+
+def test_a_stage_is_reported_by_parts_and_goes_on_where_it_is(monkeypatch):
+    """Every three of seven steps, from the second on."""
+    monkeypatch.setattr(parts, "steps_of_part", lambda size, seconds: 9)
+    prepare = stages.prepare(counting(), lambda state, means: means, DATA, total=7, every=3)
+
+    def reports(start):
+        found = prepare(start, jax.random.key(0))
+        return [(int(s.done), float(r["number"])) for s, r in found if "number" in r]
+
+    nothing = stages.nothing(("number",))
+    assert reports(Count(jnp.int32(2), nothing)) == [(5, 3.0), (7, 5.5)]
+    assert reports(Count(jnp.int32(7), nothing)) == []
+    # From the middle of a part: of the steps 3 and 4 it knows the sum.
+    middle = Tally(jnp.int32(2), {"number": jnp.float32(7.0)})
+    assert reports(Count(jnp.int32(5), middle)) == [(6, 4.0), (7, 6.0)]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_where_reports_are_far_apart_states_in_between_are_handed_over(monkeypatch, size):
+    """Each of them goes on to the same reports and the same end."""
+    stage, first = make()
+
+    def run(start):
+        told = stages.prepare(stage, lambda state, means: means, DATA, total=7, every=5)
+        return list(told(start, KEY))
+
+    monkeypatch.setattr(parts, "steps_of_part", lambda size, seconds: 9)
+    whole = [item for item in run(first) if "nll" in item[1]]
+    monkeypatch.setattr(parts, "steps_of_part", lambda _, seconds: size)
+    cut = run(first)
+    between = [i for i, (_, told) in enumerate(cut) if list(told) == ["text"]]
+    assert len(whole) == 2 and len(cut) - len(between) == 2 and len(between) >= 2
+    assert cut[between[0]][1]["text"] == ": 1 of 7 steps"
+    chex.assert_trees_all_equal([item for item in cut if "nll" in item[1]], whole)
+    for i in between:
+        left = [item for item in run(cut[i][0]) if "nll" in item[1]]
+        chex.assert_trees_all_equal(left, whole[-len(left) :])
+        assert len(left) == sum("nll" in told for _, told in cut[i:])
+
+
+def by_hand(average: bool) -> np.ndarray:
+    """The weights after one step by the means of both halves of the minibatch."""
+    _, state = make(average=average)
+    key_order, _, key_step = jax.random.split(KEY, 3)
+    rows = np.asarray(jax.random.permutation(jax.random.fold_in(key_order, 0), 12)[:4])
+    archs = jax.random.randint(jax.random.fold_in(key_step, 0), (2, 2), 0, jnp.asarray([3, 2]))
+    net, weights = toy.make(Q, toy.squared_error, steps=20), state.weights
+    gradients = []
+    for arch in archs:
+        z = toy.to_switches(Q, arch)
+
+        def loss(vector, part, z=z, arch=arch):
+            nll = toy.squared_error(net.params(vector), arch, z, FEATURES[part], TARGETS[part])
+            return nll + DECAY / 2 * ((z.reshape(-1) * vector) ** 2).sum()
+
+        own = [jax.grad(loss)(weights.vector, part) for part in (rows[:2], rows[2:])]
+        gradients.append((own[0] + own[1]) / 2)
+        if not average:
+            weights = net.update(weights, gradients[-1])
+    return (net.update(weights, sum(gradients) / 2) if average else weights).vector
+
+
+def check_two_devices() -> None:
+    """What two devices do, for the test below."""
+    mesh = Mesh(np.asarray(jax.devices()), (devices.BATCH,))
+    for average in (False, True):
+        stage, first = make(mesh, average=average)
+        told = stages.prepare(stage, lambda state, means: means, DATA, total=1, every=1)
+        ((state, _),) = told(first, KEY)
+        np.testing.assert_allclose(state.weights.vector, by_hand(average), rtol=1e-5, atol=1e-6)
+        assert len(state.weights.vector.devices()) == 1  # the search goes on there
+    parts.steps_of_part = lambda size, seconds: 2
+    told = stages.prepare(stage, lambda state, means: means, DATA, total=7, every=4)
+    whole = list(told(first, KEY))
+    assert [float(r["nll"]) > 0 for _, r in whole if "nll" in r] == [True, True]
+    for i, (state, _) in enumerate(whole[:-1]):
+        as_read = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
+        left = list(told(as_read, KEY))
+        chex.assert_trees_all_equal(left[-1], whole[-1])
+        assert len(left) <= len(whole) - i
+
+
+def test_two_devices_make_the_steps_of_the_mean_over_their_halves():
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    code = "from tests.methods.oneshot import test_stages as t; t.check_two_devices()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -61,8 +61,9 @@ def learn(q, net, config, features, targets, costs, key):
     train = functools.partial(step.step, ctx)
     stage = stages.Stage(train, lambda state: state.steps, PIPELINE, examples)
     state = step.start(ctx, {"w": jnp.full(q.mask.shape, 0.1)})
-    run = jax.jit(functools.partial(stages.run, stage))
-    return run(state, key, data, jnp.int32(steps_of(net, config)))
+    nothing, steps = stages.nothing(step.SCALARS), jnp.int32(steps_of(net, config))
+    state, tally = stages.compiled(stage)(state, nothing, key, data, steps)
+    return state, stages.means(tally)
 
 
 def steps_of(net, config):
