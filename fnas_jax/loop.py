@@ -209,7 +209,9 @@ def step(ctx: Context, outputs: Outputs, state: State, last: bool = False) -> St
     state = state._replace(step=state.step + 1, seconds=ctx.clock.seconds())
     if not last and not outputs.checkpoints.due:
         return state
-    return outputs.checkpoints.take(state.step, lambda: synced(ctx, state))
+    state = outputs.checkpoints.take(state.step, lambda: synced(ctx, state))
+    keeping.forget_batches(ctx.folder)
+    return state
 
 
 def synced(ctx: Context, state: State) -> State:

@@ -26,9 +26,8 @@ COMMAND = """
 import sys
 from fnas_jax import main
 from fnas_jax.core import keep
-from fnas_jax.tasks import entrants
 from fnas_jax.training import parts
-keep.LEAST_SECONDS, parts.SECONDS, entrants.APART = 0.0, 0.1, 0
+keep.LEAST_SECONDS, parts.SECONDS, parts.APART = 0.0, 0.1, 0
 sys.exit(main.main(sys.argv[1:]))
 """
 

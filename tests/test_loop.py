@@ -272,6 +272,27 @@ def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, monkeypatch,
         assert lines_of(folder) == lines_of(tmp_path / "whole")
 
 
+def test_what_was_kept_of_batches_goes_with_the_next_checkpoint(tmp_path):
+    """Not before: what a restored state has not seen is trained again."""
+    kept, seen = tmp_path / "training" / "children-0f--1e", []
+
+    def keeping_batches(state, archs, mask, key):
+        seen.append(kept.exists())
+        kept.mkdir(parents=True, exist_ok=True)
+        return evaluate(state, archs, mask, key)
+
+    def final(arch, key):
+        seen.append(kept.exists())
+        return Judged({})
+
+    evaluator = EVALUATOR._replace(evaluate=keeping_batches, jittable=False)
+    config = config_with(search__budget=12, log__checkpoint_seconds=1000.0)
+    parts = TASK._replace(final=final), METHOD, evaluator
+    loop.run(config, tmp_path, lambda c, k: parts)
+    # There is a checkpoint after the first iteration, and after the last one.
+    assert seen[:3] == [False, False, True] and seen[-1] is False
+
+
 def shared_pool(folder):
     """(an evaluator whose accuracies rise with what it knows, which it shares with `folder`)"""
 

@@ -22,6 +22,7 @@ from fnas_jax.core.logging import Progress
 
 LOG = logging.getLogger(__name__)
 FULL = "training"  # the folder of it in a workdir
+BATCHES = "children"  # with which the names of batches of children begin
 LEAST_SECONDS = 30.0  # between two checkpoints of a training, whose states may be large
 LINE_SECONDS = 10.0  # between two lines about it, where there is no terminal
 
@@ -84,6 +85,12 @@ def save(folder: pathlib.Path, name: str, of: str, step: int, state: Any) -> Non
     """As `Keep.save`."""
     with contextlib.closing(checkpoint.open_(_place(folder, name, of))) as manager:
         checkpoint.save(manager, step, state)
+
+
+def forget_batches(folder: pathlib.Path) -> None:
+    """Takes away what was kept of batches of a run in `folder`, once a checkpoint has them."""
+    for own in (folder / FULL).glob(f"{BATCHES}-*"):
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def remove(folder: pathlib.Path) -> None:

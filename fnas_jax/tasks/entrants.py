@@ -6,7 +6,6 @@ killed goes on from there. Where it is cut changes no number.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import time
@@ -29,10 +28,10 @@ from fnas_jax.training import child, parallel, parts
 from fnas_jax.training.child import Progress
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.parallel import Compiled, Trained
+from fnas_jax.training.parts import Kept
 
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.INFO)
-APART = 9  # times as long as a state takes to write there is none: a tenth of the time at most
 TIMED_SECONDS = 1.0  # of steps, to know how long one takes
 LEAST_STEPS = 50  # of a training for which there is no time
 
@@ -50,14 +49,6 @@ class Examples(NamedTuple):
 
     data: Data  # of the host
     judges: str  # "test" or "validation": which images judge
-
-
-class Kept(NamedTuple):
-    """A training in progress, as it is kept."""
-
-    step: int
-    seconds: float  # that it has taken so far
-    progress: Progress
 
 
 class Tested(NamedTuple):
@@ -196,31 +187,19 @@ def tested(run: Run, name: str, of: str, keep: Keep) -> Tested:
 
 def trained(run: Run, name: str, of: str, kept: Kept, keep: Keep) -> Progress:
     """The network after its last step, on all devices. Overwrites the progress of `kept`."""
-    began = saved = time.monotonic()
-    wait = keep.seconds
-    progress: Any = devices.replicate(kept.progress, run.context.mesh)
-    key, bar = devices.replicate(run.key, run.context.mesh), None
-    done, size = kept.step, 1
-    with contextlib.ExitStack() as stack:
-        for data, first, last in parallel.spans(
-            run.context, run.data, run.steps, run.chunk, kept.step
-        ):
-            while done < last:
-                start, upto = time.monotonic(), min(done + size, last)
-                span = parallel.span(run.context, done, upto, run.steps, first)
-                progress = run.compiled.advance(data, key, progress, span, run.arch)
-                jax.block_until_ready(progress)
-                now, count, done = time.monotonic(), upto - done, upto
-                size = parts.steps_of_part(size, (now - start) / count)
-                if bar is None and keep.progress is not None:  # without what was compiled
-                    bar = keep.progress(run.steps, done, name)
-                    stack.callback(bar.close)
-                elif bar is not None:
-                    bar.show(done, f"steps of {name}, loss {float(progress.loss) / count:.4f}")
-                # The end is kept, too, for those that come after it; not where that is seconds.
-                if now - saved > wait * (0.1 if done == run.steps else 1.0):
-                    state = Kept(done, kept.seconds + now - began, jax.device_get(progress))
-                    keep.save(name, of, done, state)
-                    saved = time.monotonic()
-                    wait = max(keep.seconds, APART * (saved - now))
-    return progress
+    mesh, key = run.context.mesh, devices.replicate(run.key, run.context.mesh)
+
+    def advance(data: Data, progress: Progress, done: int, upto: int, first: int) -> Progress:
+        span = parallel.span(run.context, done, upto, run.steps, first)
+        return run.compiled.advance(data, key, progress, span, run.arch)
+
+    training = parts.Training(name, of, name, run.steps, advance, text=mean_loss)
+    start = kept._replace(progress=devices.replicate(kept.progress, mesh))
+    spans = parallel.spans(run.context, run.data, run.steps, run.chunk, kept.step)
+    return parts.run(training, start, spans, keep)
+
+
+def mean_loss(progress: Progress, count: int) -> str:
+    """Of the last `count` steps, as it is shown."""
+    assert progress.loss is not None
+    return f", loss {float(progress.loss) / count:.4f}"

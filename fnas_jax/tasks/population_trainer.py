@@ -15,6 +15,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.pool import Layout, Pool, Source
 from fnas_jax.networks.base import Network
+from fnas_jax.tasks import long_batches
 from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import autotune, child, population, streaming
@@ -60,11 +61,13 @@ def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
     )
     chunk = images_at_once(settings.device_images, dataset, mesh)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
+    examples = Data(*images)
     if chunk is None:
-        train = population.make(trained)
-        examples = devices.replicate(in_memory(Data(*images)), mesh)
+        examples = devices.replicate(in_memory(examples), mesh)
+    if long_batches.are_long(ctx):
+        train = long_batches.make(ctx, trained, chunk)
     else:
-        train, examples = streaming.make(trained, chunk), Data(*images)
+        train = population.make(trained) if chunk is None else streaming.make(trained, chunk)
     return Trainer(
         context=ctx,
         layout=layout,

@@ -1,16 +1,82 @@
-"""Trainings in parts of about two seconds, between which they can be shown and kept."""
+"""Trainings in parts of about two seconds, between which they are shown and kept.
+
+Where a training is cut changes no number: what is drawn is a function of the step.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
+import numpy as np
+
+from fnas_jax.core import hosts
+from fnas_jax.core.keep import Keep
 
 T = TypeVar("T")
 SECONDS = 2.0  # of a part: how often a training is shown, and could be kept
 FASTER = 8  # times as many steps as the last part had, at most: the first one also compiles
+APART = 9  # times as long as a state takes to write there is none: a tenth of the time at most
+
+
+class Training(NamedTuple):
+    """A training of one network or of several at once; nothing that changes."""
+
+    name: str  # as it is kept
+    of: str  # as `Keep.load` has it
+    label: str  # as it is shown
+    steps: int  # in all
+    # (data, progress, its first step, the one after its last, an epoch's first) -> progress, which
+    # it overwrites
+    advance: Callable[[Any, Any, int, int, int], Any]
+    host: Callable[[Any], Any] = jax.device_get  # of a progress, as it is kept
+    # (progress, steps of the last part) -> what is shown beside the number of steps
+    text: Callable[[Any, int], str] = lambda progress, count: ""
+    quiet: float = 0.0  # seconds for which nothing is shown
+    together: bool = False  # by all hosts, of which the first decides where it is cut and kept
+
+
+class Kept(NamedTuple):
+    """A training in progress, as it is kept."""
+
+    step: int
+    seconds: float  # that it has taken so far
+    progress: Any
+
+
+def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], keep: Keep) -> Any:
+    """The progress after all `spans` (data, first step, the one after the last) that are left.
+
+    `start` is what was kept, with its progress on the devices, which is overwritten.
+    """
+    began = saved = time.monotonic()
+    wait, progress, bar = keep.seconds, start.progress, None
+    done, size = start.step, 1
+    with contextlib.ExitStack() as stack:
+        for data, first, last in spans:
+            while done < last:
+                upto = _agreed(training, min(done + size, last))
+                before, count = time.monotonic(), upto - done
+                progress = training.advance(data, progress, done, upto, first)
+                jax.block_until_ready(progress)
+                now, done = time.monotonic(), upto
+                size = steps_of_part(size, (now - before) / count)
+                if bar is not None:
+                    bar.show(done, f"steps of {training.label}{training.text(progress, count)}")
+                elif keep.progress is not None and now - began >= training.quiet:
+                    bar = keep.progress(training.steps, done, training.label)  # what was compiled
+                    stack.callback(bar.close)  # is no part of the time that is left
+                # The end is kept, too, for those that come after it; not where that is seconds.
+                due = now - saved > wait * (0.1 if done == training.steps else 1.0)
+                if _agreed(training, due):
+                    state = Kept(done, start.seconds + now - began, training.host(progress))
+                    keep.save(training.name, training.of, done, state)
+                    saved = time.monotonic()
+                    wait = max(keep.seconds, APART * (saved - now))
+    return progress
 
 
 def steps_of_part(size: int, seconds: float) -> int:
@@ -23,3 +89,8 @@ def timed(steps: Callable[[], T]) -> tuple[T, float]:
     start = time.monotonic()
     found = jax.block_until_ready(steps())
     return found, time.monotonic() - start
+
+
+def _agreed(training: Training, value: int) -> int:
+    """The first host's `value`, where all train together."""
+    return int(hosts.broadcast(np.int32(value))) if training.together else value

@@ -1,8 +1,9 @@
-"""Training of a population on images that do not fit into the devices' memory.
+"""Training of a population step by step, all children of a batch side by side.
 
-The images stay with the host and come in chunks; while the children of a batch train on one chunk,
-which they share, the next one is on its way. A chunk is a random share of the images, other in
-every epoch, so that batches are drawn without replacement, as `child.train` draws them from all.
+For images that do not fit into the devices' memory: they stay with the host and come in chunks;
+while the children train on one chunk, which they share, the next one is on its way. A chunk is a
+random share of the images, other in every epoch, so that batches are drawn without replacement, as
+`child.train` draws them from all. And for batches that take long, which are kept on the way.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fnas_jax.core import devices
+from fnas_jax.core import devices, hosts
+from fnas_jax.core.keep import NOWHERE
 from fnas_jax.core.types import Array
 from fnas_jax.objectives.base import State
-from fnas_jax.training import child, population
+from fnas_jax.training import child, parts, population
 from fnas_jax.training.child import Outcome, Progress
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data
+from fnas_jax.training.parts import Training
 from fnas_jax.training.population import Child, Context, Population, Trained
 
 LOG = logging.getLogger(__name__)
+QUIET = 10.0  # seconds of a batch of which nothing is shown
 
 
 class Compiled(NamedTuple):
@@ -49,6 +53,7 @@ class Span(NamedTuple):
     data: Data
     first: Array  # [] int32, as the others
     last: Array  # the one after its last
+    epoch_start: Array  # an epoch begins here, no later than `first`
     steps: Array  # of the whole training
 
 
@@ -74,9 +79,14 @@ def make(ctx: Context, chunk: int) -> Population:
     batches are drawn in another order, and what an epoch's last chunk would not fill is left out
     of it.
     """
+    return functools.partial(train, ctx, compiled(ctx), told(chunk, ctx))
+
+
+def told(chunk: int, ctx: Context) -> int:
+    """Images that come at a time, which is said: `chunk`, and a minibatch at least."""
     chunk = max(chunk, ctx.child.settings.batch_size)
     LOG.info("images come to the devices %d at a time", chunk)
-    return functools.partial(train, ctx, compiled(ctx), chunk)
+    return chunk
 
 
 def compiled(ctx: Context) -> Compiled:
@@ -105,9 +115,8 @@ def advance_child(ctx: Context, span: Span, item: tuple[Progress, Child]) -> Pro
     last = span.last
     if ctx.group == 1:  # together, a number per child would make the loop select
         last = jnp.where(own.active, span.last, span.first)
-    return child.advance(
-        ctx.child, span.data, own.arch, own.key, progress, span.first, last, span.steps
-    )
+    given = ctx.child, span.data, own.arch, own.key, progress, span.first, last, span.steps
+    return child.advance(*given, span.epoch_start)
 
 
 def empty(ctx: Context, children: int, total: int) -> State:
@@ -140,30 +149,63 @@ def train(
 ) -> Trained:
     """The population of `make`; its last arguments are those of `population.make`."""
     children = Child(archs, active, population.checked_keys(archs, active, keys), sources)
-    progress = steps_of.begin(pool, children)
-    total = int(steps)
-    for part, span in prefetched(data, ctx.child.settings, total, chunk, ctx.mesh):
-        numbers = devices.replicate(tuple(map(np.int32, (*span, total))), ctx.mesh)
-        # Three chunks at most: in use, next, and on its way.
-        progress = steps_of.advance(jax.block_until_ready(progress), Span(part, *numbers), children)
-        del part
-    return _judged(ctx, steps_of, chunk, data, (progress, children))
+    start = parts.Kept(0, 0.0, steps_of.begin(pool, children))
+    training = training_of(ctx, steps_of, children, int(steps))
+    progress = parts.run(training, start, spans(ctx, data, int(steps), chunk, 0), NOWHERE)
+    return judged(ctx, steps_of, chunk, data, (progress, children))
 
 
-def _judged(
-    ctx: Context, steps_of: Compiled, chunk: int, data: Data, trained: tuple[Progress, Child]
+def training_of(ctx: Context, steps_of: Compiled, children: Child, steps: int) -> Training:
+    """The training of `children`, which has no name yet."""
+
+    def advance(data: Data, progress: Progress, done: int, upto: int, first: int) -> Progress:
+        numbers = tuple(map(np.int32, (done, upto, first, steps)))
+        span = Span(data, *devices.replicate(numbers, ctx.mesh))
+        return steps_of.advance(progress, span, children)
+
+    label, host = f"{len(children.active)} children", hosts.gather
+    return Training("", "", label, steps, advance, host, quiet=QUIET, together=True)
+
+
+def spans(
+    ctx: Context, data: Data, steps: int, chunk: int | None, done: int
+) -> Iterator[tuple[Data, int, int]]:
+    """(images on the devices, the first step that is made of them, the one after the last).
+
+    `chunk` images at a time; None: all of them, which are there. Without what is `done` already.
+    """
+    if chunk is None:
+        yield data, 0, steps
+        return
+    # Three chunks at most: in use, next, and on its way.
+    for part, (first, last) in prefetched(data, ctx.child.settings, steps, chunk, ctx.mesh, done):
+        yield part, first, last
+
+
+def judged(
+    ctx: Context, steps_of: Compiled, chunk: int | None, data: Data, trained: tuple[Progress, Child]
 ) -> Trained:
     """The children on all evaluation images, a chunk at a time."""
     total = len(data.eval_labels)
+    # Nothing but parameters is looked at, and these are large.
+    trained = trained[0]._replace(momentum=None), trained[1]
     state = steps_of.empty(len(trained[1].active), total)
     state = devices.shard(state, ctx.mesh)
-    for first, rows in eval_parts(data, ctx.child.settings, chunk):
-        given = devices.replicate(Part(rows, jnp.int32(first)), ctx.mesh)
-        judged = steps_of.judge(given, (*trained, state))
-        state = judged.state
+    for given in _given(ctx, data, chunk):
+        found = steps_of.judge(given, (*trained, state))
+        state = found.state
     # Statistics come from training images and are those of every part; but where parts are
     # less than a batch, those of another one may come from batches of one image more.
-    return Trained(steps_of.end(state), judged.params, judged.stats)
+    return Trained(steps_of.end(state), found.params, found.stats)
+
+
+def _given(ctx: Context, data: Data, chunk: int | None) -> Iterator[Part]:
+    """Parts of the evaluation images on the devices, where all are for a chunk of None."""
+    if chunk is None:
+        yield Part(data, devices.replicate(np.int32(0), ctx.mesh))
+        return
+    for first, rows in eval_parts(data, ctx.child.settings, chunk):
+        yield devices.replicate(Part(rows, jnp.int32(first)), ctx.mesh)
 
 
 def prefetched(

@@ -59,6 +59,16 @@ def test_a_task_that_keeps_is_given_a_place_which_is_removed_with_all_in_it(tmp_
     assert not list(tmp_path.iterdir())
 
 
+def test_of_batches_nothing_is_kept_longer_than_until_a_checkpoint_has_them(tmp_path):
+    keep.forget_batches(tmp_path)  # nothing there
+    (kept,) = keep.arguments(True, tmp_path, config(1.0))
+    for name in (f"{keep.BATCHES} 0f", f"{keep.BATCHES} 1e", "winner"):
+        kept.save(name, "a", 1, FIRST)
+    keep.forget_batches(tmp_path)
+    (left,) = (tmp_path / "training").iterdir()
+    assert left.name.startswith("winner--")
+
+
 def test_by_default_nothing_is_kept():
     nothing = keep.Keep()
     assert nothing.load("a", "b", FIRST) is FIRST and nothing.progress is None

@@ -32,7 +32,7 @@ def run():
 @pytest.fixture
 def short_parts(monkeypatch):
     """Parts of three steps, each of which may be kept."""
-    monkeypatch.setattr(entrants, "APART", 0)
+    monkeypatch.setattr(entrants.parts, "APART", 0)
     monkeypatch.setattr(entrants.parts, "steps_of_part", lambda size, seconds: 3)
 
 
@@ -88,7 +88,7 @@ def test_it_is_kept_as_seldom_as_told_and_in_the_end(run, monkeypatch, short_par
     assert saved[-1] == STEPS and 3 <= len(saved) <= 4
     assert np.diff(saved[:-1]).min() >= 12
     saved.clear()
-    monkeypatch.setattr(entrants, "APART", 40)  # writing takes one reading
+    monkeypatch.setattr(entrants.parts, "APART", 40)  # writing takes one reading
     entrants.trained(run, "winner", "it", first[1], keep)
     assert len(saved) == 2 and saved[-1] == STEPS
 
