@@ -6,6 +6,7 @@ and a place left empty in a batch run the same compiled program.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,9 @@ from fnas_jax.training.recipe import Batch
 
 # Folded into a child's key for mixed images; beyond what the key is split into.
 _MIX = 3
+# Of the images that are judged at once, where a step of training has no more: 256 of 64x64. A layer
+# of larger ones would take more memory when it is judged than a whole network in training.
+_PIXELS = 2**20
 
 
 class Context(NamedTuple):
@@ -177,8 +181,7 @@ def collect(
     evaluation batches run through one loop, so that the network is compiled once.
     """
     count, total = data.train_labels.shape[0], data.eval_labels.shape[0]
-    batch = min(ctx.settings.eval_batch, count, total)
-    calibration = ctx.settings.calibration
+    batch, calibration = judged_at_once(ctx.settings, data)
     batches = calibration + -(-total // batch)
 
     def step(i: Array, carry: tuple[Stats, State]) -> tuple[Stats, State]:
@@ -200,6 +203,18 @@ def collect(
     start = (ctx.network.init_stats(), state)
     sums, state = lax.fori_loop(0, jnp.where(active, batches, 0), step, start)
     return _average(sums, calibration), state
+
+
+def judged_at_once(settings: Children, data: Data) -> tuple[int, int]:
+    """(images of a step of `collect`, how many steps estimate the statistics).
+
+    `Children.eval_batch`, or fewer where images are large: as many as a step of training has, or as
+    have `_PIXELS`. Statistics come from as many images in all.
+    """
+    most = min(settings.eval_batch, data.train_labels.shape[0], data.eval_labels.shape[0])
+    pixels = math.prod(data.train_images.shape[1:-1])
+    batch = min(most, max(settings.batch_size, _PIXELS // pixels))
+    return batch, -(-settings.calibration * most // batch)
 
 
 def _leaf(node: Any) -> bool:

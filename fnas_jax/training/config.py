@@ -32,9 +32,12 @@ class Children:
     device_images: int = key(
         0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9
     )
-    eval_batch: int = key(256, "images per step of validation and test", 1, 65536)
+    eval_batch: int = key(
+        256, "images per step of validation and test; fewer where they are large", 1, 65536
+    )
     max_grad_norm: float = 5.0  # gradients are clipped to this norm
-    calibration: int = 4  # batches from which normalisation statistics are estimated
+    # Of `eval_batch` images, from which normalisation statistics are estimated
+    calibration: int = 4
 
 
 @dataclass(frozen=True)

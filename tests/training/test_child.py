@@ -171,3 +171,29 @@ def test_a_plain_module_trains_like_any_network():
     conv = nn.Conv(5, (3, 3), use_bias=False).apply({"params": params["Conv_0"]}, images)
     np.testing.assert_allclose(stats["BatchNorm_0"].mean, conv.mean((0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(stats["BatchNorm_0"].var, conv.var((0, 1, 2)), rtol=1e-3)
+
+
+def test_large_images_are_judged_a_few_at_a_time(monkeypatch):
+    """By as many images in all, and to the same outcome."""
+    seen = []
+    plain = CONTEXT.network.apply_eval
+
+    def recorded(params, stats, arch, images, collect):
+        seen.append(images.shape[0])
+        return plain(params, stats, arch, images, collect)
+
+    ctx = CONTEXT._replace(
+        network=CONTEXT.network._replace(apply_eval=recorded),
+        settings=dataclasses.replace(SETTINGS, eval_batch=30, batch_size=2),
+    )
+    data = toy_data()
+    params = jax.jit(toy_network().init)(jax.random.key(0), jnp.zeros(1))
+    found = [child.evaluate(ctx, data, jnp.zeros(1), params, jnp.bool_(True))]
+    monkeypatch.setattr(child, "_PIXELS", 2 * 2 * 10)  # ten images of 2x2
+    found.append(child.evaluate(ctx, data, jnp.zeros(1), params, jnp.bool_(True)))
+    assert seen == [30, 10]
+    chex.assert_trees_all_close(*found, rtol=1e-5)
+    assert child.judged_at_once(ctx.settings, data) == (10, 3 * ctx.settings.calibration)
+    # But never fewer than a step of training has.
+    larger = dataclasses.replace(ctx.settings, batch_size=16)
+    assert child.judged_at_once(larger, data)[0] == 16

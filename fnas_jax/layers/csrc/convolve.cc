@@ -9,11 +9,11 @@ namespace fnas {
 void Layer::convolve(const float* x, long images, const Kept<float>& kept) {
   const long depth = spec.kernel * spec.kernel * spec.cin, pixels = g.out_pixels();
   const long group = images_at_once();
-  float* weights = work.weights.get(depth * out_pitch);
+  float* weights = work().weights.get(depth * out_pitch);
   conv_weights(weights);
   const bool is_product = spec.kernel == 1 && slot.stride == 1;
-  float* padded = work.padded.zeros(g.padded_size(spec.cin));
-  float* patches = work.patches.get(is_product ? 0 : group * pixels * depth);
+  float* padded = work().padded.zeros(g.padded_size(spec.cin));
+  float* patches = work().patches.get(is_product ? 0 : group * pixels * depth);
   for (long image = 0; image < images; image += group) {
     const long n = std::min(group, images - image);
     Matrix a{x + image * g.in_pixels() * slot.cin, slot.cin, 1};
@@ -33,14 +33,14 @@ void Layer::convolve(const float* x, long images, const Kept<float>& kept) {
 void Layer::convolve_backward(const float* x, Gradients& d) {
   const long depth = spec.kernel * spec.kernel * spec.cin, pixels = g.out_pixels();
   const long group = images_at_once(), dpatch = pitch(depth);
-  float* weights = work.weights.get(depth * out_pitch);
+  float* weights = work().weights.get(depth * out_pitch);
   conv_weights(weights);
-  float* transposed = work.transposed.get(spec.cout * dpatch);
+  float* transposed = work().transposed.get(spec.cout * dpatch);
   transpose(weights, out_pitch, depth, spec.cout, transposed);
-  float* padded = work.padded.zeros(g.padded_size(spec.cin));
-  float* patches = work.patches.get(group * pixels * depth);
-  float* dpatches = work.dpatches.get(group * pixels * dpatch);
-  float* dweights = work.dweights.zeros(depth * out_pitch);
+  float* padded = work().padded.zeros(g.padded_size(spec.cin));
+  float* patches = work().patches.get(group * pixels * depth);
+  float* dpatches = work().dpatches.get(group * pixels * dpatch);
+  float* dweights = work().dweights.zeros(depth * out_pitch);
   for (long image = 0; image < slot.images; image += group) {
     const long n = std::min(group, slot.images - image);
     for (long i = 0; i < n; ++i) {
@@ -65,7 +65,7 @@ void Layer::pad_input(const float* x, long image, float* padded) const {
 
 void Layer::add_patches(const float* dpatches, long image, Gradients& d) const {
   const long cin = spec.cin;
-  float* dpadded = work.dpadded.zeros(g.padded_size(cin));
+  float* dpadded = work().dpadded.zeros(g.padded_size(cin));
   col2im(g, dpatches, pitch(spec.kernel * spec.kernel * cin), cin, dpadded);
   float* dx = d.x + image * g.in_pixels() * slot.cin;
   for (long i = 0; i < g.h.size; ++i)

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "layer.h"
+#include "workspace.h"
 
 namespace ffi = xla::ffi;
 
@@ -73,6 +74,7 @@ struct BoundLayer {
 template <class Body>
 ffi::Error guarded(Body body) {
   try {
+    const Lease lease;
     return body();
   } catch (const std::exception& error) {
     return ffi::Error::Internal(error.what());

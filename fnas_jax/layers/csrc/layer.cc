@@ -66,11 +66,13 @@ void Layer::backward(const float* x, const float* memory, const float* dy, float
   }
   const auto kept = KeptIn::layout(kept_sizes(), memory);
   for (int n = 0; n < kNorms; ++n) norms[n].restore(kept.mean[n], kept.rstd[n]);
+  const long expanded = in * pitch(channels(kExpand)), filtered = out * pitch(channels(kDepthwise));
+  float* whole = work().whole.get(expanded + filtered + out * out_pitch);
   Gradients d{dx,
               dparams,
-              work.dexpanded.get(in * pitch(channels(kExpand))),
-              work.dfiltered.get(out * pitch(channels(kDepthwise))),
-              work.dout.get(out * out_pitch),
+              whole,
+              whole + expanded,
+              whole + expanded + filtered,
               {NormGradient(norms[0]), NormGradient(norms[1]), NormGradient(norms[2])}};
   std::memset(dx, 0, in * slot.cin * sizeof(float));
   output_backward(kept, dy, d);
@@ -86,7 +88,7 @@ void Layer::backward(const float* x, const float* memory, const float* dy, float
 void Layer::evaluate(const float* x, const Evaluation& evaluation, float* y) {
   by_batch = evaluation.collect;
   if (!by_batch) use_estimates(evaluation);
-  const auto kept = Kept<float>::layout(kept_sizes(), work.kept.get(kept_size()));
+  const auto kept = Kept<float>::layout(kept_sizes(), work().whole.get(kept_size()));
   // With moments that are known, a few images go through the whole layer while in the cache.
   const long group = by_batch ? slot.images : images_at_once();
   for (long image = 0; image < slot.images; image += group)
@@ -148,7 +150,7 @@ void Layer::store_gradient(NormIndex n, double count, Gradients& d) {
 void Layer::output(const float* x, long images, const Kept<float>& kept, float* y) {
   const long pixels = g.out_pixels();
   const long act = spec.op == kConv ? spec.act : long(kNone);
-  float* rows = work.activations.get(pixels * out_pitch);
+  float* rows = work().activations.get(pixels * out_pitch);
   for (long image = 0; image < images; ++image) {
     const float* out = kept.out + image * pixels * out_pitch;
     const float* gate = gates_output() ? kept.gate + image * out_pitch : nullptr;
@@ -166,8 +168,8 @@ void Layer::output_backward(const KeptIn& kept, const float* dy, Gradients& d) {
   const long pixels = g.out_pixels();
   const long act = spec.op == kConv ? spec.act : long(kNone);
   pad_rows(dy, slot.cout, slot.images * pixels, spec.cout, d.out);
-  float* rows = work.activations.get(pixels * out_pitch);
-  float* dgate = work.dgate.get(out_pitch);
+  float* rows = work().activations.get(pixels * out_pitch);
+  float* dgate = work().dgate.get(out_pitch);
   for (long image = 0; image < slot.images; ++image) {
     add_skip_backward(dy + image * pixels * slot.cout, slot.cout,
                       d.x + image * g.in_pixels() * slot.cin);
@@ -223,7 +225,7 @@ void Layer::squeeze_excite(const Norm& norm, const float* rows, long image,
 const float* Layer::squeeze_excite_backward(const KeptIn& kept, long image, float* dgate,
                                             Gradients& d) {
   const long p = pitch(gated());
-  float* dpooled = work.dpooled.zeros(p);
+  float* dpooled = work().dpooled.zeros(p);
   squeeze_excite_params().backward(
       kept.pooled + image * p, kept.units + image * pitch(slot.hidden), kept.gate + image * p,
       dgate,

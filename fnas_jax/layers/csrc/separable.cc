@@ -8,7 +8,7 @@ namespace fnas {
 // ---- expand: x -> kept.expanded, some rows of pixels at once
 
 void Layer::expand(const float* x, long images, const Kept<float>& kept) {
-  float* weights = work.weights.get(spec.cin * middle_pitch);
+  float* weights = work().weights.get(spec.cin * middle_pitch);
   pad_rows(params[kExpandWeights], slot.middle, spec.cin, spec.middle, weights);
   const long rows = images * g.in_pixels();
   for (long r = 0; r < rows; r += kRowsAtOnce) {
@@ -22,11 +22,11 @@ void Layer::expand(const float* x, long images, const Kept<float>& kept) {
 // d.expanded holds cotangents of the normalisation's result.
 void Layer::expand_backward(const float* x, const KeptIn& kept, Gradients& d) {
   const long in_pitch = pitch(spec.cin), rows = slot.images * g.in_pixels();
-  float* transposed = work.transposed.get(spec.middle * in_pitch);
+  float* transposed = work().transposed.get(spec.middle * in_pitch);
   transpose(params[kExpandWeights], slot.middle, spec.cin, spec.middle, transposed);
-  float* dexpanded = work.drows.get(kRowsAtOnce * middle_pitch);
-  float* dinput = work.dinput.get(kRowsAtOnce * in_pitch);
-  float* dweights = work.dweights.zeros(spec.cin * middle_pitch);
+  float* dexpanded = work().drows.get(kRowsAtOnce * middle_pitch);
+  float* dinput = work().dinput.get(kRowsAtOnce * in_pitch);
+  float* dweights = work().dweights.zeros(spec.cin * middle_pitch);
   for (long r = 0; r < rows; r += kRowsAtOnce) {
     const long n = std::min(kRowsAtOnce, rows - r);
     d.norm[kExpand].input_backward(kept.expanded + r * middle_pitch, d.expanded + r * middle_pitch,
@@ -41,9 +41,9 @@ void Layer::expand_backward(const float* x, const KeptIn& kept, Gradients& d) {
 // ---- filter: kept.expanded or x -> kept.filtered, image by image
 
 void Layer::filter(const float* x, long images, const Kept<float>& kept) {
-  float* weights = work.weights.get(spec.kernel * spec.kernel * middle_pitch);
+  float* weights = work().weights.get(spec.kernel * spec.kernel * middle_pitch);
   depthwise_weights(weights);
-  float* padded = work.padded.zeros(g.padded_size(middle_pitch));
+  float* padded = work().padded.zeros(g.padded_size(middle_pitch));
   for (long image = 0; image < images; ++image) {
     pad_filter_input(x, kept.expanded, image, padded);
     float* filtered = kept.filtered + image * g.out_pixels() * middle_pitch;
@@ -57,12 +57,12 @@ void Layer::filter_backward(const float* x, const KeptIn& kept, Gradients& d) {
   const long pixels = g.in_pixels(), out = g.out_pixels(), taps = spec.kernel * spec.kernel;
   const bool expands = spec.op == kBottleneck;
   const PaddedOutput layout(g);
-  float* weights = work.weights.get(taps * middle_pitch);
+  float* weights = work().weights.get(taps * middle_pitch);
   depthwise_weights(weights);
-  float* padded = work.padded.zeros(g.padded_size(middle_pitch));
-  float* dfiltered = work.padded_dfiltered.zeros(layout.size(middle_pitch));
-  float* dinput = work.dinput.get(expands ? 0 : pixels * middle_pitch);
-  float* dweights = work.dweights.zeros(taps * middle_pitch);
+  float* padded = work().padded.zeros(g.padded_size(middle_pitch));
+  float* dfiltered = work().padded_dfiltered.zeros(layout.size(middle_pitch));
+  float* dinput = work().dinput.get(expands ? 0 : pixels * middle_pitch);
+  float* dweights = work().dweights.zeros(taps * middle_pitch);
   for (long image = 0; image < slot.images; ++image) {
     for (long i = 0; i < g.h.out; ++i) {
       const long row = (image * out + i * g.w.out) * middle_pitch;
@@ -111,10 +111,10 @@ void Layer::store_depthwise_gradient(const float* dweights, Gradients& d) const 
 // ---- project: kept.filtered -> kept.out, some images at once
 
 void Layer::project(long images, const Kept<float>& kept) {
-  float* weights = work.weights.get(spec.middle * out_pitch);
+  float* weights = work().weights.get(spec.middle * out_pitch);
   pad_rows(params[kProjectWeights], slot.cout, spec.middle, spec.cout, weights);
   const long pixels = g.out_pixels(), group = images_at_once();
-  float* rows = work.activations.get(group * pixels * middle_pitch);
+  float* rows = work().activations.get(group * pixels * middle_pitch);
   for (long image = 0; image < images; image += group) {
     const long n = std::min(group, images - image);
     for (long i = 0; i < n; ++i) {
@@ -133,11 +133,11 @@ void Layer::project(long images, const Kept<float>& kept) {
 // Writes to d.filtered cotangents of the normalisation's result.
 void Layer::project_backward(const KeptIn& kept, Gradients& d) {
   const long pixels = g.out_pixels(), group = images_at_once(), size = pixels * middle_pitch;
-  float* transposed = work.transposed.get(spec.cout * middle_pitch);
+  float* transposed = work().transposed.get(spec.cout * middle_pitch);
   transpose(params[kProjectWeights], slot.cout, spec.middle, spec.cout, transposed);
-  float* rows = work.activations.get(group * size);
-  float* dgate = work.dgate.get(middle_pitch);
-  float* dweights = work.dweights.zeros(spec.middle * out_pitch);
+  float* rows = work().activations.get(group * size);
+  float* dgate = work().dgate.get(middle_pitch);
+  float* dweights = work().dweights.zeros(spec.middle * out_pitch);
   for (long image = 0; image < slot.images; image += group) {
     const long n = std::min(group, slot.images - image);
     const float* dout = d.out + image * pixels * out_pitch;
