@@ -15,15 +15,22 @@ from fnas_jax import loop
 from fnas_jax.core import cli, devices, hosts
 from fnas_jax.core import measure as measures
 from fnas_jax.core.limits import UNITS
-from fnas_jax.core.types import Failed
+from fnas_jax.core.types import Failed, UserError
+from fnas_jax.planning import dry_run
 from fnas_jax.ship import winner as ship
 
+NO_FOLDER = os.path.join(os.devnull, "workdir")  # where no run is
 USAGE = """Searches a network architecture; the same command goes on with an interrupted search.
 
   python -m fnas_jax.main --config=experiments/fnas_digits.py --workdir=runs/a
 
 On several hosts, the same command on each, with --coordinator=HOST:PORT --num_hosts=N --host_id=I;
-on a TPU pod without them."""
+on a TPU pod without them.
+
+With --plan, a search on images only says what memory, work and time it would take, here or on a
+machine that is not here; what does not fit is refused.
+
+  python -m fnas_jax.main --config=fnas_digits --plan --plan_on=8xh100"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,9 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     def define(values: flags.FlagValues) -> None:
         cli.define_workdir(values)
         cli.define_hosts(values)
+        define_plan(values)
 
     def body() -> None:
         config, values = cli.parse_config(argv, define, USAGE)
+        asked = dry_run.Asked(values.plan_on, values.plan_price, values.plan_images)
+        if values.plan:
+            devices.use_all_cores()
+            dry_run.run(config, asked, values.workdir or NO_FOLDER, print)
+            return
+        if asked != dry_run.Asked():
+            raise UserError("--plan_on, --plan_price and --plan_images are for --plan")
         folder = cli.require(values, "workdir")
         devices.use_all_cores()
         hosts.start(values.coordinator, values.num_hosts, values.host_id)
@@ -47,6 +62,31 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise Failed(f"{reason}; result.json tells more")
 
     return cli.run_command(body)
+
+
+def define_plan(values: flags.FlagValues) -> None:
+    """Declares --plan and what it may be asked."""
+    flags.DEFINE_boolean(
+        "plan",
+        False,
+        "say what a search on images would take, and train nothing",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "plan_on",
+        "",
+        "--plan for a machine that is not here: COUNTxKIND, as 8xh100, 16xv5e, or COUNTxGIB:TFLOPS",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "plan_price", 0.0, "dollars for an hour of one of its devices", 0.0, flag_values=values
+    )
+    flags.DEFINE_string(
+        "plan_images",
+        "",
+        "--plan for images that are not here: NUMBERxHEIGHTxWIDTHxCHANNELSxCLASSES",
+        flag_values=values,
+    )
 
 
 def failure(result: Mapping[str, Any]) -> str:

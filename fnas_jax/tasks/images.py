@@ -15,6 +15,7 @@ import numpy as np
 
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import limits
+from fnas_jax.core import memory as memory_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.keep import NOWHERE
 from fnas_jax.core.types import Array, UserError
@@ -31,6 +32,7 @@ from fnas_jax.tasks import (
     inherited,
     latency,
     limited,
+    memory,
     policy,
     trained,
     winner,
@@ -78,6 +80,8 @@ def build(
     if ctx.store is not None:
         stores.check(ctx.store)
     policy.check(recipes.of(ctx))
+    memory_lib.return_after_compiling()
+    memory.check(ctx, trained.elastic_network(ctx))
     return Task(
         name=config.task.name,
         space=space,

@@ -1,0 +1,63 @@
+"""What a search computes: children, steps, multiply-adds; pure functions of a few numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from fnas_jax.planning.schedule import Size
+from fnas_jax.tasks.context import TrainContext
+
+_FORWARD = 1 / 3  # of a training step's work is that of a judged image
+
+
+class Work(NamedTuple):
+    """Of a search and its winner. An image's work is the multiply-adds of its forward pass."""
+
+    children: int  # that are trained: the budget, fair rounds, finalists
+    at_once: int  # children of a batch, which devices share
+    child: float  # work of the images that one trains on, and a third of those that judge it
+    finals: float  # of the winner's training, and of its reference's
+    judged: float  # of the images that judge these, a third
+
+
+def of(ctx: TrainContext, size: Size) -> Work:
+    """The work of the search that `ctx` configures, for networks of `size`."""
+    config, dataset = ctx.config, ctx.dataset
+    count = len(dataset.train_labels)
+    batch = min(ctx.settings.batch_size, count)
+    steps = ctx.settings.steps * batch
+    judged = _FORWARD * len(dataset.val_labels)
+    networks = (1 + config.winner.reference) * (config.winner.steps > 0)
+    everything = min(ctx.settings.batch_size, count + len(dataset.val_labels))
+    return Work(
+        children=config.search.budget + extra(ctx),
+        at_once=config.search.batch,
+        child=(steps + judged) * size.mean,
+        finals=networks * config.winner.steps * everything * size.high,
+        judged=networks * _FORWARD * len(dataset.test_labels) * size.high,
+    )
+
+
+def extra(ctx: TrainContext) -> int:
+    """Children beside the budget: with a pool, its fair rounds and the finalists."""
+    config = ctx.config
+    if not config.akp.enabled:
+        return 0
+    finalists = config.winner.finalists if config.winner.finalists > 1 else 0
+    return config.akp.rounds * math.lcm(*ctx.space.cardinalities) + finalists
+
+
+def total(work: Work) -> float:
+    """All of it, in multiply-adds of forward passes in training."""
+    return work.children * work.child + work.finals + work.judged
+
+
+def seconds(work: Work, speed: float, devices: int) -> float:
+    """How long it takes where a device trains at `speed` multiply-adds of forward passes a second.
+
+    Of a batch of children each has one device; the winner has all of them, and one to be judged.
+    """
+    busy = min(devices, work.at_once)
+    batches = math.ceil(work.children / work.at_once) * math.ceil(work.at_once / busy)
+    return (batches * work.child + work.finals / devices + work.judged) / speed

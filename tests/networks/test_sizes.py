@@ -1,0 +1,67 @@
+"""What layers keep, by formula, against what the kernels ask for and what JAX and XLA say."""
+
+import jax
+import numpy as np
+import pytest
+
+from fnas_jax.layers import compile_kernels
+from fnas_jax.networks import elastic, sizes
+from fnas_jax.spaces import cell, macro, mnas
+
+SHAPE, BATCH = (24, 24, 3), 16
+
+
+def small():
+    return mnas.make(blocks=3, strides=(1, 2, 2), stem=16, stem_stride=1, head=64)
+
+
+SPACES = {"mnas": small, "macro": macro.make, "cell": lambda: cell.make(4, 1)}
+
+
+@pytest.mark.skipif(not compile_kernels.available(), reason="no kernels for this CPU")
+def test_the_formula_is_what_the_kernels_keep():
+    """Of a network of one architecture, whose layers have no room for others."""
+    space = small()
+    for arch in np.asarray(space.canonical(space.sample(jax.random.key(0), 3))):
+        network = elastic.fixed_network(space, arch, SHAPE, 10, backend="kernels")
+        traced = sizes.traced(network, len(arch), (BATCH, *SHAPE))
+        formula = sizes.by_kernels(space, SHAPE, arch)
+        # Layers of the elastic network have results of the widest child.
+        assert traced.layers <= 1.05 * BATCH * formula.layers
+        assert BATCH * formula.layers <= 1.6 * traced.layers
+
+
+@pytest.mark.skipif(not compile_kernels.available(), reason="no kernels for this CPU")
+def test_no_child_keeps_more_than_the_widest_and_that_is_what_is_reserved():
+    space = small()
+    most = sizes.widest(space, SHAPE)
+    for arch in np.asarray(space.canonical(space.sample(jax.random.key(0), 32))):
+        own = sizes.by_kernels(space, SHAPE, arch)
+        assert own.layers <= most.layers and own.largest <= most.largest
+    network = elastic.make(space, 3, 10, "kernels")
+    traced = sizes.traced(network, len(space.cardinalities), (BATCH, *SHAPE))
+    assert traced.layers == pytest.approx(BATCH * most.layers, rel=0.05)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_no_elastic_network_has_more_parameters_than_the_bound(name):
+    space = SPACES[name]()
+    network = elastic.make(space, 3, 10)
+    real = sizes.parameters(network, len(space.cardinalities))
+    shapes = jax.eval_shape(
+        network.init, jax.random.key(0), np.zeros(len(space.cardinalities), int)
+    )
+    assert real == 4 * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    assert real <= sizes.most_parameters(space, SHAPE, 10) <= 6 * real
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["masked", "reference"])
+@pytest.mark.parametrize("name", SPACES)
+def test_xla_code_keeps_no_more_than_five_times_the_formula(name, backend):
+    if name == "cell" and backend == "masked":
+        pytest.skip("the cell space has one backend")
+    space = SPACES[name]()
+    network = elastic.make(space, 3, 10, backend)
+    traced = sizes.traced(network, len(space.cardinalities), (BATCH, *SHAPE))
+    assert traced.layers <= 5 * BATCH * sizes.widest(space, SHAPE).layers
