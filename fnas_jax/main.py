@@ -84,7 +84,7 @@ def define_plan(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "plan_images",
         "",
-        "--plan for images that are not here: NUMBERxHEIGHTxWIDTHxCHANNELSxCLASSES",
+        "--plan for images that are not here: NUMBER[+TEST]xHEIGHTxWIDTHxCHANNELSxCLASSES",
         flag_values=values,
     )
 

@@ -159,7 +159,8 @@ def build_all(
 ) -> tuple[Task, SearchMethod, Evaluator]:
     """What the configuration names, as `build_task`, for a search. Raises UserError.
 
-    Also where no network keeps its limits, unless the search has begun already (`knowledge.begun`).
+    Also where children do not fit into memory, and where no network keeps its limits, unless the
+    search has begun already (`knowledge.begun`).
     The task is handed to `tell` before the method is built.
     """
     name = config.method.name
@@ -170,6 +171,8 @@ def build_all(
     task = build_task(config, knowledge, arrays, own)
     if tell is not None:
         tell(task)
+    if task.fits is not None:
+        task.fits()
     if task.check is not None and not knowledge.begun:
         task.check()
     with parts.building("method", name, name not in METHODS):

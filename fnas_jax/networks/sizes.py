@@ -88,14 +88,13 @@ def most_parameters(space: Space, image_shape: tuple[int, int, int], classes: Ou
     total = 0.0
     for slot in (slot for stack in mobile_spaces.slots(space.spec) for slot in stack):
         for op in slot.ops:  # each has tensors of its own
-            total += max(_parameters(v, slot.stride) for v in slot.choices if v.op == op)
+            total += max(_parameters(v, image_shape) for v in slot.choices if v.op == op)
     return largest + FLOAT * total
 
 
-def _parameters(v: LayerSpec, stride: int) -> float:
-    if v.op >= OWN:
-        return float(own.cost(v.op, 1, 1)[0])
-    return float(cost.layer_cost(v, stride, 1, 1)[0])
+def _parameters(v: LayerSpec, image_shape: tuple[int, int, int]) -> float:
+    size = image_shape[:2]
+    return float(own.cost(v.op, *size)[0] if v.op >= OWN else cost.layer_cost(v, 1, *size)[0])
 
 
 def _mobile(

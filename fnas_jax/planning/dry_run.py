@@ -30,7 +30,7 @@ from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.memory import GIB, Machine, Need, Sizes
 
-_FORM = "NUMBERxHEIGHTxWIDTHxCHANNELSxCLASSES"
+_FORM = "NUMBER[+TEST]xHEIGHTxWIDTHxCHANNELSxCLASSES"
 
 
 class Asked(NamedTuple):
@@ -89,20 +89,22 @@ def check(config: ml_collections.ConfigDict, asked: Asked) -> None:
 def stated(config: ml_collections.ConfigDict, text: str) -> Dataset:
     """A data set of stated sizes, without storage; parts as the configuration divides them.
 
-    As in `data.load`, a test set is split off; state the number of all images. Raises UserError.
+    As in `data.load`, test images are split off unless there are TEST more. Raises UserError.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)x(\d+)x(\d+)", text.lower().replace(",", ""))
-    numbers = tuple(map(int, match.groups())) if match else (0,)
-    if min(numbers) < 1 or numbers[4] < 2:
-        raise UserError(f"--plan_images is {text!r}; it is {_FORM}, as 1281167x224x224x3x1000")
-    count, height, width, channels, classes = numbers
+    match = re.fullmatch(r"(\d+)(?:\+(\d+))?" + 4 * r"x(\d+)", text.lower().replace(",", ""))
+    numbers = [int(n) for n in match.groups() if n is not None] if match else [0]
+    if min(numbers) < 1 or numbers[-1] < 2:
+        raise UserError(f"--plan_images is {text!r}; it is {_FORM}, as 50000+10000x32x32x3x10")
+    count, (height, width, channels, classes) = numbers[0], numbers[-4:]
+    brought = numbers[1] if len(numbers) > 5 else 0
     if config.task.objective != "classification":
         raise UserError(
             f"--plan_images states classes, and task.objective is {config.task.objective!r}"
         )
-    test = int(count * config.task.test_fraction)
-    val = int((count - test) * config.task.val_fraction)
-    if min(test, val, count - test - val) < classes:
+    count += brought
+    test = brought or int(count * config.task.test_fraction)
+    judged = int((count - test) * config.task.val_fraction)
+    if min(test, judged, count - test - judged) < classes:
         raise UserError(f"--plan_images has {count} images, too few for three parts of {classes}")
     side = config.task.image_size
     shape = (side, side) if side else (height, width)
@@ -113,7 +115,7 @@ def stated(config: ml_collections.ConfigDict, text: str) -> Dataset:
         return np.broadcast_to(pixel, (number, *shape, channels)), labels
 
     (train, labels), (val, val_labels), (tests, test_labels) = map(
-        part, (count - test - val, val, test)
+        part, (count - test - judged, judged, test)
     )
     ones = np.ones(channels, np.float32)
     return Dataset(

@@ -25,7 +25,7 @@ from fnas_jax.core import devices, hosts, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.planning import layout, schedule, speed
 from fnas_jax.planning.schedule import Facts, Schedule, Size
-from fnas_jax.tasks import images
+from fnas_jax.tasks import images, memory
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 
@@ -88,7 +88,9 @@ def new(
     own = changed(config, of_data(config, dataset))
     if own.task.val_fraction != config.task.val_fraction:
         dataset = images.load(own, arrays)
-    measured = speed.measure(context(own, dataset))
+    ctx = context(own, dataset)
+    memory.check(ctx)
+    measured = speed.measure(ctx)
     facts = Facts(
         images=len(dataset.train_labels),
         judged=len(dataset.val_labels),

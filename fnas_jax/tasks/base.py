@@ -148,4 +148,6 @@ class Task(NamedTuple):
     # Raises UserError where no network known keeps the hard limits. For the start of a search: one
     # that has begun is gone on with, and its networks are trained again, however busy the machine
     check: Callable[[], None] | None = None
+    # Raises UserError where the memory here does not suffice for a search; at each of its starts
+    fits: Callable[[], None] | None = None
     said: tuple[str, ...] = ()  # lines about it for the start of a search

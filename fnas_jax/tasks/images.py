@@ -81,7 +81,6 @@ def build(
         stores.check(ctx.store)
     policy.check(recipes.of(ctx))
     memory_lib.return_after_compiling()
-    memory.check(ctx, trained.elastic_network(ctx))
     return Task(
         name=config.task.name,
         space=space,
@@ -105,6 +104,7 @@ def build(
         allowed=limited.allowed(ctx),
         refuses=limited.free(ctx) != ctx.limits,
         check=functools.partial(cheapest.check, ctx),
+        fits=functools.partial(memory.check, ctx),
         said=(augment_choice.of(config, dataset).said,),
     )
 

@@ -21,6 +21,7 @@ from fnas_jax.layers import choose
 from fnas_jax.networks import mobile_spaces, sizes
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.sizes import Kept
+from fnas_jax.tasks import trained
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.training import child
 from fnas_jax.training.minibatches import Data
@@ -121,7 +122,7 @@ def need(ctx: TrainContext, machine: Machine, own: Sizes, batch: int = 0, group:
     )
 
 
-def check(ctx: TrainContext, network: Network, machine: Machine | None = None) -> None:
+def check(ctx: TrainContext, machine: Machine | None = None) -> None:
     """Raises UserError where a child does not fit, with the batch or group that would.
 
     `machine`: None is this one. What a bound says to fit is not looked at any closer.
@@ -129,7 +130,7 @@ def check(ctx: TrainContext, network: Network, machine: Machine | None = None) -
     machine = here(ctx) if machine is None else machine
     if need(ctx, machine, bound(ctx, machine)).total <= machine.memory:
         return
-    own = of_children(ctx, network, machine)
+    own = of_children(ctx, trained.elastic_network(ctx), machine)
     wanted = need(ctx, machine, own).total
     if wanted > machine.memory:
         raise UserError(f"{refusal(ctx, machine, wanted)}: {advice(ctx, machine, own)}")

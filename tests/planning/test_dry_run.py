@@ -72,7 +72,7 @@ def test_a_machine_and_images_that_are_not_here(capsys):
         (["--plan_on=8xh100", "--config.seed=1", "--workdir=w"], "are for --plan"),
         ([*DIGITS, "--plan_price=2"], "--plan_price is the price of a device of --plan_on"),
         ([*DIGITS, "--plan_on=8xnothing"], "--plan_on is '8xnothing'"),
-        ([*DIGITS, "--plan_images=9x9"], "it is NUMBERxHEIGHTxWIDTHxCHANNELSxCLASSES"),
+        ([*DIGITS, "--plan_images=9x9"], r"it is NUMBER\[\+TEST\]xHEIGHTxWIDTHxCHANNELS"),
         ([*DIGITS, "--plan_images=20x8x8x1x10"], "too few for three parts of 10"),
         ([*DIGITS, "--plan_on=8xh100", "--config.search.plan=auto"], "needs|need search.plan=none"),
     ],
@@ -89,3 +89,9 @@ def test_stated_images_take_no_memory():
     whole = dry_run.stated(default(), "1,281,167x224x224x3x1000")
     assert whole.train_images.nbytes > 10**11 and whole.train_images.strides == (0, 0, 0, 0)
     assert whole.num_classes == 1000 and set(whole.val_labels[:3]) == {0, 1, 2}
+    brought = dry_run.stated(default(), "60000+10000x28x28x1x10")
+    assert [len(x) for x in (brought.train_labels, brought.val_labels, brought.test_labels)] == [
+        48000,
+        12000,
+        10000,
+    ]

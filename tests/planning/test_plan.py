@@ -8,6 +8,7 @@ import pytest
 
 from fnas_jax import loop, main
 from fnas_jax.core import config as config_lib
+from fnas_jax.core import memory
 from fnas_jax.core.types import UserError
 from fnas_jax.planning import plan, schedule, speed
 from fnas_jax.tasks import images
@@ -140,3 +141,10 @@ def test_the_loop_runs_what_was_planned(monkeypatch, tmp_path):
     monkeypatch.setattr(plan, "settle", settle)
     monkeypatch.setattr(loop, "search_in", search_in)
     assert loop.run(config_lib.default(), tmp_path, arrays={"x_train": 1}) == {"budget": 17}
+
+
+def test_what_does_not_fit_is_not_even_measured(measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**6)
+    with pytest.raises(UserError, match=r"may take .* GiB of"):
+        plan.settle(auto(), tmp_path)
+    assert not measured

@@ -11,6 +11,7 @@ from fnas_jax import loop, registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import memory as memory_lib
 from fnas_jax.core.types import UserError
+from fnas_jax.methods.baselines import random
 from fnas_jax.tasks import images, memory, trained
 from fnas_jax.tasks.memory import Machine
 
@@ -47,15 +48,15 @@ def test_the_batch_or_the_number_of_cores_that_would_fit_is_told(dataset):
     own = memory.of_children(ctx, network, CPU)
     short = sized(CPU, memory.need(ctx, CPU, own).total)
     with pytest.raises(UserError) as error:
-        memory.check(ctx, network, short)
+        memory.check(ctx, short)
     said = str(error.value)
     assert "children.batch_size is 512, of images of 8x8" in said and "each of 2 devices" in said
     batch = int(re.search(r"children.batch_size=(\d+) would fit", said)[1])
     assert batch < 512
     fitting = context(dataset, **{"children.batch_size": batch})
-    memory.check(fitting, network, short)
+    memory.check(fitting, short)
     assert "JAX_NUM_CPU_DEVICES=1 (fewer children at a time) would fit" in said
-    memory.check(ctx, network, short._replace(devices=1, memory=2 * short.memory))
+    memory.check(ctx, short._replace(devices=1, memory=2 * short.memory))
 
 
 def test_a_group_that_fits_is_told_first(dataset):
@@ -64,20 +65,20 @@ def test_a_group_that_fits_is_told_first(dataset):
     own = memory.of_children(ctx, network, GPU)
     short = sized(GPU, memory.need(ctx, GPU, own).total)
     with pytest.raises(UserError, match=r"8 children at once may take .*: children.group=4 would"):
-        memory.check(ctx, network, short)
+        memory.check(ctx, short)
     assert memory.need(ctx, GPU, own, group=4).total <= short.memory
 
 
 def test_where_no_batch_fits_that_is_said(dataset):
     ctx = context(dataset)
     with pytest.raises(UserError, match=r"no batch would fit; smaller are task.image_size and"):
-        memory.check(ctx, trained.elastic_network(ctx), CPU._replace(memory=1000.0))
+        memory.check(ctx, CPU._replace(memory=1000.0))
 
 
 def test_small_networks_are_not_looked_at_any_closer(dataset, monkeypatch):
     ctx = context(dataset)
     monkeypatch.setattr(memory, "of_children", None)
-    memory.check(ctx, trained.elastic_network(ctx), CPU)
+    memory.check(ctx, CPU)
 
 
 def test_needs_follow_their_causes(dataset):
@@ -97,11 +98,14 @@ def test_needs_follow_their_causes(dataset):
 
 
 def test_a_search_that_does_not_fit_does_not_begin(tmp_path, monkeypatch):
-    """No history, no compilation: the task refuses before its evaluator is made."""
+    """Neither with a method, nor is anything kept; its winner may be trained again."""
     monkeypatch.setattr(memory_lib, "available_bytes", lambda: 10**6)
-    monkeypatch.setattr(images.trained, "evaluator", None)
+    monkeypatch.setattr(random, "build", None)
+    config = configured(**{"method.name": "random"})
     with pytest.raises(UserError, match=r"a child may take .* GiB of"):
-        loop.run(configured(), tmp_path / "w")
+        loop.run(config, tmp_path / "w")
+    assert not list(tmp_path.rglob("history.sqlite")) and not list(tmp_path.rglob("run.json"))
+    assert registry.build_task(config).trains
 
 
 def test_this_machine(dataset):
