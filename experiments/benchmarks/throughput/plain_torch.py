@@ -17,6 +17,7 @@ from torch import nn
 from experiments.benchmarks.throughput import common
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, POOL, LayerSpec
 from fnas_jax.networks import mobile_spaces
+from fnas_jax.spaces.base import Space
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 torch.backends.cudnn.benchmark = True  # the fastest of its algorithms
@@ -70,8 +71,9 @@ class Mobile(nn.Module):
         return y + x
 
 
-def network(arch: np.ndarray) -> nn.Module:
-    p = common.space().spec
+def network(arch: np.ndarray, space: Space | None = None) -> nn.Module:
+    """The network of `arch` [T] of a MNAS space, by default the contestants'."""
+    p = (common.space() if space is None else space).spec
     body = mobile_spaces.layers_of(p, arch)
     layers = [conv(common.CHANNELS, p.stem, 3, p.stem_stride), nn.BatchNorm2d(p.stem), nn.ReLU6()]
     layers += [Mobile(v, stride) for _, _, stride, v in body]
