@@ -208,13 +208,13 @@ def collect(
 def judged_at_once(settings: Children, data: Data) -> tuple[int, int]:
     """(images of a step of `collect`, how many steps estimate the statistics).
 
-    `Children.eval_batch`, or fewer where images are large: as many as a step of training has, or as
-    have `_PIXELS`. Statistics come from as many images in all.
+    `Children.eval_batch`, or an equal part of these where images are large: no more than a step of
+    training has, or than have `_PIXELS`. Statistics come from as many images in all.
     """
     most = min(settings.eval_batch, data.train_labels.shape[0], data.eval_labels.shape[0])
     pixels = math.prod(data.train_images.shape[1:-1])
-    batch = min(most, max(settings.batch_size, _PIXELS // pixels))
-    return batch, -(-settings.calibration * most // batch)
+    parts = -(-most // max(settings.batch_size, _PIXELS // pixels))
+    return -(-most // parts), settings.calibration * parts
 
 
 def _leaf(node: Any) -> bool:
