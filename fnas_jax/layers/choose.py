@@ -1,12 +1,14 @@
-"""The three backends of a layer; all are the same function.
+"""The four backends of a layer; all are the same function.
 
 kernels: the kernels of CPUs, to which sizes are data. They know no layers of the user's own: places
 where one may occur run as those of `reference`.
 reference: XLA's code, a branch for every kind of layer, of which one runs. For CPUs without
 compiler, and for tests to compare with.
 masked: one piece of code for all kinds of layer, the widest, with zeros where the child has
-nothing. For accelerators: under `vmap` a switch would run all its branches, and they gain from
-bfloat16.
+nothing, in bfloat16 on accelerators. No conditional, so nobody waits for a host.
+branched: a branch of code for each of a few sizes of layer, of which one runs, also in a batch of
+children; in bfloat16 on accelerators. Which of the last two is faster depends on device, images and
+batch, and is measured where children are trained (`tasks.population_trainer`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers import compile_kernels, kernels, masked, own, reference
+from fnas_jax.layers import branched, compile_kernels, kernels, masked, own, reference
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import LayerSpec, Slot
 
@@ -61,23 +63,46 @@ def masked_in(dtype: Any) -> Backend:
     )
 
 
+@functools.cache
+def branched_in(dtype: Any) -> Backend:
+    """Convolutions and activations in `dtype`, normalisations in float32."""
+    return Backend(
+        functools.partial(branched.apply, dtype),
+        functools.partial(branched.apply_eval, dtype),
+        looped=True,
+    )
+
+
+def candidates(name: str = "auto") -> tuple[str, ...]:
+    """The backends that `name` may stand for on these devices, first the one that does unmeasured.
+
+    Which of several is the fastest has to be tried.
+    """
+    if name != "auto":
+        return (name,)
+    if jax.default_backend() == "cpu":
+        return ("kernels" if compile_kernels.available() else "reference",)
+    return ("branched", "masked")
+
+
+def short_type() -> Any:
+    """The type that convolutions of `branched` and `masked` have on these devices."""
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+
+
 def choose(name: str = "auto") -> Backend:
-    """The backend "kernels", "reference" or "masked"; "auto": what suits the devices.
+    """The backend "kernels", "reference", "masked" or "branched"; "auto": what suits the devices.
 
     Raises UserError for kernels where there are none.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    if name == "auto" and not on_cpu:
-        name = "masked"
-    elif name == "auto":
-        name = "kernels" if compile_kernels.available() else "reference"
+    on_cpu, name = jax.default_backend() == "cpu", candidates(name)[0]
     if name == "kernels" and not (on_cpu and compile_kernels.available()):
         raise UserError(
             "children.backend is 'kernels', and there are no kernels for these devices; allowed"
-            " are auto, reference and masked"
+            " are auto, reference, masked and branched"
         )
-    if name == "masked":
-        return masked_in(jnp.float32 if on_cpu else jnp.bfloat16)
+    if name in ("masked", "branched"):
+        return {"masked": masked_in, "branched": branched_in}[name](short_type())
     return {"kernels": KERNELS, "reference": REFERENCE}[name]
 
 

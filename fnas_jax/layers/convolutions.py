@@ -33,6 +33,7 @@ from fnas_jax.core.types import Array
 Sizes = tuple[int, ...]
 Op = Callable[[Array, Array, int], Array]  # (x, w, stride) -> the convolution
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+TAPS = "depthwise_taps"  # name, in programs and profiles, of convolutions as shifted products
 _GROUP = 4  # images per pass of a depthwise weight gradient: more leave the cache, fewer loop more
 
 
@@ -47,6 +48,15 @@ def crop(w: Array, size: int) -> Array:
     """The centre size x size part of w [K, K, ..]."""
     margin = (w.shape[0] - size) // 2
     return w[margin : margin + size, margin : margin + size]
+
+
+def centre(w: Array, size: Array | int) -> Array:
+    """W [K, K, ..], zero outside its size x size centre."""
+    largest = w.shape[0]
+    if isinstance(size, int) and size >= largest:
+        return w
+    side = jnp.abs(np.arange(largest) - largest // 2) <= size // 2
+    return w * jnp.outer(side, side).reshape(largest, largest, *(1,) * (w.ndim - 2))
 
 
 def pointwise(x: Array, w: Array, stride: int = 1) -> Array:
@@ -169,7 +179,8 @@ def _taps(x: Array, kernel: int, stride: int) -> list[Array]:
 def _shifted(x: Array, w: Array, stride: int) -> Array:
     k = w.shape[0]
     taps = zip(_taps(x, k, stride), lax.split(w.reshape(k * k, -1), (1,) * k * k), strict=True)
-    return functools.reduce(jnp.add, (tap * weight for tap, weight in taps))
+    with jax.named_scope(TAPS):
+        return functools.reduce(jnp.add, (tap * weight for tap, weight in taps))
 
 
 def _shifted_input_gradient(x: Array, stride: int, k: int, w: Array, g: Array) -> Array:

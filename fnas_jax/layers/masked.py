@@ -9,7 +9,6 @@ import functools
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops, own, parameters, reference
@@ -77,7 +76,7 @@ def _full(slot: Slot, params: Params, x: Array, spec: LayerSpec) -> Array | None
         return None
     if "shortcut" in params:
         return convolutions.pointwise(x, params["shortcut"].astype(x.dtype), slot.stride)
-    w = _centre(params["conv"].astype(x.dtype), spec)
+    w = convolutions.centre(params["conv"].astype(x.dtype), spec.kernel)
     return convolutions.conv(x, w, 0, w.shape[:1], slot.stride)
 
 
@@ -106,7 +105,7 @@ def _deep(
     if SEPCONV in slot.ops:
         is_separable = jnp.asarray(spec.op == SEPCONV)
         h = jnp.where(is_separable, ops.fit_channels(x, h.shape[-1]), h)
-    w = _centre(params["depthwise"].astype(x.dtype), spec)
+    w = convolutions.centre(params["depthwise"].astype(x.dtype), spec.kernel)
     h = convolutions.depthwise(h, w, 0, w.shape[:1], slot.stride)
     h = reference.gate(params, norm("norm_depthwise", h), spec)
     return convolutions.pointwise(h, params["project"].astype(x.dtype)), new
@@ -125,10 +124,3 @@ def _activate(acts: set[int], act: Any, x: Array) -> Array:
         results[1:],
         results[0][1],
     )
-
-
-def _centre(w: Array, spec: LayerSpec) -> Array:
-    """W [K, K, ..], zero outside the child's kernel, which is its centre."""
-    largest = w.shape[0]
-    side = jnp.abs(np.arange(largest) - largest // 2) <= spec.kernel // 2
-    return w * jnp.outer(side, side).reshape(largest, largest, *(1,) * (w.ndim - 2))

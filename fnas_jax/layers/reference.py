@@ -14,7 +14,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops, own, parameters
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, NONE, OWN, PASS, LayerSpec, Slot
-from fnas_jax.layers.switch import Branch, switch
+from fnas_jax.layers.switch import Function, select, switch
 
 _Kind = tuple[LayerSpec, ...]  # choices that differ in their kernels only: one branch
 
@@ -26,7 +26,7 @@ def apply(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = Fa
     if len(branches) == 1:
         y = branches[0](params, x, spec)
     else:
-        y = switch(branches, _kind_of(slot, spec), params, x, _traced(spec))
+        y = switch(branches, _kind_of(slot, spec), params, x, traced(spec))
     return add_skip(slot, x, y, spec)
 
 
@@ -44,7 +44,7 @@ def apply_eval(
         y, new = branches[0](params, x, spec, stats, collect)
     else:
         index = _kind_of(slot, spec)
-        y, new = lax.switch(index, branches, params, x, _traced(spec), stats, collect)
+        y, new = select(branches, index, params, x, traced(spec), stats, collect)
     return add_skip(slot, x, y, spec), new
 
 
@@ -110,15 +110,16 @@ def _kind_of(slot: Slot, spec: LayerSpec) -> Array:
 
 
 @functools.cache  # the same tuple for the same slot, as `switch` compares it by identity
-def _branches(slot: Slot) -> tuple[Branch, ...]:
+def _branches(slot: Slot) -> tuple[Function, ...]:
     return tuple(_in_training(functools.partial(layer, slot.stride, k)) for k in _kinds(slot))
 
 
-def _in_training(branch: Callable[..., Any]) -> Branch:
+def _in_training(branch: Callable[..., Any]) -> Function:
     return lambda params, x, spec: branch(params, x, spec)[0]
 
 
-def _traced(spec: LayerSpec) -> LayerSpec:
+def traced(spec: LayerSpec) -> LayerSpec:
+    """The record as arrays [] int32, which a branch may be given."""
     return LayerSpec(*(jnp.asarray(field, jnp.int32) for field in spec))
 
 

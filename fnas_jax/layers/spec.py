@@ -57,6 +57,9 @@ class Slot(NamedTuple):
 
     stride: int
     choices: tuple[LayerSpec, ...]  # what may occur, Python ints, each as wide as it can be
+    # (input, output) channels that may occur together; none: those of the choices only
+    widths: tuple[tuple[int, int], ...] = ()
+    skips: tuple[int, ...] = ()  # that may occur beside those of the choices
 
     def widest(self, field: str) -> int:
         """The largest number of this field of `LayerSpec`."""

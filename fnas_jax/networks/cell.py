@@ -20,7 +20,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import NONE, RELU
-from fnas_jax.layers.switch import switch
+from fnas_jax.layers.switch import Halves, select, switch
 from fnas_jax.networks import dense
 from fnas_jax.networks.base import Network, Parts, Stats
 from fnas_jax.networks.dense import Dense, Outputs
@@ -31,14 +31,17 @@ CONVS = ("conv1", "conv3")
 _Given = tuple[Moments | None, Any]  # (moments, collect) as `ops.norm_act` takes them
 
 
-def build(spec: CellSpec, channels: int, classes: Outputs) -> Network:
-    """The elastic cell network for images of `channels` channels."""
+def build(spec: CellSpec, channels: int, classes: Outputs, dtype: Any = jnp.float32) -> Network:
+    """The elastic cell network for images of `channels` channels.
+
+    Convolutions and sums in `dtype`, normalisations in float32.
+    """
     start = functools.partial(init, spec, channels, classes)
     return Network(
         init=start,
         init_stats=functools.partial(init_stats, start),
-        apply=apply,
-        apply_eval=apply_eval,
+        apply=functools.partial(apply, dtype),
+        apply_eval=functools.partial(apply_eval, dtype),
         parts=Parts(split, join, functools.partial(used, start), bypassed),
     )
 
@@ -133,7 +136,7 @@ def bypassed(arch: Array) -> list[Array]:
 # ---- forward
 
 
-def apply(params: Params, arch: Array, images: Array) -> Array:
+def apply(dtype: Any, params: Params, arch: Array, images: Array) -> Array:
     """See `Network`."""
     nothing = {
         "stem": None,
@@ -142,16 +145,17 @@ def apply(params: Params, arch: Array, images: Array) -> Array:
         "last": None,
         "scores": [None] * len(params.get("scores", ())),
     }
-    return apply_eval(params, nothing, arch, images, jnp.bool_(False))[0]
+    return apply_eval(dtype, params, nothing, arch, images, jnp.bool_(False))[0]
 
 
 def apply_eval(
-    params: Params, stats: Stats, arch: Array, images: Array, collect: Array
+    dtype: Any, params: Params, stats: Stats, arch: Array, images: Array, collect: Array
 ) -> tuple[Array, Stats]:
     """See `Network`; moments of None: training, by the batch's."""
     new: Stats = {"stages": [], "reductions": []}
     arch, before = prune(arch), []
-    x = convolutions.conv(images, params["stem"], 0, (3,), 1)
+    x = images.astype(dtype)
+    x = convolutions.conv(x, params["stem"].astype(dtype), 0, (3,), 1)
     x, new["stem"] = _norm(x, params["stem_norm"], stats["stem"], collect)
     for s, stage in enumerate(params["stages"]):
         if s:
@@ -164,7 +168,7 @@ def apply_eval(
         new["stages"].append(moments)
     x, new["last"] = _norm(x, params["last_norm"], stats["last"], collect, RELU)
     if "scores" not in params:
-        return x.mean((1, 2)) @ params["classifier"] + params["bias"], new
+        return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"], new
     scores, new["scores"] = [], []
     for skip, p, moments in zip(before, params["scores"], stats["scores"], strict=True):
         normed, moments = _norm(skip, p["norm"], moments, collect, RELU)
@@ -192,11 +196,11 @@ def _init_reduction(width: int) -> Params:
 
 def _reduce(x: Array, p: Params, stats: Stats, collect: Array) -> tuple[Array, Stats]:
     """Residual block: [B, H, W, C] -> [B, H/2, W/2, 2 C]; the shortcut averages 2x2 pixels."""
-    h = convolutions.conv(jax.nn.relu(x), p["conv1"], 0, (3,), 2)
+    h = convolutions.conv(jax.nn.relu(x), p["conv1"].astype(x.dtype), 0, (3,), 2)
     h, first = _norm(h, p["norm1"], stats["norm1"], collect, RELU)
-    h = convolutions.conv(h, p["conv2"], 0, (3,), 1)
+    h = convolutions.conv(h, p["conv2"].astype(x.dtype), 0, (3,), 1)
     h, second = _norm(h, p["norm2"], stats["norm2"], collect)
-    shortcut = convolutions.pointwise(_halve(x), p["shortcut"])
+    shortcut = convolutions.pointwise(_halve(x), p["shortcut"].astype(x.dtype))
     return h + shortcut, {"norm1": first, "norm2": second}
 
 
@@ -211,7 +215,7 @@ def _halve(x: Array) -> Array:
     def sums(x: Array) -> Array:
         return x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2, -1).sum((2, 4))
 
-    return sums(x) / sums(ones)
+    return sums(x) / sums(ones).astype(x.dtype)
 
 
 def _stage(
@@ -240,16 +244,28 @@ def _edge(collect: Array, nodes: Array, edge: Any) -> tuple[Array, Moments | Non
     if moments is None:
         y, new = switch(_TRAIN, op, p, nodes[source], None), None
     else:
-        y, new = lax.switch(op, _EVALUATE, p, nodes[source], (moments, collect))
+        y, new = select(_EVALUATE, op, p, nodes[source], (moments, collect))
     return nodes.at[target].add(y), new
 
 
-def _conv1(p: Params, x: Array, given: _Given) -> tuple[Array, Moments | None]:
-    return _norm(convolutions.pointwise(jax.nn.relu(x), p["conv1"]), p["norm"], *given)
+def _conv1(p: Params, x: Array) -> Array:
+    return convolutions.pointwise(jax.nn.relu(x), p["conv1"].astype(x.dtype))
 
 
-def _conv3(p: Params, x: Array, given: _Given) -> tuple[Array, Moments | None]:
-    return _norm(convolutions.conv(jax.nn.relu(x), p["conv3"], 0, (3,), 1), p["norm"], *given)
+def _conv3(p: Params, x: Array) -> Array:
+    return convolutions.conv(jax.nn.relu(x), p["conv3"].astype(x.dtype), 0, (3,), 1)
+
+
+def _normed(f: Any) -> Any:
+    """An operation and its normalisation, with statistics."""
+    return lambda p, x, given: _norm(f(p, x), p["norm"], *given)
+
+
+def _halves(f: Any) -> Halves:
+    """The same in training."""
+    return Halves(
+        lambda p, x, _: f(p, x), lambda p, h, x, _: _norm(h, p["norm"], None, jnp.bool_(False))[0]
+    )
 
 
 def _plain(f: Any) -> Any:
@@ -257,12 +273,23 @@ def _plain(f: Any) -> Any:
     return lambda p, x, given: (f(x), ops.zero_moments(p["norm"]))
 
 
+def _alone(f: Any) -> Halves:
+    """The same in training, where what lies between the halves has one shape in all of them."""
+    return Halves(lambda p, x, _: f(x), lambda p, h, x, _: h)
+
+
 # In the order of spaces.cell.OPS: none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3.
 _EVALUATE = (
     _plain(jnp.zeros_like),
     _plain(lambda x: x),
-    _conv1,
-    _conv3,
+    _normed(_conv1),
+    _normed(_conv3),
     _plain(lambda x: convolutions.average_pool(x, 1)),
 )
-_TRAIN = tuple(lambda p, x, _, f=f: f(p, x, (None, False))[0] for f in _EVALUATE)
+_TRAIN = (
+    _alone(jnp.zeros_like),
+    _alone(lambda x: x),
+    _halves(_conv1),
+    _halves(_conv3),
+    _alone(lambda x: convolutions.average_pool(x, 1)),
+)

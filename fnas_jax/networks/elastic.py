@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.layers import ops
-from fnas_jax.layers.choose import choose
+from fnas_jax.layers.choose import candidates, choose, short_type
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks import cell, flax_reference, mixed_op, mobile, mobile_spaces
 from fnas_jax.networks.base import Network, Stats
@@ -22,7 +22,7 @@ from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cell import CellSpec
 
-CELL_BACKENDS = ("auto", "reference")
+CELL_BACKENDS = ("auto", "reference", "branched")
 
 
 def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -> Network:
@@ -40,8 +40,17 @@ def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -
         return network._replace(apply_mixed=functools.partial(mixed_op.apply, context))
     if isinstance(space.spec, CellSpec):
         _check_cell(backend)
-        return cell.build(space.spec, channels, classes)
+        # The same code; where it is called `branched`, which is for accelerators, in their type.
+        shorter = candidates(backend)[0] == "branched"
+        return cell.build(space.spec, channels, classes, short_type() if shorter else jnp.float32)
     raise ValueError(f"the space {space.name!r} has no networks")
+
+
+def backends(space: Space, backend: str) -> tuple[str, ...]:
+    """Those that `backend` may stand for here; which is the fastest has to be tried."""
+    cells = isinstance(space.spec, CellSpec)
+    found = tuple(name for name in candidates(backend) if not cells or name in CELL_BACKENDS)
+    return found or (backend,)
 
 
 def fixed_network(
@@ -67,7 +76,7 @@ def _check_cell(backend: str) -> None:
     if backend not in CELL_BACKENDS:
         raise UserError(
             f"children.backend is {backend!r}; the cell space has XLA's code only and allows"
-            f" {' and '.join(CELL_BACKENDS)}"
+            f" {', '.join(CELL_BACKENDS[:-1])} and {CELL_BACKENDS[-1]}"
         )
 
 

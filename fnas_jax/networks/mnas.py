@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.layers import spec as specs
-from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
+from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, SKIPS, LayerSpec, Slot
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.mnas import EXPANSIONS, KERNELS, MnasSpec
 
@@ -19,12 +20,16 @@ _OPS = np.asarray([CONV, SEPCONV, MBCONV])  # of spaces.mnas.OPS; skips have the
 
 def slots(spec: MnasSpec) -> tuple[tuple[Slot, ...], ...]:
     """The slots of each stack: the first layer's, then those of the equal ones behind it."""
-    widest = (spec.stem, *(max(c) for c in spec.channels))
+    widths = ((spec.stem,), *(tuple(sorted(set(c))) for c in spec.channels))
+    skips = tuple(SKIPS)
     stacks = []
     for s, stride in enumerate(spec.strides):
-        cin, cout = widest[s : s + 2]
-        rest = Slot(1, (*_choices(cout, cout), specs.absent(cout)))
-        stacks.append((Slot(stride, _choices(cin, cout)), *[rest] * (max(spec.depths[s]) - 1)))
+        cin, cout = max(widths[s]), max(widths[s + 1])
+        pairs = tuple(itertools.product(widths[s], widths[s + 1]))
+        first = Slot(stride, _choices(cin, cout), pairs, skips)
+        same = tuple((width, width) for width in widths[s + 1])
+        rest = Slot(1, (*_choices(cout, cout), specs.absent(cout)), same, skips)
+        stacks.append((first, *[rest] * (max(spec.depths[s]) - 1)))
     return tuple(stacks)
 
 

@@ -295,7 +295,8 @@ def _stem(c: Context, params: Params) -> tuple[Slot, Params, LayerSpec]:
 def _head(c: Context, params: Params, features: Any) -> tuple[Slot, Params, LayerSpec]:
     p = {"conv": params["head"][None, None], "norm_out": params["head_norm"]}
     widest = LayerSpec(CONV, 1, params["head"].shape[0], 0, c.head, 0, NO_SKIP, c.act)
-    return Slot(1, (widest,)), p, widest._replace(cin=features)
+    widths = tuple(sorted({(cout, c.head) for _, cout in c.slots[-1][-1].widths}))
+    return Slot(1, (widest,), widths), p, widest._replace(cin=features)
 
 
 def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Array) -> Array:

@@ -39,7 +39,7 @@ def measure(ctx: TrainContext) -> Speed:
     archs, macs = sampled(ctx)
     middle = int(np.argsort(macs)[_SAMPLE // 2])
     network, mesh = trained.elastic_network(ctx), devices.children_mesh()
-    group = population_trainer.children_at_once(ctx, network, mesh)
+    network, group = population_trainer.children_at_once(ctx, network, mesh)
     trainee = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
     run = population.make(population.Context(trainee, mesh, group))
     count = group * mesh.shape[devices.CHILDREN]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -14,14 +15,18 @@ from fnas_jax.core import devices, hosts
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.pool import Layout, Pool, Source
+from fnas_jax.networks import elastic
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks import long_batches
 from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import autotune, child, population, streaming
+from fnas_jax.training.autotune import Way
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data, in_memory
 from fnas_jax.training.population import Population, Trained
+
+TIMED_STEPS = 8  # by which ways of training are compared
 
 
 class Trainer(NamedTuple):
@@ -53,10 +58,11 @@ def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
     """Trains children of `network` that start from a pool of `layout`, or from fresh weights."""
     dataset, settings = ctx.dataset, ctx.settings
     mesh = devices.children_mesh(most=ctx.config.search.batch)
+    network, group = children_at_once(ctx, network, mesh)
     trained = population.Context(
         child=child.Context(network, settings, ctx.pipeline, ctx.objective),
         mesh=mesh,
-        group=children_at_once(ctx, network, mesh),
+        group=group,
         start=None if layout is None else functools.partial(pools.inherit, layout),
     )
     chunk = images_at_once(settings.device_images, dataset, mesh)
@@ -96,47 +102,70 @@ def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
     return wanted if wanted < count else None
 
 
-def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> int:
-    """How many children a device trains at once: `children.group`, or all that fit here."""
+def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> tuple[Network, int]:
+    """(`network` by the code that is the fastest here, how many children a device trains at once).
+
+    As `children.backend` and `children.group` say, where these leave nothing open.
+    """
     settings, dataset = ctx.settings, ctx.dataset
     most = devices.padded_size(ctx.config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
-    if settings.group:
-        return min(settings.group, most)
+    backends = elastic.backends(ctx.space, settings.backend)
     if jax.default_backend() == "cpu":
-        return 1  # together they would only share what each has to itself in turn
+        # Together they would only share what each has to itself in turn.
+        return network, min(settings.group or 1, most)
+    if settings.group and len(backends) == 1:
+        return network, min(settings.group, most)
+    groups = (min(settings.group, most),) if settings.group else tuple(dict.fromkeys((most, 1)))
     own = devices.children_mesh(jax.local_devices()[:1])
     count = images_at_once(settings.device_images, dataset, own)
-    fits = functools.partial(fits_into_memory, ctx, network, own, most, count)
+    seconds = functools.partial(seconds_of_a_step, ctx, own, most, count)
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
     described = (ctx.space.spec, shape, dataset.outputs, count, most)
     name = f"{kind} jax {jax.__version__} {described} {settings}"
     cache = ctx.config.jax.cache_dir
-    chosen = autotune.group(fits, most, name, cache) if hosts.is_first() else 1
-    return int(hosts.broadcast(np.int32(chosen)))
+    way = Way(backends[0], 1)
+    if hosts.is_first():
+        way = autotune.fastest(seconds, backends, groups, name, cache)
+    chosen = hosts.broadcast(np.asarray([backends.index(way.backend), way.group], np.int32))
+    way = Way(backends[int(chosen[0])], int(chosen[1]))
+    return _network(ctx, way.backend), way.group
 
 
-def fits_into_memory(
-    ctx: TrainContext, network: Network, own: Mesh, most: int, count: int | None, group: int
-) -> bool:
-    """Whether memory suffices for `most` children, `group` at once, on `count` images (None: all).
+def _network(ctx: TrainContext, backend: str) -> Network:
+    dataset = ctx.dataset
+    return elastic.make(ctx.space, dataset.image_shape[-1], dataset.outputs, backend)
 
-    A step of them is compiled and run.
+
+def seconds_of_a_step(
+    ctx: TrainContext, own: Mesh, most: int, count: int | None, way: Way
+) -> float | None:
+    """Of a child, where `most` are trained `way` on `count` images (None: all).
+
+    None where memory does not suffice. Compiled before it is timed.
     """
     dataset = ctx.dataset
     images = (dataset.train_images[:count], dataset.train_labels[:count])
     examples = devices.replicate(Data(*images, *(part[:256] for part in images)), own)
+    network = _network(ctx, way.backend)
     trained = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
-    run = population.make(population.Context(trained, own, group))
+    run = population.make(population.Context(trained, own, way.group))
     archs = ctx.canonical(ctx.space.sample(jax.random.key(0), most))
     keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
     given = devices.shard((archs, jnp.ones(most, bool), keys), own)
+
+    def seconds(steps: int) -> float:
+        start = time.monotonic()
+        jax.block_until_ready(run(examples, *given, devices.replicate(np.int32(steps), own)))
+        return time.monotonic() - start
+
     try:
-        jax.block_until_ready(run(examples, *given, devices.replicate(np.int32(1), own)))
+        seconds(1)
+        few = seconds(1)
+        return max(seconds(1 + TIMED_STEPS) - few, 1e-9) / (TIMED_STEPS * most)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return False
-    return True
+        return None
 
 
 def train_population(

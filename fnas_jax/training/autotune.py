@@ -1,8 +1,11 @@
-"""How many children a device trains at once: as many as fit into its memory.
+"""How children are trained here: by which code of layers, and how many at once.
 
-The more, the faster: one child leaves an accelerator idle. What memory does not hold is halved.
-That all of them fit is remembered for each device. That fewer do is not: it may be another
-program's doing, which will not always be there.
+Code that runs whatever any child may need, for all at once, asks nobody what to run; code that
+runs what a child needs does less. Which is faster depends on the device, the images and the batch,
+and is measured: each backend with as many children at once as fit into memory, and with one at a
+time. What memory does not hold is halved. The fastest is remembered for each device, if all
+children of a batch fitted: that fewer do may be another program's doing, which will not always be
+there.
 """
 
 from __future__ import annotations
@@ -10,43 +13,71 @@ from __future__ import annotations
 import json
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from fnas_jax.core.logging import write_json
 
 logger = logging.getLogger(__name__)
 
-# Another name than that of earlier versions, whose numbers were the fastest of several.
-FILE = "children_at_once.json"
+# Another name than those of earlier versions, which held numbers of children only.
+FILE = "children_ways.json"
 
 
-def group(fits: Callable[[int], bool], most: int, name: str, folder: str | pathlib.Path) -> int:
-    """The largest of `most`, a half of it, a quarter, .. that `fits` into memory; at least 1.
+class Way(NamedTuple):
+    """How the children of a device are trained."""
 
-    That `most` fit is kept in `folder` ('': nowhere) under `name`, which says all that it depends
-    on.
+    backend: str
+    group: int  # at once
+
+
+def fastest(
+    seconds: Callable[[Way], float | None],
+    backends: Sequence[str],
+    groups: Sequence[int],
+    name: str,
+    folder: str | pathlib.Path,
+) -> Way:
+    """The way of the fewest `seconds` (of a step of a child; None: memory does not hold it).
+
+    Tried is each of `backends` with each of `groups`; a number that does not fit is halved until
+    one does, 1 is taken to fit. Where there is one way, it is not timed unless it may not fit. The
+    answer is kept in `folder` ('': nowhere) under `name`, which says all that it depends on.
     """
     path = pathlib.Path(folder).expanduser() / FILE if folder else None
-    known = _read(path)
-    if known.get(name) == most:
-        return most
-    size = most
-    while size > 1 and not fits(size):
-        logger.info("%d children at once do not fit into the memory of the device", size)
-        size //= 2
-    if path is not None and size == most:
+    known = _read(path).get(name)
+    if known is not None and known.backend in backends and known.group in groups:
+        return known
+    only = len(backends) == 1 and set(groups) == {1}
+    found: dict[Way, float] = {Way(backends[0], 1): 0.0} if only else {}
+    all_fit = True
+    for backend in backends if not only else ():
+        for group in groups:
+            size = group
+            while (taken := seconds(Way(backend, size))) is None and size > 1:
+                logger.info("%d children at once do not fit into the memory of the device", size)
+                size, all_fit = size // 2, False
+            # What not even one child fits into will say so itself, when children are trained.
+            found[Way(backend, size)] = float("inf") if taken is None else taken
+    best = min(found, key=lambda way: found[way])
+    if len(found) > 1:
+        told = (f"{w.backend}, {w.group} at once {1e3 * s:.2f} ms" for w, s in found.items())
+        logger.info("a step of a child takes: %s", "; ".join(told))
+    if path is not None and all_fit:
         try:
             # Read again: another process may have tried something else meanwhile.
-            write_json(path, _read(path) | {name: size})
+            kept = _read(path) | {name: best}
+            write_json(path, {key: way._asdict() for key, way in kept.items()})
         except OSError as error:
             logger.warning("%s cannot be written (%s)", path, error.strerror or error)
-    return size
+    return best
 
 
-def _read(path: pathlib.Path | None) -> dict[str, int]:
+def _read(path: pathlib.Path | None) -> dict[str, Way]:
     """What was measured before; damaged files count as nothing."""
     try:
         found = json.loads(path.read_text()) if path is not None else {}
-        return {str(k): int(v) for k, v in found.items() if int(v) >= 1}
-    except (OSError, ValueError, AttributeError, TypeError):
+        ways = {str(k): Way(str(v["backend"]), int(v["group"])) for k, v in found.items()}
+        return {name: way for name, way in ways.items() if way.group >= 1}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return {}

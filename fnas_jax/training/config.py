@@ -20,14 +20,14 @@ class Children:
     warmup: float = key(0.1, "share of the steps in which the rate rises", 0.0, 0.9)
     group: int = key(
         0,
-        "children of a device trained at once; 0: on CPUs one, elsewhere all that fit",
+        "children of a device trained at once; 0: on CPUs one, elsewhere what is the fastest",
         0,
         65536,
     )
     backend: str = key(
         "auto",
-        "code of the layers: kernels and reference for CPUs, masked for accelerators",
-        choices=("auto", "kernels", "reference", "masked"),
+        "code of the layers: kernels and reference for CPUs, masked and branched for accelerators",
+        choices=("auto", "kernels", "reference", "masked", "branched"),
     )
     device_images: int = key(
         0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9

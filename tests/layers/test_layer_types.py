@@ -74,7 +74,7 @@ def space():
         yield categorical.make((len(CHOICES),) * 2)._replace(spec=Spec())
 
 
-@pytest.fixture(scope="module", params=["kernels", "reference", "masked"])
+@pytest.fixture(scope="module", params=["kernels", "reference", "masked", "branched"])
 def case(request, space):
     if request.param == "kernels" and not compile_kernels.available():
         pytest.skip("no C++ compiler for the kernels")

@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 
 from fnas_jax.core.types import UserError
-from fnas_jax.layers.choose import REFERENCE, masked_in
+from fnas_jax.layers.choose import REFERENCE, branched_in, masked_in
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import categorical, cell, macro, mnas
 
+MADE = {
+    "reference": REFERENCE,
+    "masked": masked_in(jnp.float32),
+    "branched": branched_in(jnp.float32),
+}
 MNAS, MACRO, CELL = mnas.make(blocks=1), macro.make(), cell.make(channels=4, cells_per_stage=1)
 
 
 @pytest.mark.parametrize("space", [MNAS, MACRO], ids=["mnas", "macro"])
 def test_mobile_networks_run_on_the_backend_that_was_asked_for(space):
     arch = np.zeros(len(space.cardinalities), np.int32)
-    for name, backend in {"reference": REFERENCE, "masked": masked_in(jnp.float32)}.items():
+    for name, backend in MADE.items():
         networks = [
             elastic.make(space, 1, 10, name),
             elastic.fixed_network(space, arch, (8, 8, 1), 10, backend=name),
@@ -34,7 +39,7 @@ def test_one_shot_training_by_switches_runs_on_it_too():
 
 @pytest.mark.parametrize("name", ["kernels", "masked"])
 def test_cells_have_one_backend_and_refuse_the_others(name):
-    sentence = f"children.backend is '{name}'; .* allows auto and reference"
+    sentence = f"children.backend is '{name}'; .* allows auto, reference and branched"
     with pytest.raises(UserError, match=sentence):
         elastic.make(CELL, 1, 10, name)
     with pytest.raises(UserError, match=sentence):

@@ -1,42 +1,79 @@
+"""The fastest way to train children is found, kept, and looked for again where it has to be."""
+
 import json
+import math
 
 import pytest
 
 from fnas_jax.training import autotune
+from fnas_jax.training.autotune import Way
 
 
-def test_the_largest_number_that_fits_is_chosen_and_that_all_fit_is_remembered(tmp_path):
-    asked, room = [], 4
+def device(seconds, room=math.inf):
+    """Ways that were asked for, and a device on which they take `seconds` by (backend, group)."""
+    asked = []
 
-    def fits(group):
-        asked.append(group)
-        return group <= room
+    def time(way):
+        asked.append(way)
+        return None if way.group > room else seconds.get(way, 1.0)
 
-    assert autotune.group(fits, 12, "device", tmp_path) == 3
-    assert asked == [12, 6, 3]
-    room = 12  # what another program had taken is free again
-    assert autotune.group(fits, 12, "device", tmp_path) == 12
-    assert asked == [12, 6, 3, 12]
-    assert autotune.group(fits, 12, "device", tmp_path) == 12
-    assert asked == [12, 6, 3, 12]
-    autotune.group(fits, 1, "another device", tmp_path)
-    assert json.loads((tmp_path / autotune.FILE).read_text()) == {"device": 12, "another device": 1}
+    return asked, time
 
 
-def test_what_earlier_versions_found_the_fastest_is_not_taken_for_what_fits(tmp_path):
-    (tmp_path / "tuning.json").write_text('{"device": 1}')
-    assert autotune.group(lambda group: True, 8, "device", tmp_path) == 8
+def fastest(time, folder, backends=("branched", "masked"), groups=(12, 1), name="device"):
+    return autotune.fastest(time, backends, groups, name, folder)
 
 
-def test_one_child_is_trained_where_nothing_more_fits(tmp_path):
-    assert autotune.group(lambda group: False, 64, "device", tmp_path) == 1
+@pytest.mark.parametrize(
+    "best", [Way(backend, group) for backend in ("branched", "masked") for group in (12, 1)]
+)
+def test_backend_and_group_of_the_fewest_seconds_are_chosen_and_remembered(tmp_path, best):
+    asked, time = device({best: 0.1})
+    assert fastest(time, tmp_path) == best
+    assert sorted(asked) == sorted(Way(b, g) for b in ("branched", "masked") for g in (12, 1))
+    assert json.loads((tmp_path / autotune.FILE).read_text()) == {"device": best._asdict()}
+    again, time = device({})
+    assert fastest(time, tmp_path) == best and not again
+    assert fastest(time, tmp_path, name="another") and again
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"device": "many"}', '{"device": 0}'])
+def test_what_is_not_possible_any_more_is_not_taken_from_memory(tmp_path):
+    fastest(device({Way("masked", 12): 0.1})[1], tmp_path)
+    assert fastest(device({})[1], tmp_path, backends=("branched",)).backend == "branched"
+    assert fastest(device({})[1], tmp_path, groups=(4, 1)).group in (4, 1)
+
+
+def test_a_number_that_does_not_fit_is_halved_and_not_remembered(tmp_path):
+    asked, time = device({Way("branched", 3): 0.1}, room=4)
+    assert fastest(time, tmp_path, backends=("branched",)) == Way("branched", 3)
+    assert [way.group for way in asked] == [12, 6, 3, 1]
+    assert not (tmp_path / autotune.FILE).exists()
+    # What another program had taken is free again.
+    assert fastest(device({Way("branched", 12): 0.1})[1], tmp_path) == Way("branched", 12)
+
+
+def test_one_child_is_trained_where_nothing_fits(tmp_path):
+    assert fastest(device({}, room=0)[1], tmp_path).group == 1
+
+
+def test_where_there_is_one_way_nothing_is_timed(tmp_path):
+    asked, time = device({})
+    found = fastest(time, tmp_path, backends=("reference",), groups=(1,))
+    assert found == Way("reference", 1) and not asked
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"device": 12}', '{"device": {"backend": "masked", "group": 0}}']
+)
 def test_a_damaged_file_counts_as_nothing(tmp_path, content):
     (tmp_path / autotune.FILE).write_text(content)
-    assert autotune.group(lambda group: True, 2, "device", tmp_path) == 2
+    assert fastest(device({Way("branched", 12): 0.1})[1], tmp_path) == Way("branched", 12)
+
+
+def test_what_earlier_versions_found_is_not_taken_for_what_is_the_fastest(tmp_path):
+    (tmp_path / "children_at_once.json").write_text('{"device": 1}')
+    assert fastest(device({Way("branched", 12): 0.1})[1], tmp_path) == Way("branched", 12)
 
 
 def test_without_a_folder_nothing_is_kept():
-    assert autotune.group(lambda group: group < 4, 4, "device", "") == 2
+    assert fastest(device({Way("masked", 1): 0.1})[1], "") == Way("masked", 1)
