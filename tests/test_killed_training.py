@@ -26,8 +26,9 @@ COMMAND = """
 import sys
 from fnas_jax import main
 from fnas_jax.core import keep
+from fnas_jax.tasks import long_batches
 from fnas_jax.training import parts
-keep.LEAST_SECONDS, parts.SECONDS, parts.APART = 0.0, 0.1, 0
+keep.LEAST_SECONDS, parts.SECONDS, parts.APART, long_batches.SECONDS = 0.0, 0.1, 0, 0.0
 sys.exit(main.main(sys.argv[1:]))
 """
 
@@ -87,9 +88,9 @@ def test_a_supernet_that_kill_9_ended_twice_goes_on_and_its_result_is_the_same(t
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     flags = [
         "--config.method.name=pgnas",
-        "--config.oneshot.steps=300",
-        "--config.oneshot.every=300",
-        "--config.oneshot.finetune=300",
+        "--config.oneshot.steps=150",
+        "--config.oneshot.every=150",
+        "--config.oneshot.finetune=150",
         "--config.winner.steps=0",
     ]
     err = finished(start(whole, *flags))
@@ -101,7 +102,7 @@ def test_a_supernet_that_kill_9_ended_twice_goes_on_and_its_result_is_the_same(t
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert (folder / "metrics.jsonl").read_text() == ""  # it was in the first part
-    assert 20 <= killed_in(start(folder, *flags), folder, "fine-tuned-winner", 20) < 300
+    assert 20 <= killed_in(start(folder, *flags), folder, "fine-tuned-winner", 20) < 150
     finished(start(folder, *flags))
     results = [json.loads((f / "result.json").read_text()) for f in (whole, folder)]
     assert results[1]["resumed"] == 2
@@ -109,3 +110,23 @@ def test_a_supernet_that_kill_9_ended_twice_goes_on_and_its_result_is_the_same(t
     lines = [(f / "metrics.jsonl").read_text().splitlines() for f in (whole, folder)]
     assert json.loads(lines[0][0]) == json.loads(lines[1][0])
     assert len(lines[0]) == len(lines[1])
+
+
+@pytest.mark.slow  # tests/tasks/test_long_batches.py has the parts of it
+def test_a_long_batch_that_kill_9_ended_goes_on_and_its_result_is_the_same(tmp_path):
+    """Of children that start from a pool, which has learnt from an earlier batch."""
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    flags = [
+        "--config.akp.enabled=True",
+        "--config.akp.rounds=0",
+        "--config.search.budget=4",
+        "--config.children.steps=150",
+        "--config.winner.steps=0",
+    ]
+    finished(start(whole, *flags))
+    assert 20 <= killed_in(start(folder, *flags), folder, "children-*", 20) < 150
+    finished(start(folder, *flags))
+    results = [json.loads((f / "result.json").read_text()) for f in (whole, folder)]
+    assert results[1]["resumed"] == 1
+    assert timeless(results[0]) == timeless(results[1])
+    assert not (folder / "training").exists()

@@ -10,6 +10,7 @@ from experiments.benchmarks import (
     method_overhead,
     pool_convergence,
     posterior,
+    winner_devices,
 )
 
 KEYS = ["benchmark", "task", "method", "metric", "value", "low", "high"]
@@ -34,6 +35,11 @@ SMALL = {
         {"pgnas", "spos", "pgnas_own", "random", "random_network"},
         {"mean_accuracy", "best_accuracy", "kendall_tau", "mode_rank", "final_accuracy", "seconds"}
         | {"samples_to_match_uniform2", "children"},
+    ),
+    winner_devices: (
+        "--devices=1 --seeds=1 --steps=2",
+        {"devices_1"},
+        {"test_accuracy", "test_accuracy_minus_devices_1", "seconds"},
     ),
     method_overhead: (
         "--iterations=1 --seeds=1 --proposals=8",
