@@ -44,7 +44,7 @@ SMALL = {
     method_overhead: (
         "--iterations=1 --seeds=1 --proposals=8",
         {"fnas"},
-        {"iteration_ms", "seconds"},
+        {"iteration_ms", "iteration_cpu_ms", "seconds"},
     ),
 }
 

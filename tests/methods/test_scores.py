@@ -26,6 +26,23 @@ def test_scores_are_normal_quantiles_of_mid_ranks():
     assert got[5] == 0
 
 
+def test_equal_and_infinite_values_and_places_without_one_have_their_ranks():
+    values = np.random.default_rng(2).integers(-2, 3, 64).astype(np.float32)
+    values[:3], mask = (np.inf, -np.inf, -0.0), np.arange(64) % 5 > 0
+    mask[:2], values[~mask] = True, np.nan
+    expected = stats.norm.ppf((stats.rankdata(values[mask]) - 0.5) / mask.sum())
+    got = np.asarray(jax.jit(scores.rank_scores)(values, mask))
+    np.testing.assert_allclose(got[mask], expected, atol=1e-5)
+    assert not got[~mask].any()
+    assert not np.asarray(jax.jit(scores.rank_scores)(values, np.zeros(64, bool))).any()
+
+
+def test_ranks_of_a_full_buffer_need_no_table_of_all_pairs():
+    n = 1024
+    lowered = jax.jit(scores.rank_scores).lower(jnp.zeros(n), jnp.ones(n, bool))
+    assert f"{n}x{n}" not in lowered.as_text()
+
+
 def test_the_scale_goes_there_and_back_and_beyond_the_best():
     z = np.asarray(rank_scores(VALUES, MASK))
     scale = scale_of(VALUES, z, MASK)

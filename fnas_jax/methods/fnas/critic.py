@@ -232,7 +232,11 @@ def fit(
     return jax.lax.scan(step, ensemble, None, length=length)[0]
 
 
+def learnt(ensemble: Ensemble, x: Array) -> Array:
+    """[E, n] what the members predict of x [n, F] without their priors, whose mean is 0."""
+    return ensemble.scale[:, None] * jax.vmap(mlp, (0, None))(ensemble.mlp, x)
+
+
 def predict(critic: Critic, ensemble: Ensemble, x: Array) -> Array:
     """[E, n] f(x) of x [n, F]."""
-    learnt = jax.vmap(mlp, (0, None))(ensemble.mlp, x)
-    return ensemble.scale[:, None] * learnt + _priors(critic, ensemble, x)
+    return learnt(ensemble, x) + _priors(critic, ensemble, x)

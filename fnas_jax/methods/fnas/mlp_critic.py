@@ -158,12 +158,12 @@ def pick(
     Each pick adds an exponentially distributed multiple of U, which is `factor` [] times sigma:
     now greedy, now curious (ours).
     """
-    score, sigma = predict(ctx, state, archs)
-    width = sigma * factor
-    score = jnp.where(new, score, -jnp.inf)
+    # V alone needs no priors: of whole spaces, these took as long as the networks.
+    x = critics.encode(ctx.critic, archs, ctx.task)
+    score = jnp.where(new, critics.learnt(state.ensemble, x).mean(axis=0), -jnp.inf)
     _, near = jax.lax.top_k(score, min(LOOKED_AT, len(score)))
     score = jnp.where(first_of_each(archs[near]), score[near], -jnp.inf)
-    width = width[near]
+    width = predict(ctx, state, archs[near])[1] * factor
     _, elite = jax.lax.top_k(score, ELITE)
     optimism = ctx.fnas.optimism * jax.random.exponential(key, (ctx.fnas.verify,))
 

@@ -239,14 +239,16 @@ def fit(ctx: Context, state: State, archs: Array, values: Array, mask: Array) ->
     number = len(state.components.rho)
     warm = 0 if state.foreign is None else len(state.foreign.amplitude)
     one = partial(condition, state, (values, mask), squared)
-    weights = jax.vmap(lambda i: one(None, i).log_weight)(jnp.arange(number - warm))
-    between = None
-    if state.foreign is not None:
+    cold = jax.vmap(partial(one, None))(jnp.arange(number - warm))
+    if state.foreign is None:
+        _, likely = jax.lax.top_k(cold.log_weight, USED)
+        used = jax.tree.map(lambda x: x[likely], cold)
+    else:
         between = distances(cards, state.foreign.archs, archs)
         others = jax.vmap(lambda i: one(between, i).log_weight)(jnp.arange(number - warm, number))
-        weights = jnp.concatenate([weights, others])
-    _, likely = jax.lax.top_k(weights, USED)
-    used = jax.vmap(partial(one, between))(likely)
+        _, likely = jax.lax.top_k(jnp.concatenate([cold.log_weight, others]), USED)
+        # Computed again: what all of them hold of the other tasks' rows would fill the memory.
+        used = jax.vmap(partial(one, between))(likely)
     best = jnp.where(mask.any(), jnp.max(jnp.where(mask, values, -jnp.inf)), NO_BEST)
     return state._replace(archs=archs, mask=mask, best=best, used=used)
 

@@ -250,3 +250,16 @@ def test_a_shortlist_has_the_highest_means_and_others_at_random(monkeypatch):
     np.testing.assert_array_equal(
         improvement.shortlist(jax.random.key(0), mean[:9], new[:9]), range(9)
     )
+
+
+def test_a_cold_fit_factorises_every_process_once():
+    def factorised(function, *given):
+        return str(jax.make_jaxpr(function)(*given)).count("cholesky")
+
+    state = jax.eval_shape(lambda: processes.init(COLD, jax.random.key(0)))
+    archs, squared = jnp.asarray(ALL[SEEN]), jnp.zeros((2, ROWS, ROWS))
+    one = factorised(
+        lambda s: processes.condition(s, (SCORES, MASK), squared, None, jnp.int32(0)), state
+    )
+    whole = factorised(lambda s: processes.fit(COLD, s, archs, SCORES, MASK), state)
+    assert whole == one > 0
