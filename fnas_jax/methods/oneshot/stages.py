@@ -48,6 +48,7 @@ class Stage(NamedTuple):
     pipeline: Pipeline
     batch_size: int
     mesh: Mesh | None = None  # of devices that share each minibatch; None: one has all of it
+    settle: Callable[[Any], Any] = lambda state: state  # without what only a training needs
 
 
 def nothing(names: tuple[str, ...]) -> Tally:
@@ -145,6 +146,8 @@ def _prepare(
             yield _first(state, stage.mesh), {"text": f": {done} of {total} steps"}
             continue
         state, tallied = state._replace(tally=blank), 0
+        if done == total:
+            state = stage.settle(state)
         reported = _first(state, stage.mesh)
         yield reported, report(reported, means(tally))
 

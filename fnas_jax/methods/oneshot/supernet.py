@@ -40,6 +40,11 @@ class Weights(NamedTuple):
     step: Array  # [] int32 updates done
 
 
+def settled(weights: Weights) -> Weights:
+    """After the last step: a momentum of zeros, which take next to nothing of a checkpoint."""
+    return weights._replace(momentum=jax.tree.map(jnp.zeros_like, weights.momentum))
+
+
 class StepOutput(NamedTuple):
     """What S architectures gave on one minibatch."""
 

@@ -37,6 +37,7 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         parts.pipeline,
         parts.settings.batch_size,
         parts.mesh,
+        method.settle,
     )
     report = functools.partial(method.report, ctx.training.q, space)
     prepare = stages.prepare(stage, report, parts.data, steps, oneshot.every)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, update_best
-from fnas_jax.methods.oneshot import ranking, stages
+from fnas_jax.methods.oneshot import ranking, stages, supernet
 from fnas_jax.methods.oneshot.ranking import Ranking
 from fnas_jax.methods.oneshot.stages import Tally
 from fnas_jax.methods.pgnas import step
@@ -83,6 +83,12 @@ def train(
 def steps_done(state: State) -> Array:
     """[] int32 training steps."""
     return state.learnt.steps
+
+
+def settle(state: State) -> State:
+    """After the training."""
+    weights = supernet.settled(state.learnt.weights)
+    return state._replace(learnt=state.learnt._replace(weights=weights))
 
 
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:

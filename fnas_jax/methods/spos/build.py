@@ -34,8 +34,14 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
     ctx = method.Context(
         space, net, settings.weight_decay, config.search.batch, initial_of(parts, largest)
     )
-    train, batch_size = functools.partial(method.train, ctx), settings.batch_size
-    stage = stages.Stage(train, method.steps_done, parts.pipeline, batch_size, parts.mesh)
+    stage = stages.Stage(
+        functools.partial(method.train, ctx),
+        method.steps_done,
+        parts.pipeline,
+        settings.batch_size,
+        parts.mesh,
+        method.settle,
+    )
     prepare = stages.prepare(stage, method.report, parts.data, numbers.steps, numbers.every)
     training = {"method": "spos", "steps": numbers.steps}
     return method.make(ctx, prepare), inheriting(parts, net, lambda state: state.weights, training)

@@ -78,6 +78,11 @@ def steps_done(state: State) -> Array:
     return state.weights.step
 
 
+def settle(state: State) -> State:
+    """After the training."""
+    return state._replace(weights=supernet.settled(state.weights))
+
+
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """N architectures, uniform over decision vectors."""
     archs = ctx.space.sample(key, ctx.proposals)

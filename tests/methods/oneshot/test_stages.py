@@ -16,7 +16,10 @@ from fnas_jax.core import devices
 from fnas_jax.methods.oneshot import stages, supernet
 from fnas_jax.methods.oneshot.stages import Tally
 from fnas_jax.methods.oneshot.supernet import Weights
+from fnas_jax.methods.pgnas import method as pgnas
 from fnas_jax.methods.pgnas import posterior
+from fnas_jax.methods.pgnas import step as steps
+from fnas_jax.methods.spos import method as spos
 from fnas_jax.training import parts
 from fnas_jax.training.minibatches import Data
 from tests.methods.pgnas import toy
@@ -103,6 +106,29 @@ def test_a_stage_is_reported_by_parts_and_goes_on_where_it_is(monkeypatch):
     # From the middle of a part: of the steps 3 and 4 it knows the sum.
     middle = Tally(jnp.int32(2), {"number": jnp.float32(7.0)})
     assert reports(Count(jnp.int32(5), middle)) == [(6, 4.0), (7, 6.0)]
+
+
+def test_a_stage_is_settled_once_after_its_last_step(monkeypatch):
+    monkeypatch.setattr(parts, "steps_of_part", lambda size, seconds: 2)
+    settled = counting()._replace(settle=lambda state: state._replace(done=state.done + 100))
+    prepare = stages.prepare(settled, lambda state, means: means, DATA, total=7, every=4)
+    start = Count(jnp.int32(1), stages.nothing(("number",)))
+    done = [int(state.done) for state, _ in prepare(start, jax.random.key(0))]
+    assert done[-1] == 107 and max(done[:-1]) < 7
+
+
+@pytest.mark.parametrize("module", [spos, pgnas], ids=["spos", "pgnas"])
+def test_what_is_trained_keeps_no_momentum(module):
+    vector = jnp.arange(3.0)
+    moving = Weights(vector, (jnp.ones(3), {"more": jnp.ones(2)}), jnp.int32(7))
+    blank = lambda kind: kind(*[None] * len(kind._fields))  # noqa: E731
+    if module is spos:
+        got = spos.settle(blank(spos.State)._replace(weights=moving)).weights
+    else:
+        learnt = blank(steps.Learnt)._replace(weights=moving)
+        got = pgnas.settle(blank(pgnas.State)._replace(learnt=learnt)).learnt.weights
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(got.momentum))
+    np.testing.assert_array_equal(got.vector, vector)
 
 
 @pytest.mark.parametrize("size", [1, 2])

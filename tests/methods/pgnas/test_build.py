@@ -179,6 +179,7 @@ def test_the_macro_space_learns_by_the_concrete_relaxation():
     phi = np.asarray(state.learnt.phi)
     assert np.isfinite(phi).all() and (np.abs(phi).max(1) > 0).all()
     assert np.isfinite(values["nll"])
+    assert not any(np.asarray(m).any() for m in jax.tree.leaves(state.learnt.weights.momentum))
 
 
 @pytest.mark.parametrize("gradient", ["local", "concrete"])
