@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from fnas_jax.core import apart
 from fnas_jax.core.clock import PARTS, Clock
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Metrics, Proposal
@@ -35,6 +36,7 @@ class State(NamedTuple):
     best_arch: np.ndarray  # [T] int32 as it was asked for, -1 before the first
     best: np.ndarray  # [5] float64, FIGURES of the best architecture
     seconds: dict[str, float]
+    apart: int = apart.NONE  # in a checkpoint: version of what stands beside it (`core.apart`)
 
 
 class Steps(NamedTuple):

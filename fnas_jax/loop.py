@@ -15,7 +15,8 @@ Resume: `resume` reads the newest checkpoint and drops what history and metrics 
 `run_stages` and `run_iterations` go on from there, because `State` says how far they are. Random
 keys are functions of the seed and of the number of the iteration, so nothing about them is stored.
 So a killed and resumed run does exactly what an undisturbed one does. `core.workdir` says which run
-a folder belongs to, `core.checkpoint` how a checkpoint is written and read.
+a folder belongs to, `core.checkpoint` how a checkpoint is written and read, and `saving` what is in
+one.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import orbax.checkpoint as ocp
 
 from fnas_jax import ending, iteration, opening, outcome
 from fnas_jax import finals as finals_lib
+from fnas_jax import saving as saving_lib
 from fnas_jax.core import checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import keep as keeping
@@ -48,6 +49,7 @@ from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.planning import plan
 from fnas_jax.registry import Builder
+from fnas_jax.saving import Saving
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks.base import Evaluator, Judged, Task
@@ -71,6 +73,7 @@ class Context(NamedTuple):
 class Outputs(NamedTuple):
     """Where a run writes, and how it shows how far it is."""
 
+    saving: Saving
     checkpoints: checkpoint.Paced
     log: MetricLog
     progress: Progress
@@ -154,15 +157,16 @@ def search(ctx: Context) -> dict[str, Any]:
     key = jax.random.key(ctx.config.seed)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_(ctx.folder / workdir.CHECKPOINTS))
-        state = resume(ctx, manager, key)
+        saving = Saving(ctx.evaluator, manager, ctx.folder / workdir.APART)
+        state = resume(ctx, saving, key)
         record_task(ctx)
         log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard)
         stack.callback(log.close)
         trained = state.counts["trained"]
         progress = Progress(ctx.config.search.budget, trained, ctx.config.method.name)
         stack.callback(progress.close)
-        checkpoints = checkpoint.Paced(manager, ctx.config.log.checkpoint_seconds)
-        outputs = Outputs(checkpoints, log, progress)
+        checkpoints = checkpoint.Paced(ctx.config.log.checkpoint_seconds)
+        outputs = Outputs(saving, checkpoints, log, progress)
         state = run_stages(ctx, outputs, state, key)
         state = run_iterations(ctx, outputs, state, key)
         finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
@@ -176,7 +180,7 @@ def search(ctx: Context) -> dict[str, Any]:
     return workdir.read_json(ctx.folder / "result.json")
 
 
-def resume(ctx: Context, manager: ocp.CheckpointManager, key: jax.Array) -> State:
+def resume(ctx: Context, saving: Saving, key: jax.Array) -> State:
     """The state of the newest checkpoint, or the first one where there is none.
 
     A first one with a knowledge pool is saved at once: the pool is written before the next
@@ -185,12 +189,12 @@ def resume(ctx: Context, manager: ocp.CheckpointManager, key: jax.Array) -> Stat
     """
     decisions = len(ctx.task.space.cardinalities)
     state = iteration.initial(ctx.method, ctx.evaluator, decisions, key)
-    restored = checkpoint.restore(manager, state, ctx.run.grown)
+    restored = saving_lib.restore(saving, state, ctx.run.grown)
     if restored is not None:
-        state = restored[1]
+        state = restored
         ctx.clock.resume(state.seconds)
     elif ctx.evaluator.hooks.sync is not None:
-        checkpoint.save(manager, state.step, state)
+        saving_lib.save(saving, state, state.step)
     history.trim(ctx.knowledge.history, ctx.run.id, state.iteration)
     return state
 
@@ -209,15 +213,17 @@ def step(ctx: Context, outputs: Outputs, state: State, last: bool = False) -> St
     state = state._replace(step=state.step + 1, seconds=ctx.clock.seconds())
     if not last and not outputs.checkpoints.due:
         return state
-    state = outputs.checkpoints.take(state.step, lambda: synced(ctx, state))
+    state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
     keeping.forget_batches(ctx.folder)
     return state
 
 
-def synced(ctx: Context, state: State) -> State:
-    """`state` after the evaluator has shared what it has learnt with the knowledge store."""
-    sync = ctx.evaluator.hooks.sync
-    return state if sync is None else state._replace(evaluator=sync(state.evaluator))
+def shared(saving: Saving, state: State) -> State:
+    """`state` after a checkpoint of it, before which the knowledge store has got its share."""
+    number = checkpoint.following(saving.manager, state.step)
+    state = saving_lib.synced(saving, state, number)
+    saving_lib.save(saving, state, number)
+    return state
 
 
 def run_stages(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
@@ -265,7 +271,7 @@ def within_step(ctx: Context, outputs: Outputs, state: State, text: str) -> Stat
         return state
     outputs.progress.say(f"preparing: step {state.step + 1}{text}")
     state = state._replace(seconds=ctx.clock.seconds())
-    return outputs.checkpoints.take(state.step, lambda: synced(ctx, state))
+    return outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
 
 
 def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:

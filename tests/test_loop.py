@@ -305,7 +305,7 @@ def shared_pool(folder):
         better = metrics.accuracy + 0.01 * state[1]
         return (seen, state[1] + 1), metrics._replace(accuracy=better, reward=better)
 
-    def sync(state):
+    def sync(state, into):
         """A store that hands everyone all that was written, also by the run itself."""
         (folder / "pool").write_text(str(float(state[1])))
         return state

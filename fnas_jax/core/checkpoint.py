@@ -60,12 +60,18 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
     manager.wait_until_finished()
 
 
+def following(manager: ocp.CheckpointManager, step: int) -> int:
+    """`step`, or the next one that is free: within a step of a run there may be several."""
+    newest = manager.latest_step()
+    return step if newest is None else max(step, newest + 1)
+
+
 class Paced:
     """Takes the checkpoints of a run, and spends at most a tenth of its time on them."""
 
-    def __init__(self, manager: ocp.CheckpointManager, seconds: float):
+    def __init__(self, seconds: float):
         """`seconds`: the least time between two of them."""
-        self._manager, self._seconds = manager, seconds
+        self._seconds = seconds
         self._due = -math.inf  # when the next one is to be taken
         self._taken = time.monotonic()  # the last one; at first, when there was nothing to keep
 
@@ -78,35 +84,34 @@ class Paced:
         """Whether it is, and the last one was taken so long ago."""
         return self.due and time.monotonic() >= self._taken + seconds
 
-    def take(self, step: int, tree: Callable[[], T]) -> T:
-        """Stores what `tree` returns as `step`, and returns it.
-
-        Or as a later one: within a step of the run there may be several.
-        """
+    def take(self, store: Callable[[], T]) -> T:
+        """Calls `store`, which takes one, and returns what it returns."""
         start = time.monotonic()
-        found = tree()
-        newest = self._manager.latest_step()
-        save(self._manager, step if newest is None else max(step, newest + 1), found)
+        found = store()
         self._taken = now = time.monotonic()  # large states take long to write
         self._due = now + max(self._seconds, 9 * (now - start))
         return found
 
 
 def restore(
-    manager: ocp.CheckpointManager, template: Any, grown: bool = False
+    manager: ocp.CheckpointManager,
+    template: Any,
+    grown: bool = False,
+    complete: Callable[[int, Any], Any] = lambda step, tree: tree,
 ) -> tuple[int, Any] | None:
     """(step, tree) of the newest good checkpoint, shaped as `template`; None where there is none.
 
     `template` may be a function of the step. Where it has `grown`, a smaller array takes the first
-    places of the template's, whose others stay as they are. Newer damaged checkpoints are deleted,
-    with a warning. Raises UserError where checkpoints exist and none of them can be used.
+    places of the template's, whose others stay as they are. `complete`(step, tree) adds what stands
+    apart; a checkpoint of which it raises an error is damaged. Newer damaged checkpoints are
+    deleted, with a warning. Raises UserError where checkpoints exist and none of them can be used.
     """
     steps = sorted(manager.all_steps(), reverse=True)
     reason, advice = "", "remove that folder to start again"
     for position, step in enumerate(steps):
         try:
             like = template(step) if callable(template) else template
-            tree = _read(manager, step, like, grown)
+            tree = complete(step, _read(manager, step, like, grown))
         except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
             if isinstance(error, StructureError):
                 advice = "go on with the version of fnas_jax that wrote it, or with a new folder"

@@ -25,10 +25,11 @@ from fnas_jax.core.logging import last_line, write_json
 from fnas_jax.core.types import UserError
 
 CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
+APART = "pools"  # of what stands beside them (`core.apart`)
 KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
-FORMAT = 9
+FORMAT = 10
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import filelock
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core import checkpoint
+from fnas_jax.core import apart, checkpoint
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
@@ -102,11 +102,14 @@ def load(store: Store, fresh: Pool) -> tuple[Pool, int]:
     return Pool(blocks, shared, fresh.counts), seen
 
 
-def sync(store: Store, layout: Layout, mine: Pool, seen: int) -> tuple[Pool, int]:
+def sync(
+    store: Store, layout: Layout, mine: Pool, seen: int, into: pathlib.Path | None = None
+) -> tuple[Pool, int]:
     """Writes `mine` as a new version, with what other runs have written since version `seen`.
 
     Returns what was written, and the new `seen`; for a pool that others have taught what is tested
-    on here, only what was given. Raises UserError as `check` does.
+    on here, only what was given. What was written is linked as the folder `into`, too, before
+    another run can delete it (`core.apart`). Raises UserError as `check` does.
     """
     with _locked(store):
         about = _describe(store)
@@ -133,6 +136,8 @@ def sync(store: Store, layout: Layout, mine: Pool, seen: int) -> tuple[Pool, int
             # First, so that every complete version is described.
             write_json(store.folder / "pool.json", about | {"versions": versions})
             checkpoint.save(manager, version, mine)
+        if into is not None:
+            apart.link(store.folder / "versions" / str(version), into)
     return mine, seen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -49,14 +50,24 @@ class Finals(NamedTuple):
     metrics: dict[str, np.ndarray] | None = None  # [k] each: all of the second readings
 
 
+class Apart(NamedTuple):
+    """The large part of an evaluator's state, which stands beside its checkpoints, not in them."""
+
+    get: Callable[[Any], Any]  # state -> the part, a pytree of arrays of fixed shapes
+    put: Callable[[Any, Any], Any]  # (state, part or None) -> state
+
+
 class Hooks(NamedTuple):
     """What an evaluator may do around the loop; None: nothing."""
 
     # A stage before the loop, as `SearchMethod.prepare`: (state, key) -> (state, metrics)..
     prepare: Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]] | None = None
-    # Before every checkpoint: gives what was learnt to the knowledge store, and takes what other
-    # runs have learnt
-    sync: Callable[[Any], Any] | None = None
+    # (state, folder) -> state, before every checkpoint: gives what was learnt to the knowledge
+    # store, and takes what other runs have learnt. Where the store holds what `apart` gives, the
+    # folder gets a link to it (`core.apart.link`)
+    sync: Callable[[Any, pathlib.Path], Any] | None = None
+    # What checkpoints do not hold themselves: with `load_weights`, what that loads
+    apart: Apart | None = None
     # On several hosts: what all but the first do until `hosts.broadcast_command` gives 0
     worker_loop: Callable[[], None] | None = None
     # (state, the method's state after its `prepare`) -> state with the weights that it trained;

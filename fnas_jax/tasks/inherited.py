@@ -32,7 +32,7 @@ from fnas_jax.networks import subnet_weights
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks import cache, children_evaluator, entrants, pool_access, protocols, trained
 from fnas_jax.tasks import recipe as recipes
-from fnas_jax.tasks.base import Evaluator, Hooks, Judged, OneShot, TrainedNetwork
+from fnas_jax.tasks.base import Apart, Evaluator, Hooks, Judged, OneShot, TrainedNetwork
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext
@@ -99,7 +99,11 @@ def evaluator(ctx: TrainContext, network: Network, data: Data) -> Evaluator:
         ctx,
         functools.partial(judge, run, data),
         functools.partial(initial, ctx, network),
-        hooks=Hooks(load_weights=load_weights, finalize=functools.partial(finalize, ctx, network)),
+        hooks=Hooks(
+            apart=Apart(get=lambda state: state.learnt, put=load_weights),
+            load_weights=load_weights,
+            finalize=functools.partial(finalize, ctx, network),
+        ),
         protocol=protocols.of_images(ctx, "inherited"),
     )
 

@@ -13,6 +13,7 @@ there is nothing to repeat.
 from __future__ import annotations
 
 import functools
+import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from fnas_jax.tasks import (
     population_trainer,
     protocols,
 )
-from fnas_jax.tasks.base import Evaluator, Hooks
+from fnas_jax.tasks.base import Apart, Evaluator, Hooks
 from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext, batches_of
 from fnas_jax.tasks.pool_access import PoolAccess
@@ -64,6 +65,7 @@ def evaluator(ctx: TrainContext) -> Evaluator:
         hooks = hooks._replace(
             prepare=functools.partial(prepare, trainer),
             sync=functools.partial(sync, access),
+            apart=Apart(get=pool_of, put=with_pool),
             finals=functools.partial(finalists.hold, ctx, functools.partial(read, trainer)),
         )
     return children_evaluator.make(
@@ -116,12 +118,26 @@ def prepare(trainer: Trainer, state: State, key: Array) -> Iterator[tuple[State,
         yield state._replace(learnt=learnt), {"children": len(archs), **learnt.stats}
 
 
-def sync(access: PoolAccess, state: State) -> State:
-    """Writes the pool to the knowledge store, with what other runs have written meanwhile."""
+def pool_of(state: State) -> Pool:
+    """What is large of a state, and on disk in the knowledge store already."""
+    return state.learnt.pool
+
+
+def with_pool(state: State, pool: Pool | None) -> State:
+    """`state` with another pool."""
+    return state._replace(learnt=state.learnt._replace(pool=pool))
+
+
+def sync(access: PoolAccess, state: State, into: pathlib.Path) -> State:
+    """Writes the pool to the knowledge store, with what other runs have written meanwhile.
+
+    Links what was written as the folder `into`, too.
+    """
     if access.store is None:
         return state
     learnt = state.learnt
-    pool, seen = stores.sync(access.store, access.layout, learnt.pool, int(learnt.seen))
+    given = (access.store, access.layout, learnt.pool, int(learnt.seen))
+    pool, seen = stores.sync(*given, into)
     return state._replace(learnt=learnt._replace(pool=pool, seen=jnp.int32(seen)))
 
 

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import logging
 import pathlib
 import shutil
@@ -61,12 +62,13 @@ def test_within_a_step_there_may_be_several_each_after_some_time(tmp_path, monke
     now = [100.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
     with opened(tmp_path) as manager:
-        paced = checkpoint.Paced(manager, 5.0)
+        paced = checkpoint.Paced(5.0)
         assert paced.due and not paced.overdue(30.0)  # there was nothing to keep so far
         now[0] += 30.0
         assert paced.overdue(30.0)
         for step, value in ((1, 10), (1, 11), (2, 20), (7, 70)):
-            assert paced.take(step, lambda value=value: {"a": value}) == {"a": value}
+            given = checkpoint.following(manager, step), {"a": value}
+            paced.take(functools.partial(checkpoint.save, manager, *given))
         assert sorted(manager.all_steps()) == [3, 7]
         assert checkpoint.restore(manager, {"a": 0}) == (7, {"a": 70})
         assert not paced.due and not paced.overdue(0.0)

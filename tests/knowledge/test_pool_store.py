@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from fnas_jax.core import apart
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
@@ -127,6 +128,20 @@ def test_what_is_written_is_read_back(tmp_path):
     )
     assert len(list((where.folder / "versions").iterdir())) == 2
     assert len(json.loads((where.folder / "pool.json").read_text())["versions"]) <= 3
+
+
+def test_what_a_checkpoint_names_outlives_the_writes_of_other_runs(tmp_path):
+    where, kept = store(tmp_path / "pool"), tmp_path / "pools"
+    start = fresh(where)
+    mine, _ = stores.sync(where, layout(where), holding(start, 2.0, where.owner), 0, kept / "7")
+    version = apart.version_of(kept, 7)
+    names = [path.name for path in (where.folder / "versions").iterdir()]
+    assert str(version) in names
+    other = store(tmp_path / "pool", B)
+    for value in (3.0, 4.0):
+        stores.sync(other, layout(other), holding(start, value, other.owner), version)
+    assert not (where.folder / "versions" / str(version)).exists()
+    jax.tree.map(np.testing.assert_array_equal, apart.read(kept, 7, version, start), mine)
 
 
 def test_a_run_that_begins_anew_does_not_read_what_it_wrote_itself(tmp_path):

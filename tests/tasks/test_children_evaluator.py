@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core import apart
 from fnas_jax.core.config import default
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
@@ -123,7 +124,12 @@ def test_a_child_is_judged_alike_in_whatever_form_it_is_asked_for(monkeypatch):
 
 def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warmed):
     first = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="1" * 32))
-    left = first.hooks.sync(warmed[-1][0])
+    left = first.hooks.sync(warmed[-1][0], tmp_path / "kept" / "7")
+    # What a checkpoint would hold is on disk already.
+    pool = first.hooks.apart.get(left)
+    back = apart.read(tmp_path / "kept", 7, apart.version_of(tmp_path / "kept", 7), pool)
+    jax.tree.map(np.testing.assert_array_equal, back, pool)
+    assert not jax.tree.leaves(first.hooks.apart.get(first.hooks.apart.put(left, None)))
     assert (tmp_path / "pool" / "pool.json").exists()
     second = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="2" * 32))
     start = second.init()
@@ -176,7 +182,7 @@ def test_a_pool_that_another_split_has_taught_is_refused_before_anything_is_buil
 
 def test_a_pool_of_another_space_is_refused_before_anything_is_built(tmp_path, warmed):
     kept = Knowledge(None, pool=tmp_path, run="1" * 32)
-    evaluator(settings(True), kept).hooks.sync(warmed[-1][0])
+    evaluator(settings(True), kept).hooks.sync(warmed[-1][0], tmp_path / "7")
     config = settings(True)
     config.task.name = "images/digits"
     with pytest.raises(UserError, match="is of another space: channels is 4 there and 8 here"):
