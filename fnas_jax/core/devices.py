@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import pathlib
@@ -111,9 +112,17 @@ def on_first(tree: Any, mesh: Mesh) -> Any:
 def collect(tree: Any, mesh: Mesh) -> Any:
     """Leaves [N, ..] that are divided over the devices of `mesh`, whole on the first of them.
 
-    From the devices of several hosts they come as numpy arrays, on every host.
+    From the devices of several hosts they come to the first one of every host.
     """
-    return on_first(tree, mesh) if hosts.count() == 1 else hosts.gather(tree)
+    if hosts.count() == 1:
+        return on_first(tree, mesh)
+    return on_first(jax.tree.map(lambda x: x.addressable_data(0), _everywhere(mesh)(tree)), mesh)
+
+
+@functools.cache
+def _everywhere(mesh: Mesh) -> Any:
+    """The compiled function that gives every device of `mesh` the whole."""
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def _place(tree: Any, sharding: NamedSharding) -> Any:

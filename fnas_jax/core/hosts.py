@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -64,6 +65,47 @@ def count() -> int:
 def broadcast(tree: Any) -> Any:
     """The first host's `tree` of arrays, on every host; all call it with the same shapes."""
     return tree if count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def shared(tree: Any) -> Any:
+    """The first host's `tree` of arrays, on every host; all call it with the same shapes.
+
+    It is sent only where the bits of another host's differ.
+    """
+    if count() == 1:
+        return tree
+    own = np.asarray(digest(tree))
+    same = np.array_equal(own, broadcast(own))
+    if np.all(multihost_utils.process_allgather(np.bool_(same))):
+        return tree
+    return broadcast(tree)
+
+
+@jax.jit
+def digest(tree: Any) -> Array:
+    """[2] uint32 of all bits of a pytree of arrays of 4 bytes or booleans, and of their places.
+
+    Sums of words that were mixed with their places by MurmurHash3's finaliser: of integers, so that
+    no order of summation changes them.
+    """
+    total = jnp.zeros(2, jnp.uint32)
+    for number, leaf in enumerate(jax.tree.leaves(tree)):
+        words = leaf.astype(jnp.uint32) if leaf.dtype == bool else _bits(leaf)
+        places = jnp.arange(words.size, dtype=jnp.uint32) * jnp.uint32(0x9E3779B1)
+        for k in range(2):
+            seed = jnp.uint32((2 * number + k + 1) * 0x27D4EB2F % 2**32)
+            total = total.at[k].add(_mixed(words.ravel() ^ _mixed(places ^ seed)).sum())
+    return total
+
+
+def _bits(leaf: Array) -> Array:
+    return jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+
+
+def _mixed(x: Array) -> Array:
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
 
 
 def broadcast_text(text: str) -> str:

@@ -43,15 +43,14 @@ class Trainer(NamedTuple):
     deposit: Any = None  # `deposit` below
 
 
-class Taught(NamedTuple):
-    """A batch that was trained, padded to a multiple of the devices."""
+class Work(NamedTuple):
+    """A batch as all hosts train it, padded to M children, a multiple of the devices; numpy."""
 
-    pool: Pool | None  # that it started from, on the first device
-    batch: Batch
-    source: Source | None  # where in the pool
-    outcome: Outcome  # in the order of `batch`
-    params: Any  # as `train_everywhere` gives them
-    back: np.ndarray  # puts `params` in the order of `batch`
+    batch: Batch  # leaves [M, ..]
+    keys: Any  # [M, 2] uint32, the data of the children's keys
+    order: Any  # [M] int32 in which the children are dealt to the devices
+    owner: Any  # [] uint32 the run
+    learns: Any  # [] bool: the pool learns from it
 
 
 def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
@@ -175,39 +174,61 @@ def train_population(
 
     Without a pool: None and no statistics.
     """
-    taught = teach(trainer, pool, batch, key)
-    judged = _cut(taught.outcome, len(batch.new))
-    if pool is None:
-        return None, {}, judged
-    return *trainer.deposit(*taught, _owner(trainer)), judged
+    return _order(trainer, pool, batch, key, learns=True)
 
 
 def judge_population(trainer: Trainer, pool: Pool | None, batch: Batch, key: Array) -> Outcome:
     """Outcomes [N] as of `train_population`, of which the pool learns nothing."""
-    return _cut(teach(trainer, pool, batch, key).outcome, len(batch.new))
+    return _order(trainer, pool, batch, key, learns=False)[-1]
 
 
-def teach(trainer: Trainer, pool: Pool | None, batch: Batch, key: Array) -> Taught:
-    """Trains the new ones of `batch`, which starts from `pool` where there is one."""
-    mesh = trainer.mesh
-    size = devices.padded_size(len(batch.new), mesh)
+def _order(
+    trainer: Trainer, pool: Pool | None, batch: Batch, key: Array, learns: bool
+) -> tuple[Pool | None, dict[str, Array], Outcome]:
+    """What `carry_out` gives for `batch`, after the other hosts have been told to do the same."""
+    work = work_of(trainer, batch, key, learns)
+    hosts.broadcast_command(len(work.order))
+    pool, stats, outcome = carry_out(trainer, pool, hosts.broadcast(work))
+    return pool, stats, _cut(outcome, len(batch.new))
+
+
+def work_of(trainer: Trainer, batch: Batch, key: Array, learns: bool) -> Work:
+    """What all hosts have to know of `batch` and its `key`."""
+    size = devices.padded_size(len(batch.new), trainer.mesh)
     padded = jax.tree.map(lambda x: _padded(x, size), batch)
     # A child's key depends on neither the number of devices nor the order.
     keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
-    order = devices.balanced(np.where(padded.new, padded.macs, 0.0), mesh)
+    order = devices.balanced(np.where(padded.new, padded.macs, 0.0), trainer.mesh)
+    nothing: Any = np.zeros(size, np.int32)
+    padded = padded._replace(params=nothing, macs=nothing)  # what the others have no use for
+    order = order.astype(np.int32)
+    return Work(padded, np.asarray(keys), order, _owner(trainer), np.bool_(learns))
+
+
+def carry_out(
+    trainer: Trainer, pool: Pool | None, work: Work
+) -> tuple[Pool | None, dict[str, Array], Outcome]:
+    """(the pool that has learnt what is to be learnt, its statistics, outcomes [M]).
+
+    Called on every host with the same `work`. Each keeps the pool, and has it learn the same as the
+    others, so that it is sent only where it is another one: at first, and after other runs have
+    written to the store.
+    """
+    batch, order = work.batch, np.asarray(work.order)
     source = entry = None
     if pool is not None:
-        pool = devices.on_first(pool, mesh)
-        source = trainer.find(pool, padded.canonical)
-        entry = np.asarray(source.entry)[order]
+        pool = devices.on_first(hosts.shared(pool), trainer.mesh)
+        source = trainer.find(pool, batch.canonical)
+        entry = np.asarray(hosts.broadcast(np.asarray(source.entry)))[order]
     # Trained in canonical form, so that equal networks get equal parameters too.
-    children = jax.tree.map(lambda x: np.asarray(x)[order], (padded.canonical, padded.new, keys))
-    hosts.broadcast_command(size)
-    hosts.broadcast((children, pool, entry))
+    children = jax.tree.map(lambda x: np.asarray(x)[order], (batch.canonical, batch.new, work.keys))
     trained = train_everywhere(trainer, children, pool, entry)
     back = np.argsort(order)
     outcome = jax.tree.map(lambda x: x[back], trained.outcome)
-    return Taught(pool, padded, source, outcome, trained.params, back)
+    if pool is None or not work.learns:
+        return pool, {}, outcome
+    learnt = (batch, source, outcome, trained.params, back, work.owner)
+    return *trainer.deposit(pool, *learnt), outcome
 
 
 def train_everywhere(trainer: Trainer, children: Any, pool: Pool | None, entry: Any) -> Trained:
@@ -256,12 +277,12 @@ def worker_loop(trainer: Trainer, pool: Pool | None) -> None:
     decisions = len(trainer.context.space.cardinalities)
     key = jax.random.key_data(jax.random.key(0))
     while size := hosts.broadcast_command():
-        archs = np.zeros((size, decisions), np.int32)
+        archs: Any = np.zeros((size, decisions), np.int32)
+        numbers: Any = np.zeros(size, np.int32)
+        batch = Batch(archs, archs, numbers > 0, numbers, numbers)
         keys = np.zeros((size, *key.shape), np.uint32)
-        entry = None if pool is None else np.zeros((size, len(pool.blocks)), np.int32)
-        shapes = ((archs, np.zeros(size, bool), keys), pool, entry)
-        children, pool, entry = hosts.broadcast(shapes)
-        train_everywhere(trainer, children, pool, entry)
+        shapes = Work(batch, keys, numbers, np.uint32(0), np.bool_(False))
+        pool, _, _ = carry_out(trainer, pool, hosts.broadcast(shapes))
 
 
 def _cut(outcome: Outcome, n: int) -> Outcome:

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -50,3 +51,37 @@ def test_a_failed_collective_is_only_another_hosts_fault_where_there_is_one(monk
     assert "a host of this search has gone" in text and "\n" not in text
     assert hosts.lost(ValueError("shapes differ")) is None
     assert hosts.lost(ValueError()) is None
+
+
+def test_a_digest_tells_every_bit_and_place():
+    tree = {
+        "a": jnp.array([0.0, 1.0, 2.0]),
+        "b": jnp.array([True, False]),
+        "c": jnp.arange(4).reshape(2, 2),
+    }
+    others = [
+        tree | {"a": jnp.array([-0.0, 1.0, 2.0])},
+        tree | {"a": jnp.array([1.0, 0.0, 2.0])},
+        tree | {"a": jnp.array([0.0, 1.0, np.nextafter(np.float32(2), np.float32(3))])},
+        tree | {"b": jnp.array([False, True])},
+        tree | {"c": jnp.arange(4).reshape(2, 2).T},
+        tree | {"a": jnp.zeros(3)},
+        {"a": tree["a"], "b": tree["c"], "c": tree["b"]},
+    ]
+    found = {tuple(np.asarray(hosts.digest(t)).tolist()) for t in [tree, *others]}
+    assert len(found) == 8
+    again = jax.tree.map(jnp.array, tree)
+    np.testing.assert_array_equal(hosts.digest(tree), hosts.digest(again))
+
+
+def test_what_all_hosts_hold_is_not_sent(monkeypatch):
+    tree, sent = {"a": jnp.arange(3.0)}, []
+    assert hosts.shared(tree) is tree  # alone
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    monkeypatch.setattr(hosts, "broadcast", lambda t: sent.append(t) or t)
+    for other, expected in ((True, 1), (False, 2)):
+        sent.clear()
+        gather = lambda x, other=other: np.array([x, other])  # noqa: E731
+        monkeypatch.setattr(hosts.multihost_utils, "process_allgather", gather)
+        np.testing.assert_array_equal(hosts.shared(tree)["a"], tree["a"])
+        assert len(sent) == expected  # the digest, and what differs
