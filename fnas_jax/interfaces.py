@@ -10,9 +10,10 @@ from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, update_best
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks.base import Evaluator, Hooks, Judged, Task
+from fnas_jax.tasks.base import Apart, Evaluator, Hooks, Judged, Task
 
 __all__ = [
+    "Apart",
     "Array",
     "Best",
     "Evaluator",

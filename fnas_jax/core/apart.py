@@ -32,7 +32,9 @@ def link(version: pathlib.Path, into: pathlib.Path) -> bool:
         with _complete(into) as folder:
             shutil.copytree(version, folder / version.name, copy_function=os.link)
     except OSError as error:  # another disk, or one without links
-        _warn(str(into.parent), str(version.parent), error.strerror or "of several files")
+        # Of many files, the reason of the first one.
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error
+        _warn(str(into.parent), str(version.parent), str(reason))
         return False
     return True
 

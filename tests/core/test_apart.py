@@ -54,6 +54,7 @@ def test_a_disk_without_links_is_told_once_and_leaves_nothing(
         assert not apart.link(version, tmp_path / "apart" / "5")
         assert not apart.link(version, tmp_path / "apart" / "6")
     assert len(caplog.messages) == 1 and "written once more" in caplog.text
+    assert "Invalid cross-device link" in caplog.text
     assert not files(tmp_path / "apart")
     assert apart.version_of(tmp_path / "apart", 5) == apart.NONE
     assert apart.write(tmp_path / "apart", 5, PART) == apart.OWN
