@@ -27,6 +27,16 @@ from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import LayerSpec, Slot
 
 
+class Packing(NamedTuple):
+    """What the layers of a slot, which may be stacked, are as few arrays; `Backend` takes both."""
+
+    pack: Callable[[Slot, Params], Any] = lambda slot, params: params
+    unpack: Callable[[Slot, Any], Params] = lambda slot, packed: packed
+    pack_stats: Callable[[Slot, Any], Any] = lambda slot, stats: stats
+    unpack_stats: Callable[[Slot, Any], Any] = lambda slot, packed: packed
+    rows: Callable[[LayerSpec], Any] = lambda spec: spec
+
+
 class Backend(NamedTuple):
     """How layers run, each a record `spec` among the `choices` of its slot."""
 
@@ -37,19 +47,45 @@ class Backend(NamedTuple):
     # by the batch where `collect` [] bool says so
     apply_eval: Callable[..., tuple[Array, dict[str, Moments]]]
     looped: bool  # equal layers as a `scan`: compiled once
+    packing: Packing = Packing()
 
 
-def _by_kernels(slot: Slot, params: Params, x: Array, spec: LayerSpec, root: bool = False) -> Array:
-    of_slot = reference if own.codes(slot) else kernels
-    return of_slot.apply(slot, params, x, spec, root)
+def _by_kernels(slot: Slot, params: Any, x: Array, spec: Any, root: bool = False) -> Array:
+    if own.codes(slot):
+        return reference.apply(slot, params, x, _spec_of(spec), root)
+    return kernels.apply(slot, params, x, spec, root)
 
 
-def _evaluate_by_kernels(slot: Slot, *given: Any) -> tuple[Array, dict[str, Moments]]:
-    of_slot = reference if own.codes(slot) else kernels
-    return of_slot.apply_eval(slot, *given)
+def _evaluate_by_kernels(
+    slot: Slot, params: Any, x: Array, spec: Any, *given: Any
+) -> tuple[Array, Any]:
+    if own.codes(slot):
+        return reference.apply_eval(slot, params, x, _spec_of(spec), *given)
+    return kernels.apply_eval(slot, params, x, spec, *given)
 
 
-KERNELS = Backend(_by_kernels, _evaluate_by_kernels, looped=False)
+def _spec_of(row: LayerSpec | Array) -> LayerSpec:
+    """The record of a row of `kernels.rows`."""
+    return row if isinstance(row, LayerSpec) else LayerSpec(*list(row)[: len(LayerSpec._fields)])
+
+
+def _unless_own(function: Callable[..., Any], slot: Slot, *given: Any) -> Any:
+    """`function`; what layers of the user's own have stays as it is."""
+    return given[0] if own.codes(slot) else function(slot, *given)
+
+
+KERNELS = Backend(
+    _by_kernels,
+    _evaluate_by_kernels,
+    looped=False,
+    packing=Packing(
+        pack=functools.partial(_unless_own, lambda slot, params: kernels.pack(params)),
+        unpack=functools.partial(_unless_own, kernels.unpack),
+        pack_stats=functools.partial(_unless_own, lambda slot, stats: kernels.pack_stats(stats)),
+        unpack_stats=functools.partial(_unless_own, kernels.unpack_stats),
+        rows=kernels.rows,
+    ),
+)
 REFERENCE = Backend(reference.apply, reference.apply_eval, looped=True)
 
 

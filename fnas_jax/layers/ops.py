@@ -148,15 +148,15 @@ def zero_moments(norm: Params) -> Moments:
 
 
 class _Normal(NamedTuple):
-    """A tensor that `realise` draws: normal with standard deviation `std`."""
+    """A tensor that `realise` draws: normal with standard deviation sqrt(2 / fan_in)."""
 
     shape: tuple[int, ...]
-    std: Array
+    fan_in: Array | int
 
 
 def he_normal(shape: tuple[int, ...], fan_in: Array | int) -> _Normal:
     """Standard deviation sqrt(2 / fan_in) (arXiv 1502.01852)."""
-    return _Normal(shape, jnp.sqrt(2.0 / fan_in))
+    return _Normal(shape, fan_in)
 
 
 class Drawn(NamedTuple):
@@ -174,10 +174,23 @@ def realise(key: Array, params: Any) -> Any:
     drawn = [leaf for leaf in leaves if isinstance(leaf, _Normal)]
     sizes = [int(np.prod(leaf.shape)) for leaf in drawn]
     parts = iter(lax.split(jax.random.normal(key, (sum(sizes),)), sizes))
+    deviations = iter(_deviations([leaf.fan_in for leaf in drawn]))
 
     def filled(place: int, leaf: Any) -> Any:
         if isinstance(leaf, Drawn):
             return leaf.draw(jax.random.fold_in(key, place))
-        return next(parts).reshape(leaf.shape) * leaf.std if isinstance(leaf, _Normal) else leaf
+        if isinstance(leaf, _Normal):
+            return next(parts).reshape(leaf.shape) * next(deviations)
+        return leaf
 
     return jax.tree.unflatten(tree, [filled(i, leaf) for i, leaf in enumerate(leaves)])
+
+
+def _deviations(fans: list[Array | int]) -> list[Array]:
+    """sqrt(2 / fan) of each; all at once, as for `realise`."""
+    if not fans:
+        return []
+    each = [jnp.asarray(fan) for fan in fans]
+    flat = jnp.concatenate([fan.reshape(-1) for fan in each]).astype(jnp.float32)
+    parts = lax.split(jnp.sqrt(2.0 / flat), [fan.size for fan in each])
+    return [part.reshape(fan.shape) for part, fan in zip(parts, each, strict=True)]

@@ -80,6 +80,14 @@ def used(slot: Slot, spec: LayerSpec, shape: tuple[int, ...] = ()) -> Params:
     }
 
 
+def shapes(slot: Slot) -> dict[str, Any]:
+    """Of the parameters of one layer, but for those of layers of the user's own."""
+    widest = LayerSpec(*(slot.widest(field) for field in LayerSpec._fields))
+    return _map_tensors(
+        lambda _, tensor: tuple(axis.size for axis in tensor.axes), _tensors(slot, widest, ())
+    )
+
+
 def _map_tensors(function: Callable[[str, _Tensor], Any], tree: dict[str, Any]) -> Params:
     return {
         name: function(name, node) if isinstance(node, _Tensor) else _map_tensors(function, node)

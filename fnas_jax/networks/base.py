@@ -24,6 +24,18 @@ class Parts(NamedTuple):
     bypassed: Callable[[Array], list[Array]]
 
 
+class Packing(NamedTuple):
+    """Params and statistics as trees of fewer arrays, which `apply` and `apply_eval` take, too.
+
+    Then there is less to compile, and to copy at each step.
+    """
+
+    pack: Callable[[Params], Any] = lambda params: params
+    unpack: Callable[[Any], Params] = lambda packed: packed
+    pack_stats: Callable[[Stats], Any] = lambda stats: stats
+    unpack_stats: Callable[[Any], Stats] = lambda packed: packed
+
+
 class Network(NamedTuple):
     """A network that an architecture vector [T] int32 turns into one of its children.
 
@@ -42,3 +54,5 @@ class Network(NamedTuple):
     # (params, arch [T], switches [T, K], images) -> logits of `arch`, with derivatives in its
     # one-hot switches, too; None where decisions are not operations of their own
     apply_mixed: Callable[[Params, Array, Array, Array], Array] | None = None
+    # What those that run a network many times use instead of params and statistics
+    packing: Packing = Packing()

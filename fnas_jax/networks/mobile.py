@@ -16,7 +16,7 @@ from fnas_jax.layers.choose import Backend, scan
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, NO_SKIP, LayerSpec, Slot
 from fnas_jax.networks import dense, mobile_spaces
-from fnas_jax.networks.base import Network, Parts, Stats
+from fnas_jax.networks.base import Network, Packing, Parts, Stats
 from fnas_jax.networks.dense import Dense, Outputs
 
 
@@ -66,6 +66,7 @@ def network(c: Context, by_layer: bool = False) -> Network:
         apply=bind(apply, c),
         apply_eval=bind(apply_eval, c),
         parts=Parts(*divide),
+        packing=Packing(*(bind(_map_layers, c, function) for function in c.backend.packing[:4])),
     )
 
 
@@ -153,6 +154,15 @@ def _by_stack(function: Callable[..., Params], c: Context, specs: LayerSpec) -> 
     return stacks
 
 
+def _map_layers(c: Context, function: Callable[[Slot, Any], Any], tree: Any) -> Any:
+    """Parameters or statistics, with `function` of the layers of each slot, equal ones stacked."""
+    stacks = []
+    for slots, stack in zip(c.slots, tree["stacks"], strict=True):
+        places = {"first": slots[0], "rest": slots[-1]}
+        stacks.append({name: function(places[name], layer) for name, layer in stack.items()})
+    return tree | {"stacks": stacks}
+
+
 def _stacks(c: Context, layers: Any) -> Iterator[tuple[tuple[Slot, ...], tuple[Any, Any]]]:
     """The slots of each stack, and of a tree of arrays [L, ..] its (first, other) layers."""
     start = 0
@@ -213,7 +223,7 @@ def _no_bypass(c: Context, arch: Array) -> list[Array]:
 def apply(c: Context, params: Params, arch: Array, images: Array) -> Array:
     """See `Network`."""
     specs = c.layers(arch)
-    return forward(c, params, specs, specs.cout[-1], images)
+    return forward(c, params, c.backend.packing.rows(specs), specs.cout[-1], images)
 
 
 def forward(c: Context, params: Params, layers: Any, features: Any, images: Array) -> Array:
@@ -246,11 +256,12 @@ def apply_eval(
 ) -> tuple[Array, Stats]:
     """See `Network`."""
     specs = c.layers(arch)
+    rows = c.backend.packing.rows(specs)
     new: Stats = {"stacks": []}
     skips = []
     x, new["stem"] = _end_eval(c, *_stem(c, params), images, stats["stem"], collect)
     for p, s, (slots, (first, rest)) in zip(
-        params["stacks"], stats["stacks"], _stacks(c, specs), strict=True
+        params["stacks"], stats["stacks"], _stacks(c, rows), strict=True
     ):
         if slots[0].stride > 1:
             skips.append(x)
@@ -267,7 +278,7 @@ def apply_eval(
 
 
 def _step_eval(
-    c: Context, slot: Slot, collect: Array, x: Array, layer: tuple[Params, LayerSpec, Stats]
+    c: Context, slot: Slot, collect: Array, x: Array, layer: tuple[Params, Any, Stats]
 ) -> tuple[Array, Stats]:
     return c.backend.apply_eval(slot, layer[0], x, layer[1], layer[2], collect)
 
@@ -293,7 +304,7 @@ def _stem(c: Context, params: Params) -> tuple[Slot, Params, LayerSpec]:
 
 
 def _head(c: Context, params: Params, features: Any) -> tuple[Slot, Params, LayerSpec]:
-    p = {"conv": params["head"][None, None], "norm_out": params["head_norm"]}
+    p = {"shortcut": params["head"], "norm_out": params["head_norm"]}
     widest = LayerSpec(CONV, 1, params["head"].shape[0], 0, c.head, 0, NO_SKIP, c.act)
     widths = tuple(sorted({(cout, c.head) for _, cout in c.slots[-1][-1].widths}))
     return Slot(1, (widest,), widths), p, widest._replace(cin=features)

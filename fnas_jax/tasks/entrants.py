@@ -110,9 +110,13 @@ def described(
 ) -> str:
     """What a training is of: equal texts, equal numbers at every step on as many devices."""
     settings = dataclasses.asdict(recipes.settings(ctx))
+    own = entrant.network
+    packed = jax.eval_shape(lambda: own.packing.pack(own.init(key, np.zeros(0, np.int32))))
     return identity.text(
         {
             "network": entrant.of,
+            # The order of the vector of parameters, which is the backend's
+            "parameters": str(jax.tree.map(lambda leaf: leaf.shape, packed)),
             "space": ctx.space.key,
             "children": protocols.of_images(ctx, "fresh"),
             "settings": {name: n for name, n in settings.items() if name != "steps"},

@@ -7,6 +7,7 @@ and a place left empty in a batch run the same compiled program.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +60,7 @@ class Outcome(NamedTuple):
 class Progress(NamedTuple):
     """A child in training."""
 
-    vector: Array  # [P] all parameters
+    vector: Array  # [P] all parameters, in the order of `Network.pack`
     momentum: Any  # of the optimizer
     average: Array | None = None  # [P] of the parameters so far; None: none is taken
     loss: Array | None = None  # [] sum over the steps so far; None: nobody asks
@@ -68,17 +69,21 @@ class Progress(NamedTuple):
 def begin(ctx: Context, arch: Array, key: Array, start: Params | None = None) -> Progress:
     """The child `arch` [T] before its first step, with the parameters `start` or fresh ones."""
     params = ctx.network.init(jax.random.split(key, 3)[0], arch) if start is None else start
-    vector = jax.flatten_util.ravel_pytree(params)[0]
+    vector = jax.flatten_util.ravel_pytree(ctx.network.packing.pack(params))[0]
     momentum = optimizer.sgd(ctx.settings, jnp.ones(())).init(vector)
     return Progress(vector, momentum, vector if ctx.recipe.ema else None)
 
 
 def params_of(ctx: Context, arch: Array, progress: Progress) -> Params:
     """The parameters of a child in training, or their average, as its network has them."""
-    shapes = jax.eval_shape(ctx.network.init, jax.random.key(0), arch)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape), shapes)
     vector = progress.vector if progress.average is None else progress.average
-    return jax.flatten_util.ravel_pytree(zeros)[1](vector)
+    return ctx.network.packing.unpack(_decayed(ctx, arch)[1](vector))
+
+
+def _decayed(ctx: Context, arch: Array) -> tuple[Array, Callable[[Array], Any]]:
+    """([P] 1 for weights and 0 for others, vector [P] -> packed parameters)."""
+    shapes = jax.eval_shape(ctx.network.init, jax.random.key(0), arch)
+    return jax.flatten_util.ravel_pytree(ctx.network.packing.pack(optimizer.weights(shapes)))
 
 
 def loss(ctx: Context, params: Params, arch: Array, batch: Batch) -> Array:
@@ -112,8 +117,7 @@ def advance(
     key_mix = jax.random.fold_in(key, _MIX)
     keys = (key_order, key_augment)
     batches = minibatches.make(data, ctx.pipeline, ctx.settings.batch_size, *keys, ctx.axis)
-    shapes = jax.eval_shape(ctx.network.init, key, arch)
-    decayed, as_params = jax.flatten_util.ravel_pytree(optimizer.weights(shapes))
+    decayed, as_params = _decayed(ctx, arch)
     chain = optimizer.sgd(ctx.settings, decayed)
 
     def train_step(step: Array, now: Progress, images: Array, labels: Array) -> Progress:
@@ -180,6 +184,8 @@ def collect(
     These are its images from `first` [] int32 on, of as many as it was made for. Training and
     evaluation batches run through one loop, so that the network is compiled once.
     """
+    packing = ctx.network.packing
+    params = packing.pack(params)
     count, total = data.train_labels.shape[0], data.eval_labels.shape[0]
     batch, calibration = judged_at_once(ctx.settings, data)
     batches = calibration + -(-total // batch)
@@ -200,9 +206,9 @@ def collect(
         sums = jax.tree.map(lambda s, m: jnp.where(estimate, s + m, s), sums, raw)
         return sums, ctx.objective.collect(state, outputs, labels, first + eval_rows, counted)
 
-    start = (ctx.network.init_stats(), state)
+    start = (packing.pack_stats(ctx.network.init_stats()), state)
     sums, state = lax.fori_loop(0, jnp.where(active, batches, 0), step, start)
-    return _average(sums, calibration), state
+    return packing.unpack_stats(_average(sums, calibration)), state
 
 
 def judged_at_once(settings: Children, data: Data) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import functools
 import logging
 import subprocess
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ from fnas_jax.layers.spec import (
     IDENTITY,
     MBCONV,
     NO_SKIP,
+    NORMS,
     RELU6,
     SEPCONV,
     LayerSpec,
@@ -181,6 +183,22 @@ def random_arrays(seed, op, kernel, gated):
     return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
 
 
+NAMES = (
+    *(("conv",), ("expand",), ("depthwise",), ("project",)),
+    *((name, part) for part in ("scale", "bias") for name in NORMS),
+    *(("se", name) for name in ("w1", "b1", "w2", "b2")),
+)
+
+
+def named(arrays):
+    """The arrays of `random_arrays` as the parameters of a layer."""
+    params = {}
+    for (*branch, name), array in zip(NAMES, arrays, strict=True):
+        if array.size:
+            (params.setdefault(branch[0], {}) if branch else params)[name] = array
+    return params
+
+
 def plain_layer(op, stride, arrays, x, moments=None):
     """The layer in plain JAX, hard-swish and squeeze-excitation in it; `moments` of its norms."""
     conv, expand, depthwise, project, *norms, w1, b1, w2, b2 = arrays
@@ -219,7 +237,7 @@ def test_hard_swish_is_that_of_plain_jax(op, stride, kernel):
     arrays = random_arrays(1, op, kernel, gated=middle or COUT)
     x = jax.random.normal(KEY, (4, 9, 6, CIN))
     spec = LayerSpec(op, kernel, CIN, middle, COUT, HIDDEN, NO_SKIP, HARD_SWISH)
-    row = kernels_lib._row(spec)
+    slot = Slot(stride, (spec,))
 
     @functools.partial(jax.jit, static_argnums=0)
     def value_and_derivatives(layer, arrays, x):
@@ -228,16 +246,19 @@ def test_hard_swish_is_that_of_plain_jax(op, stride, kernel):
 
     plain = functools.partial(plain_layer, op, stride)
     y, expected = value_and_derivatives(plain, arrays, x)
-    z, found = value_and_derivatives(lambda *a: kernels_lib._layer(stride, *a, row), arrays, x)
+
+    def by_kernels(arrays, x):
+        return kernels_lib.apply(slot, named(arrays), x, spec)
+
+    z, found = value_and_derivatives(by_kernels, arrays, x)
     pairs = zip(jax.tree.leaves((y, expected)), jax.tree.leaves((z, found)), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=1e-4 * (1 + np.abs(a).max(initial=0)))
 
     rng = np.random.default_rng(3)
     moments = [(rng.normal(size=n.shape).astype(np.float32), 0.5 + n**2) for n in arrays[4:7]]
-    means, variances = zip(*moments, strict=True)
-    call = kernels_lib._call("FnasEvaluate", (y, *means, *variances), stride, COUT)
-    evaluated, *_ = call(x, row, *arrays, *means, *variances, jnp.int32(0))
+    stats = {n: ops.Moments(*m) for n, m in zip(NORMS, moments, strict=True) if m[0].size}
+    evaluated, _ = kernels_lib.apply_eval(slot, named(arrays), x, spec, stats, jnp.int32(0))
     expected = jax.jit(plain)(arrays, x, moments)
     np.testing.assert_allclose(expected, evaluated, atol=1e-4 * np.abs(expected).max())
 
@@ -248,8 +269,9 @@ def test_hard_swish_is_exact_where_it_has_corners():
     none, channels = jnp.zeros(0), len(bias)
     norms = (none, none, jnp.ones(channels), none, none, bias)
     arrays = (jnp.zeros((1, 1, 1, channels)), none, none, none, *norms, *[none] * 4)
-    row = kernels_lib._row(LayerSpec(CONV, 1, 1, 0, channels, 0, NO_SKIP, HARD_SWISH))
-    y, pull = jax.vjp(lambda a: kernels_lib._layer(1, a, jnp.ones((1, 1, 1, 1)), row), arrays)
+    spec = LayerSpec(CONV, 1, 1, 0, channels, 0, NO_SKIP, HARD_SWISH)
+    x, slot = jnp.ones((1, 1, 1, 1)), Slot(1, (spec,))
+    y, pull = jax.vjp(lambda a: kernels_lib.apply(slot, named(a), x, spec), arrays)
     np.testing.assert_allclose(y[0, 0, 0], jax.nn.hard_swish(bias), rtol=1e-6)
     slopes = pull(jnp.ones_like(y))[0][9]
     np.testing.assert_allclose(slopes, [0, 0, 0, 0.5, 1, 1], atol=1e-6)
@@ -264,10 +286,46 @@ def test_a_child_that_does_not_fit_its_arrays_is_refused(change):
     arrays = (jnp.ones((3, 3, 8, 8)), none, none, none, none, none, ones, none, none, ones)
     arrays = (*arrays, *[none] * 4)
     x, spec = jnp.ones((1, 4, 4, 8)), LayerSpec(CONV, 3, 8, 0, 8, 0, NO_SKIP, RELU6)
-    kernels_lib._layer(1, arrays, x, kernels_lib._row(spec))
+    slot, params = Slot(1, (spec,)), named(arrays)
+    kernels_lib.apply(slot, params, x, spec)
     with pytest.raises(Exception, match="sizes of a layer are out of range"):
-        row = kernels_lib._row(spec._replace(**change))
-        jax.block_until_ready(kernels_lib._layer(1, arrays, x, row))
+        changed = spec._replace(**change)
+        jax.block_until_ready(kernels_lib.apply(slot, params, x, changed))
+
+
+def packed_slot(leading=()):
+    """(a slot, a spec of it, parameters and statistics of layers stacked along `leading`)."""
+    spec = LayerSpec(MBCONV, 3, 8, 24, 8, 2, NO_SKIP, RELU6)
+    slot = Slot(1, (spec, spec._replace(op=CONV, kernel=5, middle=0)))
+    stacked = LayerSpec(*(jnp.full(leading, field) for field in spec))
+    params = ops.realise(KEY, parameters.init(slot, stacked, leading))
+    zeros = parameters.zero_stats(params)
+    numbered = [leaf + 1.0 + i for i, leaf in enumerate(jax.tree.leaves(zeros))]
+    return slot, spec, params, jax.tree.unflatten(jax.tree.structure(zeros), numbered)
+
+
+@pytest.mark.parametrize("leading", [(), (3,)], ids=["one", "stacked"])
+def test_what_is_packed_is_unpacked(leading):
+    slot, _, params, stats = packed_slot(leading)
+    vector, moments = kernels_lib.pack(params), kernels_lib.pack_stats(stats)
+    assert vector.shape == (
+        *leading,
+        sum(leaf.size for leaf in jax.tree.leaves(params)) // 3 ** len(leading),
+    )
+    chex.assert_trees_all_equal(kernels_lib.unpack(slot, vector), params)
+    chex.assert_trees_all_equal(kernels_lib.unpack_stats(slot, moments), stats)
+
+
+def test_packed_layers_are_the_same_layers():
+    slot, spec, params, stats = packed_slot()
+    vector, moments = kernels_lib.pack(params), kernels_lib.pack_stats(stats)
+    x, row, no = jax.random.normal(KEY, (2, 4, 4, 8)), kernels_lib.rows(spec), jnp.bool_(False)
+    y, z = kernels_lib.apply(slot, params, x, spec), kernels_lib.apply(slot, vector, x, row)
+    np.testing.assert_array_equal(y, z)
+    y, found = kernels_lib.apply_eval(slot, params, x, spec, stats, no)
+    z, packed = kernels_lib.apply_eval(slot, vector, x, row, moments, no)
+    np.testing.assert_array_equal(y, z)
+    chex.assert_trees_all_equal(found, kernels_lib.unpack_stats(slot, packed))
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 // The kernels as custom calls of XLA, and what Python asks before it calls them.
 #include "xla/ffi/api/ffi.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 
 #include "layer.h"
 #include "workspace.h"
@@ -16,6 +18,7 @@ namespace {
 
 using Args = ffi::RemainingArgs;
 using Rets = ffi::RemainingRets;
+using Ints = ffi::Span<const int64_t>;
 
 struct Call {
   Args args;
@@ -36,36 +39,42 @@ struct Call {
   size_t out_count(size_t i) const { return (*rets.get<ffi::AnyBuffer>(i))->element_count(); }
 };
 
-// Arguments of every call begin with x, the child's row and the parameters.
-constexpr size_t kX = 0, kRow = 1, kFirstParam = 2, kRest = kFirstParam + kParams;
+// Arguments of every call begin with x, the child's row and the parameters, one behind the other.
+constexpr size_t kX = 0, kRow = 1, kParameters = 2, kRest = 3;
 
-Slot slot_of(const Call& call, bool is_conv, int64_t stride, int64_t channels) {
-  const size_t conv = kFirstParam + kConvWeights, depthwise = kFirstParam + kDepthwiseWeights;
-  const size_t squeeze = kFirstParam + kSqueezeW1;
+// What Python knows of a layer before any child is there, `Layout` in kernels.py.
+struct Layout {
+  Ints offsets;  // [kParams + 1] of the parameters; the last is their number
+  Ints sizes;    // as `slot_of` reads them
+};
+
+Slot slot_of(const Call& call, bool is_conv, int64_t stride, const Layout& layout) {
   const auto x = call.shape(kX);
-  const bool has_depthwise = call.in_count(depthwise) > 0;
   Slot slot;
   slot.images = x[0];
   slot.height = x[1];
   slot.width = x[2];
   slot.cin = x[3];
-  slot.cout = channels;
+  slot.cout = layout.sizes[0];
   slot.stride = stride;
   // A layer that passes its input on may hold neither.
-  slot.kernel = is_conv ? call.shape(conv)[0] : has_depthwise ? call.shape(depthwise)[0] : 1;
-  slot.middle = has_depthwise ? call.shape(depthwise)[2] : 0;
-  slot.hidden = call.in_count(squeeze) ? call.shape(squeeze)[1] : 0;
-  slot.gated = call.in_count(squeeze) ? call.shape(squeeze)[0] : 0;
+  slot.kernel = std::max<int64_t>(1, layout.sizes[is_conv ? 1 : 2]);
+  slot.middle = layout.sizes[3];
+  slot.gated = layout.sizes[4];
+  slot.hidden = layout.sizes[5];
   return slot;
 }
 
 // A layer and the pointers that it reads its parameters through.
 struct BoundLayer {
-  BoundLayer(const Call& call, int64_t stride, int64_t channels) {
-    for (size_t i = 0; i < kParams; ++i) params[i] = call.in(kFirstParam + i);
+  BoundLayer(const Call& call, int64_t stride, const Layout& layout) {
+    if (layout.offsets.size() != kParams + 1 || layout.sizes.size() != 6 ||
+        size_t(layout.offsets[kParams]) != call.in_count(kParameters))
+      throw std::invalid_argument("parameters are not those of the layer's layout");
+    for (size_t i = 0; i < kParams; ++i) params[i] = call.in(kParameters) + layout.offsets[i];
     const LayerSpec spec(call.integers(kRow));
-    const Slot slot = slot_of(call, spec.op == kConv, stride, channels);
-    layer = std::make_unique<Layer>(slot, spec, params.data());
+    layer = std::make_unique<Layer>(slot_of(call, spec.op == kConv, stride, layout), spec,
+                                    params.data());
   }
   std::array<const float*, kParams> params;
   std::unique_ptr<Layer> layer;
@@ -84,10 +93,10 @@ ffi::Error guarded(Body body) {
 }  // namespace
 
 // x, row, params -> y, kept
-ffi::Error Forward(Args args, Rets rets, int64_t stride, int64_t channels) {
+ffi::Error Forward(Args args, Rets rets, int64_t stride, Ints offsets, Ints sizes) {
   return guarded([&] {
     const Call call{args, rets};
-    const BoundLayer bound(call, stride, channels);
+    const BoundLayer bound(call, stride, {offsets, sizes});
     if (bound.layer->kept_size() > long(call.out_count(1)))
       return ffi::Error::Internal("the layer keeps more than there is room for");
     bound.layer->forward(call.in(kX), call.out(0), call.out(1));
@@ -96,47 +105,48 @@ ffi::Error Forward(Args args, Rets rets, int64_t stride, int64_t channels) {
 }
 
 // x, row, params, kept, dy -> dx, dparams
-ffi::Error Backward(Args args, Rets rets, int64_t stride, int64_t channels) {
+ffi::Error Backward(Args args, Rets rets, int64_t stride, Ints offsets, Ints sizes) {
   return guarded([&] {
     const Call call{args, rets};
-    const BoundLayer bound(call, stride, channels);
+    const BoundLayer bound(call, stride, {offsets, sizes});
     std::array<float*, kParams> dparams;
-    for (size_t i = 0; i < kParams; ++i) {
-      dparams[i] = call.out(1 + i);
-      std::memset(dparams[i], 0, call.in_count(kFirstParam + i) * sizeof(float));
-    }
+    for (size_t i = 0; i < kParams; ++i) dparams[i] = call.out(1) + offsets[i];
+    std::memset(call.out(1), 0, call.out_count(1) * sizeof(float));
     bound.layer->backward(call.in(kX), call.in(kRest), call.in(kRest + 1), call.out(0),
                           dparams.data());
     return ffi::Error::Success();
   });
 }
 
-// x, row, params, 3 means, 3 variances, collect -> y, 3 means, 3 variances
-ffi::Error Evaluate(Args args, Rets rets, int64_t stride, int64_t channels) {
+// x, row, params, means, variances, collect -> y, means, variances; those of all normalisations,
+// one behind the other
+ffi::Error Evaluate(Args args, Rets rets, int64_t stride, Ints offsets, Ints sizes) {
   return guarded([&] {
     const Call call{args, rets};
-    const BoundLayer bound(call, stride, channels);
+    const BoundLayer bound(call, stride, {offsets, sizes});
     Evaluation evaluation;
     for (size_t n = 0; n < kNorms; ++n) {
-      evaluation.mean[n] = call.in(kRest + n);
-      evaluation.var[n] = call.in(kRest + kNorms + n);
-      evaluation.batch_mean[n] = call.out(1 + n);
-      evaluation.batch_var[n] = call.out(1 + kNorms + n);
-      const size_t bytes = call.in_count(kRest + n) * sizeof(float);
-      std::memset(evaluation.batch_mean[n], 0, bytes);
-      std::memset(evaluation.batch_var[n], 0, bytes);
+      const int64_t first = offsets[kScale + n] - offsets[kScale];
+      evaluation.mean[n] = call.in(kRest) + first;
+      evaluation.var[n] = call.in(kRest + 1) + first;
+      evaluation.batch_mean[n] = call.out(1) + first;
+      evaluation.batch_var[n] = call.out(2) + first;
     }
-    evaluation.collect = *call.integers(kRest + 2 * kNorms) != 0;
+    for (size_t i : {1, 2}) std::memset(call.out(i), 0, call.out_count(i) * sizeof(float));
+    evaluation.collect = *call.integers(kRest + 2) != 0;
     bound.layer->evaluate(call.in(kX), evaluation, call.out(0));
     return ffi::Error::Success();
   });
 }
 
-#define FNAS_EXPORT(name)                                                                     \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                              \
-      Fnas##name, name,                                                                       \
-      ffi::Ffi::Bind().RemainingArgs().RemainingRets().Attr<int64_t>("stride").Attr<int64_t>( \
-          "channels"))
+#define FNAS_EXPORT(name)                                            \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(Fnas##name, name,                    \
+                                ffi::Ffi::Bind()                     \
+                                    .RemainingArgs()                 \
+                                    .RemainingRets()                 \
+                                    .Attr<int64_t>("stride")         \
+                                    .Attr<Ints>("offsets")           \
+                                    .Attr<Ints>("sizes"))
 
 FNAS_EXPORT(Forward);
 FNAS_EXPORT(Backward);
