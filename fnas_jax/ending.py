@@ -15,7 +15,8 @@ def over(
 ) -> bool:
     """The budget or the time is spent, nothing new is left to ask for, or the method says so.
 
-    `search`: the section of the configuration; `seconds`: how long the run has taken.
+    `search`: the section of the configuration; `seconds`: how long the run has taken, or will have
+    when what must follow is done.
     """
     if budget.spent(search, state.counts, state.iteration, seconds):
         return True
@@ -24,10 +25,25 @@ def over(
     return method.done is not None and bool(method.done(state.method))
 
 
-def why(search: Any, evaluator: Evaluator, state: State) -> str:
-    """Why the search that is over has not spent its budget, in words; "" where it need not say."""
+def finals_seconds(config: Any, evaluator: Evaluator, state: State) -> float:
+    """How long the finals will take, by the children so far; 0 where nobody shares out the time.
+
+    `config` is the run's.
+    """
+    trained = state.counts["trained"]
+    measured = trained + state.counts["prepared"]
+    if not config.search.winner_share or evaluator.hooks.finals is None or not measured:
+        return 0.0
+    return min(config.winner.finalists, trained) * state.seconds["children"] / measured
+
+
+def why(search: Any, evaluator: Evaluator, state: State, seconds: float) -> str:
+    """Why the search that is over has not spent its budget, in words; "" where it need not say.
+
+    `seconds` as of `over`.
+    """
     reason = used_up(search, evaluator, state)
-    if not reason and budget.out_of_time(search, state.iteration, state.seconds["total"]):
+    if not reason and budget.out_of_time(search, state.iteration, seconds):
         left = f", of which search.winner_share={search.winner_share:g} is the winner's"
         reason = (
             f"search.seconds is {search.seconds:g}{left if search.winner_share else ''}:"

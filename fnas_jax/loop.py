@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import pathlib
 import sqlite3
 import tempfile
@@ -37,7 +38,7 @@ import numpy as np
 from fnas_jax import ending, iteration, opening, outcome
 from fnas_jax import finals as finals_lib
 from fnas_jax import saving as saving_lib
-from fnas_jax.core import checkpoint, devices, hosts, workdir
+from fnas_jax.core import budget, checkpoint, devices, hosts, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import keep as keeping
 from fnas_jax.core.clock import Clock
@@ -163,7 +164,10 @@ def search(ctx: Context) -> dict[str, Any]:
         log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard)
         stack.callback(log.close)
         trained = state.counts["trained"]
-        progress = Progress(ctx.config.search.budget, trained, ctx.config.method.name)
+        remaining = functools.partial(search_seconds_left, ctx)
+        progress = Progress(
+            ctx.config.search.budget, trained, ctx.config.method.name, remaining=remaining
+        )
         stack.callback(progress.close)
         checkpoints = checkpoint.Paced(ctx.config.log.checkpoint_seconds)
         outputs = Outputs(saving, checkpoints, log, progress)
@@ -280,12 +284,14 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     # Asked once an iteration: time passes between two questions. Of a restored state by its own
     # time, so that the start of this process takes nothing of the search.
     over = functools.partial(ending.over, ctx.config.search, ctx.method, ctx.evaluator)
-    last, quiet = over(state, state.seconds["total"]), 0
+    finals = functools.partial(ending.finals_seconds, ctx.config, ctx.evaluator)
+    last, quiet = over(state, state.seconds["total"] + finals(state)), 0
     while not last:
         number = state.iteration
         state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
         history.record(ctx.knowledge.history, origin, number, rows)
-        last = over(state, ctx.clock.seconds()["total"])
+        state = state._replace(seconds=ctx.clock.seconds())
+        last = over(state, state.seconds["total"] + finals(state))
         if state.iteration % ctx.config.log.every == 0 or last:
             spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
             outputs.log.write(state.step, scalars | spent)
@@ -294,7 +300,8 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
                 line = iteration.line(scalars, ctx.task.measure)
                 outputs.progress.show(state.counts["trained"], line)
         state = step(ctx, outputs, state, last)
-    reason = ending.why(ctx.config.search, ctx.evaluator, state)
+    spent_by_then = state.seconds["total"] + finals(state)
+    reason = ending.why(ctx.config.search, ctx.evaluator, state, spent_by_then)
     if reason:
         outputs.progress.say(reason)
     return state
@@ -303,6 +310,12 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
 def seconds_left(ctx: Context) -> float:
     """Of `search.seconds`, which all starts together have; below 0 where more have passed."""
     return ctx.config.search.seconds - ctx.clock.seconds()["total"]
+
+
+def search_seconds_left(ctx: Context) -> float:
+    """Until the time is over in which the search may look for networks; without limit: infinite."""
+    limit = budget.seconds(ctx.config.search)
+    return max(limit - ctx.clock.seconds()["total"], 0.0) if limit else math.inf
 
 
 def judge_winner(ctx: Context, progress: Progress, state: State, key: jax.Array) -> Judged | None:

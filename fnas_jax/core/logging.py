@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from tensorboardX import SummaryWriter
@@ -118,7 +118,8 @@ def in_notebook(bar: type) -> bool:
 class Progress:
     """A bar with the best so far and the time left on a terminal or in a notebook.
 
-    Elsewhere it is a line per call, or one in `every` seconds and the last.
+    Elsewhere it is a line per call, or one in `every` seconds and the last. Time that is limited
+    may be over before the total is reached: `remaining` seconds, asked at each line.
     """
 
     def __init__(
@@ -128,7 +129,9 @@ class Progress:
         label: str,
         stream: TextIO | None = None,
         every: float = 0.0,
+        remaining: Callable[[], float] = lambda: math.inf,
     ):
+        self._remaining = remaining
         self._stream = sys.stderr if stream is None else stream
         self._total, self._first, self._start = total, done, time.monotonic()
         self._every, self._shown = every, self._start
@@ -150,7 +153,8 @@ class Progress:
         self._shown = now
         gained = done - self._first
         spent = now - self._start
-        left = spent / gained * (self._total - shown) if gained > 0 else math.nan
+        left = spent / gained * (self._total - shown) if gained > 0 else math.inf
+        left = min(left, self._remaining())
         rest = f", {_clock(left)} left" if math.isfinite(left) and shown < self._total else ""
         print(f"{shown}/{self._total} {text}{rest}", file=self._stream, flush=True)
 

@@ -23,9 +23,9 @@ from fnas_jax import registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices, hosts, workdir
 from fnas_jax.core.types import UserError
-from fnas_jax.planning import layout, schedule, speed
+from fnas_jax.planning import layout, schedule, speed, trial
 from fnas_jax.planning.schedule import Facts, Schedule, Size
-from fnas_jax.tasks import images, memory
+from fnas_jax.tasks import augment_choice, images, memory
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 
@@ -37,6 +37,7 @@ KEYS = (
     *("space.blocks", "space.strides", "space.stem", "space.stem_stride", "space.head"),
     *("space.width", "children.steps", "search.budget", "winner.steps", "winner.reference"),
     *("winner.smoothing", "task.val_fraction", "task.augment.policy", "search.winner_share"),
+    *("children.lr", "winner.lr", "task.augment.flip"),
 )
 
 
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
     config: ml_collections.ConfigDict
     schedule: Schedule
     size: Size
+    enough: bool  # the time leaves room for all
 
 
 def settle(
@@ -99,7 +101,13 @@ def new(
     )
     seconds = config.search.seconds - (time.monotonic() - began)
     plan = widest(own, dataset, facts, measured, seconds)
-    for line in lines(plan, facts, config.search.seconds, seconds):
+    steps = trial.steps_within(facts, measured, plan.size, seconds)
+    tried = trial.run(context(plan.config, dataset), steps) if steps else None
+    if tried is not None:
+        seconds = config.search.seconds - (time.monotonic() - began)
+        own = changed(own, of_trial(own, dataset, tried))
+        plan = widest(own, dataset, facts, measured, seconds)
+    for line in (*lines(plan, facts, config.search.seconds, seconds), *trial_lines(tried)):
         print(line, file=sys.stderr, flush=True)
     flat = config_lib.flatten(plan.config)
     return {name: flat[name] for name in left_open(config)}
@@ -147,6 +155,25 @@ def of_data(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, An
     return {name: chosen[name] for name in left_open(config) if name in chosen}
 
 
+def of_trial(
+    config: ml_collections.ConfigDict, dataset: Dataset, tried: trial.Trial
+) -> dict[str, Any]:
+    """{key: value} of what a trial has shown."""
+    free = left_open(config)
+    chosen: dict[str, Any] = {}
+    if "children.lr" in free:
+        chosen["children.lr"] = float(tried.rates[tried.best])
+        if "winner.lr" in free:
+            # What is best for a short training is too high for a long one (Wu et al., Understanding
+            # Short-Horizon Bias, ICLR 2018, arXiv 1803.02021).
+            chosen["winner.lr"] = min(chosen["children.lr"], config.children.lr)
+    may_flip = config.task.objective == "classification" and not augment_choice.named_side(dataset)
+    off = config_lib.split_texts(config.task.augment.off)
+    if tried.flips and may_flip and "task.augment.flip" in free and "flip" not in off:
+        chosen["task.augment.flip"] = True
+    return chosen
+
+
 def context(config: ml_collections.ConfigDict, dataset: Dataset) -> TrainContext:
     """What `config` says about the training of children."""
     return images.train_context(config, registry.build_space(config), dataset)
@@ -165,7 +192,7 @@ def widest(
         own = changed(config, {"space.width": width})
         size = speed.size_of(context(own, dataset))
         found = schedule.schedule(facts, measured, size, seconds)
-        if schedule.enough(found, seconds):
+        if enough := schedule.enough(found, seconds):
             break
     values = {
         "children.steps": found.steps,
@@ -176,7 +203,23 @@ def widest(
         changed(own, {name: values[name] for name in values if name in left_open(config)}),
         found,
         size,
+        enough,
     )
+
+
+def trial_lines(tried: trial.Trial | None) -> list[str]:
+    """What was tried in words."""
+    if tried is None:
+        return []
+    pairs = zip(tried.rates, tried.loss, strict=True)
+    losses = ", ".join(f"{rate:g}: {loss:.3f}" for rate, loss in pairs)
+    taken = "are taken for what they are" if tried.flips else "are taken for something else"
+    return [
+        f"plan: learning rate {tried.rates[tried.best]:g}, by the validation loss after"
+        f" {tried.steps} steps ({losses})",
+        f"plan: mirror images {taken} ({tried.mirrored[tried.best]:.1%} right, of the images"
+        f" themselves {tried.accuracy[tried.best]:.1%})",
+    ]
 
 
 def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
@@ -196,7 +239,7 @@ def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
         f" ({epochs:.2g} epochs), until {clock(found.search_seconds)}",
         f"plan: the winner about {found.winner_epochs:.3g} epochs, done at {clock(left)}",
     ]
-    if not schedule.enough(found, left):
+    if not plan.enough:
         said.append(
             f"warning: {given:g} seconds are little for {facts.images + facts.judged} images of"
             f" this size: a plan wants {schedule.CHILDREN // 2} children of"

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from fnas_jax.core import devices, identity
 from fnas_jax.core.keep import Keep
 from fnas_jax.core.types import Array
+from fnas_jax.layers import choose
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks import population_trainer, protocols
@@ -110,13 +111,12 @@ def described(
 ) -> str:
     """What a training is of: equal texts, equal numbers at every step on as many devices."""
     settings = dataclasses.asdict(recipes.settings(ctx))
-    own = entrant.network
-    packed = jax.eval_shape(lambda: own.packing.pack(own.init(key, np.zeros(0, np.int32))))
+    # The order of the vector of parameters is the backend's.
+    settings["backend"] = choose.candidates(ctx.settings.backend)[0]
     return identity.text(
         {
             "network": entrant.of,
-            # The order of the vector of parameters, which is the backend's
-            "parameters": str(jax.tree.map(lambda leaf: leaf.shape, packed)),
+            "order": "packed",  # of that vector; before, that of the tree
             "space": ctx.space.key,
             "children": protocols.of_images(ctx, "fresh"),
             "settings": {name: n for name, n in settings.items() if name != "steps"},

@@ -16,13 +16,13 @@ from fnas_jax.training.minibatches import Pipeline
 
 
 def of(ctx: TrainContext) -> Recipe:
-    """What `winner.*` adds to the training of children, with the smoothing that counts."""
+    """What `winner.*` adds to the training of children, with smoothing and rate that count."""
     winner = config_lib.read(Winner, ctx.config.winner)
     names = [field.name for field in dataclasses.fields(Recipe)]
     chosen = Recipe(**{name: getattr(winner, name) for name in names})
-    if chosen.smoothing < 0:
-        return dataclasses.replace(chosen, smoothing=ctx.settings.label_smoothing)
-    return chosen
+    own = ctx.settings
+    smoothing = own.label_smoothing if chosen.smoothing < 0 else chosen.smoothing
+    return dataclasses.replace(chosen, smoothing=smoothing, lr=chosen.lr or own.lr)
 
 
 def check(ctx: TrainContext) -> None:
@@ -52,7 +52,8 @@ def check(ctx: TrainContext) -> None:
 
 def settings(ctx: TrainContext) -> Children:
     """The settings of the final training."""
-    return dataclasses.replace(ctx.settings, label_smoothing=of(ctx).smoothing)
+    added = of(ctx)
+    return dataclasses.replace(ctx.settings, label_smoothing=added.smoothing, lr=added.lr)
 
 
 def pipeline(ctx: TrainContext) -> Pipeline:
@@ -73,7 +74,8 @@ def described(
     `added` is what it had beside the training of children; `changed` are settings other than
     theirs.
     """
-    changed |= {"label_smoothing": added.smoothing}
+    rate = {"lr": added.lr or ctx.settings.lr}
+    changed = rate | changed | {"label_smoothing": added.smoothing}
     used = dataclasses.asdict(dataclasses.replace(ctx.settings, **changed))
     left_out = (*protocols.SPEED, "steps")
     return {

@@ -61,6 +61,7 @@ class Recipe:
     smoothing: float = key(
         -1.0, "final training: label smoothing; below 0: children.label_smoothing", -1.0, 0.9
     )
+    lr: float = key(0.0, "final training: peak learning rate; 0: children.lr", 0.0, 100.0)
     policy: str = key(
         "none",
         "final training: random policy on images, before what children get",

@@ -10,7 +10,7 @@ from fnas_jax import loop, main
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import memory
 from fnas_jax.core.types import UserError
-from fnas_jax.planning import plan, schedule, speed
+from fnas_jax.planning import plan, schedule, speed, trial
 from fnas_jax.tasks import images
 
 
@@ -30,6 +30,7 @@ def measured(monkeypatch):
         return schedule.Speed(3e9, 2.0)
 
     monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(trial, "steps_within", lambda *given: 0)
     return calls
 
 
@@ -79,6 +80,45 @@ def test_validation_images_are_no_more_than_are_needed(measured, monkeypatch, tm
     assert planned.task.val_fraction < config.task.val_fraction
     parts = images.load(planned, arrays)
     assert abs(len(parts.val_labels) - 500) < 10
+
+
+TRIED = trial.Trial(
+    steps=100,
+    rates=np.array([0.05, 0.1, 0.2, 0.4]),
+    loss=np.array([0.9, 0.7, 0.5, np.inf]),
+    accuracy=np.array([0.6, 0.7, 0.8, 0.0]),
+    mirrored=np.array([0.1, 0.1, 0.7, 0.0]),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "expected"),
+    [
+        ({}, ("a", "b"), {"children.lr": 0.2, "winner.lr": 0.1, "task.augment.flip": True}),
+        ({}, ("Left", "b"), {"children.lr": 0.2, "winner.lr": 0.1}),
+        ({"children.lr": 0.3, "task.augment.off": "flip"}, ("a", "b"), {}),
+        ({"winner.lr": 0.3}, ("a", "b"), {"children.lr": 0.2, "task.augment.flip": True}),
+    ],
+)
+def test_what_a_trial_shows_is_planned(changes, names, expected):
+    dataset = images.load(auto())._replace(class_names=names)
+    config = auto(**{"task.augment.policy": "auto"} | changes)
+    assert plan.of_trial(config, dataset, TRIED) == expected
+    chosen = plan.of_trial(config, dataset, TRIED._replace(mirrored=np.full(4, 0.1)))
+    assert "task.augment.flip" not in chosen
+
+
+def test_a_trial_is_run_where_there_is_time(measured, monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(trial, "steps_within", lambda facts, speed, size, seconds: 100)
+    monkeypatch.setattr(trial, "run", lambda ctx, steps: asked.append((ctx, steps)) or TRIED)
+    config = plan.settle(auto(), tmp_path)
+    ((ctx, steps),) = asked
+    assert steps == 100 and ctx.config.space.width == config.space.width
+    assert config.children.lr == 0.2 and config.winner.lr == 0.1 and config.task.augment.flip
+    said = capsys.readouterr().err
+    assert "plan: learning rate 0.2, by the validation loss after 100 steps" in said
+    assert "are taken for what they are (70.0% right" in said
 
 
 def test_nothing_is_planned_unless_it_is_asked_for(measured, tmp_path):
