@@ -19,7 +19,7 @@ from fnas_jax.training.config import Recipe
 
 SPACE = mnas.make(blocks=1, strides=(1,), width=0.5, stem=16, stem_stride=1, head=16)
 ARCH = jnp.zeros(len(SPACE.cardinalities), jnp.int32)
-CHOSEN = {"mixup": 0.2, "cutmix": 0.5, "ema": 0.9, "smoothing": 0.1}
+CHOSEN = {"mixup": 0.2, "cutmix": 0.5, "ema": 0.9, "smoothing": 0.1, "lr": 0.03}
 
 
 def context(**keys):
@@ -36,7 +36,7 @@ def trained(monkeypatch):
 
     def make(ctx, mesh):
         seen.append(ctx)
-        return parallel.Context(ctx, mesh), parallel.Compiled(lambda key: None, *[None] * 4)
+        return parallel.Context(ctx, mesh), parallel.Compiled(lambda *given: None, *[None] * 4)
 
     monkeypatch.setattr(entrants.parallel, "make", make)
     monkeypatch.setattr(entrants, "trained", lambda *args: None)
@@ -53,17 +53,19 @@ def test_winner_and_reference_are_trained_by_it_and_it_is_written_down(trained):
     assert len(trained) == 2 and "reference" in facts
     for own in trained:
         assert own.recipe == Recipe(**CHOSEN)
-        assert own.settings == dataclasses.replace(ctx.settings, label_smoothing=0.1)
+        assert own.settings == dataclasses.replace(ctx.settings, label_smoothing=0.1, lr=0.03)
     assert facts["recipe"] == dataclasses.asdict(Recipe(**CHOSEN))
     record = recipes.described(ctx, "fresh", 3, recipes.of(ctx))
     assert record["recipe"] == facts["recipe"] and record["label_smoothing"] == 0.1
+    assert record["lr"] == 0.03
 
 
 def test_by_default_it_adds_nothing_and_the_smoothing_is_that_of_children(trained):
     ctx = context()
     ctx = ctx._replace(settings=dataclasses.replace(ctx.settings, label_smoothing=0.3))
     winner.train_and_test(ctx, [Entrant("winner", {}, None)], jax.random.key(0))
-    assert trained[0].recipe == Recipe(smoothing=0.3) and trained[0].settings == ctx.settings
+    expected = Recipe(smoothing=0.3, lr=ctx.settings.lr)
+    assert trained[0].recipe == expected and trained[0].settings == ctx.settings
     assert trained[0].pipeline is ctx.pipeline
 
 

@@ -44,18 +44,16 @@ class Context(NamedTuple):
 
     @property
     def neighbours(self) -> int:
-        """M, of every architecture."""
-        return sum(k - 1 for k in self.space.cardinalities)
+        """M, of every architecture; 1 where there is a single one, which is its own."""
+        return max(1, sum(k - 1 for k in self.space.cardinalities))
 
 
 def make(space: Space, batch: int, existing: Array | None = None) -> SearchMethod:
     """A climb that evaluates `batch` neighbours at a time; a start is the best of a batch.
 
-    `existing`: `Task.existing`. Raises ValueError for a space of a single architecture.
+    `existing`: `Task.existing`.
     """
     ctx = Context(space, batch, existing)
-    if not ctx.neighbours:
-        raise ValueError(f"space {space.name} has a single architecture: nothing to climb")
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), partial(tell, ctx), best=lambda state: state.best
     )
@@ -88,9 +86,9 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     order = jnp.where(state.tried == 0, shuffled, state.order)
     # Past the last neighbour the order begins anew: those are known and cost nothing.
     following = order[(state.tried + jnp.arange(ctx.batch)) % ctx.neighbours]
-    steps = neighbours(ctx.space.cardinalities, state.arch)[following]
     starts = ctx.space.sample(key_random, ctx.batch)
-    archs = jnp.where(climbing, steps, starts)
+    around = neighbours(ctx.space.cardinalities, state.arch)
+    archs = jnp.where(climbing, around[following], starts) if len(around) else starts
     return state._replace(order=order), propose(archs)
 
 

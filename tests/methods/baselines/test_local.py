@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from fnas_jax.methods.baselines import local
 from fnas_jax.spaces import base, categorical
@@ -52,6 +51,11 @@ def test_it_solves_a_separable_problem_from_anywhere():
     np.testing.assert_allclose(state.best.reward, 1.0, atol=1e-6)
 
 
-def test_a_space_of_one_is_refused():
-    with pytest.raises(ValueError, match="single architecture"):
-        local.make(categorical.make((1, 1)), 1)
+def test_a_space_of_one_is_asked_for_again_and_again():
+    method = local.make(categorical.make((1, 1)), 2)
+    state = method.init(jax.random.key(0))
+    for i in range(3):
+        state, proposal = method.ask(state, jax.random.key(i))
+        np.testing.assert_array_equal(proposal.archs, np.zeros((2, 2)))
+        state = method.tell(state, proposal, toy.metrics([0.5, 0.5]))
+    assert state.best.reward == 0.5
