@@ -25,7 +25,7 @@ from fnas_jax.core import devices, hosts, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.planning import layout, schedule, speed, trial
 from fnas_jax.planning.schedule import Facts, Schedule, Size
-from fnas_jax.tasks import augment_choice, images, memory
+from fnas_jax.tasks import images, memory
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 
@@ -37,7 +37,7 @@ KEYS = (
     *("space.blocks", "space.strides", "space.stem", "space.stem_stride", "space.head"),
     *("space.width", "children.steps", "search.budget", "winner.steps", "winner.reference"),
     *("winner.smoothing", "task.val_fraction", "task.augment.policy", "search.winner_share"),
-    *("children.lr", "winner.lr", "task.augment.flip"),
+    *("children.lr", "winner.lr"),
 )
 
 
@@ -105,7 +105,7 @@ def new(
     tried = trial.run(context(plan.config, dataset), steps) if steps else None
     if tried is not None:
         seconds = config.search.seconds - (time.monotonic() - began)
-        own = changed(own, of_trial(own, dataset, tried))
+        own = changed(own, of_trial(own, tried))
         plan = widest(own, dataset, facts, measured, seconds)
     for line in (*lines(plan, facts, config.search.seconds, seconds), *trial_lines(tried)):
         print(line, file=sys.stderr, flush=True)
@@ -155,23 +155,13 @@ def of_data(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, An
     return {name: chosen[name] for name in left_open(config) if name in chosen}
 
 
-def of_trial(
-    config: ml_collections.ConfigDict, dataset: Dataset, tried: trial.Trial
-) -> dict[str, Any]:
+def of_trial(config: ml_collections.ConfigDict, tried: trial.Trial) -> dict[str, Any]:
     """{key: value} of what a trial has shown."""
-    free = left_open(config)
-    chosen: dict[str, Any] = {}
-    if "children.lr" in free:
-        chosen["children.lr"] = float(tried.rates[tried.best])
-        if "winner.lr" in free:
-            # What is best for a short training is too high for a long one (Wu et al., Understanding
-            # Short-Horizon Bias, ICLR 2018, arXiv 1803.02021).
-            chosen["winner.lr"] = min(chosen["children.lr"], config.children.lr)
-    may_flip = config.task.objective == "classification" and not augment_choice.named_side(dataset)
-    off = config_lib.split_texts(config.task.augment.off)
-    if tried.flips and may_flip and "task.augment.flip" in free and "flip" not in off:
-        chosen["task.augment.flip"] = True
-    return chosen
+    free, best = left_open(config), float(tried.rates[tried.best])
+    # What is best for a short training is too high for a long one (Wu et al., Understanding
+    # Short-Horizon Bias, ICLR 2018, arXiv 1803.02021).
+    chosen = {"children.lr": best, "winner.lr": min(best, config.children.lr)}
+    return {name: chosen[name] for name in chosen if {name, "children.lr"} <= set(free)}
 
 
 def context(config: ml_collections.ConfigDict, dataset: Dataset) -> TrainContext:
@@ -213,12 +203,9 @@ def trial_lines(tried: trial.Trial | None) -> list[str]:
         return []
     pairs = zip(tried.rates, tried.loss, strict=True)
     losses = ", ".join(f"{rate:g}: {loss:.3f}" for rate, loss in pairs)
-    taken = "are taken for what they are" if tried.flips else "are taken for something else"
     return [
         f"plan: learning rate {tried.rates[tried.best]:g}, by the validation loss after"
-        f" {tried.steps} steps ({losses})",
-        f"plan: mirror images {taken} ({tried.mirrored[tried.best]:.1%} right, of the images"
-        f" themselves {tried.accuracy[tried.best]:.1%})",
+        f" {tried.steps} steps ({losses})"
     ]
 
 

@@ -128,19 +128,12 @@ def reads_one_way(dataset: Dataset) -> str:
     """
     if dataset.image_shape[-1] == 1:
         return "one channel"
-    if side := named_side(dataset):
-        return f"a class is {side!r}"
     names = [name.strip().lower() for name in dataset.class_names]
+    for name in names:
+        if _SIDES & set(re.findall(r"[a-z]+", name)):
+            return f"a class is {name!r}"
     if all(name.isdigit() or len(name) == 1 or name in _NUMBERS for name in names):
         return "classes are numbers or letters"
-    return ""
-
-
-def named_side(dataset: Dataset) -> str:
-    """A class that is called left, clockwise and the like, of which a mirror image is another."""
-    for name in dataset.class_names:
-        if _SIDES & set(re.findall(r"[a-z]+", name.lower())):
-            return name.strip().lower()
     return ""
 
 

@@ -86,26 +86,24 @@ TRIED = trial.Trial(
     steps=100,
     rates=np.array([0.05, 0.1, 0.2, 0.4]),
     loss=np.array([0.9, 0.7, 0.5, np.inf]),
-    accuracy=np.array([0.6, 0.7, 0.8, 0.0]),
-    mirrored=np.array([0.1, 0.1, 0.7, 0.0]),
 )
 
 
 @pytest.mark.parametrize(
-    ("changes", "names", "expected"),
+    ("changes", "expected"),
     [
-        ({}, ("a", "b"), {"children.lr": 0.2, "winner.lr": 0.1, "task.augment.flip": True}),
-        ({}, ("Left", "b"), {"children.lr": 0.2, "winner.lr": 0.1}),
-        ({"children.lr": 0.3, "task.augment.off": "flip"}, ("a", "b"), {}),
-        ({"winner.lr": 0.3}, ("a", "b"), {"children.lr": 0.2, "task.augment.flip": True}),
+        ({}, {"children.lr": 0.2, "winner.lr": 0.1}),
+        ({"children.lr": 0.3}, {}),
+        ({"winner.lr": 0.3}, {"children.lr": 0.2}),
     ],
 )
-def test_what_a_trial_shows_is_planned(changes, names, expected):
-    dataset = images.load(auto())._replace(class_names=names)
-    config = auto(**{"task.augment.policy": "auto"} | changes)
-    assert plan.of_trial(config, dataset, TRIED) == expected
-    chosen = plan.of_trial(config, dataset, TRIED._replace(mirrored=np.full(4, 0.1)))
-    assert "task.augment.flip" not in chosen
+def test_what_a_trial_shows_is_planned(changes, expected):
+    assert plan.of_trial(auto(**changes), TRIED) == expected
+
+
+def test_a_winner_gets_no_higher_rate_than_the_default():
+    lower = TRIED._replace(loss=np.array([0.1, 0.7, 0.5, np.inf]))
+    assert plan.of_trial(auto(), lower) == {"children.lr": 0.05, "winner.lr": 0.05}
 
 
 def test_a_trial_is_run_where_there_is_time(measured, monkeypatch, tmp_path, capsys):
@@ -115,10 +113,9 @@ def test_a_trial_is_run_where_there_is_time(measured, monkeypatch, tmp_path, cap
     config = plan.settle(auto(), tmp_path)
     ((ctx, steps),) = asked
     assert steps == 100 and ctx.config.space.width == config.space.width
-    assert config.children.lr == 0.2 and config.winner.lr == 0.1 and config.task.augment.flip
+    assert config.children.lr == 0.2 and config.winner.lr == 0.1
     said = capsys.readouterr().err
     assert "plan: learning rate 0.2, by the validation loss after 100 steps" in said
-    assert "are taken for what they are (70.0% right" in said
 
 
 def test_nothing_is_planned_unless_it_is_asked_for(measured, tmp_path):

@@ -1,4 +1,4 @@
-"""Rates are compared by what they do, and mirror images by who has never seen one."""
+"""Learning rates are compared by what they do to one child."""
 
 import dataclasses
 
@@ -17,14 +17,13 @@ from fnas_jax.training.minibatches import Data, in_memory
 FACTS = Facts(images=1000, judged=200, devices=2, batch=50)
 
 
-def halves(sideways):
-    """The context of images with one bright half: left or right, or top or bottom."""
+def halves():
+    """The context of images with one bright half, top or bottom."""
     rng = np.random.default_rng(0)
     values = rng.integers(0, 60, (400, 8, 8), np.uint8)
     labels = np.arange(400) % 2
     for image, label in zip(values, labels, strict=True):
-        half = image.T if sideways else image
-        half[4 * label : 4 * label + 4] += 120
+        image[4 * label : 4 * label + 4] += 120
     arrays = {"x_train": values, "y_train": labels}
     flat = config_lib.flatten(config_lib.default())
     tiny = {"space.blocks": 1, "space.strides": (2,), "space.stem": 8, "space.width": 0.5}
@@ -35,7 +34,7 @@ def halves(sideways):
 
 
 def by_itself(ctx, rate, steps):
-    """(loss, accuracy) on validation images of the child of a trial, trained alone."""
+    """The loss on validation images of the child of a trial, trained alone."""
     archs, macs = speed.sampled(ctx)
     arch, d = archs[int(np.argsort(macs)[len(macs) // 2])], ctx.dataset
     settings = dataclasses.replace(ctx.settings, lr=rate)
@@ -48,30 +47,19 @@ def by_itself(ctx, rate, steps):
         return child.evaluate(own, data, arch, params, jnp.bool_(True))[1]
 
     found = jax.jit(run)(jax.random.key(0), jnp.int32(steps))
-    return float(found.loss), float(found.accuracy)
+    return float(found.loss)
 
 
-def test_each_rate_trains_the_same_child_and_mirror_images_are_others():
-    ctx = halves(sideways=True)
+def test_each_rate_trains_the_same_child():
+    ctx = halves()
     found = trial.run(ctx, steps=20)
     np.testing.assert_allclose(found.rates, ctx.settings.lr * np.array(trial.FACTORS), rtol=1e-6)
-    loss, accuracy = by_itself(ctx, found.rates[2], steps=20)
-    assert found.loss[2] == pytest.approx(loss, rel=1e-3)
-    assert found.accuracy[2] == pytest.approx(accuracy, abs=0.02)
+    assert found.loss[2] == pytest.approx(by_itself(ctx, found.rates[2], steps=20), rel=1e-3)
     assert len(np.unique(found.loss)) == len(trial.FACTORS)
-    assert found.accuracy[found.best] > 0.9 and found.mirrored[found.best] < 0.1
-    assert not found.flips
 
 
-@pytest.mark.slow
-def test_mirror_images_of_the_same_classes_are_taken_for_what_they_are():
-    found = trial.run(halves(sideways=False), steps=20)
-    assert found.mirrored[found.best] > 0.9 and found.flips
-
-
-def test_a_loss_that_is_not_finite_is_the_worst():
-    rates, zeros = np.array([0.1, 0.2, 0.4]), np.zeros(3)
-    found = trial.Trial(10, rates, np.array([0.5, 0.4, np.nan]), zeros, zeros)
+def test_a_loss_that_is_no_number_is_the_worst():
+    found = trial.Trial(10, np.array([0.1, 0.2, 0.4]), np.array([0.5, 0.4, np.inf]))
     assert found.best == 1
 
 
