@@ -32,9 +32,11 @@ def finals_seconds(config: Any, evaluator: Evaluator, state: State) -> float:
     """
     trained = state.counts["trained"]
     measured = trained + state.counts["prepared"]
-    if not config.search.winner_share or evaluator.hooks.finals is None or not measured:
+    finalists = min(config.winner.finalists, trained)
+    held = evaluator.hooks.finals is not None and finalists > 1
+    if not config.search.winner_share or not held or not measured:
         return 0.0
-    return min(config.winner.finalists, trained) * state.seconds["children"] / measured
+    return finalists * state.seconds["children"] / measured
 
 
 def why(search: Any, evaluator: Evaluator, state: State, seconds: float) -> str:

@@ -80,9 +80,13 @@ def batch_mesh(images: int, least: int) -> Mesh:
     That is the largest number of them that divides it into equal parts of at least `least`.
     """
     own = jax.local_devices()
-    counts = range(1, len(own) + 1)
-    fitting = [n for n in counts if images % n == 0 and images // n >= least]
-    return Mesh(np.asarray(own[: max(fitting, default=1)]), (BATCH,))
+    return Mesh(np.asarray(own[: sharing(images, least, len(own))]), (BATCH,))
+
+
+def sharing(images: int, least: int, most: int) -> int:
+    """How many of `most` devices share a minibatch, as in `batch_mesh`."""
+    fitting = [n for n in range(1, most + 1) if images % n == 0 and images // n >= least]
+    return max(fitting, default=1)
 
 
 def memory(mesh: Mesh) -> float:

@@ -111,7 +111,10 @@ def pack_stats(stats: dict[str, Moments]) -> Moments:
 
 def unpack_stats(slot: Slot, packed: Moments) -> dict[str, Moments]:
     """The inverse of `pack_stats`."""
-    own = layout(slot)
+    return _unpack_stats(layout(slot), packed)
+
+
+def _unpack_stats(own: Layout, packed: Moments) -> dict[str, Moments]:
     names = [name for name in NORMS if (name, "scale") in own.paths]
     widths = [n for n in own.counts[4:7] if n]
     parts = (lax.split(leaf, widths, axis=leaf.ndim - 1) for leaf in packed)
@@ -152,7 +155,7 @@ def apply_eval(
     call = _call("FnasEvaluate", (_output(x, own), *moments), own)
     y, *new = call(x, row, vector, *moments, jnp.asarray(collect, jnp.int32))
     found = Moments(*new)
-    return y, found if isinstance(stats, Moments) else unpack_stats(slot, found)
+    return y, found if isinstance(stats, Moments) else _unpack_stats(own, found)
 
 
 def _read(slot: Slot, params: Params | Array) -> tuple[Layout, Array]:

@@ -29,7 +29,9 @@ from fnas_jax.tasks import images, memory, trained
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.memory import GIB, Machine, Need, Sizes
+from fnas_jax.training import parallel
 
+_SUPERNETS = ("pgnas", "spos")  # methods that train one network for all children
 _FORM = "NUMBER[+TEST]xHEIGHTxWIDTHxCHANNELSxCLASSES"
 
 
@@ -77,6 +79,11 @@ def check(config: ml_collections.ConfigDict, asked: Asked) -> None:
     """Raises UserError for what cannot be planned."""
     if not config.task.name.startswith("images/"):
         raise UserError(f"--plan is for searches on images, and task.name is {config.task.name!r}")
+    if config.method.name in _SUPERNETS:
+        raise UserError(
+            f"--plan counts children, and method.name={config.method.name} trains one network for"
+            " all of them"
+        )
     if config.search.plan == plan.AUTO and (asked.machine or asked.images):
         raise UserError(
             "search.plan=auto measures its images and devices, so --plan_on and --plan_images need"
@@ -208,7 +215,8 @@ def of_winner(ctx: TrainContext, cluster: Cluster | None, machine: Machine) -> N
     arch = np.asarray(archs)[int(np.argsort(macs)[3 * len(macs) // 4])]
     shape = ctx.dataset.image_shape
     parameters = sizes.FLOAT * cost.one_cost(ctx.space, arch, shape, ctx.dataset.outputs)[0]
-    batch = max(ctx.settings.batch_size // machine.devices, 1)
+    images = ctx.settings.batch_size
+    batch = images // devices.sharing(images, parallel.LEAST_IMAGES, machine.devices)
     if machine.kernels:
         kept = sizes.by_kernels(ctx.space, shape, arch)
     else:

@@ -37,7 +37,7 @@ KEYS = (
     *("space.blocks", "space.strides", "space.stem", "space.stem_stride", "space.head"),
     *("space.width", "children.steps", "search.budget", "winner.steps", "winner.reference"),
     *("winner.smoothing", "task.val_fraction", "task.augment.policy", "search.winner_share"),
-    *("children.lr", "winner.lr"),
+    *("children.lr", "winner.lr", "fnas.verify"),
 )
 
 
@@ -90,9 +90,7 @@ def new(
     own = changed(config, of_data(config, dataset))
     if own.task.val_fraction != config.task.val_fraction:
         dataset = images.load(own, arrays)
-    ctx = context(own, dataset)
-    memory.check(ctx)
-    measured = speed.measure(ctx)
+    measured = speed.measure(context(fitting(own, dataset), dataset))
     facts = Facts(
         images=len(dataset.train_labels),
         judged=len(dataset.val_labels),
@@ -101,7 +99,9 @@ def new(
     )
     seconds = config.search.seconds - (time.monotonic() - began)
     plan = widest(own, dataset, facts, measured, seconds)
-    steps = trial.steps_within(facts, measured, plan.size, seconds)
+    steps = 0
+    if "children.lr" in left_open(config):
+        steps = trial.steps_within(facts, measured, plan.size, seconds)
     tried = trial.run(context(plan.config, dataset), steps) if steps else None
     if tried is not None:
         seconds = config.search.seconds - (time.monotonic() - began)
@@ -169,6 +169,27 @@ def context(config: ml_collections.ConfigDict, dataset: Dataset) -> TrainContext
     return images.train_context(config, registry.build_space(config), dataset)
 
 
+def fitting(
+    config: ml_collections.ConfigDict, dataset: Dataset, most: float = 1.0
+) -> ml_collections.ConfigDict:
+    """`config` with the largest of `WIDTHS`, `most` at most, whose children fit into memory.
+
+    Or with its own width, where that is the user's. Raises UserError where none fits.
+    """
+    free = "space.width" in left_open(config)
+    widths = [w for w in WIDTHS if w <= most] if free else [config.space.width]
+    for width in widths:
+        own = changed(config, {"space.width": width})
+        try:
+            memory.check(context(own, dataset))
+        except UserError:
+            if width == widths[-1]:
+                raise
+            continue
+        return own
+    raise AssertionError("there is a width")
+
+
 def widest(
     config: ml_collections.ConfigDict,
     dataset: Dataset,
@@ -177,8 +198,9 @@ def widest(
     seconds: float,
 ) -> Plan:
     """The plan of the widest networks that leave time for all, or of the narrowest."""
+    most = fitting(config, dataset, max(WIDTHS)).space.width
     free = "space.width" in left_open(config)
-    for width in WIDTHS if free else (config.space.width,):
+    for width in [w for w in WIDTHS if w <= most] if free else [most]:
         own = changed(config, {"space.width": width})
         size = speed.size_of(context(own, dataset))
         found = schedule.schedule(facts, measured, size, seconds)
@@ -188,6 +210,8 @@ def widest(
         "children.steps": found.steps,
         "search.budget": found.children,
         "winner.steps": schedule.most_winner_steps(facts),
+        # Once the critic knows something, few others are trained: a child for each device.
+        "fnas.verify": max(min(facts.devices, own.search.batch // 2), 1),
     }
     return Plan(
         changed(own, {name: values[name] for name in values if name in left_open(config)}),

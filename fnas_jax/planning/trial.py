@@ -19,9 +19,10 @@ from fnas_jax.planning import speed
 from fnas_jax.planning.schedule import Facts, Size, Speed
 from fnas_jax.tasks import trained
 from fnas_jax.tasks.context import TrainContext
+from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import child as child_lib
 from fnas_jax.training import population
-from fnas_jax.training.minibatches import Data, in_memory
+from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Child, Shared
 
 FACTORS = (0.5, 1.0, 2.0, 4.0)  # times `children.lr`
@@ -46,7 +47,7 @@ class Trial(NamedTuple):
 def steps_within(facts: Facts, measured: Speed, size: Size, seconds: float) -> int:
     """Steps of each training, for which `SHARE` of `seconds` suffices; 0: too few."""
     left = SHARE * seconds - measured.compilation
-    rounds = -(-len(FACTORS) // facts.devices)
+    rounds = -(-len(FACTORS) // min(facts.devices, len(jax.local_devices())))
     steps = int(left / rounds * measured.macs / size.mean / facts.batch)
     return min(steps, MOST_STEPS) if steps >= LEAST_STEPS else 0
 
@@ -55,19 +56,10 @@ def run(ctx: TrainContext, steps: int) -> Trial:
     """Trains the architecture of the middle cost for `steps` by each rate, over all devices."""
     archs, macs = speed.sampled(ctx)
     arch = archs[int(np.argsort(macs)[len(macs) // 2])]
-    mesh = devices.children_mesh(most=len(FACTORS))
+    mesh = devices.children_mesh(jax.local_devices()[: len(FACTORS)])  # of the host that plans
     count = devices.padded_size(len(FACTORS), mesh)
     rates = ctx.settings.lr * np.resize(np.asarray(FACTORS, np.float32), count)
-    dataset = ctx.dataset
-    judged = slice(JUDGED)
-    images = in_memory(
-        Data(
-            dataset.train_images,
-            dataset.train_labels,
-            dataset.val_images[judged],
-            dataset.val_labels[judged],
-        )
-    )
+    images = some_of(ctx.dataset, steps * ctx.settings.batch_size)
     trainee = child_lib.Context(
         trained.elastic_network(ctx), ctx.settings, ctx.pipeline, ctx.objective
     )
@@ -78,6 +70,21 @@ def run(ctx: TrainContext, steps: int) -> Trial:
     run = jax.jit(population.over_children(made, of_rate))
     loss = jax.device_get(run(shared, children))[: len(FACTORS)]
     return Trial(steps, rates[: len(FACTORS)], loss)
+
+
+def some_of(dataset: Dataset, count: int) -> Data:
+    """`count` random training images, of which no more are seen, and `JUDGED` to validate."""
+    rng, chosen = np.random.default_rng(0), []
+    for labels, most in ((dataset.train_labels, count), (dataset.val_labels, JUDGED)):
+        rows = rng.choice(len(labels), min(most, len(labels)), replace=False)
+        chosen.append(np.sort(rows))
+    train, val = chosen
+    return Data(
+        np.asarray(dataset.train_images[train]),
+        dataset.train_labels[train],
+        np.asarray(dataset.val_images[val]),
+        dataset.val_labels[val],
+    )
 
 
 def of_rate(ctx: population.Context, shared: Shared, child: Child) -> Array:

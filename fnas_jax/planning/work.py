@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from fnas_jax.core import devices as devices_lib
 from fnas_jax.planning.schedule import Size
 from fnas_jax.tasks.context import TrainContext
+from fnas_jax.training import parallel
 
 _FORWARD = 1 / 3  # of a training step's work is that of a judged image
 
@@ -19,6 +21,7 @@ class Work(NamedTuple):
     child: float  # work of the images that one trains on, and a third of those that judge it
     finals: float  # of the winner's training, and of its reference's
     judged: float  # of the images that judge these, a third
+    batch: int  # images of the winner's minibatches, which devices share
 
 
 def of(ctx: TrainContext, size: Size) -> Work:
@@ -36,6 +39,7 @@ def of(ctx: TrainContext, size: Size) -> Work:
         child=(steps + judged) * size.mean,
         finals=networks * config.winner.steps * everything * size.high,
         judged=networks * _FORWARD * len(dataset.test_labels) * size.high,
+        batch=everything,
     )
 
 
@@ -56,8 +60,10 @@ def total(work: Work) -> float:
 def seconds(work: Work, speed: float, devices: int) -> float:
     """How long it takes where a device trains at `speed` multiply-adds of forward passes a second.
 
-    Of a batch of children each has one device; the winner has all of them, and one to be judged.
+    Of a batch of children each has one device; the winner has those that share a minibatch
+    (`devices.sharing`; of one host), and one to be judged.
     """
+    sharing = devices_lib.sharing(work.batch, parallel.LEAST_IMAGES, devices)
     busy = min(devices, work.at_once)
     batches = math.ceil(work.children / work.at_once) * math.ceil(work.at_once / busy)
-    return (batches * work.child + work.finals / devices + work.judged) / speed
+    return (batches * work.child + work.finals / sharing + work.judged) / speed

@@ -116,7 +116,6 @@ def described(
     return identity.text(
         {
             "network": entrant.of,
-            "order": "packed",  # of that vector; before, that of the tree
             "space": ctx.space.key,
             "children": protocols.of_images(ctx, "fresh"),
             "settings": {name: n for name, n in settings.items() if name != "steps"},

@@ -27,6 +27,7 @@ from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.pool import Layout, Pool
+from fnas_jax.layers import choose
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks import subnet_weights
 from fnas_jax.networks.base import Network
@@ -200,6 +201,8 @@ def described(
             "asked": asked.tolist(),
             "space": ctx.space.key,
             "children": protocols.of_images(ctx, "inherited"),
+            # The order of the vector of parameters is the backend's.
+            "backend": choose.candidates(ctx.settings.backend)[0],
             "divisor": FINETUNE_DIVISOR,
             "steps": ctx.config.oneshot.finetune,
             "chunk": chunk,

@@ -21,7 +21,7 @@ from fnas_jax.layers import choose
 from fnas_jax.networks import mobile_spaces, sizes
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.sizes import Kept
-from fnas_jax.tasks import trained
+from fnas_jax.tasks import long_batches, trained
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.training import child
 from fnas_jax.training.minibatches import Data
@@ -68,7 +68,8 @@ class Sizes(NamedTuple):
 
 def here(ctx: TrainContext) -> Machine:
     """Those of this host. CPUs share what is available just now."""
-    mesh = devices.children_mesh(jax.local_devices(), ctx.config.search.batch)
+    most = -(-ctx.config.search.batch // jax.process_count())
+    mesh = devices.children_mesh(jax.local_devices()[:most])
     count, device = len(mesh.local_devices), mesh.local_devices[0]
     on_cpu = device.platform == "cpu"
     memory = memory_lib.available_bytes() / count if on_cpu else devices.memory(mesh)
@@ -111,10 +112,13 @@ def need(ctx: TrainContext, machine: Machine, own: Sizes, batch: int = 0, group:
     most = max(step, child.judged_at_once(settings, Data(*parts))[0])
     image = math.prod(dataset.image_shape) * sizes.FLOAT
     pool = pool_bytes(ctx, own.parameters)
+    # Of long batches all children are there in parts, each with its momentum.
+    waiting = max(-(-ctx.config.search.batch // machine.devices) - group, 0)
+    stepwise = waiting if long_batches.are_long(ctx) else 0
     # Of an accelerator the first one, which gathers what all have trained.
     share = 1 / machine.devices if machine.shared else 1.0
     return Need(
-        parameters=group * COPIES * own.parameters,
+        parameters=(group * COPIES + stepwise * 2) * own.parameters,
         activations=group * (step * own.kept.layers + most * own.kept.largest),
         images=images_bytes(ctx, machine.memory) + group * 3 * most * image,  # e.g. normalised
         pool=pool * (1 + share),

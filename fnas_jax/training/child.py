@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 class Progress(NamedTuple):
     """A child in training."""
 
-    vector: Array  # [P] all parameters, in the order of `Network.pack`
+    vector: Array  # [P] all parameters, in the order of `Network.packing`
     momentum: Any  # of the optimizer
     average: Array | None = None  # [P] of the parameters so far; None: none is taken
     loss: Array | None = None  # [] sum over the steps so far; None: nobody asks

@@ -316,6 +316,15 @@ def test_what_is_packed_is_unpacked(leading):
     chex.assert_trees_all_equal(kernels_lib.unpack_stats(slot, moments), stats)
 
 
+def test_one_choice_of_a_wider_slot_is_judged_by_the_slots_parameters():
+    slot, spec, params, stats = packed_slot()
+    x, alone = jax.random.normal(KEY, (2, 4, 4, 8)), Slot(1, (spec,))
+    found = [
+        kernels_lib.apply_eval(s, params, x, spec, stats, jnp.bool_(True)) for s in (slot, alone)
+    ]
+    chex.assert_trees_all_equal(*found)
+
+
 def test_packed_layers_are_the_same_layers():
     slot, spec, params, stats = packed_slot()
     vector, moments = kernels_lib.pack(params), kernels_lib.pack_stats(stats)

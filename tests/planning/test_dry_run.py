@@ -32,6 +32,11 @@ def said(capsys, *argv, code=0):
     return {line.partition(":")[0]: line for line in lines}, captured.err
 
 
+def test_a_supernet_is_not_counted_as_children(capsys):
+    _, error = said(capsys, *DIGITS, "--config.method.name=spos", code=2)
+    assert "method.name=spos trains one network for all of them" in error
+
+
 def test_a_search_here(capsys):
     found, _ = said(capsys, *DIGITS)
     assert "1,079 to train, 359 to validate, 359 to test, 8x8x1" in found["images"]

@@ -51,6 +51,29 @@ def test_all_that_is_left_open_is_planned(measured, tmp_path, capsys):
     assert "done at" in said and "warning" not in said
 
 
+@pytest.mark.parametrize(("count", "children"), [(1, 1), (3, 3), (99, 4)])
+def test_no_device_is_without_a_child(measured, monkeypatch, tmp_path, count, children):
+    monkeypatch.setattr(plan.jax, "devices", lambda: [None] * count)
+    assert plan.settle(auto(), tmp_path).fnas.verify == children
+
+
+def test_networks_that_do_not_fit_into_memory_are_not_planned(measured, monkeypatch, tmp_path):
+    def check(ctx):
+        if ctx.config.space.width > 0.5:
+            raise UserError("too large")
+
+    monkeypatch.setattr(plan.memory, "check", check)
+    assert plan.settle(auto(**{"search.seconds": 6000.0}), tmp_path).space.width == 0.5
+    with pytest.raises(UserError, match="too large"):
+        plan.settle(auto(**{"space.width": 0.75}), tmp_path)
+
+
+def test_a_rate_that_is_given_is_not_tried(measured, monkeypatch, tmp_path):
+    monkeypatch.setattr(trial, "steps_within", lambda *given: 100)
+    monkeypatch.setattr(trial, "run", None)
+    assert plan.settle(auto(**{"children.lr": 0.3}), tmp_path).children.lr == 0.3
+
+
 def test_what_the_user_says_stays(measured, tmp_path):
     given = {"space.width": 0.5, "children.steps": 77, "space.blocks": 2, "space.strides": (2, 1)}
     config = plan.settle(auto(**given), tmp_path)

@@ -58,12 +58,24 @@ def test_each_rate_trains_the_same_child():
     assert len(np.unique(found.loss)) == len(trial.FACTORS)
 
 
+def test_a_trial_holds_no_more_images_than_it_looks_at(monkeypatch):
+    monkeypatch.setattr(trial, "JUDGED", 30)
+    dataset = halves().dataset
+    some = trial.some_of(dataset, 40)
+    assert [len(part) for part in some] == [40, 40, 30, 30]
+    assert 0 < some.train_labels.mean() < 1  # of both classes, in whatever order they come
+    bright = some.train_images[:, 4:].mean((1, 2, 3)) > some.train_images[:, :4].mean((1, 2, 3))
+    np.testing.assert_array_equal(bright, some.train_labels == 1)
+    assert len(trial.some_of(dataset, 10**6).train_labels) == len(dataset.train_labels)
+
+
 def test_a_loss_that_is_no_number_is_the_worst():
     found = trial.Trial(10, np.array([0.1, 0.2, 0.4]), np.array([0.5, 0.4, np.inf]))
     assert found.best == 1
 
 
-def test_a_trial_takes_its_share_of_the_time_or_none():
+def test_a_trial_takes_its_share_of_the_time_or_none(monkeypatch):
+    monkeypatch.setattr(trial.jax, "local_devices", lambda: [None, None])
     measured, size = Speed(macs=1e9, compilation=2.0), Size(mean=1e6, high=2e6)
     # 1000 images a second on each of two devices, which train two children each
     steps = trial.steps_within(FACTS, measured, size, seconds=500.0)

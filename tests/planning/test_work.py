@@ -49,9 +49,15 @@ def test_a_pool_has_fair_rounds_and_finalists_and_a_reference_trains_as_long_as_
 
 
 def test_devices_beyond_a_batch_of_children_do_nothing_for_them():
-    found = work.Work(children=20, at_once=4, child=10.0, finals=80.0, judged=3.0)
+    found = work.Work(children=20, at_once=4, child=10.0, finals=80.0, judged=3.0, batch=192)
     assert work.seconds(found, 1.0, 1) == 200 + 80 + 3
     assert work.seconds(found, 2.0, 4) == (50 + 20 + 3) / 2
-    assert work.seconds(found, 1.0, 16) == 50 + 5 + 3
+    assert work.seconds(found, 1.0, 12) == pytest.approx(50 + 80 / 12 + 3)
     # Three devices take a batch of four in two turns.
     assert work.seconds(found, 1.0, 3) == pytest.approx(100 + 80 / 3 + 3)
+
+
+def test_the_winner_has_the_devices_that_its_minibatches_suffice_for():
+    found = work.Work(children=20, at_once=4, child=10.0, finals=80.0, judged=3.0, batch=64)
+    assert work.seconds(found, 1.0, 16) == 50 + 80 / 4 + 3  # parts of 16 images
+    assert work.seconds(found._replace(batch=50), 1.0, 4) == 50 + 80 / 2 + 3  # 4 do not divide it

@@ -112,6 +112,8 @@ def test_this_machine(dataset):
     ctx = context(dataset)
     here = memory.here(ctx)
     assert here.devices == min(len(jax.local_devices()), ctx.config.search.batch)
+    # One child has all the memory, however many cores there are.
+    assert memory.here(context(dataset, **{"search.batch": 1})).devices == 1
     assert here.shared and 0 < here.memory * here.devices <= memory_lib.host_bytes()
     reference = context(dataset, **{"children.backend": "reference"})
     assert not memory.here(reference).kernels

@@ -1,0 +1,33 @@
+"""The time that a search leaves to what follows."""
+
+import types
+
+import pytest
+
+from fnas_jax import ending
+from fnas_jax.core import config as config_lib
+
+
+def seconds(held=True, trained=10, prepared=6, **changes):
+    flat = config_lib.flatten(config_lib.default()) | {"search.winner_share": 0.5} | changes
+    hooks = types.SimpleNamespace(finals=len if held else None)
+    counts = {"trained": trained, "prepared": prepared}
+    state = types.SimpleNamespace(counts=counts, seconds={"children": 32.0})
+    evaluator = types.SimpleNamespace(hooks=hooks)
+    return ending.finals_seconds(config_lib.nest(flat), evaluator, state)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, 8 * 2.0),
+        ({"trained": 2}, 2 * 4.0),
+        ({"winner.finalists": 20}, 10 * 2.0),
+        ({"winner.finalists": 1}, 0.0),
+        ({"held": False}, 0.0),
+        ({"search.winner_share": 0.0}, 0.0),
+        ({"trained": 0, "prepared": 0}, 0.0),
+    ],
+)
+def test_finals_take_what_as_many_children_have_taken(given, expected):
+    assert seconds(**given) == expected
