@@ -10,17 +10,15 @@ from fnas_jax.methods.base import SearchMethod
 from fnas_jax.tasks.base import Evaluator
 
 
-def over(
-    search: Any, method: SearchMethod, evaluator: Evaluator, state: State, seconds: float
-) -> bool:
+def over(config: Any, method: SearchMethod, evaluator: Evaluator, state: State) -> bool:
     """The budget or the time is spent, nothing new is left to ask for, or the method says so.
 
-    `search`: the section of the configuration; `seconds`: how long the run has taken, or will have
-    when what must follow is done.
+    `config` is the run's, and the time that of `state`, with what the finals will take.
     """
-    if budget.spent(search, state.counts, state.iteration, seconds):
+    seconds = state.seconds["total"] + finals_seconds(config, evaluator, state)
+    if budget.spent(config.search, state.counts, state.iteration, seconds):
         return True
-    if used_up(search, evaluator, state):
+    if used_up(config.search, evaluator, state):
         return True
     return method.done is not None and bool(method.done(state.method))
 
@@ -39,11 +37,10 @@ def finals_seconds(config: Any, evaluator: Evaluator, state: State) -> float:
     return finalists * state.seconds["children"] / measured
 
 
-def why(search: Any, evaluator: Evaluator, state: State, seconds: float) -> str:
-    """Why the search that is over has not spent its budget, in words; "" where it need not say.
-
-    `seconds` as of `over`.
-    """
+def why(config: Any, evaluator: Evaluator, state: State) -> str:
+    """Why the search that is over has not spent its budget, in words; "" where it need not say."""
+    search = config.search
+    seconds = state.seconds["total"] + finals_seconds(config, evaluator, state)
     reason = used_up(search, evaluator, state)
     if not reason and budget.out_of_time(search, state.iteration, seconds):
         left = f", of which search.winner_share={search.winner_share:g} is the winner's"

@@ -283,25 +283,23 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     steps, origin = iteration.compiled(ctx.method, ctx.evaluator), _origin(ctx)
     # Asked once an iteration: time passes between two questions. Of a restored state by its own
     # time, so that the start of this process takes nothing of the search.
-    over = functools.partial(ending.over, ctx.config.search, ctx.method, ctx.evaluator)
-    finals = functools.partial(ending.finals_seconds, ctx.config, ctx.evaluator)
-    last, quiet = over(state, state.seconds["total"] + finals(state)), 0
+    over = functools.partial(ending.over, ctx.config, ctx.method, ctx.evaluator)
+    last, quiet = over(state), 0
     while not last:
         number = state.iteration
         state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
         history.record(ctx.knowledge.history, origin, number, rows)
         state = state._replace(seconds=ctx.clock.seconds())
-        last = over(state, state.seconds["total"] + finals(state))
+        last = over(state)
         if state.iteration % ctx.config.log.every == 0 or last:
-            spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
+            spent = {f"seconds/{name}": value for name, value in state.seconds.items()}
             outputs.log.write(state.step, scalars | spent)
             quiet = 0 if scalars["new"] else quiet + 1
             if last or quiet < 2 or quiet % QUIET == 0:
                 line = iteration.line(scalars, ctx.task.measure)
                 outputs.progress.show(state.counts["trained"], line)
         state = step(ctx, outputs, state, last)
-    spent_by_then = state.seconds["total"] + finals(state)
-    reason = ending.why(ctx.config.search, ctx.evaluator, state, spent_by_then)
+    reason = ending.why(ctx.config, ctx.evaluator, state)
     if reason:
         outputs.progress.say(reason)
     return state

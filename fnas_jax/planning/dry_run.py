@@ -211,8 +211,7 @@ def gib(need: Need) -> str:
 
 def of_winner(ctx: TrainContext, cluster: Cluster | None, machine: Machine) -> Need:
     """The need of a device for the winner, of whose minibatches it has a part."""
-    archs, macs = speed.sampled(ctx)
-    arch = np.asarray(archs)[int(np.argsort(macs)[3 * len(macs) // 4])]
+    arch = np.asarray(speed.of_cost(ctx, 0.75)[0])
     shape = ctx.dataset.image_shape
     parameters = sizes.FLOAT * cost.one_cost(ctx.space, arch, shape, ctx.dataset.outputs)[0]
     images = ctx.settings.batch_size

@@ -8,6 +8,7 @@ made once, when a search begins, and is part of the run's configuration from the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -90,7 +91,9 @@ def new(
     own = changed(config, of_data(config, dataset))
     if own.task.val_fraction != config.task.val_fraction:
         dataset = images.load(own, arrays)
-    measured = speed.measure(context(fitting(own, dataset), dataset))
+    widths = fitting(own, dataset)
+    usual = next((width for width in widths if width <= own.space.width), widths[0])
+    measured = speed.measure(context(changed(own, {"space.width": usual}), dataset))
     facts = Facts(
         images=len(dataset.train_labels),
         judged=len(dataset.val_labels),
@@ -98,7 +101,7 @@ def new(
         batch=min(own.children.batch_size, len(dataset.train_labels)),
     )
     seconds = config.search.seconds - (time.monotonic() - began)
-    plan = widest(own, dataset, facts, measured, seconds)
+    plan = widest(own, dataset, facts, measured, seconds, widths)
     steps = 0
     if "children.lr" in left_open(config):
         steps = trial.steps_within(facts, measured, plan.size, seconds)
@@ -106,7 +109,7 @@ def new(
     if tried is not None:
         seconds = config.search.seconds - (time.monotonic() - began)
         own = changed(own, of_trial(own, tried))
-        plan = widest(own, dataset, facts, measured, seconds)
+        plan = widest(own, dataset, facts, measured, seconds, widths)
     for line in (*lines(plan, facts, config.search.seconds, seconds), *trial_lines(tried)):
         print(line, file=sys.stderr, flush=True)
     flat = config_lib.flatten(plan.config)
@@ -169,25 +172,18 @@ def context(config: ml_collections.ConfigDict, dataset: Dataset) -> TrainContext
     return images.train_context(config, registry.build_space(config), dataset)
 
 
-def fitting(
-    config: ml_collections.ConfigDict, dataset: Dataset, most: float = 1.0
-) -> ml_collections.ConfigDict:
-    """`config` with the largest of `WIDTHS`, `most` at most, whose children fit into memory.
+def fitting(config: ml_collections.ConfigDict, dataset: Dataset) -> tuple[float, ...]:
+    """Those of `WIDTHS` whose children fit into memory; the user's own, where there is one.
 
-    Or with its own width, where that is the user's. Raises UserError where none fits.
+    Raises UserError where none fits.
     """
-    free = "space.width" in left_open(config)
-    widths = [w for w in WIDTHS if w <= most] if free else [config.space.width]
-    for width in widths:
-        own = changed(config, {"space.width": width})
-        try:
-            memory.check(context(own, dataset))
-        except UserError:
-            if width == widths[-1]:
-                raise
-            continue
-        return own
-    raise AssertionError("there is a width")
+    widths = WIDTHS if "space.width" in left_open(config) else (config.space.width,)
+    for i, width in enumerate(widths[:-1]):
+        with contextlib.suppress(UserError):
+            memory.check(context(changed(config, {"space.width": width}), dataset))
+            return widths[i:]
+    memory.check(context(changed(config, {"space.width": widths[-1]}), dataset))
+    return widths[-1:]
 
 
 def widest(
@@ -196,11 +192,10 @@ def widest(
     facts: Facts,
     measured: schedule.Speed,
     seconds: float,
+    widths: tuple[float, ...],
 ) -> Plan:
-    """The plan of the widest networks that leave time for all, or of the narrowest."""
-    most = fitting(config, dataset, max(WIDTHS)).space.width
-    free = "space.width" in left_open(config)
-    for width in [w for w in WIDTHS if w <= most] if free else [most]:
+    """The plan of the first of `widths` that leaves time for all, or of the last."""
+    for width in widths:
         own = changed(config, {"space.width": width})
         size = speed.size_of(context(own, dataset))
         found = schedule.schedule(facts, measured, size, seconds)

@@ -14,7 +14,7 @@ WINNER_EPOCHS = 15.0  # of which a network learns most of what it can
 MOST_WINNER_EPOCHS = 200.0
 LEAST_WINNER_STEPS = 1500  # also of few images
 COMPILATIONS = 3.0  # of a child's program: what a search compiles in all
-_FORWARD = 1 / 3  # of a training step's work is that of a judged image
+FORWARD = 1 / 3  # of a training step's work is that of a judged image
 
 
 class Facts(NamedTuple):
@@ -60,10 +60,10 @@ def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule
     compiled = COMPILATIONS * speed.compilation
     for_search = max(seconds * (1 - WINNER_SHARE) - compiled, 0.0) * facts.devices
     images = for_search / (CHILDREN + UNCOUNTED) * speed.macs / size.mean
-    steps = int((images - facts.judged * _FORWARD) / facts.batch)
+    steps = int((images - facts.judged * FORWARD) / facts.batch)
     most = max(int(CHILD_EPOCHS * facts.images / facts.batch), LEAST_STEPS)
     steps = min(max(steps, LEAST_STEPS), most)
-    each = (steps * facts.batch + facts.judged * _FORWARD) * size.mean / speed.macs
+    each = (steps * facts.batch + facts.judged * FORWARD) * size.mean / speed.macs
     children = int(for_search / each) - UNCOUNTED
     children = min(max(children, LEAST_CHILDREN), MOST_CHILDREN)
     searched = (children + UNCOUNTED) * each / facts.devices + compiled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.planning.schedule import Size, Speed
 from fnas_jax.tasks import population_trainer, trained
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.training import child, population
+from fnas_jax.training import child, parts, population
 from fnas_jax.training.minibatches import Data
 
 _SAMPLE = 256  # architectures that stand for a space
@@ -28,6 +26,13 @@ def sampled(ctx: TrainContext) -> tuple[Array, np.ndarray]:
     return archs, np.asarray(jax.jit(ctx.cost)(archs)[1], np.float64)
 
 
+def of_cost(ctx: TrainContext, share: float) -> tuple[Array, float]:
+    """(the architecture [T] of `sampled` that costs more than this share of them, its own cost)."""
+    archs, macs = sampled(ctx)
+    place = int(np.argsort(macs)[int(share * len(macs))])
+    return archs[place], float(macs[place])
+
+
 def size_of(ctx: TrainContext) -> Size:
     """Of `_SAMPLE` random architectures."""
     _, macs = sampled(ctx)
@@ -36,8 +41,7 @@ def size_of(ctx: TrainContext) -> Size:
 
 def measure(ctx: TrainContext) -> Speed:
     """Times the architecture of the middle cost, on every device as many as it trains at once."""
-    archs, macs = sampled(ctx)
-    middle = int(np.argsort(macs)[_SAMPLE // 2])
+    arch, macs = of_cost(ctx, 0.5)
     network, mesh = trained.elastic_network(ctx), devices.children_mesh()
     network, group = population_trainer.children_at_once(ctx, network, mesh)
     trainee = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
@@ -45,7 +49,7 @@ def measure(ctx: TrainContext) -> Speed:
     count = group * mesh.shape[devices.CHILDREN]
     given = devices.shard(
         (
-            jnp.tile(archs[middle], (count, 1)),
+            jnp.tile(arch, (count, 1)),
             jnp.ones(count, bool),
             jax.random.key_data(jax.random.split(jax.random.key(1), count)),
         ),
@@ -56,13 +60,12 @@ def measure(ctx: TrainContext) -> Speed:
     examples = devices.replicate(Data(*images, *(part[:1] for part in images)), mesh)
 
     def seconds(steps: int) -> float:
-        start = time.monotonic()
-        jax.block_until_ready(run(examples, *given, devices.replicate(np.int32(steps), mesh)))
-        return time.monotonic() - start
+        last = devices.replicate(np.int32(steps), mesh)
+        return parts.timed(lambda: run(examples, *given, last))[1]
 
     compilation = seconds(1)
     few, steps = seconds(1), 8
     while (taken := seconds(1 + steps) - few) < _LEAST and steps < _MOST_STEPS:
         steps *= 2
     batch = min(ctx.settings.batch_size, len(images[1]))
-    return Speed(group * macs[middle] * batch * steps / max(taken, 1e-6), compilation)
+    return Speed(group * macs * batch * steps / max(taken, 1e-6), compilation)

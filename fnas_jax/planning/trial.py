@@ -54,8 +54,7 @@ def steps_within(facts: Facts, measured: Speed, size: Size, seconds: float) -> i
 
 def run(ctx: TrainContext, steps: int) -> Trial:
     """Trains the architecture of the middle cost for `steps` by each rate, over all devices."""
-    archs, macs = speed.sampled(ctx)
-    arch = archs[int(np.argsort(macs)[len(macs) // 2])]
+    arch, _ = speed.of_cost(ctx, 0.5)
     mesh = devices.children_mesh(jax.local_devices()[: len(FACTORS)])  # of the host that plans
     count = devices.padded_size(len(FACTORS), mesh)
     rates = ctx.settings.lr * np.resize(np.asarray(FACTORS, np.float32), count)

@@ -6,11 +6,9 @@ import math
 from typing import NamedTuple
 
 from fnas_jax.core import devices as devices_lib
-from fnas_jax.planning.schedule import Size
+from fnas_jax.planning.schedule import FORWARD, Size
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.training import parallel
-
-_FORWARD = 1 / 3  # of a training step's work is that of a judged image
 
 
 class Work(NamedTuple):
@@ -30,7 +28,7 @@ def of(ctx: TrainContext, size: Size) -> Work:
     count = len(dataset.train_labels)
     batch = min(ctx.settings.batch_size, count)
     steps = ctx.settings.steps * batch
-    judged = _FORWARD * len(dataset.val_labels)
+    judged = FORWARD * len(dataset.val_labels)
     networks = (1 + config.winner.reference) * (config.winner.steps > 0)
     everything = min(ctx.settings.batch_size, count + len(dataset.val_labels))
     return Work(
@@ -38,7 +36,7 @@ def of(ctx: TrainContext, size: Size) -> Work:
         at_once=config.search.batch,
         child=(steps + judged) * size.mean,
         finals=networks * config.winner.steps * everything * size.high,
-        judged=networks * _FORWARD * len(dataset.test_labels) * size.high,
+        judged=networks * FORWARD * len(dataset.test_labels) * size.high,
         batch=everything,
     )
 

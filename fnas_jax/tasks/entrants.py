@@ -25,7 +25,7 @@ from fnas_jax.networks.base import Network
 from fnas_jax.tasks import population_trainer, protocols
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.training import child, parallel, parts
+from fnas_jax.training import child, parallel, parts, streaming
 from fnas_jax.training.child import Progress
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.parallel import Compiled, Trained
@@ -151,12 +151,18 @@ def steps_for(run: Run, name: str, of: str, keep: Keep, waiting: int) -> int:
     return chosen
 
 
+def spans(run: Run, done: int = 0) -> Iterator[tuple[Data, int, int]]:
+    """Those of the training, without what is `done`."""
+    how = run.context.child.settings, run.context.mesh
+    return streaming.spans(*how, run.data, run.steps, run.chunk, done)
+
+
 def seconds_of_step(run: Run) -> float:
     """How long a step of a training takes, by some that are thrown away."""
     key = devices.replicate(run.key, run.context.mesh)
     begun = run.compiled.begin(run.key, run.start, run.arch)
     progress = devices.replicate(begun, run.context.mesh)
-    data, _, last = next(iter(parallel.spans(run.context, run.data, run.steps, run.chunk, 0)))
+    data, _, last = next(iter(spans(run)))
     size, compiled = 1, False
     while True:
         start = time.monotonic()
@@ -198,8 +204,8 @@ def trained(run: Run, name: str, of: str, kept: Kept, keep: Keep) -> Progress:
 
     training = parts.Training(name, of, name, run.steps, advance, text=mean_loss)
     start = kept._replace(progress=devices.replicate(kept.progress, mesh))
-    spans = parallel.spans(run.context, run.data, run.steps, run.chunk, kept.step)
-    return parts.run(training, start, spans, keep)
+    left = spans(run, kept.step)
+    return parts.run(training, start, left, keep)
 
 
 def mean_loss(progress: Progress, count: int) -> str:

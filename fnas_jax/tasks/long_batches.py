@@ -76,7 +76,7 @@ def train(
     of, name = described(ctx, (archs, active, raw(keys)), begun, chunk)
     training = streaming.training_of(how, steps_of, children, total)._replace(name=name, of=of)
     start = kept(ctx, training, begun, how)
-    spans = streaming.spans(how, data, total, chunk, start.step)
+    spans = streaming.spans(how.child.settings, how.mesh, data, total, chunk, start.step)
     progress = parts.run(training, start, spans, ctx.keep)
     return streaming.judged(how, steps_of, chunk, data, (progress, children))
 

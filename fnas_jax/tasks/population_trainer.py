@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +19,7 @@ from fnas_jax.networks.base import Network
 from fnas_jax.tasks import long_batches
 from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.training import autotune, child, population, streaming
+from fnas_jax.training import autotune, child, parts, population, streaming
 from fnas_jax.training.autotune import Way
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data, in_memory
@@ -153,9 +152,8 @@ def seconds_of_a_step(
     given = devices.shard((archs, jnp.ones(most, bool), keys), own)
 
     def seconds(steps: int) -> float:
-        start = time.monotonic()
-        jax.block_until_ready(run(examples, *given, devices.replicate(np.int32(steps), own)))
-        return time.monotonic() - start
+        last = devices.replicate(np.int32(steps), own)
+        return parts.timed(lambda: run(examples, *given, last))[1]
 
     try:
         seconds(1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -159,21 +159,6 @@ def judge(
     params = child.params_of(ctx.child, own, progress)
     stats, state = child.collect(ctx.child, data, own, params, jnp.bool_(True), state, first)
     return params, stats, state
-
-
-def spans(
-    ctx: Context, data: Data, steps: int, chunk: int | None, done: int
-) -> Iterator[tuple[Data, int, int]]:
-    """(images on all devices, the first step that is made of them, the one after the last).
-
-    `chunk` images at a time (None: all of them); without what is `done` already.
-    """
-    if chunk is None:
-        yield data, 0, steps
-        return
-    parts = streaming.prefetched(data, ctx.child.settings, steps, chunk, ctx.mesh, done)
-    for part, (first, last) in parts:
-        yield part, first, last
 
 
 def span(ctx: Context, first: int, last: int, steps: int, epoch_start: int) -> Span:

@@ -151,7 +151,8 @@ def train(
     children = Child(archs, active, population.checked_keys(archs, active, keys), sources)
     start = parts.Kept(0, 0.0, steps_of.begin(pool, children))
     training = training_of(ctx, steps_of, children, int(steps))
-    progress = parts.run(training, start, spans(ctx, data, int(steps), chunk, 0), NOWHERE)
+    given = spans(ctx.child.settings, ctx.mesh, data, int(steps), chunk)
+    progress = parts.run(training, start, given, NOWHERE)
     return judged(ctx, steps_of, chunk, data, (progress, children))
 
 
@@ -168,7 +169,7 @@ def training_of(ctx: Context, steps_of: Compiled, children: Child, steps: int) -
 
 
 def spans(
-    ctx: Context, data: Data, steps: int, chunk: int | None, done: int
+    settings: Children, mesh: Mesh, data: Data, steps: int, chunk: int | None, done: int = 0
 ) -> Iterator[tuple[Data, int, int]]:
     """(images on the devices, the first step that is made of them, the one after the last).
 
@@ -178,7 +179,7 @@ def spans(
         yield data, 0, steps
         return
     # Three chunks at most: in use, next, and on its way.
-    for part, (first, last) in prefetched(data, ctx.child.settings, steps, chunk, ctx.mesh, done):
+    for part, (first, last) in prefetched(data, settings, steps, chunk, mesh, done):
         yield part, first, last
 
 

@@ -45,6 +45,10 @@ def mesh_of(count: int) -> Mesh:
     return Mesh(np.asarray(jax.devices()[:count]), (devices.BATCH,))
 
 
+def spans(own, data, chunk, done=0):
+    return streaming.spans(own.child.settings, own.mesh, data, STEPS, chunk, done)
+
+
 def trained(made, cuts, data=None, chunk=None):
     """(progress, `Trained`) of a training of `parallel.make` that is cut at some steps."""
     own, compiled = made
@@ -52,7 +56,9 @@ def trained(made, cuts, data=None, chunk=None):
     placed = parallel.place(own, toy_data() if data is None else data, chunk)
     progress = devices.replicate(compiled.begin(KEY), mesh)
     key, done = devices.replicate(KEY, mesh), 0
-    for images, first, last in parallel.spans(own, placed, STEPS, chunk, 0):
+    for images, first, last in streaming.spans(
+        own.child.settings, own.mesh, placed, STEPS, chunk, 0
+    ):
         for upto in [*(cut for cut in cuts if done < cut < last), last]:
             span = parallel.span(own, done, upto, STEPS, first)
             progress, done = compiled.advance(images, key, progress, span), upto
@@ -97,7 +103,9 @@ def test_a_network_for_several_goes_on_from_parameters_as_the_child_that_it_is_t
         placed = parallel.place(own, host, chunk)
         progress = devices.replicate(compiled.begin(KEY, start, arch), own.mesh)
         key, done = devices.replicate(KEY, own.mesh), 0
-        for images, first, last in parallel.spans(own, placed, STEPS, chunk, 0):
+        for images, first, last in streaming.spans(
+            own.child.settings, own.mesh, placed, STEPS, chunk, 0
+        ):
             for upto in (7, last):
                 span = parallel.span(own, done, upto, STEPS, first)
                 progress, done = compiled.advance(images, key, progress, span, arch), upto
@@ -123,9 +131,9 @@ def test_images_in_chunks_may_be_cut_anywhere_and_are_those_of_streaming():
 def test_chunks_that_are_done_are_not_read_again():
     host = Data(*map(np.asarray, toy_data()))
     own, _ = parallel.make(toy_context(), mesh_of(1))
-    every = [(a, b) for _, a, b in parallel.spans(own, host, STEPS, 40, 0)]
+    every = [(a, b) for _, a, b in spans(own, host, 40, 0)]
     for done in range(STEPS + 1):
-        left = [(a, b) for _, a, b in parallel.spans(own, host, STEPS, 40, done)]
+        left = [(a, b) for _, a, b in spans(own, host, 40, done)]
         assert left == [span for span in every if span[1] > done]
 
 
