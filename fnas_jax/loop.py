@@ -355,7 +355,7 @@ def _origin(ctx: Context) -> history.Run:
         task=task.name,
         steps=steps,
         seed=ctx.config.seed,
-        versions=workdir.versions(),
+        versions=workdir.versions(task.layers),
         space_identity=task.space.identity,
         protocol=ctx.evaluator.protocol,
     )

@@ -47,7 +47,7 @@ def content(
         "space": space.name,
         "task": ctx.task.name,
         "seed": ctx.config.seed,
-        "versions": workdir.versions(),
+        "versions": workdir.versions(ctx.task.layers),
         "resumed": ctx.run.starts,
     }
 

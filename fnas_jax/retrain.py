@@ -132,7 +132,7 @@ def retrain(
             "compared": measures.valued(task.measure, compared),
             "winner": measures.valued(task.measure, winner.facts | {"kept": kept}),
             "metric": task.measure._asdict(),
-            "versions": workdir.versions(),
+            "versions": workdir.versions(task.layers),
         }
         write_json(path / "retrain.json", judged)
         keeping.remove(path)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from fnas_jax.core import hosts
+from fnas_jax.core import hosts, private
 from fnas_jax.core import memory as memory_lib
 
 logger = logging.getLogger(__name__)
@@ -160,13 +160,17 @@ def padded_size(n: int, mesh: Mesh) -> int:
 def enable_compilation_cache(folder: str) -> None:
     """Lets JAX keep compiled programs in `folder` (~ allowed); '' leaves its setting as it is.
 
-    A folder that cannot be written costs time, not results: a warning says so.
+    A folder that cannot be written, or that others could put programs into, costs time, not
+    results: a warning says so.
     """
     if not folder:
         return
     try:
         path = pathlib.Path(folder).expanduser()
-        path.mkdir(parents=True, exist_ok=True)
+        private.folder(path, links=True)
+    except private.NotPrivate as error:
+        logger.warning("no compilation cache, whose programs are run as they are: %s", error)
+        return
     except (OSError, RuntimeError) as error:  # RuntimeError: ~ without a home
         reason = getattr(error, "strerror", None) or error
         logger.warning("no compilation cache: %s cannot be created (%s)", folder, reason)

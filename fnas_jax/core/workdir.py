@@ -263,13 +263,17 @@ def may_change(name: str) -> bool:
     return name in free or name.startswith(("winner.", "log.", "jax."))
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the results depend on, and the platform of the devices."""
+def versions(layers: str = "") -> dict[str, str]:
+    """Versions of what the results depend on, and the platform of the devices.
+
+    `layers`: by what code those of children are computed; "": there are none.
+    """
     packages = {
         name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")
     }
     own = {"fnas_jax": fnas_jax.__version__, "python": platform.python_version()}
-    return own | packages | {"platform": jax.default_backend()}
+    found = own | packages | {"platform": jax.default_backend()}
+    return found | ({"layers": layers} if layers else {})
 
 
 def _stored(path: pathlib.Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import io
 import logging
 import os
 import pathlib
@@ -22,6 +23,8 @@ import tempfile
 
 import jax
 import jaxlib
+
+from fnas_jax.core import private
 
 logger = logging.getLogger(__name__)
 
@@ -56,54 +59,107 @@ def kept_size(
     return ask(images, in_pixels, out_pixels, middle, cout, hidden)
 
 
-@functools.cache
+def missing() -> str:
+    """Why there are no kernels, in a line; "" where there are."""
+    return _library_or_reason()[1]
+
+
 def _library() -> ctypes.CDLL | None:
     """The compiled kernels, registered with JAX; None, after a warning, where there are none."""
+    return _library_or_reason()[0]
+
+
+@functools.cache
+def _library_or_reason() -> tuple[ctypes.CDLL | None, str]:
     try:
-        library = ctypes.CDLL(str(_compiled()))
+        library = _load()
     except (OSError, subprocess.SubprocessError) as error:
         reason = _reason(error)
         logger.warning("children train on XLA's slower code: no kernels for this CPU (%s)", reason)
-        return None
+        return None, reason
     for name in TARGETS:
         target = jax.ffi.pycapsule(getattr(library, name))
         jax.ffi.register_ffi_target(name, target, platform="cpu")
-    return library
+    return library, ""
 
 
-def _compiled() -> pathlib.Path:
-    """The shared library, compiled unless it was before. Raises OSError, SubprocessError."""
+def _load() -> ctypes.CDLL:
+    """The shared library, compiled unless a whole one is kept. Raises OSError, SubprocessError."""
     compiler = _compiler()
     sources = sorted(p for p in SOURCES.iterdir() if p.suffix in (".cc", ".h"))
+    key = _key(compiler, sources)
+    try:
+        folder = pathlib.Path(CACHE).expanduser()
+        private.folder(folder)
+        for path in sorted(folder.glob(f"{key}-*.so")):
+            try:
+                return _opened(path)
+            except OSError as error:
+                logger.warning("the kernels are compiled anew: %s", error)
+                path.unlink(missing_ok=True)
+        path = _compile(compiler, sources, key, folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ without a home
+        logger.warning("each process compiles its kernels, which cannot be kept: %s", error)
+        with tempfile.TemporaryDirectory(prefix="fnas_jax_") as own:
+            return _opened(_compile(compiler, sources, key, pathlib.Path(own)))
+    return _opened(path)
+
+
+def _key(compiler: list[str], sources: list[pathlib.Path]) -> str:
+    """How the names of libraries of these sources begin, made by `compiler` for this machine."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     digest = hashlib.sha256()
     flags = " ".join(FLAGS).encode()
     for part in (version, flags, jaxlib.__version__.encode(), _processor(), *map(_read, sources)):
         digest.update(hashlib.sha256(part).digest())
-    name = f"kernels-{digest.hexdigest()[:16]}.so"
-    for place in (CACHE, f"{tempfile.gettempdir()}/fnas_jax_{os.getuid()}"):
-        try:
-            folder = pathlib.Path(place).expanduser()
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = folder / name
-            if folder.stat().st_uid != os.getuid():
-                continue  # what others can write is not loaded
-            if path.exists():
-                return path
-            handle, draft = tempfile.mkstemp(suffix=".so", dir=folder)
-        except (OSError, RuntimeError):  # RuntimeError: ~ without a home
-            continue
-        os.close(handle)
-        try:
-            files = [str(p) for p in sources if p.suffix == ".cc"]
-            include = f"-I{jax.ffi.include_dir()}"
-            command = [*compiler, *FLAGS, "-w", include, "-o", draft, *files]
-            subprocess.run(command, capture_output=True, check=True)
-            os.replace(draft, path)  # another process may do the same: each has a whole file
-        finally:
-            pathlib.Path(draft).unlink(missing_ok=True)
-        return path
-    raise OSError("no folder can be written")
+    return f"kernels-{digest.hexdigest()[:16]}"
+
+
+def _compile(
+    compiler: list[str], sources: list[pathlib.Path], key: str, folder: pathlib.Path
+) -> pathlib.Path:
+    """The library in `folder`, whose name ends with its digest. Raises OSError, SubprocessError.
+
+    Other processes may do the same: each has a whole file under its name, or none.
+    """
+    handle, draft = tempfile.mkstemp(suffix=".draft", dir=folder)
+    os.close(handle)
+    try:
+        files = [str(p) for p in sources if p.suffix == ".cc"]
+        include = f"-I{jax.ffi.include_dir()}"
+        command = [*compiler, *FLAGS, "-w", include, "-o", draft, *files]
+        subprocess.run(command, capture_output=True, check=True)
+        os.chmod(draft, 0o700)  # compilers set the mode by the umask
+        with open(draft, "rb") as file:
+            path = folder / f"{key}-{_digest(file)}.so"
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        pathlib.Path(draft).unlink(missing_ok=True)
+    return path
+
+
+def _opened(path: pathlib.Path) -> ctypes.CDLL:
+    """The library at `path`, where it is whole and nobody else's.
+
+    What was cut off would end the process with SIGBUS when it is loaded, so that this is found out
+    before. Raises OSError.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(handle, "rb") as file:
+        private.check(os.fstat(handle), path)
+        if not path.stem.endswith(f"-{_digest(file)}"):
+            raise OSError(f"{path} is damaged")
+    library = ctypes.CDLL(str(path))
+    lacking = [name for name in (*TARGETS, "FnasKeptSize") if not hasattr(library, name)]
+    if lacking:
+        raise OSError(f"{path} has no {lacking[0]}")
+    return library
+
+
+def _digest(file: io.BufferedReader) -> str:
+    """32 hexadecimal digits of what an open file holds."""
+    return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _compiler() -> list[str]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers import ops
+from fnas_jax.layers import compile_kernels, ops
 from fnas_jax.layers.choose import candidates, choose, short_type
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks import cell, flax_reference, mixed_op, mobile, mobile_spaces
@@ -51,6 +51,15 @@ def backends(space: Space, backend: str) -> tuple[str, ...]:
     cells = isinstance(space.spec, CellSpec)
     found = tuple(name for name in candidates(backend) if not cells or name in CELL_BACKENDS)
     return found or (backend,)
+
+
+def described(space: Space, backend: str) -> str:
+    """What children's layers run by here, and why, where kernels would be faster; for records."""
+    found = backends(space, backend)
+    lacks = compile_kernels.missing() if found == ("reference",) and backend == "auto" else ""
+    if isinstance(space.spec, CellSpec):
+        lacks = ""  # that space never has kernels
+    return " or ".join(found) + (f" (no kernels: {lacks})" if lacks else "")
 
 
 def fixed_network(

@@ -150,5 +150,5 @@ def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[s
             "validation": len(dataset.val_labels),
             "test": len(dataset.test_labels),
         },
-        "versions": workdir.versions(),
+        "versions": workdir.versions(winner.task.layers),
     }

@@ -162,3 +162,4 @@ class Task(NamedTuple):
     # Raises UserError where the memory here does not suffice for a search; at each of its starts
     fits: Callable[[], None] | None = None
     said: tuple[str, ...] = ()  # lines about it for the start of a search
+    layers: str = ""  # by what code the layers of its children are computed here; "": none are

@@ -23,6 +23,7 @@ from fnas_jax.knowledge import pool_store as stores
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.networks import cost as costs
+from fnas_jax.networks import elastic
 from fnas_jax.objectives import base as objectives
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import (
@@ -106,6 +107,7 @@ def build(
         check=functools.partial(cheapest.check, ctx),
         fits=functools.partial(memory.check, ctx),
         said=(augment_choice.of(config, dataset).said,),
+        layers=elastic.described(space, config.children.backend),
     )
 
 

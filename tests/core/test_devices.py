@@ -110,3 +110,19 @@ def test_each_core_is_a_device_unless_told_otherwise():
 
 def test_a_mesh_has_no_more_devices_than_children():
     assert devices.children_mesh(most=1).devices.tolist() == jax.devices()[:1]
+
+
+@pytest.mark.usefixtures("cache_settings")
+def test_a_cache_folder_that_others_may_write_is_not_used(tmp_path, caplog):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    before = jax.config.jax_compilation_cache_dir
+    with caplog.at_level(logging.WARNING, "fnas_jax"):
+        devices.enable_compilation_cache(str(tmp_path / "cache"))
+    assert "others may write to" in caplog.text
+    assert jax.config.jax_compilation_cache_dir == before
+    # People link caches to larger disks.
+    (tmp_path / "cache").chmod(0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    devices.enable_compilation_cache(str(tmp_path / "link"))
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "link")

@@ -1,8 +1,6 @@
 """Layers by the kernels for CPUs against the same layers by XLA's code."""
 
 import functools
-import logging
-import subprocess
 
 import chex
 import jax
@@ -337,37 +335,6 @@ def test_packed_layers_are_the_same_layers():
     chex.assert_trees_all_equal(found, kernels_lib.unpack_stats(slot, packed))
 
 
-@pytest.fixture
-def anew(monkeypatch, tmp_path):
-    """The kernels as in a process that has none, compiled in a folder of its own."""
-    monkeypatch.setattr(compile_kernels, "CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compile_kernels.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    compile_kernels._library.cache_clear()
-    yield tmp_path
-    compile_kernels._library.cache_clear()
-
-
-def test_without_a_compiler_a_warning_says_so(anew, monkeypatch, caplog):
-    monkeypatch.setattr(compile_kernels.shutil, "which", lambda name: None)
-    with caplog.at_level(logging.WARNING, "fnas_jax"):
-        assert not compile_kernels.available()
-    assert "no C++ compiler was found" in caplog.text
-
-
-def test_a_compiler_that_fails_leaves_nothing_and_is_a_warning(anew, monkeypatch, caplog):
-    monkeypatch.setattr(compile_kernels, "FLAGS", ("--no-such-flag",))
-    with caplog.at_level(logging.WARNING, "fnas_jax"):
-        assert not compile_kernels.available()
-    assert "no-such-flag" in caplog.text
-    assert list((anew / "cache").iterdir()) == []
-
-
-def test_without_kernels_there_is_no_size_of_what_they_keep(anew, monkeypatch):
-    monkeypatch.setattr(compile_kernels.shutil, "which", lambda name: None)
-    with pytest.raises(OSError, match="no kernels"):
-        compile_kernels.kept_size(1, 16, 16, 0, 8, 0)
-
-
 def test_what_is_kept_grows_in_whole_vectors():
     size = functools.partial(compile_kernels.kept_size, images=2, in_pixels=16, out_pixels=4)
     # 2 images x (results, pooled and gate, hidden units), and mean and deviation of each norm
@@ -378,30 +345,3 @@ def test_what_is_kept_grows_in_whole_vectors():
     assert size(middle=20, cout=8, hidden=5) == (
         2 * (16 * twenty + 4 * twenty + 4 * eight + 2 * twenty + five) + 2 * (2 * twenty + eight)
     )
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """The commands of a compiler that only writes empty files."""
-
-    def run(command, **options):
-        if "-o" in command:
-            found.append(command)
-            open(command[command.index("-o") + 1], "w").close()
-        return subprocess.CompletedProcess(command, 0, stdout=b"1.0")
-
-    found = []
-    monkeypatch.setattr(compile_kernels.subprocess, "run", run)
-    return found
-
-
-def test_kernels_are_compiled_once(anew, calls):
-    assert compile_kernels._compiled() == compile_kernels._compiled()
-    assert len(calls) == 1
-
-
-def test_a_cache_that_cannot_be_written_is_replaced(anew, calls, monkeypatch):
-    (anew / "file").write_text("")
-    monkeypatch.setattr(compile_kernels, "CACHE", str(anew / "file" / "cache"))
-    assert compile_kernels._compiled().parent.parent == anew / "tmp"
-    assert len(calls) == 1

@@ -67,6 +67,7 @@ def test_a_search_leaves_its_winner(finished, data_file):
     assert record["costs"]["mflops"] == winner["mflops"]
     assert record["training"]["command"] == "main"
     assert record["versions"] == result["versions"]
+    assert result["versions"]["layers"].startswith(("kernels", "reference (no kernels: "))
     card = (folder / "best" / "README.md").read_text()
     for text in (best["description"]["text"], "fnas_jax.load", *winners.CLASSES, "uint8"):
         assert text in card
