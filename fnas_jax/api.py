@@ -24,7 +24,7 @@ import numpy as np
 
 from fnas_jax import loop, opening, parts
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import config_file, devices, identity, workdir
+from fnas_jax.core import config_file, devices, frames, identity, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.parts import Parts
 from fnas_jax.results import Result
@@ -140,6 +140,9 @@ def _run(
     except UserError:
         with contextlib.suppress(OSError):  # nothing was begun in a new folder: none is left
             path.rmdir()
+        raise
+    except Exception as error:
+        frames.ask_to_report(error)
         raise
     return Result(path, arrays, own)
 

@@ -43,8 +43,8 @@ def name_of(kind: str, part: Any) -> str:
 def building(kind: str, name: str, own: bool) -> Iterator[None]:
     """Turns what is raised while the part `name` of `kind` is built into one sentence.
 
-    Of our own parts, that is a ValueError, a complaint about options, or what the user's code
-    raises that they call; of the user's `own`, whatever they raise. Everything else is a bug.
+    Of our own parts, that is what the user's code raises that they call; of the user's `own`,
+    whatever they raise. Everything else but a UserError is a bug.
     """
     try:
         yield
@@ -57,8 +57,6 @@ def building(kind: str, name: str, own: bool) -> Iterator[None]:
         if own or place:
             told = frames.told(error, own)
             raise UserError(f"{kind}.name is {name!r}, which raised {told}") from error
-        if isinstance(error, ValueError):
-            raise UserError(str(error)) from error
         raise
 
 

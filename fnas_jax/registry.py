@@ -133,7 +133,7 @@ def find_task(name: str, own: Parts = NONE) -> Callable[..., Any]:
 
 
 def build_space(config: ml_collections.ConfigDict, own: Parts = NONE) -> Space:
-    """The space that the configuration names. Raises UserError, or ValueError for its options."""
+    """The space that the configuration names. Raises UserError."""
     found = find_space(config.space.name, own)
     if not isinstance(found, Space):
         return found(config.space)

@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import config_file, hosts
+from fnas_jax.core import config_file, frames, hosts
 from fnas_jax.core.types import Failed, UserError
 
 OURS = "fnas_jax"  # the logger of this package
@@ -81,6 +81,7 @@ def _run(body: Callable[[], object]) -> int:
     except Exception as error:
         lost = hosts.lost(error)  # it can surface wherever results are waited for
         if lost is None:
+            frames.ask_to_report(error)
             raise
         print(f"error: {lost}", file=sys.stderr)
         return 1

@@ -6,6 +6,8 @@ import pathlib
 import sysconfig
 import traceback
 
+import jax
+
 import fnas_jax
 
 PACKAGE = pathlib.Path(fnas_jax.__file__).resolve().parent
@@ -32,6 +34,27 @@ def where(error: BaseException, own: bool = False) -> str:
     if not found and own and outside:  # of what the package called, its own files
         found = [frame for path, frame in outside if path.parent == outside[0][0].parent]
     return f"{found[-1].filename}:{found[-1].lineno}" if found else ""
+
+
+def ask_to_report(error: BaseException) -> None:
+    """Adds what to do about it to the traceback of `error`, which is no wrong input.
+
+    What the system refuses (space on a disk, memory) and what the user's own code raises is no
+    mistake of this package.
+    """
+    if isinstance(error, OSError | MemoryError):
+        return
+    place = where(error)
+    if place:
+        error.add_note(f"This was raised in {place}, which fnas_jax called.")
+        return
+    error.add_note(
+        "This is a mistake of fnas_jax, and not of what it was given: please report it, with all of"
+        " the lines above."
+    )
+    folder = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if isinstance(error, jax.errors.JaxRuntimeError) and folder:
+        error.add_note(f"If it is gone once {folder} is deleted, a compiled program was damaged.")
 
 
 def told(error: BaseException, own: bool = False) -> str:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fnas_jax.core.brief import brief
+
 Array = jax.Array
 IGNORE = 255  # the class of pixels of a mask that count for nothing, as in PASCAL VOC's annotations
 COSTS = ("latency_ms", "mflops", "params_m")  # of a network, as `Metrics` has them
@@ -55,6 +57,15 @@ def propose(archs: Array) -> Proposal:
 class Failed(RuntimeError):
     """What was asked for failed. Commands print its one sentence and exit with code 1."""
 
+    def __init__(self, message: str):
+        super().__init__(brief(message))
+
 
 class UserError(Exception):
-    """Wrong input by the user. Commands print its one sentence and exit with code 2."""
+    """Wrong input by the user. Commands print its one sentence and exit with code 2.
+
+    Raised on purpose only: whatever else a wrong input makes the code raise is a bug.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(brief(message))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import budget
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.methods import existing as rows_lib
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
@@ -31,7 +31,7 @@ def listed(
     """[M, T] int32: all networks of a space of at most `most` decision vectors; None for others.
 
     Or of the `existing` ones (`Task.existing`), where these are no more. But for those that are not
-    `allowed`. Raises ValueError where none is.
+    `allowed`. Raises UserError where none is.
     """
     if (space.size if existing is None else len(existing)) > most:
         return None
@@ -40,7 +40,7 @@ def listed(
         return jnp.asarray(networks)
     kept = networks[np.asarray(allowed(jnp.asarray(networks)))]
     if not len(kept):
-        raise ValueError(f"no network of space {space.name} keeps all limits")
+        raise UserError(f"no network of space {space.name} keeps all limits")
     LOG.info("%d of the %d networks can be asked for", len(kept), len(networks))
     return jnp.asarray(kept)
 

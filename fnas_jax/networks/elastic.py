@@ -46,6 +46,11 @@ def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -
     raise ValueError(f"the space {space.name!r} has no networks")
 
 
+def has_networks(space: Space) -> bool:
+    """Whether `make` knows networks of `space`."""
+    return type(space.spec) in mobile_spaces.MODULES or isinstance(space.spec, CellSpec)
+
+
 def backends(space: Space, backend: str) -> tuple[str, ...]:
     """Those that `backend` may stand for here; which is the fastest has to be tried."""
     cells = isinstance(space.spec, CellSpec)

@@ -29,7 +29,7 @@ class Space(NamedTuple):
     validate: Callable[[Array], Array]  # [N, T] -> [N] bool
     canonical: Callable[[Array], Array]  # [N, T] -> [N, T]; equal exactly for the same networks
     describe: Callable[[Any], dict[str, Any]]  # [T] -> JSON-ready; has the key "text"
-    parse: Callable[[str], np.ndarray]  # `describe(arch)["text"]` -> [T] int32; ValueError
+    parse: Callable[[str], np.ndarray]  # `describe(arch)["text"]` -> [T] int32; UserError
     blocks: Callable[[Array], Array]  # [N, T] -> [N, S, F] float32 descriptors of blocks
     graph: Callable[[Array], tuple[Array, Array]]  # -> ops [N, V] int32, adjacency [N, V, V] bool
     num_ops: int  # `graph` operations are 0..num_ops-1

@@ -14,7 +14,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.spaces import base
 
 
@@ -24,15 +24,15 @@ def make(
     """A space of T = len(cardinalities) independent decisions.
 
     `names` are the T decisions' names, by default "decision_0"... The text form of an
-    architecture is its decisions joined by commas. Raises ValueError when there are no decisions,
+    architecture is its decisions joined by commas. Raises UserError when there are no decisions,
     a cardinality is below 1, or the numbers of names and cardinalities differ.
     """
     cards = tuple(int(k) for k in cardinalities)
     if not cards or min(cards) < 1:
-        raise ValueError(f"cardinalities must be one or more integers of at least 1, got {cards}")
+        raise UserError(f"cardinalities must be one or more integers of at least 1, got {cards}")
     names = tuple(names) if names is not None else tuple(f"decision_{t}" for t in range(len(cards)))
     if len(names) != len(cards):
-        raise ValueError(f"{len(names)} names were given for {len(cards)} decisions")
+        raise UserError(f"{len(names)} names were given for {len(cards)} decisions")
     return base.Space(
         name=name,
         cardinalities=cards,
@@ -52,20 +52,20 @@ def choices(options: Mapping[str, Sequence[Any]], name: str = "categorical") -> 
     """A space of decisions with names and named choices, e.g. {"depth": [1, 2], "op": ["a", "b"]}.
 
     Choices are texts, numbers, booleans or None, in order where they are sizes. `describe` has them
-    as they were given, and the text "depth=2,op=a". Raises ValueError for a decision without
+    as they were given, and the text "depth=2,op=a". Raises UserError for a decision without
     choices, one that is there twice, or a name or text with a comma or "=".
     """
     for decision, values in options.items():
         if isinstance(values, str) or not len(values):
-            raise ValueError(f"{decision!r} has no list of choices")
+            raise UserError(f"{decision!r} has no list of choices")
         if not all(isinstance(v, str | int | float | bool | None) for v in values):
-            raise ValueError(f"the choices of {decision!r} must be texts, numbers or None")
+            raise UserError(f"the choices of {decision!r} must be texts, numbers or None")
         texts = [str(v) for v in values]
         if len(set(texts)) < len(texts):
-            raise ValueError(f"{decision!r} has a choice twice: {', '.join(texts)}")
+            raise UserError(f"{decision!r} has a choice twice: {', '.join(texts)}")
         bad = next((t for t in (decision, *texts) if "," in t or "=" in t or not t.strip()), None)
         if bad is not None:
-            raise ValueError(f"{bad!r} of {decision!r} is empty or holds ',' or '='")
+            raise UserError(f"{bad!r} of {decision!r} is empty or holds ',' or '='")
     values_of = tuple(tuple(values) for values in options.values())
     space = make([len(values) for values in values_of], name, tuple(options))
     return space._replace(
@@ -88,12 +88,12 @@ def _parse_choices(
 ) -> np.ndarray:
     given = dict(part.partition("=")[::2] for part in text.split(","))
     if set(given) != set(names):
-        raise ValueError(f"{text!r} must say {', '.join(names)}")
+        raise UserError(f"{text!r} must say {', '.join(names)}")
     found = []
     for name, values in zip(names, values_of, strict=True):
         texts = [str(v) for v in values]
         if given[name] not in texts:
-            raise ValueError(f"{name} is {given[name]!r}; allowed are {', '.join(texts)}")
+            raise UserError(f"{name} is {given[name]!r}; allowed are {', '.join(texts)}")
         found.append(texts.index(given[name]))
     return np.array(found, np.int32)
 
@@ -114,10 +114,10 @@ def _describe(names: tuple[str, ...], arch: Any) -> dict[str, Any]:
 def _parse(cards: tuple[int, ...], text: str) -> np.ndarray:
     parts = text.split(",")
     if len(parts) != len(cards):
-        raise ValueError(f"{text!r} has {len(parts)} decisions; {len(cards)} are needed")
+        raise UserError(f"{text!r} has {len(parts)} decisions; {len(cards)} are needed")
     for t, (part, k) in enumerate(zip(parts, cards, strict=True)):
         if not part.strip().isdecimal() or int(part) >= k:
-            raise ValueError(f"decision {t} of {text!r} must be an integer in 0..{k - 1}")
+            raise UserError(f"decision {t} of {text!r} must be an integer in 0..{k - 1}")
     return np.array([int(part) for part in parts], np.int32)
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.spaces import base
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -42,7 +42,7 @@ def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
     joined by "+", each with its incoming edges as operation~source.
     """
     if channels < 1 or cells_per_stage < 1:
-        raise ValueError(
+        raise UserError(
             f"channels and cells_per_stage must be at least 1, got {channels}, {cells_per_stage}"
         )
     return base.Space(
@@ -179,20 +179,20 @@ def _describe(arch: Any) -> dict[str, Any]:
 
 
 def parse(text: str) -> np.ndarray:
-    """The string form -> [6] int32. Raises ValueError with what is wrong."""
+    """The string form -> [6] int32. Raises UserError with what is wrong."""
     nodes = text.strip().split("+")
     if len(nodes) != 3:
-        raise ValueError(f"{text!r} has {len(nodes)} nodes; 3 are needed, joined by '+'")
+        raise UserError(f"{text!r} has {len(nodes)} nodes; 3 are needed, joined by '+'")
     decisions = []
     for target, node in enumerate(nodes, start=1):
         edges = node.strip("|").split("|")
         sources = [source for source, end in EDGES if end == target]
         if len(edges) != len(sources) or not (node.startswith("|") and node.endswith("|")):
-            raise ValueError(f"node {target} of {text!r} needs {len(sources)} edges between '|'")
+            raise UserError(f"node {target} of {text!r} needs {len(sources)} edges between '|'")
         for source, edge in zip(sources, edges, strict=True):
             op, _, tail = edge.partition("~")
             if op not in OPS or tail != str(source):
-                raise ValueError(f"{edge!r} in {text!r} is not OP~{source} with OP of {OPS}")
+                raise UserError(f"{edge!r} in {text!r} is not OP~{source} with OP of {OPS}")
             decisions.append(OPS.index(op))
     return np.array(decisions, np.int32)
 

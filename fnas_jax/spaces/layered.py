@@ -192,10 +192,7 @@ def make(
         for s, st in enumerate(spec.stages)
         for i in range(st.depth)
     }
-    try:
-        space = categorical.choices(names, name)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    space = categorical.choices(names, name)
     one = partial(canonical, spec)
     return space._replace(
         canonical=one,

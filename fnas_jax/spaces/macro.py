@@ -14,7 +14,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.spaces import base
 from fnas_jax.spaces.categorical import chain
 
@@ -45,7 +45,7 @@ def make(spec: MacroSpec | None = None) -> base.Space:
     """
     spec = MacroSpec() if spec is None else spec
     if spec.stages != (2, 3, 3):
-        raise ValueError(f"the macro space has stages of (2, 3, 3) layers, got {spec.stages}")
+        raise UserError(f"the macro space has stages of (2, 3, 3) layers, got {spec.stages}")
     return base.Space(
         name="macro",
         cardinalities=CARDINALITIES,
@@ -90,7 +90,7 @@ def _describe(spec: MacroSpec, arch: Any) -> dict[str, Any]:
 
 def _parse(text: str) -> np.ndarray:
     if len(text) != LAYERS or any(c not in "012" for c in text):
-        raise ValueError(f"{text!r} is not a macro architecture: eight digits of 0, 1, 2")
+        raise UserError(f"{text!r} is not a macro architecture: eight digits of 0, 1, 2")
     return np.array([int(c) for c in text], np.int32)
 
 

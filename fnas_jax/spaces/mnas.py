@@ -16,7 +16,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.spaces import base
 
 OPS = ("conv", "sepconv", "mbconv")
@@ -69,13 +69,13 @@ def make(
 ) -> base.Space:
     """The space with the first `blocks` blocks; `strides` replaces MobileNetV2's.
 
-    Raises ValueError where `blocks` is not 1..7 or `strides` has another length.
+    Raises UserError where `blocks` is not 1..7 or `strides` has another length.
     """
     if not 1 <= blocks <= len(MOBILENET_V2):
-        raise ValueError(f"space.blocks is {blocks}; allowed are 1 to {len(MOBILENET_V2)}")
+        raise UserError(f"space.blocks is {blocks}; allowed are 1 to {len(MOBILENET_V2)}")
     strides = tuple(strides) or tuple(s for _, _, s in MOBILENET_V2[:blocks])
     if len(strides) != blocks or any(s not in (1, 2) for s in strides):
-        raise ValueError(f"space.strides is {strides}; it needs {blocks} entries, each 1 or 2")
+        raise UserError(f"space.strides is {strides}; it needs {blocks} entries, each 1 or 2")
     spec = MnasSpec(
         stem=round_channels(stem * width),
         stem_stride=stem_stride,
@@ -222,10 +222,10 @@ def describe(spec: MnasSpec, arch: Any) -> dict[str, Any]:
 
 
 def parse(spec: MnasSpec, text: str) -> np.ndarray:
-    """The inverse of `describe(..)["text"]`: [T] int32. Raises ValueError."""
+    """The inverse of `describe(..)["text"]`: [T] int32. Raises UserError."""
     words = text.split()
     if len(words) != len(spec.strides):
-        raise ValueError(f"{text!r} has {len(words)} blocks; the space has {len(spec.strides)}")
+        raise UserError(f"{text!r} has {len(words)} blocks; the space has {len(spec.strides)}")
     names = [
         list(OPS),
         [f"e{v}" for v in EXPANSIONS],
@@ -241,9 +241,9 @@ def parse(spec: MnasSpec, text: str) -> np.ndarray:
         head, _, last = word.rpartition("-l")
         fields = [*head.split("-"), f"l{last}"]
         if len(fields) != len(FIELDS):
-            raise ValueError(f"block {word!r} is not op-expansion-kernel-se-skip-filters-layers")
+            raise UserError(f"block {word!r} is not op-expansion-kernel-se-skip-filters-layers")
         for field, allowed in zip(fields, names, strict=True):
             if field not in allowed:
-                raise ValueError(f"{field!r} in block {word!r} is not one of {', '.join(allowed)}")
+                raise UserError(f"{field!r} in block {word!r} is not one of {', '.join(allowed)}")
             arch.append(allowed.index(field))
     return np.asarray(arch, np.int32)

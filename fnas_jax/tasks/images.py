@@ -63,7 +63,7 @@ def build(
     kind, _, name = config.task.name.partition("/")
     if kind != "images" or not name:
         raise UserError(f"task.name is {config.task.name!r}; image tasks are images/NAME")
-    if space.spec is None:
+    if not elastic.has_networks(space):
         raise UserError(f"space.name is {space.name!r}, which has no networks to train on images")
     task = config.task
     if task.decisions:

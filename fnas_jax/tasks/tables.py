@@ -112,7 +112,7 @@ def _macro(path: Path) -> Table:
             means.append(_percent(row["mean_acc"]))
             flops.append(_millions("flops", row["flops"]))
             params.append(_millions("params", row["params"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, UserError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise UserError(f"{path}, line {_line(text, key)}: bad entry {key!r}: {what}") from None
     costs = {"mflops": flops, "params_m": params}
@@ -189,7 +189,7 @@ def _nats(path: Path, name: str, column: str) -> Table:
         try:
             arch = space.parse(fields["architecture"])
             accuracies.append(_percent(delimited.number(fields[column], content.decimal_comma)))
-        except ValueError as error:
+        except (ValueError, UserError) as error:
             raise UserError(f"{path}, line {line}: {error}") from None
         plain_table.once(lines, arch, path, line)
         archs.append(arch)

@@ -123,7 +123,7 @@ def _seen(space: Space, image_shape: tuple[int, int, int]) -> Seen:
     archs = jax.jit(space.sample, static_argnums=1)(jax.random.key(0), SAMPLE)
     layers = jax.device_get(jax.jit(jax.vmap(functools.partial(mobile_spaces.layers, spec)))(archs))
     if max(int(field.max()) for field in (layers.cin, layers.middle, layers.cout)) >= _CHANNELS:
-        raise ValueError(f"latencies are known of layers with fewer than {_CHANNELS} channels only")
+        raise UserError(f"latencies are known of layers with fewer than {_CHANNELS} channels only")
     parts = []
     for part in units_lib.parts_of(layers):
         codes = np.asarray(coded(part))

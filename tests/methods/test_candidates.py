@@ -7,6 +7,7 @@ import pytest
 
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.types import UserError
 from fnas_jax.methods import candidates
 from fnas_jax.methods.baselines import bananas, gp
 from fnas_jax.methods.baselines.config import Bananas, Gp
@@ -43,7 +44,7 @@ def test_only_what_is_allowed_is_proposed_and_learnt(name):
 
 
 def test_where_nothing_is_allowed_that_is_told():
-    with pytest.raises(ValueError, match=r"no network of space .* keeps all limits"):
+    with pytest.raises(UserError, match=r"no network of space .* keeps all limits"):
         candidates.listed(toy.SPACE, 1000, lambda archs: jnp.zeros(len(archs), bool))
     assert candidates.listed(toy.SPACE, 100, light) is None
     assert len(candidates.listed(toy.SPACE, 1000, light)) == 86

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnas_jax.core.types import UserError
 from fnas_jax.spaces import base, categorical
 
 cards = st.lists(st.integers(1, 6), min_size=1, max_size=7)
@@ -41,7 +42,7 @@ def test_graph_and_blocks_separate_all_architectures():
 
 @pytest.mark.parametrize("text", ["1,0", "1,0,3", "1,x,0", "1,-1,0"])
 def test_bad_text_is_refused(text):
-    with pytest.raises(ValueError, match="decision"):
+    with pytest.raises(UserError, match="decision"):
         categorical.make((2, 2, 3)).parse(text)
 
 
@@ -49,5 +50,5 @@ def test_bad_text_is_refused(text):
     ("cardinalities", "names"), [((), None), ((0, 2), None), ((2,), ["a", "b"])]
 )
 def test_bad_spaces_are_refused(cardinalities, names):
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError):
         categorical.make(cardinalities, names=names)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnas_jax.core.types import UserError
 from fnas_jax.networks import cell as networks
 from fnas_jax.networks.cost import cost, one_cost
 from fnas_jax.spaces import base, cell
@@ -215,7 +216,7 @@ def test_text_form_of_a_published_cell():
     ],
 )
 def test_bad_text_is_refused(text, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         SPACE.parse(text)
 
 
@@ -262,5 +263,5 @@ def test_equal_cells_have_equal_blocks():
 
 
 def test_sizes_below_one_are_refused():
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(UserError, match="at least 1"):
         cell.make(channels=0)

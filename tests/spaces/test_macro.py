@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fnas_jax.core.types import UserError
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import base, macro
@@ -67,7 +68,7 @@ def test_text_round_trip(arch):
 
 @pytest.mark.parametrize("text", ["", "2221222", "222122203", "2221222x"])
 def test_bad_text_is_refused(text):
-    with pytest.raises(ValueError, match="eight digits"):
+    with pytest.raises(UserError, match="eight digits"):
         SPACE.parse(text)
 
 
@@ -97,5 +98,5 @@ def test_graph_separates_all_networks():
 
 
 def test_other_stages_are_refused():
-    with pytest.raises(ValueError, match="stages"):
+    with pytest.raises(UserError, match="stages"):
         macro.make(macro.MacroSpec(stages=(3, 3, 2)))

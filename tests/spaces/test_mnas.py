@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core.types import UserError
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import base, mnas
@@ -121,7 +122,7 @@ def test_describe_names_what_is_built():
     ],
 )
 def test_wrong_texts_are_refused(text, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         ONE.parse(text)
 
 
@@ -179,5 +180,5 @@ def test_reference_is_mobilenet_v2():
     ],
 )
 def test_wrong_options_are_refused(options, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         mnas.make(**options)

@@ -20,6 +20,7 @@ import fnas_jax
 from fnas_jax import report, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.measure import bounded
+from fnas_jax.core.types import UserError
 from fnas_jax.tasks.workers import Workers
 
 SPACE = fnas_jax.categorical({"depth": [1, 2, 3, 4], "op": ["conv", "pool"], "skip": [True, False]})
@@ -246,10 +247,10 @@ def test_choices_are_told_apart_and_parsed():
     other = fnas_jax.categorical({"depth": [1, 2, 3, 5], "op": ["conv", "pool"], "skip": [1, 0]})
     assert other.key != SPACE.key
     for wrong in ("depth=9,op=pool,skip=True", "depth=1", "depth=1,op=pool,skip=True,x=1"):
-        with pytest.raises(ValueError, match=r"allowed are|must say"):
+        with pytest.raises(UserError, match=r"allowed are|must say"):
             SPACE.parse(wrong)
     for options in ({"a": []}, {"a": [1, "1"]}, {"a": ["x,y"]}, {"a": "xy"}, {"a": [[1]]}, {}):
-        with pytest.raises(ValueError):
+        with pytest.raises(UserError):
             fnas_jax.categorical(options)
 
 

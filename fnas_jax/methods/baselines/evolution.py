@@ -53,13 +53,13 @@ def make(
     population like any other. Where only some architectures are `existing` (`Task.existing`), a
     child is the nearest of them to the mutation that was not asked for before.
 
-    Raises ValueError unless sample <= population and batch <= population.
+    Raises UserError unless sample <= population and batch <= population.
     """
     most = config.population
     if not 1 <= config.sample <= most:
-        raise ValueError(f"the sample must lie in 1..{most} (the population), got {config.sample}")
+        raise UserError(f"the sample must lie in 1..{most} (the population), got {config.sample}")
     if not 1 <= batch <= most:
-        raise ValueError(f"the batch must lie in 1..{most} (the population), got {batch}")
+        raise UserError(f"the batch must lie in 1..{most} (the population), got {batch}")
     ctx = Context(space, config, batch, existing)
     return SearchMethod(
         partial(init, ctx), partial(ask, ctx), partial(tell, ctx), best=lambda state: state.best

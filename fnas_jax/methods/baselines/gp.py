@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.config import read
 from fnas_jax.core.rows import contains
-from fnas_jax.core.types import Array, Proposal, propose
+from fnas_jax.core.types import Array, Proposal, UserError, propose
 from fnas_jax.methods import gp_math
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.baselines.config import ACQUISITIONS, Gp
@@ -80,11 +80,11 @@ def make(
     beyond it is random. Spaces of at most `most_listed` decision vectors are searched whole;
     in larger ones an iteration looks at `pool` of `candidates.draw` about the best. No network is
     proposed twice, or that is not `allowed`, as long as another candidate is left; `existing` is
-    `Task.existing`. Raises ValueError for an unknown acquisition, and where no network of a listed
+    `Task.existing`. Raises UserError for an unknown acquisition, and where no network of a listed
     space is allowed.
     """
     if config.acquisition not in ACQUISITIONS:
-        raise ValueError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
+        raise UserError(f"acquisition {config.acquisition!r} is none of {', '.join(ACQUISITIONS)}")
     everything = listed(space, most_listed, allowed, existing)
     ctx = Context(space, config, batch, capacity, pool, everything, allowed, existing)
     return SearchMethod(

@@ -44,10 +44,10 @@ def make(space: Space, config: Ppo, batch: int, existing: Array | None = None) -
 
     It samples no others than those that are `existing` (`Task.existing`).
 
-    Raises ValueError unless `batch` is a multiple of `config.minibatches`.
+    Raises UserError unless `batch` is a multiple of `config.minibatches`.
     """
     if batch % config.minibatches:
-        raise ValueError(f"a batch of {batch} cannot be cut into {config.minibatches} minibatches")
+        raise UserError(f"a batch of {batch} cannot be cut into {config.minibatches} minibatches")
     policy = Policy(space.cardinalities, config.hidden, existing=existing)
     ctx = Context(policy, with_epochs(config, replays=False), batch)
     return SearchMethod(

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import poisson
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.methods import gp_math
 from fnas_jax.methods.fnas.config import Uac
 from fnas_jax.methods.whitening import inverse_factor
@@ -76,10 +76,10 @@ BIAS = 0.2  # deviation of the biases
 def make(cardinalities: tuple[int, ...], config: Uac, embedding: int = 0) -> Critic:
     """A critic of architectures on tasks that are described by `embedding` = Z numbers.
 
-    Raises ValueError for an odd number of hidden units.
+    Raises UserError for an odd number of hidden units.
     """
     if config.hidden % 2:
-        raise ValueError(f"a critic's layers have {config.hidden} units; the number must be even")
+        raise UserError(f"a critic's layers have {config.hidden} units; the number must be even")
     return Critic(cardinalities, config, embedding)
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.rows import contains
-from fnas_jax.core.types import Array, Metrics, Proposal
+from fnas_jax.core.types import Array, Metrics, Proposal, UserError
 from fnas_jax.methods import candidates
 from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.base import SearchMethod
@@ -42,7 +42,7 @@ def make(
 ) -> SearchMethod:
     """FNAS on `space`, starting from samples of other tasks where there are any.
 
-    `existing`: `Task.existing`. Raises ValueError for numbers that do not fit together.
+    `existing`: `Task.existing`. Raises UserError for numbers that do not fit together.
     """
     ctx = context(space, config, source, existing)
     return SearchMethod(
@@ -60,12 +60,12 @@ def context(
     source: transfer.SourceTasks | None = None,
     existing: Array | None = None,
 ) -> Context:
-    """What every step of a search is given. Raises ValueError as `make` does."""
+    """What every step of a search is given. Raises UserError as `make` does."""
     n = config.batch
     if not 0 <= config.fnas.verify <= n:
-        raise ValueError(f"{config.fnas.verify} acquired ones do not suit a batch of {n}")
+        raise UserError(f"{config.fnas.verify} acquired ones do not suit a batch of {n}")
     if (2 * n if config.aeb.enabled else n) % config.ppo.minibatches:
-        raise ValueError(f"{config.ppo.minibatches} minibatches do not divide the batch")
+        raise UserError(f"{config.ppo.minibatches} minibatches do not divide the batch")
     capacity = max(config.aeb.capacity, n, replay.ELITE)
     critic = None
     if config.uac.enabled:

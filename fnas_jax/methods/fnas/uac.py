@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.methods import scores as scoring
 from fnas_jax.methods.fnas import decision, gp_critic, mlp_critic, replay, transfer
 from fnas_jax.methods.fnas.config import Fnas, Uac
@@ -86,10 +86,10 @@ def make(
 ) -> Context:
     """The critic of a search whose buffer holds `capacity` samples.
 
-    Raises ValueError for an unknown kind of uncertainty, or numbers that do not suit it.
+    Raises UserError for an unknown kind of uncertainty, or numbers that do not suit it.
     """
     if config.uncertainty not in MODELS:
-        raise ValueError(f"uncertainty {config.uncertainty!r} is none of {', '.join(MODELS)}")
+        raise UserError(f"uncertainty {config.uncertainty!r} is none of {', '.join(MODELS)}")
     model = MODELS[config.uncertainty]
     numbers = model.context(space, config, fnas, capacity, source)
     return Context(config, capacity, model, numbers, source)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 
 CHOICES = ("single", "subset")
 
@@ -111,10 +111,10 @@ class Posterior(NamedTuple):
 
 
 def make(cardinalities: Sequence[int], choice: str = "single") -> Posterior:
-    """The family for slots with so many operations. Raises ValueError for another `choice`."""
+    """The family for slots with so many operations. Raises UserError for another `choice`."""
     if choice not in CHOICES:
-        raise ValueError(f"choice is {choice!r}; allowed are {', '.join(CHOICES)}")
+        raise UserError(f"choice is {choice!r}; allowed are {', '.join(CHOICES)}")
     cards = tuple(int(k) for k in cardinalities)
     if not cards or min(cards) < 1:
-        raise ValueError(f"every slot needs at least one operation, got {cards}")
+        raise UserError(f"every slot needs at least one operation, got {cards}")
     return Posterior(cards, choice == "subset")

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from fnas_jax.core.config import key
+from fnas_jax.core.types import UserError
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Tnas:
 
 
 def check(config: Tnas) -> None:
-    """Raises ValueError for an unknown option."""
+    """Raises UserError for an unknown option."""
     for field in dataclasses.fields(config):
         value, allowed = getattr(config, field.name), field.metadata["key"].choices
         if allowed and value not in allowed:
-            raise ValueError(f"{field.name} {value!r} is none of {', '.join(allowed)}")
+            raise UserError(f"{field.name} {value!r} is none of {', '.join(allowed)}")

@@ -68,7 +68,7 @@ def test_it_beats_chance():
 
 def test_bad_sizes_are_refused():
     for batch, population, sample in ((1, 5, 6), (6, 5, 2), (1, 5, 0)):
-        with pytest.raises(ValueError, match=r"must lie in 1\.\.5"):
+        with pytest.raises(UserError, match=r"must lie in 1\.\.5"):
             evolution.make(toy.SPACE, Evolution(population, sample), batch)
     config = default()
     config.evolution.sample = 31

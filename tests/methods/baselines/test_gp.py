@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from fnas_jax.core.config import default
+from fnas_jax.core.types import UserError
 from fnas_jax.methods.baselines import gp
 from fnas_jax.methods.baselines.config import ACQUISITIONS, Gp
 from fnas_jax.spaces import macro
@@ -98,7 +99,7 @@ def test_forms_of_macro_are_its_3969_networks():
 
 
 def test_unknown_acquisitions_are_refused_and_the_builder_reads_the_config():
-    with pytest.raises(ValueError, match="'pi' is none of ei, ucb"):
+    with pytest.raises(UserError, match="'pi' is none of ei, ucb"):
         gp.make(toy.SPACE, Gp(acquisition="pi"), 1, 9)
     config = default()
     config.search.batch = 2

@@ -53,7 +53,7 @@ def test_untrained_entries_do_not_change_the_policy():
 
 
 def test_minibatches_must_divide_the_batch():
-    with pytest.raises(ValueError, match="cannot be cut"):
+    with pytest.raises(UserError, match="cannot be cut"):
         ppo.make(toy.SPACE, Ppo(minibatches=3), 4)
     config = default()
     config.ppo.minibatches = 3

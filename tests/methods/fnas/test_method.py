@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.core.types import Proposal
+from fnas_jax.core.types import Proposal, UserError
 from fnas_jax.methods.baselines import ppo as baseline
 from fnas_jax.methods.fnas import method
 from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
@@ -189,7 +189,7 @@ def test_small_spaces_are_listed_where_they_have_as_many_networks_as_an_elite():
 
 
 def test_numbers_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="none of gp, ensemble, residual"):
+    with pytest.raises(UserError, match="none of gp, ensemble, residual"):
         method.make(toy.SPACE, SMALL._replace(uac=replace(SMALL.uac, uncertainty="none")))
-    with pytest.raises(ValueError, match="do not suit a batch of 4"):
+    with pytest.raises(UserError, match="do not suit a batch of 4"):
         method.make(toy.SPACE, with_fnas(verify=5))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from fnas_jax.core.types import UserError
 from fnas_jax.methods import scores
 from fnas_jax.methods.fnas import decision, replay, transfer, uac
 from fnas_jax.methods.fnas.config import UNCERTAINTIES, Fnas, Uac
@@ -226,7 +227,7 @@ def test_every_kind_of_uncertainty_has_a_model():
 
 
 def test_unknown_kinds_of_uncertainty_and_odd_layers_are_refused():
-    with pytest.raises(ValueError, match="'none' is none of gp, ensemble, residual"):
+    with pytest.raises(UserError, match="'none' is none of gp, ensemble, residual"):
         make(uncertainty="none")
-    with pytest.raises(ValueError, match="17 units; the number must be even"):
+    with pytest.raises(UserError, match="17 units; the number must be even"):
         make(hidden=17, uncertainty="ensemble")

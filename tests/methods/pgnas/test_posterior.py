@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from fnas_jax.core.types import UserError
 from fnas_jax.methods.pgnas import posterior
 from tests.methods.pgnas import toy
 
@@ -115,7 +116,7 @@ def test_entropy_of_a_certain_choice_has_a_finite_gradient(q):
 
 
 def test_wrong_families_are_refused():
-    with pytest.raises(ValueError, match="single, subset"):
+    with pytest.raises(UserError, match="single, subset"):
         posterior.make((2,), "sinlge")
-    with pytest.raises(ValueError, match="at least one operation"):
+    with pytest.raises(UserError, match="at least one operation"):
         posterior.make((2, 0))

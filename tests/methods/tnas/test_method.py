@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core.types import UserError
 from fnas_jax.methods.tnas import batch, gp_mixture, method
 from fnas_jax.spaces.enumerate import enumerate_networks
 from tests.methods import toy
@@ -165,7 +166,7 @@ def test_learning_goes_on_where_it_was_and_hands_over_what_it_learnt():
 
 def test_unknown_options_are_refused():
     for name in ("acquisition", "adapt", "design", "target"):
-        with pytest.raises(ValueError, match=f"{name} 'magic' is none of"):
+        with pytest.raises(UserError, match=f"{name} 'magic' is none of"):
             small.make(dataclasses.replace(small.SMALL, **{name: "magic"}))
 
 
