@@ -54,18 +54,6 @@ inline void depthwise(const Geometry& g, const float* padded, const float* weigh
   }
 }
 
-// Output pixels with a margin of zeros, so that every tap of every input pixel exists.
-struct PaddedOutput {
-  explicit PaddedOutput(const Geometry& g)
-      : margin((g.kernel - 1 + g.stride - 1) / g.stride),
-        height(g.h.out + 2 * margin),
-        width(g.w.out + 2 * margin) {}
-  // The first pixel of row i.
-  long row(long i) const { return ((i + margin) * width + margin); }
-  long size(long c) const { return height * width * c; }
-  long margin, height, width;
-};
-
 // dout [height, width, c] of `layout`, weights [kernel * kernel, c] -> dx [in_pixels, c]
 inline void depthwise_dx(const Geometry& g, const PaddedOutput& layout, const float* dout,
                          const float* weights, long c, float* dx) {

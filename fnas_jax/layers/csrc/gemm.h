@@ -18,23 +18,30 @@ template <int V>
 constexpr int kTileRows = 12 / V;  // 12 of 16 registers
 #endif
 
+// Its columns come in `runs` of equal length, which may stand anywhere: the pixels of an image that
+// a kernel covers are read where they are.
 struct Matrix {
   const float* data;
-  long row, col;  // strides
+  long row, col;            // strides
+  long runs = 1, jump = 0;  // from the start of a run to that of the next
 };
 
-// ld: row stride of B and C
+// ld: row stride of B and C; depth: columns of A in all
 template <int R, int V>
 inline void tile(long depth, Matrix a, const float* b, float* c, long ld, bool add) {
   Vec sum[R][V];
   for (int i = 0; i < R; ++i)
     for (int j = 0; j < V; ++j) sum[i][j] = add ? load(c + i * ld + j * kLanes) : Vec{};
-  for (long k = 0; k < depth; ++k, a.data += a.col, b += ld) {
-    Vec right[V];
-    for (int j = 0; j < V; ++j) right[j] = load(b + j * kLanes);
-    for (int i = 0; i < R; ++i) {
-      const float left = a.data[i * a.row];
-      for (int j = 0; j < V; ++j) sum[i][j] += left * right[j];
+  const long length = depth / a.runs;
+  for (long run = 0; run < a.runs; ++run, a.data += a.jump) {
+    const float* at = a.data;
+    for (long k = 0; k < length; ++k, at += a.col, b += ld) {
+      Vec right[V];
+      for (int j = 0; j < V; ++j) right[j] = load(b + j * kLanes);
+      for (int i = 0; i < R; ++i) {
+        const float left = at[i * a.row];
+        for (int j = 0; j < V; ++j) sum[i][j] += left * right[j];
+      }
     }
   }
   for (int i = 0; i < R; ++i)
@@ -54,7 +61,11 @@ inline void last_rows(long rows, long depth, Matrix a, const float* b, float* c,
 // V vectors of columns of C
 template <int V>
 inline void panel(long rows, long depth, Matrix a, const float* b, float* c, long ld, bool add) {
-  auto below = [&](long i) { return Matrix{a.data + i * a.row, a.row, a.col}; };
+  auto below = [&](long i) {
+    Matrix rest = a;
+    rest.data += i * a.row;
+    return rest;
+  };
   long i = 0;
   for (; i + kTileRows<V> <= rows; i += kTileRows<V>)
     tile<kTileRows<V>, V>(depth, below(i), b, c + i * ld, ld, add);

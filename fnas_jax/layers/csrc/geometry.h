@@ -30,4 +30,31 @@ struct Geometry {
   long kernel, stride;
 };
 
+// Output pixels with a margin of zeros, so that every tap of every input pixel exists.
+struct PaddedOutput {
+  explicit PaddedOutput(const Geometry& g)
+      : margin((g.kernel - 1 + g.stride - 1) / g.stride),
+        height(g.h.out + 2 * margin),
+        width(g.w.out + 2 * margin) {}
+  // The first pixel of row i.
+  long row(long i) const { return ((i + margin) * width + margin); }
+  long size(long c) const { return height * width * c; }
+  long margin, height, width;
+};
+
+// Taps `phase`, phase + stride, .. of an axis of a kernel
+inline long taps_of_phase(long kernel, long stride, long phase) {
+  return std::max(kernel - phase + stride - 1, 0L) / stride;
+}
+
+// The taps that pixel i of an input meets along an axis, the last one first: at the output pixels
+// `out`, out + 1, ..
+struct Taps {
+  Taps(const Axis& axis, long kernel, long stride, long i)
+      : phase((i + axis.low) % stride),
+        count(taps_of_phase(kernel, stride, phase)),
+        out((i + axis.low) / stride - count + 1) {}
+  long phase, count, out;
+};
+
 }  // namespace fnas

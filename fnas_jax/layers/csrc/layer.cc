@@ -11,7 +11,10 @@ Layer::Layer(const Slot& slot, const LayerSpec& spec, const float* const* params
     : slot(slot),
       spec(spec),
       params(params),
-      g(slot.height, slot.width, spec.kernel, slot.stride),
+      // To a 1x1 convolution an image is one row of pixels.
+      g(spec.kernel == 1 && slot.stride == 1
+            ? Geometry(1, slot.height * slot.width, 1, 1)
+            : Geometry(slot.height, slot.width, spec.kernel, slot.stride)),
       pool(slot.height, slot.width, kPoolWindow, slot.stride),
       middle_pitch(pitch(spec.middle)),
       out_pitch(pitch(spec.cout)),
@@ -31,8 +34,7 @@ bool Layer::fits_slot() const {
          spec.kernel <= std::min(slot.kernel, kLargestKernel) && spec.kernel % 2 == 1 &&
          spec.se_hidden <= slot.hidden && (spec.se_hidden == 0 || gated() <= slot.gated) &&
          (spec.op != kSeparable || spec.middle == spec.cin) &&
-         (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone &&
-         spec.act < kActs;
+         (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone && spec.act < kActs;
 }
 
 long Layer::channels(NormIndex n) const {

@@ -125,6 +125,7 @@ class Layer {
   // goes the other way. x [images, in_pixels, Cin].
   void convolve(const float* x, long images, const Kept<float>& kept);
   void convolve_backward(const float* x, Gradients& d);
+  void convolve_dx(Gradients& d);
 
   void expand(const float* x, long images, const Kept<float>& kept);
   void expand_backward(const float* x, const KeptIn& kept, Gradients& d);
@@ -151,8 +152,6 @@ class Layer {
 
   // Of one image, with its padding: x -> padded [h.padded, w.padded, cin]
   void pad_input(const float* x, long image, float* padded) const;
-  // dpatches [out_pixels, (kernel * kernel * cin)'] -> added to d.x
-  void add_patches(const float* dpatches, long image, Gradients& d) const;
   // x or kept.expanded -> padded [h.padded, w.padded, middle'], what the depthwise convolution sees
   void pad_filter_input(const float* x, const float* expanded, long image, float* padded) const;
 
@@ -160,6 +159,7 @@ class Layer {
   long center_tap(long t) const;
   // The child's part of the weights -> [kernel, kernel, cin, cout'] or [kernel, kernel, middle']
   void conv_weights(float* weights) const;
+  void phase_weights(long y_phase, long x_phase, float* weights) const;
   void store_conv_gradient(const float* dweights, Gradients& d) const;
   void depthwise_weights(float* weights) const;
   void store_depthwise_gradient(const float* dweights, Gradients& d) const;

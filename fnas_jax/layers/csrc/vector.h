@@ -41,10 +41,17 @@ inline void pad_rows(const float* from, long ld, long rows, long cols, float* to
   }
 }
 
+// from [rows, cols] -> to [rows, cols], each with its row stride; what lies between stays.
+inline void copy_rows(const float* from, long ld_from, long rows, long cols, float* to,
+                      long ld_to) {
+  if (ld_from == cols && ld_to == cols) cols *= rows, rows = 1;
+  for (long r = 0; r < rows; ++r, from += ld_from, to += ld_to)
+    std::memcpy(to, from, cols * sizeof(float));
+}
+
 // The reverse: from [rows, cols'] -> to [rows, cols] with row stride `ld`; what lies between stays.
 inline void unpad_rows(const float* from, long rows, long cols, float* to, long ld) {
-  const long p = pitch(cols);
-  for (long r = 0; r < rows; ++r, from += p, to += ld) std::memcpy(to, from, cols * sizeof(float));
+  copy_rows(from, pitch(cols), rows, cols, to, ld);
 }
 
 // Adds from [rows, cols] to `to` [rows, cols], each with its row stride.

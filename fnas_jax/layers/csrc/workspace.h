@@ -12,8 +12,7 @@ namespace fnas {
 struct Workspace {
   Scratch whole;  // of all images: what an evaluation keeps, or `Layer::Gradients`
   Scratch weights, transposed, dweights;  // of the convolution at hand, the child's part
-  Scratch padded, dpadded;                // an image and its padding
-  Scratch patches, dpatches;              // of a group of images
+  Scratch padded;                         // an image and its padding
   Scratch activations;                    // rows of pixels after normalisation, activation, gate
   Scratch dgate, dpooled;                 // of one image
   Scratch drows, dinput;                  // rows of pixels, of a part of the batch
