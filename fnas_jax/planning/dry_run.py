@@ -71,7 +71,7 @@ def run(
     if wanted > machine.memory:
         refused = memory.refusal(ctx, machine, wanted)
         raise UserError(f"{refused}: {memory.advice(ctx, machine, own)}")
-    for line in time_lines(ctx, found, machine, cluster):
+    for line in time_lines(ctx, machine, cluster):
         say(line)
 
 
@@ -244,22 +244,23 @@ def work_lines(ctx: TrainContext, found: Work, size: Size) -> list[str]:
     ]
 
 
-def time_lines(
-    ctx: TrainContext, found: Work, machine: Machine, cluster: Cluster | None
-) -> list[str]:
+def time_lines(ctx: TrainContext, machine: Machine, cluster: Cluster | None) -> list[str]:
     """How long it takes: as measured here, or at shares of a published peak."""
     if cluster is None:
         devices.enable_compilation_cache(ctx.config.jax.cache_dir)
         measured = speed.measure(ctx)
         compiled = schedule.COMPILATIONS * measured.compilation
-        taken = work.seconds(found, measured.macs, len(jax.devices())) + compiled
+        size = speed.size_of(ctx, measured.moved)
+        taken = work.seconds(work.of(ctx, size), measured.macs, len(jax.devices())) + compiled
+        rate = measured.macs * speed.size_of(ctx).mean / size.mean
         lines = [
-            f"time: {duration(taken)}, at {measured.macs / 1e9:.3g} thousand million multiply-adds"
+            f"time: {duration(taken)}, at {rate / 1e9:.3g} thousand million multiply-adds"
             " of forward passes a second on each device, measured just now"
         ]
         if ctx.config.search.seconds:
             lines.append(f"search.seconds: it ends after {duration(ctx.config.search.seconds)}")
         return lines
+    found = work.of(ctx, speed.size_of(ctx))
     lines = [f"peak: {cluster.kind.tflops:g} TFLOPS each ({cluster.kind.source})"]
     for share in machines.SHARES:
         taken = work.seconds(found, cluster.speed(share), cluster.devices)

@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     config: ml_collections.ConfigDict
     schedule: Schedule
     size: Size
+    macs: float  # multiply-adds of its networks, the mean
     enough: bool  # the time leaves room for all
 
 
@@ -197,7 +198,8 @@ def widest(
     """The plan of the first of `widths` that leaves time for all, or of the last."""
     for width in widths:
         own = changed(config, {"space.width": width})
-        size = speed.size_of(context(own, dataset))
+        ctx = context(own, dataset)
+        size = speed.size_of(ctx, measured.moved)
         found = schedule.schedule(facts, measured, size, seconds)
         if enough := schedule.enough(found, seconds):
             break
@@ -212,6 +214,7 @@ def widest(
         changed(own, {name: values[name] for name in values if name in left_open(config)}),
         found,
         size,
+        speed.size_of(ctx).mean,
         enough,
     )
 
@@ -240,7 +243,7 @@ def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
     if space == "mnas":
         space += f" of {config.space.blocks} blocks, width {config.space.width:g}"
     said = [
-        f"plan: space {space}: {plan.size.mean / 1e6:.3g} MFLOPs on average",
+        f"plan: space {space}: {plan.macs / 1e6:.3g} MFLOPs on average",
         f"plan: {config.search.budget} children of {config.children.steps} steps"
         f" ({epochs:.2g} epochs), until {clock(found.search_seconds)}",
         f"plan: the winner about {found.winner_epochs:.3g} epochs, done at {clock(left)}",

@@ -31,10 +31,15 @@ class Speed(NamedTuple):
 
     macs: float  # multiply-adds of forward passes, a second, on each device
     compilation: float  # seconds until the first one trains
+    # Multiply-adds that take as long as one number that a layer writes and reads again
+    moved: float = 0.0
 
 
 class Size(NamedTuple):
-    """Multiply-adds of forward passes of an image through networks of a space."""
+    """Work of an image in networks of a space: multiply-adds of a forward pass, and what they move.
+
+    In multiply-adds, of which `Speed.moved` counts for each number that is moved.
+    """
 
     mean: float
     high: float  # of the upper quarter, where winners are
