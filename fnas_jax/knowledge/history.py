@@ -17,17 +17,32 @@ import pathlib
 import sqlite3
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fnas_jax.core import identity
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import schema
+from fnas_jax.knowledge import columns, schema
 from fnas_jax.spaces.base import Space
 
 FILE = "history.sqlite"  # in the knowledge folder
 NUMBERS = ("accuracy", "reward", "latency_ms", "mflops", "params_m", "seconds")
+# What is read of the columns of a row, as `columns.read` has it
+KINDS = {
+    "decisions": list,
+    "trained": bool,
+    "ok": bool,
+    **dict.fromkeys(NUMBERS, float),
+    "task": str,
+    "run": str,
+    "protocol": str,
+    "steps": np.int64,
+}
+
+# The rows of an iteration are of one task, space and moment (`record`), and stand in one place: by
+# iterations first, little has to be sorted.
+ITERATION = "run, iteration"
 
 
 class Run(NamedTuple):
@@ -168,7 +183,8 @@ def rows(
     space than its name are taken where their decisions are those of `space`. Raises UserError for
     the name of a space where the rows of that name are of several numbers of decisions.
     """
-    where: list[str] = ["space = ?", "time <= ?"]
+    # The rows of a space lie everywhere: the file as a whole is read faster than by an index.
+    where: list[str] = ["space = ?" if task is not None else "+space = ?", "time <= ?"]
     values: list[str | float] = [space if isinstance(space, str) else space.name, until]
     for name, value in (("task", task), ("trained", trained), ("run", run_id)):
         if value is not None:
@@ -178,43 +194,28 @@ def rows(
         unknown = "space_key IS NULL AND json_array_length(decisions) = ?"
         where.append(f"(space_key = ? OR ({unknown}))")
         values += [space.key, len(space.cardinalities)]
-    fields = ("decisions", "trained", "ok", *NUMBERS, "task", "run", "protocol", "steps")
-    found = connection.execute(
-        f"SELECT {', '.join(fields)}, space_key IS NOT NULL FROM evaluations"
-        f" WHERE {' AND '.join(where)} ORDER BY time, run, iteration, position",
+    fields = (*KINDS, "space_key IS NOT NULL", "time")
+    # In the order of the primary key, which costs nothing; times are nearly in order then.
+    cursor = connection.execute(
+        f"SELECT {', '.join(fields)} FROM evaluations WHERE {' AND '.join(where)}"
+        " ORDER BY run, iteration, position",
         values,
-    ).fetchall()
-    names = (*fields, "known")
-    columns = dict(zip(names, zip(*found, strict=True), strict=True)) if found else {}
-    archs = _archs(columns.get("decisions", ()), values[0])
-    numbers = {name: np.asarray(columns.get(name, ()), float) for name in NUMBERS}  # None -> NaN
-    every = Rows(
-        decisions=archs,
-        trained=np.asarray(columns.get("trained", ()), bool),
-        ok=np.asarray(columns.get("ok", ()), bool),
-        **numbers,
-        task=np.asarray(columns.get("task", ()), str),
-        run=np.asarray(columns.get("run", ()), str),
-        protocol=np.asarray([p or "" for p in columns.get("protocol", ())], str),
-        steps=np.asarray(columns.get("steps", ()), np.int64),
-        known=np.asarray(columns.get("known", ()), bool),
     )
-    if isinstance(space, str) or not len(archs):
-        return every
-    fits = np.all((archs >= 0) & (archs < np.asarray(space.cardinalities)), axis=1)
-    return take(every, fits)
-
-
-def _archs(texts: Sequence[str], name: Any) -> np.ndarray:
-    """[R, T] int32 of JSON lists; [0, 0] of none. Raises UserError where T is not one number."""
-    archs = [json.loads(entry) for entry in texts]
-    lengths = sorted({len(arch) for arch in archs})
+    try:
+        found, lengths = columns.read(cursor, KINDS | {"known": bool, "time": float})
+    except (ValueError, TypeError) as error:  # SQLite keeps whatever damage makes of a value
+        raise UserError(f"a row of the history is damaged: {error}") from None
     if len(lengths) > 1:
         raise UserError(
-            f"the history holds rows of several spaces named {name!r}, with"
-            f" {', '.join(map(str, lengths))} decisions; ask for those of one space"
+            f"the history holds rows of several spaces named {values[0]!r}, with"
+            f" {', '.join(map(str, sorted(lengths)))} decisions; ask for those of one space"
         )
-    return np.asarray(archs, np.int32).reshape(len(archs), *lengths or [0])
+    order = np.argsort(found.pop("time"), kind="stable")
+    if not isinstance(space, str) and len(order):
+        archs = found["decisions"]
+        fits = np.all((archs >= 0) & (archs < np.asarray(space.cardinalities)), axis=1)
+        order = order[fits[order]]
+    return Rows(**{name: found.pop(name)[order] for name in Rows._fields})
 
 
 def take(found: Rows, use: np.ndarray) -> Rows:
@@ -247,21 +248,32 @@ def count_trained(connection: sqlite3.Connection, run_id: str) -> int:
 def count_by_space(connection: sqlite3.Connection, until: float = math.inf) -> dict[str, int]:
     """Measured rows that were written by `until`, by the names of their spaces."""
     query = (
-        "SELECT space, count(*) FROM evaluations WHERE trained AND time <= ?"
-        " GROUP BY space ORDER BY space"
+        "SELECT space, sum(measured) FROM (SELECT space, sum(trained) AS measured"
+        f" FROM evaluations WHERE time <= ? GROUP BY {ITERATION}) GROUP BY space"
+        " HAVING sum(measured) ORDER BY space"
     )
     return dict(connection.execute(query, (until,)).fetchall())
 
 
 def groups(connection: sqlite3.Connection) -> list[Group]:
     """What the store holds, by task, protocol and space."""
+    iterations = (
+        "SELECT run, task, protocol, space, space_key, min(time) AS time, sum(trained) AS measured,"
+        " sum(trained AND NOT ok) AS failed, sum(NOT trained) AS predicted"
+        f" FROM evaluations GROUP BY {ITERATION}"
+    )
     query = (
         "SELECT task, coalesce(protocol, ''), coalesce(text, ''), space, coalesce(space_key, ''),"
-        " sum(trained), sum(trained AND NOT ok), sum(NOT trained), count(DISTINCT run)"
-        " FROM evaluations LEFT JOIN descriptions ON digest = protocol"
+        " sum(measured), sum(failed), sum(predicted), count(DISTINCT run)"
+        f" FROM ({iterations}) LEFT JOIN descriptions ON digest = protocol"
         " GROUP BY task, protocol, space, space_key ORDER BY task, space, min(time)"
     )
     return [Group(*row) for row in connection.execute(query)]
+
+
+def descriptions(connection: sqlite3.Connection) -> dict[str, str]:
+    """The canonical JSON behind each digest of a space or a protocol."""
+    return dict(connection.execute("SELECT digest, text FROM descriptions").fetchall())
 
 
 def _digest(text: str) -> str | None:

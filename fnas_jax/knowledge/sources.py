@@ -88,23 +88,23 @@ class Sources(NamedTuple):
 def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) -> Sources:
     """The measured rows that the store held at `until` (seconds since 1970)."""
     rows = history.rows(connection, asker.space, until=until)
-    protocol = np.array([_label(p, s) for p, s in zip(rows.protocol, rows.steps, strict=True)], str)
+    labels, of_row = _numbered(rows.task, rows.protocol, rows.steps)
     mine = identity.digest(asker.protocol) if asker.protocol else ""
-    own = (rows.task == asker.task) & (rows.protocol == mine)
+    own = np.array([(t, p) == (asker.task, mine) for t, p, _ in labels], bool)[of_row]
     measured = measures_of(connection, rows)
     reward = rewards_of(measured, asker.reward, rows)
     untold = np.isin(rows.protocol, [name for name, known in measured.items() if known is None])
     other = rows.ok & ~own
     use = other & np.isfinite(reward)
-    pairs = list(zip(rows.task[use].tolist(), protocol[use].tolist(), strict=True))
-    tasks = sorted(set(pairs))
-    place = {pair: q for q, pair in enumerate(tasks)}
+    pairs = [(task, _label(protocol, steps)) for task, protocol, steps in labels]
+    tasks = sorted({pairs[i] for i in np.unique(of_row[use])})
+    place = np.array([tasks.index(pair) if pair in tasks else -1 for pair in pairs], np.int64)
     spaces = history.count_by_space(connection, until)
     spaces[asker.space.name] = spaces.get(asker.space.name, 0) - len(rows.ok)
     return Sources(
         decisions=rows.decisions[use],
         reward=reward[use],
-        task=np.array([place[pair] for pair in pairs], np.int64),
+        task=place[of_row[use]],
         names=[name for name, _ in tasks],
         protocols=[p for _, p in tasks],
         counts=Counts(
@@ -122,7 +122,7 @@ def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) 
 
 def measures_of(connection: sqlite3.Connection, rows: history.Rows) -> dict[str, Measure | None]:
     """{digest of a protocol of `rows`: what their accuracies measure, as `measure_of`}."""
-    known = {group.protocol: group.settings for group in history.groups(connection)}
+    known = history.descriptions(connection)
     return {name: measure_of(known.get(name, "")) for name in sorted(set(rows.protocol.tolist()))}
 
 
@@ -203,6 +203,13 @@ def describe(asker: Asker, found: Sources) -> str:
 def _without(reward: Reward) -> str:
     needed = "accuracy" if reward.cost == "none" else reward.cost
     return f"without {needed}, which the reward needs"
+
+
+def _numbered(*columns: np.ndarray) -> tuple[list[tuple], np.ndarray]:
+    """(the tuples that there are among the rows of `columns`, each [R]; the number [R] of each)."""
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    number = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+    return list(number), np.fromiter(map(number.__getitem__, rows), np.int64, len(rows))
 
 
 def _label(protocol: str, steps: int) -> str:

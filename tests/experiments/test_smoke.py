@@ -10,6 +10,7 @@ from experiments.benchmarks import (
     method_overhead,
     pool_convergence,
     posterior,
+    store_load,
     winner_devices,
 )
 
@@ -45,6 +46,12 @@ SMALL = {
         "--iterations=1 --seeds=1 --proposals=8",
         {"fnas"},
         {"iteration_ms", "iteration_cpu_ms", "seconds"},
+    ),
+    store_load: (
+        "--rows=40 --runs=20 --processes=2 --iterations=2 --proposals=400",
+        {"insert", "commit", "commit by 2", "start", "resume", "fnas", "tnas", "trials", "report"}
+        | {"random"},
+        {"rows_per_second", "ms", "most_ms", "rows_lost", "seconds", "cpu", "mib", "mib_growth"},
     ),
 }
 

@@ -103,6 +103,36 @@ def test_rows_say_their_protocol_and_steps_and_groups_tell_them(store):
     ]
 
 
+def test_rows_are_in_the_order_in_which_they_were_written(store, monkeypatch):
+    for moment, (id_, iteration) in enumerate([("b", 0), ("a", 0), ("b", 1), ("a", 1)]):
+        monkeypatch.setattr(history.time, "time", lambda moment=moment: float(moment))
+        history.record(store, run(id_), iteration, [row(0, (moment, 0)), row(1, (moment, 1))])
+    found = history.rows(store, "cells")
+    assert found.decisions.tolist() == [[m, p] for m in range(4) for p in range(2)]
+    assert list(found.run) == ["b", "b", "a", "a"] * 2
+    assert len(history.rows(store, "cells", until=1.5).ok) == 4
+
+
+def test_what_a_store_holds_is_the_sum_over_its_iterations(store):
+    for id_, task in (("a", "t1"), ("b", "t1"), ("c", "t2")):
+        for iteration in range(3):
+            rows = [row(0), row(1, ok=False), row(2, trained=False)]
+            history.record(store, run(id_, task=task), iteration, rows)
+    history.record(store, run("d", space="other"), 0, [row(0, trained=False)])
+    numbers = [(g.task, g.measured, g.failed, g.predicted, g.runs) for g in history.groups(store)]
+    assert numbers == [("t1", 12, 6, 6, 2), ("t2", 6, 3, 3, 1), ("tabular/x", 0, 0, 1, 1)]
+    assert history.count_by_space(store) == {"cells": 18}
+    assert history.count_by_space(store, until=0.0) == {}
+
+
+def test_a_row_whose_values_are_none_of_their_kinds_is_told_in_a_sentence(store):
+    history.record(store, run(), 0, [row(0), row(1)])
+    for column, value in (("decisions", "[1,"), ("accuracy", "none"), ("decisions", b"x")):
+        store.execute(f"UPDATE evaluations SET {column} = ? WHERE position = 1", (value,))
+        with pytest.raises(UserError, match="a row of the history is damaged: "):
+            history.rows(store, "cells")
+
+
 def test_trim_drops_one_runs_rows_from_an_iteration_on(store):
     for iteration in range(4):
         history.record(store, run("a"), iteration, [row(0)])
