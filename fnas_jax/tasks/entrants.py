@@ -35,6 +35,7 @@ LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.INFO)
 TIMED_SECONDS = 1.0  # of steps, to know how long one takes
 LEAST_STEPS = 50  # of a training for which there is no time
+_lost = jax.jit(child.lost)
 
 
 class Entrant(NamedTuple):
@@ -202,10 +203,15 @@ def trained(run: Run, name: str, of: str, kept: Kept, keep: Keep) -> Progress:
         span = parallel.span(run.context, done, upto, run.steps, first)
         return run.compiled.advance(data, key, progress, span, run.arch)
 
-    training = parts.Training(name, of, name, run.steps, advance, text=mean_loss)
+    training = parts.Training(name, of, name, run.steps, advance, text=mean_loss, lost=lost)
     start = kept._replace(progress=devices.replicate(kept.progress, mesh))
     left = spans(run, kept.step)
     return parts.run(training, start, left, keep)
+
+
+def lost(progress: Progress) -> bool:
+    """Whether nothing will come of a training (`child.lost`); all devices have the same numbers."""
+    return bool(_lost(progress.vector.addressable_data(0)))
 
 
 def mean_loss(progress: Progress, count: int) -> str:

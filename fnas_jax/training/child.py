@@ -74,6 +74,15 @@ def begin(ctx: Context, arch: Array, key: Array, start: Params | None = None) ->
     return Progress(vector, momentum, vector if ctx.recipe.ema else None)
 
 
+def lost(vector: Array) -> Array:
+    """[..] bool: no parameter of [.., P] is a number, and no step will make it one.
+
+    So it is from the step on of which the loss was none, as gradients are clipped by the norm of
+    all; the outcome is that of a failed training.
+    """
+    return jnp.isnan(vector).all(axis=-1)
+
+
 def params_of(ctx: Context, arch: Array, progress: Progress) -> Params:
     """The parameters of a child in training, or their average, as its network has them."""
     vector = progress.vector if progress.average is None else progress.average

@@ -6,6 +6,7 @@ Where a training is cut changes no number: what is drawn is a function of the st
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +18,7 @@ from fnas_jax.core import hosts
 from fnas_jax.core.keep import Keep
 
 T = TypeVar("T")
+LOG = logging.getLogger(__name__)
 SECONDS = 2.0  # of a part: how often a training is shown, and could be kept
 FASTER = 8  # times as many steps as the last part had, at most: the first one also compiles
 APART = 9  # times as long as a state takes to write there is none: a tenth of the time at most
@@ -37,6 +39,8 @@ class Training(NamedTuple):
     text: Callable[[Any, int], str] = lambda progress, count: ""
     quiet: float = 0.0  # seconds for which nothing is shown
     together: bool = False  # by all hosts, of which the first decides where it is cut and kept
+    # Whether more steps cannot make anything of a progress, on all hosts alike: none are made
+    lost: Callable[[Any], bool] = lambda progress: False
 
 
 class Kept(NamedTuple):
@@ -50,6 +54,7 @@ class Kept(NamedTuple):
 def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], keep: Keep) -> Any:
     """The progress after all `spans` (data, first step, the one after the last) that are left.
 
+    Or after fewer, where the training is `lost`, which is told.
     `start` is what was kept, with its progress on the devices, which is overwritten.
     """
     began = saved = time.monotonic()
@@ -63,6 +68,12 @@ def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], 
                 progress = training.advance(data, progress, done, upto, first)
                 jax.block_until_ready(progress)
                 now, done = time.monotonic(), upto
+                if training.lost(progress):
+                    LOG.warning(
+                        "%s: no number is finite after %d of %d steps, and no more are made",
+                        *(training.label, done, training.steps),
+                    )
+                    return progress
                 size = steps_of_part(size, (now - before) / count)
                 if bar is not None:
                     bar.show(done, f"steps of {training.label}{training.text(progress, count)}")

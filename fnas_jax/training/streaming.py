@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnas_jax.core import devices, hosts
 from fnas_jax.core.keep import NOWHERE
@@ -40,6 +40,7 @@ class Compiled(NamedTuple):
 
     begin: Callable[[Any, Child], Progress]
     advance: Callable[[Progress, Span, Child], Progress]  # overwrites the progress
+    lost: Callable[[Progress, Child], Array]  # [] bool: every child that is trained
     empty: Callable[[int, int], State]  # (children, evaluation images) -> states, leaves [N, ..]
     # (a part of the images and the place of its first, (progress, children, states)) -> what each
     # child's network holds, and its state with this part
@@ -97,6 +98,7 @@ def compiled(ctx: Context) -> Compiled:
         advance=jax.jit(
             lambda progress, span, children: advance(span, (progress, children)), donate_argnums=0
         ),
+        lost=jax.jit(lost, out_shardings=NamedSharding(ctx.mesh, PartitionSpec())),
         empty=functools.partial(empty, ctx),
         judge=jax.jit(population.over_children(ctx, judge_child)),
         end=jax.jit(jax.vmap(functools.partial(child.outcome, ctx.child))),
@@ -117,6 +119,11 @@ def advance_child(ctx: Context, span: Span, item: tuple[Progress, Child]) -> Pro
         last = jnp.where(own.active, span.last, span.first)
     given = ctx.child, span.data, own.arch, own.key, progress, span.first, last, span.steps
     return child.advance(*given, span.epoch_start)
+
+
+def lost(progress: Progress, children: Child) -> Array:
+    """[] bool: nothing will come of any child (`child.lost`)."""
+    return jnp.all(child.lost(progress.vector) | ~children.active)
 
 
 def empty(ctx: Context, children: int, total: int) -> State:
@@ -164,8 +171,12 @@ def training_of(ctx: Context, steps_of: Compiled, children: Child, steps: int) -
         span = Span(data, *devices.replicate(numbers, ctx.mesh))
         return steps_of.advance(progress, span, children)
 
+    def all_lost(progress: Progress) -> bool:
+        return bool(np.asarray(steps_of.lost(progress, children)))
+
     label, host = f"{len(children.active)} children", hosts.gather
-    return Training("", "", label, steps, advance, host, quiet=QUIET, together=True)
+    made = Training("", "", label, steps, advance, host, quiet=QUIET, together=True)
+    return made._replace(lost=all_lost)
 
 
 def spans(

@@ -71,6 +71,18 @@ def test_a_training_that_was_killed_goes_on_where_it_was_kept(run, tmp_path, sho
     assert timeless[0] == timeless[1] and timeless[0]["steps"] == STEPS
 
 
+def test_a_training_whose_numbers_are_none_ends_there_and_has_failed(run, short_parts, caplog):
+    spoilt = run.data._replace(train_images=run.data.train_images * np.nan)
+    spans = []
+    found = entrants.tested(
+        counted(run._replace(data=spoilt), spans), "winner", "it", keeping.NOWHERE
+    )
+    assert spans == [(0, 1)]
+    assert "winner: no number is finite after 1 of 40 steps" in caplog.text
+    assert found.facts["accuracy"] is None and found.facts["loss"] is None
+    assert not found.trained.outcome.ok
+
+
 def test_the_time_of_earlier_starts_counts(run, tmp_path, short_parts):
     kept = keeping.on_disk(tmp_path, 0.0)
     first = entrants.Kept(9, 1000.0, run.compiled.begin(KEY))

@@ -101,6 +101,20 @@ def test_a_batch_that_was_killed_goes_on_where_it_was_kept(tmp_path, monkeypatch
     assert not spans
 
 
+def test_a_batch_ends_where_none_of_its_children_has_numbers(caplog):
+    """Of those that are trained; one that has some is trained to its end."""
+    for sources, made in (([np.nan, 0.0, np.nan], 1), ([np.nan, 0.0, 0.2], STEPS)):
+        spans = []
+        given = (*batch()[:-1], jnp.array(sources))
+        found = trained(size=4, given=given, compiled=recording(spans))
+        assert spans[-1][1] == made
+        assert found.outcome.ok.tolist() == [False, made == STEPS]
+    told = [r.message for r in caplog.records if "is finite" in r.message]
+    assert len(told) == 1 and told[0].startswith(
+        "3 children: no number is finite after 1 of"
+    )
+
+
 def test_what_is_kept_is_read_by_the_same_batch_from_the_same_pool_only(tmp_path, caplog):
     kept = keeping.on_disk(tmp_path, 0.0)._replace(progress=None)
     trained(kept._replace(seconds=0.0))

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from fnas_jax.core import devices
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, Failed
 from fnas_jax.training import minibatches, parts
 from fnas_jax.training.minibatches import Data, Pipeline
 
@@ -28,6 +28,7 @@ from fnas_jax.training.minibatches import Data, Pipeline
 Step = Callable[[Any, Array, Array, Array], tuple[Any, dict[str, Array]]]
 # (state, means over the steps since the last one) -> what is logged
 Report = Callable[[Any, dict[str, Any]], dict[str, Any]]
+LOSS = "nll"  # of the scalars of a step, the one that is none where all weights are
 
 
 class Tally(NamedTuple):
@@ -106,6 +107,15 @@ def means(tally: Tally) -> dict[str, Any]:
     return jax.tree.map(lambda s: s / np.float32(found.steps), found.sums)
 
 
+def check(tally: Tally, done: int, total: int) -> None:
+    """Raises Failed where the loss of the steps of `tally` is no number, as all later ones' is."""
+    if np.isnan(jax.device_get(tally.sums.get(LOSS, 0.0))):
+        raise Failed(
+            "the training of one network for all architectures failed: its loss is not finite after"
+            f" {done} of {total} steps; a lower children.lr, in another workdir, may do"
+        )
+
+
 def prepare(
     stage: Stage, report: Report, data: Data, total: int, every: int
 ) -> Callable[[Any, Array], Iterator[tuple[Any, dict[str, Any]]]]:
@@ -141,6 +151,7 @@ def _prepare(
             done + count,
             tallied + count,
         )
+        check(tally, done, total)
         if done < due:
             state = state._replace(tally=tally)
             yield _first(state, stage.mesh), {"text": f": {done} of {total} steps"}

@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import Mesh
 
 from fnas_jax.core import devices
+from fnas_jax.core.types import Failed
 from fnas_jax.methods.oneshot import stages, supernet
 from fnas_jax.methods.oneshot.stages import Tally
 from fnas_jax.methods.oneshot.supernet import Weights
@@ -106,6 +107,23 @@ def test_a_stage_is_reported_by_parts_and_goes_on_where_it_is(monkeypatch):
     # From the middle of a part: of the steps 3 and 4 it knows the sum.
     middle = Tally(jnp.int32(2), {"number": jnp.float32(7.0)})
     assert reports(Count(jnp.int32(5), middle)) == [(6, 4.0), (7, 6.0)]
+
+
+def test_a_supernet_whose_loss_is_no_number_ends_the_stage_in_a_sentence(monkeypatch):
+    """In the middle of what is reported, too."""
+    monkeypatch.setattr(parts, "steps_of_part", lambda size, seconds: 2)
+
+    def step(state, images, labels, key):
+        loss = jnp.where(state.done < 3, 1.0, jnp.nan)
+        return state._replace(done=state.done + 1), {"nll": loss}
+
+    stage = stages.Stage(step, lambda state: state.done, toy.PIPELINE, 4)
+    prepare = stages.prepare(stage, lambda state, means: means, DATA, total=90, every=50)
+    handed = []
+    with pytest.raises(Failed, match="its loss is not finite after 5 of 90 steps"):
+        for state, _ in prepare(Count(jnp.int32(0), stages.nothing(("nll",))), KEY):
+            handed.append(int(state.done))
+    assert handed == [1, 3]  # no state without numbers is kept
 
 
 def test_a_stage_is_settled_once_after_its_last_step(monkeypatch):
