@@ -168,7 +168,7 @@ def _choices(
         places[:, t] = [place[value] for value in values]
     try:
         return categorical.choices(options, name), places
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 

@@ -22,6 +22,9 @@ FORMATS = (
     *("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF"),
     *("ICO", "PCX", "QOI"),
 )
+# A few kilobytes may say that they are any number of pixels, all of which decoding allocates. This
+# is where Pillow begins to warn: 256 MiB of coloured pixels.
+MOST_PIXELS = 2**28 // 3
 ALPHAS = ("white", "black", "keep")  # what may become of transparency: `Files.alpha`
 _GREY = {"1", "L", "LA", "La"}
 _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}  # grey of 16 bits; "I" also of 32
@@ -82,7 +85,7 @@ def check(alpha: str) -> None:
 
 def header(file: Path | IO[bytes]) -> Header:
     """The header of an image. Raises one of UNREADABLE for what is none, or cannot be read."""
-    with Image.open(file, formats=_formats()) as image:
+    with opened(file) as image:
         mode, (width, height) = image.mode, image.size
         if mode == "F":
             raise ValueError("its pixels are fractions, of which no scale is known")
@@ -121,8 +124,23 @@ def read_image(file: Path | IO[bytes], mode: str, files: Files = EIGHT_ON_WHITE)
 
 def pixels_of(file: Path | IO[bytes], mode: str, files: Files) -> np.ndarray:
     """As `read_image`. Raises one of UNREADABLE."""
-    with Image.open(file, formats=_formats()) as image:
+    with opened(file) as image:
         return _decode(image, mode, files)
+
+
+def opened(file: Path | IO[bytes]) -> Image.Image:
+    """An image of one of FORMATS and of no more than `MOST_PIXELS`, of which the header is read.
+
+    Raises one of UNREADABLE for any other.
+    """
+    image = Image.open(file, formats=_formats())
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        image.close()
+        raise ValueError(
+            f"it says that it has {width:,} x {height:,} pixels, more than {MOST_PIXELS:,}"
+        )
+    return image
 
 
 def _decode(image: Image.Image, mode: str, files: Files) -> np.ndarray:

@@ -10,6 +10,7 @@ number of axes, the length of each as big-endian uint32, and then the array in C
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ import numpy as np
 from fnas_jax.core import mapped
 from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import UserError
+from fnas_jax.tasks.readers import stored
 from fnas_jax.tasks.readers.examples import Source, reason
 from fnas_jax.tasks.readers.npz import read_arrays
 
@@ -39,6 +41,7 @@ _NAME = re.compile(
 )
 _PARTS = {"t10k": "test", "valid": "val", "validation": "val"}
 _GZIP = b"\x1f\x8b"
+_MOST_ZIPPED = 1032  # bytes that deflate makes of one, at most
 
 
 class _File(NamedTuple):
@@ -105,12 +108,13 @@ def read_array(path: Path) -> Images:
             zipped = raw.read(2) == _GZIP
         with gzip.open(path) if zipped else path.open("rb") as file:
             shape, dtype, header = _header(file)
-            needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            needed = math.prod(shape) * dtype.itemsize
             if not zipped:
                 found = path.stat().st_size - header
                 if found == needed >= mapped.MAPPED_FROM:
                     return mapped.mapped(path, header, shape, dtype)
             # Not more than there is, whatever a damaged header says: found by reading on.
+            stored.check_memory(min(needed, _MOST_ZIPPED * path.stat().st_size))
             content = _up_to(file, needed + 1)
     except FileNotFoundError:
         raise UserError(f"There is no file {path.absolute()}.") from None
@@ -204,7 +208,7 @@ def _mapping(path: Path) -> dict[int, str]:
     try:
         rows = [list(map(int, line.split())) for line in path.read_text().splitlines() if line]
         return {row[0]: chr(row[1]) for row in rows}
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, OverflowError):
         raise UserError(f"{path} cannot be read: each line is a class number and codes.") from None
 
 

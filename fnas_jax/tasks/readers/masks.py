@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from fnas_jax.core.types import IGNORE, UserError
 from fnas_jax.tasks.readers import decode
@@ -144,7 +143,7 @@ def _examples(
 
 def _mask(path: Path) -> np.ndarray:
     """[H, W] uint8. Raises UserError for another kind of image, and what Pillow raises."""
-    with Image.open(path) as image:
+    with decode.opened(path) as image:
         if image.mode not in _ONE_CHANNEL:
             raise UserError(
                 f"The mask {path} has pixels of the kind {image.mode}: one channel of 8 bits (or a"

@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fnas_jax.core import mapped
 from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks.readers import class_names, keys, objects, targets
+from fnas_jax.tasks.readers import class_names, keys, stored, targets
 from fnas_jax.tasks.readers.examples import (
     Example,
     Note,
@@ -38,7 +35,6 @@ from fnas_jax.tasks.readers.examples import (
     source_of,
     unfit,
 )
-from fnas_jax.tasks.readers.stored import mapped_members
 
 _MAX_CHANNELS = 16  # more than that in the last axis is a mistake in the order of the axes
 _OPAQUE = (1, 3)  # channels of grey images and of coloured ones
@@ -110,32 +106,15 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 def _open(path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size >= mapped.MAPPED_FROM:
-            return mapped_members(path)
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise UserError(f"{path} is a single array, not an .npz file of images and labels.")
-        with file:
-            return {key: _member(file, key) for key in file.files}
+        with path.open("rb") as file:
+            single = file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        if not single:
+            return stored.members(path)
     except FileNotFoundError:
         raise UserError(f"There is no file {path.absolute()}.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except stored.UNREADABLE as error:
         raise UserError(f"{path} cannot be read as an .npz file: {reason(error)}") from None
-
-
-def _member(file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
-    """One array; of objects where these are texts or numbers. Raises ValueError."""
-    try:
-        return file[key]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-    try:
-        assert file.zip is not None  # it is open
-        with file.zip.open(f"{key}.npy") as member:
-            return objects.read_array(member)
-    except ValueError as error:
-        raise ValueError(f"of '{key}', {error}") from None
+    raise UserError(f"{path} is a single array, not an .npz file of images and labels.")
 
 
 def _as_images(images: Images, what: str) -> Images:

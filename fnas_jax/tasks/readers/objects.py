@@ -8,10 +8,13 @@ which keep what they are given, and all others are refused.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from typing import IO, Any
 
 import numpy as np
+
+from fnas_jax.tasks.readers.examples import reason
 
 
 class _Stored:
@@ -42,38 +45,39 @@ _NAMES = {"_reconstruct": _stored, "ndarray": _Stored, "dtype": _Type}
 _MODULES = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray"}
 
 
+class _Refused(Exception):
+    """A name in a pickle that is not one of `_NAMES`."""
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module in _MODULES and name in _NAMES:
             return _NAMES[name]
-        raise ValueError(
+        raise _Refused(
             f"it holds objects of {module}.{name}; of objects, only texts and numbers are read,"
             " because others may run programs"
         )
 
 
 def read_array(file: IO[bytes]) -> np.ndarray:
-    """The array of objects in a `.npy` file, as texts or whole numbers.
+    """The array of objects in a `.npy` file, behind its header, as texts or whole numbers.
 
     Raises:
       ValueError: other objects, or a damaged file.
     """
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"it is of version {version} of the format, which is not read")
-    header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    header(file)
     try:
         found = _Unpickler(io.BytesIO(file.read())).load()
-    except (pickle.UnpicklingError, EOFError, LookupError, AttributeError, TypeError) as error:
-        raise ValueError(f"its objects cannot be read: {error}") from None
+    except _Refused as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # a damaged one may say anything
+        raise ValueError(f"its objects cannot be read: {reason(error)}") from None
     if not isinstance(found, _Stored) or not isinstance(found.entries, list):
         raise ValueError("it holds objects that are neither texts nor numbers")
-    return plain(found.entries).reshape(found.shape)
+    entries, shape = plain(found.entries), found.shape
+    whole = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)
+    if not whole or math.prod(shape) != len(entries):
+        raise ValueError(f"it has {len(entries)} objects in the shape {shape}")
+    return entries.reshape(shape)
 
 
 def plain(entries: list[Any]) -> np.ndarray:

@@ -84,7 +84,7 @@ def values(columns: Columns, source: str) -> tuple[list[np.ndarray], tuple[str, 
                 f"The labels of {source} have shape {list(labels.shape)} and dtype {labels.dtype}:"
                 " task.objective=regression needs numbers, as an array of shape [n] or [n, R]."
             )
-        exact = labels.reshape(len(labels), -1).astype(np.float64)
+        exact = (labels[:, None] if labels.ndim == 1 else labels).astype(np.float64)
         if not np.isfinite(exact).all():
             row = int(np.flatnonzero(~np.isfinite(exact).all(1))[0])
             raise UserError(f"The value of row {row} of {source} is not finite.")
