@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from fnas_jax import pareto, registry
+from fnas_jax import outcome, pareto, registry
 from fnas_jax.core import cli, mapped, workdir
 from fnas_jax.core.config import nearest
 from fnas_jax.core.mapped import Images, Mapped
@@ -117,7 +117,7 @@ def held(folder: str | pathlib.Path, model: Model, pick: int | Mapping[str, Any]
 
     Of the others the search has figures only: their weights are not kept.
     """
-    found = workdir.read_json(pathlib.Path(folder).expanduser() / "result.json")
+    found = outcome.read(pathlib.Path(folder).expanduser())
     number = pareto.number(found, pick)
     wanted = pareto.choose(found, number)
     if wanted["arch"] != model.arch:

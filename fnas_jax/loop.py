@@ -107,7 +107,7 @@ def search_in(
         hosts.broadcast(np.bool_(done))
         if done:
             keeping.remove(path)  # where the process was killed before it could
-            return workdir.read_json(path / "result.json")
+            return outcome.read(path)
         devices.enable_compilation_cache(config.jax.cache_dir)
         identity = workdir.identify(path)
         best.refuse_foreign(path / best.NAME)
@@ -181,7 +181,7 @@ def search(ctx: Context) -> dict[str, Any]:
         facts = None if winner is None else keep_winner(ctx, progress, state, winner)
     write_json(ctx.folder / "result.json", outcome.content(ctx, state, finals, facts))
     keeping.remove(ctx.folder)
-    return workdir.read_json(ctx.folder / "result.json")
+    return outcome.read(ctx.folder)
 
 
 def resume(ctx: Context, saving: Saving, key: jax.Array) -> State:

@@ -10,9 +10,10 @@ import numpy as np
 
 from fnas_jax import finals as finals_lib
 from fnas_jax import pareto
+from fnas_jax.core import jsons, workdir
 from fnas_jax.core import measure as measures
-from fnas_jax.core import workdir
 from fnas_jax.core.measure import Measure
+from fnas_jax.core.types import COSTS
 from fnas_jax.iteration import COUNTS, FIGURES, State
 from fnas_jax.knowledge import history
 from fnas_jax.spaces.base import Space
@@ -52,14 +53,56 @@ def content(
     }
 
 
+_NUMBER = jsons.MAYBE_NUMBER
+_MEASURE = {"name": str, "direction": str, "kind": str, "scale": jsons.NUMBER}
+_NETWORK = {
+    **dict.fromkeys(("accuracy", "value", "reward", *COSTS), _NUMBER),
+    **dict.fromkeys(("first_accuracy", "first_value", "first_reward"), _NUMBER),
+    "arch": [int],
+    "description": {"text": str},
+    "text": str,
+}
+_KEPT = {"folder": str, "interval": ({"metric": str, "low": _NUMBER, "high": _NUMBER}, type(None))}
+_WINNER = {
+    **_NETWORK,
+    "rank": (int, type(None)),
+    "architectures": int,
+    "searched_by": str,
+    "finetuned": (_NETWORK, type(None)),
+    "reference": (_NETWORK, type(None)),
+    "kept": (_KEPT, type(None)),
+    "metrics": (dict, type(None)),
+}
+# What others read of a result.json; earlier versions had less.
+KINDS = {
+    "best": (_NETWORK, type(None)),
+    "winner": (_WINNER, type(None)),
+    "finalists": [_NETWORK],
+    "pareto": [_NETWORK],
+    "counts": dict.fromkeys(COUNTS, int),
+    "seconds": dict,
+    "target": ({"cost": str, "target": jsons.NUMBER, "value": _NUMBER}, type(None)),
+    "metric": _MEASURE,
+    "method": str,
+    "space": str,
+    "task": str,
+    "versions": dict,
+}
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """The content of the result.json in `folder`. Raises UserError: missing, or damaged."""
+    return jsons.read_record(folder / "result.json", KINDS, ("best", "winner", "counts"))
+
+
 def measure(folder: pathlib.Path) -> Measure:
     """What the run in `folder` maximises or minimises; an accuracy where it is not written down."""
     if (folder / "run.json").exists():
         run = workdir.read_run(folder)
         if run.metric:
             return measures.written({"name": run.metric, **run._asdict()})
-    path = folder / "result.json"
-    return measures.of_result(workdir.read_json(path) if path.exists() else {})
+    exists = (folder / "result.json").exists()
+    return measures.of_result(read(folder) if exists else {})
 
 
 def own_rows(ctx: Context) -> history.Rows:

@@ -13,7 +13,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 from fnas_jax import outcome, registry
-from fnas_jax.core import cli, svg, workdir
+from fnas_jax.core import cli, jsons, svg, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
@@ -34,7 +34,7 @@ def write(folder: str) -> pathlib.Path:
     """Writes the report of the run in `folder`. Raises UserError where there is none."""
     config = workdir.read_config(folder)
     path = pathlib.Path(folder).expanduser()
-    result = workdir.read_json(path / "result.json") if (path / "result.json").exists() else None
+    result = outcome.read(path) if (path / "result.json").exists() else None
     target = path / "report.html"
     temporary = path / f".report.{os.getpid()}"
     known = _knowledge(workdir.knowledge_folder(path, config))
@@ -47,11 +47,13 @@ def write(folder: str) -> pathlib.Path:
 def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; one that is still being written is left out."""
     found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         try:
-            found.append(json.loads(line))
+            known = jsons.parse(line)
         except ValueError:
             continue
+        if isinstance(known, dict):
+            found.append(known)
     return found
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 from absl import flags
 
-from fnas_jax import pareto, registry, shortlist, trials
+from fnas_jax import outcome, pareto, registry, shortlist, trials
 from fnas_jax.core import cli, devices, workdir
 from fnas_jax.core import keep as keeping
 from fnas_jax.core import measure as measures
@@ -94,7 +94,7 @@ def retrain(
     with workdir.opened(folder, config) as path:
         if not (path / "result.json").exists():
             raise UserError(f"the search in {str(folder)!r} is not finished: it has no result.json")
-        result = workdir.read_json(path / "result.json")
+        result = outcome.read(path)
         number = pareto.number(result, pick)
         best = pareto.choose(result, number)
         config = cli.override(as_trained(config, result), overrides, CHANGES, IDLE)

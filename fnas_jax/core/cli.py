@@ -25,6 +25,7 @@ from fnas_jax.core.types import Failed, UserError
 
 OURS = "fnas_jax"  # the logger of this package
 LOG = logging.getLogger(__name__)
+_LONGEST = 100  # characters of a flag's name
 _TRUTH = ("true", "false", "t", "f", "1", "0")  # as absl reads them
 
 
@@ -111,6 +112,11 @@ def parse_flags(
             if isinstance(values[name].help, str) and not name.startswith("config")
         )
         raise Help(usage + "\n\nflags:\n" + "\n".join(listed) + more)
+    for argument in argv:
+        name = argument.partition("=")[0]
+        if argument.startswith("-") and len(name) > _LONGEST:
+            # absl looks for near ones of any length, by a recursion.
+            raise UserError(f"unknown flag {argument!r}; --help lists all")
     try:
         rest = values(["fnas_jax", *argv])
     except flags.Error as error:

@@ -18,6 +18,8 @@ from typing import Any, TextIO
 from tensorboardX import SummaryWriter
 from tqdm.auto import tqdm
 
+from fnas_jax.core import jsons
+
 
 def finite(value: Any) -> Any:
     """`value` for JSON: arrays become lists, NaN and infinities None, at any depth."""
@@ -48,9 +50,9 @@ def truncate_metrics(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] >= step:
+            if jsons.parse(line)["step"] >= step:
                 continue
         except (ValueError, KeyError, TypeError):
             continue
@@ -64,9 +66,9 @@ def last_line(path: pathlib.Path) -> dict[str, Any]:
     """The last line of an iteration in a metrics.jsonl; empty where there is none."""
     if not path.exists():
         return {}
-    for line in reversed(path.read_text().splitlines()):
+    for line in reversed(path.read_text(errors="replace").splitlines()):
         try:
-            known = json.loads(line)
+            known = jsons.parse(line)
         except ValueError:  # torn, by a kill
             continue
         if isinstance(known, dict) and "iteration" in known and "proposed" in known:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import pathlib
 import platform
@@ -19,7 +18,7 @@ import jax
 import ml_collections
 
 import fnas_jax
-from fnas_jax.core import budget, identity
+from fnas_jax.core import budget, identity, jsons
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import last_line, write_json
 from fnas_jax.core.types import UserError
@@ -81,11 +80,7 @@ def _remove_traces(folder: pathlib.Path, before: set[str], missing: list[pathlib
 
 def read_json(path: pathlib.Path) -> Any:
     """The content of a JSON file of a run. Raises UserError where it is missing or damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{str(path)!r} cannot be read: {reason}") from None
+    return jsons.read(path)
 
 
 def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
@@ -93,7 +88,14 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     path = pathlib.Path(workdir).expanduser() / "config.json"
     if not path.exists():
         raise UserError(f"{str(workdir)!r} is not the workdir of a run: it has no config.json")
-    return config_lib.validate(config_lib.nest(_stored(path)))
+    flat = _stored(path)
+    try:
+        unknown = next((name for name in flat if name not in config_lib.all_keys()), None)
+        if unknown is not None:
+            raise config_lib.unknown_key(unknown)
+        return config_lib.validate(config_lib.nest(flat))
+    except UserError as error:
+        raise UserError(f"{str(path)!r}: {error}") from None
 
 
 def knowledge_folder(
@@ -124,7 +126,10 @@ class Run(NamedTuple):
 
 def read_run(folder: pathlib.Path) -> Run:
     """The run that was started in `folder`. Raises UserError where there is none."""
-    known = read_json(folder / "run.json")
+    path = folder / "run.json"
+    usual = Run("", 0)._asdict()
+    kinds = {k: jsons.NUMBER if type(v) is float else type(v) for k, v in usual.items()}
+    known = jsons.read_record(path, kinds, ("id", "starts"))
     return Run(**{name: known[name] for name in Run._fields if name in known})
 
 
@@ -278,7 +283,7 @@ def versions(layers: str = "") -> dict[str, str]:
 
 def _stored(path: pathlib.Path) -> dict[str, Any]:
     """The keys and values of a run's config.json, under the names of today."""
-    return config_lib.modernize(config_lib.flatten(read_json(path)))
+    return config_lib.modernize(config_lib.flatten(jsons.read_record(path, {})))
 
 
 def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -321,4 +326,4 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 def _format(folder: pathlib.Path) -> int:
     """Of the checkpoints of the run in `folder`; today's where no start was written down."""
     path = folder / "run.json"
-    return read_json(path).get("format", 1) if path.exists() else FORMAT
+    return read_run(path.parent).format if path.exists() else FORMAT

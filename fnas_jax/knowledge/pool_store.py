@@ -23,7 +23,7 @@ import filelock
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core import apart, checkpoint
+from fnas_jax.core import apart, checkpoint, jsons
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
@@ -221,9 +221,9 @@ def _describe(store: Store) -> dict[str, Any]:
         told = {} if store.objective == CLASSES else {"objective": store.objective}
         return {"space": own, **told, "versions": {}}
     try:
-        about = json.loads(path.read_text())
-        theirs, _ = about["space"], about["versions"]
-    except (OSError, ValueError, KeyError) as error:
+        about = jsons.parse(path.read_text())
+        theirs, _ = dict(about["space"]), dict(about["versions"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{str(path)!r} cannot be read: {error}") from None
     for name in own.keys() | theirs.keys():
         if theirs.get("name") != own["name"]:

@@ -22,6 +22,8 @@ from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import delimited, table_costs, table_metric
 from fnas_jax.tasks.delimited import Content, Row
 
+DIGITS = 4000  # of a whole number: of more Python makes none
+
 
 class Asked(NamedTuple):
     """What the configuration says of a table; "" and (): the file has to say it."""
@@ -141,7 +143,7 @@ def _integers(path: Path, row: Row, columns: Sequence[str]) -> list[int]:
     found = []
     for column in columns:
         text = row.fields[column]
-        if not (text.isascii() and text.isdecimal()) or int(text) >= 2**20:
+        if not (text.isascii() and text.isdecimal()) or len(text) > DIGITS or int(text) >= 2**20:
             raise UserError(
                 f"{path}, line {row.line}: {column} is {text!r}; it must be an integer from 0, or"
                 f" any value where task.decisions names the columns ({','.join(columns)})"
@@ -177,6 +179,8 @@ def _numbers(texts: Sequence[str], decimal_comma: bool) -> list[float | int] | N
     found: list[float | int] = []
     for text in texts:
         if re.fullmatch(r"[-+]?\d+", text):
+            if len(text) > DIGITS:
+                return None
             found.append(int(text))
             continue
         try:

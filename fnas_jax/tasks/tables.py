@@ -7,6 +7,7 @@ the user's own (`plain_table.py`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -112,7 +113,7 @@ def _macro(path: Path) -> Table:
             means.append(_percent(row["mean_acc"]))
             flops.append(_millions("flops", row["flops"]))
             params.append(_millions("params", row["params"]))
-        except (KeyError, TypeError, ValueError, OverflowError, UserError) as error:
+        except (KeyError, TypeError, ValueError, UserError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise UserError(f"{path}, line {_line(text, key)}: bad entry {key!r}: {what}") from None
     costs = {"mflops": flops, "params_m": params}
@@ -168,9 +169,17 @@ def _line(text: str, key: str, last: bool = False) -> int:
     return text.count("\n", 0, max(find(json.dumps(key)), 0)) + 1
 
 
+def _float(value: Any) -> float:
+    """A number, infinite where float64 ends. Raises ValueError, TypeError for what is none."""
+    try:
+        return float(value)
+    except OverflowError:  # of JSON's integers, which may have any number of digits
+        return math.inf
+
+
 def _millions(name: str, value: Any) -> float:
     """A cost in millions. Raises ValueError for what is none."""
-    cost = float(value) / 1e6
+    cost = _float(value) / 1e6
     if not 0 < cost <= LARGEST:
         raise ValueError(f"{name} is {value}; a cost is a finite number above 0")
     return cost
@@ -216,8 +225,8 @@ def _plain(path: Path, asked: Asked) -> Table:
 
 
 def _percent(value: Any) -> float:
-    """Percent -> [0, 1]. Raises ValueError outside 0..100, OverflowError far outside."""
-    accuracy = float(value)
+    """Percent -> [0, 1]. Raises ValueError outside 0..100."""
+    accuracy = _float(value)
     if not 0 <= accuracy <= 100:
         raise ValueError(f"accuracy {value} does not lie in 0..100")
     return accuracy / 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import pathlib
@@ -10,7 +9,7 @@ import tempfile
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from fnas_jax.core import devices, identity, workdir
+from fnas_jax.core import devices, identity, jsons, workdir
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
@@ -63,7 +62,7 @@ def write(path: pathlib.Path, table: Table) -> None:
 def read(path: str) -> Table:
     """The table of a file. Raises UserError where it is missing, damaged or of another version."""
     try:
-        content = json.loads(pathlib.Path(path).expanduser().read_text())
+        content = jsons.parse(pathlib.Path(path).expanduser().read_text())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         place = str(pathlib.Path(path).expanduser().absolute())
@@ -85,7 +84,7 @@ def read(path: str) -> Table:
         whole = len(found.image) == 3 and {"name", "key"} <= found.space.keys()
         if not isinstance(found.versions, dict):
             raise TypeError(f"versions is {found.versions!r}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"the table of latencies {path!r} is damaged: {error!r}") from None
     bad = [ms for ms in (found.fixed_ms, *rows.values()) if not (math.isfinite(ms) and ms >= 0)]
     if bad or not whole:

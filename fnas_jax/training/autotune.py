@@ -10,12 +10,12 @@ there.
 
 from __future__ import annotations
 
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from fnas_jax.core import jsons
 from fnas_jax.core.logging import write_json
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def fastest(
 def _read(path: pathlib.Path | None) -> dict[str, Way]:
     """What was measured before; damaged files count as nothing."""
     try:
-        found = json.loads(path.read_text()) if path is not None else {}
+        found = jsons.parse(path.read_text()) if path is not None else {}
         ways = {str(k): Way(str(v["backend"]), int(v["group"])) for k, v in found.items()}
         return {name: way for name, way in ways.items() if way.group >= 1}
     except (OSError, ValueError, AttributeError, TypeError, KeyError):

@@ -8,7 +8,6 @@ told by the files' names (`train-00000-of-00002.parquet`) or by those of their f
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fnas_jax.core import jsons
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import table
 from fnas_jax.tasks.readers.examples import PART_NAMES, Note, Source, reason
@@ -121,7 +121,7 @@ def _saved(root: Path) -> list[Path]:
     found = []
     for state in _visible(root, "state.json"):
         try:
-            named = [entry["filename"] for entry in json.loads(state.read_text())["_data_files"]]
+            named = [entry["filename"] for entry in jsons.parse(state.read_text())["_data_files"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{state} cannot be read: {reason(error)}.") from None
         files = [state.parent / name for name in named]
@@ -222,7 +222,7 @@ def _columns(schema: Any, path: Path, objective: str) -> tuple[str, str, tuple[s
 def _class_labels(schema: Any) -> dict[str, tuple[str, ...]]:
     """Names of the classes of each ClassLabel column, as `datasets` writes them down."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = jsons.parse((schema.metadata or {})[b"huggingface"].decode())["info"]["features"]
         return {
             name: tuple(map(str, feature["names"]))
             for name, feature in features.items()

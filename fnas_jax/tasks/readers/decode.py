@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import reason
@@ -128,7 +128,7 @@ def pixels_of(file: Path | IO[bytes], mode: str, files: Files) -> np.ndarray:
         return _decode(image, mode, files)
 
 
-def opened(file: Path | IO[bytes]) -> Image.Image:
+def opened(file: Path | IO[bytes]) -> ImageFile.ImageFile:
     """An image of one of FORMATS and of no more than `MOST_PIXELS`, of which the header is read.
 
     Raises one of UNREADABLE for any other.

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fnas_jax.core import mapped
+from fnas_jax.core import jsons, mapped
 from fnas_jax.core.identity import digest, text
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import stored, tree
@@ -134,7 +134,7 @@ def _load(place: Path) -> Source | None:
     if not place.is_dir():
         return None
     try:
-        kept = json.loads((place / _INDEX).read_text())
+        kept = jsons.parse((place / _INDEX).read_text())
         if digest(kept["index"]) != kept["digest"]:
             raise ValueError("its index has changed")
         index = json.loads(kept["index"])
