@@ -13,6 +13,7 @@
 #include "depthwise.h"
 #include "geometry.h"
 #include "kept.h"
+#include "products.h"
 #include "squeeze_excite.h"
 #include "vector.h"
 
@@ -45,6 +46,7 @@ struct Slot {
   long kernel;         // of the arrays of weights
   long middle;         // channels of the depthwise convolution
   long hidden, gated;  // of the arrays of squeeze-excitation
+  bool tiles = false;  // products are of bfloat16 numbers, by tiles.h
 };
 
 // What is the child's own, from a row of int32.
@@ -125,7 +127,9 @@ class Layer {
   // goes the other way. x [images, in_pixels, Cin].
   void convolve(const float* x, long images, const Kept<float>& kept);
   void convolve_backward(const float* x, Gradients& d);
-  void convolve_dx(Gradients& d);
+  void convolve_dw(const float* x, Gradients& d) const;
+  void convolve_dw_by_tiles(const float* x, Gradients& d) const;
+  void convolve_dx(Gradients& d) const;
 
   void expand(const float* x, long images, const Kept<float>& kept);
   void expand_backward(const float* x, const KeptIn& kept, Gradients& d);
@@ -160,7 +164,9 @@ class Layer {
   // The child's part of the weights -> [kernel, kernel, cin, cout'] or [kernel, kernel, middle']
   void conv_weights(float* weights) const;
   void phase_weights(long y_phase, long x_phase, float* weights) const;
-  void store_conv_gradient(const float* dweights, Gradients& d) const;
+  std::vector<Product> phase_products() const;
+  Pixels pixels(const float* padded, long size) const;
+  void store_conv_gradient(const float* dweights, long channels, Gradients& d) const;
   void depthwise_weights(float* weights) const;
   void store_depthwise_gradient(const float* dweights, Gradients& d) const;
 

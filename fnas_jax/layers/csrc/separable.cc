@@ -1,7 +1,5 @@
 // The convolutions of a separable layer: 1x1 to more channels, depthwise, 1x1 to the output.
-#include "gemm.h"
 #include "layer.h"
-#include "workspace.h"
 
 namespace fnas {
 
@@ -10,11 +8,12 @@ namespace fnas {
 void Layer::expand(const float* x, long images, const Kept<float>& kept) {
   float* weights = work().weights.get(spec.cin * middle_pitch);
   pad_rows(params[kExpandWeights], slot.middle, spec.cin, spec.middle, weights);
+  const RowsTimes product(slot.tiles, weights, spec.cin, middle_pitch);
   const long rows = images * g.in_pixels();
   for (long r = 0; r < rows; r += kRowsAtOnce) {
     const long n = std::min(kRowsAtOnce, rows - r);
     float* expanded = kept.expanded + r * middle_pitch;
-    gemm(n, middle_pitch, spec.cin, {x + r * slot.cin, slot.cin, 1}, weights, expanded);
+    product(n, x + r * slot.cin, slot.cin, expanded);
     if (by_batch) norms[kExpand].collect(expanded, n);
   }
 }
@@ -26,16 +25,17 @@ void Layer::expand_backward(const float* x, const KeptIn& kept, Gradients& d) {
   transpose(params[kExpandWeights], slot.middle, spec.cin, spec.middle, transposed);
   float* dexpanded = work().drows.get(kRowsAtOnce * middle_pitch);
   float* dinput = work().dinput.get(kRowsAtOnce * in_pitch);
-  float* dweights = work().dweights.zeros(spec.cin * middle_pitch);
+  const RowsTimes product(slot.tiles, transposed, spec.middle, in_pitch);
+  Outer dweights(slot.tiles, spec.cin, middle_pitch);
   for (long r = 0; r < rows; r += kRowsAtOnce) {
     const long n = std::min(kRowsAtOnce, rows - r);
     d.norm[kExpand].input_backward(kept.expanded + r * middle_pitch, d.expanded + r * middle_pitch,
                                    n, dexpanded);
-    add_gemm(spec.cin, middle_pitch, n, {x + r * slot.cin, 1, slot.cin}, dexpanded, dweights);
-    gemm(n, in_pitch, spec.middle, {dexpanded, middle_pitch, 1}, transposed, dinput);
+    dweights.add(n, x + r * slot.cin, slot.cin, dexpanded);
+    product(n, dexpanded, middle_pitch, dinput);
     add_rows(dinput, in_pitch, n, spec.cin, d.x + r * slot.cin, slot.cin);
   }
-  unpad_rows(dweights, spec.cin, spec.middle, d.params[kExpandWeights], slot.middle);
+  unpad_rows(dweights.sum, spec.cin, spec.middle, d.params[kExpandWeights], slot.middle);
 }
 
 // ---- filter: kept.expanded or x -> kept.filtered, image by image
@@ -115,6 +115,7 @@ void Layer::project(long images, const Kept<float>& kept) {
   pad_rows(params[kProjectWeights], slot.cout, spec.middle, spec.cout, weights);
   const long pixels = g.out_pixels(), group = images_at_once();
   float* rows = work().activations.get(group * pixels * middle_pitch);
+  const RowsTimes product(slot.tiles, weights, spec.middle, out_pitch);
   for (long image = 0; image < images; image += group) {
     const long n = std::min(group, images - image);
     for (long i = 0; i < n; ++i) {
@@ -125,7 +126,7 @@ void Layer::project(long images, const Kept<float>& kept) {
                rows + i * pixels * middle_pitch);
     }
     float* out = kept.out + image * pixels * out_pitch;
-    gemm(n * pixels, out_pitch, spec.middle, {rows, middle_pitch, 1}, weights, out);
+    product(n * pixels, rows, middle_pitch, out);
     if (by_batch) norms[kOut].collect(out, n * pixels);
   }
 }
@@ -137,12 +138,12 @@ void Layer::project_backward(const KeptIn& kept, Gradients& d) {
   transpose(params[kProjectWeights], slot.cout, spec.middle, spec.cout, transposed);
   float* rows = work().activations.get(group * size);
   float* dgate = work().dgate.get(middle_pitch);
-  float* dweights = work().dweights.zeros(spec.middle * out_pitch);
+  const RowsTimes product(slot.tiles, transposed, spec.cout, middle_pitch);
+  Outer dweights(slot.tiles, spec.middle, out_pitch);
   for (long image = 0; image < slot.images; image += group) {
     const long n = std::min(group, slot.images - image);
     const float* dout = d.out + image * pixels * out_pitch;
-    gemm(n * pixels, middle_pitch, spec.cout, {dout, out_pitch, 1}, transposed,
-         d.filtered + image * size);
+    product(n * pixels, dout, out_pitch, d.filtered + image * size);
     for (long i = 0; i < n; ++i) {
       const float* filtered = kept.filtered + (image + i) * size;
       const float* gate = spec.se_hidden ? kept.gate + (image + i) * middle_pitch : nullptr;
@@ -155,9 +156,9 @@ void Layer::project_backward(const KeptIn& kept, Gradients& d) {
       }
       d.norm[kDepthwise].norm_act_backward(spec.act, filtered, pixels, gate, dmean, dh);
     }
-    add_gemm(spec.middle, out_pitch, n * pixels, {rows, 1, middle_pitch}, dout, dweights);
+    dweights.add(n * pixels, rows, middle_pitch, dout);
   }
-  unpad_rows(dweights, spec.middle, spec.cout, d.params[kProjectWeights], slot.cout);
+  unpad_rows(dweights.sum, spec.middle, spec.cout, d.params[kProjectWeights], slot.cout);
 }
 
 }  // namespace fnas

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "tiles.h"
 #include "vector.h"
 
 namespace fnas {
@@ -17,6 +18,8 @@ struct Workspace {
   Scratch dgate, dpooled;                 // of one image
   Scratch drows, dinput;                  // rows of pixels, of a part of the batch
   Scratch padded_dfiltered;               // of one image, as `PaddedOutput`
+  // Of products by tiles
+  Scratch tiled_weights, short_rows, tiled_left, tiled_right;
 };
 
 // The workspace of the layer that runs on this thread, which has to hold a `Lease`.
@@ -39,6 +42,7 @@ class Lease {
   }
   Lease(const Lease&) = delete;
   ~Lease() {
+    release_tiles();
     const std::lock_guard<std::mutex> lock(mutex());
     leased = nullptr;
     idle().push_back(std::move(own_));
