@@ -1,7 +1,8 @@
-"""The four backends of a layer; all are the same function.
+"""The backends of a layer; all are the same function.
 
 kernels: the kernels of CPUs, to which sizes are data. They know no layers of the user's own: places
 where one may occur run as those of `reference`.
+kernels_bf16: the same with products of bfloat16 numbers, where the CPU has these.
 reference: XLA's code, a branch for every kind of layer, of which one runs. For CPUs without
 compiler, and for tests to compare with.
 masked: one piece of code for all kinds of layer, the widest, with zeros where the child has
@@ -50,18 +51,20 @@ class Backend(NamedTuple):
     packing: Packing = Packing()
 
 
-def _by_kernels(slot: Slot, params: Any, x: Array, spec: Any, root: bool = False) -> Array:
+def _by_kernels(
+    short: bool, slot: Slot, params: Any, x: Array, spec: Any, root: bool = False
+) -> Array:
     if own.codes(slot):
         return reference.apply(slot, params, x, _spec_of(spec), root)
-    return kernels.apply(slot, params, x, spec, root)
+    return kernels.apply(slot, params, x, spec, root, short)
 
 
 def _evaluate_by_kernels(
-    slot: Slot, params: Any, x: Array, spec: Any, *given: Any
+    short: bool, slot: Slot, params: Any, x: Array, spec: Any, stats: Any, collect: Array
 ) -> tuple[Array, Any]:
     if own.codes(slot):
-        return reference.apply_eval(slot, params, x, _spec_of(spec), *given)
-    return kernels.apply_eval(slot, params, x, spec, *given)
+        return reference.apply_eval(slot, params, x, _spec_of(spec), stats, collect)
+    return kernels.apply_eval(slot, params, x, spec, stats, collect, short)
 
 
 def _spec_of(row: LayerSpec | Array) -> LayerSpec:
@@ -74,18 +77,23 @@ def _unless_own(function: Callable[..., Any], slot: Slot, *given: Any) -> Any:
     return given[0] if own.codes(slot) else function(slot, *given)
 
 
-KERNELS = Backend(
-    _by_kernels,
-    _evaluate_by_kernels,
-    looped=False,
-    packing=Packing(
-        pack=functools.partial(_unless_own, lambda slot, params: kernels.pack(params)),
-        unpack=functools.partial(_unless_own, kernels.unpack),
-        pack_stats=functools.partial(_unless_own, lambda slot, stats: kernels.pack_stats(stats)),
-        unpack_stats=functools.partial(_unless_own, kernels.unpack_stats),
-        rows=kernels.rows,
-    ),
+_OF_KERNELS = Packing(
+    pack=functools.partial(_unless_own, lambda slot, params: kernels.pack(params)),
+    unpack=functools.partial(_unless_own, kernels.unpack),
+    pack_stats=functools.partial(_unless_own, lambda slot, stats: kernels.pack_stats(stats)),
+    unpack_stats=functools.partial(_unless_own, kernels.unpack_stats),
+    rows=kernels.rows,
 )
+KERNELS, SHORT_KERNELS = (
+    Backend(
+        functools.partial(_by_kernels, short),
+        functools.partial(_evaluate_by_kernels, short),
+        looped=False,
+        packing=_OF_KERNELS,
+    )
+    for short in (False, True)
+)
+KERNELS_OF = {"kernels": KERNELS, "kernels_bf16": SHORT_KERNELS}
 REFERENCE = Backend(reference.apply, reference.apply_eval, looped=True)
 
 
@@ -121,25 +129,35 @@ def candidates(name: str = "auto") -> tuple[str, ...]:
     return ("branched", "masked")
 
 
+def fastest_kernels() -> str:
+    """The name of the kernels that are the fastest on this CPU, for which precision may be lost."""
+    return "kernels_bf16" if compile_kernels.short_products() else "kernels"
+
+
 def short_type() -> Any:
     """The type that convolutions of `branched` and `masked` have on these devices."""
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
 
 
 def choose(name: str = "auto") -> Backend:
-    """The backend "kernels", "reference", "masked" or "branched"; "auto": what suits the devices.
+    """The backend of a name; "auto": what suits the devices.
 
     Raises UserError for kernels where there are none.
     """
     on_cpu, name = jax.default_backend() == "cpu", candidates(name)[0]
-    if name == "kernels" and not (on_cpu and compile_kernels.available()):
+    if name in KERNELS_OF and not (on_cpu and compile_kernels.available()):
         raise UserError(
-            "children.backend is 'kernels', and there are no kernels for these devices; allowed"
+            f"children.backend is {name!r}, and there are no kernels for these devices; allowed"
             " are auto, reference, masked and branched"
+        )
+    if name == "kernels_bf16" and not compile_kernels.short_products():
+        raise UserError(
+            "children.backend is 'kernels_bf16', and this CPU has no products of bfloat16 numbers"
+            " (Intel AMX); allowed are auto, kernels, reference, masked and branched"
         )
     if name in ("masked", "branched"):
         return {"masked": masked_in, "branched": branched_in}[name](short_type())
-    return {"kernels": KERNELS, "reference": REFERENCE}[name]
+    return REFERENCE if name == "reference" else KERNELS_OF[name]
 
 
 def scan(backend: Backend, step: Callable[..., Any], x: Array, layers: Any) -> tuple[Array, Any]:

@@ -59,6 +59,16 @@ def kept_size(
     return ask(images, in_pixels, out_pixels, middle, cout, hidden)
 
 
+def short_products() -> bool:
+    """Whether this CPU has the products of bfloat16 numbers that kernels use, Intel AMX."""
+    library = _library()
+    if library is None:
+        return False
+    ask = library.FnasShortProducts
+    ask.argtypes, ask.restype = [], ctypes.c_int64
+    return bool(ask())
+
+
 def missing() -> str:
     """Why there are no kernels, in a line; "" where there are."""
     return _library_or_reason()[1]
@@ -151,7 +161,11 @@ def _opened(path: pathlib.Path) -> ctypes.CDLL:
         if not path.stem.endswith(f"-{_digest(file)}"):
             raise OSError(f"{path} is damaged")
     library = ctypes.CDLL(str(path))
-    lacking = [name for name in (*TARGETS, "FnasKeptSize") if not hasattr(library, name)]
+    lacking = [
+        name
+        for name in (*TARGETS, "FnasKeptSize", "FnasShortProducts")
+        if not hasattr(library, name)
+    ]
     if lacking:
         raise OSError(f"{path} has no {lacking[0]}")
     return library

@@ -31,6 +31,7 @@ class Layout(NamedTuple):
     paths: tuple[tuple[str, ...], ...]  # of each in `Params`; (): the layer has none
     shapes: tuple[tuple[int, ...], ...]  # of each; (0,): the layer has none
     stride: int
+    short: bool = False  # products are of bfloat16 numbers
 
     @property
     def counts(self) -> list[int]:
@@ -128,14 +129,21 @@ def rows(spec: LayerSpec, root: bool = False) -> Array:
 
 
 def apply(
-    slot: Slot, params: Params | Array, x: Array, spec: LayerSpec | Array, root: bool = False
+    slot: Slot,
+    params: Params | Array,
+    x: Array,
+    spec: LayerSpec | Array,
+    root: bool = False,
+    short: bool = False,
 ) -> Array:
     """See `choose.Backend`; the derivative of a `root`'s input is zero, and costs no time.
 
-    `params` may be those of `pack`, and `spec` one of `rows`.
+    `params` may be those of `pack`, and `spec` one of `rows`. `short`: products of full and of
+    large 1x1 convolutions are of bfloat16 numbers, summed in float32, where
+    `compile_kernels.short_products`.
     """
     chex.assert_rank(x, 4)
-    own, vector = _read(slot, params)
+    own, vector = _read(slot, params, short)
     return _layer(own, vector, x, rows(spec, root) if isinstance(spec, LayerSpec) else spec)
 
 
@@ -146,10 +154,11 @@ def apply_eval(
     spec: LayerSpec | Array,
     stats: dict[str, Moments] | Moments,
     collect: Array,
+    short: bool = False,
 ) -> tuple[Array, Any]:
     """See `choose.Backend`; `stats` may be those of `pack_stats`, and what is returned then is."""
     chex.assert_rank(x, 4)
-    own, vector = _read(slot, params)
+    own, vector = _read(slot, params, short)
     moments = stats if isinstance(stats, Moments) else pack_stats(stats)
     row = rows(spec) if isinstance(spec, LayerSpec) else spec
     call = _call("FnasEvaluate", (_output(x, own), *moments), own)
@@ -158,12 +167,13 @@ def apply_eval(
     return y, found if isinstance(stats, Moments) else _unpack_stats(own, found)
 
 
-def _read(slot: Slot, params: Params | Array) -> tuple[Layout, Array]:
+def _read(slot: Slot, params: Params | Array, short: bool) -> tuple[Layout, Array]:
     """The parameters of a layer of `slot`, and where they stand; as an array, of `pack`."""
     if not isinstance(params, dict):
-        return layout(slot), params
+        return layout(slot)._replace(short=short), params
     # Of a wider slot, where one of its choices is run by itself.
-    return _layout(jax.tree.map(jnp.shape, params), slot.stride), pack(params)
+    own = _layout(jax.tree.map(jnp.shape, params), slot.stride)
+    return own._replace(short=short), pack(params)
 
 
 def _output(x: Array, own: Layout) -> jax.ShapeDtypeStruct:
@@ -188,7 +198,7 @@ def _call(name: str, results: tuple, own: Layout) -> Callable[..., Any]:
         checked,
         stride=np.int64(own.stride),
         offsets=np.array([0, *itertools.accumulate(own.counts)], np.int64),
-        sizes=np.array(own.sizes, np.int64),
+        sizes=np.array([*own.sizes, own.short], np.int64),
     )
 
 

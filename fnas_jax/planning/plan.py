@@ -24,6 +24,7 @@ from fnas_jax import registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices, hosts, workdir
 from fnas_jax.core.types import UserError
+from fnas_jax.layers import choose
 from fnas_jax.planning import layout, schedule, speed, trial
 from fnas_jax.planning.schedule import Facts, Schedule, Size
 from fnas_jax.tasks import images, memory
@@ -38,7 +39,7 @@ KEYS = (
     *("space.blocks", "space.strides", "space.stem", "space.stem_stride", "space.head"),
     *("space.width", "children.steps", "search.budget", "winner.steps", "winner.reference"),
     *("winner.smoothing", "task.val_fraction", "task.augment.policy", "search.winner_share"),
-    *("children.lr", "winner.lr", "fnas.verify"),
+    *("children.lr", "children.backend", "winner.lr", "fnas.verify"),
 )
 
 
@@ -153,6 +154,8 @@ def of_data(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, An
     }
     if config.task.objective == "classification":
         chosen["winner.smoothing"] = 0.1
+    if config.space.name in ("mnas", "macro") and choose.candidates() == ("kernels",):
+        chosen["children.backend"] = choose.fastest_kernels()
     judged = len(dataset.val_labels)
     if judged > JUDGED:
         chosen["task.val_fraction"] = max(config.task.val_fraction * JUDGED / judged, 0.01)

@@ -75,7 +75,7 @@ def here(ctx: TrainContext) -> Machine:
     memory = memory_lib.available_bytes() / count if on_cpu else devices.memory(mesh)
     mobile = type(ctx.space.spec) in mobile_spaces.MODULES
     backend = choose.choose(ctx.settings.backend) if mobile else None
-    return Machine(device.device_kind, count, memory, backend is choose.KERNELS, on_cpu)
+    return Machine(device.device_kind, count, memory, backend in choose.KERNELS_OF.values(), on_cpu)
 
 
 def bound(ctx: TrainContext, machine: Machine) -> Sizes:

@@ -26,8 +26,9 @@ class Children:
     )
     backend: str = key(
         "auto",
-        "code of the layers: kernels and reference for CPUs, masked and branched for accelerators",
-        choices=("auto", "kernels", "reference", "masked", "branched"),
+        "code of the layers: kernels, kernels_bf16 (products of bfloat16 numbers, by Intel AMX) and"
+        " reference for CPUs, masked and branched for accelerators",
+        choices=("auto", "kernels", "kernels_bf16", "reference", "masked", "branched"),
     )
     device_images: int = key(
         0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9

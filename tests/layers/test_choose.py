@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.core.types import UserError
+from fnas_jax.layers import choose as backends
 from fnas_jax.layers.choose import branched_in, choose, masked_in
 from fnas_jax.networks import cell, mobile
 from tests.networks import agreement
@@ -102,3 +103,15 @@ def test_no_kernels_where_there_is_no_cpu(monkeypatch):
     ):
         choose("kernels")
     assert choose() is branched_in(jnp.bfloat16)
+
+
+def test_short_products_are_refused_where_there_are_none(monkeypatch):
+    if not backends.compile_kernels.available():
+        pytest.skip("no C++ compiler for the kernels")
+    monkeypatch.setattr(backends.compile_kernels, "short_products", lambda: False)
+    with pytest.raises(UserError, match="'kernels_bf16', and this CPU has no products of bfloat16"):
+        choose("kernels_bf16")
+    assert backends.fastest_kernels() == "kernels"
+    monkeypatch.setattr(backends.compile_kernels, "short_products", lambda: True)
+    assert choose("kernels_bf16") is backends.SHORT_KERNELS
+    assert choose("kernels_bf16").packing == backends.KERNELS.packing

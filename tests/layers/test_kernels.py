@@ -19,6 +19,7 @@ from fnas_jax.layers.spec import (
     IDENTITY,
     MBCONV,
     NO_SKIP,
+    NONE,
     NORMS,
     RELU6,
     SEPCONV,
@@ -38,17 +39,17 @@ WIDTHS = (8, 16, 24, 40)
 KINDS = ((CONV, 1), (SEPCONV, 1), (MBCONV, 3), (MBCONV, 6))  # (op, expansion)
 
 
-def spec_of(kind, kernel, cin, cout, hidden, skip):
+def spec_of(kind, kernel, cin, cout, hidden, skip, act=RELU6):
     op, expansion = KINDS[kind]
     middle = 0 if op == CONV else expansion * cin
-    return LayerSpec(op, kernel, cin, middle, cout, hidden, skip, RELU6)
+    return LayerSpec(op, kernel, cin, middle, cout, hidden, skip, act)
 
 
-def slot_of(stride, widest, widest_out):
+def slot_of(stride, widest, widest_out, act=RELU6):
     """A place for all of KINDS, or for no layer where that keeps the shape."""
     hidden = widest // 4
     choices = [
-        spec_of(kind, kernel, widest, widest_out, hidden, NO_SKIP)
+        spec_of(kind, kernel, widest, widest_out, hidden, NO_SKIP, act)
         for kind in range(4)
         for kernel in (3, 5)
     ]
@@ -56,11 +57,12 @@ def slot_of(stride, widest, widest_out):
     return Slot(stride, (*choices, *[specs.absent(widest)] * keeps_shape))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def differences(place, kind, kernel, cin, cout, hidden, skip):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def differences(place, kind, short, kernel, cin, cout, hidden, skip):
     """Largest difference of every result of a layer, over the largest number of it."""
     _, widest, widest_out, side = place
-    slot, spec = slot_of(*place[:3]), spec_of(kind, kernel, cin, cout, hidden, skip)
+    act = NONE if short else RELU6  # beside whose bends rounding changes the derivative
+    slot, spec = slot_of(*place[:3], act), spec_of(kind, kernel, cin, cout, hidden, skip, act)
     params = ops.realise(KEY, parameters.init(slot, spec))
     params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(KEY, p.shape), params)
     used = parameters.used(slot, spec)
@@ -73,7 +75,7 @@ def differences(place, kind, kernel, cin, cout, hidden, skip):
         return reference.apply(alone, params, x, spec)
 
     def by_kernels(params, x):
-        return kernels_lib.apply(slot, params, x, spec)
+        return kernels_lib.apply(slot, params, x, spec, short=short)
 
     (y, pull), (z, pull_z) = (jax.vjp(f, params, x) for f in (by_xla, by_kernels))
     g = jax.random.normal(jax.random.key(1), y.shape) * out
@@ -86,7 +88,7 @@ def differences(place, kind, kernel, cin, cout, hidden, skip):
     for collect in (False, True):
         given = (params, x, spec, stats, jnp.bool_(collect))
         a, moments = reference.apply_eval(alone, *given)
-        b, found = kernels_lib.apply_eval(slot, *given)
+        b, found = kernels_lib.apply_eval(slot, *given, short=short)
         pairs[f"evaluated {collect}"] = (a, b)
     width = jnp.arange(widest_out) < cout
     pairs["mean"] = (moments["norm_out"].mean * width, found["norm_out"].mean)
@@ -95,6 +97,18 @@ def differences(place, kind, kernel, cin, cout, hidden, skip):
         name: jnp.max(jnp.abs(a - b)) / (1e-2 + jnp.max(jnp.abs(a)))
         for name, (a, b) in pairs.items()
     }
+
+
+def drawn(data, places):
+    """(place, the numbers of `differences`)"""
+    place = data.draw(st.sampled_from(places))
+    cin = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[1]]))
+    cout = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[2]]))
+    kernel, se = data.draw(st.sampled_from([3, 5])), data.draw(st.booleans())
+    skip = data.draw(st.integers(0, 2))
+    if skip == IDENTITY and (place[0] > 1 or cin != cout):
+        skip = NO_SKIP
+    return place, [jnp.int32(v) for v in (kernel, cin, cout, se * max(1, cin // 4), skip)]
 
 
 @pytest.mark.parametrize(
@@ -110,17 +124,60 @@ def differences(place, kind, kernel, cin, cout, hidden, skip):
 @given(data=st.data())
 @settings(max_examples=12)
 def test_layers_are_those_of_xla(kind, places, data):
-    place = data.draw(st.sampled_from(places))
-    cin = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[1]]))
-    cout = data.draw(st.sampled_from([w for w in WIDTHS if w <= place[2]]))
-    kernel, se = data.draw(st.sampled_from([3, 5])), data.draw(st.booleans())
-    skip = data.draw(st.integers(0, 2))
-    if skip == IDENTITY and (place[0] > 1 or cin != cout):
-        skip = NO_SKIP
-    numbers = (jnp.int32(v) for v in (kernel, cin, cout, se * max(1, cin // 4), skip))
-    found = differences(place, kind, *numbers)
+    place, numbers = drawn(data, places)
+    found = differences(place, kind, False, *numbers)
     worst = max(found, key=lambda name: found[name])
     assert found[worst] < 3e-4, worst
+
+
+short_only = pytest.mark.skipif(
+    not compile_kernels.short_products(), reason="this CPU has no products of bfloat16 numbers"
+)
+
+
+@short_only
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    [
+        pytest.param(0, PLACES[:1], id="conv"),
+        pytest.param(3, PLACES[:1], id="mbconv6"),
+        pytest.param(0, PLACES[1:], id="conv elsewhere", marks=pytest.mark.slow),
+        pytest.param(1, PLACES[:1], id="sepconv", marks=pytest.mark.slow),
+    ],
+)
+@given(data=st.data())
+@settings(max_examples=12)
+def test_short_products_differ_by_their_rounding(kind, places, data):
+    """Each of two factors is rounded to 8 bits: a few hundredths of the largest number at most."""
+    place, numbers = drawn(data, places)
+    found = differences(place, kind, True, *numbers)
+    # Without activations what these add is taken away by the next normalisation: no derivative.
+    for norm in ("norm_expand", "norm_depthwise"):
+        found.pop(f"['{norm}']['bias']", None)
+    worst = max(found, key=lambda name: found[name])
+    assert found[worst] < 0.04, worst
+
+
+@short_only
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side"), [(1, 1, 5), (3, 1, 18), (5, 2, 9), (7, 1, 6)]
+)
+def test_short_products_of_short_numbers_are_exact(kernel, stride, side):
+    """What bfloat16 holds exactly is multiplied and summed as in float32; no place is left out."""
+    spec = LayerSpec(CONV, kernel, 24, 0, 40, 0, NO_SKIP, RELU6)
+    slot = Slot(stride, (spec,))
+
+    def whole(key, shape):
+        return jax.random.randint(key, shape, -4, 5).astype(jnp.float32)
+
+    params = ops.realise(KEY, parameters.init(slot, spec))
+    name = "conv" if "conv" in params else "shortcut"
+    params[name] = whole(KEY, params[name].shape)
+    x = whole(jax.random.key(1), (3, side, side, 24))
+    a, b = (
+        jax.jit(lambda s=s: kernels_lib.apply(slot, params, x, spec, short=s))() for s in (0, 1)
+    )
+    np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def layer(x, kind=3):

@@ -51,6 +51,15 @@ def test_all_that_is_left_open_is_planned(measured, tmp_path, capsys):
     assert "done at" in said and "warning" not in said
 
 
+@pytest.mark.parametrize("space", ["mnas", "cell"])
+def test_the_fastest_kernels_are_planned(monkeypatch, space):
+    monkeypatch.setattr(plan.choose, "candidates", lambda: ("kernels",))
+    monkeypatch.setattr(plan.choose, "fastest_kernels", lambda: "kernels_bf16")
+    config = auto(**{"space.name": space})
+    found = plan.of_data(config, images.load(config))
+    assert found.get("children.backend") == ("kernels_bf16" if space == "mnas" else None)
+
+
 @pytest.mark.parametrize(("count", "children"), [(1, 1), (3, 3), (99, 4)])
 def test_no_device_is_without_a_child(measured, monkeypatch, tmp_path, count, children):
     monkeypatch.setattr(plan.jax, "devices", lambda: [None] * count)

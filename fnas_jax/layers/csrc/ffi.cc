@@ -62,13 +62,14 @@ Slot slot_of(const Call& call, bool is_conv, int64_t stride, const Layout& layou
   slot.middle = layout.sizes[3];
   slot.gated = layout.sizes[4];
   slot.hidden = layout.sizes[5];
+  slot.tiles = layout.sizes[6] != 0 && tiles_available();
   return slot;
 }
 
 // A layer and the pointers that it reads its parameters through.
 struct BoundLayer {
   BoundLayer(const Call& call, int64_t stride, const Layout& layout) {
-    if (layout.offsets.size() != kParams + 1 || layout.sizes.size() != 6 ||
+    if (layout.offsets.size() != kParams + 1 || layout.sizes.size() != 7 ||
         size_t(layout.offsets[kParams]) != call.in_count(kParameters))
       throw std::invalid_argument("parameters are not those of the layer's layout");
     for (size_t i = 0; i < kParams; ++i) params[i] = call.in(kParameters) + layout.offsets[i];
@@ -153,6 +154,9 @@ FNAS_EXPORT(Backward);
 FNAS_EXPORT(Evaluate);
 
 }  // namespace fnas
+
+// Whether products of bfloat16 numbers are faster here than those of float32.
+extern "C" int64_t FnasShortProducts() { return fnas::tiles_available(); }
 
 // Floats that the widest child of a slot keeps; a layer without depthwise convolution has `middle`
 // 0, one without squeeze-excitation `hidden` 0.

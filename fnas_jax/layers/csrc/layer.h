@@ -46,7 +46,7 @@ struct Slot {
   long kernel;         // of the arrays of weights
   long middle;         // channels of the depthwise convolution
   long hidden, gated;  // of the arrays of squeeze-excitation
-  bool tiles = false;  // products are of bfloat16 numbers, by tiles.h
+  bool tiles = false;  // large products are of bfloat16 numbers, by tiles.h
 };
 
 // What is the child's own, from a row of int32.
@@ -111,6 +111,8 @@ class Layer {
   long gated() const { return spec.op == kConv ? spec.cout : spec.middle; }
   // Squeeze-excitation follows the last convolution.
   bool gates_output() const { return spec.op == kConv && spec.se_hidden; }
+  // Narrower rows take longer to prepare for tiles than to multiply.
+  bool rows_by_tiles() const { return slot.tiles && std::min(spec.cin, spec.cout) >= kTile; }
   KeptSizes kept_sizes() const;
   long images_at_once() const {
     return std::max(1L, std::min(slot.images, kRowsAtOnce / g.out_pixels()));

@@ -8,7 +8,7 @@ namespace fnas {
 void Layer::expand(const float* x, long images, const Kept<float>& kept) {
   float* weights = work().weights.get(spec.cin * middle_pitch);
   pad_rows(params[kExpandWeights], slot.middle, spec.cin, spec.middle, weights);
-  const RowsTimes product(slot.tiles, weights, spec.cin, middle_pitch);
+  const RowsTimes product(rows_by_tiles(), weights, spec.cin, middle_pitch);
   const long rows = images * g.in_pixels();
   for (long r = 0; r < rows; r += kRowsAtOnce) {
     const long n = std::min(kRowsAtOnce, rows - r);
@@ -25,8 +25,8 @@ void Layer::expand_backward(const float* x, const KeptIn& kept, Gradients& d) {
   transpose(params[kExpandWeights], slot.middle, spec.cin, spec.middle, transposed);
   float* dexpanded = work().drows.get(kRowsAtOnce * middle_pitch);
   float* dinput = work().dinput.get(kRowsAtOnce * in_pitch);
-  const RowsTimes product(slot.tiles, transposed, spec.middle, in_pitch);
-  Outer dweights(slot.tiles, spec.cin, middle_pitch);
+  const RowsTimes product(rows_by_tiles(), transposed, spec.middle, in_pitch);
+  Outer dweights(rows_by_tiles(), spec.cin, middle_pitch);
   for (long r = 0; r < rows; r += kRowsAtOnce) {
     const long n = std::min(kRowsAtOnce, rows - r);
     d.norm[kExpand].input_backward(kept.expanded + r * middle_pitch, d.expanded + r * middle_pitch,
@@ -115,7 +115,7 @@ void Layer::project(long images, const Kept<float>& kept) {
   pad_rows(params[kProjectWeights], slot.cout, spec.middle, spec.cout, weights);
   const long pixels = g.out_pixels(), group = images_at_once();
   float* rows = work().activations.get(group * pixels * middle_pitch);
-  const RowsTimes product(slot.tiles, weights, spec.middle, out_pitch);
+  const RowsTimes product(rows_by_tiles(), weights, spec.middle, out_pitch);
   for (long image = 0; image < images; image += group) {
     const long n = std::min(group, images - image);
     for (long i = 0; i < n; ++i) {
@@ -138,8 +138,8 @@ void Layer::project_backward(const KeptIn& kept, Gradients& d) {
   transpose(params[kProjectWeights], slot.cout, spec.middle, spec.cout, transposed);
   float* rows = work().activations.get(group * size);
   float* dgate = work().dgate.get(middle_pitch);
-  const RowsTimes product(slot.tiles, transposed, spec.cout, middle_pitch);
-  Outer dweights(slot.tiles, spec.middle, out_pitch);
+  const RowsTimes product(rows_by_tiles(), transposed, spec.cout, middle_pitch);
+  Outer dweights(rows_by_tiles(), spec.middle, out_pitch);
   for (long image = 0; image < slot.images; image += group) {
     const long n = std::min(group, slot.images - image);
     const float* dout = d.out + image * pixels * out_pitch;
