@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up .venv by themselves; `make help` lists the rest.
 #   JAX=cpu|cuda12|tpu  the jax build, found out where not given
-#   ARGS='..'           of `make mutants`: see `make mutants ARGS=--help`; of `make test-oldest`: tests
+#   ARGS='..'           of `make mutants` and `make soak`: see `make soak ARGS=--help`; of
+#                       `make test-oldest`: tests
 #   PYTHON=python3.x    the interpreter for .venv, the newest of 3.11 to 3.13 where not given
 
 SHELL := /bin/sh
@@ -26,13 +27,14 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
 OLDEST := .venv-oldest
 OLD_PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
 
-.PHONY: help venv demo test test-all test-oldest mutants lint format clean
+.PHONY: help venv demo test test-all test-oldest soak mutants lint format clean
 help:
 	@echo "make venv    create .venv (jax build: $(BUILD))"
 	@echo "make demo    set-up, then a search on the bundled images: a few minutes"
 	@echo "make test    set-up, lint and tests"
 	@echo "make test-all  the slow tests, too"
 	@echo "make test-oldest  the tests with the oldest packages that are allowed"
+	@echo "make soak      kills searches, fills disks, damages files: is anything lost? About an hour"
 	@echo "make mutants   changes the code in small ways: do the tests notice? About an hour"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff fix what it can"
@@ -80,6 +82,10 @@ $(OLDEST)/.installed: pyproject.toml requirements-cpu.txt tests/oldest.py
 	$(OLDEST)/bin/python tests/oldest.py > $(OLDEST)/oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/oldest.txt -r requirements-cpu.txt -e '.[dev]'
 	@touch $@
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak $(ARGS)
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=soak
 
 mutants: $(STAMP)
 	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -23,13 +24,23 @@ def build(
     So that it stands in the first lines, because methods may take long to build, say something of
     their own, or refuse.
     """
-    say = tell if hosts.is_first() else None
+    say = functools.partial(tell, config.search) if hosts.is_first() else None
     return registry.build_all(config, knowledge, tell=say, **given)
 
 
-def tell(task: Task) -> None:
-    """Says what the task and its data are."""
+def tell(search: ml_collections.ConfigDict, task: Task) -> None:
+    """Says what the task and its data are, and where the `search` will train more than was told."""
     if task.dataset is not None:
         facts.tell(task.dataset.notes)
-    for line in task.said:
+    for line in (*task.said, *above_budget(search.batch, search.budget)):
         print(line, file=sys.stderr, flush=True)
+
+
+def above_budget(batch: int, budget: int) -> tuple[str, ...]:
+    """What to say where the first batch alone is more than the budget."""
+    if batch <= budget:
+        return ()
+    return (
+        f"search.budget is {budget}, and search.batch {batch}: a search ends after a whole batch,"
+        f" so that up to {batch} architectures are trained",
+    )

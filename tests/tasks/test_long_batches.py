@@ -110,9 +110,7 @@ def test_a_batch_ends_where_none_of_its_children_has_numbers(caplog):
         assert spans[-1][1] == made
         assert found.outcome.ok.tolist() == [False, made == STEPS]
     told = [r.message for r in caplog.records if "is finite" in r.message]
-    assert len(told) == 1 and told[0].startswith(
-        "3 children: no number is finite after 1 of"
-    )
+    assert len(told) == 1 and told[0].startswith("3 children: no number is finite after 1 of")
 
 
 def test_what_is_kept_is_read_by_the_same_batch_from_the_same_pool_only(tmp_path, caplog):

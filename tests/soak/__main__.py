@@ -1,0 +1,109 @@
+"""Brings about faults, and prints which there were, how often, and what became of the searches.
+
+    python -m tests.soak [--only kill,damage] [--repeat 3] [--seed 0]
+
+`kill`: SIGKILL at random moments of searches by every method; `damage`: files of a workdir and a
+store, damaged; `together`: searches and commands on one store; `signals` and `disk`: as these
+modules say. Exits with 1 where an outcome is not what docs/reliability.md promises, which begins
+with WRONG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+
+from tests import conftest  # noqa: F401  sets what XLA reads before JAX is loaded
+
+PARTS = ("kill", "damage", "together", "signals", "disk")
+Case = tuple[str, str]  # (fault, outcome)
+
+
+def cases(part: str, place: pathlib.Path, options: argparse.Namespace) -> Iterable[Case]:
+    """Those of one of PARTS, each of which is imported when it is wanted."""
+    if part == "kill":
+        from tests.soak import kill
+
+        return kill.cases(place, options.seed, options.repeat, options.searches or kill.NAMES)
+    if part == "damage":
+        from tests.soak import damage
+
+        return damage.cases(place)
+    if part == "together":
+        from tests.soak import together
+
+        return together.cases(place)
+    if part == "signals":
+        from tests.soak import signals
+
+        good: tuple[str, ...] = (signals.PROMISED, signals.FINISHED, signals.EARLY)
+        found = signals.cases(seed=options.seed)
+    else:
+        from tests.soak import disk
+
+        good, found = (disk.PROMISED, disk.FITTED), disk.cases()
+    # The moment of a fault is of no interest where faults are counted.
+    kinds = [(fault.partition(" after ")[0], outcome) for fault, outcome in found]
+    return [(kind, text if text in good else f"WRONG: {text}") for kind, text in kinds]
+
+
+def table(found: Iterable[Case]) -> list[str]:
+    """A line for each fault and outcome, with how often it was so."""
+    counts = collections.Counter(found)
+    rows = [("fault", "times", "outcome")]
+    rows += [(fault, str(n), outcome) for (fault, outcome), n in counts.items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return [f"{f:<{widths[0]}}  {n:>{widths[1]}}  {outcome}" for f, n, outcome in rows]
+
+
+def wrong(found: Iterable[Case]) -> int:
+    """How many outcomes are not as promised."""
+    return sum(outcome.startswith("WRONG") for _, outcome in found)
+
+
+def run(options: argparse.Namespace, say: Callable[[str], object]) -> list[Case]:
+    """All cases, each told as soon as it is known."""
+    found: list[Case] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for part in options.only:
+            place, began = pathlib.Path(scratch) / part, time.monotonic()
+            place.mkdir()
+            for fault, outcome in cases(part, place, options):
+                found.append((fault, outcome))
+                say(f"{part} {time.monotonic() - began:.0f} s: {fault}: {outcome}")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", default=",".join(PARTS), type=lambda text: text.split(","))
+    parser.add_argument("--repeat", type=int, default=3, help="searches of a method to kill")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument(
+        "--searches",
+        default=[],
+        type=lambda text: text.split(","),
+        help="that are killed, METHOD-tables or METHOD-images joined by commas; all if not given",
+    )
+    options = parser.parse_args(arguments)
+    for name in options.only:
+        if name not in PARTS:
+            parser.error(f"unknown part {name!r}; allowed are {', '.join(PARTS)}")
+    found = run(options, lambda line: print(line, file=sys.stderr, flush=True))
+    print(*table(found), sep="\n")
+    print(f"{len(found)} faults, {wrong(found)} outcomes not as promised")
+    return 1 if wrong(found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

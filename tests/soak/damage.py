@@ -1,0 +1,151 @@
+"""Files of a workdir and of its knowledge store, damaged in every way, before the next command."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from tests.soak import kill, processes, searches
+from tests.soak.processes import Ended
+from tests.soak.searches import Search
+
+EQUAL = "equal to the undisturbed search, or as if undamaged"
+TOLD = "one clear sentence"
+
+
+def truncated(path: pathlib.Path) -> None:
+    """The first half is left."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: pathlib.Path) -> None:
+    """Nothing is left."""
+    path.write_bytes(b"")
+
+
+def flipped(path: pathlib.Path) -> None:
+    """Sixteen bytes in the middle are other ones."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 16] = bytes(b ^ 0xFF for b in content[middle : middle + 16])
+    path.write_bytes(content)
+
+
+def deleted(path: pathlib.Path) -> None:
+    """The file is not there."""
+    path.unlink()
+
+
+def misshapen(path: pathlib.Path) -> None:
+    """Valid JSON, of something else."""
+    path.write_text('[{"a": 1}]\n')
+
+
+WAYS: tuple[Callable[[pathlib.Path], None], ...] = (
+    truncated,
+    emptied,
+    flipped,
+    deleted,
+    misshapen,
+)
+
+
+class Place(NamedTuple):
+    """A file that is damaged, and the command that comes next."""
+
+    pattern: str  # of the file in the workdir; of several, the largest
+    command: str  # of those of fnas-jax
+    finished: bool  # whether the search is
+
+
+PLACES = (
+    Place("config.json", "search", False),
+    Place("run.json", "search", False),
+    Place("metrics.jsonl", "search", False),
+    Place("checkpoints/*/**/*", "search", False),
+    Place("knowledge/history.sqlite", "search", False),
+    Place("run.json", "trials", True),
+    Place("result.json", "report", True),
+    Place("knowledge/history.sqlite", "trials", True),
+)
+
+
+def cases(
+    place: pathlib.Path,
+    places: Sequence[Place] = PLACES,
+    ways: Sequence[Callable[[pathlib.Path], None]] = WAYS,
+) -> Iterator[tuple[str, str]]:
+    """(fault, outcome) of each of `places`, damaged in each of `ways`: 40 in all.
+
+    `place` may have the whole search and the stopped one already.
+    """
+    search = searches.of("random-tables", place)
+    whole, stopped = place / "whole", place / "stopped"
+    if not whole.exists():
+        ended = searches.run(search, whole)
+        assert ended.code == 0, ended.said
+    if not stopped.exists():
+        stop(search, stopped)
+    for number, where in enumerate(places):
+        expected = "" if where.command == "search" else shown(where.command, whole).said
+        for way in ways:
+            folder = place / "damaged" / f"{number}-{way.__name__}"
+            shutil.copytree(whole if where.finished else stopped, folder)
+            way(largest(folder, where.pattern))
+            after = "finished" if where.finished else "stopped"
+            fault = f"{where.pattern} {way.__name__}, then {where.command} ({after})"
+            if where.command == "search":
+                yield fault, searched(search, folder, whole)
+            else:
+                yield fault, looked_at(shown(where.command, folder), expected)
+
+
+def stop(search: Search, folder: pathlib.Path) -> None:
+    """Leaves a search in `folder` that was killed in the loop."""
+    running = searches.start(search, folder)
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        assert running.process.exitcode is None, running.said.read_text()
+        running.process.join(0.005)
+    running.process.kill()
+    running.process.join()
+    assert not (folder / "result.json").exists()
+
+
+def largest(folder: pathlib.Path, pattern: str) -> pathlib.Path:
+    """The largest file of that pattern, of equal ones the last by name."""
+    files = [path for path in folder.glob(pattern) if path.is_file()]
+    return max(files, key=lambda path: (path.stat().st_size, str(path)))
+
+
+def searched(search: Search, folder: pathlib.Path, whole: pathlib.Path) -> str:
+    """The outcome of the search that goes on in a damaged folder."""
+    ended = searches.run(search, folder)
+    found = kill.compared(ended, folder, whole)
+    if found == kill.EQUAL:
+        return EQUAL
+    return TOLD if told(ended) else found
+
+
+def shown(command: str, folder: pathlib.Path) -> Ended:
+    """What a command that looks at a workdir says, with the page that it writes."""
+    ended = processes.call(folder.with_suffix(".said"), command, f"--workdir={folder}")
+    page, said = folder / "report.html", ended.said.replace(str(folder), "")
+    return ended._replace(said=said + (page.read_text() if page.exists() else ""))
+
+
+def looked_at(ended: Ended, expected: str) -> str:
+    """The outcome of a command that shows what is in a damaged folder."""
+    if told(ended):
+        return TOLD
+    if ended.code == 0 and ended.said == expected:
+        return EQUAL
+    return f"WRONG: exit {ended.code}, and not a word of it: {kill.last_line(ended)}"
+
+
+def told(ended: Ended) -> bool:
+    """Whether the command said what is the matter, in one sentence and without a traceback."""
+    lines = [line for line in ended.said.splitlines() if line.startswith(("error: ", "warning: "))]
+    return bool(lines) and "Traceback" not in ended.said

@@ -1,0 +1,23 @@
+"""What a search says before it begins."""
+
+import pytest
+
+from fnas_jax import opening
+from fnas_jax.core import config as config_lib
+from fnas_jax.knowledge.base import Knowledge
+from tests.soak.searches import write_table
+
+
+@pytest.mark.parametrize(("batch", "told"), [(4, False), (5, True)])
+def test_a_batch_that_is_more_than_the_budget_is_told(batch, told, tmp_path, capsys):
+    write_table(tmp_path / "net.csv")
+    changed = {
+        "task.name": f"tabular/{tmp_path / 'net.csv'}",
+        "method.name": "random",
+        "search.budget": 4,
+        "search.batch": batch,
+    }
+    config = config_lib.nest(config_lib.flatten(config_lib.default()) | changed)
+    opening.build(config, Knowledge(None))
+    said = capsys.readouterr().err
+    assert ("up to 5 architectures are trained" in said) == told
