@@ -13,7 +13,8 @@ compiles a step and an evaluation for each architecture; its own cache is off, a
 comes twice. PyTorch has nothing to compile: `torch` trains a child on all cores, `torch_per_core`
 is a process a core of one thread each, among which a group's children are dealt out by their
 multiply-adds, the costliest first, each to the process with the least so far. Its seconds are those
-of the process that ends last, its memory that of all. `low` and `high` are over the children.
+of the process that ends last, its memory that of all. `.._bf16` are the same with convolutions in
+bfloat16: `children.backend=kernels_bf16`, `torch.autocast`. `low` and `high` are over the children.
 
 `--scaling` also shows that a child costs what its own multiply-adds cost, and that neither the time
 per child nor memory grows with the number of children.
@@ -36,8 +37,9 @@ from experiments.benchmarks.throughput import common
 from experiments.benchmarks.throughput.contestant import Contestant, PerCore, start
 
 BENCHMARK, TASK = "children_throughput", "mnas_small"
-CONTESTANTS = ("ours", "warm", "torch", "torch_per_core", "flax")
-PACKAGES = {"torch": "torch", "torch_per_core": "torch"}  # that a contestant needs
+OTHERS = ("flax", "torch", "torch_per_core", "torch_bf16", "torch_per_core_bf16")
+CONTESTANTS = ("ours", "warm", "ours_bf16", "warm_bf16", *OTHERS)
+PACKAGES = dict.fromkeys(OTHERS[1:], "torch")  # that a contestant needs
 
 
 def sample(n: int, seed: int) -> np.ndarray:
@@ -73,15 +75,15 @@ def summary(answers: dict[str, list[dict[str, Any]]]) -> list[Record]:
     for name, found in answers.items():
         if not found:
             continue
-        method = "ours" if name == "warm" else name
+        warm, method = name.startswith("warm"), name.replace("warm", "ours")
         seconds = sum(a["seconds"] for a in found)
         accuracies = np.concatenate([a["accuracy"] for a in found])
         steps = np.concatenate([a["step_ms"] for a in found])
         n = len(accuracies)
-        suffix = "_warm" if name == "warm" else ""
+        suffix = "_warm" if warm else ""
         out.append(record(method, "children_per_minute" + suffix, 60 * n / seconds, n))
         out.append(record(method, "compile_s" + suffix, sum(a["compile_s"] for a in found), n))
-        if name == "warm":
+        if warm:
             continue
         names = (BENCHMARK, TASK, method)
         out.append(records.over_seeds(*names, "step_ms", steps, records.mean))
@@ -126,14 +128,15 @@ def scaling(options: argparse.Namespace) -> list[Record]:
 def ratios(found: list[Record]) -> list[str]:
     """How much faster ours is than the others, in words."""
     figures = {(r["method"], r["metric"]): r["value"] for r in found}
-    ours = {m: figures.get(("ours", "children_per_minute" + m)) for m in ("", "_warm")}
     said = []
-    for other in ("flax", "torch", "torch_per_core"):
-        theirs = figures.get((other, "children_per_minute"))
-        if theirs and ours[""]:
-            times = {"empty": ours[""], "filled": ours["_warm"]}
-            text = ", ".join(f"{v / theirs:.2f} ({k} cache)" for k, v in times.items() if v)
-            said.append(f"children per minute, ours / {other}: {text}")
+    for own in ("ours", "ours_bf16"):
+        ours = {m: figures.get((own, "children_per_minute" + m)) for m in ("", "_warm")}
+        for other in OTHERS:
+            theirs = figures.get((other, "children_per_minute"))
+            if theirs and ours[""]:
+                times = {"empty": ours[""], "filled": ours["_warm"]}
+                text = ", ".join(f"{v / theirs:.2f} ({k} cache)" for k, v in times.items() if v)
+                said.append(f"children per minute, {own} / {other}: {text}")
     return said
 
 
@@ -144,8 +147,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=60, help="training steps of each")
     parser.add_argument("--group", type=int, default=8, help="architectures between two turns")
     parser.add_argument("--seed", type=int, default=0, help="of the architectures")
-    contestants = "ours, warm (ours with a filled cache; after ours), torch, torch_per_core, flax"
-    records.add_names(parser, "--methods", CONTESTANTS, contestants)
+    usual = [name for name in CONTESTANTS if not name.endswith("_bf16")]
+    records.add_names(parser, "--methods", usual, f"of {', '.join(CONTESTANTS)}; warm after ours")
     parser.add_argument(
         "--flax_groups", type=int, default=10**6, help="groups that Flax, the slowest, trains"
     )

@@ -3,8 +3,9 @@
     python -m experiments.benchmarks.layers --json OUT
 
 Milliseconds of the value and all derivatives of a layer of 32 channels on 64 images of 16x16, each
-by the kernels for CPUs, by XLA's code for that layer alone, and by PyTorch in channels_last. They
-take turns; the least of `--repeats` counts.
+by the kernels for CPUs, by XLA's code for that layer alone, and by PyTorch in channels_last; the
+kernels and PyTorch also with products of bfloat16 numbers (`torch.autocast`). They take turns; the
+least of `--repeats` counts.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def with_jax(apply: Callable[..., Any], spec: LayerSpec) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(compiled(params, x))
 
 
-def with_torch(spec: LayerSpec) -> Callable[[], Any]:
-    """The same layer as a module."""
+def with_torch(short: bool, spec: LayerSpec) -> Callable[[], Any]:
+    """The same layer as a module; `short`: convolutions in bfloat16."""
     import torch
 
     from experiments.benchmarks.throughput.plain_torch import Mobile
@@ -84,7 +85,9 @@ def with_torch(spec: LayerSpec) -> Callable[[], Any]:
 
     def run() -> None:
         module.zero_grad()
-        module(x).backward(x.detach())
+        with torch.autocast("cpu", torch.bfloat16, enabled=short):
+            y = module(x)
+        y.backward(x.detach().to(y.dtype))
 
     return run
 
@@ -102,26 +105,29 @@ def milliseconds(contestants: dict[str, Callable[[], Any]], repeats: int) -> dic
 
 CONTESTANTS: dict[str, Callable[[LayerSpec], Callable[[], Any]]] = {
     "kernels": functools.partial(with_jax, kernels.apply),
+    "kernels_bf16": functools.partial(with_jax, functools.partial(kernels.apply, short=True)),
     "xla": functools.partial(with_jax, reference.apply),
-    "torch": with_torch,
+    "torch": functools.partial(with_torch, False),
+    "torch_bf16": functools.partial(with_torch, True),
 }
-PACKAGES = {"torch": "torch"}
+PACKAGES = {"torch": "torch", "torch_bf16": "torch"}
 
 
 def run(options: argparse.Namespace) -> list[Record]:
     """The comparison, in a table too. Raises UserError."""
     records.check_packages(options.methods, PACKAGES)
-    if "kernels" in options.methods:
-        choose("kernels")  # compiles them, or says why not
+    for name in ("kernels", "kernels_bf16"):
+        if name in options.methods:
+            choose(name)  # compiles them, or says why not
     made = []
-    print(f"{'layer':14}", *(f"{name:>9}" for name in options.methods), "  GMAC/s of the first")
+    print(f"{'layer':14}", *(f"{name:>12}" for name in options.methods), "  GMAC/s of the first")
     for op, expansion, kernel in LAYERS:
         spec = spec_of(op, expansion, kernel)
         contestants = {name: CONTESTANTS[name](spec) for name in options.methods}
         found = milliseconds(contestants, options.repeats)
         name = f"{op}_e{expansion}_k{kernel}"
         speed = 3 * macs(op, expansion, kernel) / found[options.methods[0]] / 1e6
-        print(f"{name:14}", *(f"{ms:9.1f}" for ms in found.values()), f"  {speed:.0f}")
+        print(f"{name:14}", *(f"{ms:12.1f}" for ms in found.values()), f"  {speed:.0f}")
         for method, ms in found.items():
             names = (BENCHMARK, name, method, "forward_backward_ms")
             made.append(records.record(*names, ms, options.repeats))
@@ -132,7 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 0, or 2 for bad input."""
     parser = records.parser(__doc__, __spec__.name)
     parser.add_argument("--repeats", type=int, default=15, help="timed runs of each")
-    records.add_names(parser, "--methods", CONTESTANTS)
+    usual = [name for name in CONTESTANTS if not name.endswith("_bf16")]
+    records.add_names(parser, "--methods", usual, f"of {', '.join(CONTESTANTS)}")
     options = parser.parse_args(arguments)
     records.check_names(parser, "method", options.methods, CONTESTANTS)
     records.check_least(parser, options, 1, "repeats")

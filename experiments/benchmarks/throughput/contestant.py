@@ -22,7 +22,7 @@ class Contestant:
         own = {"HOME": home, "PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-m", "experiments.benchmarks.throughput.worker", method]
         self.process = subprocess.Popen(
-            [*command, f"{home}/cache"] if method == "ours" else command,
+            [*command, f"{home}/cache"] if method.startswith("ours") else command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -98,6 +98,6 @@ class PerCore:
 
 def start(name: str, home: str) -> Contestant | PerCore:
     """The processes of a contestant."""
-    if name == "torch_per_core":
+    if name.startswith("torch_per_core"):
         return PerCore(name, home, devices.cores())
-    return Contestant("ours" if name == "warm" else name, home)
+    return Contestant(name.replace("warm", "ours"), home)

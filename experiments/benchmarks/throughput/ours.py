@@ -40,10 +40,10 @@ def settings() -> Children:
 
 
 @functools.cache
-def contest(size: int) -> tuple:
+def contest(size: int, backend: str) -> tuple:
     """(compiled population of `size` children, data, seconds of compilation)."""
     start = time.perf_counter()
-    network = elastic.make(common.space(), common.CHANNELS, common.CLASSES)
+    network = elastic.make(common.space(), common.CHANNELS, common.CLASSES, backend)
     pipeline = Pipeline(normalise=lambda x: x, augment=minibatches.unchanged)
     mesh = devices.children_mesh()
     one = child.Context(network, settings(), pipeline, classification.of(common.CLASSES))
@@ -63,13 +63,13 @@ def shard(archs: np.ndarray, active: np.ndarray, mesh: jax.sharding.Mesh, seed: 
     return devices.shard((canonical, active, keys), mesh)
 
 
-def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
-    """Trains all children together."""
+def answer(archs: np.ndarray, steps: int, seed: int, short: bool = False) -> common.Answer:
+    """Trains all children together; `short`: products of bfloat16 numbers, on CPUs."""
     start = time.perf_counter()
     known = contest.cache_info().currsize
     n = len(archs)
     size = devices.padded_size(n, devices.children_mesh())
-    compiled, data, mesh, compile_s = contest(size)
+    compiled, data, mesh, compile_s = contest(size, "kernels_bf16" if short else "auto")
     if contest.cache_info().currsize == known:
         compile_s = 0.0
     began = time.perf_counter()

@@ -100,23 +100,23 @@ def _images() -> tuple[torch.Tensor, ...]:
     return images[0], train_labels, images[1], eval_labels
 
 
-def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
-    """Trains the children one after another."""
+def answer(archs: np.ndarray, steps: int, seed: int, short: bool = False) -> common.Answer:
+    """Trains the children one after another; `short`: convolutions in bfloat16 on CPUs, too."""
     start = time.perf_counter()
     accuracy, step_ms = [], []
     for i, arch in enumerate(archs):
-        found, seconds = _child(arch, steps, seed + i)
+        found, seconds = _child(arch, steps, seed + i, short)
         accuracy.append(found)
         step_ms.append(1000 * seconds / steps)
     return common.Answer(time.perf_counter() - start, 0.0, accuracy, step_ms)
 
 
-def _arithmetic() -> torch.autocast:
-    """Of convolutions: bfloat16 on a GPU, float32 elsewhere."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=DEVICE.type == "cuda")
+def _arithmetic(short: bool) -> torch.autocast:
+    """Of convolutions: bfloat16 on a GPU; elsewhere where it is asked for."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=short or DEVICE.type == "cuda")
 
 
-def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float]:
+def _child(arch: np.ndarray, steps: int, seed: int, short: bool) -> tuple[float, float]:
     """(accuracy, seconds of all steps)."""
     torch.manual_seed(seed)
     images, labels, eval_images, eval_labels = _images()
@@ -131,7 +131,7 @@ def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float]:
             group["lr"] = common.rate(i, steps)
         rows = torch.from_numpy(rows).to(DEVICE)
         optimizer.zero_grad()
-        with _arithmetic():
+        with _arithmetic(short):
             F.cross_entropy(module(images[rows]), labels[rows]).backward()
         nn.utils.clip_grad_norm_(module.parameters(), common.CLIP)
         optimizer.step()
@@ -140,7 +140,7 @@ def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float]:
     seconds = time.perf_counter() - start
     module.eval()
     hits = 0
-    with torch.inference_mode(), _arithmetic():
+    with torch.inference_mode(), _arithmetic(short):
         for i in range(0, len(eval_labels), common.EVAL_BATCH):
             part = slice(i, i + common.EVAL_BATCH)
             hits += int((module(eval_images[part]).argmax(-1) == eval_labels[part]).sum())

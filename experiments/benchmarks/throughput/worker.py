@@ -2,6 +2,8 @@
 
     python -m experiments.benchmarks.throughput.worker METHOD [CACHE]
 
+METHOD_bf16 multiplies bfloat16 numbers in convolutions.
+
 A job is a line of JSON, {"archs": [[..], ..], "steps": n, "seed": n}; so is an answer: the fields
 of `common.Answer` and the peak memory of the process.
 """
@@ -28,12 +30,14 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever libraries print must not be taken for an answer
     method, *cache = sys.argv[1:]
-    module = importlib.import_module(f"experiments.benchmarks.throughput.{MODULES[method]}")
+    name = method.removesuffix("_bf16")
+    module = importlib.import_module(f"experiments.benchmarks.throughput.{MODULES[name]}")
     if hasattr(module, "begin"):
         module.begin(*cache)
     for line in sys.stdin:
         job = json.loads(line)
-        answer = module.answer(np.asarray(job["archs"], np.int32), job["steps"], job["seed"])
+        archs, short = np.asarray(job["archs"], np.int32), name != method
+        answer = module.answer(archs, job["steps"], job["seed"], *[True] * short)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(answer._asdict() | {"peak_mib": peak}), file=answers, flush=True)
     return 0
