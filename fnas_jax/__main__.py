@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from fnas_jax.core.config import nearest
+from fnas_jax.core import signals
 
 # Module and function of each command, and what it does in a line.
 COMMANDS = {
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     name = arguments.pop(0) if not arguments[0].startswith("-") else "search"
     if name not in COMMANDS:
+        from fnas_jax.core.config import nearest  # with much that takes long to import
+
         allowed = f"allowed are {', '.join(COMMANDS)}{nearest(name, COMMANDS)}"
         print(f"error: unknown command {name!r}; {allowed}", file=sys.stderr)
         return 2
@@ -52,7 +54,9 @@ def usage() -> str:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    goes_on = sys.argv[1:2] in ([], ["search"], ["retrain"]) or sys.argv[1].startswith("-")
+    signals.starting(signals.GOES_ON if goes_on else signals.AGAIN)
+    signals.leave(main())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fnas_jax.core import signals
+
+if __name__ == "__main__":
+    signals.starting()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 import jax.numpy as jnp
@@ -16,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from fnas_jax import outcome, pareto, registry
-from fnas_jax.core import cli, mapped, workdir
+from fnas_jax.core import cli, disk, mapped, workdir
 from fnas_jax.core.config import nearest
 from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
@@ -106,7 +110,7 @@ def export(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{str(out)!r} cannot be written: {error.strerror or error}") from None
+        raise disk.unusable(f"{str(out)!r} cannot be written", error) from None
     print(f"{'kept':<12} {said(test, test.scores)}: {model.description}")
     equal = [write(out, name, model, kept, test) for name in names]  # each, whatever the others do
     return all(equal)
@@ -255,4 +259,4 @@ def command(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    signals.leave(command())

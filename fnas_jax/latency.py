@@ -8,6 +8,10 @@ import re
 import sys
 from collections.abc import Sequence
 
+from fnas_jax.core import signals
+
+if __name__ == "__main__":
+    signals.starting()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 import ml_collections
@@ -141,4 +145,4 @@ def command(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    signals.leave(command())

@@ -14,9 +14,9 @@ grow, and never shrink.
 Resume: `resume` reads the newest checkpoint and drops what history and metrics hold beyond it;
 `run_stages` and `run_iterations` go on from there, because `State` says how far they are. Random
 keys are functions of the seed and of the number of the iteration, so nothing about them is stored.
-So a killed and resumed run does exactly what an undisturbed one does. `core.workdir` says which run
-a folder belongs to, `core.checkpoint` how a checkpoint is written and read, and `saving` what is in
-one.
+So a killed and resumed run does exactly what an undisturbed one does. One that a signal ends takes
+a checkpoint first (`core.signals`). `core.workdir` says which run a folder belongs to,
+`core.checkpoint` how a checkpoint is written and read, and `saving` what is in one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import numpy as np
 from fnas_jax import ending, iteration, opening, outcome
 from fnas_jax import finals as finals_lib
 from fnas_jax import saving as saving_lib
-from fnas_jax.core import budget, checkpoint, devices, hosts, workdir
+from fnas_jax.core import budget, checkpoint, devices, hosts, signals, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import keep as keeping
 from fnas_jax.core.clock import Clock
@@ -146,10 +146,13 @@ def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> 
         place = pathlib.Path(folder)  # what is known comes from the first host with the work
         with store.opened(place) as known:
             worker_loop = builder(config, knowledge_of(known, place, run))[2].hooks.worker_loop
-            if worker_loop is None:
-                hosts.broadcast_command()
-            else:
-                worker_loop()
+            # The first host ends it, which is told to end when this one is, or goes on.
+            with signals.deferred(hurried=True):
+                if worker_loop is None:
+                    hosts.broadcast_command()
+                else:
+                    worker_loop()
+            signals.check()
     return {}
 
 
@@ -171,8 +174,9 @@ def search(ctx: Context) -> dict[str, Any]:
         stack.callback(progress.close)
         checkpoints = checkpoint.Paced(ctx.config.log.checkpoint_seconds)
         outputs = Outputs(saving, checkpoints, log, progress)
-        state = run_stages(ctx, outputs, state, key)
-        state = run_iterations(ctx, outputs, state, key)
+        with signals.deferred():  # `step` ends the process, behind a checkpoint
+            state = run_stages(ctx, outputs, state, key)
+            state = run_iterations(ctx, outputs, state, key)
         finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
         if finals is not None:
             progress.say(finals_lib.line(finals))
@@ -219,6 +223,7 @@ def step(ctx: Context, outputs: Outputs, state: State, last: bool = False) -> St
         return state
     state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
     keeping.forget_batches(ctx.folder)
+    hosts.end_if_asked()
     return state
 
 
@@ -275,7 +280,9 @@ def within_step(ctx: Context, outputs: Outputs, state: State, text: str) -> Stat
         return state
     outputs.progress.say(f"preparing: step {state.step + 1}{text}")
     state = state._replace(seconds=ctx.clock.seconds())
-    return outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
+    state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
+    hosts.end_if_asked()
+    return state
 
 
 def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:

@@ -7,6 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fnas_jax.core import signals
+
+if __name__ == "__main__":
+    signals.starting(signals.GOES_ON)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 from absl import flags
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if reason:
                 raise Failed(f"{reason}; result.json tells more")
 
-    return cli.run_command(body)
+    return cli.run_command(body, signals.GOES_ON)
 
 
 def define_plan(values: flags.FlagValues) -> None:
@@ -172,4 +176,4 @@ def cost(network: dict) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main())

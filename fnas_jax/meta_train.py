@@ -9,6 +9,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from fnas_jax.core import signals
+
+if __name__ == "__main__":
+    signals.starting()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 import jax
@@ -64,6 +68,7 @@ def train(config: Any, folder: str) -> str:
         state = jax.jit(method.init)(jax.random.fold_in(key, INIT))
         for _, figures in method.prepare(state, jax.random.fold_in(key, PREPARE)):
             done = f"iteration {figures['iteration']} of {config.tnas.iterations}"
+            signals.check()
             print(f"{done}: best tau on what is held out {figures['tau']:.3f}", flush=True)
         return f"learnt from {rows} in {time.monotonic() - start:.0f} s"
 
@@ -80,4 +85,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signals.leave(main())

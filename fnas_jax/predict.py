@@ -10,6 +10,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fnas_jax.core import signals
+
+if __name__ == "__main__":
+    signals.starting()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 import numpy as np
@@ -189,4 +193,4 @@ def command(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    signals.leave(command())

@@ -10,10 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from fnas_jax.core import signals
+
+if __name__ == "__main__":
+    signals.starting()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 from fnas_jax import outcome, registry
-from fnas_jax.core import cli, jsons, svg, workdir
+from fnas_jax.core import cli, disk, jsons, svg, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
@@ -35,12 +39,12 @@ def write(folder: str) -> pathlib.Path:
     config = workdir.read_config(folder)
     path = pathlib.Path(folder).expanduser()
     result = outcome.read(path) if (path / "result.json").exists() else None
-    target = path / "report.html"
-    temporary = path / f".report.{os.getpid()}"
+    target = path / workdir.REPORT
     known = _knowledge(workdir.knowledge_folder(path, config))
     metrics, measure = read_metrics(path / "metrics.jsonl"), outcome.measure(path)
-    temporary.write_text(page(config, metrics, result, known, measure))
-    temporary.replace(target)
+    text = page(config, metrics, result, known, measure)
+    with disk.replacing(target) as file:
+        file.write(text)
     return target
 
 
@@ -294,4 +298,4 @@ def command(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    signals.leave(command())

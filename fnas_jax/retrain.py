@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fnas_jax.core import signals
+
+if __name__ == "__main__":
+    signals.starting(signals.GOES_ON)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 import jax
@@ -202,8 +206,8 @@ def command(argv: Sequence[str] | None = None) -> int:
         overrides += [f"--config.{k}={v}" for k, v in short.items() if v is not None]
         print(summary(retrain(folder, overrides, values.pick, values.top), folder))
 
-    return cli.run_command(body)
+    return cli.run_command(body, signals.GOES_ON)
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    signals.leave(command())

@@ -1,7 +1,11 @@
 """The loop on a small in-test task: what it writes, and that a crash anywhere leaves no trace."""
 
 import contextlib
+import errno
+import functools
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +13,7 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop, registry
-from fnas_jax.core import checkpoint
+from fnas_jax.core import checkpoint, cli, signals
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.types import Metrics, UserError, propose
@@ -270,6 +274,65 @@ def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, monkeypatch,
         assert result["resumed"] == (1 if n < len(writes) else 0)
         assert rows_of(folder) == rows_of(tmp_path / "whole")
         assert lines_of(folder) == lines_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1000.0])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["history", "metrics", "checkpoint", "prepare"])
+def test_a_search_that_a_signal_ends_takes_a_checkpoint_first(
+    place, number, seconds, undisturbed, tmp_path, monkeypatch, capsys
+):
+    """Wherever the signal comes, all that was done before it is on disk."""
+    owner, name = {
+        "history": (history, "record"),
+        "metrics": (log_lib.MetricLog, "write"),
+        "checkpoint": (checkpoint, "save"),
+        "prepare": (loop, "run_stages"),
+    }[place]
+    real, sent = getattr(owner, name), []
+
+    def effect(*args):
+        if not sent and (tmp_path / "metrics.jsonl").exists():
+            sent.append(os.kill(os.getpid(), number))
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, effect)
+    config = config_with(log__checkpoint_seconds=seconds)
+    search = functools.partial(loop.run, config, tmp_path, build)
+    assert cli.run_command(search, signals.GOES_ON) == 128 + number
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"stopped by {signals.NAMES[number]}; the same command goes on from here"
+    with contextlib.closing(checkpoint.open_(tmp_path / "checkpoints")) as manager:
+        assert manager.latest_step() == len(lines_of(tmp_path))  # of all that is logged
+    monkeypatch.setattr(owner, name, real)
+    assert timeless(search()) == timeless(undisturbed[1])
+    assert rows_of(tmp_path) == rows_of(undisturbed[0])
+    assert lines_of(tmp_path) == lines_of(undisturbed[0])
+
+
+@pytest.mark.parametrize("place", ["record", "write", "save", "write_json"])
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "full"), (errno.EROFS, "read-only")])
+def test_a_search_whose_disk_refuses_goes_on_when_it_does_not(
+    place, number, words, undisturbed, tmp_path, monkeypatch, capsys
+):
+    owner = {"record": history, "write": log_lib.MetricLog, "save": checkpoint}.get(place, loop)
+    real, left = getattr(owner, place), [3]
+
+    def effect(*args):
+        left[0] -= 1
+        if left[0] == 0 or owner is loop:
+            raise OSError(number, os.strerror(number), str(tmp_path / "x"))
+        return real(*args)
+
+    monkeypatch.setattr(owner, place, effect)
+    search = functools.partial(loop.run, config_with(), tmp_path, build)
+    assert cli.run_command(search) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: the disk of {str(tmp_path / 'x')!r} is {words}; the same comm")
+    monkeypatch.setattr(owner, place, real)
+    assert timeless(search()) == timeless(undisturbed[1])
+    assert rows_of(tmp_path) == rows_of(undisturbed[0])
+    assert lines_of(tmp_path) == lines_of(undisturbed[0])
 
 
 def test_what_was_kept_of_batches_goes_with_the_next_checkpoint(tmp_path):

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from fnas_jax.core import checkpoint
+from fnas_jax.core import checkpoint, disk
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -82,9 +82,10 @@ def _complete(place: pathlib.Path) -> Iterator[pathlib.Path]:
     for old in (part, place):
         shutil.rmtree(old, ignore_errors=True)
     try:
-        part.mkdir(parents=True)
-        yield part
-        part.rename(place)
+        with disk.at(place):
+            part.mkdir(parents=True)
+            yield part
+            part.rename(place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -7,9 +7,12 @@ damaged chunk of an array need not look wrong to a reader.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import pathlib
+import shutil
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -20,9 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fnas_jax.core import disk, signals
 from fnas_jax.core.types import UserError
 
 T = TypeVar("T")
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax is writing into
 logger = logging.getLogger(__name__)
 
 
@@ -30,20 +35,27 @@ class StructureError(ValueError):
     """A checkpoint holds other arrays than this program has a place for."""
 
 
-def open_(folder: str | pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
-    """The checkpoints of `folder`, created where it is missing; `close()` it in the end."""
+def open_(folder: str | pathlib.Path, keep: int = 2, alone: bool = True) -> ocp.CheckpointManager:
+    """The checkpoints of `folder`, created where it is missing; `close()` it in the end.
+
+    `alone`: nobody else writes there, so that what a killed process has not finished is removed.
+    Raises `disk.Refused`.
+    """
     path = pathlib.Path(folder).absolute()
-    path.mkdir(parents=True, exist_ok=True)
+    with disk.at(path):
+        path.mkdir(parents=True, exist_ok=True)
+    if alone:
+        _remove_unfinished(path)
     # This process alone writes, whatever other hosts do; Orbax would otherwise wait for them.
     this = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
+    itself = ocp.options.MultiprocessingOptions(
         primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"host{this}"
     )
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
         enable_async_checkpointing=False,
         create=False,
-        multiprocessing_options=alone,
+        multiprocessing_options=itself,
     )
     return ocp.CheckpointManager(path, options=options)
 
@@ -51,13 +63,46 @@ def open_(folder: str | pathlib.Path, keep: int = 2) -> ocp.CheckpointManager:
 def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
     """Stores `tree` as `step`; returns when it is safe on disk.
 
-    Leaves are arrays (also empty ones, and typed PRNG keys), or Python numbers and booleans.
+    Leaves are arrays (also empty ones, and typed PRNG keys), or Python numbers and booleans. Raises
+    `disk.Refused`, of which no trace is left.
     """
     leaves = [_to_numpy(leaf) for leaf in jax.tree.leaves(tree)]
     stored = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}  # Orbax: size > 0
     stored["checksum"] = np.asarray(_checksum(_filled(leaves)), np.uint32)
-    manager.save(step, args=ocp.args.PyTreeSave(stored))
-    manager.wait_until_finished()
+    folder, hook = pathlib.Path(manager.directory), sys.unraisablehook
+    with disk.at(folder):
+        try:
+            sys.unraisablehook = functools.partial(_told, hook)
+            manager.save(step, args=ocp.args.PyTreeSave(stored))
+            manager.wait_until_finished()
+            sys.unraisablehook = hook  # behind an error there may be more of them
+        except Exception:
+            _remove_for_good(folder, f"{step}.")
+            raise
+
+
+def _told(hook: Callable[[Any], object], found: Any) -> None:
+    """As `sys.unraisablehook`, without what Orbax's threads find when another one has failed."""
+    if "Event loop is closed" not in str(found.exc_value):
+        hook(found)
+
+
+def _remove_for_good(folder: pathlib.Path, of: str) -> None:
+    """As `_remove_unfinished`, of which Orbax's threads may write more for a moment."""
+    quiet = 0
+    for _ in range(30):
+        quiet = 0 if _remove_unfinished(folder, of) else quiet + 1
+        if quiet == 4:
+            return
+        time.sleep(0.1)
+
+
+def _remove_unfinished(folder: pathlib.Path, of: str = "") -> bool:
+    """Takes away what Orbax was writing into, of names that begin with `of`; whether there was."""
+    found = list(folder.glob(f"{of}*{UNFINISHED}*"))
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return bool(found)
 
 
 def following(manager: ocp.CheckpointManager, step: int) -> int:
@@ -77,12 +122,13 @@ class Paced:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the next one."""
-        return time.monotonic() >= self._due
+        """Whether it is time for the next one: also before the process ends, as it was told to."""
+        return time.monotonic() >= self._due or bool(signals.asked())
 
     def overdue(self, seconds: float) -> bool:
         """Whether it is, and the last one was taken so long ago."""
-        return self.due and time.monotonic() >= self._taken + seconds
+        late = time.monotonic() >= self._taken + seconds
+        return self.due and (late or bool(signals.asked()))
 
     def take(self, store: Callable[[], T]) -> T:
         """Calls `store`, which takes one, and returns what it returns."""

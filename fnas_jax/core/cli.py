@@ -1,6 +1,7 @@
 """What every command does with its flags, its errors and its exit code.
 
-Exit codes: 0 done, 1 failed or interrupted, 2 wrong input, told in one sentence on stderr.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP; all but the first
+are told in one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import config_file, frames, hosts
+from fnas_jax.core import config_file, disk, frames, hosts, signals
 from fnas_jax.core.types import Failed, UserError
 
 OURS = "fnas_jax"  # the logger of this package
@@ -41,12 +42,15 @@ class Help(Exception):
     """The user asked for help, which is the exception's text."""
 
 
-def run_command(body: Callable[[], object]) -> int:
-    """Calls `body` and turns how it ends into an exit code and at most one line on stderr."""
+def run_command(body: Callable[[], object], stopped: str = signals.AGAIN) -> int:
+    """Calls `body` and turns how it ends into an exit code and at most one line on stderr.
+
+    `stopped`: what one that was stopped by a signal is told to do.
+    """
     _quiet()
     code, level = 1, logging.getLogger(OURS).level
     try:
-        code = _run(body)
+        code = _stoppable(body, stopped)
     finally:
         logging.getLogger(OURS).setLevel(level)  # --verbose is of one command
         if code and hosts.count() > 1:
@@ -59,34 +63,67 @@ def run_command(body: Callable[[], object]) -> int:
     return code
 
 
+def _stoppable(body: Callable[[], object], stopped: str) -> int:
+    """As `_run`; signals end it (`core.signals`)."""
+    try:
+        with signals.handled(stopped):
+            try:
+                return _run(body)
+            except KeyboardInterrupt as error:
+                signals.say(signals.sentence(error))
+                return signals.code(error)
+            except Exception as error:
+                if not signals.asked():
+                    raise
+                # What libraries, or other hosts, have made of the end.
+                logging.getLogger(OURS).debug("the traceback of the end", exc_info=error)
+                found = signals.Stop(signals.asked())
+                signals.say(signals.sentence(found))
+                return signals.code(found)
+    except KeyboardInterrupt as error:  # between two of these lines
+        return signals.code(error)
+
+
 def _run(body: Callable[[], object]) -> int:
     try:
         try:
             body()
         except Help as text:
             print(text)
-        sys.stdout.flush()
+        with disk.at("standard output"):
+            sys.stdout.flush()
     except UserError as error:
         logging.getLogger(OURS).debug("the traceback of what is wrong", exc_info=error)
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        signals.say(f"error: {' '.join(str(error).split())}")
         return 2
     except Failed as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        logging.getLogger(OURS).debug("the traceback of what failed", exc_info=error)
+        signals.say(f"error: {' '.join(str(error).split())}")
+        _drop_output()
         return 1
     except BrokenPipeError:  # the reader of our output has gone, `| head` for instance
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except Exception as error:
-        lost = hosts.lost(error)  # it can surface wherever results are waited for
-        if lost is None:
-            frames.ask_to_report(error)
+        # Either can surface wherever results are waited for, or anything is written.
+        reason = hosts.lost(error) or disk.refusal(error)
+        if reason is None:
+            if not signals.asked():
+                frames.ask_to_report(error)
             raise
-        print(f"error: {lost}", file=sys.stderr)
+        logging.getLogger(OURS).debug("the traceback of what failed", exc_info=error)
+        signals.say(f"error: {reason}")
+        _drop_output()
         return 1
     return 0
+
+
+def _drop_output() -> None:
+    """Leaves nothing to be written when the interpreter ends, which would fail once more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_flags(
@@ -268,7 +305,7 @@ def _flag_message(error: flags.Error) -> str:
 
 def _quiet() -> None:
     """Keeps libraries' chatter off the terminal; our own warnings stay, one line each."""
-    absl_logging.set_verbosity(absl_logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.FATAL)  # of errors they tell beside raising them
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     ours = logging.getLogger(OURS)

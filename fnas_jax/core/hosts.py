@@ -16,8 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fnas_jax.core.types import Array, UserError
+from fnas_jax.core import signals
+from fnas_jax.core.types import Array, Failed, UserError
 
+SERVICE = "jax_enable_preemption_service"
+STOPPED = -1  # the command of a first host that was told to end
 PATIENCE = f"--xla_cpu_collective_timeout_seconds={30 * 24 * 3600}"
 
 
@@ -27,6 +30,8 @@ def start(coordinator: str = "", num_hosts: int | None = None, host_id: int | No
     `coordinator` is host:port of host 0. To be called before JAX is used. Raises UserError for
     arguments that do not fit together.
     """
+    if signals.handling() and hasattr(jax.config, SERVICE):
+        jax.config.update(SERVICE, False)  # which would take SIGTERM
     given = (bool(coordinator), num_hosts is not None, host_id is not None)
     if not any(given):
         if "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
@@ -122,8 +127,31 @@ def broadcast_command(children: int = 0) -> int:
     """The first host's command, on every host: to train so many children; 0: there are none left.
 
     The other hosts always wait for a command, so that the first is free to do what takes long.
+    Raises, on every host, what `end` raises, where the first one was told to end.
     """
-    return children if count() == 1 else int(broadcast(np.int32(children)))
+    if count() == 1:
+        return children
+    found = int(broadcast(np.int32(children)))
+    if found == STOPPED:
+        end()
+    return found
+
+
+def end_if_asked() -> None:
+    """Ends the search on all hosts, of which the others wait for a command, if a signal said so.
+
+    To be called on the first host, where nothing would be lost.
+    """
+    if not signals.asked():
+        return
+    broadcast_command(STOPPED)
+    signals.check()
+
+
+def end() -> None:
+    """Raises `signals.Stop` on a host that was told to end, and `Failed` on one that was not."""
+    signals.check()
+    raise Failed("the first host of this search was told to end; the same commands go on from here")
 
 
 def gather(tree: Any) -> Any:

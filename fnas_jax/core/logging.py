@@ -6,19 +6,19 @@ run that resumes at step k first drops every line of a step >= k, so that each s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from tensorboardX import SummaryWriter
 from tqdm.auto import tqdm
 
-from fnas_jax.core import jsons
+from fnas_jax.core import disk, jsons
+from fnas_jax.core.tensorboard import Scalars
 
 
 def finite(value: Any) -> Any:
@@ -36,13 +36,9 @@ def finite(value: Any) -> Any:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes `value` as JSON in one step: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
+    with disk.replacing(path) as file:
         json.dump(finite(value), file, indent=2, allow_nan=False)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def truncate_metrics(path: pathlib.Path, step: int) -> None:
@@ -57,9 +53,8 @@ def truncate_metrics(path: pathlib.Path, step: int) -> None:
         except (ValueError, KeyError, TypeError):
             continue
         kept.append(line + "\n")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    with disk.replacing(path) as file:
+        file.writelines(kept)
 
 
 def last_line(path: pathlib.Path) -> dict[str, Any]:
@@ -80,36 +75,35 @@ class MetricLog:
     """Appends to metrics.jsonl of `workdir` and, if wanted, to TensorBoard beside it."""
 
     def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
-        path = workdir / "metrics.jsonl"
-        truncate_metrics(path, first_step)
-        self._file = path.open("a")
-        self._writer = None
-        if tensorboard:
-            folder = workdir / "tensorboard"
-            # A purge step makes TensorBoard forget what a killed process wrote from there on. The
-            # suffix keeps two files of one second apart, which would overwrite each other.
-            self._writer = SummaryWriter(
-                str(folder),
-                purge_step=first_step if folder.exists() else None,
-                filename_suffix=f".{time.time_ns()}",
-            )
+        """Raises `disk.Refused`, as all of it does, where the disk does not take what is told."""
+        self._path, events = workdir / "metrics.jsonl", workdir / "tensorboard"
+        with disk.at(self._path):
+            truncate_metrics(self._path, first_step)
+            self._file = self._path.open("a")
+            self._writer = None
+            if tensorboard:
+                # TensorBoard forgets what a killed process wrote from there on.
+                purged = first_step if events.exists() else None
+                self._writer = Scalars(events, purged)
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
         """One line, safe from a crash of this process on return."""
         numbers = finite({"step": step} | dict(scalars))
-        self._file.write(json.dumps(numbers, allow_nan=False) + "\n")
-        self._file.flush()
-        if self._writer is not None:
-            for name, value in numbers.items():
-                if name != "step" and isinstance(value, int | float):
-                    self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+        with disk.at(self._path):
+            self._file.write(json.dumps(numbers, allow_nan=False) + "\n")
+            self._file.flush()
+            if self._writer is not None:
+                for name, value in numbers.items():
+                    if name != "step" and isinstance(value, int | float):
+                        self._writer.add(name, value, step)
+                self._writer.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        with disk.at(self._path), contextlib.ExitStack() as files:
+            if self._writer is not None:
+                files.callback(self._writer.close)
+            files.callback(self._file.close)
 
 
 def in_notebook(bar: type) -> bool:

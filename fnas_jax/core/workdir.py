@@ -18,13 +18,14 @@ import jax
 import ml_collections
 
 import fnas_jax
-from fnas_jax.core import budget, identity, jsons
+from fnas_jax.core import budget, disk, identity, jsons
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import last_line, write_json
 from fnas_jax.core.types import UserError
 
 CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
 APART = "pools"  # of what stands beside them (`core.apart`)
+REPORT = "report.html"  # which is also written beside a running search
 KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
@@ -51,9 +52,9 @@ def opened(
     except filelock.Timeout:
         raise UserError(f"another process is running in workdir {str(folder)!r}") from None
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"workdir {str(folder)!r} cannot be written: {reason}") from None
+        raise disk.unusable(f"workdir {str(folder)!r} cannot be written", error) from None
     try:
+        disk.sweep(folder, REPORT)
         _same_config(folder / "config.json", config)
         yield folder
     finally:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnas_jax.core import identity
+from fnas_jax.core import disk, identity
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import columns, schema
 from fnas_jax.spaces.base import Space
@@ -127,7 +127,7 @@ def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         schema.prepare(connection)
     except sqlite3.DatabaseError as error:
-        raise OSError(f"{folder / FILE}: {error}") from error
+        raise disk.refusal(error, folder / FILE) or OSError(f"{folder / FILE}: {error}") from error
     return connection
 
 

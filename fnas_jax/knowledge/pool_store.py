@@ -23,7 +23,7 @@ import filelock
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core import apart, checkpoint, jsons
+from fnas_jax.core import apart, checkpoint, disk, jsons
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pool as pools
@@ -111,7 +111,7 @@ def sync(
     on here, only what was given. What was written is linked as the folder `into`, too, before
     another run can delete it (`core.apart`). Raises UserError as `check` does.
     """
-    with _locked(store):
+    with _locked(store, begun=True):
         about = _describe(store)
         if not _usable(store, about):
             return mine, seen
@@ -193,7 +193,8 @@ def _warn(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(store: Store) -> Iterator[None]:
+def _locked(store: Store, begun: bool = False) -> Iterator[None]:
+    """`begun`: the search has, so that it is no wrong input that the disk refuses now."""
     lock = filelock.FileLock(store.folder / ".lock", timeout=store.lock_seconds)
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
@@ -205,8 +206,10 @@ def _locked(store: Store) -> Iterator[None]:
             f" {store.lock_seconds:g} s; stop it, or use another knowledge.dir"
         ) from None
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"pool {str(store.folder)!r} cannot be written: {reason}") from None
+        what = f"pool {str(store.folder)!r} cannot be written"
+        raise (disk.refusal(error, store.folder) if begun else None) or disk.unusable(
+            what, error
+        ) from None
     try:
         yield
     finally:

@@ -9,6 +9,8 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 
+from fnas_jax.core import disk
+
 # In the order in which they are made; an index comes after the columns that it needs.
 TABLES = {
     "evaluations": """
@@ -71,14 +73,20 @@ def prepare(connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that is written inside, or nothing; `isolation_level` of the connection is None."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    """All that is written inside, or nothing; `isolation_level` of the connection is None.
+
+    Raises `disk.Refused` where the disk of its file does not take it.
+    """
+    with disk.at(connection.execute("PRAGMA database_list").fetchone()[2]):
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            # On a full disk SQLite has rolled back itself; interrupted, it may not have begun.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
 
 def copy(source: sqlite3.Connection, target: sqlite3.Connection, tables: Iterable[str]) -> None:

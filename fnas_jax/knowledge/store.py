@@ -11,6 +11,7 @@ import pathlib
 import sqlite3
 from collections.abc import Iterator
 
+from fnas_jax.core import disk
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, schema
 
@@ -21,8 +22,7 @@ def opened(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
     try:
         connection = history.open_(folder)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"knowledge folder {str(folder)!r} cannot be used: {reason}") from None
+        raise disk.unusable(f"knowledge folder {str(folder)!r} cannot be used", error) from None
     with contextlib.closing(connection):
         yield connection
 

@@ -29,7 +29,7 @@ def place(folder: str | pathlib.Path, space: Space, digest: str) -> pathlib.Path
 def save(path: pathlib.Path, tree: Any) -> None:
     """Stores `tree` at `path`; where something stands there already, that stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(checkpoint.open_(path, keep=1)) as manager:
+    with contextlib.closing(checkpoint.open_(path, keep=1, alone=False)) as manager:
         if not manager.all_steps():
             checkpoint.save(manager, 0, tree)
 
@@ -41,6 +41,6 @@ def load(path: pathlib.Path, template: Any) -> Any | None:
     """
     if not path.is_dir():
         return None
-    with contextlib.closing(checkpoint.open_(path, keep=1)) as manager:
+    with contextlib.closing(checkpoint.open_(path, keep=1, alone=False)) as manager:
         found = checkpoint.restore(manager, template)
     return None if found is None else found[1]

@@ -7,12 +7,12 @@ outlive the version that they came with. Whoever reads or writes holds the pool'
 
 from __future__ import annotations
 
-import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
+from fnas_jax.core import disk
 from fnas_jax.core.types import UserError
 
 FILE = "taught.npy"
@@ -45,14 +45,11 @@ def add(folder: pathlib.Path, names: np.ndarray) -> None:
     """Says that the images `names` teach the pool, in one step: a reader sees all or none."""
     known = read(folder)
     joined = np.union1d(known, names)
-    path, temporary = folder / FILE, folder / f".{FILE}.{os.getpid()}"
+    path = folder / FILE
     if len(joined) == len(known) and path.exists():
         return
-    with temporary.open("wb") as file:
+    with disk.replacing(path, "wb") as file:
         np.save(file, joined)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def known_of(taught: np.ndarray, judges: np.ndarray, train: np.ndarray) -> int:

@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from fnas_jax.core import workdir
+from fnas_jax.core import disk, workdir
 from fnas_jax.core.logging import finite
 from fnas_jax.core.types import UserError
 
@@ -52,8 +52,15 @@ def replace(
 
     Killed at any moment, or where `check` of the new folder raises, it leaves the old one or the
     new one, whole. The folder in which `target` stands has to be there. Raises UserError where
-    `target` is not one of these folders.
+    `target` is not one of these folders, and `disk.Refused`.
     """
+    with disk.at(target):
+        return _replace(target, files, check)
+
+
+def _replace(
+    target: pathlib.Path, files: dict[str, bytes], check: Callable[[pathlib.Path], object]
+) -> pathlib.Path:
     new, old = _beside(target, "new"), _beside(target, "old")
     if old.exists() and not target.exists():  # killed between the two renames below
         old.rename(target)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from fnas_jax.core import disk
 from fnas_jax.core.types import UserError
 
 
@@ -41,8 +42,7 @@ def claim(folder: pathlib.Path, images: pathlib.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         taken = any(folder.iterdir())
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"--out is {str(folder)!r}, which cannot be written: {reason}") from None
+        raise disk.unusable(f"--out is {str(folder)!r}, which cannot be written", error) from None
     if taken:
         raise UserError(
             f"--out is {str(folder)!r}, which is not empty; masks go to a new folder, so that none"
@@ -58,8 +58,7 @@ def write(mask: np.ndarray, path: pathlib.Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, format="PNG")
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"the mask {str(path)!r} cannot be written: {reason}") from None
+        raise disk.unusable(f"the mask {str(path)!r} cannot be written", error) from None
 
 
 def colours() -> np.ndarray:

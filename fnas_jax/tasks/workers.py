@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from fnas_jax.core import frames
+from fnas_jax.core import frames, signals
 from fnas_jax.core.types import UserError
 
 
@@ -43,7 +43,7 @@ class Workers:
     def _probe(self) -> None:
         """Raises UserError where a process cannot be given the function."""
         try:
-            self._start(0).submit(_loads, self._pickled).result()
+            self._handed(0, _loads, self._pickled).result()
         except Exception as error:  # it died, or could not import the function
             self._executors[0] = None
             raise self._unfit(f"{type(error).__name__}: {error}") from None
@@ -56,7 +56,7 @@ class Workers:
         has nothing to do.
         """
         if not self._executors:
-            return [_caught(self._function, argument) for argument in arguments]
+            return _trusted([_caught(self._function, argument) for argument in arguments])
         if not self._probed:
             self._probe()
         found: list[Any] = [None] * len(arguments)
@@ -71,7 +71,7 @@ class Workers:
                 place, worker = running.pop(future)
                 found[place] = self._result(worker, future)
                 free.append(worker)
-        return found
+        return _trusted(found)
 
     def _start(self, worker: int) -> ProcessPoolExecutor:
         """The executor of a worker, started where there is none."""
@@ -79,15 +79,21 @@ class Workers:
         if executor is None:
             # Not forked: JAX has threads, whose locks a forked process would hold for ever.
             context = multiprocessing.get_context("spawn")
-            executor = self._executors[worker] = ProcessPoolExecutor(1, context)
+            begin = signals.ignored if signals.handling() else None
+            executor = self._executors[worker] = ProcessPoolExecutor(1, context, begin)
         return executor
 
     def _submit(self, worker: int, argument: Any) -> Future:
         try:
-            return self._start(worker).submit(_caught, self._function, argument)
+            return self._handed(worker, _caught, self._function, argument)
         except BrokenProcessPool:  # it died while it had nothing to do
             self._executors[worker] = None
-            return self._start(worker).submit(_caught, self._function, argument)
+            return self._handed(worker, _caught, self._function, argument)
+
+    def _handed(self, worker: int, call: Callable[..., Any], *arguments: Any) -> Future:
+        """A call of a worker, whose process starts with the first one."""
+        with signals.withheld():
+            return self._start(worker).submit(call, *arguments)
 
     def _result(self, worker: int, future: Future) -> Any:
         try:
@@ -97,6 +103,13 @@ class Workers:
             return RuntimeError("its process died")
         except Exception as error:  # what it returned could not be sent back
             return error
+
+
+def _trusted(found: list[Any]) -> list[Any]:
+    """`found`; raises `signals.Stop` where calls may have failed by a signal that they got, too."""
+    if any(isinstance(answer, Exception) for answer in found):
+        signals.check()
+    return found
 
 
 def _loads(pickled: bytes) -> None:

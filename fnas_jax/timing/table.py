@@ -9,7 +9,7 @@ import tempfile
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from fnas_jax.core import devices, identity, jsons, workdir
+from fnas_jax.core import devices, disk, identity, jsons, workdir
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
@@ -47,7 +47,7 @@ def try_out(path: pathlib.Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from None
+        raise disk.unusable(f"{str(path)!r} cannot be written", error) from None
 
 
 def write(path: pathlib.Path, table: Table) -> None:
@@ -56,7 +56,7 @@ def write(path: pathlib.Path, table: Table) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"format": FORMAT, **table._asdict()})
     except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be written: {error.strerror or error}") from None
+        raise disk.unusable(f"{str(path)!r} cannot be written", error) from None
 
 
 def read(path: str) -> Table:

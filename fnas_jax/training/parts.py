@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -14,13 +15,14 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from fnas_jax.core import hosts
+from fnas_jax.core import hosts, signals
 from fnas_jax.core.keep import Keep
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 SECONDS = 2.0  # of a part: how often a training is shown, and could be kept
 FASTER = 8  # times as many steps as the last part had, at most: the first one also compiles
+GOES_ON, KEEPS, ENDS = range(3)  # what follows a part; the last, on all hosts: kept, then the end
 APART = 9  # times as long as a state takes to write there is none: a tenth of the time at most
 
 
@@ -60,7 +62,10 @@ def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], 
     began = saved = time.monotonic()
     wait, progress, bar = keep.seconds, start.progress, None
     done, size = start.step, 1
+    kept = math.isfinite(keep.seconds)  # where nothing is, to end on the way would lose all
     with contextlib.ExitStack() as stack:
+        if kept:
+            stack.enter_context(signals.deferred())
         for data, first, last in spans:
             while done < last:
                 upto = _agreed(training, min(done + size, last))
@@ -82,11 +87,15 @@ def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], 
                     stack.callback(bar.close)  # is no part of the time that is left
                 # The end is kept, too, for those that come after it; not where that is seconds.
                 due = now - saved > wait * (0.1 if done == training.steps else 1.0)
-                if _agreed(training, due):
+                stops = kept and signals.asked()
+                what = _agreed(training, ENDS if stops else KEEPS if due else GOES_ON)
+                if what != GOES_ON:
                     state = Kept(done, start.seconds + now - began, training.host(progress))
                     keep.save(training.name, training.of, done, state)
                     saved = time.monotonic()
                     wait = max(keep.seconds, APART * (saved - now))
+                if what == ENDS:
+                    (hosts.end if training.together else hosts.end_if_asked)()
     return progress
 
 

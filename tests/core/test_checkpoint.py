@@ -3,6 +3,7 @@ import functools
 import logging
 import pathlib
 import shutil
+import signal
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.core import checkpoint
+from fnas_jax.core import checkpoint, disk, signals
 from fnas_jax.core.types import UserError
 
 
@@ -191,3 +192,38 @@ def test_smaller_arrays_take_the_first_places_where_the_template_has_grown(tmp_p
     np.testing.assert_array_equal(back["a"], [0, 1, 2, -1, -1])
     np.testing.assert_array_equal(back["b"], [[1, 1, 0], [1, 1, 0], [0, 0, 7]])
     assert back["n"] == 5
+
+
+def test_what_a_killed_process_has_not_finished_is_removed_unless_others_write(tmp_path):
+    unfinished = tmp_path / f"3{checkpoint.UNFINISHED}" / "default"
+    unfinished.mkdir(parents=True)
+    checkpoint.open_(tmp_path, alone=False).close()
+    assert unfinished.exists()
+    checkpoint.open_(tmp_path).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_of_and_leaves_no_trace(tmp_path):
+    with opened(tmp_path) as manager:
+        checkpoint.save(manager, 1, tree(1))
+        real = manager.save
+
+        def full(step, **more):
+            real(step, **more)
+            (tmp_path / "2").rename(tmp_path / f"2{checkpoint.UNFINISHED}")
+            raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device")
+
+        manager.save = full
+        with pytest.raises(disk.Refused, match=f"disk of '{tmp_path}' is full"):
+            checkpoint.save(manager, 2, tree(2))
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_the_last_checkpoint_is_due_before_the_process_ends():
+    paced = checkpoint.Paced(1000.0)
+    paced.take(lambda: None)
+    assert not paced.due and not paced.overdue(30.0)
+    with pytest.raises(signals.Stop), signals.handled(), signals.deferred():
+        signal.raise_signal(signal.SIGTERM)
+        assert paced.due and paced.overdue(30.0)
+        signals.check()

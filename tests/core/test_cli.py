@@ -1,13 +1,16 @@
+import errno
 import io
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 from absl import flags
 
-from fnas_jax.core import cli
+from fnas_jax.core import cli, signals
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 
@@ -192,12 +195,44 @@ def fail(error):
     ("error", "code", "shown"),
     [
         (UserError("two\nlines"), 2, "error: two lines\n"),
-        (KeyboardInterrupt(), 1, "\ninterrupted; the same command goes on from here\n"),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C; the same command begins again\n"),
+        (signals.Stop(15), 143, "stopped by SIGTERM; the same command begins again\n"),
+        (
+            OSError(errno.ENOSPC, "as the system has it", "w/x"),
+            1,
+            "error: the disk of 'w/x' is full; the same command goes on once there is room\n",
+        ),
     ],
 )
 def test_exit_codes(error, code, shown, capsys):
     assert cli.run_command(lambda: fail(error)) == code
     assert capsys.readouterr().err == shown
+
+
+def test_an_error_behind_a_signal_is_of_the_signal(capsys):
+    def body():
+        with signals.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("what a library makes of it")
+
+    assert cli.run_command(body, signals.GOES_ON) == 143
+    said = "stopped by SIGTERM; the same command goes on from here\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_to_a_full_disk_is_one_sentence():
+    code = "import sys; from fnas_jax.core import cli; sys.exit(cli.run_command(lambda: print(1)))"
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        )
+    expected = "error: the disk of 'standard output' is full; the same command goes on once there"
+    assert (found.returncode, found.stderr) == (1, f"{expected} is room\n")
 
 
 def test_success_and_help_exit_with_0(capsys):
@@ -216,7 +251,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
     code = """
 import sys
-from fnas_jax.core import cli
+from fnas_jax.core import cli, signals
 def body():
     raise cli.Help("line\\n" * 100000)
 sys.exit(cli.run_command(body))

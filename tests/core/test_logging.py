@@ -1,6 +1,8 @@
+import errno
 import io
 import json
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from fnas_jax.core import disk
 from fnas_jax.core import logging as log_lib
+from fnas_jax.core.tensorboard import Scalars
 
 
 def lines(path):
@@ -176,3 +180,22 @@ print(logging.in_notebook(logging.tqdm))
     for prefix, expected in (("", "True"), ("import tqdm.auto\n", "False")):
         printed = subprocess.check_output([sys.executable, "-c", prefix + code], text=True)
         assert printed.strip() == expected
+
+
+@pytest.mark.parametrize("owner", [log_lib.MetricLog, Scalars])
+def test_a_log_on_a_full_disk_says_so_where_it_is_told(owner, tmp_path, monkeypatch):
+    """Also of TensorBoard's events, whose own writer would say it in a thread."""
+
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = log_lib.MetricLog(tmp_path, 0, tensorboard=True)
+    log.write(0, {"value": 1.0})
+    if owner is Scalars:
+        monkeypatch.setattr(log._writer, "flush", Full().flush)
+    else:
+        log._file.close()
+        log._file = Full()
+    with pytest.raises(disk.Refused, match=r"metrics.jsonl' is full"):
+        log.write(1, {"value": 2.0})

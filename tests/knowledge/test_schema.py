@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from fnas_jax.core import disk
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.config import default
 from fnas_jax.knowledge import history, schema, sources, task_data
@@ -138,3 +139,25 @@ def test_a_connection_that_is_open_while_another_brings_the_file_up_to_date(old)
         assert len(rows_of(reader)) == ROWS
         history.open_(old).close()
         assert len(rows_of(reader)) == ROWS
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, sqlite3.OperationalError])
+def test_what_ends_a_transaction_is_told_and_not_that_it_is_over(error, tmp_path):
+    """As after COMMIT, or on a full disk, where SQLite has taken it back itself."""
+    with contextlib.closing(history.open_(tmp_path)) as connection:
+        with pytest.raises(error), schema.transaction(connection):
+            connection.execute("ROLLBACK")
+            raise error
+        with pytest.raises(error), schema.transaction(connection):
+            connection.execute("INSERT INTO descriptions VALUES ('a', 'b')")
+            raise error
+        assert connection.execute("SELECT count(*) FROM descriptions").fetchone() == (0,)
+
+
+def test_a_full_disk_is_a_sentence_that_names_the_file(tmp_path):
+    with contextlib.closing(history.open_(tmp_path)) as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own SQLITE_FULL
+        full = f"disk of '{tmp_path / history.FILE}' is full; the same command goes on once there"
+        with pytest.raises(disk.Refused, match=full), schema.transaction(connection):
+            connection.execute(f"INSERT INTO descriptions VALUES ('a', '{'b' * 10**5}')")
