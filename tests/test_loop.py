@@ -276,9 +276,15 @@ def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, monkeypatch,
         assert lines_of(folder) == lines_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1000.0])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("place", ["history", "metrics", "checkpoint", "prepare"])
+@pytest.mark.parametrize(
+    ("place", "number", "seconds"),
+    [
+        ("history", signal.SIGTERM, 0.0),
+        ("metrics", signal.SIGINT, 1000.0),
+        ("checkpoint", signal.SIGINT, 0.0),
+        ("prepare", signal.SIGTERM, 1000.0),
+    ],
+)
 def test_a_search_that_a_signal_ends_takes_a_checkpoint_first(
     place, number, seconds, undisturbed, tmp_path, monkeypatch, capsys
 ):
@@ -310,13 +316,20 @@ def test_a_search_that_a_signal_ends_takes_a_checkpoint_first(
     assert lines_of(tmp_path) == lines_of(undisturbed[0])
 
 
-@pytest.mark.parametrize("place", ["record", "write", "save", "write_json"])
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "full"), (errno.EROFS, "read-only")])
+@pytest.mark.parametrize(
+    ("place", "number", "words"),
+    [
+        ("record", errno.ENOSPC, "full"),
+        ("write", errno.EROFS, "read-only"),
+        ("save", errno.ENOSPC, "full"),
+        ("write_json", errno.EROFS, "read-only"),
+    ],
+)
 def test_a_search_whose_disk_refuses_goes_on_when_it_does_not(
     place, number, words, undisturbed, tmp_path, monkeypatch, capsys
 ):
     owner = {"record": history, "write": log_lib.MetricLog, "save": checkpoint}.get(place, loop)
-    real, left = getattr(owner, place), [3]
+    real, left = getattr(owner, place), [2]
 
     def effect(*args):
         left[0] -= 1

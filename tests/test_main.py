@@ -11,6 +11,7 @@ import pytest
 
 from fnas_jax import main as command
 from fnas_jax import retrain
+from tests.soak import disk, signals
 
 
 @pytest.fixture
@@ -206,6 +207,22 @@ def test_help_exits_with_0(capsys):
     assert "--config.search.budget=64" in capsys.readouterr().out
     assert retrain.command(["--help"]) == 0
     assert "--steps" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_search_that_is_told_to_end_at_any_moment_ends_as_promised_and_goes_on():
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    outcomes = signals.cases(tuple((kind, 2) for kind in kinds), seed=1)
+    assert len(outcomes) == 6
+    assert [case for case in outcomes if case[1] not in (signals.PROMISED, signals.EARLY)] == []
+
+
+@pytest.mark.slow
+def test_a_search_whose_disk_is_full_or_read_only_says_so_and_goes_on():
+    if not disk.may_mount():
+        pytest.skip("only root may mount")
+    outcomes = disk.cases((88, 128, 268), ("checkpoints",))
+    assert [case for case in outcomes if case[1] != disk.PROMISED] == []
 
 
 @pytest.mark.slow

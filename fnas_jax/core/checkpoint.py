@@ -77,7 +77,7 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
             manager.wait_until_finished()
             sys.unraisablehook = hook  # behind an error there may be more of them
         except Exception:
-            _remove_for_good(folder, f"{step}.")
+            _remove_for_good(folder, str(step))
             raise
 
 
@@ -97,9 +97,9 @@ def _remove_for_good(folder: pathlib.Path, of: str) -> None:
         time.sleep(0.1)
 
 
-def _remove_unfinished(folder: pathlib.Path, of: str = "") -> bool:
-    """Takes away what Orbax was writing into, of names that begin with `of`; whether there was."""
-    found = list(folder.glob(f"{of}*{UNFINISHED}*"))
+def _remove_unfinished(folder: pathlib.Path, of: str = "*") -> bool:
+    """Takes away what Orbax was writing into, of step `of` or of all; whether there was any."""
+    found = list(folder.glob(f"{of}{UNFINISHED}*"))
     for path in found:
         shutil.rmtree(path, ignore_errors=True)
     return bool(found)

@@ -1,11 +1,13 @@
+import errno
 import json
 import os
+import pathlib
 import time
 
 import filelock
 import pytest
 
-from fnas_jax.core import budget, workdir
+from fnas_jax.core import budget, disk, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 
@@ -227,3 +229,24 @@ def test_less_budget_than_was_trained_is_told(tmp_path):
             continue
         with pytest.raises(UserError, match=r"is 20, .* has trained 21 .* 21 or more"):
             workdir.check_budget(tmp_path, config_with(search__budget=given), trained)
+
+
+def test_drafts_of_killed_processes_go_when_a_folder_is_opened(tmp_path):
+    config = config_lib.default()
+    for name in (".run.json.77", ".metrics.jsonl.8", ".report.html.9"):
+        (tmp_path / name).touch()
+    with workdir.opened(tmp_path, config):
+        # Of a report that may be written just now, beside the search.
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", ".report.html.9"}
+
+
+def test_a_workdir_on_a_full_disk_is_no_wrong_input(tmp_path, monkeypatch):
+    def full(*args, **more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", full)
+    with (
+        pytest.raises(disk.Refused, match="cannot be written: No space left on device; the same"),
+        workdir.opened(tmp_path / "w", config_lib.default()),
+    ):
+        pass

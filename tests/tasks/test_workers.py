@@ -11,6 +11,7 @@ import pytest
 
 import fnas_jax
 from fnas_jax import trials
+from fnas_jax.core import signals
 from fnas_jax.tasks.workers import Workers
 
 PATIENCE = 60.0  # seconds, for processes that start on a busy machine
@@ -76,6 +77,37 @@ def test_a_worker_killed_in_the_middle_costs_the_call_that_it_was_in(workers, tm
     assert isinstance(found[1], RuntimeError) and str(found[1]) == "its process died"
     assert [found[0], *found[2:]] == ["a", "b", "c"]
     assert workers.map([(tmp_path, "d", [])] * 2) == ["d", "d"]
+
+
+def killing(number):
+    """Sends the command and itself a signal, as a terminal does, and fails by it."""
+    os.kill(os.getppid(), number)
+    os.kill(os.getpid(), number)
+    raise RuntimeError("as a program that this one has started")
+
+
+def doubled(number):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return 2 * number
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_of_a_command_fails_no_network():
+    with signals.handled():
+        assert Workers(doubled, 1).map([1, 2]) == [2, 4]
+    with pytest.raises(signals.Stop), signals.handled(), signals.deferred():
+        Workers(killing, 1).map([signal.SIGTERM])
+        pytest.fail("it is a network that failed")
+
+
+def test_in_this_process_a_call_that_a_signal_may_have_ended_is_no_network_that_failed():
+    def call(argument):
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("as a program that it has started")
+
+    with pytest.raises(signals.Stop), signals.handled(), signals.deferred():
+        Workers(call, 0).map([1])
+        pytest.fail("it is a network that failed")
 
 
 @pytest.mark.slow
