@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -90,9 +91,12 @@ KINDS = {
 }
 
 
-def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The content of the result.json in `folder`. Raises UserError: missing, or damaged."""
-    return jsons.read_record(folder / "result.json", KINDS, ("best", "winner", "counts"))
+def read(folder: pathlib.Path, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """The content of the result.json in `folder`, which has all that is `needed`.
+
+    Raises UserError where it is missing or damaged.
+    """
+    return jsons.read_record(folder / "result.json", KINDS, needed)
 
 
 def measure(folder: pathlib.Path) -> Measure:

@@ -29,7 +29,8 @@ def folder(tmp_path, monkeypatch):
     ]
     best = {"arch": [1, 1], "description": {"text": "b"}, "accuracy": 0.9, "reward": 0.9}
     front = [{"arch": [1, i], "text": text, "accuracy": 0} for i, text in ((1, "b"), (2, "c"))]
-    write_json(tmp_path / "result.json", {"best": best, "finalists": [], "pareto": front})
+    found = {"best": best, "winner": None, "counts": {}, "finalists": [], "pareto": front}
+    write_json(tmp_path / "result.json", found)
     monkeypatch.setattr(retrain.trials, "read", lambda path: tried)
     return tmp_path
 
