@@ -121,7 +121,7 @@ def held(folder: str | pathlib.Path, model: Model, pick: int | Mapping[str, Any]
 
     Of the others the search has figures only: their weights are not kept.
     """
-    found = outcome.read(pathlib.Path(folder).expanduser())
+    found = outcome.read(pathlib.Path(folder).expanduser(), ("best",))
     number = pareto.number(found, pick)
     wanted = pareto.choose(found, number)
     if wanted["arch"] != model.arch:

@@ -124,7 +124,8 @@ def _count(
     """
     return {
         "trained": counts["trained"] + int(metrics.fresh.sum()),
-        "predicted": counts["predicted"] + int((~proposal.train_mask).sum()),
+        # So that trained and predicted ones are the rows of the history, whatever is fresh.
+        "predicted": counts["predicted"] + int((~proposal.train_mask & ~metrics.fresh).sum()),
         "replayed": counts["replayed"] + int(stats.get("replayed", 0)),
         "failed": counts["failed"] + int((metrics.fresh & ~metrics.ok).sum()),
         "prepared": counts["prepared"],

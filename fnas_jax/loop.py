@@ -11,11 +11,11 @@ Another budget: a run goes on with a higher or lower `search.budget` (`workdir.m
 had been interrupted there, and so after `search.seconds`; arrays whose sizes follow the budget
 grow, and never shrink.
 
-Resume: `resume` reads the newest checkpoint and drops what history and metrics hold beyond it;
-`run_stages` and `run_iterations` go on from there, because `State` says how far they are. Random
-keys are functions of the seed and of the number of the iteration, so nothing about them is stored.
-So a killed and resumed run does exactly what an undisturbed one does. One that a signal ends takes
-a checkpoint first (`core.signals`). `core.workdir` says which run a folder belongs to,
+Resume: `resuming.resume` reads the newest checkpoint and drops what history and metrics hold beyond
+it; `run_stages` and `run_iterations` go on from there, because `State` says how far they are.
+Random keys are functions of the seed and of the number of the iteration, so nothing about them is
+stored. So a killed and resumed run does exactly what an undisturbed one does. One that a signal
+ends takes a checkpoint first (`core.signals`). `core.workdir` says which run a folder belongs to,
 `core.checkpoint` how a checkpoint is written and read, and `saving` what is in one.
 """
 
@@ -35,17 +35,17 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fnas_jax import ending, iteration, opening, outcome
+from fnas_jax import ending, iteration, opening, outcome, resuming
 from fnas_jax import finals as finals_lib
 from fnas_jax import saving as saving_lib
-from fnas_jax.core import budget, checkpoint, devices, hosts, signals, workdir
+from fnas_jax.core import budget, checkpoint, devices, hosts, signals, unchanged, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import keep as keeping
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.keep import NOWHERE, Keep
 from fnas_jax.core.logging import MetricLog, Progress, write_json
 from fnas_jax.iteration import FINAL, PREPARE, State
-from fnas_jax.knowledge import history, store, task_data
+from fnas_jax.knowledge import history, pins, store, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.planning import plan
@@ -53,6 +53,7 @@ from fnas_jax.registry import Builder
 from fnas_jax.saving import Saving
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
+from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 
 QUIET = 20  # of iterations in a row without anything new, one in so many is shown
@@ -113,12 +114,17 @@ def search_in(
         best.refuse_foreign(path / best.NAME)
         place = workdir.knowledge_folder(path, config)
         with store.tentative(place) as known:
-            workdir.check_budget(path, config, history.count_trained(known, identity.id))
+            unchanged.check_budget(path, config, history.count_trained(known, identity.id))
             room = workdir.room(path, config, identity)
             keep = keeping.on_disk(path / keeping.FULL, config.log.checkpoint_seconds)
-            parts = builder(room, knowledge_of(known, place, identity, keep))
+            pinned = path / workdir.PINNED
+            parts = builder(room, knowledge_of(known, place, identity, keep, pinned))
             task, _, evaluator = parts
-            identity = workdir.same_task(identity, path, task.space.key, evaluator.protocol)
+            data = "" if task.dataset is None else protocols.fingerprint(task.dataset)
+            pin = pins.read(pinned, identity.id)
+            taken = "" if pin is None else pins.digest(pin)
+            what = (task.space.key, evaluator.protocol, data, taken)
+            identity = unchanged.same_task(identity, path, *what)
             metric, direction, kind, scale = task.measure
             identity = identity._replace(metric=metric, direction=direction, kind=kind, scale=scale)
             with store.settled(known, place) as kept:
@@ -130,10 +136,14 @@ def search_in(
 
 
 def knowledge_of(
-    known: sqlite3.Connection, place: pathlib.Path, run: workdir.Run, keep: Keep = NOWHERE
+    known: sqlite3.Connection,
+    place: pathlib.Path,
+    run: workdir.Run,
+    keep: Keep = NOWHERE,
+    pinned: pathlib.Path | None = None,
 ) -> Knowledge:
     """What `run` is handed of the store in `place`, whose history is `known`."""
-    return Knowledge(known, run.began, place / "pool", run.id, run.starts > 0, keep)
+    return Knowledge(known, run.began, place / "pool", run.id, run.starts > 0, keep, pinned)
 
 
 def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
@@ -161,11 +171,15 @@ def search(ctx: Context) -> dict[str, Any]:
     key = jax.random.key(ctx.config.seed)
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_(ctx.folder / workdir.CHECKPOINTS))
-        saving = Saving(ctx.evaluator, manager, ctx.folder / workdir.APART)
-        state = resume(ctx, saving, key)
+        run = ctx.run._replace(starts=ctx.run.starts + 1)  # as run.json has it
+        said = (run._asdict(), config_lib.flatten(ctx.config))
+        saving = Saving(ctx.evaluator, manager, ctx.folder / workdir.APART, *said)
+        state, done = resuming.resume(ctx, saving, key)
         record_task(ctx)
         log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard)
         stack.callback(log.close)
+        resuming.tell_lost_lines(ctx, int(done.get("lines", 0)), log.lines)
+        saving = saving._replace(lines=lambda: log.lines)
         trained = state.counts["trained"]
         remaining = functools.partial(search_seconds_left, ctx)
         progress = Progress(
@@ -186,25 +200,6 @@ def search(ctx: Context) -> dict[str, Any]:
     write_json(ctx.folder / "result.json", outcome.content(ctx, state, finals, facts))
     keeping.remove(ctx.folder)
     return outcome.read(ctx.folder)
-
-
-def resume(ctx: Context, saving: Saving, key: jax.Array) -> State:
-    """The state of the newest checkpoint, or the first one where there is none.
-
-    A first one with a knowledge pool is saved at once: the pool is written before the next
-    checkpoint, and a run killed in between must not find its own work. Drops the iterations beyond
-    it from the history; `MetricLog` does so with the metrics.
-    """
-    decisions = len(ctx.task.space.cardinalities)
-    state = iteration.initial(ctx.method, ctx.evaluator, decisions, key)
-    restored = saving_lib.restore(saving, state, ctx.run.grown)
-    if restored is not None:
-        state = restored
-        ctx.clock.resume(state.seconds)
-    elif ctx.evaluator.hooks.sync is not None:
-        saving_lib.save(saving, state, state.step)
-    history.trim(ctx.knowledge.history, ctx.run.id, state.iteration)
-    return state
 
 
 def record_task(ctx: Context) -> None:

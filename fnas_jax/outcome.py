@@ -91,12 +91,23 @@ KINDS = {
 }
 
 
-def read(folder: pathlib.Path, needed: Iterable[str] = ()) -> dict[str, Any]:
+WHOLE = ("best", "winner", "counts")  # what results of every version have
+
+
+def read(folder: pathlib.Path, needed: Iterable[str] = WHOLE) -> dict[str, Any]:
     """The content of the result.json in `folder`, which has all that is `needed`.
 
     Raises UserError where it is missing or damaged.
     """
-    return jsons.read_record(folder / "result.json", KINDS, needed)
+    path = folder / "result.json"
+    found, what = jsons.read_record(path, KINDS, needed), repr(str(path))
+    if "counts" in needed:
+        jsons.record(found["counts"], {}, what, ("trained", "failed"))
+    if found.get("best") is not None:
+        jsons.record(found["best"], {}, what, ("arch", "accuracy", "reward", "description"))
+    for network in found.get("pareto", []):
+        jsons.record(network, {}, what, ("arch", "text", "accuracy"))
+    return found
 
 
 def measure(folder: pathlib.Path) -> Measure:
@@ -106,7 +117,7 @@ def measure(folder: pathlib.Path) -> Measure:
         if run.metric:
             return measures.written({"name": run.metric, **run._asdict()})
     exists = (folder / "result.json").exists()
-    return measures.of_result(read(folder) if exists else {})
+    return measures.of_result(read(folder, ()) if exists else {})
 
 
 def own_rows(ctx: Context) -> history.Rows:

@@ -17,8 +17,9 @@ if __name__ == "__main__":
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
 from fnas_jax import outcome, registry
-from fnas_jax.core import cli, disk, jsons, svg, workdir
+from fnas_jax.core import cli, disk, svg, workdir
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.logging import metric_lines
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, store
@@ -41,24 +42,11 @@ def write(folder: str) -> pathlib.Path:
     result = outcome.read(path) if (path / "result.json").exists() else None
     target = path / workdir.REPORT
     known = _knowledge(workdir.knowledge_folder(path, config))
-    metrics, measure = read_metrics(path / "metrics.jsonl"), outcome.measure(path)
+    metrics, measure = metric_lines(path / "metrics.jsonl"), outcome.measure(path)
     text = page(config, metrics, result, known, measure)
     with disk.replacing(target) as file:
         file.write(text)
     return target
-
-
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; one that is still being written is left out."""
-    found = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-        try:
-            known = jsons.parse(line)
-        except ValueError:
-            continue
-        if isinstance(known, dict):
-            found.append(known)
-    return found
 
 
 def page(

@@ -40,7 +40,7 @@ class Result:
         """
         self._build = functools.partial(registry.build_task, arrays=arrays, own=own)
         self.workdir = pathlib.Path(folder).expanduser()
-        self.content: dict[str, Any] = outcome.read(self.workdir, ("best", "winner", "counts"))
+        self.content: dict[str, Any] = outcome.read(self.workdir)
 
     def __repr__(self) -> str:
         return main.summary(self.content, str(self.workdir))

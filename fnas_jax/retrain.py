@@ -98,7 +98,7 @@ def retrain(
     with workdir.opened(folder, config) as path:
         if not (path / "result.json").exists():
             raise UserError(f"the search in {str(folder)!r} is not finished: it has no result.json")
-        result = outcome.read(path)
+        result = outcome.read(path, ("best",))
         number = pareto.number(result, pick)
         best = pareto.choose(result, number)
         config = cli.override(as_trained(config, result), overrides, CHANGES, IDLE)
@@ -111,14 +111,14 @@ def retrain(
             facts.tell(task.dataset.notes)
         key = jax.random.fold_in(jax.random.key(config.seed), FINAL)
         # The search has reported this form already, unless it was of an earlier version.
-        arch = task.evaluator.form(jnp.asarray(best["arch"], jnp.int32)[None])[0]
+        arch = task.evaluator.form(asked(best["arch"], task, path)[None])[0]
         validation = best["accuracy"]
         compared: list[dict[str, Any]] = []
         before = keeping.arguments(task.keeps, path, config)
         if top:
             entries = shortlist.ranked(result, tried, task.space, top)
             chosen, compared = _compare(config, task, entries, top, key, *before)
-            arch, validation = jnp.asarray(chosen["arch"], jnp.int32), chosen["accuracy"]
+            arch, validation = asked(chosen["arch"], task, path), chosen["accuracy"]
         winner = task.final(arch, key, *before)
         failure = ship.failure(winner.facts)
         if failure:
@@ -141,6 +141,18 @@ def retrain(
         write_json(path / "retrain.json", judged)
         keeping.remove(path)
         return workdir.read_json(path / "retrain.json")
+
+
+def asked(arch: Sequence[int], task: Task, folder: pathlib.Path) -> jax.Array:
+    """`arch` [T] of result.json in `folder`. Raises UserError where the task's space has it not."""
+    most = task.space.cardinalities
+    if len(arch) != len(most) or not all(0 <= a < n for a, n in zip(arch, most, strict=True)):
+        raise UserError(
+            f"{str(folder / 'result.json')!r} is damaged: {list(arch)!r:.80} is no architecture of"
+            f" {task.space.name}, which has {len(most)} decisions of {', '.join(map(str, most))}"
+            " choices"
+        )
+    return jnp.asarray(arch, jnp.int32)
 
 
 def as_trained(

@@ -9,21 +9,34 @@ from __future__ import annotations
 
 import functools
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
+from fnas_jax.core import about as abouts
 from fnas_jax.core import apart, checkpoint
+from fnas_jax.core.about import About
 from fnas_jax.iteration import State
 from fnas_jax.tasks.base import Evaluator
 
 
 class Saving(NamedTuple):
-    """Where a run keeps its states."""
+    """Where a run keeps its states, and what it says of them."""
 
     evaluator: Evaluator
     manager: ocp.CheckpointManager
     folder: pathlib.Path  # of what stands beside the checkpoints
+    run: Mapping[str, Any]  # run.json
+    config: Mapping[str, Any]  # all keys, flat
+    lines: Callable[[], int] = lambda: 0  # of metrics.jsonl
+
+
+class Restored(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: State
+    about: About | None  # None: of an earlier version
 
 
 def synced(saving: Saving, state: State, number: int) -> State:
@@ -39,20 +52,32 @@ def synced(saving: Saving, state: State, number: int) -> State:
 
 def save(saving: Saving, state: State, number: int) -> None:
     """Stores `state` as the checkpoint `number`."""
-    checkpoint.save(saving.manager, number, _without(saving, state, number))
+    done = {
+        "proposed": state.counts["proposed"],
+        "trained": state.counts["trained"],
+        "seconds": state.seconds["total"],
+        "lines": saving.lines(),
+    }
+    about = abouts.text(About(saving.run, saving.config, done))
+    checkpoint.save(saving.manager, number, _without(saving, state, number), about)
     apart.prune(saving.folder, saving.manager.all_steps())
 
 
-def restore(saving: Saving, first: State, grown: bool) -> State | None:
+def restore(
+    saving: Saving, first: State, grown: bool, check: Callable[[About | None], object]
+) -> Restored | None:
     """The newest good state, shaped as `first`; None where there is none.
 
-    `grown` as of `checkpoint.restore`, which raises UserError where none can be used.
+    `grown` as of `checkpoint.restore`, which raises UserError where none can be used; `check`
+    raises it for a checkpoint that is not of this search.
     """
     held, hooks = first, saving.evaluator.hooks
     if hooks.apart is not None:
         held = first._replace(evaluator=hooks.apart.put(first.evaluator, None))
     whole = functools.partial(_with, saving, first)
-    found = checkpoint.restore(saving.manager, held, grown, whole)
+    found = checkpoint.restore(
+        saving.manager, held, grown, whole, lambda text: check(abouts.parse(text))
+    )
     # What a killed process has left beside a checkpoint that it did not come to.
     apart.prune(saving.folder, saving.manager.all_steps())
     return None if found is None else found[1]
@@ -71,15 +96,15 @@ def _without(saving: Saving, state: State, number: int) -> State:
     return state._replace(evaluator=hooks.apart.put(state.evaluator, None), apart=version)
 
 
-def _with(saving: Saving, first: State, number: int, state: State) -> State:
+def _with(saving: Saving, first: State, number: int, state: State, about: str) -> Restored:
     """`state`, which the checkpoint `number` holds, with what stands apart from it."""
-    hooks = saving.evaluator.hooks
+    hooks, parsed = saving.evaluator.hooks, abouts.parse(about)
     if hooks.apart is None:
-        return state
+        return Restored(state, parsed)
     part = hooks.apart.get(first.evaluator)
     if hooks.load_weights is None:
         part = apart.read(saving.folder, number, state.apart, part)
     known = hooks.apart.put(state.evaluator, part)
     if hooks.load_weights is not None and state.prepared >= 2:  # the method's stage is over
         known = hooks.load_weights(known, state.method)
-    return state._replace(evaluator=known, apart=apart.NONE)
+    return Restored(state._replace(evaluator=known, apart=apart.NONE), parsed)

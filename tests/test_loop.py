@@ -405,12 +405,12 @@ def test_a_kill_between_a_write_of_the_pool_and_its_checkpoint_changes_nothing(
     for n in range(1, whole["iterations"] + 1):
         folder, left = tmp_path / str(n), [n]
 
-        def save(manager, step, state, left=left):
+        def save(manager, step, state, about, left=left):
             if step:  # before the others, the pool was written
                 left[0] -= 1
                 if left[0] == 0:
                     raise Crash
-            real(manager, step, state)
+            real(manager, step, state, about)
 
         monkeypatch.setattr(checkpoint, "save", save)
         for _ in range(2):  # killed at the same place once more, where it is the first

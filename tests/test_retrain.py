@@ -29,8 +29,8 @@ def folder(tmp_path, monkeypatch):
     ]
     best = {"arch": [1, 1], "description": {"text": "b"}, "accuracy": 0.9, "reward": 0.9}
     front = [{"arch": [1, i], "text": text, "accuracy": 0} for i, text in ((1, "b"), (2, "c"))]
-    found = {"best": best, "winner": None, "counts": {}, "finalists": [], "pareto": front}
-    write_json(tmp_path / "result.json", found)
+    done = {"winner": None, "counts": {"trained": 4, "failed": 0}, "seconds": {"total": 1.0}}
+    write_json(tmp_path / "result.json", done | {"best": best, "finalists": [], "pareto": front})
     monkeypatch.setattr(retrain.trials, "read", lambda path: tried)
     return tmp_path
 
@@ -77,6 +77,26 @@ def test_of_the_best_that_of_the_highest_accuracy_on_validation_images_is_tested
     assert found["changed"] == options and fake.configs[0]["winner.mixup"] == 0.3
     printed = retrain.summary(found, folder)
     assert "80.00%" in printed and "accuracy 25.00%" in printed and "validation images" in printed
+
+
+@pytest.mark.parametrize("arch", [[1, 4], [-1, 0], [1], [1, 1, 1], [10**12, 0]])
+def test_an_architecture_that_the_space_has_not_is_told(folder, arch):
+    result = json.loads((folder / "result.json").read_text())
+    result["best"]["arch"] = arch
+    write_json(folder / "result.json", result)
+    fake = Fake({})
+    with pytest.raises(UserError, match=r"is damaged: .* 2 decisions of 4, 4 choices"):
+        retrain.retrain(folder, build=fake.build)
+    assert fake.tested == [] and not (folder / "retrain.json").exists()
+
+
+@pytest.mark.parametrize("arch", ["ab", None, [1.5, 0], [True, 0], {}])
+def test_what_is_no_architecture_is_told(folder, arch):
+    result = json.loads((folder / "result.json").read_text())
+    result["best"]["arch"] = arch
+    write_json(folder / "result.json", result)
+    with pytest.raises(UserError, match=r"result\.json' is damaged: its 'best'"):
+        retrain.retrain(folder, build=Fake({}).build)
 
 
 def test_without_top_nothing_is_compared(folder):

@@ -2,11 +2,13 @@
 
 Orbax writes each step beside the others and renames it when it is complete, so that a killed
 process leaves no half-written step. A checksum over all leaves is stored with them, because a
-damaged chunk of an array need not look wrong to a reader.
+damaged chunk of an array need not look wrong to a reader; and so may be a text about them
+(`core.about`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -31,6 +33,9 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax is wr
 logger = logging.getLogger(__name__)
 
 
+ABOUT, CHECKSUM = "about", "checksum"  # what is stored beside the leaves
+
+
 class StructureError(ValueError):
     """A checkpoint holds other arrays than this program has a place for."""
 
@@ -39,11 +44,16 @@ def open_(folder: str | pathlib.Path, keep: int = 2, alone: bool = True) -> ocp.
     """The checkpoints of `folder`, created where it is missing; `close()` it in the end.
 
     `alone`: nobody else writes there, so that what a killed process has not finished is removed.
-    Raises `disk.Refused`.
+    Raises `disk.Refused`, and UserError where that is no folder.
     """
     path = pathlib.Path(folder).absolute()
-    with disk.at(path):
-        path.mkdir(parents=True, exist_ok=True)
+    try:
+        with disk.at(path):
+            path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f"{str(folder)!r} is in the way: it must be a folder of checkpoints, or not there"
+        ) from None
     if alone:
         _remove_unfinished(path)
     # This process alone writes, whatever other hosts do; Orbax would otherwise wait for them.
@@ -57,18 +67,22 @@ def open_(folder: str | pathlib.Path, keep: int = 2, alone: bool = True) -> ocp.
         create=False,
         multiprocessing_options=itself,
     )
-    return ocp.CheckpointManager(path, options=options)
+    # Orbax would look into the newest step for what it holds, which may be an empty folder.
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=itself)
+    return ocp.CheckpointManager(path, options=options, item_handlers=handler)
 
 
-def save(manager: ocp.CheckpointManager, step: int, tree: Any) -> None:
-    """Stores `tree` as `step`; returns when it is safe on disk.
+def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") -> None:
+    """Stores `tree` as `step`, with a text `about` it; returns when it is safe on disk.
 
     Leaves are arrays (also empty ones, and typed PRNG keys), or Python numbers and booleans. Raises
     `disk.Refused`, of which no trace is left.
     """
     leaves = [_to_numpy(leaf) for leaf in jax.tree.leaves(tree)]
     stored = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}  # Orbax: size > 0
-    stored["checksum"] = np.asarray(_checksum(_filled(leaves)), np.uint32)
+    if about:
+        stored[ABOUT] = np.frombuffer(about.encode(), np.uint8)
+    stored[CHECKSUM] = np.asarray(_checksum(_ordered(stored)), np.uint32)
     folder, hook = pathlib.Path(manager.directory), sys.unraisablehook
     with disk.at(folder):
         try:
@@ -112,7 +126,10 @@ def following(manager: ocp.CheckpointManager, step: int) -> int:
 
 
 class Paced:
-    """Takes the checkpoints of a run, and spends at most a tenth of its time on them."""
+    """Takes the checkpoints of a run, and spends at most a tenth of its time on them.
+
+    With 0 `seconds`, however long it takes: the next one is always due.
+    """
 
     def __init__(self, seconds: float):
         """`seconds`: the least time between two of them."""
@@ -135,7 +152,7 @@ class Paced:
         start = time.monotonic()
         found = store()
         self._taken = now = time.monotonic()  # large states take long to write
-        self._due = now + max(self._seconds, 9 * (now - start))
+        self._due = now + (max(self._seconds, 9 * (now - start)) if self._seconds else 0.0)
         return found
 
 
@@ -143,25 +160,35 @@ def restore(
     manager: ocp.CheckpointManager,
     template: Any,
     grown: bool = False,
-    complete: Callable[[int, Any], Any] = lambda step, tree: tree,
+    complete: Callable[[int, Any, str], Any] = lambda step, tree, about: tree,
+    check: Callable[[str], object] = lambda about: None,
 ) -> tuple[int, Any] | None:
     """(step, tree) of the newest good checkpoint, shaped as `template`; None where there is none.
 
     `template` may be a function of the step. Where it has `grown`, a smaller array takes the first
-    places of the template's, whose others stay as they are. `complete`(step, tree) adds what stands
-    apart; a checkpoint of which it raises an error is damaged. Newer damaged checkpoints are
-    deleted, with a warning. Raises UserError where checkpoints exist and none of them can be used.
+    places of the template's, whose others stay as they are. `complete`(step, tree, about) adds what
+    stands apart; a checkpoint of which it raises an error is damaged. Newer damaged checkpoints are
+    deleted, with a warning. `check` is handed the text about a checkpoint that is whole, and what
+    it raises ends the search for one. Raises UserError where checkpoints exist and none of them can
+    be used.
     """
     steps = sorted(manager.all_steps(), reverse=True)
     reason, advice = "", "remove that folder to start again"
     for position, step in enumerate(steps):
         try:
-            like = template(step) if callable(template) else template
-            tree = complete(step, _read(manager, step, like, grown))
+            stored = _whole(manager, step)
         except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
+            reason = reason or _reason(error)
+            continue
+        about = _about(stored)
+        check(about)
+        try:
+            like = template(step) if callable(template) else template
+            tree = complete(step, _fill(stored, like, grown), about)
+        except Exception as error:  # likewise, of what stands apart
             if isinstance(error, StructureError):
                 advice = "go on with the version of fnas_jax that wrote it, or with a new folder"
-            reason = reason or f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            reason = reason or _reason(error)
             continue
         for damaged in steps[:position]:
             logger.warning(
@@ -174,8 +201,37 @@ def restore(
     return None
 
 
-def _read(manager: ocp.CheckpointManager, step: int, template: Any, grown: bool) -> Any:
+def newest_about(folder: pathlib.Path) -> str:
+    """The text about the newest whole checkpoint in `folder`; "" where there is none."""
+    if not any(path.name.isdigit() for path in folder.glob("*")):
+        return ""
+    with contextlib.closing(open_(folder, alone=False)) as manager:
+        for step in sorted(manager.all_steps(), reverse=True):
+            with contextlib.suppress(Exception):  # a damaged one, of which `restore` will tell
+                return _about(_whole(manager, step))
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error) or 'damaged').splitlines()[0][:200]}"
+
+
+def _whole(manager: ocp.CheckpointManager, step: int) -> dict[str, np.ndarray]:
+    """The arrays of `step` by name. Raises an error where they are not those that were stored."""
     stored = manager.restore(step, args=ocp.args.PyTreeRestore())
+    found = {name: np.asarray(value) for name, value in stored.items()}
+    checksum = int(found.pop(CHECKSUM))
+    if ABOUT in found and _checksum(_ordered(found)) != checksum:
+        raise ValueError("checksum differs")
+    return found if ABOUT in found else found | {CHECKSUM: np.asarray(checksum)}
+
+
+def _about(stored: dict[str, np.ndarray]) -> str:
+    return stored[ABOUT].tobytes().decode() if ABOUT in stored else ""
+
+
+def _fill(stored: dict[str, np.ndarray], template: Any, grown: bool) -> Any:
+    """What `_whole` has found, shaped as `template`. Raises StructureError."""
     like, structure = jax.tree.flatten(template)
     expected = [_to_numpy(leaf) for leaf in like]
     leaves = []
@@ -188,10 +244,11 @@ def _read(manager: ocp.CheckpointManager, step: int, template: Any, grown: bool)
             )
         leaves.append(value)
     here = sum(blank.size > 0 for blank in expected)
-    if len(stored) - 1 != here:  # one is the checksum
+    if len(stored) - 1 != here:  # one is the text or the checksum
         raise StructureError(f"it has {len(stored) - 1} arrays, this program expects {here}")
-    # Earlier versions counted empty leaves, too, whose shapes may grow.
-    if int(stored["checksum"]) not in (_checksum(leaves), _checksum(_filled(leaves))):
+    # Those without a text also counted empty leaves once, whose shapes may grow.
+    known = (_checksum(leaves), _checksum(_filled(leaves)))
+    if CHECKSUM in stored and int(stored[CHECKSUM]) not in known:
         raise ValueError("checksum differs")
     leaves = [_placed(value, blank) for value, blank in zip(leaves, expected, strict=True)]
     restored = [_like(leaf, value) for leaf, value in zip(like, leaves, strict=True)]
@@ -215,6 +272,11 @@ def _placed(value: np.ndarray, blank: np.ndarray) -> np.ndarray:
 
 def _filled(leaves: list[np.ndarray]) -> list[np.ndarray]:
     return [leaf for leaf in leaves if leaf.size]
+
+
+def _ordered(stored: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The text about them, if any, then all leaves by their numbers."""
+    return [stored[name] for name in sorted(stored, key=lambda name: (len(name), name))]
 
 
 def _name(i: int) -> str:

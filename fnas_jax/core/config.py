@@ -286,11 +286,17 @@ def _scalar(value: Any) -> Any:
     return operator.index(value) if whole else value
 
 
+def suits(name: str, value: Any) -> bool:
+    """Whether `value` has the type of key `name`; of a tuple, whatever its entries are."""
+    type_ = type(all_keys()[name].default)
+    return type(value) is type_ or (type_ is float and type(value) is int)
+
+
 def _check(name: str, value: Any) -> None:
     """Raises UserError unless `value` has the type and range of key `name`."""
     key = all_keys()[name]
     type_ = type(key.default)
-    if not (type(value) is type_ or (type_ is float and type(value) is int)):
+    if not suits(name, value):
         raise UserError(f"{name} is {value!r}; it must be {kind(key)}")
     if key.choices and value not in key.choices:
         raise UserError(

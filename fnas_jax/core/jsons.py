@@ -13,7 +13,7 @@ NUMBER = (int, float)
 MAYBE_NUMBER = (*NUMBER, type(None))
 
 
-def parse(text: str) -> Any:
+def parse(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError for whatever Python cannot read."""
     try:
         return json.loads(text)

@@ -41,32 +41,39 @@ def write_json(path: pathlib.Path, value: Any) -> None:
         file.write("\n")
 
 
-def truncate_metrics(path: pathlib.Path, step: int) -> None:
-    """Drops the lines of `path` whose step is `step` or later, and a torn last line."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(errors="replace").splitlines():
+def metric_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, [] where there is none; what is no line of a step is left out.
+
+    As the last one may be, which a killed process has torn, or which is still being written.
+    """
+    found = []
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
-            if jsons.parse(line)["step"] >= step:
-                continue
-        except (ValueError, KeyError, TypeError):
+            known = jsons.parse(line)
+        except ValueError:
             continue
-        kept.append(line + "\n")
-    with disk.replacing(path) as file:
-        file.writelines(kept)
+        if isinstance(known, dict) and _whole(known.get("step")):
+            found.append(known)
+    return found
+
+
+def _whole(number: Any) -> bool:
+    return type(number) is int and number >= 0
+
+
+def truncate_metrics(path: pathlib.Path, step: int) -> int:
+    """Drops the lines of `path` whose step is `step` or later, and damaged ones; how many stay."""
+    kept = [json.dumps(line) + "\n" for line in metric_lines(path) if line["step"] < step]
+    if path.exists():
+        with disk.replacing(path) as file:
+            file.writelines(kept)
+    return len(kept)
 
 
 def last_line(path: pathlib.Path) -> dict[str, Any]:
     """The last line of an iteration in a metrics.jsonl; empty where there is none."""
-    if not path.exists():
-        return {}
-    for line in reversed(path.read_text(errors="replace").splitlines()):
-        try:
-            known = jsons.parse(line)
-        except ValueError:  # torn, by a kill
-            continue
-        if isinstance(known, dict) and "iteration" in known and "proposed" in known:
+    for known in reversed(metric_lines(path)):
+        if "iteration" in known and _whole(known.get("proposed")):
             return known
     return {}
 
@@ -78,7 +85,7 @@ class MetricLog:
         """Raises `disk.Refused`, as all of it does, where the disk does not take what is told."""
         self._path, events = workdir / "metrics.jsonl", workdir / "tensorboard"
         with disk.at(self._path):
-            truncate_metrics(self._path, first_step)
+            self.lines = truncate_metrics(self._path, first_step)  # in the file
             self._file = self._path.open("a")
             self._writer = None
             if tensorboard:
@@ -92,6 +99,7 @@ class MetricLog:
         with disk.at(self._path):
             self._file.write(json.dumps(numbers, allow_nan=False) + "\n")
             self._file.flush()
+            self.lines += 1
             if self._writer is not None:
                 for name, value in numbers.items():
                     if name != "step" and isinstance(value, int | float):

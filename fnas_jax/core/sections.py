@@ -94,7 +94,11 @@ class Log:
     every: int = key(1, "iterations between two log entries", 1, 10**6)
     tensorboard: bool = key(True, "write TensorBoard events")
     checkpoint_seconds: float = key(
-        1.0, "least time between two checkpoints; 0: one after every iteration", 0.0, 86400.0
+        1.0,
+        "least time between two checkpoints, more where these would take over a tenth of the time;"
+        " 0: one after every iteration, however long it takes",
+        0.0,
+        86400.0,
     )
 
 

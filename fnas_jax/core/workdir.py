@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import logging
 import pathlib
 import platform
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -18,18 +19,23 @@ import jax
 import ml_collections
 
 import fnas_jax
-from fnas_jax.core import budget, disk, identity, jsons
+from fnas_jax.core import about as abouts
+from fnas_jax.core import budget, checkpoint, disk, identity, jsons, mending
 from fnas_jax.core import config as config_lib
-from fnas_jax.core.logging import last_line, write_json
+from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
-CHECKPOINTS = "checkpoints"  # the folder of them in a workdir
+LOG = logging.getLogger(__name__)
+CHECKPOINTS = mending.CHECKPOINTS
+ENDS = ("budget", "max_proposals", "seconds", "winner_share")  # keys of the end of a search
 APART = "pools"  # of what stands beside them (`core.apart`)
 REPORT = "report.html"  # which is also written beside a running search
+PINNED = "taken.npz"  # of what a search has taken of others (`knowledge.pins`)
 KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
-FORMAT = 10
+FORMAT = 11
+READABLE = (10,)  # formats of before whose checkpoints say less of their run, and are the same else
 
 
 @contextlib.contextmanager
@@ -55,6 +61,7 @@ def opened(
         raise disk.unusable(f"workdir {str(folder)!r} cannot be written", error) from None
     try:
         disk.sweep(folder, REPORT)
+        mending.mend(folder, {"run.json": read_run_of, "config.json": stored_keys})
         _same_config(folder / "config.json", config)
         yield folder
     finally:
@@ -68,7 +75,7 @@ def _remove_traces(folder: pathlib.Path, before: set[str], missing: list[pathlib
 
     `before`: what the folder held; `missing`: it and its parents, as far as they were not there.
     """
-    for name in {".lock", KNOWLEDGE} - before:
+    for name in {".lock", KNOWLEDGE, PINNED} - before:
         entry = folder / name
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
@@ -86,10 +93,15 @@ def read_json(path: pathlib.Path) -> Any:
 
 def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     """The configuration of the run in `workdir`. Raises UserError where there is none."""
-    path = pathlib.Path(workdir).expanduser() / "config.json"
+    folder = pathlib.Path(workdir).expanduser()
+    path = folder / "config.json"
     if not path.exists():
-        raise UserError(f"{str(workdir)!r} is not the workdir of a run: it has no config.json")
-    flat = _stored(path)
+        began = any((folder / name).exists() for name in ("run.json", CHECKPOINTS, "result.json"))
+        advice = "; the command that began the search writes it again" if began else ""
+        raise UserError(
+            f"{str(workdir)!r} is not the workdir of a run: it has no config.json{advice}"
+        )
+    flat = stored_keys(path)
     try:
         unknown = next((name for name in flat if name not in config_lib.all_keys()), None)
         if unknown is not None:
@@ -97,6 +109,18 @@ def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
         return config_lib.validate(config_lib.nest(flat))
     except UserError as error:
         raise UserError(f"{str(path)!r}: {error}") from None
+
+
+def known_config(folder: pathlib.Path) -> dict[str, Any] | None:
+    """All keys of the run in `folder`, by its newest checkpoint where config.json is not there.
+
+    None where no run is.
+    """
+    path = folder / "config.json"
+    if path.exists():
+        return config_lib.flatten(read_config(folder))
+    about = abouts.parse(checkpoint.newest_about(folder / CHECKPOINTS))
+    return None if about is None else config_lib.modernize(config_lib.flatten(about.config))
 
 
 def knowledge_folder(
@@ -123,15 +147,29 @@ class Run(NamedTuple):
     scale: float = 1.0  # likewise; 1: that, or not written down
     budget: int = 0  # most that it had ever been given: its arrays are of this size
     proposals: int = 0  # likewise; 0 twice: not written down
+    data: str = ""  # digest of all images and labels; "": none, or not written down
+    taken: str = ""  # digest of what was taken of other searches; likewise
 
 
 def read_run(folder: pathlib.Path) -> Run:
     """The run that was started in `folder`. Raises UserError where there is none."""
-    path = folder / "run.json"
+    return read_run_of(folder / "run.json")
+
+
+def read_run_of(path: pathlib.Path) -> Run:
+    """As `read_run`, of a run.json."""
+    return parse_run(jsons.read(path), path)
+
+
+def parse_run(known: Any, path: pathlib.Path) -> Run:
+    """The run of which this was written, in `path`. Raises UserError where it is damaged."""
     usual = Run("", 0)._asdict()
     kinds = {k: jsons.NUMBER if type(v) is float else type(v) for k, v in usual.items()}
-    known = jsons.read_record(path, kinds, ("id", "starts"))
-    return Run(**{name: known[name] for name in Run._fields if name in known})
+    jsons.record(known, kinds, repr(str(path)), ("id", "starts"))
+    run = Run(**{name: known[name] for name in Run._fields if name in known})
+    if not re.fullmatch("[0-9a-f]{8,64}", run.id) or run.starts < 0:
+        raise UserError(f"{str(path)!r} is damaged: its id is {run.id!r:.80}, starts {run.starts}")
+    return run
 
 
 def identify(folder: pathlib.Path) -> Run:
@@ -146,34 +184,18 @@ def identify(folder: pathlib.Path) -> Run:
     run = read_run(folder)
     if run.format == FORMAT:
         return run
-    if any((folder / CHECKPOINTS).glob("[0-9]*")):
-        raise UserError(
-            f"the unfinished search in workdir {str(folder)!r} was begun by another version of"
-            f" fnas_jax (checkpoints of format {run.format} there, {FORMAT} here): finish it with"
-            " that version, or start a new workdir"
-        )
+    if run.format not in READABLE and any((folder / CHECKPOINTS).glob("[0-9]*")):
+        raise of_another_version(folder, run.format)
     return run._replace(format=FORMAT)
 
 
-def same_task(run: Run, folder: pathlib.Path, space: str, protocol: str) -> Run:
-    """`run` with what it searches: `Space.key` and `Evaluator.protocol`.
-
-    Raises UserError where it began with others: a part of the user's own, or a file, has changed
-    since, though the configuration has not.
-    """
-    new = {"space": space, "protocol": identity.digest(protocol) if protocol else ""}
-    for name, value in new.items():
-        before = getattr(run, name)
-        if before and value and before != value:
-            what = {
-                "space": "another space",
-                "protocol": "another task or data, or by a version that measured otherwise",
-            }[name]
-            raise UserError(
-                f"the search in workdir {str(folder)!r} was begun on {what}, under the same names:"
-                " go back to it, or start a new workdir"
-            )
-    return run._replace(space=new["space"], protocol=new["protocol"])
+def of_another_version(folder: pathlib.Path, format_: int) -> UserError:
+    """The error for checkpoints of format `format_`."""
+    return UserError(
+        f"the unfinished search in workdir {str(folder)!r} was begun by another version of"
+        f" fnas_jax (checkpoints of format {format_} there, {FORMAT} here): finish it with"
+        " that version, or start a new workdir"
+    )
 
 
 def start(folder: pathlib.Path, config: ml_collections.ConfigDict, run: Run) -> Run:
@@ -208,7 +230,7 @@ def extends(folder: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
     path = folder / "config.json"
     if not path.exists():
         return False
-    old, new = _stored(path), config_lib.flatten(config)
+    old, new = stored_keys(path), config_lib.flatten(config)
     names = (name for name in new if not name.startswith(("log.", "jax.")))
     return any(old.get(name) != new[name] for name in names)
 
@@ -220,42 +242,10 @@ def room(
     path = folder / "config.json"
     most, proposed = run.budget, run.proposals
     if not most and path.exists():  # of an earlier version, where a budget never fell
-        before = _stored(path)
+        before = stored_keys(path)
         most = before["search.budget"]
         proposed = budget.proposals(before["search.max_proposals"], most)
     return budget.largest(config, most, proposed)
-
-
-def check_budget(folder: pathlib.Path, config: ml_collections.ConfigDict, trained: int) -> None:
-    """Raises UserError where `config` ends the run in `folder` before what it has done already.
-
-    That is: less budget than it has `trained` networks, fewer proposals, or less time, by the last
-    line of its metrics.
-    """
-    path, search = folder / "config.json", config.search
-    if not path.exists():
-        return
-    old, done = _stored(path), last_line(folder / "metrics.jsonl")
-    proposed, seconds = int(done.get("proposed", 0)), float(done.get("seconds/total", 0.0))
-    most = budget.proposals(search.max_proposals, search.budget)
-    allowed = budget.proposals(old["search.max_proposals"], old["search.budget"])
-    place = f"and the search in workdir {str(folder)!r} has"
-    if search.budget < min(trained, old["search.budget"]):
-        raise UserError(
-            f"search.budget is {search.budget}, {place} trained {trained} architectures already:"
-            f" give {trained} or more, or another workdir"
-        )
-    if most < min(proposed, allowed):
-        given = search.max_proposals or f"0, which is {most} of this search.budget"
-        raise UserError(
-            f"search.max_proposals is {given}, {place} proposed {proposed} architectures already:"
-            f" give {proposed} or more, or another workdir"
-        )
-    if search.seconds and search.seconds < min(seconds, old["search.seconds"] or math.inf):
-        raise UserError(
-            f"search.seconds is {search.seconds:g}, {place} taken {seconds:.1f} s already: give"
-            f" {math.ceil(seconds)} or more, 0 for no limit, or another workdir"
-        )
 
 
 def may_change(name: str) -> bool:
@@ -264,8 +254,7 @@ def may_change(name: str) -> bool:
     More or less of the search, as far as it is not done yet (`check_budget`), or another end of it;
     what was searched so far stays what it is.
     """
-    of_search = ("budget", "max_proposals", "seconds", "winner_share")
-    free = (*(f"search.{key}" for key in of_search), "task.cache_dir")
+    free = (*(f"search.{key}" for key in ENDS), "task.cache_dir")
     return name in free or name.startswith(("winner.", "log.", "jax."))
 
 
@@ -282,17 +271,38 @@ def versions(layers: str = "") -> dict[str, str]:
     return found | ({"layers": layers} if layers else {})
 
 
-def _stored(path: pathlib.Path) -> dict[str, Any]:
-    """The keys and values of a run's config.json, under the names of today."""
-    return config_lib.modernize(config_lib.flatten(jsons.read_record(path, {})))
+def stored_keys(path: pathlib.Path) -> dict[str, Any]:
+    """The keys and values of a run's config.json, under the names of today.
+
+    Raises UserError where it is missing or damaged.
+    """
+    flat = config_lib.flatten(jsons.read_record(path, {}))
+    if not {"seed", "space.name", "task.name", "method.name"} <= flat.keys():  # of every version
+        raise UserError(f"{str(path)!r} is damaged: it is no configuration of a search")
+    found = config_lib.modernize(flat)
+    for name in config_lib.all_keys():
+        if not config_lib.suits(name, found[name]):
+            kind = config_lib.kind(config_lib.all_keys()[name])
+            raise UserError(
+                f"{str(path)!r} is damaged: {name} is {found[name]!r:.40}; it must be {kind}"
+            )
+    return found
 
 
 def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Raises UserError if the run whose config.json is `path` has another configuration."""
-    if not path.exists():
-        return
+    if path.exists():
+        refuse_changes(path.parent, stored_keys(path), config)
+
+
+def refuse_changes(
+    folder: pathlib.Path, old: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> None:
+    """Raises UserError if `config` differs from the `old` keys of the run in `folder`.
+
+    But for those that may change.
+    """
     new = config_lib.flatten(config)
-    old = _stored(path)
     missing = "not set"
     differences = [
         f"{name} ({old.get(name, missing)} there, {new.get(name, missing)} now)"
@@ -305,21 +315,21 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     forgotten = [name for name in identity.in_memory(old) if name not in identity.in_memory(new)]
     if forgotten:
         raise UserError(
-            f"the search in workdir {str(path.parent)!r} was begun in Python, on what was in"
-            f" memory: fnas_jax.resume({str(path.parent)!r}, {', '.join(forgotten)}) goes on with"
+            f"the search in workdir {str(folder)!r} was begun in Python, on what was in"
+            f" memory: fnas_jax.resume({str(folder)!r}, {', '.join(forgotten)}) goes on with"
             " it, and reads a finished one; this configuration is another one"
         )
     advice = (
         "; give the command that began it, another search.budget or other winner.* and log.*"
         " keys, or another --workdir"
     )
-    if _format(path.parent) != FORMAT:
+    if _format(folder) not in (FORMAT, *READABLE):
         advice = (
             ". It was begun by another version of fnas_jax, whose defaults differ: finish it with"
             " that version, or start a new workdir; report and retrain still read it"
         )
     raise UserError(
-        f"workdir {str(path.parent)!r} belongs to a run with another configuration:"
+        f"workdir {str(folder)!r} belongs to a run with another configuration:"
         f" {', '.join(differences)}{advice}"
     )
 
@@ -327,4 +337,4 @@ def _same_config(path: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 def _format(folder: pathlib.Path) -> int:
     """Of the checkpoints of the run in `folder`; today's where no start was written down."""
     path = folder / "run.json"
-    return read_run(path.parent).format if path.exists() else FORMAT
+    return read_run(folder).format if path.exists() else FORMAT

@@ -22,3 +22,5 @@ class Knowledge(NamedTuple):
     run: str = "0"  # id of the run, hexadecimal
     begun: bool = False  # the run was started before, and goes on
     keep: Keep = NOWHERE  # long trainings of the run, until it has a result
+    # File of what the run has taken of other searches (`knowledge.pins`); None: nothing outlives it
+    pinned: pathlib.Path | None = None

@@ -245,6 +245,12 @@ def count_trained(connection: sqlite3.Connection, run_id: str) -> int:
     return connection.execute(query, (run_id,)).fetchone()[0]
 
 
+def count(connection: sqlite3.Connection, run_id: str) -> int:
+    """How many rows run `run_id` has written, measured and predicted ones."""
+    query = "SELECT count(*) FROM evaluations WHERE run = ?"
+    return connection.execute(query, (run_id,)).fetchone()[0]
+
+
 def count_by_space(connection: sqlite3.Connection, until: float = math.inf) -> dict[str, int]:
     """Measured rows that were written by `until`, by the names of their spaces."""
     query = (

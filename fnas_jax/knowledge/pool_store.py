@@ -40,6 +40,12 @@ CLASSES = "classification"  # the objective of pools whose pool.json says none
 FREE = {"strides", "stem_stride"}  # settings of a space that weights do not depend on
 
 
+FORMAT = 1  # of a pool; to be counted up whenever earlier versions would misread it
+# Of pool.json, and of each of its versions.
+FORM = {"format": int, "space": {"name": str}, "versions": {}, "runs": [str], "objective": str}
+VERSION = {"run": str, "seen": int, "channels": int, "classes": int, "capacity": int}
+
+
 class Store(NamedTuple):
     """Where a run keeps its pool."""
 
@@ -108,8 +114,8 @@ def sync(
     """Writes `mine` as a new version, with what other runs have written since version `seen`.
 
     Returns what was written, and the new `seen`; for a pool that others have taught what is tested
-    on here, only what was given. What was written is linked as the folder `into`, too, before
-    another run can delete it (`core.apart`). Raises UserError as `check` does.
+    on here, only what was given. Where that is `mine` and no more, it is linked as the folder
+    `into`, too, before another run can delete it (`core.apart`). Raises UserError as `check` does.
     """
     with _locked(store, begun=True):
         about = _describe(store)
@@ -121,7 +127,7 @@ def sync(
         if steps and _foreign(store, about["versions"], steps[-1]) > seen:
             found = _newest(store)
             if found is not None:
-                mine = pools.merge(layout, mine, found[1], store.owner)
+                mine, into = pools.merge(layout, mine, found[1], store.owner), None
                 seen = _foreign(store, about["versions"], found[0])
         with contextlib.closing(checkpoint.open_(store.folder / "versions")) as manager:
             version = 1 + max(map(int, about["versions"]), default=0)
@@ -222,12 +228,16 @@ def _describe(store: Store) -> dict[str, Any]:
     path = store.folder / "pool.json"
     if not path.exists():
         told = {} if store.objective == CLASSES else {"objective": store.objective}
-        return {"space": own, **told, "versions": {}}
-    try:
-        about = jsons.parse(path.read_text())
-        theirs, _ = dict(about["space"]), dict(about["versions"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{str(path)!r} cannot be read: {error}") from None
+        return {"format": FORMAT, "space": own, **told, "versions": {}}
+    about = jsons.read_record(path, FORM, ("space", "versions"))
+    for version in about["versions"].values():
+        jsons.record(version, VERSION, repr(str(path)), VERSION)
+    if about.get("format", 1) > FORMAT:
+        raise UserError(
+            f"the pool in {str(store.folder)!r} was written by a later version of fnas_jax (format"
+            f" {about['format']} there, {FORMAT} here): use that version, or another knowledge.dir"
+        )
+    theirs = about["space"]
     for name in own.keys() | theirs.keys():
         if theirs.get("name") != own["name"]:
             name = "name"

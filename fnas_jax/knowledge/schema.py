@@ -53,6 +53,9 @@ ADDED = (
     "space_key",  # of the full description of the space
     "protocol",  # of all that makes the numbers of a task comparable
 )
+# Of the file (PRAGMA user_version), which earlier versions left at 0; to be counted up with a
+# change that they would misread. A column more is none: they name those that they write.
+FORMAT = 1
 INDICES = ("CREATE INDEX IF NOT EXISTS evaluations_by_task ON evaluations (space, task)",)
 
 
@@ -60,15 +63,22 @@ def prepare(connection: sqlite3.Connection) -> None:
     """Makes what is missing, in one transaction, so that others see all of it or nothing.
 
     Processes that open a file at once take turns: whoever comes second finds it done. Rows stay as
-    they are. The connection must have `isolation_level` None.
+    they are. The connection must have `isolation_level` None. Raises OSError for a file of a later
+    version, which stays as it is.
     """
-    if _complete(connection):
+    format_ = connection.execute("PRAGMA user_version").fetchone()[0]
+    if format_ > FORMAT:
+        raise OSError(
+            f"it was written by a later version of fnas_jax (format {format_} there, {FORMAT} here)"
+        )
+    if format_ == FORMAT and _complete(connection):
         return
     with transaction(connection):
         for statement in (*TABLES.values(), *INDICES):
             connection.execute(statement)
         for column in missing(connection):
             connection.execute(f"ALTER TABLE evaluations ADD COLUMN {column} TEXT")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import json
 import logging
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -29,8 +29,9 @@ from fnas_jax.core import measure as measures
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.reward import Reward
-from fnas_jax.knowledge import history
+from fnas_jax.knowledge import history, pins, task_data
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.knowledge.pins import Pin
 from fnas_jax.spaces.base import Space
 
 LOG = logging.getLogger(__name__)
@@ -70,19 +71,23 @@ class Sources(NamedTuple):
     names: list[str]  # [Q] of the tasks, which several protocols may share
     protocols: list[str]  # [Q] digests; `UNKNOWN` and the steps where there is none
     counts: Counts
+    # [Q] what the store knows of their data, by `task_data`; None: nothing
+    statistics: Sequence[dict[str, float] | None] = ()
+    images: Sequence[np.ndarray | None] = ()
 
     @property
     def labels(self) -> list[str]:
         """[Q] name and protocol, no two the same; as `task_data.data_key`, where there is one."""
         return [f"{n} ({p})" for n, p in zip(self.names, self.protocols, strict=True)]
 
-    def data(self, known: Mapping[str, T]) -> list[T | None]:
-        """[Q] what is `known` by `task_data.data_key` of the tasks; None: nothing.
 
-        Earlier versions knew the data of a task by its name.
-        """
-        pairs = zip(self.labels, self.names, strict=True)
-        return [known.get(label, known.get(name)) for label, name in pairs]
+def of_each(found: Sources, known: Mapping[str, T]) -> list[T | None]:
+    """[Q] what is `known` by `task_data.data_key` of the tasks of `found`; None: nothing.
+
+    Earlier versions knew the data of a task by its name.
+    """
+    pairs = zip(found.labels, found.names, strict=True)
+    return [known.get(label, known.get(name)) for label, name in pairs]
 
 
 def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) -> Sources:
@@ -160,9 +165,10 @@ def measure_of(protocol: str) -> Measure | None:
 def load(asker: Asker, knowledge: Knowledge) -> Sources | None:
     """What `find` finds of what the run may know; None where it is less than `MIN_ROWS`.
 
-    One line of the log says what was left out and what is known by half only.
+    That is what it has found when it began, whatever has become of the store since. One line of the
+    log says what was left out and what is known by half only.
     """
-    found = find(knowledge.history, asker, knowledge.until)
+    found = pinned(asker, knowledge)
     counts = found.counts
     # What was left out by the rules of every search is no reason to disturb.
     odd = counts.without_cost or counts.unknown_metric or counts.other_spaces
@@ -171,6 +177,26 @@ def load(asker: Asker, knowledge: Knowledge) -> Sources | None:
         loud = odd or counts.unknown_protocol or counts.used < MIN_ROWS
         LOG.log(logging.WARNING if loud else logging.INFO, "%s", describe(asker, found))
     return found if counts.used >= MIN_ROWS else None
+
+
+def pinned(asker: Asker, knowledge: Knowledge) -> Sources:
+    """What the run has found when it began, with what is known of the tasks' data.
+
+    Found now, and written down, where that is not yet done.
+    """
+    path = knowledge.pinned
+    known = None if path is None else pins.read(path, knowledge.run)
+    if known is not None:
+        return Sources(**known._asdict() | {"counts": Counts(**known.counts)})
+    found = find(knowledge.history, asker, knowledge.until)
+    found = found._replace(
+        statistics=of_each(found, task_data.task_statistics(knowledge.history)),
+        images=of_each(found, task_data.task_images(knowledge.history)),
+    )
+    if path is not None:
+        pin = Pin(**found._asdict() | {"counts": found.counts._asdict()})
+        pins.write(path, knowledge.run, pin)
+    return found
 
 
 def describe(asker: Asker, found: Sources) -> str:

@@ -24,7 +24,16 @@ def opened(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
     except OSError as error:
         raise disk.unusable(f"knowledge folder {str(folder)!r} cannot be used", error) from None
     with contextlib.closing(connection):
-        yield connection
+        try:
+            yield connection
+        except sqlite3.DatabaseError as error:
+            # Damage has this class itself; a full disk and the like have others.
+            if type(error) is not sqlite3.DatabaseError:
+                raise
+            raise UserError(
+                f"the history {str(folder / history.FILE)!r} is damaged ({error}): put a copy of"
+                " before in its place, or move it away and start a new search"
+            ) from None
 
 
 @contextlib.contextmanager

@@ -74,10 +74,8 @@ def settle(
 
 def stored(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
     """What the run in `folder` was planned with and `config` leaves open; None without a plan."""
-    if not (folder / "config.json").exists():
-        return None
-    before = config_lib.flatten(workdir.read_config(folder))
-    if before["search.plan"] != AUTO:
+    before = workdir.known_config(folder)
+    if before is None or before["search.plan"] != AUTO:
         return None
     return {name: before[name] for name in left_open(config)}
 

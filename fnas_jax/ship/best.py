@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from fnas_jax.core import disk, workdir
+from fnas_jax.core import disk, jsons, workdir
 from fnas_jax.core.logging import finite
 from fnas_jax.core.types import UserError
 
@@ -111,10 +111,11 @@ def read(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if missing:
         raise UserError(f"{str(folder)!r} is not whole: it lacks {' and '.join(missing)}")
     architecture = workdir.read_json(folder / ARCHITECTURE)
-    if not isinstance(architecture, dict) or "weights" not in architecture:
-        raise UserError(f"{str(folder / ARCHITECTURE)!r} does not describe a network")
+    where = repr(str(folder / ARCHITECTURE))
+    jsons.record(architecture, {"weights": {"digest": str}}, where, ("weights",))
+    jsons.record(architecture["weights"], {}, where, ("digest",))
     weights = _read_bytes(folder / WEIGHTS)
-    if digest(weights) != architecture["weights"].get("digest"):
+    if digest(weights) != architecture["weights"]["digest"]:
         raise UserError(
             f"{str(folder / WEIGHTS)!r} is damaged, or not the one that {ARCHITECTURE} describes"
         )

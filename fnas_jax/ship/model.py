@@ -40,7 +40,7 @@ def load(path: str | pathlib.Path) -> Model:
     record, variables = best.read(path)
     try:
         return Model(record, variables)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"the network in {str(path)!r} cannot be rebuilt: {error!r}") from None
 
 

@@ -129,16 +129,15 @@ def with_pool(state: State, pool: Pool | None) -> State:
 
 
 def sync(access: PoolAccess, state: State, into: pathlib.Path) -> State:
-    """Writes the pool to the knowledge store, with what other runs have written meanwhile.
+    """Writes the pool to the knowledge store, beside what other runs have written meanwhile.
 
-    Links what was written as the folder `into`, too.
+    The run itself goes on with its own: what it does depends on nobody that searches at the same
+    time. Links what was written as the folder `into`, too, where that is the same.
     """
-    if access.store is None:
-        return state
-    learnt = state.learnt
-    given = (access.store, access.layout, learnt.pool, int(learnt.seen))
-    pool, seen = stores.sync(*given, into)
-    return state._replace(learnt=learnt._replace(pool=pool, seen=jnp.int32(seen)))
+    if access.store is not None:
+        learnt = state.learnt
+        stores.sync(access.store, access.layout, learnt.pool, int(learnt.seen), into)
+    return state
 
 
 def worker_loop(trainer: Trainer, init: Any) -> None:

@@ -79,6 +79,23 @@ def test_within_a_step_there_may_be_several_each_after_some_time(tmp_path, monke
         assert paced.overdue(30.0)
 
 
+@pytest.mark.parametrize(("seconds", "wait"), [(0.0, 0.0), (1.0, 36.0), (100.0, 100.0)])
+def test_they_take_a_tenth_of_the_time_unless_one_a_step_is_asked_for(monkeypatch, seconds, wait):
+    now = [50.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    paced = checkpoint.Paced(seconds)
+
+    def store():
+        now[0] += 4.0  # a large state
+
+    paced.take(store)
+    assert paced.due is (wait == 0.0)
+    now[0] += 0.9 * wait
+    assert paced.due is (wait == 0.0)
+    now[0] += 0.1 * wait
+    assert paced.due
+
+
 def test_the_last_two_are_kept(tmp_path):
     with opened(tmp_path) as manager:
         for step in range(1, 5):

@@ -7,7 +7,7 @@ import time
 import filelock
 import pytest
 
-from fnas_jax.core import budget, disk, workdir
+from fnas_jax.core import budget, disk, unchanged, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 
@@ -225,10 +225,10 @@ def test_less_budget_than_was_trained_is_told(tmp_path):
     open_once(tmp_path, config_with(search__budget=40))
     for given, trained, fits in ((20, 20, True), (20, 21, False), (40, 43, True), (41, 43, True)):
         if fits:
-            workdir.check_budget(tmp_path, config_with(search__budget=given), trained)
+            unchanged.check_budget(tmp_path, config_with(search__budget=given), trained)
             continue
         with pytest.raises(UserError, match=r"is 20, .* has trained 21 .* 21 or more"):
-            workdir.check_budget(tmp_path, config_with(search__budget=given), trained)
+            unchanged.check_budget(tmp_path, config_with(search__budget=given), trained)
 
 
 def test_drafts_of_killed_processes_go_when_a_folder_is_opened(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnas_jax import outcome, report, results
+from fnas_jax import outcome, results
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging, workdir
 from fnas_jax.ship import best
@@ -61,7 +61,7 @@ def test_result(content):
 def test_metrics(content):
     with damage.folder({"metrics.jsonl": content}) as root:
         damage.read(logging.last_line, root / "metrics.jsonl")
-        damage.read(report.read_metrics, root / "metrics.jsonl")
+        damage.read(logging.metric_lines, root / "metrics.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,19 @@ def test_what_a_checkpoint_names_outlives_the_writes_of_other_runs(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, apart.read(kept, 7, version, start), mine)
 
 
+def test_what_others_have_a_part_in_is_not_linked_beside_a_checkpoint(tmp_path):
+    where, kept = store(tmp_path / "pool"), tmp_path / "pools"
+    layout_, start = layout(where), fresh(where)
+    other = store(tmp_path / "pool", B)
+    stores.sync(other, layout_, holding(start, 3.0, other.owner), 0)
+    got, _ = stores.sync(where, layout_, holding(start, 2.0, where.owner), 0, kept / "7")
+    assert values(got) == values(load(where)) == {2.0, 3.0}
+    assert apart.version_of(kept, 7) == apart.NONE
+    # Also where the newest version is its own, which has them.
+    got, _ = stores.sync(where, layout_, holding(start, 4.0, where.owner), 0, kept / "8")
+    assert values(got) == {3.0, 4.0} and apart.version_of(kept, 8) == apart.NONE
+
+
 def test_a_run_that_begins_anew_does_not_read_what_it_wrote_itself(tmp_path):
     where = store(tmp_path)
     layout_, start = layout(where), fresh(where)
@@ -450,3 +463,36 @@ def test_a_pool_of_another_objective_is_refused(tmp_path):
     stores.check(store(tmp_path))
     with pytest.raises(UserError, match=r"of networks for task.objective=classification"):
         stores.check(of_values)
+
+
+def test_a_pool_of_a_later_format_is_refused_and_of_the_one_before_taken(tmp_path):
+    where = store(tmp_path)
+    stores.sync(where, layout(where), holding(fresh(where), 1.0, where.owner), 0)
+    path = tmp_path / "pool.json"
+    about = json.loads(path.read_text())
+    assert about.pop("format") == stores.FORMAT
+    path.write_text(json.dumps(about))  # as the version before wrote it
+    stores.check(store(tmp_path))
+    for number in (stores.FORMAT, stores.FORMAT + 1):
+        path.write_text(json.dumps(about | {"format": number}))
+        if number == stores.FORMAT:
+            stores.check(store(tmp_path))
+            continue
+        with pytest.raises(UserError, match="written by a later version"):
+            stores.check(store(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[]", "it holds list, no object"),
+        ("null", "it holds NoneType, no object"),
+        ("{}", "it has no 'space'"),
+        ('{"space": {"name": "cell"}, "versions": []}', "its 'versions' is \\[\\]"),
+        ('{"space": {"name": "cell"}, "versions": {"1": {}}}', "it has no 'run'"),
+    ],
+)
+def test_a_damaged_description_is_told(tmp_path, content, told):
+    (tmp_path / "pool.json").write_text(content)
+    with pytest.raises(UserError, match=rf"pool\.json' is damaged: .*{told}"):
+        stores.check(store(tmp_path))

@@ -10,7 +10,8 @@ import pytest
 from fnas_jax.core import disk
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.config import default
-from fnas_jax.knowledge import history, schema, sources, task_data
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history, schema, sources, store, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.sources import Asker
 from fnas_jax.spaces import categorical
@@ -161,3 +162,41 @@ def test_a_full_disk_is_a_sentence_that_names_the_file(tmp_path):
         full = f"disk of '{tmp_path / history.FILE}' is full; the same command goes on once there"
         with pytest.raises(disk.Refused, match=full), schema.transaction(connection):
             connection.execute(f"INSERT INTO descriptions VALUES ('a', '{'b' * 10**5}')")
+
+
+def test_a_file_of_the_format_before_is_brought_up_to_date_and_a_later_one_refused(old):
+    path = old / history.FILE
+
+    def set_format(number):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"PRAGMA user_version = {number}")
+
+    for number in (0, schema.FORMAT):
+        with contextlib.closing(history.open_(old)) as connection:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            assert found == schema.FORMAT and len(rows_of(connection)) == ROWS, number
+    set_format(schema.FORMAT + 1)
+    before = path.read_bytes()
+    told = rf"later version of fnas_jax \(format {schema.FORMAT + 1} there, {schema.FORMAT} here"
+    with pytest.raises(UserError, match=told), store.opened(old):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_damage_is_told_and_other_errors_of_sqlite_are_not_taken_for_it(old):
+    with pytest.raises(UserError, match=r"history\.sqlite' is damaged \(malformed\)"):  # noqa: SIM117
+        with store.opened(old):
+            raise sqlite3.DatabaseError("malformed")
+    with pytest.raises(sqlite3.OperationalError), store.opened(old):
+        raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize(
+    "change", ["decisions = '[1,'", "decisions = '5'", "accuracy = 'x'", "steps = x'ff'"]
+)
+def test_a_damaged_row_is_told(old, change):
+    with contextlib.closing(history.open_(old)) as connection:
+        connection.execute("DELETE FROM evaluations WHERE iteration >= 50")  # of another space
+        connection.execute(f"UPDATE evaluations SET {change} WHERE iteration = 3")
+        with pytest.raises(UserError, match="a row of the history is damaged"):
+            history.rows(connection, "cells")

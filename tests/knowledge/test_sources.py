@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
 from fnas_jax.core import reward as rewards
-from fnas_jax.knowledge import history, sources
+from fnas_jax.knowledge import history, sources, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.sources import MIN_ROWS, Asker
 from fnas_jax.spaces import base, categorical, mnas
@@ -240,3 +240,40 @@ def test_rows_of_tables_are_read_by_what_their_column_is(store):
     assert found.counts.unknown_metric == 1 and found.counts.without_cost == 0
     said = sources.describe(asker(), found)
     assert "left out: 1 of tables whose metric was not written down" in said
+
+
+@pytest.mark.parametrize("change", ["gone", "replaced", "more", "described"])
+def test_what_a_search_began_with_is_pinned_whatever_becomes_of_the_store(store, tmp_path, change):
+    """Though it looks as if it had been there, or not been there, when the search began."""
+    history.record(store, run("a"), 0, many())
+    began = store.execute("SELECT max(time) FROM evaluations").fetchone()[0]
+    known = Knowledge(store, began, run="1f", pinned=tmp_path / "taken.npz")
+    first = sources.load(asker(), known)
+    if change == "gone":  # its search goes on from a checkpoint before
+        history.trim(store, "a", 0)
+    elif change == "replaced":
+        history.record(store, run("a"), 0, many(accuracy=0.9))
+    elif change == "more":  # by a clock that is late
+        history.record(store, run("b", "t2"), 0, many())
+        store.execute("UPDATE evaluations SET time = ?", (began - 1,))
+    else:
+        task_data.record_task(store, "t1", {"images": 7.0}, P)
+        task_data.record_images(store, "t1", np.zeros((2, 1, 3, 3, 1), np.uint8), P)
+    again = sources.load(asker(), known)
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert again.counts == first.counts and again.counts.used == MIN_ROWS
+    other = sources.load(asker(), known._replace(run="2f", pinned=tmp_path / "other.npz"))
+    if change == "described":  # which a search sees that begins now
+        assert other.statistics == [{"images": 7.0}] and other.images[0].shape == (2, 1, 3, 3, 1)
+    else:
+        assert other is None or len(other.names) == 2
+
+
+def test_too_few_rows_stay_too_few(store, tmp_path):
+    history.record(store, run("a"), 0, many(count=MIN_ROWS - 1))
+    known = Knowledge(store, run="1f", pinned=tmp_path / "taken.npz")
+    assert sources.load(asker(), known) is None
+    history.record(store, run("b"), 0, many())
+    assert sources.load(asker(), known) is None
+    assert sources.load(asker(), known._replace(pinned=None)) is not None

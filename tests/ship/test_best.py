@@ -120,7 +120,7 @@ def test_damage_is_told(tmp_path):
     (folder / "architecture.json").write_text("{")
     fails(tmp_path, "architecture.json", "cannot be read")
     (folder / "architecture.json").write_text("[]")
-    fails(tmp_path, "does not describe a network")
+    fails(tmp_path, "is damaged")
 
 
 def test_a_description_of_something_else_is_told(tmp_path):

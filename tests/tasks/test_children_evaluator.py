@@ -133,6 +133,11 @@ def test_a_second_run_starts_from_the_blocks_of_the_first(tmp_path, pooled, warm
     assert (tmp_path / "pool" / "pool.json").exists()
     second = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="2" * 32))
     start = second.init()
+    # Whoever searches at the same time finds all in the store, and goes on as if he were alone.
+    third = evaluator(settings(True), Knowledge(None, pool=tmp_path / "pool", run="3" * 32))
+    alone = third.hooks.sync(warmed[0][0], tmp_path / "kept" / "8")
+    jax.tree.map(np.testing.assert_array_equal, alone, warmed[0][0])
+    assert apart.version_of(tmp_path / "kept", 8) == apart.NONE
     for entries, was in zip(start.learnt.pool.blocks, left.learnt.pool.blocks, strict=True):
         jax.tree.map(np.testing.assert_array_equal, entries, was)
     assert pools.is_trained(start.learnt.pool) and start.learnt.rounds == 2  # no warm-up once more

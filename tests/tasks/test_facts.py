@@ -154,7 +154,8 @@ def test_a_search_and_a_retraining_begin_with_it(tmp_path, monkeypatch):
     # It is told while the search is built, before the folder is the run's.
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(config.to_dict()))
-    best = {"arch": [0] * 7, "accuracy": 0.5}
-    (tmp_path / "run" / "result.json").write_text(json.dumps({"best": best}))
+    best = {"arch": [0] * 7, "description": {"text": "a"}, "accuracy": 0.5, "reward": 0.5}
+    done = {"winner": None, "counts": {"trained": 1, "failed": 0}, "seconds": {"total": 1.0}}
+    (tmp_path / "run" / "result.json").write_text(json.dumps(done | {"best": best}))
     with pytest.raises(Told, match="90 images of 3 classes"):
         retrain.retrain(tmp_path / "run")

@@ -10,7 +10,7 @@ import numpy as np
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.config import read
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import sources, task_data
+from fnas_jax.knowledge import sources
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.knowledge.sources import Asker
 from fnas_jax.methods.base import SearchMethod
@@ -103,8 +103,7 @@ def source_tasks(
     found = sources.load(asker, knowledge)
     if found is None:
         return None
-    known = found.data(task_data.task_statistics(knowledge.history))
-    embedding = transfer.embed([numbers or {} for numbers in known] + [statistics])
+    embedding = transfer.embed([numbers or {} for numbers in found.statistics] + [statistics])
     return transfer.SourceTasks(
         found.decisions,
         found.reward.astype(np.float32),

@@ -64,7 +64,7 @@ def load(
     rows = sources.load(Asker(space, task.name, protocol, reward), knowledge)
     if rows is None:
         return None
-    described = describe(config, rows, task, knowledge, vector)
+    described = describe(config, rows, task, vector)
     source = source_tasks.gather(
         space, rows.decisions, rows.reward, rows.task, described.sample, config.target
     )._replace(vectors=described.vectors)
@@ -82,21 +82,18 @@ def parse_vector(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def describe(
-    config: Tnas, rows: Sources, task: Task, knowledge: Knowledge, vector: tuple[float, ...]
-) -> Description:
+def describe(config: Tnas, rows: Sources, task: Task, vector: tuple[float, ...]) -> Description:
     """What the store knows of the data of the tasks of `rows` and of the new `task`."""
     if not config.data_encoder:
         return Description(None, None, 1)
-    images = rows.data(task_data.task_images(knowledge.history))
+    images = rows.images
     every = [sample for sample in (*images, task.sample_images) if sample is not None]
     if len(every) == len(images) + 1:
         extract = features.EXTRACTORS[config.features]
         scaled = [one.astype(np.float32) / 255 for one in every]
         sample = features.sample(scaled, extract, config.images)
         return Description(sample, None, sample.features.shape[-1])
-    known = rows.data(task_data.task_statistics(knowledge.history))
-    given = [own_vector(statistics or {}) for statistics in known] + [vector]
+    given = [own_vector(statistics or {}) for statistics in rows.statistics] + [vector]
     if vector and all(len(numbers) == len(vector) for numbers in given):
         return Description(None, jnp.asarray(given, jnp.float32), 1)
     LOG.warning(

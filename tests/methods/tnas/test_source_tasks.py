@@ -1,8 +1,10 @@
 """Source tasks: standardised within tasks, joined by network, named by their content."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from fnas_jax.methods.tnas import source_tasks
 from fnas_jax.spaces import macro
@@ -17,6 +19,21 @@ def test_scores_are_standardised_within_each_task():
     assert ranked[0] > ranked[2] > ranked[1] and ranked[3] == 0
     known = small.known(rows=30)
     np.testing.assert_allclose(known.scores.mean(axis=1), 0, atol=1e-5)
+
+
+def test_many_rows_are_ranked_without_a_table_of_all_pairs():
+    """All at once, as `gather` has them; they are those of a comparison of all with all."""
+    rows = 1024
+    ranked = jax.jit(jax.vmap(source_tasks.standardise))
+    values = np.random.default_rng(0).integers(0, 300, (2, rows)).astype(np.float32)
+    mask = np.arange(rows) % 7 > 0
+    mask = np.stack([mask, ~mask])
+    assert f"{rows}x{rows}" not in ranked.lower(values, mask).as_text()
+    below = ((values[:, None] < values[:, :, None]) & mask[:, None]).sum(axis=2)
+    equal = ((values[:, None] == values[:, :, None]) & mask[:, None]).sum(axis=2)
+    share = (below + 0.5 * equal) / mask.sum(axis=1, keepdims=True)
+    expected = np.where(mask, stats.norm.ppf(share), 0.0)
+    np.testing.assert_allclose(ranked(values, mask), expected, atol=1e-5)
 
 
 def test_equal_networks_of_a_task_are_one_row_with_their_mean():

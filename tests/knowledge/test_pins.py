@@ -1,0 +1,87 @@
+"""What a run has taken of other searches is read back as it was, or refused."""
+
+import numpy as np
+import pytest
+
+from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import pins
+from fnas_jax.knowledge.pins import Pin
+
+PIN = Pin(
+    decisions=np.array([[0, 1], [2, 3], [1, 1]], np.int32),
+    reward=np.array([0.1, 1 / 3, -0.5]),
+    task=np.array([0, 1, 1]),
+    names=["a", "b"],
+    protocols=["01", "unknown, 5 steps"],
+    counts={"used": 3, "other_spaces": {"c": 1}},
+    statistics=[None, {"images": 5.0}],
+    images=[np.arange(24, dtype=np.uint8).reshape(2, 1, 2, 2, 3), None],
+)
+
+
+def test_it_is_read_back_by_the_run_that_wrote_it(tmp_path):
+    path = tmp_path / "taken.npz"
+    assert pins.read(path, "1f") is None
+    pins.write(path, "1f", PIN)
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.npz"]
+    found = pins.read(path, "1f")
+    for name in ("decisions", "reward", "task"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(PIN, name))
+    assert found._replace(decisions=0, reward=0, task=0, images=0) == PIN._replace(
+        decisions=0, reward=0, task=0, images=0
+    )
+    np.testing.assert_array_equal(found.images[0], PIN.images[0])
+    assert found.images[1] is None and found.reward.dtype == np.float64
+    assert pins.read(path, "2f") is None  # of a search that never began
+
+
+def test_none_is_an_answer_too(tmp_path):
+    nothing = Pin(np.zeros((0, 2), np.int32), np.zeros(0), np.zeros(0, int), [], [], {}, [], [])
+    pins.write(tmp_path / "a", "1f", nothing)
+    assert pins.read(tmp_path / "a", "1f").decisions.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reward": PIN.reward + 1e-9},
+        {"task": PIN.task[::-1]},
+        {"names": ["a", "c"]},
+        {"statistics": [None, None]},
+        {"images": [PIN.images[0] + 1, None]},
+    ],
+)
+def test_the_digest_is_of_all_but_the_counts(change):
+    assert pins.digest(PIN._replace(**change)) != pins.digest(PIN)
+    assert pins.digest(PIN._replace(counts={})) == pins.digest(PIN)
+
+
+@pytest.mark.parametrize("kind", ["empty", "half", "text", "other numbers", "object"])
+def test_damage_is_told(tmp_path, kind, monkeypatch):
+    path = tmp_path / "taken.npz"
+    if kind == "other numbers":
+        monkeypatch.setattr(pins, "digest", lambda pin: "0" * 16)
+    pins.write(path, "1f", PIN)
+    monkeypatch.undo()
+    content = path.read_bytes()
+    if kind == "object":
+        np.savez(path, about=np.array([{"run": "1f"}], object))
+    else:
+        damaged = {"empty": b"", "half": content[: len(content) // 2], "text": b'{"run": 1}'}
+        path.write_bytes(damaged.get(kind, content))
+    with pytest.raises(UserError, match=r"taken\.npz'.* is damaged .* start a new workdir"):
+        pins.read(path, "1f")
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "taken.npz"
+    pins.write(path, "1f", PIN)
+    before = path.read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pins.disk.os, "fsync", full)
+    with pytest.raises(pins.disk.Refused, match="is full"):
+        pins.write(path, "1f", PIN._replace(names=["x", "y"]))
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
