@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -23,11 +24,13 @@ from absl import flags
 from fnas_jax import outcome, registry
 from fnas_jax.core import cli, workdir
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.logging import last_line
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, store
 from fnas_jax.spaces import categorical
 from fnas_jax.spaces.base import Space
 
+LOG = logging.getLogger(__name__)
 FORMATS = ("table", "csv", "json")
 USAGE = """Prints what the search of a workdir has tried, a line each, in the order of the search.
 
@@ -47,6 +50,7 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     with store.existing(workdir.knowledge_folder(path, config)) as known:
         run = workdir.read_run(path).id
         name = history.space_of(known, run)
+        tell_lost(path, history.count_trained(known, run))
         if name is None:  # nothing was tried yet
             return []
         space = _space(history.identity_of(known, run), config)
@@ -66,6 +70,17 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
         }
         for i, arch in enumerate(rows.decisions)
     ]
+
+
+def tell_lost(folder: pathlib.Path, there: int) -> None:
+    """Warns where the search in `folder` has logged more measured networks than are `there`."""
+    trained = last_line(folder / "metrics.jsonl").get("trained", 0)
+    if isinstance(trained, int) and there < trained:
+        LOG.warning(
+            "the history has %d of the %d architectures that the search in %r has measured: the"
+            " others are lost",
+            *(there, trained, str(folder)),
+        )
 
 
 def _space(identity: str, config: Any) -> Space:

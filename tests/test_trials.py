@@ -1,9 +1,11 @@
 """What a search has tried, as text, CSV and JSON."""
 
+import contextlib
 import csv
 import io
 import json
 import shutil
+import sqlite3
 
 import pytest
 
@@ -61,6 +63,22 @@ def test_wrong_input_is_one_sentence(folder, tmp_path, capsys):
     assert "allowed are table, csv, json; did you mean 'csv'?" in capsys.readouterr().err
     assert trials.command([f"--workdir={tmp_path}"]) == 2
     assert "is not the workdir of a run" in capsys.readouterr().err
+
+
+def test_rows_that_are_lost_are_told(folder, tmp_path, caplog):
+    trials.read(folder)
+    assert not caplog.records
+    shutil.copytree(folder, tmp_path / "lost")
+    database = tmp_path / "lost" / "knowledge" / "history.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as store, store:
+        count = store.execute("SELECT sum(trained) FROM evaluations").fetchone()[0]
+        store.execute("DELETE FROM evaluations WHERE iteration = 0")
+        left = store.execute("SELECT sum(trained) FROM evaluations").fetchone()[0]
+    trials.read(tmp_path / "lost")
+    assert f"the history has {left} of the {count} architectures" in caplog.text
+    database.write_bytes(b"")
+    assert trials.read(tmp_path / "lost") == []
+    assert f"the history has 0 of the {count} architectures" in caplog.text
 
 
 def test_a_run_without_its_knowledge_is_told_and_none_is_made(folder, tmp_path, capsys):
