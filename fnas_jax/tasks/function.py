@@ -211,7 +211,7 @@ def read_answer(measure: Measure, text: str, answer: Any) -> tuple[float, ...]:
     try:
         value = float(answer[measure.name])
         costs = [float(answer.get(name, math.nan)) for name in COSTS]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         LOG.warning("%s failed: the function returned %r", text, answer)
         return (math.nan,) * (1 + len(COSTS))
     if not math.isfinite(value):

@@ -158,7 +158,7 @@ def _answer(name: str, function: Callable[[dict[str, Any]], float], told: dict[s
         raise UserError(f"latency.source {name!r} failed for {told['text']}: {reason}") from error
     try:
         value = float(answer)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise UserError(

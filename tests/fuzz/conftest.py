@@ -1,7 +1,15 @@
-"""How many cases: 30 of each in the quick suite, 10,000 with --hypothesis-profile=soak."""
+"""How many cases: 30 of each in the quick suite; with --hypothesis-profile=soak 10,000.
+
+Or as many as the environment variable FUZZ_CASES says, in that profile.
+"""
+
+import os
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "soak", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck)
+    "soak",
+    deadline=None,
+    max_examples=int(os.environ.get("FUZZ_CASES", "10000")),
+    suppress_health_check=list(HealthCheck),
 )

@@ -29,7 +29,7 @@ from fnas_jax.tasks.readers.examples import (
     since,
     source_of,
 )
-from fnas_jax.tasks.readers.tree import UP, leads_up, visible, walk
+from fnas_jax.tasks.readers.tree import UP, elsewhere, leads_up, visible, walk
 
 _LAYOUT = "FOLDER/CLASS/IMAGE is needed, or FOLDER/train/CLASS/IMAGE with FOLDER/test (and val)"
 
@@ -67,7 +67,7 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
     for part, rows in found.items():
         examples = _read(rows, names, mode, files, root, left)
         parts[part] = collect(examples, image_size, str(folders[part]), left)
-    notes = (*left_out(left), *told(everything, mode, files))
+    notes = (*left_out(left), *linked(root, everything), *told(everything, mode, files))
     return source_of(parts, names, notes, files.bits)
 
 
@@ -81,6 +81,15 @@ def header_of(path: Path, left: Tally) -> Header | None:
     except decode.UNREADABLE as error:
         left.add(path.suffix.lower() or "file without suffix", path, _why(error, path))
         return None
+
+
+def linked(root: Path, found: Iterable[Found]) -> list[Note]:
+    """A line about images that lie elsewhere, and are here by links, as people have large sets."""
+    paths = elsewhere(root, (one.path for one in found))
+    if not paths:
+        return []
+    example = f"{paths[0]} is {paths[0].resolve()}"
+    return [Note(f"{len(paths)} images are links that lead out of {root} ({example})", loud=False)]
 
 
 def told(found: Iterable[Found], mode: str, files: Files) -> list[Note]:

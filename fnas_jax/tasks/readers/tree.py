@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fnas_jax.tasks.readers.examples import Tally
@@ -27,6 +27,21 @@ def leads_up(path: Path) -> bool:
     target = path.resolve()
     # Not only where it lies: one that is come to by another link may lead above that.
     return any(passed.resolve().is_relative_to(target) for passed in path.absolute().parents)
+
+
+def elsewhere(top: Path, paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths`, all below `top`, that links lead out of it."""
+    real, known = top.resolve(), dict[Path, bool]()
+    found = []
+    for path in paths:
+        if path.parent not in known:
+            known[path.parent] = path.parent.resolve().is_relative_to(real)
+        if path.is_symlink():
+            if not path.resolve().is_relative_to(real):
+                found.append(path)
+        elif not known[path.parent]:
+            found.append(path)
+    return found
 
 
 def folders(top: Path) -> Iterator[tuple[Path, list[str], list[str], list[str]]]:
