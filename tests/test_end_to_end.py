@@ -67,12 +67,17 @@ def finished(process):
 
 def kill_after(process, folder, lines):
     """Kills `process` with -9 as soon as metrics.jsonl has so many lines; then the search."""
+    wait_for_lines(process, folder, lines)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for_lines(process, folder, lines):
+    """Returns as soon as the metrics.jsonl of `process` has so many lines."""
     metrics = folder / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n") >= lines):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
 
 
 def timeless(value):
@@ -168,3 +173,26 @@ def test_a_host_that_dies_ends_the_search_which_goes_on_without_it(whole, tmp_pa
     assert searched(folder) == searched(whole[0])
     for process in start_hosts(folder, 1):  # once more: there is nothing left to do
         finished(process)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent_to", [(0,), (0, 1)])
+def test_a_first_host_that_is_told_to_end_ends_all_and_all_go_on(whole, tmp_path, sent_to):
+    """As a signal to one machine, or to all at once, as schedulers send it."""
+    folder = tmp_path / "run"
+    hosts = start_hosts(folder, 1)
+    wait_for_lines(hosts[0], folder, 2)
+    for number in sent_to:
+        hosts[number].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=300)[1] for process in hosts]
+    assert not [err for err in said if "Traceback" in err]
+    assert hosts[0].returncode == 143
+    assert said[0].endswith("stopped by SIGTERM; the same command goes on from here\n")
+    if 1 in sent_to:
+        assert hosts[1].returncode == 143
+    else:  # it may hear of it by the end of the connection
+        assert hosts[1].returncode == 1
+        assert "go on from" in said[1].splitlines()[-1]
+    assert not (folder / "result.json").exists()
+    finished(start(folder, NO_WINNER, devices=1))
+    assert searched(folder) == searched(whole[0])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 
 import jax
 import numpy as np
@@ -185,3 +186,10 @@ def test_colours_are_those_of_pascal_voc():
     assert [tuple(map(int, c)) for c in colours[:6]] == first
     assert {i: tuple(map(int, colours[i])) for i in later} == later
     assert len(np.unique(colours, axis=0)) == 256
+
+
+def test_a_mask_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: os.write(-1, b""))  # fails
+    with pytest.raises(UserError, match=r"mask\.png' cannot be written: Bad file"):
+        mask_files.write(np.zeros((4, 4), np.uint8), tmp_path / "a" / "mask.png")
+    assert list((tmp_path / "a").iterdir()) == []

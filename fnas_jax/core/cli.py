@@ -105,8 +105,10 @@ def _run(body: Callable[[], object]) -> int:
         _drop_output()
         return 1
     except Exception as error:
-        # Either can surface wherever results are waited for, or anything is written.
-        reason = hosts.lost(error) or disk.refusal(error)
+        # Either can surface wherever anything is written, or results are waited for. Of hosts that
+        # are told to end one may be gone before the other.
+        lost = None if signals.asked() else hosts.lost(error)
+        reason = disk.refusal(error) or lost
         if reason is None:
             if not signals.asked():
                 frames.ask_to_report(error)

@@ -27,6 +27,7 @@ OF_SQLITE = {
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_IOERR: errno.EIO,
 }
+_ONCE = "the same command goes on once there is room"
 LEAST_FREE = 64 * 1024  # bytes
 ABANDONED = 60.0  # seconds after which a draft is nobody's: one is written in a moment
 
@@ -86,7 +87,7 @@ def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
     with at(path):
         try:
             for old in drafts(path.parent, path.name):
-                if time.time() - _written(old) > ABANDONED:
+                if age(old) > ABANDONED:
                     old.unlink(missing_ok=True)
             with draft.open(mode) as file:
                 yield file
@@ -105,15 +106,20 @@ def drafts(folder: pathlib.Path, name: str = "") -> list[pathlib.Path]:
     return [path for path in folder.glob(".*") if pattern.fullmatch(path.name)]
 
 
+def age(path: pathlib.Path) -> float:
+    """Seconds since a file, or the list of a folder, was changed; 0 where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def sweep(folder: pathlib.Path, spared: str) -> None:
     """Removes the drafts in a folder that nobody else writes to, but for the file `spared`."""
     for path in drafts(folder):
         if path not in drafts(folder, spared):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-
-
-_ONCE = "the same command goes on once there is room"
 
 
 def _sentence(number: int, place: str) -> str:
@@ -158,11 +164,3 @@ def _is_full(place: str) -> bool:
     except OSError:
         return False
     return found.f_bavail * found.f_frsize < LEAST_FREE
-
-
-def _written(path: pathlib.Path) -> float:
-    """When a file was written, in seconds since 1970; now, where it is gone."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()

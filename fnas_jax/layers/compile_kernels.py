@@ -24,7 +24,7 @@ import tempfile
 import jax
 import jaxlib
 
-from fnas_jax.core import private
+from fnas_jax.core import private, signals
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ def _library_or_reason() -> tuple[ctypes.CDLL | None, str]:
     try:
         library = _load()
     except (OSError, subprocess.SubprocessError) as error:
+        signals.check()  # the compiler may have got the signal, too
         reason = _reason(error)
         logger.warning("children train on XLA's slower code: no kernels for this CPU (%s)", reason)
         return None, reason

@@ -56,7 +56,8 @@ def write(mask: np.ndarray, path: pathlib.Path) -> None:
     image.putpalette(colours().tobytes())  # its mode becomes P; numbers stay as they are
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, format="PNG")
+        with disk.replacing(path, "wb") as file:
+            image.save(file, format="PNG")
     except OSError as error:
         raise disk.unusable(f"the mask {str(path)!r} cannot be written", error) from None
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fnas_jax.core import jsons, mapped
+from fnas_jax.core import disk, jsons, mapped
 from fnas_jax.core.identity import digest, text
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import stored, tree
@@ -29,6 +29,7 @@ from fnas_jax.tasks.readers.examples import Note, Part, Source
 LOG = logging.getLogger(__name__)
 VERSION = 2  # of the readers and of this format: another one, another entry
 WORTH = 2000  # files, below which reading again takes no time
+ABANDONED = 86400.0  # seconds without a new file: nobody makes such an entry any more
 _INDEX = "index.json"
 _PARTS = ("train", "val", "test")
 
@@ -94,6 +95,9 @@ def _save(found: Source, place: Path) -> None:
     """Writes an entry, in one step for readers. Raises OSError."""
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
+    for old in disk.drafts(place.parent, place.name):
+        if disk.age(old) > ABANDONED:
+            shutil.rmtree(old, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         sums: dict[str, int] = {}

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -133,6 +134,19 @@ def test_a_cache_that_cannot_be_written_costs_time_only(root, tmp_path, caplog):
     (tmp_path / "file").touch()
     same(data.load(str(root), cache=str(tmp_path / "file")), data.load(str(root)))
     assert "decoded images cannot be kept" in caplog.text
+
+
+def test_an_entry_that_a_killed_process_was_making_is_removed_after_a_day(root, tmp_path):
+    cache = tmp_path / "cache"
+    data.load(str(root), cache=str(cache))
+    place = entries(cache)[0]
+    shutil.rmtree(place)
+    left = [place.with_name(f".{place.name}.{number}") for number in (1, 2)]
+    for folder in left:
+        folder.mkdir()
+    os.utime(left[0], (0, 0))
+    data.load(str(root), cache=str(cache))
+    assert [folder.exists() for folder in left] == [False, True]
 
 
 def test_what_lies_above_a_folder_is_no_part_of_what_it_is_known_by(root, tmp_path, reads):
