@@ -1,12 +1,13 @@
 """The cheapest of the faults that `make soak` brings about, and how their outcomes are told."""
 
+import argparse
 import json
 import shutil
 
 import pytest
 
 from tests.soak import __main__ as soak
-from tests.soak import damage, kill, searches, together
+from tests.soak import damage, disk, kill, searches, signals, together
 from tests.soak.processes import Ended
 
 
@@ -54,6 +55,15 @@ def test_another_result_is_no_good_outcome(place):
     assert damage.looked_at(failed, "").startswith("WRONG")
     assert damage.looked_at(Ended(0, "no rows"), "two rows").startswith("WRONG")
     assert damage.looked_at(Ended(2, "error: no rows"), "two rows") == damage.TOLD
+
+
+@pytest.mark.parametrize("part", [signals, disk], ids=["signals", "disk"])
+def test_what_is_not_as_promised_is_wrong(part, tmp_path, monkeypatch):
+    found = [("one after 0.2 of 1 s", part.PROMISED), ("one after 0.9 of 1 s", "swallowed")]
+    monkeypatch.setattr(part, "cases", lambda **given: found)
+    name, options = part.__name__.rpartition(".")[2], argparse.Namespace(seed=0)
+    told = list(soak.cases(name, tmp_path, options))
+    assert told == [("one", part.PROMISED), ("one", "WRONG: swallowed")]
 
 
 def test_outcomes_are_counted():
