@@ -46,7 +46,16 @@ def read_arrow(
       UserError: pyarrow is not installed, files are damaged or missing among numbered ones, or no
         column of images or labels is clear.
     """
-    _library(path)
+    pyarrow = _library(path)
+    try:
+        return _read(path, image_size, alpha, objective)
+    except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        # Of names and texts that are no UTF-8 in what is else whole.
+        raise UserError(f"{path} cannot be read: {reason(error)}.") from None
+
+
+def _read(path: Path, image_size: int, alpha: str, objective: str) -> Source:
+    """As `read_arrow`, but for what pyarrow raises of single values."""
     parts, others = _parts(path)
     schema = _schema(parts["train"][0])
     image, label, names = _columns(schema, path, objective)
@@ -157,10 +166,14 @@ def _batches(file: Path, columns: list[str]) -> Iterator[Any]:
     try:
         if file.suffix == ".parquet":
             with pyarrow.parquet.ParquetFile(file) as opened:
-                yield from opened.iter_batches(_BATCH, columns=columns)
+                for batch in opened.iter_batches(_BATCH, columns=columns):
+                    batch.validate(full=True)
+                    yield batch
             return
         with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as stream:
             for batch in stream:
+                # Offsets of a damaged file lead out of memory, which would end the process.
+                batch.validate(full=True)
                 for first in range(0, batch.num_rows, _BATCH):
                     yield batch.slice(first, _BATCH).select(columns)
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:

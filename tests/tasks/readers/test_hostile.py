@@ -199,3 +199,11 @@ def test_a_class_number_at_the_end_of_32_bits_is_a_name_and_no_size():
     labels = np.array([0, 2**31 - 1, 0, 2**31 - 1])
     source = npz.read_arrays({"images": IMAGES, "labels": labels}, "a set", 0)
     assert source.class_names == ("0", "2147483647")
+
+
+def test_entries_of_no_bytes_are_not_as_many_as_a_header_likes(tmp_path):
+    header = b"{'descr': '|S0', 'fortran_order': False, 'shape': (1099511627776,), }"
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    (tmp_path / "y.npy").write_bytes(content)
+    with pytest.raises(UserError, match="which holds nothing"):
+        stored.read_array(tmp_path / "y.npy")
