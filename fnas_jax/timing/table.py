@@ -82,6 +82,11 @@ def read(path: str) -> Table:
             operations_ms=rows,
         )
         whole = len(found.image) == 3 and {"name", "key"} <= found.space.keys()
+        for name, kind in (("classes", int), ("batch_size", int), ("device", str)):
+            if not jsons.fits(content[name], kind):
+                raise TypeError(f"{name} is {content[name]!r}")
+        if not all(isinstance(part, str) for part in found.space.values()):
+            raise TypeError(f"space is {found.space!r}")
         if not isinstance(found.versions, dict):
             raise TypeError(f"versions is {found.versions!r}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

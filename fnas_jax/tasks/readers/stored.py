@@ -119,7 +119,7 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype, there: int) -> int:
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {list(shape)}")
-    if not dtype.itemsize and math.prod(shape):
+    if not dtype.itemsize and 0 not in shape:
         raise ValueError(f"its entries are of the type {dtype}, which holds nothing")
     if needed > there:
         raise ValueError(f"it ends after {there:,} of the {needed:,} bytes of its array")
