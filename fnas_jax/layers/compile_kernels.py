@@ -36,6 +36,7 @@ FLAGS = (
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
 TARGETS = ("FnasForward", "FnasBackward", "FnasEvaluate")
+SYMBOLS = (*TARGETS, "FnasKeptSize", "FnasShortProducts")
 
 
 def available() -> bool:
@@ -162,11 +163,7 @@ def _opened(path: pathlib.Path) -> ctypes.CDLL:
         if not path.stem.endswith(f"-{_digest(file)}"):
             raise OSError(f"{path} is damaged")
     library = ctypes.CDLL(str(path))
-    lacking = [
-        name
-        for name in (*TARGETS, "FnasKeptSize", "FnasShortProducts")
-        if not hasattr(library, name)
-    ]
+    lacking = [name for name in SYMBOLS if not hasattr(library, name)]
     if lacking:
         raise OSError(f"{path} has no {lacking[0]}")
     return library

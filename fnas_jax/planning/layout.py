@@ -7,7 +7,7 @@ from typing import Any
 from fnas_jax.spaces.mnas import MOBILENET_V2
 
 _LAST = 4  # pixels that the last feature map keeps, at least
-_LARGE = 48  # pixels from which the stem halves the image
+LARGE = 48  # pixels from which the stem halves the image
 _STAGES = 4  # halvings of MobileNetV2 behind its stem
 
 
@@ -25,7 +25,7 @@ def of_side(side: int) -> dict[str, Any]:
     The last feature map has 4 to 7 pixels, as far as MobileNetV2's five halvings go; every second
     block halves the image, and the head has four times the channels of the last block.
     """
-    large = side >= _LARGE
+    large = side >= LARGE
     behind = halvings(side) - large
     if behind >= _STAGES:
         return {}

@@ -34,12 +34,14 @@ from fnas_jax.tasks.data import Dataset
 AUTO = "auto"  # of `search.plan`
 WIDTHS = (2.0, 1.5, 1.25, 1.0, 0.75, 0.5, 0.35, 0.25)  # that are tried, the widest first
 JUDGED = 5000  # validation images suffice
+# Of small images: Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016 (arXiv 1605.07146)
+WEIGHT_DECAY = 5e-4
 # What a plan may set.
 KEYS = (
     *("space.blocks", "space.strides", "space.stem", "space.stem_stride", "space.head"),
     *("space.width", "children.steps", "search.budget", "winner.steps", "winner.reference"),
     *("winner.smoothing", "task.val_fraction", "task.augment.policy", "search.winner_share"),
-    *("children.lr", "children.backend", "winner.lr", "fnas.verify"),
+    *("children.lr", "children.backend", "children.weight_decay", "winner.lr", "fnas.verify"),
 )
 
 
@@ -152,6 +154,8 @@ def of_data(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, An
     }
     if config.task.objective == "classification":
         chosen["winner.smoothing"] = 0.1
+    if min(dataset.image_shape[:2]) < layout.LARGE:
+        chosen["children.weight_decay"] = WEIGHT_DECAY
     if config.space.name in ("mnas", "macro") and choose.candidates() == ("kernels",):
         chosen["children.backend"] = choose.fastest_kernels()
     judged = len(dataset.val_labels)
