@@ -162,10 +162,10 @@ def test_commands_on_a_search_with_objects_say_how_to_do_it_in_python(tmp_path, 
     (tmp_path / "result.json").unlink()
     with pytest.raises(UserError, match=r"give it again to fnas_jax.resume\(workdir, task=..\)"):
         fnas_jax.resume(tmp_path)
+    assert fnas_jax.resume(tmp_path, task=task).counts == found.counts
     with contextlib.closing(history.open_(tmp_path / "knowledge")) as known:
         history.trim(known, json.loads((tmp_path / "run.json").read_text())["id"], 0)
-    assert trials.read(tmp_path) == []  # nothing was tried yet
-    assert fnas_jax.resume(tmp_path, task=task).counts == found.counts
+    assert trials.read(tmp_path) == []
 
 
 def test_a_task_that_trains_nothing_is_judged_again_without_an_accuracy(mine, capsys):

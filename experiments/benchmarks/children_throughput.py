@@ -35,6 +35,7 @@ from experiments.benchmarks import records
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import common
 from experiments.benchmarks.throughput.contestant import Contestant, PerCore, start
+from fnas_jax.layers.choose import choose
 
 BENCHMARK, TASK = "children_throughput", "mnas_small"
 OTHERS = ("flax", "torch", "torch_per_core", "torch_bf16", "torch_per_core_bf16")
@@ -162,6 +163,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> list[Record]:
     """The comparison, in words too, and what else was asked for. Raises UserError."""
     records.check_packages(options.methods, PACKAGES)
+    if {"ours_bf16", "warm_bf16"} & set(options.methods):
+        choose("kernels_bf16")  # or says why not
     found = compare(options) if options.methods else []
     for line in ratios(found):
         print(line)

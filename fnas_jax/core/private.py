@@ -23,7 +23,9 @@ def folder(path: pathlib.Path, links: bool = False) -> None:
     `links`: whether it may be a symbolic link, of which the target is checked. Raises NotPrivate
     where others own it or may write there, and OSError where it cannot be made.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for part in reversed((path, *path.parents)):  # `parents=True` makes these by the umask
+        if not part.exists():
+            part.mkdir(mode=0o700, exist_ok=True)
     found = os.stat(path) if links else os.lstat(path)
     if not stat.S_ISDIR(found.st_mode):
         raise NotPrivate(f"{path} is a symbolic link")

@@ -129,9 +129,9 @@ def candidates(name: str = "auto") -> tuple[str, ...]:
     return ("branched", "masked")
 
 
-def fastest_kernels() -> str:
-    """The name of the kernels that are the fastest on this CPU, for which precision may be lost."""
-    return "kernels_bf16" if compile_kernels.short_products() else "kernels"
+def has_short_products() -> bool:
+    """Whether these devices are a CPU that runs "kernels_bf16"."""
+    return candidates() == ("kernels",) and compile_kernels.short_products()
 
 
 def short_type() -> Any:
@@ -150,7 +150,7 @@ def choose(name: str = "auto") -> Backend:
             f"children.backend is {name!r}, and there are no kernels for these devices; allowed"
             " are auto, reference, masked and branched"
         )
-    if name == "kernels_bf16" and not compile_kernels.short_products():
+    if name == "kernels_bf16" and not has_short_products():
         raise UserError(
             "children.backend is 'kernels_bf16', and this CPU has no products of bfloat16 numbers"
             " (Intel AMX); allowed are auto, kernels, reference, masked and branched"

@@ -40,7 +40,7 @@ SYMBOLS = (*TARGETS, "FnasKeptSize", "FnasShortProducts")
 
 
 def available() -> bool:
-    """Whether there are kernels for this machine's CPU: they compile, or were compiled before."""
+    """Whether there are kernels for this machine's CPU: there is a compiler, and they compile."""
     return _library() is not None
 
 
@@ -109,12 +109,11 @@ def _load() -> ctypes.CDLL:
             except OSError as error:
                 logger.warning("the kernels are compiled anew: %s", error)
                 path.unlink(missing_ok=True)
-        path = _compile(compiler, sources, key, folder)
+        return _opened(_compile(compiler, sources, key, folder))
     except (OSError, RuntimeError) as error:  # RuntimeError: ~ without a home
         logger.warning("each process compiles its kernels, which cannot be kept: %s", error)
         with tempfile.TemporaryDirectory(prefix="fnas_jax_") as own:
             return _opened(_compile(compiler, sources, key, pathlib.Path(own)))
-    return _opened(path)
 
 
 def _key(compiler: list[str], sources: list[pathlib.Path]) -> str:
@@ -176,9 +175,13 @@ def _digest(file: io.BufferedReader) -> str:
 
 def _compiler() -> list[str]:
     """The command of a C++ compiler. Raises OSError where there is none."""
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and shutil.which(shlex.split(name)[0]):
-            return shlex.split(name)
+    for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++"):
+        try:
+            words = shlex.split(name)
+        except ValueError as error:
+            raise OSError(f"CXX is {name!r}: {error}") from error
+        if words and shutil.which(words[0]):
+            return words
     raise OSError("no C++ compiler was found; g++ or clang++ would do")
 
 

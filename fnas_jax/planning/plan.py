@@ -2,7 +2,7 @@
 
 `search.plan=auto` leaves everything but the task and `search.seconds` to it: space, size of the
 networks, steps and number of children, and the winner's training. Keys that have another value than
-their default are the user's, and stay. Images and a measured child are all that it knows; it is
+their default are the user's, and stay. Images and measured children are all that it knows; it is
 made once, when a search begins, and is part of the run's configuration from then on.
 """
 
@@ -79,7 +79,15 @@ def stored(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str,
     before = workdir.known_config(folder)
     if before is None or before["search.plan"] != AUTO:
         return None
-    return {name: before[name] for name in left_open(config)}
+    found = {name: before[name] for name in left_open(config)}
+    if found.get("children.backend") == "kernels_bf16" and not choose.has_short_products():
+        print(
+            "warning: this CPU has no products of bfloat16 numbers, by which the search was"
+            " planned: it goes on with children.backend=auto",
+            file=sys.stderr,
+        )
+        found["children.backend"] = "auto"
+    return found
 
 
 def new(
@@ -156,8 +164,10 @@ def of_data(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, An
         chosen["winner.smoothing"] = 0.1
     if min(dataset.image_shape[:2]) < layout.LARGE:
         chosen["children.weight_decay"] = WEIGHT_DECAY
-    if config.space.name in ("mnas", "macro") and choose.candidates() == ("kernels",):
-        chosen["children.backend"] = choose.fastest_kernels()
+    # Of several hosts nobody has asked the others.
+    alone = jax.process_count() == 1 and config.space.name in ("mnas", "macro")
+    if alone and choose.has_short_products():
+        chosen["children.backend"] = "kernels_bf16"
     judged = len(dataset.val_labels)
     if judged > JUDGED:
         chosen["task.val_fraction"] = max(config.task.val_fraction * JUDGED / judged, 0.01)

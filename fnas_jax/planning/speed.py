@@ -83,7 +83,8 @@ def fitted(macs: np.ndarray, kept: np.ndarray, seconds: np.ndarray) -> Speed:
 
 def timed(ctx: TrainContext, archs: Array) -> tuple[float, np.ndarray]:
     """(seconds of compilation, seconds of an image [N] on each device) of architectures [N, T]."""
-    network, mesh = trained.elastic_network(ctx), devices.children_mesh()
+    network = trained.elastic_network(ctx)
+    mesh = devices.children_mesh(jax.local_devices())  # of the host that plans
     network, group = population_trainer.children_at_once(ctx, network, mesh)
     trainee = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
     run = population.make(population.Context(trainee, mesh, group))

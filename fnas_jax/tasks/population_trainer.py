@@ -124,7 +124,9 @@ def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> tuple[N
     way = Way(backends[0], 1)
     if hosts.is_first():
         way = autotune.fastest(seconds, backends, groups, name, cache)
-    chosen = hosts.broadcast(np.asarray([backends.index(way.backend), way.group], np.int32))
+    chosen = np.asarray([backends.index(way.backend), way.group], np.int32)
+    if mesh.is_multi_process:  # a plan is made by one host, with its own devices
+        chosen = hosts.broadcast(chosen)
     way = Way(backends[int(chosen[0])], int(chosen[1]))
     return _network(ctx, way.backend), way.group
 

@@ -78,11 +78,14 @@ def test_without_kernels_there_is_no_size_of_what_they_keep(anew, monkeypatch):
 
 
 def test_kernels_are_compiled_once_for_their_user_alone(small, monkeypatch):
-    os.umask(before := os.umask(0o002))
-    compile_kernels._load()
+    before = os.umask(0o002)
+    try:
+        compile_kernels._load()
+    finally:
+        os.umask(before)
     first = kept(small)
     made = [path.stat().st_mode & 0o777 for path in (first, first.parent)]
-    assert made == [0o700, 0o700], before
+    assert made == [0o700, 0o700]
 
     def compile_(*arguments):
         raise AssertionError("compiled again")

@@ -8,7 +8,7 @@ import pytest
 
 from fnas_jax import loop, main
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import memory
+from fnas_jax.core import memory, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.planning import plan, schedule, speed, trial
 from fnas_jax.tasks import images
@@ -53,8 +53,7 @@ def test_all_that_is_left_open_is_planned(measured, tmp_path, capsys):
 
 @pytest.mark.parametrize("space", ["mnas", "cell"])
 def test_the_fastest_kernels_are_planned(monkeypatch, space):
-    monkeypatch.setattr(plan.choose, "candidates", lambda: ("kernels",))
-    monkeypatch.setattr(plan.choose, "fastest_kernels", lambda: "kernels_bf16")
+    monkeypatch.setattr(plan.choose, "has_short_products", lambda: True)
     config = auto(**{"space.name": space})
     found = plan.of_data(config, images.load(config))
     assert found.get("children.backend") == ("kernels_bf16" if space == "mnas" else None)
@@ -197,6 +196,16 @@ def test_one_command_from_images_to_a_network(tmp_path, capsys):
     assert main.main(command) == 0  # which reads its own result
     assert "plan: " not in capsys.readouterr().err
     assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_plan_goes_on_where_its_products_are_not(measured, monkeypatch, tmp_path, capsys):
+    config = plan.changed(auto(), {"children.backend": "kernels_bf16"})
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    for there, backend in ((True, "kernels_bf16"), (False, "auto")):
+        monkeypatch.setattr(plan.choose, "has_short_products", lambda there=there: there)
+        assert plan.settle(auto(), tmp_path).children.backend == backend
+    assert capsys.readouterr().err.count("no products of bfloat16 numbers") == 1
+    assert not measured and workdir.may_change("children.backend")
 
 
 def test_the_loop_runs_what_was_planned(monkeypatch, tmp_path):

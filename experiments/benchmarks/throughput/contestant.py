@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 from concurrent import futures
@@ -100,4 +101,6 @@ def start(name: str, home: str) -> Contestant | PerCore:
     """The processes of a contestant."""
     if name.startswith("torch_per_core"):
         return PerCore(name, home, devices.cores())
-    return Contestant(name.replace("warm", "ours"), home)
+    own = pathlib.Path(home, "bf16" if name.endswith("_bf16") else "float32")  # caches of its own
+    own.mkdir(exist_ok=True)
+    return Contestant(name.replace("warm", "ours"), str(own))

@@ -45,6 +45,9 @@ inline bool tiles_available() {
   return allowed;
 }
 
+// Intrinsics of tiles do not tell compilers that they read memory: what was written has to be there.
+inline void settle() { asm volatile("" ::: "memory"); }
+
 // How many rows A and C have on this thread; 0: its registers are not in use.
 inline thread_local long tile_rows = 0;
 
@@ -59,6 +62,7 @@ inline void use_tiles(long rows) {
     config.row_bytes[i] = 64;
     config.rows[i] = uint8_t(i < 6 ? rows : kTile);  // 6 and 7 are B
   }
+  settle();
   _tile_loadconfig(&config);
   tile_rows = rows;
 }
@@ -155,6 +159,7 @@ inline void tile_gemm(long rows, long cols, long length, ShortMatrix a, const Sh
   const long parts = tiles_of(rows, kTile), h = tiles_of(rows, parts), columns = cols / kTile;
   const long b_next = a.runs * tiles_of(length, kDepth) * kBlock;
   use_tiles(h);
+  settle();
   // Parts are equally high, so that the last one may do some rows again.
   auto start = [&](long part) { return std::min(part * h, rows - h); };
   for (long m = 0; m < parts; m += 2) {
@@ -207,6 +212,7 @@ inline void tile_rows_of(const float* a, long ld, long rows, long cols, Short* t
 inline void tile_outer(long rows, long cols, long depth, const Short* a, const Short* b, float* c) {
   const long bytes = cols * sizeof(float);
   use_tiles(kTile);
+  settle();
   for (long m = 0; m < rows; m += kTile)
     for (long n = 0; n < cols; n += kTile) {
       const Short *left = a + m / kTile * depth * kBlock, *right = b + n / kTile * depth * kBlock;
@@ -264,6 +270,7 @@ inline void tile_taps(long depth, const Short* a, long row, const Short* b, floa
 // All taps of a row of a kernel
 inline void taps_of_row(long taps, long depth, const Short* a, long row, const Short* b, float* c,
                         long c_next, long ld) {
+  settle();
   for (; taps > 5; taps -= 5, a += 5, c += 5 * c_next)
     tile_taps<5>(depth, a, row, b, c, c_next, ld);
   if (taps == 1) tile_taps<1>(depth, a, row, b, c, c_next, ld);
