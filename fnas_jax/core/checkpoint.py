@@ -84,15 +84,16 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") 
         stored[ABOUT] = np.frombuffer(about.encode(), np.uint8)
     stored[CHECKSUM] = np.asarray(_checksum(_ordered(stored)), np.uint32)
     folder, hook = pathlib.Path(manager.directory), sys.unraisablehook
-    with disk.at(folder):
+    with disk.at(folder, texts=True):
         try:
             sys.unraisablehook = functools.partial(_told, hook)
             manager.save(step, args=ocp.args.PyTreeSave(stored))
             manager.wait_until_finished()
-            sys.unraisablehook = hook  # behind an error there may be more of them
         except Exception:
-            _remove_for_good(folder, str(step))
+            _remove_for_good(folder, str(step))  # meanwhile its threads find errors of their own
             raise
+        finally:
+            sys.unraisablehook = hook
 
 
 def _told(hook: Callable[[Any], object], found: Any) -> None:

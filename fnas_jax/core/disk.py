@@ -26,6 +26,7 @@ OF_SQLITE = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
 }
 _ONCE = "the same command goes on once there is room"
 LEAST_FREE = 64 * 1024  # bytes
@@ -37,24 +38,35 @@ class Refused(Failed, OSError):
 
 
 @contextlib.contextmanager
-def at(place: str | pathlib.Path) -> Iterator[None]:
-    """Raises `Refused` where writing inside fails by the disk of `place`; other errors as ever."""
+def at(place: str | pathlib.Path, texts: bool = False) -> Iterator[None]:
+    """Raises `Refused` where writing inside fails by the disk of `place`; other errors as ever.
+
+    `texts`: also where only an error's text says so, as of libraries in other languages.
+    """
     try:
         yield
     except Exception as error:
-        refused = refusal(error, place)
+        refused = refusal(error, place, writing=True, texts=texts)
         if refused is None or isinstance(error, Failed):
             raise
         raise refused from error
 
 
-def refusal(error: BaseException, place: str | pathlib.Path = "") -> Refused | None:
-    """What to tell of `error`, where a disk is at the root of it; None where none is."""
+def refusal(
+    error: BaseException,
+    place: str | pathlib.Path = "",
+    writing: bool = False,
+    texts: bool = False,
+) -> Refused | None:
+    """What to tell of `error`, where a disk is at the root of it; None where none is.
+
+    `writing`: what failed did nothing else. `texts`: as `at` has it.
+    """
     for cause in _chain(error):
         if isinstance(cause, Refused):
             return cause
-    for cause in _chain(error):
-        number = _number(cause)
+    for cause in _chain(error, handled=writing):
+        number = _number(cause, texts)
         if number is not None:
             named = getattr(cause, "filename", None)
             where = named if isinstance(named, str) else os.fspath(place)
@@ -71,7 +83,7 @@ def unusable(what: str, error: OSError) -> Failed | UserError:
 
     `what` says what cannot be done, as "workdir 'w' cannot be written".
     """
-    number = next((n for n in map(_number, _chain(error)) if n in FULL), None)
+    number = next((n for n in map(_number, _chain(error, handled=False)) if n in FULL), None)
     if number is None:
         return UserError(f"{what}: {error.strerror or error}")
     return Refused(f"{what}: {os.strerror(number)}; {_ONCE}")
@@ -129,12 +141,18 @@ def _sentence(number: int, place: str) -> str:
         return f"the disk of {what} {full}; {_ONCE}"
     if number == errno.EROFS:
         return f"the disk of {what} is read-only; the same command goes on once it can be written"
+    if number == errno.EBUSY:
+        return f"{what} is kept locked by another process; the same command goes on once it is not"
     reason = os.strerror(number)
     return f"{what} cannot be written or read: {reason}; the same command goes on once it can be"
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """`error`, those that it comes from, and those that it is a group of."""
+def _chain(error: BaseException | None, handled: bool = True) -> Iterator[BaseException]:
+    """`error`, those that it comes from, and those that it is a group of.
+
+    `handled`: also those in whose handling another one was raised, which may be a bug there; of
+    disks and databases it is the next call that fails, in any case.
+    """
     seen: list[BaseException] = []
     waiting = [error]
     while waiting:
@@ -143,17 +161,21 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
             continue
         seen.append(found)
         yield found
-        waiting += [found.__cause__, found.__context__, *getattr(found, "exceptions", ())]
+        waiting += [found.__cause__, *getattr(found, "exceptions", ())]
+        followed = handled or isinstance(found, OSError | sqlite3.Error)
+        if followed and not found.__suppress_context__:
+            waiting.append(found.__context__)
 
 
-def _number(error: BaseException) -> int | None:
+def _number(error: BaseException, texts: bool = False) -> int | None:
     """The number of what a disk says by `error`; None where it is of something else."""
     known = (*FULL, *CLOSED, *BROKEN)
     if isinstance(error, OSError):
         return error.errno if error.errno in known else None
     if isinstance(error, sqlite3.Error):
         return OF_SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
-    # Libraries in other languages have it in their texts.
+    if not texts:
+        return None
     return next((number for number in known if os.strerror(number) in str(error)), None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import pathlib
 import platform
 import re
@@ -25,7 +24,6 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
-LOG = logging.getLogger(__name__)
 CHECKPOINTS = mending.CHECKPOINTS
 ENDS = ("budget", "max_proposals", "seconds", "winner_share")  # keys of the end of a search
 APART = "pools"  # of what stands beside them (`core.apart`)

@@ -4,6 +4,7 @@ import logging
 import pathlib
 import shutil
 import signal
+import sys
 from typing import NamedTuple
 
 import jax
@@ -230,10 +231,11 @@ def test_a_full_disk_is_told_of_and_leaves_no_trace(tmp_path):
             (tmp_path / "2").rename(tmp_path / f"2{checkpoint.UNFINISHED}")
             raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device")
 
-        manager.save = full
+        manager.save, hook = full, sys.unraisablehook
         with pytest.raises(disk.Refused, match=f"disk of '{tmp_path}' is full"):
             checkpoint.save(manager, 2, tree(2))
         assert [path.name for path in tmp_path.iterdir()] == ["1"]
+        assert sys.unraisablehook is hook
 
 
 def test_the_last_checkpoint_is_due_before_the_process_ends():

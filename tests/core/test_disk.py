@@ -82,6 +82,10 @@ def caused(error):
         ),
         (of_sqlite(sqlite3.SQLITE_FULL), f"the disk of 'w' is full; {ROOM}"),
         (
+            of_sqlite(sqlite3.SQLITE_BUSY_SNAPSHOT),
+            "'w' is kept locked by another process; the same command goes on once it is not",
+        ),
+        (
             of_sqlite(sqlite3.SQLITE_READONLY_DBMOVED),
             "the disk of 'w' is read-only; the same command goes on once it can be written",
         ),
@@ -94,9 +98,32 @@ def caused(error):
     ],
 )
 def test_each_refusal_is_a_sentence(error, said):
-    with pytest.raises(disk.Refused) as refused, disk.at("w"):
+    with pytest.raises(disk.Refused) as refused, disk.at("w", texts=True):
         raise error
     assert str(refused.value) == said
+
+
+def behind(error, outer, told=True):
+    """`outer`, which was raised where `error` was handled; `told`: and says nothing else of it."""
+    outer.__context__ = error
+    outer.__suppress_context__ = not told
+    return outer
+
+
+def test_a_bug_where_a_refusal_was_handled_is_none():
+    closed = PermissionError(errno.EACCES, "", "x")
+    assert disk.refusal(behind(closed, KeyError("x"))) is None
+    assert disk.refusal(behind(closed, OSError("x"), told=False)) is None
+    assert "'x' cannot be" in str(disk.refusal(behind(closed, OSError("closing it failed, too"))))
+    with pytest.raises(disk.Refused), disk.at("w"):  # where nothing is done but to write
+        raise behind(closed, ValueError("closing it failed, too"))
+
+
+def test_a_text_is_of_a_disk_where_libraries_write_alone():
+    said = RuntimeError("ssh: Permission denied")
+    assert disk.refusal(said) is None
+    with pytest.raises(RuntimeError, match="ssh"), disk.at("w"):
+        raise said
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, ""), ValueError("x")])
@@ -111,9 +138,8 @@ def test_the_innermost_place_is_told_once():
     with pytest.raises(disk.Refused) as refused, disk.at("outer"), disk.at("inner"):
         raise OSError(errno.ENOSPC, "")
     assert "'inner'" in str(refused.value)
-    behind = RuntimeError("closing it failed, too")
-    behind.__context__ = refused.value
-    assert disk.refusal(behind, "outer") is refused.value
+    outer = behind(refused.value, RuntimeError("closing it failed, too"))
+    assert disk.refusal(outer, "outer") is refused.value
 
 
 def test_what_cannot_be_written_at_first_is_wrong_input_unless_its_disk_is_full():

@@ -200,3 +200,12 @@ def test_a_damaged_row_is_told(old, change):
         connection.execute(f"UPDATE evaluations SET {change} WHERE iteration = 3")
         with pytest.raises(UserError, match="a row of the history is damaged"):
             history.rows(connection, "cells")
+
+
+def test_a_file_that_another_process_keeps_locked_is_told(tmp_path):
+    opened = contextlib.closing(history.open_(tmp_path))
+    with opened as one, contextlib.closing(history.open_(tmp_path)) as other:
+        other.execute("PRAGMA busy_timeout = 0")
+        told = pytest.raises(disk.Refused, match=r"history.sqlite' is kept locked by another")
+        with schema.transaction(one), told, schema.transaction(other):
+            pytest.fail("it writes")
