@@ -27,12 +27,14 @@ from fnas_jax.core.types import Failed, UserError
 OURS = "fnas_jax"  # the logger of this package
 LOG = logging.getLogger(__name__)
 _LONGEST = 100  # characters of a flag's name
+_FAILED = "it failed as above, and the same command goes on from the last checkpoint"
 _TRUTH = ("true", "false", "t", "f", "1", "0")  # as absl reads them
 
 
 class Terminal(logging.Handler):
     """Writes to the stderr of the moment, which notebooks and tests replace."""
 
+    @signals.parting()
     def emit(self, record: logging.LogRecord) -> None:
         """As `logging.Handler.emit`."""
         print(f"{record.levelname.lower()}: {self.format(record)}", file=sys.stderr)
@@ -70,18 +72,27 @@ def _stoppable(body: Callable[[], object], stopped: str) -> int:
             try:
                 return _run(body)
             except KeyboardInterrupt as error:
-                signals.say(signals.sentence(error))
-                return signals.code(error)
+                return _stopped(error)
             except Exception as error:
                 if not signals.asked():
                     raise
-                # What libraries, or other hosts, have made of the end.
-                logging.getLogger(OURS).debug("the traceback of the end", exc_info=error)
-                found = signals.Stop(signals.asked())
-                signals.say(signals.sentence(found))
-                return signals.code(found)
+                return _stopped(signals.Stop(signals.asked()), error)
     except KeyboardInterrupt as error:  # between two of these lines
         return signals.code(error)
+
+
+def _stopped(end: KeyboardInterrupt, error: Exception | None = None) -> int:
+    """Tells of a signal's `end`, of which there may have come an `error`; the exit code."""
+    words = ""
+    if error is None or signals.raised() or hosts.lost(error):
+        # If any, it is what libraries, or other hosts, have made of the end.
+        logging.getLogger(OURS).debug("the traceback of the end", exc_info=error)
+    else:  # one of its own: the signal was only noted
+        signals.say("".join(traceback.format_exception(error)).rstrip())
+        words = _FAILED
+    signals.say(signals.sentence(end, words))
+    _drop_output()
+    return signals.code(end)
 
 
 def _run(body: Callable[[], object]) -> int:
@@ -102,6 +113,8 @@ def _run(body: Callable[[], object]) -> int:
         _drop_output()
         return 1
     except BrokenPipeError:  # the reader of our output has gone, `| head` for instance
+        if signals.asked():
+            raise
         _drop_output()
         return 1
     except Exception as error:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
-from fnas_jax.core import disk, jsons
+from fnas_jax.core import disk, jsons, signals
 from fnas_jax.core.tensorboard import Scalars
 
 
@@ -123,7 +123,8 @@ class Progress:
     """A bar with the best so far and the time left on a terminal or in a notebook.
 
     Elsewhere it is a line per call, or one in `every` seconds and the last. Time that is limited
-    may be over before the total is reached: `remaining` seconds, asked at each line.
+    may be over before the total is reached: `remaining` seconds, asked at each line. Raises OSError
+    where nobody reads it, but for the end of a command that a signal ends.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Progress:
         if self._stream.isatty() or (self._stream is sys.stderr and in_notebook(tqdm)):
             self._bar = tqdm(total=total, initial=min(done, total), desc=label, file=self._stream)
 
+    @signals.parting()
     def show(self, done: int, text: str) -> None:
         """`done` of the total, and what to say about it."""
         shown = min(done, self._total)
@@ -162,6 +164,7 @@ class Progress:
         rest = f", {_clock(left)} left" if math.isfinite(left) and shown < self._total else ""
         print(f"{shown}/{self._total} {text}{rest}", file=self._stream, flush=True)
 
+    @signals.parting()
     def say(self, text: str) -> None:
         """A line of its own, above the bar if there is one."""
         if self._bar is not None:
@@ -169,6 +172,7 @@ class Progress:
         else:
             print(text, file=self._stream, flush=True)
 
+    @signals.parting()
     def close(self) -> None:
         """Leaves the bar as it stands."""
         if self._bar is not None:

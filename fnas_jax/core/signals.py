@@ -7,7 +7,10 @@ lost on its way: the interpreter drops what is raised in callbacks of other libr
 
 A thread reads each signal as it comes, whatever the main one computes: after a second Ctrl-C, and
 where SIGTERM or SIGHUP has found no such place for `GRACE` seconds, it ends the process. That loses
-what a kill would, the work since the last checkpoint.
+what a kill would, the work since the last checkpoint. The thread waits for nobody: it says what it
+says past Python's streams, whose locks the main one may hold, and only where that takes no time.
+
+Who reads the output, as `tee` or a terminal, often ends by the same signal (`parting`).
 
 Imports nothing but the standard library: it is there before what takes long to import.
 """
@@ -23,7 +26,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -33,6 +36,9 @@ if hasattr(signal, "SIGHUP"):
 # Until a process ends that was sent SIGTERM: clouds leave a machine 30 seconds, or more.
 GRACE = 20.0
 SOON = 1.0  # after which a first Ctrl-C is answered, if the process is still there
+# Within which the same signal once more is the same one: wrappers forward what a terminal, or a
+# scheduler, has sent to all processes; and in which others' share of it arrives.
+ECHO = 0.3
 GOES_ON = "the same command goes on from here"
 AGAIN = "the same command begins again"
 
@@ -45,6 +51,8 @@ class _Now:
     """What has come so far; the handler and the thread write it, others read."""
 
     number = 0  # of the signal that came first; 0: none
+    since = -math.inf  # when it came
+    raised = False  # whether a `Stop` was raised
     deferred = 0  # how many `deferred` are entered
     hurried = False  # whether Ctrl-C has no more than `GRACE`, too
     words = AGAIN  # what a stopped command is told to do
@@ -61,7 +69,17 @@ def asked() -> int:
 def check() -> None:
     """Raises `Stop` where the process is to end: to be called where nothing would be lost."""
     if _now.number:
-        raise Stop(_now.number)
+        _stop()
+
+
+def raised() -> bool:
+    """Whether `Stop` was raised, of which libraries may have made another error."""
+    return _now.raised
+
+
+def _stop() -> NoReturn:
+    _now.raised = True
+    raise Stop(_now.number)
 
 
 @contextlib.contextmanager
@@ -83,9 +101,9 @@ def code(error: KeyboardInterrupt) -> int:
     return 128 + _number(error)
 
 
-def sentence(error: KeyboardInterrupt) -> str:
-    """What to tell of it."""
-    return f"stopped by {NAMES[signal.Signals(_number(error))]}; {_now.words}"
+def sentence(error: KeyboardInterrupt, words: str = "") -> str:
+    """What to tell of it; `words`: what to do, where that is not what the command says."""
+    return f"stopped by {NAMES[signal.Signals(_number(error))]}; {words or _now.words}"
 
 
 def _number(error: KeyboardInterrupt) -> int:
@@ -163,9 +181,11 @@ def withheld() -> Iterator[None]:
 def ignored() -> None:
     """Signals do nothing in this process, which another one ends, and as ever in those it starts.
 
+    What the process was told to ignore, as after `nohup`, those ignore, too.
+
     To be called once in a process that was started `withheld`.
     """
-    for number in NAMES:
+    for number in _heeded():  # an ignored one is ignored by those that it starts, too
         signal.signal(number, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NAMES)
 
@@ -177,8 +197,28 @@ def handling() -> bool:
 
 def say(text: str) -> None:
     """A line on stderr, if somebody reads it still."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _let_go()  # what is left in a buffer would be an error at the end
+    except ValueError:  # it is closed
+        pass
+
+
+@contextlib.contextmanager
+def parting() -> Iterator[None]:
+    """That nobody reads any more what is told inside is no error once a signal has come.
+
+    Otherwise a search that is to end would fail before its checkpoint.
+    """
+    try:
+        yield
+    except OSError:
+        if not asked():
+            time.sleep(ECHO)  # the reader may have got it first
+        if not asked():
+            raise
+        _let_go()
 
 
 def _heeded() -> list[signal.Signals]:
@@ -187,15 +227,20 @@ def _heeded() -> list[signal.Signals]:
 
 
 def _forget(words: str) -> None:
-    _now.number, _now.deferred, _now.hurried, _now.words = 0, 0, False, words
+    _now.number, _now.since, _now.raised = 0, -math.inf, False
+    _now.deferred, _now.hurried, _now.words = 0, False, words
 
 
 def _note(number: int, frame: FrameType | None) -> None:
     if NAMES[signal.Signals(number)] == "SIGHUP":
         _let_go()
-    _now.number = _now.number or number
+    now = time.monotonic()
+    if number == _now.number and now < _now.since + ECHO:
+        return
+    if not _now.number:
+        _now.number, _now.since = number, now
     if not _now.deferred:
-        raise Stop(_now.number)
+        _stop()
 
 
 def _dropped(hook: Callable[[Any], object], found: Any) -> None:
@@ -210,7 +255,7 @@ def _dropped(hook: Callable[[Any], object], found: Any) -> None:
 def _raise(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if _now.number and not _now.deferred:
-        raise Stop(_now.number)
+        _stop()
 
 
 def _end_now(number: int, frame: FrameType | None) -> None:
@@ -219,31 +264,42 @@ def _end_now(number: int, frame: FrameType | None) -> None:
 
 def _end(number: int) -> NoReturn:
     """Ends the process, and those that help it, without waiting for anything."""
-    say(sentence(Stop(number)))
-    if "multiprocessing" in sys.modules:
-        for process in sys.modules["multiprocessing"].active_children():
-            process.kill()
-    os._exit(128 + number)
+    try:
+        if "multiprocessing" in sys.modules:
+            for process in sys.modules["multiprocessing"].active_children():
+                process.kill()
+        _word(sentence(Stop(number)))
+    finally:
+        os._exit(128 + number)
 
 
-def _let_go() -> None:
-    """Gives up a terminal that is no more there, so that no line to it is an error."""
-    for stream in (1, 2):
-        try:
-            os.write(stream, b"")
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+def _word(text: str) -> None:
+    """A line on stderr, if it takes one now: a terminal may be held, or a pipe full."""
+    with contextlib.suppress(OSError):
+        if select.select([], [2], [], 0.1)[1]:
+            os.write(2, f"{text}\n".encode())
+
+
+def _let_go(streams: Sequence[int] = (1, 2)) -> None:
+    """Gives up a terminal or a pipe that nobody reads, so that no line to it is an error."""
+    for stream in streams:
+        poll = select.poll()
+        poll.register(stream, 0)  # of its end one is told unasked
+        if poll.poll(0):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)
 
 
 def _watch(reader: int, grace: float) -> None:
     """Reads the numbers of signals from `reader` until its other end is closed."""
-    first, tell, end = 0, math.inf, math.inf
+    first, since, tell, end = 0, math.inf, math.inf, math.inf
     while True:
         now = time.monotonic()
         if now >= end:
             _end(first)
         if now >= tell:
-            say("stopping where nothing is lost; Ctrl-C again ends at once")
+            _word("stopping where nothing is lost; Ctrl-C again ends at once")
             tell = math.inf
         until = min(tell, end)
         if not select.select([reader], [], [], None if until == math.inf else until - now)[0]:
@@ -251,13 +307,16 @@ def _watch(reader: int, grace: float) -> None:
         content = os.read(reader, 64)
         if not content:
             return
+        now = time.monotonic()
         for number in content:
             if number not in NAMES:  # another one that somebody handles
                 continue
+            if number == first and now < since + ECHO:
+                continue
             if first and number == signal.SIGINT:
                 _end(number)
-            if not first and number == signal.SIGINT:
-                tell = time.monotonic() + SOON
-            first = first or number
+            if not first:
+                first, since = number, now
+                tell = now + SOON if number == signal.SIGINT else tell
             if number != signal.SIGINT or _now.hurried:
-                end = min(end, time.monotonic() + grace)
+                end = min(end, now + grace)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -79,8 +81,9 @@ class Workers:
         if executor is None:
             # Not forked: JAX has threads, whose locks a forked process would hold for ever.
             context = multiprocessing.get_context("spawn")
-            begin = signals.ignored if signals.handling() else None
-            executor = self._executors[worker] = ProcessPoolExecutor(1, context, begin)
+            executor = self._executors[worker] = ProcessPoolExecutor(
+                1, context, _begin, (signals.handling(),)
+            )
         return executor
 
     def _submit(self, worker: int, argument: Any) -> Future:
@@ -110,6 +113,24 @@ def _trusted(found: list[Any]) -> list[Any]:
     if any(isinstance(answer, Exception) for answer in found):
         signals.check()
     return found
+
+
+def _begin(handling: bool) -> None:
+    """In a worker, before its first call; `handling`: whether a command handles signals."""
+    if handling:
+        signals.ignored()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends a worker when the process does that it works for, however that ends.
+
+    It would never see the end of its queue, both of whose sides it holds.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _loads(pickled: bytes) -> None:

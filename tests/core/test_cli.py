@@ -209,15 +209,60 @@ def test_exit_codes(error, code, shown, capsys):
     assert capsys.readouterr().err == shown
 
 
-def test_an_error_behind_a_signal_is_of_the_signal(capsys):
+def test_an_error_that_libraries_make_of_a_signal_is_of_the_signal(capsys):
     def body():
-        with signals.deferred():
-            os.kill(os.getpid(), signal.SIGTERM)
-        raise RuntimeError("what a library makes of it")
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("what a library makes of it") from None
 
     assert cli.run_command(body, signals.GOES_ON) == 143
     said = "stopped by SIGTERM; the same command goes on from here\n"
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), BrokenPipeError("a bug")])
+def test_a_bug_before_the_place_where_a_signal_stops_keeps_its_traceback(error, capsys):
+    def body():
+        with signals.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            fail(error)
+
+    assert cli.run_command(body, signals.GOES_ON) == 143
+    first, *_, bug, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("Traceback") and bug == f"{type(error).__name__}: a bug"
+    assert last == (
+        "stopped by SIGTERM; it failed as above, and the same command goes on from the last"
+        " checkpoint"
+    )
+
+
+def test_ctrl_c_that_ends_the_reader_of_the_output_loses_nothing(tmp_path):
+    """As with `2>&1 | tee log`: what is told on the way to the checkpoint is read by nobody."""
+    code = """
+import logging, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fnas_jax.core import cli, signals
+from fnas_jax.core.logging import Progress
+def body():
+    with signals.deferred():
+        progress = Progress(2, 0, "search")
+        print("ready", flush=True)
+        while not signals.asked():
+            time.sleep(0.01)
+        progress.show(1, "best 0.5")
+        logging.getLogger("fnas_jax").warning("something")
+        pathlib.Path(sys.argv[1]).write_text("kept")
+        signals.check()
+signals.leave(cli.run_command(body, signals.GOES_ON))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "checkpoint")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert (tmp_path / "checkpoint").read_text() == "kept"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")

@@ -3,6 +3,7 @@ import io
 import json
 import math
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from fnas_jax.core import disk
+from fnas_jax.core import disk, signals
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.tensorboard import Scalars
 
@@ -111,6 +112,22 @@ def test_off_a_terminal_lines_may_be_some_time_apart(monkeypatch):
     for done in (2, 5, 7, 10):
         progress.show(done, "steps")
     assert stream.getvalue().splitlines() == ["5/10 steps, 0:11 left", "10/10 steps"]
+
+
+def test_that_nobody_reads_progress_is_an_error_until_a_signal_has_come(monkeypatch):
+    """Which ends the reader, too, where this process has a checkpoint to take."""
+    monkeypatch.setattr(signals, "ECHO", 0.0)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb", buffering=0) as raw:
+        progress = log_lib.Progress(10, 0, "search", io.TextIOWrapper(raw, write_through=True))
+        with pytest.raises(BrokenPipeError):
+            progress.show(5, "best 0.5")
+        with pytest.raises(signals.Stop), signals.handled(), signals.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            progress.show(6, "best 0.5")
+            progress.say("over")
+            signals.check()
 
 
 class Terminal(io.StringIO):

@@ -66,6 +66,48 @@ def test_within_deferred_a_signal_is_noted_and_stops_where_nothing_is_lost():
     assert done == [signal.SIGTERM]
 
 
+def test_a_signal_that_comes_twice_at_once_is_one():
+    with signals.handled():
+        with pytest.raises(signals.Stop):
+            send(signal.SIGTERM)
+            pytest.fail("it went on")
+        send(signal.SIGTERM)  # as a wrapper forwards it
+        time.sleep(signals.ECHO)
+        with pytest.raises(signals.Stop):
+            send(signal.SIGTERM)
+            pytest.fail("it went on")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ends"),
+    [
+        ([signal.SIGINT, signal.SIGINT], []),
+        ([signal.SIGTERM, signal.SIGINT], [signal.SIGINT]),
+    ],
+)
+def test_who_watches_takes_two_at_once_for_one(numbers, ends, monkeypatch):
+    ended = []
+    monkeypatch.setattr(signals, "_end", ended.append)
+    reader, writer = os.pipe()
+    os.write(writer, bytes(numbers))
+    os.close(writer)
+    signals._watch(reader, grace=60.0)
+    os.close(reader)
+    assert ended == ends
+
+
+def test_what_nobody_reads_is_let_go():
+    pipes = [os.pipe(), os.pipe()]
+    (gone, broken), (there, whole) = pipes
+    os.close(gone)
+    signals._let_go((broken, whole))
+    os.write(broken, b"x")
+    os.write(whole, b"x")
+    assert os.read(there, 1) == b"x"
+    for handle in (broken, there, whole):
+        os.close(handle)
+
+
 def test_what_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
@@ -159,6 +201,19 @@ with signals.handled(grace=0.2), signals.deferred():
     assert ended(code) == (0, f"{told}done\n")
 
 
+def test_one_whose_output_is_held_ends_in_time():
+    """As by Ctrl-S, or behind a pipe that is full: the main thread waits for it, too."""
+    code = """
+import os
+reader, writer = os.pipe()
+os.dup2(writer, 2)
+with signals.handled(grace=0.2), signals.deferred():
+    print("ready", flush=True)
+    print("x" * 1_000_000, file=sys.stderr)
+"""
+    assert ended(code, kind=signal.SIGTERM) == (143, "")
+
+
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_program_that_starts_ends_with_a_word(kind, code):
     source = """
@@ -189,3 +244,16 @@ def test_a_process_that_helps_a_command_is_not_for_signals():
             process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert process.communicate(timeout=60)[0] == b"whole\n"
         assert process.returncode == 0
+
+
+def test_a_helper_lets_those_it_starts_ignore_what_it_was_told_to():
+    """As of a search that `nohup` has started; handlers do not outlive the start of a program."""
+    before = {number: signal.getsignal(number) for number in signals.NAMES}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals.ignored()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        send(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

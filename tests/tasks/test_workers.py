@@ -4,6 +4,8 @@ import logging
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -98,6 +100,25 @@ def test_a_signal_to_all_processes_of_a_command_fails_no_network():
     with pytest.raises(signals.Stop), signals.handled(), signals.deferred():
         Workers(killing, 1).map([signal.SIGTERM])
         pytest.fail("it is a network that failed")
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_a_process_that_is_killed(tmp_path):
+    """It is in a call that takes for ever, and holds the output of that process."""
+    code = (
+        "import pathlib; from tests.tasks.test_workers import Workers, call;"
+        f" Workers(call, 1).map([(pathlib.Path({str(tmp_path)!r}), 'worker', ['never'])])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    worker = int(wait_for(tmp_path / "worker"))
+    process.kill()
+    try:
+        assert process.communicate(timeout=PATIENCE) == (b"", None)
+    except subprocess.TimeoutExpired:
+        os.kill(worker, signal.SIGKILL)
+        raise
 
 
 def test_in_this_process_a_call_that_a_signal_may_have_ended_is_no_network_that_failed():
