@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import json
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnas_jax.core import disk, identity
+from fnas_jax.core import disk, identity, jsons, npy
 from fnas_jax.core.types import UserError
 
-# What reading a damaged file raises.
-DAMAGE = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-    *(ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
-)
+DAMAGE = (*npy.UNREADABLE, AttributeError)  # what reading a damaged file raises
 
 
 class Pin(NamedTuple):
@@ -64,9 +58,8 @@ def read(path: pathlib.Path, run: str) -> Pin | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(arrays.pop("about").tobytes())
+        arrays = npy.members(path)
+        about = jsons.parse(arrays.pop("about").tobytes())
         if about["run"] != run:  # of one that never began
             return None
         images = [arrays.get(f"images{q}") for q in range(len(about["names"]))]

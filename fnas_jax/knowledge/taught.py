@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnas_jax.core import disk
+from fnas_jax.core import disk, npy
 from fnas_jax.core.types import UserError
 
 FILE = "taught.npy"
@@ -33,8 +33,8 @@ def read(folder: pathlib.Path) -> np.ndarray:
     if not path.exists():
         return NOBODY
     try:
-        names = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        names = npy.load(path)
+    except npy.UNREADABLE as error:
         raise UserError(f"{str(path)!r} cannot be read: {error}") from None
     if names.ndim != 1 or names.dtype != np.uint64:
         raise UserError(f"{str(path)!r} cannot be read: it holds {names.dtype}{list(names.shape)}")

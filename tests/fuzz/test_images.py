@@ -153,13 +153,12 @@ def test_folders_of_masks(contents):
 
 
 LISTED_NUMBERS = b"path;x;y\na.png;1;2\nb.png;" + b"9" * 400 + b";1e400\n"
+LISTED_LONG = b"path,label\n" + b"a" * 300 + b".png,0\n"
 LISTED = b"path,label\na.png,0\nb.png,1\na.png,0\n"
 
 
 @given(
-    damage.damaged(
-        [LISTED, b"path;x;y\na.png;1;2\nb.png;" + b"9" * 400 + b";1e400\n", b"\xff\xfe"]
-    ),
+    damage.damaged([LISTED, LISTED_NUMBERS, LISTED_LONG, b"\xff\xfe"]),
     st.sampled_from(OBJECTIVES[:3]),
 )
 def test_lists_of_images(content, objective):

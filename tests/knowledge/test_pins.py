@@ -1,11 +1,14 @@
 """What a run has taken of other searches is read back as it was, or refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import pins
 from fnas_jax.knowledge.pins import Pin
+from tests.fuzz.test_images import npy_claiming
 
 PIN = Pin(
     decisions=np.array([[0, 1], [2, 3], [1, 1]], np.int32),
@@ -56,7 +59,7 @@ def test_the_digest_is_of_all_but_the_counts(change):
     assert pins.digest(PIN._replace(counts={})) == pins.digest(PIN)
 
 
-@pytest.mark.parametrize("kind", ["empty", "half", "text", "other numbers", "object"])
+@pytest.mark.parametrize("kind", ["empty", "half", "text", "other numbers", "object", "claim"])
 def test_damage_is_told(tmp_path, kind, monkeypatch):
     path = tmp_path / "taken.npz"
     if kind == "other numbers":
@@ -66,6 +69,9 @@ def test_damage_is_told(tmp_path, kind, monkeypatch):
     content = path.read_bytes()
     if kind == "object":
         np.savez(path, about=np.array([{"run": "1f"}], object))
+    elif kind == "claim":  # of an array of a terabyte
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("about.npy", npy_claiming((2**40,)))
     else:
         damaged = {"empty": b"", "half": content[: len(content) // 2], "text": b'{"run": 1}'}
         path.write_bytes(damaged.get(kind, content))

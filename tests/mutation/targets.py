@@ -86,6 +86,7 @@ TESTS = {
     "core/apart.py": "core/test_apart.py test_saving.py",
     "core/keep.py": "core/test_keep.py",
     "core/disk.py": "core/test_disk.py",
+    "core/npy.py": "tasks/readers/test_hostile.py knowledge/test_pins.py",
     "core/signals.py": "core/test_signals.py",
     "core/tensorboard.py": "core/test_logging.py",
     "ship/best.py": "ship/test_best.py",

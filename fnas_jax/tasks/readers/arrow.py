@@ -8,6 +8,7 @@ told by the files' names (`train-00000-of-00002.parquet`) or by those of their f
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,14 +24,17 @@ from fnas_jax.tasks.readers.table import Row, Table
 
 SUFFIXES = (".parquet", ".arrow")
 _BATCH = 64  # rows of encoded images in memory
+# Types of the fields of a struct; of such that are empty in all rows null.
+_BYTES = ("binary", "large_binary", "binary_view", "null")
+_TEXTS = ("string", "large_string", "string_view", "null")
 _SHARD = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 
 
 def is_set(folder: Path) -> bool:
     """Whether a folder holds Parquet files, or what `save_to_disk` writes."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return False
-    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    saved = any(os.path.isfile(folder / name) for name in ("dataset_dict.json", "state.json"))
     return saved or any(_visible(folder, "*.parquet"))
 
 
@@ -94,7 +98,7 @@ def _visible(folder: Path, pattern: str) -> Iterator[Path]:
 
 def _parts(path: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     """(files of each part, files of others); 'train' is always among the parts."""
-    if path.is_file():
+    if os.path.isfile(path):
         return {"train": [path]}, []
     files = list(_visible(path, "*.parquet")) or _saved(path)
     _check_shards(files)
@@ -130,11 +134,14 @@ def _saved(root: Path) -> list[Path]:
     found = []
     for state in _visible(root, "state.json"):
         try:
-            named = [entry["filename"] for entry in jsons.parse(state.read_text())["_data_files"]]
+            content = jsons.parse(state.read_text())
+            kinds = {"_data_files": [{"filename": str}]}
+            known = jsons.record(content, kinds, str(state), kinds)
+            named = [entry["filename"] for entry in known["_data_files"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{state} cannot be read: {reason(error)}.") from None
         files = [state.parent / name for name in named]
-        lost = [file for file in files if not file.is_file()]
+        lost = [file for file in files if not os.path.isfile(file)]
         if lost:
             raise UserError(f"{state} names {lost[0].name}, which is not there.")
         found += files
@@ -199,7 +206,8 @@ def _columns(schema: Any, path: Path, objective: str) -> tuple[str, str, tuple[s
 
     def encoded(kind: Any) -> bool:
         if types.is_struct(kind):
-            return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
+            fields = {kind.field(i).name: str(kind.field(i).type) for i in range(kind.num_fields)}
+            return fields.get("bytes") in _BYTES and fields.get("path", "null") in _TEXTS
         return types.is_binary(kind) or types.is_large_binary(kind)
 
     def label(kind: Any) -> bool:
@@ -207,7 +215,9 @@ def _columns(schema: Any, path: Path, objective: str) -> tuple[str, str, tuple[s
             return True
         if objective == "regression":
             return types.is_floating(kind)
-        return types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+        if types.is_dictionary(kind):
+            return label(kind.value_type) or types.is_floating(kind.value_type)
+        return types.is_string(kind) or types.is_large_string(kind)
 
     pictures = [field.name for field in schema if encoded(field.type)]
     image = pictures[0] if len(pictures) == 1 else ""
@@ -216,7 +226,7 @@ def _columns(schema: Any, path: Path, objective: str) -> tuple[str, str, tuple[s
     if image not in pictures:
         raise UserError(
             f"The column '{image}' of {path} is {schema.field(image).type}: encoded images are"
-            " needed, as bytes or as a struct with bytes."
+            " needed, as bytes or as a struct of bytes and, if any, a path."
         )
     known = _class_labels(schema)
     others = [field.name for field in schema if label(field.type) and field.name != image]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fnas_jax.core.types import UserError
@@ -20,6 +21,7 @@ def read(
     Raises:
       UserError: a file or folder of one of them that cannot be read.
     """
+    # Of names that are too long, Path.is_file raises an error before Python 3.13; os.path tells.
     suffix = path.suffix.lower()
     if labels:
         return _labelled(path, image_size, alpha, objective, labels)
@@ -27,7 +29,7 @@ def read(
         return npy.read_set(path, image_size, objective)
     if suffix in listed.SUFFIXES:
         return listed.read_listed(path, image_size, alpha, objective)
-    if (suffix in arrow.SUFFIXES and path.is_file()) or arrow.is_set(path):
+    if (suffix in arrow.SUFFIXES and os.path.isfile(path)) or arrow.is_set(path):
         return arrow.read_arrow(path, image_size, alpha, objective)
     if idx.is_idx(path):
         return idx.read_idx(path, image_size)
@@ -39,14 +41,14 @@ def read(
 
 def _labelled(path: Path, image_size: int, alpha: str, objective: str, labels: str) -> Source:
     """The image set of `path` by a file of labels. Raises UserError for any other file."""
-    folder = path if path.is_dir() else path.parent
+    folder = path if os.path.isdir(path) else path.parent
     file = next(
-        (p for p in (Path(labels).expanduser(), folder / labels) if p.is_file()), Path(labels)
+        (p for p in (Path(labels).expanduser(), folder / labels) if os.path.isfile(p)), Path(labels)
     )
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(f"task.labels is {labels!r}: there is no such file, nor {folder / labels}.")
     suffix = file.suffix.lower()
-    if path.is_dir() and suffix in listed.SUFFIXES:
+    if os.path.isdir(path) and suffix in listed.SUFFIXES:
         return listed.read_listed(file, image_size, alpha, objective, path)
     if path.suffix.lower() == ".npy" and suffix == ".npy":
         return npy.read_set(path, image_size, objective, file)

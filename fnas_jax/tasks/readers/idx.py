@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterable
@@ -19,10 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnas_jax.core import mapped
+from fnas_jax.core import mapped, npy
 from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks.readers import stored
 from fnas_jax.tasks.readers.examples import Source, reason
 from fnas_jax.tasks.readers.npz import read_arrays
 
@@ -55,7 +55,7 @@ class _File(NamedTuple):
 
 def is_idx(path: Path) -> bool:
     """Whether a file has the name of an IDX file, or a folder holds one."""
-    return bool(_files([path] if path.is_file() else _listed(path)))
+    return bool(_files([path] if os.path.isfile(path) else _listed(path)))
 
 
 def read_idx(path: Path, image_size: int) -> Source:
@@ -66,10 +66,10 @@ def read_idx(path: Path, image_size: int) -> Source:
     Raises:
       UserError: files that are damaged, absent, or of several sets in one folder.
     """
-    folder = path if path.is_dir() else path.parent
+    folder = path if os.path.isdir(path) else path.parent
     files = _files(_listed(folder))
     sets = sorted({file.set for file in files})
-    if path.is_file():
+    if os.path.isfile(path):
         sets = [file.set for file in _files([path])]
     if len(sets) > 1:
         example = next(f.path.name for f in files if f.set == sets[0])
@@ -114,7 +114,7 @@ def read_array(path: Path) -> Images:
                 if found == needed >= mapped.MAPPED_FROM:
                     return mapped.mapped(path, header, shape, dtype)
             # Not more than there is, whatever a damaged header says: found by reading on.
-            stored.check_memory(min(needed, _MOST_ZIPPED * path.stat().st_size))
+            npy.check_memory(min(needed, _MOST_ZIPPED * path.stat().st_size))
             content = _up_to(file, needed + 1)
     except FileNotFoundError:
         raise UserError(f"There is no file {path.absolute()}.") from None
@@ -152,7 +152,9 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype, int]:
 
 def _listed(folder: Path) -> list[Path]:
     """The files of a folder; [] where it is none."""
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return (
+        sorted(path for path in folder.iterdir() if path.is_file()) if os.path.isdir(folder) else []
+    )
 
 
 def _files(paths: Iterable[Path]) -> list[_File]:

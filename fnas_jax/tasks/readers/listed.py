@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def read_listed(
 
 def in_folder(folder: Path) -> Path | None:
     """The file of labels of a folder; None where there is none with the columns that it needs."""
-    for file in (folder / name for name in NAMES if (folder / name).is_file()):
+    for file in (folder / name for name in NAMES if os.path.isfile(folder / name)):
         try:
             header, _ = _parsed(file)
             for spellings in (table.IMAGES, table.LABELS):
@@ -114,10 +115,10 @@ def _parsed(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 def _folder(path: Path, root: Path, files: list[str], lines: list[int]) -> Path:
     """Where the files lie: `root`, or its only sub-folder with the first of them."""
-    if not (root / files[0]).is_file() and root.is_dir():
-        inside = [p for p in sorted(root.iterdir()) if p.is_dir() and (p / files[0]).is_file()]
+    if not os.path.isfile(root / files[0]) and os.path.isdir(root):
+        inside = [p for p in sorted(root.iterdir()) if p.is_dir() and os.path.isfile(p / files[0])]
         root = inside[0] if len(inside) == 1 else root
-    lost = [i for i, file in enumerate(files) if not (root / file).is_file()]
+    lost = [i for i, file in enumerate(files) if not os.path.isfile(root / file)]
     if lost:
         raise UserError(
             f"{len(lost)} of the {len(files)} images that {path} names are not there; the first is"

@@ -8,6 +8,7 @@ classes from 0 (of a palette, its indices, as in PASCAL VOC); 255 counts for not
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ from fnas_jax.tasks.readers.examples import (
     since,
     source_of,
 )
-from fnas_jax.tasks.readers.folder import Found, header_of, left_out, told
+from fnas_jax.tasks.readers.folder import Found, header_of, left_out, linked, told
 from fnas_jax.tasks.readers.tree import walk
 
 IMAGES, MASKS, NAMES = "images", "masks", "classes.txt"
@@ -74,7 +75,7 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
     Images as `readers.folder` reads them. Raises UserError for no such folder, no pairs, a mask of
     several channels or another size than its image's, and as `collect` does.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"There is no folder {root.absolute()}.")
     left = Tally()
     places = _places(root)
@@ -91,7 +92,8 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
         examples = _examples(pairs, mode, files, root, left)
         parts[part] = collect(examples, image_size, str(places[part]), left)
     headers = [Found(pair.image, "", pair.header) for pair in everything]
-    notes = (*left_out(left), *told(headers, mode, files))
+    both = (*headers, *(Found(pair.mask, "", pair.header) for pair in everything))
+    notes = (*left_out(left), *linked(root, both), *told(headers, mode, files))
     names = _names(root, [part.labels for part in parts.values()])
     return source_of(parts, names, notes, files.bits, "segmentation")
 

@@ -56,12 +56,12 @@ def read(
     found = formats.read(path, image_size, alpha, objective, labels) if name else None
     if found is not None:
         return found
-    if name and path.is_dir() and objective == "segmentation":
+    if name and os.path.isdir(path) and objective == "segmentation":
         return masks.read_folder(path, image_size, alpha)
-    if name and path.is_dir():
+    if name and os.path.isdir(path):
         options = {"reader": "folder", "image_size": image_size, "alpha": alpha}
         return kept.source(path, options, cache, lambda: read_folder(path, image_size, alpha))
-    if path.is_file():
+    if os.path.isfile(path):
         raise UserError(f"{path} is no file of a format that is read; allowed are {_ALLOWED}.")
     if name and (len(path.parts) > 1 or path.suffix or path.is_absolute()):
         raise UserError(_no_path(path))
@@ -78,7 +78,7 @@ def read(
 def _no_path(path: Path) -> str:
     """That there is no such path, as far as there is one, and what is like it there."""
     path = path.absolute()
-    there = next(parent for parent in path.parents if parent.is_dir())
+    there = next(parent for parent in path.parents if os.path.isdir(parent))
     wanted = path.relative_to(there).parts[0]
     inside = [entry.name for entry in there.iterdir()] if os.access(there, os.R_OK) else []
     near = difflib.get_close_matches(wanted, inside, n=1)

@@ -7,6 +7,7 @@ A folder of `x_train.npy`, `y_train.npy`, .. is read as an `.npz` file with thes
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,9 +55,9 @@ def read_set(
     Raises:
       UserError: absent or damaged files, images without labels, or arrays that are neither.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return read_arrays(Arrays(_files(path)), str(path), image_size, objective)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"There is no file {path.absolute()}.")
     if labels is not None:
         files = {"images": path, "labels": labels}
@@ -69,7 +70,7 @@ def read_set(
 
 def _files(folder: Path) -> dict[str, Path]:
     """The files that have a name of an image set's arrays, by it."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return {}
     return {
         path.stem: path
@@ -89,7 +90,7 @@ def _partner(path: Path) -> Path:
         stem, count = re.subn(rf"(?<![a-zA-Z]){images}(?![a-zA-Z])", labels, path.stem)
         if count:
             tried.append(path.with_name(f"{stem}{path.suffix}"))
-    found = [partner for partner in tried if partner.is_file()]
+    found = [partner for partner in tried if os.path.isfile(partner)]
     if not found:
         names = " or ".join(partner.name for partner in tried) or "y.npy beside x.npy"
         raise UserError(

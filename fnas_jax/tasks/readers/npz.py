@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fnas_jax.core import npy
 from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import class_names, keys, stored, targets
@@ -112,7 +113,7 @@ def _open(path: Path) -> Mapping[str, Any]:
             return stored.members(path)
     except FileNotFoundError:
         raise UserError(f"There is no file {path.absolute()}.") from None
-    except stored.UNREADABLE as error:
+    except npy.UNREADABLE as error:
         raise UserError(f"{path} cannot be read as an .npz file: {reason(error)}") from None
     raise UserError(f"{path} is a single array, not an .npz file of images and labels.")
 

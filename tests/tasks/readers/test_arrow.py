@@ -154,6 +154,35 @@ def test_values_are_targets_of_regression(tmp_path):
     np.testing.assert_array_equal(source.train.labels, np.arange(24)[:, None] / 8)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"_data_files": [{"filename": 5}]}, "is damaged"),
+        ({"_data_files": [{}]}, "filename"),
+        ([], "is damaged"),
+        ({"_data_files": [{"filename": "a" * 300}]}, "which is not there"),
+    ],
+)
+def test_a_description_of_something_else_is_told(tmp_path, content, told):
+    (tmp_path / "state.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"state\.json .*{told}"):
+        read_arrow(tmp_path, 0, "white")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"image": [{"bytes": None, "path": 5}], "label": [0]},
+        {"image": [{"bytes": "text", "path": "a.png"}], "label": [0]},
+        {"image": [b"x"], "label": pa.array([b"a"]).dictionary_encode()},
+    ],
+)
+def test_columns_of_other_types_are_told(tmp_path, columns):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"^The column '.* are needed"):
+        read_arrow(tmp_path / "a.parquet", 0, "white")
+
+
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     (tmp_path / "train.parquet").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
+from fnas_jax.core import memory
 from fnas_jax.core.types import UserError
-from fnas_jax.tasks.readers import arrow, decode, folder, idx, masks, npz, stored
+from fnas_jax.tasks.readers import arrow, decode, folder, formats, idx, masks, named, npz, stored
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run\n%%EOF\n"
 
@@ -115,6 +116,29 @@ def test_links_that_lead_out_are_followed_and_told(tmp_path):
     assert note.startswith("4 images are links") and str(tmp_path / "far" / "2.png") in note
 
 
+def test_links_out_of_a_folder_of_masks_are_told(tmp_path):
+    for kind in ("set/images", "set/masks", "far"):
+        image_files(tmp_path / kind)
+    (tmp_path / "set" / "masks" / "2.png").unlink()
+    (tmp_path / "set" / "masks" / "2.png").symlink_to(tmp_path / "far" / "2.png")
+    source = masks.read_folder(tmp_path / "set", 0)
+    (note,) = (n.text for n in source.notes if "lead out" in n.text)
+    assert note.startswith("1 images are links") and str(tmp_path / "far" / "2.png") in note
+
+
+@pytest.mark.parametrize("name", ["a" * 300, f"{'a' * 300}.parquet", f"{'a' * 300}.csv"])
+def test_a_name_that_is_too_long_is_not_there(tmp_path, name):
+    for labels in ("", name):
+        with pytest.raises(UserError):
+            named.read(str(tmp_path / name), "", 0, "white", "classification", labels, "")
+    image_files(tmp_path / "set")
+    with pytest.raises(UserError, match="there is no such file"):
+        formats.read(tmp_path / "set", 0, "white", "classification", name)
+    (tmp_path / "labels.csv").write_text(f"path,label\n{name},0\n")
+    with pytest.raises(UserError, match=r"1 of the 1 images .* are not there"):
+        formats.read(tmp_path, 0, "white", "classification")
+
+
 def members(**arrays):
     found = {}
     for name, array in arrays.items():
@@ -177,7 +201,7 @@ def test_a_header_of_more_than_there_is_allocates_nothing(tmp_path):
 
 
 def test_what_is_unpacked_beyond_memory_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(stored.memory, "host_bytes", lambda: 2**20)
+    monkeypatch.setattr(memory, "host_bytes", lambda: 2**20)
     images = np.zeros((4, 1024, 1024), np.uint8)
     np.savez_compressed(tmp_path / "a.npz", images=images, labels=LABELS)
     assert (tmp_path / "a.npz").stat().st_size < 2**16

@@ -124,3 +124,8 @@ def test_large_members_of_an_npz_file_stay_there(tmp_path, large, caplog):
     assert isinstance(source.train.images, np.ndarray)
     np.testing.assert_array_equal(source.train.images, x)
     assert "'images' of" in caplog.text and "read into memory whole" in caplog.text
+    assert "np.savez, which does not compress" in caplog.text
+    caplog.clear()
+    np.savez(tmp_path / "set.npz", images=np.asfortranarray(x), labels=y)
+    np.testing.assert_array_equal(read_npz(tmp_path / "set.npz", 0).train.images, x)
+    assert "np.ascontiguousarray" in caplog.text and "compress" not in caplog.text
