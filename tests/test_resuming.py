@@ -133,12 +133,36 @@ def test_files_of_two_searches_are_not_taken_for_one(killed, tmp_path, whole):
     goes_on(killed, whole)
 
 
+def without_log(folder):
+    """Takes the write-ahead log away from a store that was killed; the rows that are left."""
+    path = folder / history.FILE
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT * FROM evaluations").fetchall()
+        places = ", ".join("?" * len(rows[0]))
+        with connection:
+            connection.execute("DELETE FROM evaluations WHERE iteration > 0")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with connection:
+            written = f"INSERT OR REPLACE INTO evaluations VALUES ({places})"
+            connection.executemany(written, rows)
+        shutil.copytree(folder, folder.with_name("copy"))  # while it is open, as a kill leaves it
+    shutil.rmtree(folder)
+    folder.with_name("copy").rename(folder)
+    path.with_name(f"{history.FILE}-wal").unlink()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        left = connection.execute("SELECT count(*) FROM evaluations").fetchone()[0]
+    assert 0 < left < len(rows)
+    return left
+
+
 @pytest.mark.parametrize("what", ["file", "rows", "wal"])
 def test_rows_that_are_gone_are_told(killed, what):
     store = killed / "knowledge"
     if what == "file":
         shutil.rmtree(store)
         there = "0"
+    elif what == "wal":
+        there = str(without_log(store))
     else:
         with contextlib.closing(sqlite3.connect(store / history.FILE)) as connection:
             connection.execute("DELETE FROM evaluations WHERE iteration = 1 AND position = 0")
@@ -185,12 +209,13 @@ def test_other_numbers_are_refused_also_where_run_json_does_not_say_which_they_w
 
 def without_about(folder):
     """Its checkpoints as the version before wrote them."""
-    for step in sorted((folder / "checkpoints").iterdir()):
-        with contextlib.closing(checkpoint.open_(folder / "checkpoints")) as manager:
-            stored = checkpoint._whole(manager, int(step.name))
+    with contextlib.closing(checkpoint.open_(folder / "checkpoints")) as manager:
+        before = {step: checkpoint._whole(manager, step) for step in sorted(manager.all_steps())}
+        for step in before:
+            manager.delete(step)
+        for step, stored in before.items():
             leaves = [stored[name] for name in sorted(stored) if name.startswith("leaf")]
-            manager.delete(int(step.name))
-            checkpoint.save(manager, int(step.name), leaves)
+            checkpoint.save(manager, step, leaves)
     known = json.loads((folder / "run.json").read_text())
     del known["data"]
     (folder / "run.json").write_text(json.dumps(known | {"format": 10}))

@@ -26,7 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fnas_jax.core import disk, signals
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Failed, UserError
 
 T = TypeVar("T")
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax is writing into
@@ -75,9 +75,16 @@ def open_(folder: str | pathlib.Path, keep: int = 2, alone: bool = True) -> ocp.
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") -> None:
     """Stores `tree` as `step`, with a text `about` it; returns when it is safe on disk.
 
-    Leaves are arrays (also empty ones, and typed PRNG keys), or Python numbers and booleans. Raises
-    `disk.Refused`, of which no trace is left.
+    Leaves are arrays (also empty ones, and typed PRNG keys), or Python numbers and booleans. A
+    newest step that is there already stays as it is. Raises `disk.Refused`, of which no trace is
+    left, and `Failed` for a step before the newest, of which Orbax keeps none.
     """
+    newest = manager.latest_step()
+    if newest is not None and step < newest:
+        raise Failed(
+            f"checkpoint {step} cannot be kept in {str(manager.directory)!r}, which has {newest}"
+            " already"
+        )
     leaves = [_to_numpy(leaf) for leaf in jax.tree.leaves(tree)]
     stored = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}  # Orbax: size > 0
     if about:
@@ -118,6 +125,13 @@ def _remove_unfinished(folder: pathlib.Path, of: str = "*") -> bool:
     for path in found:
         shutil.rmtree(path, ignore_errors=True)
     return bool(found)
+
+
+def remove_abandoned(folder: pathlib.Path) -> None:
+    """Takes away from a folder that others write to, too, what killed processes have left."""
+    for path in folder.glob(f"*{UNFINISHED}*"):
+        if disk.age(path) > disk.ABANDONED:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def following(manager: ocp.CheckpointManager, step: int) -> int:

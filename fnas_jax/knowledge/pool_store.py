@@ -223,11 +223,15 @@ def _locked(store: Store, begun: bool = False) -> Iterator[None]:
 
 
 def _describe(store: Store) -> dict[str, Any]:
-    """The content of pool.json, refused where it is of another space or objective."""
+    """The content of pool.json, refused where it is of another space or objective.
+
+    So it is where there are versions that it says nothing of: it is gone, or of before them.
+    """
     own = {"name": store.space.name} | json.loads(json.dumps(_settings(store.space.spec)))
     path = store.folder / "pool.json"
     if not path.exists():
         told = {} if store.objective == CLASSES else {"objective": store.objective}
+        _check_described(store, {})
         return {"format": FORMAT, "space": own, **told, "versions": {}}
     about = jsons.read_record(path, FORM, ("space", "versions"))
     for version in about["versions"].values():
@@ -253,7 +257,20 @@ def _describe(store: Store) -> dict[str, Any]:
             f"the pool in {str(store.folder)!r} is of networks for task.objective={theirs}, and"
             f" here it is {store.objective!r}; use another knowledge.dir, or akp.enabled=False"
         )
+    _check_described(store, about["versions"])
     return about
+
+
+def _check_described(store: Store, versions: dict[str, Any]) -> None:
+    """Raises UserError where there are versions that are none of `versions`."""
+    there = {path.name for path in (store.folder / "versions").glob("*") if path.name.isdigit()}
+    unknown = sorted(there - versions.keys(), key=int)
+    if unknown:
+        raise UserError(
+            f"{str(store.folder / 'pool.json')!r} says nothing of version {unknown[0]} of its pool:"
+            " it is gone, or a copy of before; put the one of these versions in its place, or use"
+            " another knowledge.dir"
+        )
 
 
 def _settings(spec: Any) -> dict[str, Any]:

@@ -27,8 +27,13 @@ def place(folder: str | pathlib.Path, space: Space, digest: str) -> pathlib.Path
 
 
 def save(path: pathlib.Path, tree: Any) -> None:
-    """Stores `tree` at `path`; where something stands there already, that stays."""
+    """Stores `tree` at `path`; where something stands there already, that stays.
+
+    What killed processes have left of other ones is removed, too: nobody may ask for these again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for place in path.parent.iterdir():
+        checkpoint.remove_abandoned(place)
     with contextlib.closing(checkpoint.open_(path, keep=1, alone=False)) as manager:
         if not manager.all_steps():
             checkpoint.save(manager, 0, tree)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fnas_jax.core import checkpoint, disk, signals
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Failed, UserError
 
 
 class Nested(NamedTuple):
@@ -102,6 +102,16 @@ def test_the_last_two_are_kept(tmp_path):
         for step in range(1, 5):
             checkpoint.save(manager, step, tree(step))
         assert sorted(manager.all_steps()) == [3, 4]
+
+
+def test_a_step_before_the_newest_is_refused_and_the_newest_stays(tmp_path):
+    """Orbax would keep neither of them, without a word."""
+    with opened(tmp_path) as manager:
+        checkpoint.save(manager, 3, tree(3))
+        with pytest.raises(Failed, match="which has 3 already"):
+            checkpoint.save(manager, 2, tree(2))
+        checkpoint.save(manager, 3, tree(9))
+        assert checkpoint.restore(manager, tree(0))[1].more["count"] == 3
 
 
 def test_nothing_to_restore_is_none(tmp_path):

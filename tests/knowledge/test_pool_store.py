@@ -25,6 +25,7 @@ from fnas_jax.knowledge.pool_store import Store
 from fnas_jax.knowledge.taught import Images
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import cell, mnas
+from tests.fuzz.test_images import npy_claiming
 from tests.knowledge import pools as pools_of_tests
 from tests.knowledge.pools import SPACES
 
@@ -444,10 +445,11 @@ def test_a_pool_without_names_of_its_teachers_is_said_whoever_writes_next(tmp_pa
 
 def test_a_damaged_list_of_teachers_is_said(tmp_path):
     taught_by(tmp_path, A, [1], [2], [3])
-    (tmp_path / taught.FILE).write_bytes(b"\x93NUMPY")
     where = store(tmp_path, B)
-    with pytest.raises(UserError, match=r"taught\.npy' cannot be read"):
-        stores.load(where, fresh(where))
+    for content in (b"\x93NUMPY", npy_claiming((2**40,), "<u8")):
+        (tmp_path / taught.FILE).write_bytes(content)
+        with pytest.raises(UserError, match=r"taught\.npy' cannot be read"):
+            stores.load(where, fresh(where))
 
 
 def test_a_pool_of_another_objective_is_refused(tmp_path):
@@ -480,6 +482,24 @@ def test_a_pool_of_a_later_format_is_refused_and_of_the_one_before_taken(tmp_pat
             continue
         with pytest.raises(UserError, match="written by a later version"):
             stores.check(store(tmp_path))
+
+
+@pytest.mark.parametrize("left", ["none", "of before"])
+def test_versions_that_the_description_does_not_know_are_told(tmp_path, left):
+    """Also to a search that runs: what it would write could not be read."""
+    where, path = store(tmp_path), tmp_path / "pool.json"
+    known = {"1": {"run": A, "seen": 0, "channels": 1, "classes": 3, "capacity": 1}}
+    about = stores._describe(where) | {"versions": known}
+    for version in ("1", "2"):
+        (tmp_path / "versions" / version).mkdir(parents=True)
+    if left == "of before":
+        path.write_text(json.dumps(about))
+    unknown = "1" if left == "none" else "2"
+    loaded = functools.partial(stores.load, fresh=None)
+    synced = functools.partial(stores.sync, layout=None, mine=None, seen=0)
+    for call in (stores.check, loaded, synced):
+        with pytest.raises(UserError, match=rf"says nothing of version {unknown} .* put the one"):
+            call(where)
 
 
 @pytest.mark.parametrize(

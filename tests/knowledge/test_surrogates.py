@@ -1,9 +1,12 @@
 """Surrogates on disk."""
 
+import os
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core import checkpoint
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import surrogates
 from fnas_jax.spaces import categorical, mnas
@@ -22,6 +25,17 @@ def test_what_is_stored_is_found_and_stays(tmp_path):
     assert found["none"].shape == (0, 2) and found["tau"] == 0.5
     with pytest.raises(UserError, match="can be read"):
         surrogates.load(path, {**tree, "w": jnp.zeros(5)})
+
+
+def test_halves_of_killed_processes_are_removed_and_those_of_others_are_not(tmp_path):
+    left, written = (tmp_path / "folder" / n / f"0{checkpoint.UNFINISHED}" for n in ("a", "b"))
+    for half in (left, written):
+        (half / "d").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    path = tmp_path / "folder" / "c"
+    surrogates.save(path, {"w": jnp.arange(4.0)})
+    assert not left.exists() and written.exists()
+    assert surrogates.load(path, {"w": jnp.zeros(4)}) is not None
 
 
 def test_spaces_of_one_name_have_surrogates_of_their_own(tmp_path):
