@@ -110,7 +110,9 @@ def summary(result: dict, folder: str) -> str:
     measure = measures.of_result(result)
     metric, text = measure.name, measure.text
     done = (winner or {}).get("searched_by", "trained")
-    lines = [f"{counts['trained']} architectures {done} in {result['seconds']['total']:.0f} s"]
+    total = (result.get("seconds") or {}).get("total")
+    lines = [f"{counts['trained']} architectures {done}"]
+    lines[0] += "" if total is None else f" in {total:.0f} s"
     if counts.get("over_limit"):
         lines[0] += f", {counts['over_limit']} not, because they are above a limit"
     if best is None:
@@ -119,8 +121,8 @@ def summary(result: dict, folder: str) -> str:
         lines.append(f"best: {best['description']['text']}")
         lines.append(f"search {reading(result)}{final_readings(result)}")
     target = result.get("target")
-    if target and target["met"] is False:
-        unit = UNITS[target["cost"]]
+    if target and target.get("met") is False:
+        unit = UNITS.get(target["cost"], target["cost"])
         lines.append(f"it misses the target of {target['target']:g} {unit}: {target['value']:.4g}")
     if winner and winner.get("rank") is not None:
         rows = winner["architectures"]
@@ -128,12 +130,10 @@ def summary(result: dict, folder: str) -> str:
         lines.append(f"rank {winner['rank']} of the {of} of the table")
     if winner and winner.get("accuracy") is not None:
         lines.append(f"final {metric} {text(winner['accuracy'])}{cost(winner)}{others(result)}")
-    if winner and "finetuned" in winner:
-        tuned = winner["finetuned"]["accuracy"]
-        lines.append(f"the same from inherited weights {text(tuned)}")
-    if winner and "reference" in winner:
-        reference = winner["reference"]
-        lines.append(f"reference network {text(reference['accuracy'])}{cost(reference)}")
+    if winner and (tuned := winner.get("finetuned")):
+        lines.append(f"the same from inherited weights {text(tuned.get('accuracy'))}")
+    if winner and (reference := winner.get("reference")):
+        lines.append(f"reference network {text(reference.get('accuracy'))}{cost(reference)}")
     if winner and winner.get("kept"):
         lines.append(f"the network is kept in {os.path.join(folder, winner['kept']['folder'])}")
     return "\n".join([*lines, f"written to {os.path.join(folder, 'result.json')}"])
@@ -143,8 +143,9 @@ def reading(result: dict) -> str:
     """The winner's figure in the search; results of earlier versions have accuracies only."""
     best, measure = result["best"], measures.of_result(result)
     if measure.kind == "number":  # whose reward is no figure that anybody knows
-        return f"{measure.name} {best['value']:.6g}"
-    return f"{measure.name} {measure.text(best['accuracy'])}, reward {best['reward']:.4f}"
+        return f"{measure.name} {measure.text(best['accuracy'])}"
+    reward = "unknown" if best["reward"] is None else f"{best['reward']:.4f}"
+    return f"{measure.name} {measure.text(best['accuracy'])}, reward {reward}"
 
 
 def others(result: dict) -> str:
@@ -153,10 +154,13 @@ def others(result: dict) -> str:
     kept = winner.get("kept") or {}
     words = []
     if kept.get("interval") and kept["interval"]["metric"] == measure.name:
-        ends = (measure.text(measure.sign * kept["interval"][end]) for end in ("low", "high"))
+        values = (kept["interval"][end] for end in ("low", "high"))
+        ends = (measure.text(None if x is None else measure.sign * x) for x in values)
         words.append(f"95% between {' and '.join(ends)}")
     metrics = winner.get("metrics") or {}
-    words += [f"{name} {x:.4g}" for name, x in metrics.items() if name != measure.name]
+    words += [
+        f"{name} {x:.4g}" for name, x in metrics.items() if name != measure.name and x is not None
+    ]
     return f" ({', '.join(words)})" if words else ""
 
 
@@ -164,7 +168,7 @@ def final_readings(result: dict) -> str:
     """How the finals decided, where there were any; results of earlier versions had none."""
     best, count = result["best"], len(result.get("finalists", ()))
     if "first_reward" in best:
-        first = measures.of_result(result).text(best["first_accuracy"])
+        first = measures.of_result(result).text(best.get("first_accuracy"))
         return f" (best of {count} trained again; at first {first})"
     return f" (none of the {count} best gave a result when trained again)" if count else ""
 

@@ -14,7 +14,7 @@ from fnas_jax import pareto
 from fnas_jax.core import jsons, workdir
 from fnas_jax.core import measure as measures
 from fnas_jax.core.measure import Measure
-from fnas_jax.core.types import COSTS
+from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.iteration import COUNTS, FIGURES, State
 from fnas_jax.knowledge import history
 from fnas_jax.spaces.base import Space
@@ -63,7 +63,14 @@ _NETWORK = {
     "description": {"text": str},
     "text": str,
 }
-_KEPT = {"folder": str, "interval": ({"metric": str, "low": _NUMBER, "high": _NUMBER}, type(None))}
+_INTERVAL = {"metric": str, "low": _NUMBER, "high": _NUMBER, "method": str}
+_KEPT = {
+    "folder": str,
+    "interval": (_INTERVAL, type(None)),
+    "no_interval": (str, type(None)),
+    "metrics": (dict, type(None)),
+    "table": (dict, type(None)),
+}
 _WINNER = {
     **_NETWORK,
     "rank": (int, type(None)),
@@ -82,7 +89,7 @@ KINDS = {
     "pareto": [_NETWORK],
     "counts": dict.fromkeys(COUNTS, int),
     "seconds": dict,
-    "target": ({"cost": str, "target": jsons.NUMBER, "value": _NUMBER}, type(None)),
+    "target": ({"cost": str}, type(None)),
     "metric": _MEASURE,
     "method": str,
     "space": str,
@@ -105,9 +112,38 @@ def read(folder: pathlib.Path, needed: Iterable[str] = WHOLE) -> dict[str, Any]:
         jsons.record(found["counts"], {}, what, ("trained", "failed"))
     if found.get("best") is not None:
         jsons.record(found["best"], {}, what, ("arch", "accuracy", "reward", "description"))
+        jsons.record(found["best"]["description"], {}, what, ("text",))
     for network in found.get("pareto", []):
         jsons.record(network, {}, what, ("arch", "text", "accuracy"))
+    _check_numbers(found.get("seconds"), what)
+    _check_winner(found.get("winner") or {}, what)
+    target = found.get("target") or {}
+    if target.get("met") is False:
+        kinds = {"target": jsons.NUMBER, "value": jsons.NUMBER}
+        jsons.record(target, kinds, what, ("cost", *kinds))
     return found
+
+
+def _check_numbers(found: dict[str, Any] | None, what: str) -> None:
+    """Raises UserError where an entry of `found` is no number, nor None."""
+    jsons.record(found or {}, dict.fromkeys(found or {}, _NUMBER), what)
+
+
+def _check_winner(winner: dict[str, Any], what: str) -> None:
+    """Raises UserError where what is kept of a winner and its metrics are not as they are shown."""
+    if winner.get("rank") is not None:
+        jsons.record(winner, {}, what, ("architectures",))
+    kept = winner.get("kept") or {}
+    _check_numbers(winner.get("metrics"), what)
+    _check_numbers(kept.get("metrics"), what)
+    if kept:
+        jsons.record(kept, {}, what, ("folder",))
+    if kept.get("interval"):
+        jsons.record(kept["interval"], {}, what, _INTERVAL)
+    table = kept.get("table") or {"names": []}
+    jsons.record(table, {**{name: [_NUMBER] for name in table}, "names": list}, what, ("names",))
+    if len(set(map(len, table.values()))) > 1:
+        raise UserError(f"{what} is damaged: the columns of its 'table' are of different lengths")
 
 
 def measure(folder: pathlib.Path) -> Measure:

@@ -132,13 +132,14 @@ def _finalists(result: dict[str, Any], measure: Measure) -> str:
     if not found:
         return ""
     head = ("", f"{measure.name} at first", measure.name, "reward at first", "reward", "")
-    winner = result["best"] if "first_reward" in result["best"] else {}
+    best = result["best"] or {}
+    winner = best if "first_reward" in best else {}
     body = [
         (
             str(number),
-            *(measure.text(entry[name]) for name in ("first_accuracy", "accuracy")),
-            *(_number(entry[name]) for name in ("first_reward", "reward")),
-            "winner" if entry["arch"] == winner.get("arch") else "",
+            *(measure.text(entry.get(name)) for name in ("first_accuracy", "accuracy")),
+            *(_number(entry.get(name)) for name in ("first_reward", "reward")),
+            "winner" if winner and entry.get("arch") == winner["arch"] else "",
         )
         for number, entry in enumerate(found, start=1)
     ]
@@ -160,13 +161,12 @@ def _winner(result: dict[str, Any], measure: Measure) -> str:
     rows |= {
         label: winner[name]
         for label, name in (("fine-tuned", "finetuned"), ("reference network", "reference"))
-        if name in winner
+        if winner.get(name)
     }
     head = ("", measure.name, "MFLOPs", "parameters (millions)", "latency (ms)")
     fields = ("mflops", "params_m", "latency_ms")
     if measure.kind == "number":
-        figures = ("in the search", f"{best['value']:.6g}", *(_number(best.get(f)) for f in fields))
-        return _section("Winner", _table([head, figures]))
+        rows = {"in the search": best}
     body = [
         (label, measure.text(row.get("accuracy")), *(_number(row.get(f)) for f in fields))
         for label, row in rows.items()
@@ -181,7 +181,7 @@ def _each(result: dict[str, Any]) -> str:
         return ""
     between = kept.get("interval") or {"metric": ""}
     rows = [
-        (name, f"{value:.6g}", _ends(between) if name == between["metric"] else "")
+        (name, _number(value, 6), _ends(between) if name == between["metric"] else "")
         for name, value in kept["metrics"].items()
     ]
     body = _table([("", "value", "95% interval"), *rows])
@@ -193,7 +193,7 @@ def _each(result: dict[str, Any]) -> str:
             [
                 ("", *columns),
                 *(
-                    (str(name), *(f"{x:.4g}" for x in values))
+                    (str(name), *map(_number, values))
                     for name, *values in zip(kept["table"]["names"], *columns.values(), strict=True)
                 ),
             ]
@@ -202,13 +202,14 @@ def _each(result: dict[str, Any]) -> str:
 
 
 def _ends(interval: dict[str, Any]) -> str:
-    return f"{interval['low']:.4g} to {interval['high']:.4g} ({interval['method']})"
+    return f"{_number(interval['low'])} to {_number(interval['high'])} ({interval['method']})"
 
 
 def _counts(result: dict[str, Any]) -> str:
     counts = [(name, str(value)) for name, value in result["counts"].items()]
-    seconds = [(f"{name}, s", f"{value:.1f}") for name, value in result["seconds"].items()]
-    facts = [("seed", str(result["seed"])), ("resumed", str(result["resumed"]))]
+    times = (result.get("seconds") or {}).items()
+    seconds = [(f"{name}, s", f"{value:.1f}") for name, value in times if value is not None]
+    facts = [(name, str(result[name])) for name in ("seed", "resumed") if name in result]
     return _section("Counts and times", _table([("", ""), *counts, *seconds, *facts]))
 
 
@@ -258,8 +259,8 @@ def differences(groups: Sequence[Group]) -> dict[str, str]:
     return words
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:.{digits}g}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -58,7 +59,10 @@ def record(
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether `value` is of a kind of `record`; true and false are no numbers."""
+    """Whether `value` is of a kind of `record`; true and false are no numbers.
+
+    Nor is what no float can hold a number: whoever prints or computes with it takes it as one.
+    """
     if isinstance(kind, Mapping):
         return isinstance(value, dict) and all(
             fits(value[name], own) for name, own in kind.items() if name in value
@@ -68,4 +72,6 @@ def fits(value: Any, kind: Any) -> bool:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if any(isinstance(own, Mapping | list) for own in kinds):
         return any(fits(value, own) for own in kinds)
+    if isinstance(value, int) and float in kinds and abs(value) > sys.float_info.max:
+        return False
     return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)

@@ -6,11 +6,12 @@ A row as Python has it takes some kilobytes, and a store may have millions.
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+
+from fnas_jax.core import jsons
 
 CHUNK = 50_000  # rows at a time
 
@@ -19,7 +20,8 @@ def read(cursor: sqlite3.Cursor, kinds: Mapping[str, type]) -> tuple[dict[str, n
     """({name: [R] of its kind}, the numbers of decisions that there are) of the rows of `cursor`.
 
     `kinds` are in the order of its columns. NULL is NaN, or ''. Of kind list are decisions, JSON
-    lists that become [R, T] int32: [0, 0] where there are none or several numbers T of them.
+    lists that become [R, T] int32: [0, 0] where there are none or several numbers T of them. Raises
+    ValueError, TypeError or OverflowError for values that are none of their kinds.
     """
     chunks = [_arrays(rows, kinds) for rows in itertools.chain([()], _chunks(cursor))]
     sizes: set[int] = set().union(*(found for _, found in chunks))
@@ -45,7 +47,9 @@ def _arrays(
     found, sizes = {}, set()
     for (name, kind), column in zip(kinds.items(), columns, strict=True):
         if kind is list:
-            archs = json.loads(f"[{','.join(column)}]")  # many short texts would take ten times
+            archs = jsons.parse(f"[{','.join(column)}]")  # many short texts would take ten times
+            if len(archs) != len(column):
+                raise ValueError(f"{len(column)} rows have {len(archs)} lists of decisions")
             sizes = set(map(len, archs))
             found[name] = np.zeros((0, 0), np.int32)
             if len(sizes) == 1:

@@ -203,7 +203,11 @@ def rows(
     )
     try:
         found, lengths = columns.read(cursor, KINDS | {"known": bool, "time": float})
-    except (ValueError, TypeError) as error:  # SQLite keeps whatever damage makes of a value
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ) as error:  # SQLite keeps whatever damage makes of a value
         raise UserError(f"a row of the history is damaged: {error}") from None
     if len(lengths) > 1:
         raise UserError(
@@ -226,10 +230,11 @@ def take(found: Rows, use: np.ndarray) -> Rows:
 def identity_of(connection: sqlite3.Connection, run_id: str) -> str:
     """`Space.identity` of the space that run `run_id` searches; "" where it has written no row."""
     query = (
-        "SELECT text FROM evaluations JOIN descriptions ON digest = space_key WHERE run = ? LIMIT 1"
+        "SELECT digest, text FROM evaluations JOIN descriptions ON digest = space_key"
+        " WHERE run = ? LIMIT 1"
     )
     found = connection.execute(query, (run_id,)).fetchone()
-    return found[0] if found else ""
+    return _described(*found) if found else ""
 
 
 def space_of(connection: sqlite3.Connection, run_id: str) -> str | None:
@@ -274,12 +279,26 @@ def groups(connection: sqlite3.Connection) -> list[Group]:
         f" FROM ({iterations}) LEFT JOIN descriptions ON digest = protocol"
         " GROUP BY task, protocol, space, space_key ORDER BY task, space, min(time)"
     )
-    return [Group(*row) for row in connection.execute(query)]
+    found = [Group(*row) for row in connection.execute(query)]
+    for group in found:
+        if not all(isinstance(text, str) for text in group[:5]):
+            raise sqlite3.DatabaseError(f"the names of a row are {group[:5]}")
+        if group.settings:
+            _described(group.protocol, group.settings)
+    return found
 
 
 def descriptions(connection: sqlite3.Connection) -> dict[str, str]:
     """The canonical JSON behind each digest of a space or a protocol."""
-    return dict(connection.execute("SELECT digest, text FROM descriptions").fetchall())
+    found = connection.execute("SELECT digest, text FROM descriptions").fetchall()
+    return {digest: _described(digest, text) for digest, text in found}
+
+
+def _described(digest: str, text: str) -> str:
+    """`text`. Raises what SQLite raises of damage where `digest` is that of another one."""
+    if not isinstance(text, str) or _digest(text) != digest:
+        raise sqlite3.DatabaseError(f"the text that {digest} stands for is another one")
+    return text
 
 
 def _digest(text: str) -> str | None:

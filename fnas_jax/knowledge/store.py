@@ -27,13 +27,21 @@ def opened(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except sqlite3.DatabaseError as error:
-            # Damage has this class itself; a full disk and the like have others.
-            if type(error) is not sqlite3.DatabaseError:
+            if not _is_damage(error):
                 raise
             raise UserError(
                 f"the history {str(folder / history.FILE)!r} is damaged ({error}): put a copy of"
                 " before in its place, or move it away and start a new search"
             ) from None
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether it is of the file's content: a full disk and the like have classes of their own.
+
+    Texts that are no UTF-8, or no JSON, share theirs with wrong SQL.
+    """
+    of_texts = ("Could not decode to UTF-8", "malformed JSON")
+    return type(error) is sqlite3.DatabaseError or str(error).startswith(of_texts)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,13 @@ Numbers and a sample of images, by which methods that know several tasks tell th
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
+from typing import Any
 
 import numpy as np
 
-from fnas_jax.core import identity
+from fnas_jax.core import identity, jsons
 from fnas_jax.knowledge import schema
 
 
@@ -34,7 +36,7 @@ def record_task(
 def task_statistics(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
     """By `data_key`, the numbers of every task that the store was told of."""
     found = connection.execute("SELECT task, statistics FROM tasks").fetchall()
-    return {key: json.loads(text) for key, text in found}
+    return {key: _read(key, text, {}) for key, text in found}
 
 
 def record_images(
@@ -50,7 +52,23 @@ def record_images(
 def task_images(connection: sqlite3.Connection) -> dict[str, np.ndarray]:
     """By `data_key`, the samples of images of every task that the store was told of."""
     found = connection.execute("SELECT task, shape, images FROM samples").fetchall()
-    return {
-        key: np.frombuffer(images, np.uint8).reshape(json.loads(shape))
-        for key, shape, images in found
-    }
+    return {key: _images(key, shape, images) for key, shape, images in found}
+
+
+def _images(key: str, shape: str, images: bytes) -> np.ndarray:
+    """Those of a row of the table. Raises what SQLite raises of damage."""
+    sizes = _read(key, shape, [int])
+    if len(sizes) != 5 or min(sizes) < 0 or math.prod(sizes) != len(images):
+        raise sqlite3.DatabaseError(f"the images of {key!r} are none of the shape {sizes}")
+    return np.frombuffer(images, np.uint8).reshape(sizes)
+
+
+def _read(key: str, text: str, kind: Any) -> Any:
+    """The JSON that `text` is, of a kind as `jsons.fits` has it. Raises as `_images` does."""
+    try:
+        found = jsons.parse(text)
+    except (ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"what it has of {key!r} cannot be read: {error}") from None
+    if not jsons.fits(found, kind):
+        raise sqlite3.DatabaseError(f"what it has of {key!r} is {found!r}")
+    return found

@@ -97,8 +97,8 @@ def failure(facts: Mapping[str, Any]) -> str:
     Or where there was none: without steps nothing is trained, and a table or a function says
     nothing of any. One-shot methods train on from inherited weights, as well or instead.
     """
-    tried = [one for one in (facts, facts.get("finetuned", {})) if one.get("steps")]
-    if not tried or any(one["accuracy"] is not None for one in tried):
+    tried = [one for one in (facts, facts.get("finetuned") or {}) if one.get("steps")]
+    if not tried or any(one.get("accuracy") is not None for one in tried):
         return ""
     steps = tried[0]["steps"]
     return f"the training of the winner failed: its loss is not finite in {steps} steps"

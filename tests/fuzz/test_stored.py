@@ -1,28 +1,56 @@
 """What a run leaves on disk, damaged: it is read, or told in one sentence."""
 
 import json
+import pathlib
+import tempfile
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnas_jax import outcome, results
+from fnas_jax import main, outcome, report, results
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging, workdir
+from fnas_jax.knowledge import history, pins, pool_store, sources, store, task_data, taught
 from fnas_jax.ship import best
+from fnas_jax.ship import winner as ship
+from fnas_jax.spaces import mnas
 from tests.fuzz import damage
+from tests.fuzz.test_images import npy_claiming, npy_of, zip_of
+from tests.knowledge import test_sources as of_sources
+from tests.knowledge.test_pins import PIN
 
 RUN = workdir.Run("0123abcd", 2, 1.5, 10, False, "key", "protocol", "accuracy", "maximize", "share")
 CONFIG = config_lib.flatten(config_lib.default())
 METRIC = {"name": "accuracy", "direction": "maximize", "kind": "share", "scale": 1.0}
+NETWORK = {"arch": [0, 1], "accuracy": 0.5, "reward": 0.5, "mflops": 1.0}
+FIRST = {"first_accuracy": 0.5, "first_reward": 0.5}
+KEPT = {
+    "folder": "best",
+    "metrics": {"accuracy": 0.5, "nll": 0.1},
+    "interval": {"metric": "accuracy", "low": 0.4, "high": 0.6, "method": "bootstrap"},
+    "no_interval": "",
+    "table": {"names": ["a", "b"], "recall": [0.1, None]},
+}
+WINNER = {
+    **NETWORK,
+    "rank": 1,
+    "architectures": 3,
+    "kept": KEPT,
+    "reference": NETWORK,
+    "finetuned": NETWORK,
+    "metrics": KEPT["metrics"],
+}
 RESULT = {
-    "best": {"arch": [0, 1], "accuracy": 0.5, "description": {"text": "a"}, "mflops": 1.0},
-    "finalists": [],
-    "pareto": [{"arch": [0, 1], "accuracy": 0.5, "mflops": 1.0, "text": "a"}],
-    "winner": None,
-    "counts": {"proposed": 2, "trained": 2},
+    "best": NETWORK | FIRST | {"description": {"text": "a"}},
+    "finalists": [NETWORK | FIRST],
+    "pareto": [NETWORK | {"text": "a"}],
+    "winner": WINNER,
+    "counts": {"proposed": 2, "trained": 2, "failed": 0},
     "iterations": 1,
-    "seconds": 1.0,
+    "seconds": {"total": 1.0, "search": 0.5},
+    "target": {"cost": "mflops", "target": 1.0, "value": 2.0, "met": False},
     "metric": METRIC,
 }
 LINE = {"step": 0, "iteration": 1, "proposed": 2, "best": 0.5}
@@ -45,16 +73,112 @@ def test_config(content):
             config_lib.validate(found)
 
 
-@given(damage.odd_json(RESULT))
+def test_a_whole_result_is_read():
+    """Of one that is refused, no part would be tried."""
+    config = json.dumps(CONFIG).encode()
+    with damage.folder({"config.json": config, "result.json": json.dumps(RESULT).encode()}) as root:
+        shown(root)
+        found = results.Result(root)
+        for text in ("final accuracy 50.00%", "reference network", "misses the target", "rank 1"):
+            assert text in str(found)
+
+
+def shown(root):
+    """What the terminal and the page tell of a result."""
+    found = outcome.read(root)
+    ship.failure(found["winner"] or {})
+    measure = outcome.measure(root)
+    return main.summary(found, "w"), report.page(config_lib.default(), [], found, "", measure)
+
+
+@given(
+    st.one_of(
+        damage.odd_json(RESULT, RESULT | {"winner": None}, RESULT | {"seconds": {}}),
+        damage.odd_json(*({**RESULT, "winner": WINNER | {n: None}} for n in WINNER)),
+    )
+)
 def test_result(content):
     config = json.dumps(CONFIG).encode()
     with damage.folder({"config.json": config, "result.json": content}) as root:
         damage.read(outcome.measure, root)
+        damage.read(shown, root)
         found = damage.read(results.Result, root)
         if isinstance(found, results.Result):
             damage.read(str, found)
             damage.read(found.pick)
             damage.read(lambda: (found.best, found.winner, found.counts, found.pareto))
+
+
+TEACHERS = npy_of(np.arange(20, dtype=np.uint64))
+CLAIMING = npy_claiming((2**40,), "<u8")
+
+
+@given(st.one_of(damage.damaged([TEACHERS]), damage.damaged([CLAIMING])))
+def test_names_of_teachers(content):
+    with damage.folder({taught.FILE: content}) as root:
+        damage.read(taught.read, root)
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    path = tmp_path_factory.mktemp("taken") / "taken.npz"
+    pins.write(path, RUN.id, PIN)
+    return path.read_bytes()
+
+
+@given(data=st.data())
+def test_what_was_taken_of_others(taken, data):
+    content = data.draw(damage.damaged([taken, zip_of({"about.npy": CLAIMING})]))
+    with damage.folder({"taken.npz": content}) as root:
+        damage.read(pins.read, root / "taken.npz", RUN.id)
+
+
+SPACE = mnas.make(2)
+VERSION = {"run": "0" * 32, "seen": 0, "channels": 1, "classes": 3, "capacity": 4}
+POOL = {
+    "format": pool_store.FORMAT,
+    "space": {"name": "mnas"} | pool_store._settings(SPACE.spec),
+    "versions": {"1": VERSION},
+    "runs": ["0" * 32],
+}
+
+
+@given(damage.odd_json(POOL, POOL | {"objective": "regression"}))
+def test_pool(content):
+    with damage.folder({"pool.json": content, "versions/1/a": b""}) as root:
+        where = pool_store.Store(root, SPACE, 1, 3, 4, "0" * 32)
+        damage.read(pool_store._describe, where)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """A history of some rows, and of what it has besides."""
+    folder = tmp_path_factory.mktemp("rows")
+    with store.opened(folder) as connection:
+        history.record(connection, of_sources.run(), 0, of_sources.many())
+        task_data.record_task(connection, "a", {"images": 1.0})
+        task_data.record_images(connection, "a", np.zeros((1, 1, 2, 2, 3), np.uint8))
+    return (folder / history.FILE).read_bytes()
+
+
+def looked_at(root):
+    """All that is read of a history."""
+    with store.existing(root) as connection:
+        history.groups(connection)
+        history.identity_of(connection, of_sources.run().id)
+        task_data.task_statistics(connection)
+        task_data.task_images(connection)
+        sources.find(connection, of_sources.asker())
+
+
+@given(data=st.data())
+def test_history(rows, data):
+    """SQLite mends and writes what it opens, so the file need not stay as it is."""
+    content = data.draw(damage.damaged([rows]))
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history.time, "sleep", lambda seconds: None)  # between tries to open it
+        (pathlib.Path(place) / history.FILE).write_bytes(content)
+        damage.read(looked_at, pathlib.Path(place))
 
 
 @given(st.lists(damage.odd_json(LINE), max_size=3).map(b"\n".join))
@@ -67,8 +191,6 @@ def test_metrics(content):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The files of a `best/`, by name."""
-    import numpy as np
-
     folder = best.write(
         tmp_path_factory.mktemp("whole"),
         {"inputs": {"height": 8}, "arch": [0], "layers": [], "versions": {}},

@@ -8,9 +8,11 @@ import pytest
 from fnas_jax.core import identity
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, task_data
+from fnas_jax.knowledge import store as store_lib
 from fnas_jax.spaces import categorical
 
 NAN = float("nan")
+SPACE = categorical.make((4, 4), "cells")
 
 
 def run(id_="a", space="cells", task="tabular/x"):
@@ -127,10 +129,45 @@ def test_what_a_store_holds_is_the_sum_over_its_iterations(store):
 
 def test_a_row_whose_values_are_none_of_their_kinds_is_told_in_a_sentence(store):
     history.record(store, run(), 0, [row(0), row(1)])
-    for column, value in (("decisions", "[1,"), ("accuracy", "none"), ("decisions", b"x")):
+    for column, value in (
+        *(("decisions", text) for text in ("[1,", b"x", f"[0, {2**31}]", "[0, 1], [0, 1]")),
+        ("decisions", "[" * 100_000),
+        ("accuracy", "none"),
+    ):
         store.execute(f"UPDATE evaluations SET {column} = ? WHERE position = 1", (value,))
         with pytest.raises(UserError, match="a row of the history is damaged: "):
             history.rows(store, "cells")
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("evaluations SET task = CAST(x'ff' AS TEXT)", lambda c: history.rows(c, "cells")),
+        ("evaluations SET task = CAST(x'ff' AS TEXT)", history.groups),
+        ("evaluations SET task = x'ff'", history.groups),
+        ("evaluations SET space_key = NULL, decisions = '[0,'", lambda c: history.rows(c, SPACE)),
+        ("descriptions SET text = replace(text, '4', '5')", lambda c: history.identity_of(c, "a")),
+        ("descriptions SET text = replace(text, 'i', 'j')", history.groups),
+        ("descriptions SET text = x'ff'", history.descriptions),
+        ("tasks SET statistics = '{\"a\": '", task_data.task_statistics),
+        ("tasks SET statistics = '[1]'", task_data.task_statistics),
+        ("samples SET shape = '[1, 1, 2, 2, 2]'", task_data.task_images),
+        ("samples SET shape = '[1, 1, -2, -2, 3]'", task_data.task_images),
+        ("samples SET shape = '[]'", task_data.task_images),
+        ("samples SET images = x'00'", task_data.task_images),
+    ],
+)
+def test_texts_that_are_others_are_told_as_damage(tmp_path, change, read):
+    known = run()._replace(space_identity=SPACE.identity, protocol='{"kind":"images"}')
+    with store_lib.opened(tmp_path) as connection:
+        history.record(connection, known, 0, [row(0)])
+        task_data.record_task(connection, "a", {"images": 1.0})
+        task_data.record_images(connection, "a", np.zeros((1, 1, 2, 2, 3), np.uint8))
+        read(connection)
+        connection.execute(f"UPDATE {change}")
+    damaged = r"history\.sqlite' is damaged \(.*put a copy of before in its place"
+    with pytest.raises(UserError, match=damaged), store_lib.existing(tmp_path) as connection:
+        read(connection)
 
 
 def test_trim_drops_one_runs_rows_from_an_iteration_on(store):
