@@ -85,7 +85,7 @@ $(OLDEST)/.installed: pyproject.toml requirements-cpu.txt tests/oldest.py
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak $(ARGS)
-	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=soak
+	$(if $(ARGS),,$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=soak)
 
 mutants: $(STAMP)
 	@$(BIN)/python -c 'import cosmic_ray' 2>/dev/null \

@@ -18,6 +18,9 @@ SIZES_KB = (24, 48, 88, 128, 168, 208, 268, 328, 388)  # such a search needs abo
 READ_ONLY = (".", "checkpoints", "knowledge", "tensorboard")  # in a workdir
 PROMISED = "one sentence, no drafts, went on the same"
 FITTED = "it had room enough"
+OVER = "over before its disk was read-only"  # which was too late, then
+NOT_TRIED = "not tried: only root may mount"
+GOOD = (PROMISED, FITTED, OVER, NOT_TRIED)
 
 
 def may_mount() -> bool:
@@ -90,7 +93,7 @@ def closed(folder: pathlib.Path, workdir: pathlib.Path, part: str, expected: obj
     place, log = workdir / part, workdir / "metrics.jsonl"
     while not (place.exists() and log.exists() and log.read_text().count("\n") > 5):
         if process.poll() is not None:
-            return "over before its disk was read-only"
+            return OVER
         time.sleep(0.01)
     with read_only(place):
         _, said = process.communicate(timeout=600)
@@ -106,11 +109,11 @@ def cases(
 ) -> list[tuple[str, str]]:
     """(fault, outcome) for disks of these sizes, and read-only parts of a workdir.
 
-    None where this process may not mount.
+    NOT_TRIED where this process may not mount.
     """
-    outcomes: list[tuple[str, str]] = []
     if not may_mount():
-        return outcomes
+        return [("disk", NOT_TRIED)]
+    outcomes: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         expected, _ = signals.whole(folder)

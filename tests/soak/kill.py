@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import random
 import shutil
@@ -19,6 +20,7 @@ from tests.soak.processes import Ended, Running
 from tests.soak.searches import Search
 
 EQUAL = "went on, equal to the undisturbed search"
+OTHER_METRICS = "WRONG: other metrics"
 NAMES = (
     *(f"{method}-tables" for method in searches.ON_TABLES),
     *(f"{method}-images" for method in searches.ON_IMAGES),
@@ -121,19 +123,26 @@ def meta_trained(
         else:
             processes.ended(running)
             seconds = time.monotonic() - began
+        for half in halves(knowledge):
+            os.utime(half, (0, 0))  # so that it is nobody's
         ended = processes.call(said, "meta-train", *arguments)
         sums |= learnt(knowledge)
-        good = ended.code == 0 and len(sums) == 1 and intact(knowledge)
+        good = ended.code == 0 and len(sums) == 1 and intact(knowledge) and not halves(knowledge)
         outcome = EQUAL if good else f"WRONG: exit {ended.code}: {last_line(ended)}"
         if number:
             yield "SIGKILL in meta-train (tables)", outcome
+
+
+def halves(knowledge: pathlib.Path) -> list[pathlib.Path]:
+    """What a store has of kernels that are not finished."""
+    return list((knowledge / surrogates.FOLDER).glob(f"*/*{checkpoint.UNFINISHED}*"))
 
 
 def learnt(knowledge: pathlib.Path) -> set[int]:
     """The checksums of the kernels that a store has."""
     found = set()
     for folder in (knowledge / surrogates.FOLDER).iterdir():
-        with contextlib.closing(checkpoint.open_(folder)) as manager:
+        with contextlib.closing(checkpoint.open_(folder, alone=False)) as manager:
             stored = manager.restore(manager.latest_step(), args=ocp.args.PyTreeRestore())
         found.add(int(stored["checksum"]))
     return found

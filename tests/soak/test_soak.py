@@ -15,14 +15,14 @@ from tests.soak.processes import Ended
 def place(tmp_path_factory):
     """A folder with a search that nobody disturbs, and one that was killed in the loop."""
     place = tmp_path_factory.mktemp("soak")
-    search = searches.of("random-tables", place)
+    search = damage.long_search(place)
     assert searches.run(search, place / "whole").code == 0
     damage.stop(search, place / "stopped")
     return place
 
 
 def test_a_killed_search_comes_to_what_an_undisturbed_one_does(place):
-    search, folder = searches.of("random-tables", place), place / "killed"
+    search, folder = damage.long_search(place), place / "killed"
     assert kill.where(place / "stopped") == "in the loop"
     shutil.copytree(place / "stopped", folder)
     assert kill.compared(searches.run(search, folder), folder, place / "whole") == kill.EQUAL
@@ -47,14 +47,25 @@ def test_another_result_is_no_good_outcome(place):
     assert kill.compared(good, folder, place / "whole") == kill.EQUAL
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(result | {"iterations": 1}))
-    assert kill.compared(good, folder, place / "whole") == "WRONG: other result"
+    warned = Ended(0, "warning: something is damaged")
+    for ended in (good, warned):
+        assert damage.gone_on(ended, folder, place / "whole") == "WRONG: other result"
     (folder / "metrics.jsonl").write_text("")
     assert kill.compared(good, folder, place / "whole") == "WRONG: other result, metrics"
+    (folder / "result.json").write_text(json.dumps(result))
+    assert damage.gone_on(good, folder, place / "whole") == kill.OTHER_METRICS
+    assert damage.gone_on(warned, folder, place / "whole") == damage.TOLD
     failed = Ended(1, "Traceback\nKeyError: 1")
     assert kill.compared(failed, folder, folder) == "WRONG: exit 1: KeyError: 1"
     assert damage.looked_at(failed, "").startswith("WRONG")
     assert damage.looked_at(Ended(0, "no rows"), "two rows").startswith("WRONG")
     assert damage.looked_at(Ended(2, "error: no rows"), "two rows") == damage.TOLD
+
+
+def test_disks_are_not_left_out_without_a_word(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "may_mount", lambda: False)
+    told = list(soak.cases("disk", tmp_path, argparse.Namespace()))
+    assert told == [("disk", "not tried: only root may mount")]
 
 
 @pytest.mark.parametrize("part", [signals, disk], ids=["signals", "disk"])
