@@ -126,6 +126,8 @@ def open_(folder: str | pathlib.Path) -> sqlite3.Connection:
                 time.sleep(0.05)
         connection.execute("PRAGMA synchronous = FULL")
         schema.prepare(connection)
+    except UnicodeDecodeError:  # what Python makes of SQLite's message that quotes such a text
+        raise OSError(f"{folder / FILE}: a text in it is no UTF-8") from None
     except sqlite3.DatabaseError as error:
         raise disk.refusal(error, folder / FILE) or OSError(f"{folder / FILE}: {error}") from error
     return connection

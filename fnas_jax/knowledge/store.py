@@ -38,10 +38,11 @@ def opened(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether it is of the file's content: a full disk and the like have classes of their own.
 
-    Texts that are no UTF-8, or no JSON, share theirs with wrong SQL.
+    Texts that are no UTF-8 or no JSON, and columns of other names, share theirs with wrong SQL.
     """
-    of_texts = ("Could not decode to UTF-8", "malformed JSON")
-    return type(error) is sqlite3.DatabaseError or str(error).startswith(of_texts)
+    texts = ("Could not decode to UTF-8", "malformed JSON")
+    names = ("no such column", "no such table", "table evaluations has no column")
+    return type(error) is sqlite3.DatabaseError or str(error).startswith((*texts, *names))
 
 
 @contextlib.contextmanager

@@ -171,6 +171,7 @@ def looked_at(root):
         sources.find(connection, of_sources.asker())
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # of changed numbers
 @given(data=st.data())
 def test_history(rows, data):
     """SQLite mends and writes what it opens, so the file need not stay as it is."""

@@ -139,6 +139,17 @@ def test_a_row_whose_values_are_none_of_their_kinds_is_told_in_a_sentence(store)
             history.rows(store, "cells")
 
 
+@pytest.mark.parametrize("name", [b"accurasy", b"\xffccuracy"])
+def test_columns_of_other_names_are_told_as_damage(tmp_path, name):
+    with store_lib.opened(tmp_path) as connection:
+        history.record(connection, run(), 0, [row(0)])
+    path = tmp_path / history.FILE
+    path.write_bytes(path.read_bytes().replace(b"accuracy REAL", name + b" REAL"))
+    told = r"history\.sqlite(' is damaged \(no such column|: a text in it is no UTF-8|.*UTF-8)"
+    with pytest.raises(UserError, match=told), store_lib.existing(tmp_path) as connection:
+        history.rows(connection, "cells")
+
+
 @pytest.mark.parametrize(
     ("change", "read"),
     [
