@@ -24,7 +24,7 @@ import tempfile
 import jax
 import jaxlib
 
-from fnas_jax.core import private, signals
+from fnas_jax.core import disk, private, signals
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ FLAGS = (
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
 TARGETS = ("FnasForward", "FnasBackward", "FnasEvaluate")
+ABANDONED = 3600.0  # seconds after which a draft is nobody's: compilers take a minute
 SYMBOLS = (*TARGETS, "FnasKeptSize", "FnasShortProducts")
 
 
@@ -133,6 +134,9 @@ def _compile(
 
     Other processes may do the same: each has a whole file under its name, or none.
     """
+    for left in folder.glob("*.draft"):  # by processes that were killed
+        if disk.age(left) > ABANDONED:
+            left.unlink(missing_ok=True)
     handle, draft = tempfile.mkstemp(suffix=".draft", dir=folder)
     os.close(handle)
     try:

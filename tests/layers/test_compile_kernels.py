@@ -4,6 +4,7 @@ import logging
 import os
 import pathlib
 import subprocess
+import time
 
 import pytest
 
@@ -93,6 +94,17 @@ def test_kernels_are_compiled_once_for_their_user_alone(small, monkeypatch):
     monkeypatch.setattr(compile_kernels, "_compile", compile_)
     assert compile_kernels._load().FnasForward() == 1
     assert kept(small) == first
+
+
+def test_what_killed_compilers_have_left_goes(small):
+    cache = small / "cache"
+    cache.mkdir(mode=0o700)
+    for name, age in (("old.draft", 4000), ("new.draft", 10)):
+        (cache / name).touch()
+        os.utime(cache / name, (time.time() - age,) * 2)
+    compile_kernels._load()
+    assert {path.suffix for path in cache.iterdir()} == {".so", ".draft"}
+    assert not (cache / "old.draft").exists()
 
 
 def cut_off(path):
