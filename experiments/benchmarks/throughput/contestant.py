@@ -20,6 +20,7 @@ class Contestant:
     """A process that trains what it is sent; see `throughput.worker`."""
 
     def __init__(self, method: str, home: str):
+        os.makedirs(home, exist_ok=True)
         own = {"HOME": home, "PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-m", "experiments.benchmarks.throughput.worker", method]
         self.process = subprocess.Popen(
@@ -102,5 +103,4 @@ def start(name: str, home: str) -> Contestant | PerCore:
     if name.startswith("torch_per_core"):
         return PerCore(name, home, devices.cores())
     own = pathlib.Path(home, "bf16" if name.endswith("_bf16") else "float32")  # caches of its own
-    own.mkdir(exist_ok=True)
     return Contestant(name.replace("warm", "ours"), str(own))
