@@ -12,6 +12,7 @@ from fnas_jax import loop
 from fnas_jax.core import apart, checkpoint
 from fnas_jax.tasks.base import Apart, Hooks
 from tests import test_loop
+from tests.killing import killed_behind
 from tests.test_loop import EVALUATOR, METHOD, TASK, Crash, config_with, rows_of, timeless
 
 SIZE = 50_000  # numbers in a pool
@@ -115,21 +116,9 @@ def test_a_kill_between_pool_and_checkpoint_changes_nothing(
     assert rows_of(tmp_path) == rows_of(undisturbed[0])
 
 
-def test_a_checkpoint_whose_pool_is_damaged_gives_way_to_the_one_before(
-    undisturbed, tmp_path, monkeypatch
-):
-    real, left = checkpoint.save, [6]
-
-    def save(manager, *rest):
-        real(manager, *rest)
-        left[0] -= "checkpoints" in str(manager.directory)
-        if left[0] == 0:
-            raise Crash
-
-    monkeypatch.setattr(checkpoint, "save", save)
-    with pytest.raises(Crash):
+def test_a_checkpoint_whose_pool_is_damaged_gives_way_to_the_one_before(undisturbed, tmp_path):
+    with killed_behind(6, Crash):
         search(tmp_path)
-    monkeypatch.undo()
     steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     for path in (tmp_path / "pools" / str(steps[-1])).rglob("*"):
         if path.is_file():

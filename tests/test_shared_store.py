@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop, meta_train, registry, report
-from fnas_jax.core import checkpoint, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import reward as rewards
+from fnas_jax.core import workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, sources
 from fnas_jax.knowledge.sources import Asker
+from tests.killing import killed_behind
 from tests.methods import toy
 
 SMALL = toy.SMALL_FNAS | {
@@ -131,25 +132,13 @@ def test_two_tables_of_one_stem_are_two_tasks(folder, tmp_path):
 
 @pytest.mark.slow  # rows are pinned by `sources.load`, as its own tests say
 @pytest.mark.parametrize("method", ["fnas", "tnas"])
-def test_a_search_goes_on_as_it_began_whatever_has_become_of_the_store(
-    folder, tmp_path, monkeypatch, method
-):
+def test_a_search_goes_on_as_it_began_whatever_has_become_of_the_store(folder, tmp_path, method):
     store = shutil.copytree(folder / "knowledge", tmp_path / "knowledge")
     shutil.copytree(folder / "also", tmp_path / "also")
     changes = {"method__name": method, "search__budget": 12, "knowledge__dir": str(store)}
     whole = run(tmp_path, "also-whole", **changes)
-    real, left = checkpoint.save, [2]
-
-    def save(manager, *rest):
-        real(manager, *rest)
-        left[0] -= "checkpoints" in str(manager.directory)
-        if left[0] == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_behind(2, KeyboardInterrupt):
         run(tmp_path, "also-killed", **changes)
-    monkeypatch.undo()
     mine = json.loads((tmp_path / "runs" / "also-killed" / "run.json").read_text())["id"]
     with contextlib.closing(history.open_(store)) as connection:
         connection.execute("DELETE FROM evaluations WHERE run != ? AND iteration > 0", (mine,))
