@@ -48,6 +48,7 @@ class Steps(NamedTuple):
     # (method state, evaluator state) -> best, stats
     report: Callable[[Any, Any], tuple[Best, dict[str, jax.Array]]]
     form: Callable[..., Any]  # `Evaluator.form`
+    details: Callable[[Any], dict[str, jax.Array]]  # `SearchMethod.details`
 
 
 def initial(method: SearchMethod, evaluator: Evaluator, decisions: int, key: jax.Array) -> State:
@@ -70,7 +71,8 @@ def compiled(method: SearchMethod, evaluator: Evaluator) -> Steps:
     evaluate = jax.jit(evaluator.evaluate) if evaluator.jittable else evaluator.evaluate
 
     summary = jax.jit(functools.partial(report, method, evaluator))
-    return Steps(jax.jit(method.ask), evaluate, jax.jit(method.tell), summary, evaluator.form)
+    tell, details = jax.jit(method.tell), jax.jit(method.details)
+    return Steps(jax.jit(method.ask), evaluate, tell, summary, evaluator.form, details)
 
 
 def report(
@@ -107,7 +109,28 @@ def iterate(
         best_arch=best_arch,
         best=figures,
     )
-    return state, _rows(proposal._replace(archs=forms), metrics), _scalars(state, metrics) | stats
+    scalars = _scalars(state, metrics) | pairs(proposal, metrics) | stats
+    return state, _rows(proposal._replace(archs=forms), metrics), scalars
+
+
+def details(steps: Steps, state: State) -> dict[str, Any]:
+    """`SearchMethod.details` as nested lists for the log, to four decimals."""
+    found = jax.device_get(steps.details(state.method))
+    return {name: np.round(np.asarray(x, float), 4).tolist() for name, x in found.items()}
+
+
+def pairs(proposal: Proposal, metrics: Metrics) -> dict[str, Any]:
+    """Under "pairs" what the method had predicted of newly trained networks, beside what came out.
+
+    Lists of rewards "predicted" and "measured", and "std" of the prediction, at most N long; {}
+    where it had predicted nothing that counts.
+    """
+    known = metrics.fresh & metrics.ok & np.isfinite(proposal.predicted)
+    known &= np.isfinite(proposal.uncertainty)
+    if not known.any():
+        return {}
+    of = {"predicted": proposal.predicted, "measured": metrics.reward, "std": proposal.uncertainty}
+    return {"pairs": {n: np.round(np.asarray(x, float)[known], 6).tolist() for n, x in of.items()}}
 
 
 def _key(key: jax.Array, purpose: int, iteration: int) -> jax.Array:

@@ -213,11 +213,12 @@ def record_task(ctx: Context) -> None:
 
 def step(ctx: Context, outputs: Outputs, state: State, last: bool = False) -> State:
     """`state` one step on, on disk if a checkpoint is due or it is the `last` of a stage."""
-    state = state._replace(step=state.step + 1, seconds=ctx.clock.seconds())
+    state = state._replace(step=state.step + 1, seconds=ctx.clock.kept())
     if not last and not outputs.checkpoints.due:
         return state
-    state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
-    keeping.forget_batches(ctx.folder)
+    with ctx.clock.part("disk"):
+        state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
+        keeping.forget_batches(ctx.folder)
     hosts.end_if_asked()
     return state
 
@@ -274,8 +275,9 @@ def within_step(ctx: Context, outputs: Outputs, state: State, text: str) -> Stat
     if not outputs.checkpoints.overdue(keeping.LEAST_SECONDS):
         return state
     outputs.progress.say(f"preparing: step {state.step + 1}{text}")
-    state = state._replace(seconds=ctx.clock.seconds())
-    state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
+    state = state._replace(seconds=ctx.clock.kept())
+    with ctx.clock.part("disk"):
+        state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
     hosts.end_if_asked()
     return state
 
@@ -290,12 +292,15 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     while not last:
         number = state.iteration
         state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
-        history.record(ctx.knowledge.history, origin, number, rows)
-        state = state._replace(seconds=ctx.clock.seconds())
+        with ctx.clock.part("disk"):
+            history.record(ctx.knowledge.history, origin, number, rows)
+        state = state._replace(seconds=ctx.clock.kept())
         last = over(state)
         if state.iteration % ctx.config.log.every == 0 or last:
-            spent = {f"seconds/{name}": value for name, value in state.seconds.items()}
-            outputs.log.write(state.step, scalars | spent)
+            spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
+            details = iteration.details(steps, state)
+            with ctx.clock.part("disk"):
+                outputs.log.write(state.step, scalars | spent | details)
             quiet = 0 if scalars["new"] else quiet + 1
             if last or quiet < 2 or quiet % QUIET == 0:
                 line = iteration.line(scalars, ctx.task.measure)

@@ -12,6 +12,7 @@ import jax
 from fnas_jax import iteration
 from fnas_jax import saving as saving_lib
 from fnas_jax.core import unchanged, workdir
+from fnas_jax.core.logging import last_line
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import State
 from fnas_jax.knowledge import history
@@ -42,7 +43,9 @@ def resume(ctx: Context, saving: Saving, key: jax.Array) -> tuple[State, Mapping
         state = restored.state
         if restored.about is not None:
             done = restored.about.done
-        ctx.clock.resume(state.seconds)
+        # Only plots are made of it, so that it stands in the metrics alone.
+        disk = last_line(ctx.folder / "metrics.jsonl").get("seconds/disk")
+        ctx.clock.resume(state.seconds | {"disk": disk if isinstance(disk, float) else 0.0})
     elif ctx.evaluator.hooks.sync is not None:
         saving_lib.save(saving, state, state.step)
     history.trim(ctx.knowledge.history, ctx.run.id, state.iteration)

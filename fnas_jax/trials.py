@@ -72,6 +72,17 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     ]
 
 
+def space_of(folder: str | pathlib.Path) -> Space | None:
+    """The space of the run in `folder`; None where it has tried nothing. Raises as `read`."""
+    config = workdir.read_config(folder)
+    path = pathlib.Path(folder).expanduser()
+    with store.existing(workdir.knowledge_folder(path, config)) as known:
+        run = workdir.read_run(path).id
+        if history.space_of(known, run) is None:
+            return None
+        return _space(history.identity_of(known, run), config)
+
+
 def tell_lost(folder: pathlib.Path, there: int) -> None:
     """Warns where the search in `folder` has logged more measured networks than are `there`."""
     trained = last_line(folder / "metrics.jsonl").get("trained", 0)

@@ -156,3 +156,22 @@ def test_the_line_of_an_iteration(change, text):
         "reward": 0.5,
     }
     assert iteration.line(scalars | change, Measure()) == text
+
+
+def test_pairs_are_what_was_predicted_of_new_networks_beside_what_came_out(steps):
+    assert "pairs" not in once(steps)[2]  # nothing of which the method was sure in any way
+    proposal = Proposal(ARCHS, MASK, jnp.zeros(4), jnp.array([0.1, 0.2, 0.3, 0.4]), jnp.ones(4) / 8)
+    _, metrics = evaluate(None, ARCHS, MASK, KEY)
+    host = jax.device_get((proposal, metrics))
+    expected = {"predicted": [0.1], "measured": [0.25], "std": [0.125]}  # the others: failed, known
+    assert iteration.pairs(*host) == {"pairs": expected}
+    unknown = host[0]._replace(predicted=np.full(4, np.nan))
+    assert iteration.pairs(unknown, host[1]) == {}
+
+
+def test_details_of_a_method_are_lists_of_four_decimals(steps):
+    method = METHOD._replace(details=lambda state: {"policy": state["drawn"] + jnp.eye(2) / 3})
+    state = iteration.initial(method, EVALUATOR, 2, KEY)
+    known = iteration.compiled(method, EVALUATOR)
+    assert iteration.details(known, state) == {"policy": [[0.3333, 0.0], [0.0, 0.3333]]}
+    assert iteration.details(steps, state) == {}

@@ -138,7 +138,7 @@ def test_result_holds_what_is_documented(undisturbed):
         *("arch", "description", "accuracy", "reward", "latency_ms", "mflops", "params_m"),
         "value",
     }
-    assert set(result["seconds"]) == {"total", "compile", "children", "method"}
+    assert set(result["seconds"]) == {"total", "compile", "children", "method", "disk"}
     assert result["best"]["mflops"] == sum(result["best"]["arch"])
     assert result["best"]["latency_ms"] is None
     assert result["winner"]["accuracy"] == pytest.approx(
@@ -346,6 +346,18 @@ def test_a_search_whose_disk_refuses_goes_on_when_it_does_not(
     assert timeless(search()) == timeless(undisturbed[1])
     assert rows_of(tmp_path) == rows_of(undisturbed[0])
     assert lines_of(tmp_path) == lines_of(undisturbed[0])
+
+
+def test_the_seconds_of_disks_go_on_after_a_resume(tmp_path):
+    loop.run(config_with(search__budget=6), tmp_path, build)
+    metrics = tmp_path / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert all(line["seconds/disk"] > 0 for line in lines)
+    changed = [json.dumps(line | {"seconds/disk": 1000.0}) + "\n" for line in lines]
+    metrics.write_text("".join(changed))
+    result = loop.run(config_with(search__budget=9), tmp_path, build)
+    assert json.loads(metrics.read_text().splitlines()[-1])["seconds/disk"] > 1000
+    assert result["seconds"]["disk"] > 1000
 
 
 def test_what_was_kept_of_batches_goes_with_the_next_checkpoint(tmp_path):

@@ -1,4 +1,4 @@
-"""Where a run's time goes: total, compile, children, method."""
+"""Where a run's time goes: total, compile, children, method, disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ COMPILE_EVENTS = (
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
 )
-PARTS = ("total", "compile", "children", "method")
+PARTS = ("total", "compile", "children", "method")  # which checkpoints keep
+SHOWN = (*PARTS, "disk")
 
 
 class Clock:
-    """Seconds per part; `children` and `method` do not contain the compilation within them."""
+    """Seconds per part of SHOWN; none but `compile` contains the compilation within it."""
 
     def __init__(self) -> None:
-        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._seconds = dict.fromkeys(SHOWN, 0.0)
         self._earlier = 0.0  # total of earlier processes
         self._start = time.monotonic()
         _listen()
@@ -47,10 +48,15 @@ class Clock:
         """The seconds so far, those of earlier processes of the run included."""
         return self._seconds | {"total": self._earlier + time.monotonic() - self._start}
 
+    def kept(self) -> dict[str, float]:
+        """Those of PARTS."""
+        seconds = self.seconds()
+        return {name: seconds[name] for name in PARTS}
+
     def resume(self, seconds: dict[str, float]) -> None:
-        """Adds what earlier processes of the run have spent."""
-        for name in PARTS[1:]:
-            self._seconds[name] += seconds[name]
+        """Adds what earlier processes of the run have spent; what is not told of, nothing."""
+        for name in SHOWN[1:]:
+            self._seconds[name] += seconds.get(name, 0.0)
         self._earlier += seconds["total"]
 
     def close(self) -> None:

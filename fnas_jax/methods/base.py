@@ -33,5 +33,8 @@ class SearchMethod(NamedTuple):
     prepare: Callable[[State, Array], Iterator[tuple[State, dict[str, float]]]] | None = None
     # Scalars worth logging after a tell: state -> {"entropy": [] float32, ..}
     stats: Callable[[State], dict[str, Array]] = lambda state: {}
+    # Arrays worth logging for plots, as {"policy": [T, K] probabilities}: asked for where a line of
+    # metrics is written, and by no `scan`
+    details: Callable[[State], dict[str, Array]] = lambda state: {}
     # [] bool: more proposals would change nothing, so the search may end before its budget
     done: Callable[[State], Array] | None = None

@@ -38,6 +38,14 @@ class Space(NamedTuple):
     choices: tuple[tuple[Any, ...], ...] = ()
     # T choices of the network whose layers are as wide as those of any other; (): the last ones
     widest: tuple[int, ...] = ()
+    words: tuple[tuple[str, ...], ...] = ()  # T tuples of choices for people; (): see `labels`
+
+    @property
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """T tuples: the choices of each decision in words, or their numbers."""
+        if self.words or self.choices:
+            return self.words or tuple(tuple(map(str, values)) for values in self.choices)
+        return tuple(tuple(map(str, range(k))) for k in self.cardinalities)
 
     @property
     def largest(self) -> np.ndarray:

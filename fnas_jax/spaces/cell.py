@@ -58,6 +58,7 @@ def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
         graph=_graph,
         num_ops=2 + len(OPS),
         spec=CellSpec(channels, cells_per_stage),
+        words=(OPS,) * len(EDGES),
     )
 
 

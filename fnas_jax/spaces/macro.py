@@ -59,6 +59,7 @@ def make(spec: MacroSpec | None = None) -> base.Space:
         graph=_graph,
         num_ops=2 + 2 * len(CHOICES),
         spec=spec,
+        words=(CHOICES,) * sum(spec.stages),
     )
 
 

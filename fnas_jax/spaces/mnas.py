@@ -101,6 +101,7 @@ def make(
         graph=partial(graph, spec),
         num_ops=2 + int(np.prod(COUNTS)),
         spec=spec,
+        words=tuple(tuple(map(str, values)) for values in CHOICES) * blocks,
     )
 
 

@@ -56,6 +56,7 @@ def make(space: Space, config: Ppo, batch: int, existing: Array | None = None) -
         partial(tell, ctx),
         best=lambda state: state.best,
         stats=lambda state: state.stats,
+        details=lambda state: policies.details(ctx.policy, state.ppo.params),
     )
 
 

@@ -51,6 +51,7 @@ def make(
         partial(tell, ctx),
         best=lambda state: state.best,
         stats=lambda state: state.stats,
+        details=lambda state: policies.details(ctx.policy, state.ppo.params),
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.methods import existing as rows
 
+SHOWN = 64  # samples by which a plot knows the policy
 _NEVER = -1e9  # stands for -inf without making NaN gradients
 
 
@@ -116,6 +117,20 @@ def _follow(policy: Policy, reachable: Array | None, t: Array, choice: Array) ->
 
 def sample(policy: Policy, params: Params, key: Array, n: int) -> tuple[Array, Array]:
     """N architectures [n, T] int32 and their log-probabilities [n] in nats."""
+    choices, log_probs, _ = _draw(policy, params, key, n)
+    return choices, log_probs
+
+
+def marginals(policy: Policy, params: Params, key: Array, n: int) -> Array:
+    """[T, K] probability of each choice, whatever was chosen before: the mean of n samples.
+
+    Of pi(. | a_<t) itself, not of what was drawn from it, so that few samples tell small ones.
+    """
+    return jnp.exp(_draw(policy, params, key, n)[2]).mean(axis=1)
+
+
+def _draw(policy: Policy, params: Params, key: Array, n: int) -> tuple[Array, Array, Array]:
+    """Samples [n, T], their log-probabilities [n], and log pi(. | a_<t) [T, n, K]."""
     noise = jax.random.gumbel(key, (len(policy.cardinalities), n, policy.width))
 
     def step(carry, inputs):
@@ -126,12 +141,18 @@ def sample(policy: Policy, params: Params, key: Array, n: int) -> tuple[Array, A
         choice = jnp.argmax(log_pi + gumbel, axis=-1)
         chosen = jax.nn.one_hot(choice, policy.width)
         reachable = _follow(policy, reachable, t, choice)
-        return ((state, chosen), reachable), (choice, jnp.sum(log_pi * chosen, axis=-1))
+        log_prob = jnp.sum(log_pi * chosen, axis=-1)
+        return ((state, chosen), reachable), (choice, log_prob, log_pi)
 
     inputs = (_positions(policy), *_by_position(policy, params), noise)
     start = (_start(policy, n), _everything(policy, n))
-    _, (choices, log_probs) = jax.lax.scan(step, start, inputs)
-    return choices.T.astype(jnp.int32), log_probs.sum(axis=0)
+    _, (choices, log_probs, log_pi) = jax.lax.scan(step, start, inputs)
+    return choices.T.astype(jnp.int32), log_probs.sum(axis=0), log_pi
+
+
+def details(policy: Policy, params: Params) -> dict[str, Array]:
+    """What `SearchMethod.details` shows of a policy: "policy", its `marginals` by SHOWN samples."""
+    return {"policy": marginals(policy, params, jax.random.key(0), SHOWN)}
 
 
 def log_prob_and_entropy(policy: Policy, params: Params, archs: Array) -> tuple[Array, Array]:

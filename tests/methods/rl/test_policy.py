@@ -99,3 +99,16 @@ def test_later_decisions_do_not_change_earlier_probabilities():
 def test_wrong_shapes_are_refused(wrong):
     with pytest.raises(AssertionError):
         JUDGE(PARAMS, jnp.zeros(wrong, jnp.int32))
+
+
+def test_marginals_are_those_of_all_architectures():
+    p = np.exp(LOG_PROB)
+    found = np.asarray(
+        jax.jit(partial(policies.marginals, POLICY, n=20_000))(PARAMS, key=jax.random.key(4))
+    )
+    archs = np.asarray(ALL)
+    for t, k in enumerate(CARDS):
+        exact = np.bincount(archs[:, t], weights=p, minlength=found.shape[1])
+        np.testing.assert_allclose(found[t], exact, atol=0.015)
+        assert (found[t, k:] == 0).all()
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-4)
