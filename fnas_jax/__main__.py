@@ -11,6 +11,7 @@ from fnas_jax.core import signals
 # Module and function of each command, and what it does in a line.
 COMMANDS = {
     "search": ("fnas_jax.main:main", "searches a network, or goes on with a search"),
+    "status": ("fnas_jax.status:command", "says how far searches are"),
     "trials": ("fnas_jax.trials:command", "lists what a search has tried"),
     "report": ("fnas_jax.report:command", "writes a page about a search"),
     "retrain": ("fnas_jax.retrain:command", "trains the winner of a search again"),

@@ -24,7 +24,12 @@ def over(config: Any, method: SearchMethod, evaluator: Evaluator, state: State) 
 
 
 def finals_seconds(config: Any, evaluator: Evaluator, state: State) -> float:
-    """How long the finals will take, by the children so far; 0 where nobody shares out the time.
+    """As `finals_expected`; 0 where nobody shares out the time."""
+    return finals_expected(config, evaluator, state) if config.search.winner_share else 0.0
+
+
+def finals_expected(config: Any, evaluator: Evaluator, state: State) -> float:
+    """How many seconds the finals will take, by the children so far; 0 where there will be none.
 
     `config` is the run's.
     """
@@ -32,7 +37,7 @@ def finals_seconds(config: Any, evaluator: Evaluator, state: State) -> float:
     measured = trained + state.counts["prepared"]
     finalists = min(config.winner.finalists, trained)
     held = evaluator.hooks.finals is not None and finalists > 1
-    if not config.search.winner_share or not held or not measured:
+    if not held or not measured:
         return 0.0
     return finalists * state.seconds["children"] / measured
 

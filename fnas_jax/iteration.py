@@ -206,7 +206,14 @@ def line(scalars: dict[str, Any], measure: Measure) -> str:
     mean = f"{scalars['new']} new, all failed" if scalars["new"] else "none new"
     if accuracy is not None:
         mean = f"mean {measure.name} {sign * accuracy:.4f}"
+    start = f"iteration {scalars['iteration']}: {mean}"
+    # Known networks are proposed again; without them and without predictions, all are trained ones.
+    others = [f"{scalars['predicted']} predicted"] if scalars["predicted"] else []
+    others += (
+        [f"{scalars['proposed']} proposed"] if scalars["proposed"] > scalars["trained"] else []
+    )
+    counts = "".join(f", {text}" for text in others)
     if np.isnan(reward):
-        return f"iteration {scalars['iteration']}: {mean}, no result yet"
+        return f"{start}, no result yet{counts}"
     paid = "" if reward == best else f" (reward {reward:.4f})"
-    return f"iteration {scalars['iteration']}: {mean}, best {sign * best:.4f}{paid}"
+    return f"{start}, best {sign * best:.4f}{paid}{counts}"

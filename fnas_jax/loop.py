@@ -38,12 +38,22 @@ import numpy as np
 from fnas_jax import ending, iteration, opening, outcome, resuming
 from fnas_jax import finals as finals_lib
 from fnas_jax import saving as saving_lib
-from fnas_jax.core import budget, checkpoint, devices, hosts, signals, unchanged, workdir
+from fnas_jax.core import (
+    budget,
+    checkpoint,
+    devices,
+    hosts,
+    signals,
+    stages,
+    unchanged,
+    workdir,
+)
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import keep as keeping
 from fnas_jax.core.clock import Clock
 from fnas_jax.core.keep import NOWHERE, Keep
-from fnas_jax.core.logging import MetricLog, Progress, write_json
+from fnas_jax.core.logging import MetricLog, write_json
+from fnas_jax.core.progress import Progress
 from fnas_jax.iteration import FINAL, PREPARE, State
 from fnas_jax.knowledge import history, pins, store, task_data
 from fnas_jax.knowledge.base import Knowledge
@@ -93,17 +103,20 @@ def run(
     wrong input, before anything is trained.
     """
     with contextlib.closing(Clock()) as clock:
-        config = plan.settle(config_lib.validate(config), folder, arrays)
+        config = config_lib.validate(config)
         if not hosts.is_first():
-            return work_for_first_host(config, builder)
-        return search_in(config, folder, builder, clock)
+            return work_for_first_host(plan.settle(config, folder, arrays), builder)
+        with stages.running():
+            with stages.at("planning"):
+                config = plan.settle(config, folder, arrays)
+            return search_in(config, folder, builder, clock)
 
 
 def search_in(
     config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder, clock: Clock
 ) -> dict[str, Any]:
     """As `run`, on the first host."""
-    with workdir.opened(folder, config) as path:
+    with workdir.opened(folder, config) as path, stages.kept(path):
         done = (path / "result.json").exists() and not workdir.extends(path, config)
         hosts.broadcast(np.bool_(done))
         if done:
@@ -118,7 +131,8 @@ def search_in(
             room = workdir.room(path, config, identity)
             keep = keeping.on_disk(path / keeping.FULL, config.log.checkpoint_seconds)
             pinned = path / workdir.PINNED
-            parts = builder(room, knowledge_of(known, place, identity, keep, pinned))
+            with stages.at("reading the data and building the task"):
+                parts = builder(room, knowledge_of(known, place, identity, keep, pinned))
             task, _, evaluator = parts
             data = "" if task.dataset is None else protocols.fingerprint(task.dataset)
             pin = pins.read(pinned, identity.id)
@@ -183,20 +197,28 @@ def search(ctx: Context) -> dict[str, Any]:
         trained = state.counts["trained"]
         remaining = functools.partial(search_seconds_left, ctx)
         progress = Progress(
-            ctx.config.search.budget, trained, ctx.config.method.name, remaining=remaining
+            ctx.config.search.budget,
+            trained,
+            ctx.config.method.name,
+            remaining=remaining,
+            compiling=lambda: ctx.clock.seconds()["compile"],
         )
         stack.callback(progress.close)
         checkpoints = checkpoint.Paced(ctx.config.log.checkpoint_seconds)
         outputs = Outputs(saving, checkpoints, log, progress)
         with signals.deferred():  # `step` ends the process, behind a checkpoint
-            state = run_stages(ctx, outputs, state, key)
-            state = run_iterations(ctx, outputs, state, key)
-        finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
+            with stages.at("preparing"):
+                state = run_stages(ctx, outputs, state, key)
+            with stages.at("search"):
+                state = run_iterations(ctx, outputs, state, key)
+        with stages.at("finals", ending.finals_expected(ctx.config, ctx.evaluator, state)):
+            finals = finals_lib.hold(ctx.evaluator, state, key, ctx.clock)
         if finals is not None:
             progress.say(finals_lib.line(finals))
         state = finals_lib.decide(state, finals)
-        winner = judge_winner(ctx, progress, state, key)
-        facts = None if winner is None else keep_winner(ctx, progress, state, winner)
+        with stages.at("winner"):
+            winner = judge_winner(ctx, progress, state, key)
+            facts = None if winner is None else keep_winner(ctx, progress, state, winner)
     write_json(ctx.folder / "result.json", outcome.content(ctx, state, finals, facts))
     keeping.remove(ctx.folder)
     return outcome.read(ctx.folder)
@@ -285,6 +307,7 @@ def within_step(ctx: Context, outputs: Outputs, state: State, text: str) -> Stat
 def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
     """Asks, evaluates and tells until the search is done."""
     steps, origin = iteration.compiled(ctx.method, ctx.evaluator), _origin(ctx)
+    outputs.progress.begin()
     # Asked once an iteration: time passes between two questions. Of a restored state by its own
     # time, so that the start of this process takes nothing of the search.
     over = functools.partial(ending.over, ctx.config, ctx.method, ctx.evaluator)

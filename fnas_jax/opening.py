@@ -33,7 +33,8 @@ def tell(search: ml_collections.ConfigDict, task: Task) -> None:
     if task.dataset is not None:
         facts.tell(task.dataset.notes)
     for line in (*task.said, *above_budget(search.batch, search.budget)):
-        print(line, file=sys.stderr, flush=True)
+        if line:
+            print(line, file=sys.stderr, flush=True)
 
 
 def above_budget(batch: int, budget: int) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
         tell_lost(path, history.count_trained(known, run))
         if name is None:  # nothing was tried yet
             return []
-        space = _space(history.identity_of(known, run), config)
+        space = built_space(history.identity_of(known, run), config)
         # By its name: of a space that was an object there is less here than its key is about.
         rows = history.rows(known, name, trained=None, run_id=run)
     known_ok = np.where(rows.ok, rows.accuracy, np.nan)
@@ -80,7 +80,7 @@ def space_of(folder: str | pathlib.Path) -> Space | None:
         run = workdir.read_run(path).id
         if history.space_of(known, run) is None:
             return None
-        return _space(history.identity_of(known, run), config)
+        return built_space(history.identity_of(known, run), config)
 
 
 def tell_lost(folder: pathlib.Path, there: int) -> None:
@@ -94,7 +94,7 @@ def tell_lost(folder: pathlib.Path, there: int) -> None:
         )
 
 
-def _space(identity: str, config: Any) -> Space:
+def built_space(identity: str, config: Any) -> Space:
     """The space of a run: one of ours, or as much of it as its `identity` says."""
     if config.space.name in registry.SPACES and config.task.name.startswith("images/"):
         return registry.build_space(config)

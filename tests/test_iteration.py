@@ -144,6 +144,10 @@ def test_no_best_yet_leaves_the_state_as_it_was():
         ({"accuracy": None, "new": 0}, "iteration 4: none new, best 0.7000"),
         ({"accuracy": None}, "iteration 4: 7 new, all failed, best 0.7000"),
         ({"best_reward": 0.6}, "iteration 4: mean accuracy 0.5000, best 0.7000 (reward 0.6000)"),
+        (
+            {"predicted": 9, "proposed": 40},
+            "iteration 4: mean accuracy 0.5000, best 0.7000, 9 predicted, 40 proposed",
+        ),
     ],
 )
 def test_the_line_of_an_iteration(change, text):
@@ -154,6 +158,9 @@ def test_the_line_of_an_iteration(change, text):
         "best_accuracy": 0.7,
         "best_reward": 0.7,
         "reward": 0.5,
+        "trained": 28,
+        "predicted": 0,
+        "proposed": 28,
     }
     assert iteration.line(scalars | change, Measure()) == text
 

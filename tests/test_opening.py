@@ -5,6 +5,7 @@ import pytest
 from fnas_jax import opening
 from fnas_jax.core import config as config_lib
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.tasks.base import Task
 from tests.soak.searches import write_table
 
 
@@ -21,3 +22,9 @@ def test_a_batch_that_is_more_than_the_budget_is_told(batch, told, tmp_path, cap
     opening.build(config, Knowledge(None))
     said = capsys.readouterr().err
     assert ("up to 5 architectures are trained" in said) == told
+
+
+def test_a_task_that_has_nothing_to_say_of_a_thing_leaves_no_empty_line(capsys):
+    task = Task("a", None, None, None, said=("", "something", ""))
+    opening.tell(config_lib.default().search, task)
+    assert capsys.readouterr().err == "something\n"

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def toy_space(monkeypatch):
-    monkeypatch.setattr(trials, "_space", lambda identity, config: test_loop.TASK.space)
+    monkeypatch.setattr(trials, "built_space", lambda identity, config: test_loop.TASK.space)
 
 
 def test_they_are_the_rows_of_the_run_in_its_order(folder):

@@ -152,7 +152,21 @@ def parse_flags(
     Raises UserError for anything that is not one of them, and Help for --help: `usage`, the flags,
     and `more`.
     """
+    values, rest = parse_places(argv, define, usage, more)
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
+    return values
+
+
+def parse_places(
+    argv: Sequence[str],
+    define: Callable[[flags.FlagValues], object],
+    usage: str,
+    more: str = "",
+) -> tuple[flags.FlagValues, list[str]]:
+    """As `parse_flags`, with the arguments beside the flags, e.g. the folders to look at."""
     values = flags.FlagValues()
+    values.set_gnu_getopt(True)  # which may stand between them
     define(values)
     flags.DEFINE_boolean(
         "verbose", False, "tell more: tracebacks of what is wrong, too", flag_values=values
@@ -173,11 +187,9 @@ def parse_flags(
         rest = values(["fnas_jax", *argv])
     except flags.Error as error:
         raise UserError(_flag_message(error)) from None
-    if rest[1:]:
-        raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
     if values.verbose:
         logging.getLogger(OURS).setLevel(logging.DEBUG)
-    return values
+    return values, rest[1:]
 
 
 def require(values: flags.FlagValues, name: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from fnas_jax.core import checkpoint, identity
-from fnas_jax.core.logging import Progress
+from fnas_jax.core.progress import Progress
 
 LOG = logging.getLogger(__name__)
 FULL = "training"  # the folder of it in a workdir

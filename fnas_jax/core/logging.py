@@ -1,4 +1,4 @@
-"""What a run shows and writes while it goes: metrics.jsonl, TensorBoard, the terminal.
+"""What a run writes while it goes: metrics.jsonl, and TensorBoard's events beside it.
 
 A line of metrics.jsonl is one step: {"step": 3, "trained": 24, ..}, numbers finite or null. A
 run that resumes at step k first drops every line of a step >= k, so that each step stands once.
@@ -10,14 +10,10 @@ import contextlib
 import json
 import math
 import pathlib
-import sys
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from collections.abc import Mapping
+from typing import Any
 
-from tqdm.auto import tqdm
-
-from fnas_jax.core import disk, jsons, signals
+from fnas_jax.core import disk, jsons
 from fnas_jax.core.tensorboard import Scalars
 
 
@@ -112,74 +108,3 @@ class MetricLog:
             if self._writer is not None:
                 files.callback(self._writer.close)
             files.callback(self._file.close)
-
-
-def in_notebook(bar: type) -> bool:
-    """Whether `bar`, what tqdm.auto has chosen, is a widget: in Jupyter, with ipywidgets."""
-    return any(kind.__module__ == "tqdm.notebook" for kind in bar.__mro__)
-
-
-class Progress:
-    """A bar with the best so far and the time left on a terminal or in a notebook.
-
-    Elsewhere it is a line per call, or one in `every` seconds and the last. Time that is limited
-    may be over before the total is reached: `remaining` seconds, asked at each line. Raises OSError
-    where nobody reads it, but for the end of a command that a signal ends.
-    """
-
-    def __init__(
-        self,
-        total: int,
-        done: int,
-        label: str,
-        stream: TextIO | None = None,
-        every: float = 0.0,
-        remaining: Callable[[], float] = lambda: math.inf,
-    ):
-        self._remaining = remaining
-        self._stream = sys.stderr if stream is None else stream
-        self._total, self._first, self._start = total, done, time.monotonic()
-        self._every, self._shown = every, self._start
-        self._bar = None
-        # A notebook's stream is no terminal, and tqdm draws a widget there, on no other stream.
-        if self._stream.isatty() or (self._stream is sys.stderr and in_notebook(tqdm)):
-            self._bar = tqdm(total=total, initial=min(done, total), desc=label, file=self._stream)
-
-    @signals.parting()
-    def show(self, done: int, text: str) -> None:
-        """`done` of the total, and what to say about it."""
-        shown = min(done, self._total)
-        if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(shown - self._bar.n)
-            return
-        now = time.monotonic()
-        if now - self._shown < self._every and shown < self._total:
-            return
-        self._shown = now
-        gained = done - self._first
-        spent = now - self._start
-        left = spent / gained * (self._total - shown) if gained > 0 else math.inf
-        left = min(left, self._remaining())
-        rest = f", {_clock(left)} left" if math.isfinite(left) and shown < self._total else ""
-        print(f"{shown}/{self._total} {text}{rest}", file=self._stream, flush=True)
-
-    @signals.parting()
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar if there is one."""
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
-        else:
-            print(text, file=self._stream, flush=True)
-
-    @signals.parting()
-    def close(self) -> None:
-        """Leaves the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -19,7 +19,7 @@ import ml_collections
 
 import fnas_jax
 from fnas_jax.core import about as abouts
-from fnas_jax.core import budget, checkpoint, disk, identity, jsons, mending
+from fnas_jax.core import budget, checkpoint, disk, identity, jsons, mending, stages
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
@@ -28,6 +28,7 @@ CHECKPOINTS = mending.CHECKPOINTS
 ENDS = ("budget", "max_proposals", "seconds", "winner_share")  # keys of the end of a search
 APART = "pools"  # of what stands beside them (`core.apart`)
 REPORT = "report.html"  # which is also written beside a running search
+LOCK = ".lock"
 PINNED = "taken.npz"  # of what a search has taken of others (`knowledge.pins`)
 KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
@@ -46,12 +47,13 @@ def opened(
     with another configuration.
     """
     folder = pathlib.Path(workdir).expanduser()
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    # Who only asks whether it is held (`is_held`) holds it for a moment.
+    lock = filelock.FileLock(folder / LOCK, timeout=0.2, poll_interval=0.02)
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         before = set() if missing else {entry.name for entry in folder.iterdir()}
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lock").touch()  # the lock would take a refusal for another process
+        (folder / LOCK).touch()  # the lock would take a refusal for another process
         lock.acquire()
     except filelock.Timeout:
         raise UserError(f"another process is running in workdir {str(folder)!r}") from None
@@ -68,12 +70,27 @@ def opened(
         lock.release()
 
 
+def is_held(folder: pathlib.Path) -> bool:
+    """Whether a process runs in `folder`, as far as can be told without changing anything there."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        return True
+    except OSError:  # somebody else's folder
+        return (folder / stages.FILE).exists()
+    lock.release()
+    return False
+
+
 def _remove_traces(folder: pathlib.Path, before: set[str], missing: list[pathlib.Path]) -> None:
     """Takes away what `opened` and a run that never began have made; called with the lock held.
 
     `before`: what the folder held; `missing`: it and its parents, as far as they were not there.
     """
-    for name in {".lock", KNOWLEDGE, PINNED} - before:
+    for name in {LOCK, KNOWLEDGE, PINNED} - before:
         entry = folder / name
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)

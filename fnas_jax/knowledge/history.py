@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnas_jax.core import disk, identity
+from fnas_jax.core import disk, identity, jsons
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import columns, schema
 from fnas_jax.spaces.base import Space
@@ -244,6 +244,24 @@ def space_of(connection: sqlite3.Connection, run_id: str) -> str | None:
     query = "SELECT space FROM evaluations WHERE run = ? LIMIT 1"
     found = connection.execute(query, (run_id,)).fetchone()
     return found[0] if found else None
+
+
+def best(connection: sqlite3.Connection, run_id: str) -> list[int] | None:
+    """The decisions of the measured row of highest reward of run `run_id`; None where none is."""
+    query = (
+        "SELECT decisions FROM evaluations WHERE run = ? AND trained AND ok AND reward IS NOT NULL"
+        " ORDER BY reward DESC, iteration, position LIMIT 1"
+    )
+    found = connection.execute(query, (run_id,)).fetchone()
+    if found is None:
+        return None
+    try:
+        arch = jsons.parse(found[0])
+    except (ValueError, TypeError) as error:
+        raise UserError(f"a row of the history is damaged: {error}") from None
+    if not jsons.fits(arch, [int]):
+        raise UserError(f"a row of the history is damaged: its decisions are {found[0]!r:.80}")
+    return arch
 
 
 def count_trained(connection: sqlite3.Connection, run_id: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnas_jax.core.logging import Progress
+from fnas_jax.core.progress import Progress
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.timing import clock, fit, lookup, operations, table, units, whole

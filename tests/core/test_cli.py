@@ -243,7 +243,7 @@ def test_ctrl_c_that_ends_the_reader_of_the_output_loses_nothing(tmp_path):
 import logging, pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from fnas_jax.core import cli, signals
-from fnas_jax.core.logging import Progress
+from fnas_jax.core.progress import Progress
 def body():
     with signals.deferred():
         progress = Progress(2, 0, "search")

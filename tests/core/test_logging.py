@@ -3,18 +3,14 @@ import io
 import json
 import math
 import os
-import signal
 import struct
-import subprocess
-import sys
-from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from fnas_jax.core import disk, signals
+from fnas_jax.core import disk
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.tensorboard import Scalars
 
@@ -89,114 +85,6 @@ def test_tensorboard_is_told_to_forget_what_a_resume_repeats(tmp_path):
 def test_tensorboard_can_be_left_out(tmp_path):
     write(tmp_path, 0, 2, 1.0, tensorboard=False)
     assert not (tmp_path / "tensorboard").exists()
-
-
-def test_off_a_terminal_progress_is_a_line_per_iteration():
-    stream = io.StringIO()
-    progress = log_lib.Progress(10, 0, "search", stream)
-    progress.show(5, "best 0.5")
-    progress.say("over")
-    progress.show(12, "best 0.6")
-    progress.close()
-    first, said, last = stream.getvalue().splitlines()
-    assert first.startswith("5/10 best 0.5, 0:0") and first.endswith(" left")
-    assert (said, last) == ("over", "10/10 best 0.6")
-
-
-def test_off_a_terminal_lines_may_be_some_time_apart(monkeypatch):
-    """The first comes when that has passed, and the last in any case."""
-    clock = iter((0.0, 4.0, 11.0, 15.0, 16.0))
-    monkeypatch.setattr(log_lib.time, "monotonic", lambda: next(clock))
-    stream = io.StringIO()
-    progress = log_lib.Progress(10, 0, "training", stream, every=10.0)
-    for done in (2, 5, 7, 10):
-        progress.show(done, "steps")
-    assert stream.getvalue().splitlines() == ["5/10 steps, 0:11 left", "10/10 steps"]
-
-
-def test_that_nobody_reads_progress_is_an_error_until_a_signal_has_come(monkeypatch):
-    """Which ends the reader, too, where this process has a checkpoint to take."""
-    monkeypatch.setattr(signals, "ECHO", 0.0)
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "wb", buffering=0) as raw:
-        progress = log_lib.Progress(10, 0, "search", io.TextIOWrapper(raw, write_through=True))
-        with pytest.raises(BrokenPipeError):
-            progress.show(5, "best 0.5")
-        with pytest.raises(signals.Stop), signals.handled(), signals.deferred():
-            signal.raise_signal(signal.SIGTERM)
-            progress.show(6, "best 0.5")
-            progress.say("over")
-            signals.check()
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_on_a_terminal_progress_is_a_bar_that_starts_where_the_run_resumes():
-    stream = Terminal()
-    progress = log_lib.Progress(10, 4, "search", stream)
-    progress.show(10, "best 0.5")
-    progress.say("over")
-    progress.close()
-    shown = stream.getvalue()
-    assert "4/10" in shown and "10/10" in shown and "best 0.5" in shown and "over" in shown
-
-
-class Widget:
-    """What tqdm.auto has in a notebook, as far as it is used."""
-
-    __module__ = "tqdm.notebook"
-    made: ClassVar[list] = []
-
-    def __init__(self, total, initial, desc, file):
-        self.n, self.texts = initial, []
-        self.made.append((total, initial, desc, self))
-
-    def set_postfix_str(self, text, refresh):
-        self.texts.append(text)
-
-    def update(self, more):
-        self.n += more
-
-    def close(self):
-        self.n = None
-
-
-def test_in_a_notebook_progress_is_the_bar_of_tqdm(monkeypatch, capsys):
-    auto = type("tqdm", (Widget,), {"__module__": "tqdm.auto"})
-    monkeypatch.setattr(log_lib, "tqdm", auto)
-    progress = log_lib.Progress(10, 4, "search")
-    ((total, initial, label, bar),) = Widget.made
-    progress.show(9, "best 0.5")
-    assert (total, initial, label, bar.n, bar.texts) == (10, 4, "search", 9, ["best 0.5"])
-    assert capsys.readouterr().err == ""
-    progress.close()
-    stream = io.StringIO()  # which a widget could not be drawn into
-    log_lib.Progress(10, 4, "search", stream).show(5, "best 0.5")
-    assert len(Widget.made) == 1 and stream.getvalue().startswith("5/10")
-
-
-def test_a_script_of_a_real_notebook_is_told_as_tqdm_tells_it():
-    """With stand-ins for the modules by which tqdm.auto knows a notebook."""
-    code = """
-import sys, types
-class Shell: pass
-def module(name, **content):
-    sys.modules[name] = types.ModuleType(name)
-    vars(sys.modules[name]).update(content)
-module("ipykernel"), module("ipykernel.zmqshell")
-module("IPython", get_ipython=Shell), module("IPython.display", display=print)
-widgets = {n: type(n, (), {}) for n in ("HTML", "FloatProgress", "HBox")}
-module("ipywidgets", IntProgress=object, __version__="8", **widgets)
-from fnas_jax.core import logging
-print(logging.in_notebook(logging.tqdm))
-"""
-    for prefix, expected in (("", "True"), ("import tqdm.auto\n", "False")):
-        printed = subprocess.check_output([sys.executable, "-c", prefix + code], text=True)
-        assert printed.strip() == expected
 
 
 @pytest.mark.parametrize("owner", [log_lib.MetricLog, Scalars])

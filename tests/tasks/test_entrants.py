@@ -10,7 +10,7 @@ import pytest
 
 from fnas_jax.core import keep as keeping
 from fnas_jax.core.config import default
-from fnas_jax.core.logging import Progress
+from fnas_jax.core.progress import Progress
 from fnas_jax.spaces import mnas
 from fnas_jax.tasks import data, entrants, images
 from fnas_jax.tasks.entrants import Entrant, Examples

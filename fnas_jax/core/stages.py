@@ -1,0 +1,214 @@
+"""Which stage a command is at: told where one is silent for long, and kept beside what it makes.
+
+A compilation, the reading of files and a batch of children may say nothing for minutes. A thread
+tells then which stage it is, how long it has taken, and how long it will where that is known; and
+it writes `live.json` into the folder of a run while a process works there, which `status` reads.
+Nothing depends on either: a terminal or a disk that refuses them is told of where it matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from fnas_jax.core import disk, jsons, pace
+
+FILE = "live.json"
+SILENT = (10.0, 30.0, 60.0)  # seconds without a line, after which one comes; then each minute
+TICK = 1.0  # seconds after which the thread looks again
+WRITE_SECONDS = 2.0  # between two writes of FILE
+KINDS = {
+    "pid": int,
+    "host": str,
+    "stage": str,
+    "since": jsons.NUMBER,
+    "at": jsons.NUMBER,
+    "label": str,
+    "done": jsons.MAYBE_NUMBER,
+    "total": jsons.MAYBE_NUMBER,
+    "left": jsons.MAYBE_NUMBER,
+}
+
+
+class Bar(Protocol):
+    """What shows how far a stage is (`progress.Progress`)."""
+
+    def move(self) -> bool:
+        """Draws it anew; False where there is nothing to draw."""
+
+    def left(self, now: float) -> float:
+        """Seconds until it is done; infinite: unknown."""
+
+
+class Stage(NamedTuple):
+    """A part of what a command does."""
+
+    name: str
+    began: float  # seconds of `time.monotonic`
+    seconds: float = math.inf  # that it takes, as far as is known
+
+
+class _Now:
+    """What the one command of this process is doing; it writes it, the thread reads it."""
+
+    stages: tuple[Stage, ...] = ()  # each within the one before
+    bars: tuple[Bar, ...] = ()  # likewise
+    heard = 0.0  # when something was last told, in seconds of `time.monotonic`
+    told: tuple[dict[str, Any], float] = ({}, 0.0)  # how far the last bar is, and since when
+    folder: pathlib.Path | None = None
+    end: threading.Event | None = None  # of the thread; None: there is none
+    written: Any = None  # what FILE is about, as it was last written
+    lock = threading.Lock()  # held by whoever writes or removes FILE
+
+
+_now = _Now()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Tells of long stages of what is inside; inside another one it does nothing more."""
+    if _now.end is not None:
+        yield
+        return
+    _now.end, _now.heard, _now.bars = threading.Event(), time.monotonic(), ()
+    thread = threading.Thread(target=_watch, args=(_now.end,), name="stages", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        _now.end.set()
+        thread.join(1.0)  # a terminal that is held may hold it
+        _now.end, _now.stages, _now.bars, _now.told = None, (), (), ({}, 0.0)
+
+
+@contextlib.contextmanager
+def kept(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps FILE in `folder` as long as the context lasts; killed processes leave it there."""
+    _now.folder, _now.written = folder, None
+    try:
+        _write()
+        yield
+    finally:
+        with _now.lock:
+            _now.folder = None
+            with contextlib.suppress(OSError):
+                (folder / FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def at(name: str, seconds: float = math.inf) -> Iterator[None]:
+    """What is inside is the stage `name`, which takes about so many seconds; infinite: unknown."""
+    before = _now.stages
+    _now.stages = (*before, Stage(name, time.monotonic(), seconds))
+    heard()
+    try:
+        yield
+    finally:
+        _now.stages = before
+
+
+def heard() -> None:
+    """Something was told just now."""
+    _now.heard = time.monotonic()
+
+
+def told(label: str, done: int, total: int, left: float, text: str) -> None:
+    """How far a bar is."""
+    rest = left if math.isfinite(left) else None
+    found = {"label": label, "done": done, "total": total, "left": rest, "text": text}
+    _now.told = (found, time.monotonic())
+
+
+def attach(bar: Bar) -> None:
+    """From here on `bar` shows how far things are, which `detach` ends."""
+    _now.bars = (*_now.bars, bar)
+
+
+def detach(bar: Bar) -> None:
+    """What `bar` has shown is over."""
+    _now.bars = tuple(own for own in _now.bars if own is not bar)
+
+
+def content(now: float, unix: float) -> dict[str, Any]:
+    """What FILE says at a moment, of `time.monotonic` and in seconds since 1970."""
+    stage = _now.stages[-1] if _now.stages else Stage("starting", now)
+    found, when = _now.told
+    since = {"stage": stage.name, "since": unix - (now - stage.began)}
+    process = {"pid": os.getpid(), "host": socket.gethostname(), "at": unix}
+    if when < stage.began:  # it was of a stage before
+        left = stage.seconds - (now - stage.began)
+        return process | since | {"left": max(left, 0.0) if math.isfinite(left) else None}
+    return process | since | found
+
+
+def read(folder: pathlib.Path) -> dict[str, Any] | None:
+    """What FILE in `folder` says; None where there is none, or it cannot be read."""
+    try:
+        found = jsons.parse((folder / FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    whole = jsons.fits(found, KINDS) and {"pid", "host", "stage", "since", "at"} <= found.keys()
+    return found if whole else None
+
+
+def waiting(stage: Stage, silent: float, now: float, left: float = math.inf) -> str:
+    """The line about a stage that was silent for so long, whose bar says that so much is left."""
+    spent = now - stage.began
+    rest = min(left, stage.seconds - spent)
+    # What takes longer than it was thought to is not about to end.
+    said = f", about {pace.text(rest)} left" if 0 < rest < math.inf else ""
+    quiet = f" ({pace.text(silent)} since the last line)" if spent - silent > 1.0 else ""
+    return f"{stage.name}: {pace.text(spent)} so far{said}{quiet}"
+
+
+def due(spoken: int, silent: float) -> int:
+    """How many lines are due after so long a silence, in which `spoken` were told."""
+    first = sum(silent >= seconds for seconds in SILENT)
+    return max(spoken, first + int(max(silent - SILENT[-1], 0.0) // 60))
+
+
+def _watch(end: threading.Event) -> None:
+    """Tells of silence until the end; the body of the thread."""
+    spoken, since, written = 0, _now.heard, 0.0
+    while not end.wait(TICK):
+        now = time.monotonic()
+        if now - written >= WRITE_SECONDS:
+            written = now
+            _write()
+        if _now.heard != since:
+            spoken, since = 0, _now.heard
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+            moved = [bar.move() for bar in _now.bars if _takes(2)]  # of all
+            if any(moved) or not _now.stages:
+                continue
+            lines = due(spoken, now - since)
+            if lines > spoken and _takes(2):
+                left = _now.bars[-1].left(now) if _now.bars else math.inf
+                text = waiting(_now.stages[-1], now - since, now, left)
+                print(text, file=sys.stderr, flush=True)
+            spoken = lines
+
+
+def _takes(stream: int) -> bool:
+    """Whether a line can be written now: a terminal may be held, or a pipe full."""
+    return bool(select.select([], [stream], [], 0.0)[1])
+
+
+def _write() -> None:
+    with _now.lock, contextlib.suppress(OSError):
+        about = (_now.stages, _now.told)
+        if _now.folder is None or about == _now.written:
+            return
+        with disk.replacing(_now.folder / FILE) as file:
+            json.dump(content(time.monotonic(), time.time()), file, allow_nan=False)
+        _now.written = about

@@ -1,0 +1,108 @@
+"""What is told of long stages, and what stands in a folder while a process works there."""
+
+import json
+import math
+import time
+
+import pytest
+
+from fnas_jax.core import stages
+from fnas_jax.core.stages import Stage
+
+
+def test_a_line_says_how_long_a_stage_takes_and_how_long_it_will():
+    stage = Stage("finals", 100.0)
+    assert stages.waiting(stage, 10.0, 110.0) == "finals: 0:10 so far"
+    assert stages.waiting(stage, 10.0, 110.0, 20.0) == "finals: 0:10 so far, about 0:20 left"
+    expected = stage._replace(seconds=25.0)
+    assert stages.waiting(expected, 10.0, 110.0) == "finals: 0:10 so far, about 0:15 left"
+    assert stages.waiting(expected, 40.0, 140.0) == "finals: 0:40 so far"
+    quiet = stages.waiting(stage, 10.0, 180.0, 60.0)
+    assert quiet == "finals: 1:20 so far, about 1:00 left (0:10 since the last line)"
+
+
+def test_lines_come_after_ten_seconds_and_seldom_then():
+    moments, spoken, told = range(300), 0, []
+    for silent in moments:
+        lines = stages.due(spoken, float(silent))
+        told += [silent] * (lines > spoken)
+        spoken = lines
+    assert told == [10, 30, 60, 120, 180, 240]
+
+
+class Bar:
+    def __init__(self, moves):
+        self.moves, self.moved = moves, 0
+
+    def move(self):
+        self.moved += 1
+        return self.moves
+
+    def left(self, now):
+        return 7.0
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """A look every hundredth of a second, and one line after the first of them."""
+    values = {"SILENT": (0.01, math.inf, math.inf), "TICK": 0.01, "WRITE_SECONDS": 0.0}
+    for name, value in values.items():
+        monkeypatch.setattr(stages, name, value)
+
+
+def test_what_is_silent_for_long_is_told_once(fast, capfd):
+    with stages.running(), stages.at("reading"):
+        time.sleep(0.2)
+    assert capfd.readouterr().err == "reading: 0:00 so far\n"
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_bar_that_can_move_does_so_and_nothing_is_told(moves, fast, capfd):
+    bar = Bar(moves)
+    with stages.running():
+        stages.attach(bar)
+        with stages.at("search"):
+            time.sleep(0.2)
+    assert bar.moved > 1
+    expected = "" if moves else "search: 0:00 so far, about 0:07 left\n"
+    assert capfd.readouterr().err == expected
+
+
+def test_a_folder_says_what_is_done_in_it_as_long_as_it_is(tmp_path, fast):
+    with stages.running(), stages.kept(tmp_path):
+        assert stages.read(tmp_path)["stage"] == "starting"
+        with stages.at("search"):
+            stages.told("fnas", 3, 8, math.inf, "iteration 3")
+            wait_for(tmp_path, label="fnas", done=3, total=8, left=None, stage="search")
+            stages.told("fnas", 4, 8, 12.5, "iteration 4")
+            wait_for(tmp_path, done=4, left=12.5)
+        with stages.at("finals", 100.0):
+            found = wait_for(tmp_path, stage="finals")
+            assert "done" not in found and 90 < found["left"] <= 100
+    assert list(tmp_path.iterdir()) == []
+
+
+def wait_for(folder, **expected):
+    for _ in range(300):
+        found = stages.read(folder)
+        if found and expected.items() <= found.items():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{found} lacks {expected}")
+
+
+def test_a_folder_that_takes_nothing_is_no_error(tmp_path):
+    with stages.running(), stages.kept(tmp_path / "absent"), stages.at("search"):
+        stages.heard()
+    assert stages.read(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"pid": "x"}', "\xff", '{"pid": 1, "host": "a"}']
+)
+def test_what_is_no_such_file_says_nothing(text, tmp_path):
+    (tmp_path / stages.FILE).write_text(text, encoding="latin-1")
+    assert stages.read(tmp_path) is None
+    whole = {"pid": 1, "host": "a", "stage": "search", "since": 1.0, "at": 2.0}
+    (tmp_path / stages.FILE).write_text(json.dumps(whole))
+    assert stages.read(tmp_path) == whole
