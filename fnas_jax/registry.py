@@ -16,7 +16,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.parts import Parts
-from fnas_jax.spaces import categorical, cell, macro, mnas
+from fnas_jax.spaces import categorical, cell, macro, mnas, mobilenetv3
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks import latency
@@ -24,6 +24,7 @@ from fnas_jax.tasks.base import Evaluator, Task
 
 SPACES: dict[str, Callable[[Any], Space]] = {
     "mnas": lambda s: mnas.make(s.blocks, s.width, s.strides, s.stem, s.stem_stride, s.head),
+    "mobilenetv3": lambda s: mobilenetv3.make(s.stages, s.width, s.strides, s.stem_stride),
     "macro": lambda s: widen(macro.make(), s.width),
     "cell": lambda s: cell.make(s.cell_channels, s.cells_per_stage),
     "categorical": lambda s: categorical.make(s.cardinalities),

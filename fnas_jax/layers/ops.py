@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers.spec import HARD_SWISH, NONE, RELU6
+from fnas_jax.layers.spec import HARD_GATE, HARD_SWISH, NONE, RELU6
 
 BN_EPSILON = 1e-5
 Params = dict[str, Any]
@@ -30,15 +30,21 @@ class Moments(NamedTuple):
 
 
 def activate(act: int, x: Array) -> Array:
-    """The activation of this code of `layers.spec`.
+    """The activation of this code of `layers.spec`, whatever the gate.
 
-    HARD_SWISH is x min(max(x + 3, 0), 6) / 6 (MobileNetV3, arXiv 1905.02244).
+    HARD_SWISH is x hard_sigmoid(x) (MobileNetV3, arXiv 1905.02244).
     """
+    act %= HARD_GATE
     if act == NONE:
         return x
     if act == HARD_SWISH:
-        return x * (jnp.clip(x + 3.0, 0.0, 6.0) * (1 / 6))
+        return x * hard_sigmoid(x)
     return jnp.clip(x, 0.0, 6.0) if act == RELU6 else jax.nn.relu(x)
+
+
+def hard_sigmoid(x: Array) -> Array:
+    """min(max(x + 3, 0), 6) / 6 (MobileNetV3, arXiv 1905.02244)."""
+    return jnp.clip(x + 3.0, 0.0, 6.0) * (1 / 6)
 
 
 def _activation_gradient(act: int, z: Array, g: Array) -> Array:
@@ -68,7 +74,7 @@ def norm_act(
     mask = jnp.arange(channels) < active
     scale, bias = p["scale"][:channels] * mask, p["bias"][:channels] * mask
     if moments is None:
-        return _norm_act(x, scale, bias, act), None
+        return _norm_act(x, scale, bias, act % HARD_GATE), None
     batch = _moments(x)
     mean, var = (
         jnp.where(collect, of_batch, estimate[:channels])
@@ -118,8 +124,10 @@ def _norm_act_bwd(act: int, residuals: Any, g: Array) -> tuple[Array, Array, Arr
 _norm_act.defvjp(_norm_act_fwd, _norm_act_bwd)
 
 
-def squeeze_excite(x: Array, p: Params, hidden: Array | int) -> Array:
+def squeeze_excite(x: Array, p: Params, hidden: Array | int, hard: Array | int = 0) -> Array:
     """Gates in (0, 1), [B, 1, 1, C], from channel means (arXiv 1709.01507).
+
+    By sigmoids or, where `hard` is 1, by hard ones, in [0, 1] (MobileNetV3, arXiv 1905.02244).
 
     p = {"w1": [>= C, R], "b1": [R], "w2": [R, >= C], "b2": [>= C]}; only the first `hidden` of R
     units are used.
@@ -127,7 +135,8 @@ def squeeze_excite(x: Array, p: Params, hidden: Array | int) -> Array:
     channels = x.shape[-1]
     h = jax.nn.relu(x.mean((1, 2), jnp.float32) @ p["w1"][:channels] + p["b1"])
     h = h * (jnp.arange(h.shape[-1]) < hidden)
-    gate = jax.nn.sigmoid(h @ p["w2"][:, :channels] + p["b2"][:channels])
+    h = h @ p["w2"][:, :channels] + p["b2"][:channels]
+    gate = jnp.where(jnp.asarray(hard) == 1, hard_sigmoid(h), jax.nn.sigmoid(h))
     return gate[:, None, None, :]
 
 

@@ -148,7 +148,7 @@ def gate(params: Params, h: Array, spec: LayerSpec) -> Array:
     """Squeeze-excitation of h [B, H, W, C], where the child has it."""
     if "se" not in params:
         return h
-    gates = ops.squeeze_excite(h, params["se"], spec.se_hidden)
+    gates = ops.squeeze_excite(h, params["se"], spec.se_hidden, spec.hard_gate)
     # Not a conditional: that would double the code to compile for little time saved.
     return h * jnp.where(spec.se_hidden > 0, gates, 1.0).astype(h.dtype)
 

@@ -8,24 +8,32 @@ and to each, `skip` of its input is added. A shortcut, what NAS-Bench-Macro call
 shapes change, is a 1x1 convolution without activation.
 
 MobileNetV2, arXiv 1801.04381; squeeze-excitation with a quarter of the layer's input channels,
-as MnasNet. MnasNet names its skip operations without defining them for every shape (ours):
-"identity" adds the input where shapes agree and nothing elsewhere, "pool" adds the 3x3 average
-of the input at the layer's stride, with channels cut or filled with zeros.
+as MnasNet, or of those that it weighs, as MobileNetV3 (arXiv 1905.02244). MnasNet names its skip
+operations without defining them for every shape (ours): "identity" adds the input where shapes
+agree and nothing elsewhere, "pool" adds the 3x3 average of the input at the layer's stride, with
+channels cut or filled with zeros.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 # The codes of csrc/layer.h.
 PASS, CONV, SEPCONV, MBCONV = range(4)  # op; PASS: no layer, the input goes on
 OWN = 4  # and above: layers of the user's own (`layers.own`), which the kernels do not know
 POOL, IDENTITY, NO_SKIP = range(3)  # skip
 NONE, RELU, RELU6, HARD_SWISH = range(4)  # act
+HARD_GATE = 4  # added to act: squeeze-excitation weighs by hard sigmoids, as MobileNetV3
 # Their names, for people, programs and spaces of the user's own
 OPS = {CONV: "conv", SEPCONV: "sepconv", MBCONV: "mbconv"}
 SKIPS = {POOL: "pool", IDENTITY: "identity", NO_SKIP: "none"}
 ACTS = {NONE: "none", RELU: "relu", RELU6: "relu6", HARD_SWISH: "hard_swish"}
+GATES = {0: "sigmoid", 1: "hard_sigmoid"}
 SE_FRACTION = 4  # hidden units of squeeze-excitation: input channels / 4
 NORMS = ("norm_expand", "norm_depthwise", "norm_out")  # the normalisations of a layer, in order
 
@@ -44,12 +52,22 @@ class LayerSpec(NamedTuple):
     cout: Any  # output channels
     se_hidden: Any  # hidden units of squeeze-excitation; 0: none
     skip: Any  # IDENTITY only where shapes agree
-    act: Any
+    act: Any  # perhaps with HARD_GATE, where there is squeeze-excitation
 
     @property
     def gated(self) -> Any:
         """Channels that squeeze-excitation scales."""
         return (self.op == CONV) * self.cout + self.middle
+
+    @property
+    def activation(self) -> Any:
+        """The activation alone."""
+        return self.act % HARD_GATE
+
+    @property
+    def hard_gate(self) -> Any:
+        """1 where squeeze-excitation weighs by hard sigmoids; else 0."""
+        return self.act // HARD_GATE
 
 
 class Slot(NamedTuple):
@@ -105,6 +123,19 @@ def layer(
     return LayerSpec(
         *(xp.where(exists, a, b) for a, b in zip(found, absent(cout), strict=True)),
     )
+
+
+def chosen(slots: Sequence[Sequence[Slot]], choices: Any) -> LayerSpec:
+    """The layers of all slots of some stacks, of which each is one of the slot's choices.
+
+    `choices` [L] int32 -> fields [L] int32. Numpy arrays make numpy arrays.
+    """
+    xp = jnp if isinstance(choices, jax.Array) else np
+    rows = [slot.choices for stack in slots for slot in stack]
+    most = max(map(len, rows))
+    # [L, choices, fields]; those with fewer choices repeat the last, which nobody asks for.
+    table = np.asarray([[*row, *row[-1:] * (most - len(row))] for row in rows], np.int32)
+    return LayerSpec(*xp.asarray(table)[np.arange(len(table)), choices].T)
 
 
 def absent(channels: Any) -> LayerSpec:

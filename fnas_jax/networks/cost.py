@@ -157,21 +157,29 @@ def _mobile_ends(
 ) -> tuple[Any, Any]:
     (stem_size,) = _sizes(image_shape, (spec.stem_stride,))
     shape = (*stem_size, image_shape[2])
-    return _ends(spec.stem, spec.head, features, shape, last, classes)
+    mix = mobile_spaces.mix(spec)
+    return _ends(spec.stem, spec.head, features, shape, last, classes, mix)
 
 
 def _ends(
-    stem: int, head: int, features: Any, shape: tuple[int, int, int], last: int, classes: Outputs
+    stem: int,
+    head: int,
+    features: Any,
+    shape: tuple[int, int, int],
+    last: int,
+    classes: Outputs,
+    mix: int = 0,
 ) -> tuple[Any, Any]:
     """Of stem, head and classifier, which reads the average of `last` pixels or each of them.
 
-    `shape` is the stem's output.
+    `shape` is the stem's output; `mix` are the units of a linear layer before the classifier.
     """
     stem_weights = 9 * shape[2] * stem
     head_weights = features * head
     outputs = dense.count(classes)
-    linear, read = (head or features) * outputs, last if isinstance(classes, Dense) else 1
-    params = stem_weights + 2 * stem + head_weights + 2 * head + linear + outputs
+    wide, read = head or features, last if isinstance(classes, Dense) else 1
+    linear = wide * mix + (mix or wide) * outputs
+    params = stem_weights + 2 * stem + head_weights + 2 * head + linear + mix + outputs
     return params, stem_weights * shape[0] * shape[1] + head_weights * last + linear * read
 
 

@@ -35,7 +35,9 @@ def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -
         by_layer = isinstance(space.spec, mobile_spaces.BY_LAYER)
         context = mobile.elastic(space.spec, channels, classes, choose(backend))
         network = mobile.network(context, by_layer)
-        if not by_layer or len(set(space.cardinalities)) > 1:
+        # Only where each decision is a layer, and all have as many choices.
+        is_layer = by_layer and sum(map(len, context.slots)) == len(space.cardinalities)
+        if not is_layer or len(set(space.cardinalities)) > 1:
             return network
         return network._replace(apply_mixed=functools.partial(mixed_op.apply, context))
     if isinstance(space.spec, CellSpec):

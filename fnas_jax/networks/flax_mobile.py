@@ -77,15 +77,18 @@ def average(x: Array, size: int, stride: int) -> Array:
     )
 
 
-def gate(h: Array, hidden: int) -> Array:
+def gate(h: Array, hidden: int, hard: int = 0) -> Array:
     """Squeeze-excitation (arXiv 1709.01507) of h [B, H, W, C]; `hidden` units, 0: none.
+
+    `hard` 1: by hard sigmoids.
 
     To be called within a module, of which its two linear layers are.
     """
     if not hidden:
         return h
     g = nn.relu(nn.Dense(hidden, kernel_init=he_normal, name="squeeze")(h.mean((1, 2))))
-    g = nn.sigmoid(nn.Dense(h.shape[-1], kernel_init=he_normal, name="excite")(g))
+    g = nn.Dense(h.shape[-1], kernel_init=he_normal, name="excite")(g)
+    g = nn.hard_sigmoid(g) if hard else nn.sigmoid(g)
     return h * g[:, None, None, :]
 
 
@@ -108,14 +111,14 @@ class MobileLayer(nn.Module):
         act = functools.partial(ops.activate, v.act)
         if v.op == CONV:
             h = make("conv", v.cout, v.kernel, self.stride)(x)
-            h = gate(act(norm("norm_out", train)(h)), v.se_hidden)
+            h = gate(act(norm("norm_out", train)(h)), v.se_hidden, v.hard_gate)
         else:
             h = x
             if v.op == MBCONV:
                 h = make("expand", v.middle, 1)(h)
                 h = act(norm("norm_expand", train)(h))
             h = make("depthwise", v.middle, v.kernel, self.stride, depthwise=True)(h)
-            h = gate(act(norm("norm_depthwise", train)(h)), v.se_hidden)
+            h = gate(act(norm("norm_depthwise", train)(h)), v.se_hidden, v.hard_gate)
             h = make("project", v.cout, 1)(h)
             h = norm("norm_out", train)(h)
         return add_skip(v, self.stride, x, h)
@@ -129,7 +132,7 @@ def add_skip(v: LayerSpec, stride: int, x: Array, h: Array) -> Array:
 
 
 class MobileNetwork(nn.Module):
-    """Stem 3x3, layers, 1x1 head, average over pixels, linear classifier.
+    """Stem 3x3, layers, 1x1 head, average over pixels, linear classifier (or two).
 
     `Dense`: logits at every pixel, by every resolution.
     """
@@ -157,7 +160,9 @@ class MobileNetwork(nn.Module):
         if spec.head:
             x = conv(self.fast, "head", spec.head, 1)(x)
             x = act(norm("head_norm", train)(x))
-        return logits(self.classes, scores, x, images)
+        mix = mobile_spaces.mix(spec)
+        before = (lambda x: act(nn.Dense(mix, name="mix")(x))) if mix else None
+        return logits(self.classes, scores, x, images, before)
 
 
 def score(number: int, outputs: Outputs) -> nn.Dense:
@@ -173,15 +178,22 @@ def score_name(number: int) -> str:
     return f"score{number}"
 
 
-def logits(outputs: Outputs, scores: list[Array], x: Array, images: Array) -> Array:
+def logits(
+    outputs: Outputs,
+    scores: list[Array],
+    x: Array,
+    images: Array,
+    before: Callable[[Array], Array] | None = None,
+) -> Array:
     """What a network says, by features x [B, h, w, C] and `scores` of the resolutions before.
 
-    To be called within a module, of which its linear layer is.
+    To be called within a module, of which its linear layer is; `before` stands in front of that.
     """
-    classifier = nn.Dense(dense.count(outputs), name="classifier")
+    x = x if isinstance(outputs, Dense) else x.mean((1, 2))
+    said = nn.Dense(dense.count(outputs), name="classifier")(x if before is None else before(x))
     if isinstance(outputs, Dense):
-        return dense.total([*scores, classifier(x)], images.shape[1:3])
-    return classifier(x.mean((1, 2)))
+        return dense.total([*scores, said], images.shape[1:3])
+    return said
 
 
 def layer_name(stack: int, position: int) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.layers import own
@@ -68,9 +66,4 @@ def layers(spec: LayeredSpec, arch: Any) -> LayerSpec:
 
     Numpy arrays make numpy arrays.
     """
-    xp = jnp if isinstance(arch, jax.Array) else np
-    rows = [slot.choices for stack in slots(spec) for slot in stack]
-    most = max(map(len, rows))
-    # [L, choices, fields]; those with fewer choices repeat the last, which nobody asks for.
-    table = np.asarray([[*row, *row[-1:] * (most - len(row))] for row in rows], np.int32)
-    return LayerSpec(*xp.asarray(table)[np.arange(len(table)), arch].T)
+    return specs.chosen(slots(spec), arch)

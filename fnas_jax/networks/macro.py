@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.layers import spec as specs
@@ -54,7 +52,4 @@ def layers(spec: MacroSpec, arch: Any) -> LayerSpec:
 
     Numpy arrays make numpy arrays.
     """
-    xp = jnp if isinstance(arch, jax.Array) else np
-    # [L, choices, fields]
-    table = np.asarray([slot.choices for stack in slots(spec) for slot in stack], np.int32)
-    return LayerSpec(*xp.asarray(table)[np.arange(len(table)), arch].T)
+    return specs.chosen(slots(spec), arch)

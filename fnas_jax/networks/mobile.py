@@ -28,7 +28,8 @@ class Context(NamedTuple):
     stem: int  # channels
     stem_stride: int
     head: int  # channels; 0: no head
-    act: int  # of stem and head
+    mix: int  # units of a linear layer between average and classifier; 0: none
+    act: int  # of stem, head and that layer
     channels: int  # of images
     classes: Outputs
     backend: Backend
@@ -37,7 +38,8 @@ class Context(NamedTuple):
 def elastic(spec: Any, channels: int, classes: Outputs, backend: Backend) -> Context:
     """The context of all children of a space of `mobile_spaces`."""
     layers = functools.partial(mobile_spaces.layers, spec)
-    ends = (spec.stem, spec.stem_stride, spec.head, mobile_spaces.act(spec))
+    ends = (spec.stem, spec.stem_stride, spec.head, mobile_spaces.mix(spec))
+    ends = (*ends, mobile_spaces.act(spec))
     return Context(mobile_spaces.slots(spec), layers, *ends, channels, classes, backend)
 
 
@@ -52,6 +54,7 @@ def fixed(spec: Any, arch: Any, channels: int, classes: Outputs, backend: Backen
 def network(c: Context, by_layer: bool = False) -> Network:
     """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
 
+    Between the last two perhaps another linear layer, as in MobileNetV3 (arXiv 1905.02244).
     `Dense`: instead of the average and the classifier, logits at every pixel.
     The blocks of `Network.parts` are the stacks, or their layers (`by_layer`).
     """
@@ -87,6 +90,10 @@ def init(c: Context, key: Array, arch: Array) -> Params:
         params["head"] = ops.he_normal((last, c.head), active)
         params["head_norm"] = ops.norm_params(c.head)
         last = active = c.head
+    if c.mix:
+        params["mix"] = ops.he_normal((last, c.mix), active)
+        params["mix_bias"] = jnp.zeros(c.mix)
+        last = active = c.mix
     # Half of He's variance: no rectifier follows the classifier.
     params["classifier"] = ops.he_normal((last, outputs), 2 * active)
     if isinstance(c.classes, Dense):
@@ -119,7 +126,7 @@ def used(c: Context, arch: Array) -> Params:
     shapes = jax.eval_shape(functools.partial(init, c), jax.random.key(0), arch)
     found = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), shapes)
     found["stacks"] = _by_stack(parameters.used, c, specs)
-    reader = "head" if c.head else "classifier"
+    reader = "head" if c.head else "mix" if c.mix else "classifier"
     found[reader] &= (jnp.arange(c.slots[-1][-1].widest("cout")) < specs.cout[-1])[:, None]
     if isinstance(c.classes, Dense):
         skips = _skips(c, specs.cout)
@@ -312,8 +319,13 @@ def _head(c: Context, params: Params, features: Any) -> tuple[Slot, Params, Laye
 
 def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Array) -> Array:
     """Of the features x; `skips` are the last outputs of the resolutions before theirs."""
-    if not isinstance(c.classes, Dense):
-        return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"]
+    dense_outputs = isinstance(c.classes, Dense)
+    if not dense_outputs:
+        x = x.mean((1, 2), jnp.float32)
+    if c.mix:
+        x = ops.activate(c.act, x @ params["mix"] + params["mix_bias"])
+    if not dense_outputs:
+        return x @ params["classifier"] + params["bias"]
     scores = [skip @ score for skip, score in zip(skips, params["scores"], strict=True)]
     last = x @ params["classifier"] + params["bias"]
     return dense.total([*scores, last], images.shape[1:3])

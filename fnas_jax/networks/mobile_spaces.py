@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 
 from fnas_jax.layers.spec import PASS, LayerSpec, Slot
-from fnas_jax.networks import layered, macro, mnas
+from fnas_jax.networks import layered, macro, mnas, mobilenetv3
 from fnas_jax.spaces.layered import LayeredSpec
 from fnas_jax.spaces.macro import MacroSpec
 from fnas_jax.spaces.mnas import MnasSpec
+from fnas_jax.spaces.mobilenetv3 import MobileNetV3Spec
 
-MODULES: dict[type, ModuleType] = {MnasSpec: mnas, MacroSpec: macro, LayeredSpec: layered}
-BY_LAYER = (MacroSpec, LayeredSpec)  # spaces whose decisions are layers
+MODULES: dict[type, ModuleType] = {
+    MnasSpec: mnas,
+    MacroSpec: macro,
+    LayeredSpec: layered,
+    MobileNetV3Spec: mobilenetv3,
+}
+BY_LAYER = (MacroSpec, LayeredSpec, MobileNetV3Spec)  # spaces whose blocks are layers
 
 
 def slots(spec: Any) -> tuple[tuple[Slot, ...], ...]:
@@ -38,6 +44,11 @@ def layers(spec: Any, arch: Any) -> LayerSpec:
 def act(spec: Any) -> int:
     """The activation of stem and head."""
     return MODULES[type(spec)].ACT
+
+
+def mix(spec: Any) -> int:
+    """Units of the linear layer between average and classifier; 0: none."""
+    return getattr(spec, "mix", 0)
 
 
 def reference(spec: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fnas_jax.layers import own
-from fnas_jax.layers.spec import ACTS, OPS, OWN, SKIPS, LayerSpec
+from fnas_jax.layers.spec import ACTS, GATES, OPS, OWN, SKIPS, LayerSpec
 from fnas_jax.networks import dense, mobile_spaces
 from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.networks.flax_mobile import layer_name, score_name
@@ -39,7 +39,10 @@ def _mobile(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[
     features = _width(found)
     if spec.head:
         found.append(_conv("head", 1, 1, features, spec.head, act))
-    return [*found, _classifier(spec.head or features, classes)]
+    features, mix = spec.head or features, mobile_spaces.mix(spec)
+    if mix:
+        found.append(_mix(features, mix, act, classes))
+    return [*found, _classifier(mix or features, classes, averaged=bool(mix))]
 
 
 def _layer(layer: LayerSpec, stride: int) -> dict[str, Any]:
@@ -57,8 +60,10 @@ def _layer(layer: LayerSpec, stride: int) -> dict[str, Any]:
         "out": layer.cout,
         "squeeze_excitation": layer.se_hidden,  # hidden units
         "skip": SKIPS[layer.skip],
-        "activation": ACTS[layer.act],
+        "activation": ACTS[layer.activation],
     }
+    if layer.hard_gate:
+        record["gate"] = GATES[layer.hard_gate]  # of squeeze-excitation; else a sigmoid
     return {name: value for name, value in record.items() if name != "middle" or value}
 
 
@@ -85,9 +90,16 @@ def _score(number: int, features: int, classes: Dense, norm: bool = False) -> di
     return {"name": score_name(number), "op": "score"} | sizes
 
 
-def _classifier(features: int, classes: Outputs) -> dict[str, Any]:
+def _mix(features: int, units: int, act: str, classes: Outputs) -> dict[str, Any]:
+    """The linear layer before the last one, of the average or of every pixel."""
+    op = "dense" if isinstance(classes, Dense) else "average and dense"
+    return {"name": "mix", "op": op, "in": features, "out": units, "activation": act}
+
+
+def _classifier(features: int, classes: Outputs, averaged: bool = False) -> dict[str, Any]:
     """The last layer; "score and sum": of every pixel, and all scores are added at its size."""
-    op = "score and sum" if isinstance(classes, Dense) else "average and dense"
+    op = "dense" if averaged else "average and dense"
+    op = "score and sum" if isinstance(classes, Dense) else op
     return {"name": "classifier", "op": op, "in": features, "out": dense.count(classes)}
 
 

@@ -99,8 +99,10 @@ def _mobile(
     if spec.head:
         out.kernel("head", value=params["head"][:features])
         out.norm("head_norm", p=params["head_norm"], moments=stats["head"], width=spec.head)
-    kernel = params["classifier"][: spec.head or features]
-    out.dense("classifier", kernel=kernel, bias=params["bias"])
+    width, mix = spec.head or features, mobile_spaces.mix(spec)
+    if mix:
+        out.dense("mix", kernel=params["mix"][:width], bias=params["mix_bias"])
+    out.dense("classifier", kernel=params["classifier"][: mix or width], bias=params["bias"])
     if "scores" in params:
         for i, (score, width) in enumerate(zip(params["scores"], skips, strict=True)):
             out.linear(score_name(i), kernel=score[:width])

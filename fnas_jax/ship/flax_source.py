@@ -227,7 +227,9 @@ def _calls(layer: dict[str, Any]) -> list[str]:
     if layer["op"] == "residual reduction":
         return [f"x = Reduction({out}, name={name})(x, train)"]
     if layer["op"] == "average and dense":
-        return [f"return nn.Dense({out}, name={name})(x.mean((1, 2)))"]
+        return [_dense(layer, "x.mean((1, 2))")]
+    if layer["op"] == "dense":
+        return [_dense(layer, "x")]
     if layer["op"] == "score":
         normed = f"nn.relu(norm({_quoted(layer['name'] + '_norm')}, train)(x))"
         read = normed if layer["normalised"] else "x"
@@ -259,9 +261,18 @@ def _calls(layer: dict[str, Any]) -> list[str]:
     ]
 
 
+def _dense(layer: dict[str, Any], read: str) -> str:
+    """The line of a linear layer of `read`: the last one, or one with an activation."""
+    made = f"nn.Dense({layer['out']}, name={_quoted(layer['name'])})({read})"
+    return (
+        f"x = {_ACTS[layer['activation']]}({made})" if "activation" in layer else f"return {made}"
+    )
+
+
 def _arguments(layer: dict[str, Any], act: str) -> list[str]:
     found = [f"out={layer['out']}", f"kernel={layer['kernel']}", f"stride={layer['stride']}"]
     if layer["op"] != "conv":
         found += [f"middle={layer['middle']}", f"expand={layer['op'] == 'mbconv'}"]
     found += [f"squeeze={layer['squeeze_excitation']}", f"skip={_quoted(layer['skip'])}"]
+    found += [f"weigh=nn.{layer['gate']}"] if "gate" in layer else []
     return [*found, f"act={act}", f"name={_quoted(layer['name'])}"]

@@ -48,10 +48,10 @@ def average(x: Any, size: int, stride: int) -> Any:
     )
 
 
-def gate(x: Any, hidden: int) -> Any:
+def gate(x: Any, hidden: int, weigh: Any) -> Any:
     """Squeeze-excitation (arXiv 1709.01507): channels weighed by a network of their means."""
     g = nn.relu(nn.Dense(hidden, name="squeeze")(x.mean((1, 2))))
-    g = nn.sigmoid(nn.Dense(x.shape[-1], name="excite")(g))
+    g = weigh(nn.Dense(x.shape[-1], name="excite")(g))
     return x * g[:, None, None, :]
 
 
@@ -92,6 +92,7 @@ class ConvLayer(nn.Module):
     squeeze: int  # hidden units of squeeze-excitation; 0: none
     skip: str
     act: Any
+    weigh: Any = nn.sigmoid  # of squeeze-excitation
 
     @nn.compact
     def __call__(self, x: Any, train: bool) -> Any:
@@ -99,7 +100,7 @@ class ConvLayer(nn.Module):
         h = conv("conv", self.out, self.kernel, self.stride)(x)
         h = self.act(norm("norm_out", train)(h))
         if self.squeeze:
-            h = gate(h, self.squeeze)
+            h = gate(h, self.squeeze, self.weigh)
         return skipped(x, h, self.skip, self.stride)
 
 
@@ -114,6 +115,7 @@ class DepthwiseLayer(nn.Module):
     squeeze: int  # hidden units of squeeze-excitation; 0: none
     skip: str
     act: Any
+    weigh: Any = nn.sigmoid  # of squeeze-excitation
 
     @nn.compact
     def __call__(self, x: Any, train: bool) -> Any:
@@ -125,7 +127,7 @@ class DepthwiseLayer(nn.Module):
         h = conv("depthwise", self.middle, self.kernel, self.stride, groups=self.middle)(h)
         h = self.act(norm("norm_depthwise", train)(h))
         if self.squeeze:
-            h = gate(h, self.squeeze)
+            h = gate(h, self.squeeze, self.weigh)
         h = norm("norm_out", train)(conv("project", self.out, 1)(h))
         return skipped(x, h, self.skip, self.stride)
 

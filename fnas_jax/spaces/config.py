@@ -11,12 +11,18 @@ from fnas_jax.core.config import key
 class Space:
     """A space and its sizes; tabular tasks bring their own."""
 
-    name: str = key("mnas", "space: mnas, macro, cell or categorical")
+    name: str = key("mnas", "space: mnas, mobilenetv3, macro, cell or categorical")
     blocks: int = key(7, "mnas: number of blocks kept", 1, 7)
-    width: float = key(1.0, "mnas, macro: multiplies all channels", 0.05, 4.0)
-    strides: tuple[int, ...] = key((), "mnas: stride of each block; () for MobileNetV2's", 1, 2)
+    stages: int = key(5, "mobilenetv3: number of stages kept", 1, 5)
+    width: float = key(1.0, "mnas, mobilenetv3, macro: multiplies all channels", 0.05, 4.0)
+    strides: tuple[int, ...] = key(
+        (),
+        "mnas: stride of each block; mobilenetv3: of each stage; () for those of MobileNetV2 or V3",
+        1,
+        2,
+    )
     stem: int = key(32, "mnas: channels of the first convolution", 1, 512)
-    stem_stride: int = key(2, "mnas: stride of the first convolution", 1, 2)
+    stem_stride: int = key(2, "mnas, mobilenetv3: stride of the first convolution", 1, 2)
     head: int = key(1280, "mnas: channels before the classifier", 1, 4096)
     cell_channels: int = key(16, "cell: channels of the first stage", 1, 512)
     cells_per_stage: int = key(5, "cell: cells of each stage", 1, 20)

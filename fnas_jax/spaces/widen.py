@@ -8,6 +8,7 @@ from typing import Any
 from fnas_jax.spaces import base, cell, layered, mnas
 
 CHANNELS = 8  # numbers of channels are multiples of it, as those of MobileNets
+_WIDTHS = ("stem", "head", "channels", "mix")  # fields of specs
 
 
 def widen(space: base.Space, width: float, multiple: int = CHANNELS) -> base.Space:
@@ -20,8 +21,8 @@ def widen(space: base.Space, width: float, multiple: int = CHANNELS) -> base.Spa
         return space
     spec, wide = space.spec, functools.partial(_wide, width, multiple)
     if {"stem", "head", "channels"} <= set(getattr(spec, "_fields", ())):
-        stem, head, channels = map(wide, (spec.stem, spec.head, spec.channels))
-        return space._replace(spec=spec._replace(stem=stem, head=head, channels=channels))
+        found = {name: wide(getattr(spec, name)) for name in _WIDTHS if name in spec._fields}
+        return space._replace(spec=spec._replace(**found))
     if isinstance(spec, cell.CellSpec):
         return space._replace(spec=spec._replace(channels=wide(spec.channels)))
     if isinstance(spec, layered.LayeredSpec):

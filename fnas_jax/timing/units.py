@@ -93,9 +93,9 @@ def parts_of(v: LayerSpec) -> tuple[Part, ...]:
     """What layers consist of: at most one operation of each part."""
     deep = (v.op == SEPCONV) | (v.op == MBCONV)
     return (
-        Part("conv", STRIDED, v.op == CONV, v.cin, v.cout, v.kernel, v.act),
-        Part("conv", IN, v.op == MBCONV, v.cin, v.middle, 1, v.act),
-        Part("depthwise", STRIDED, deep, v.middle, v.middle, v.kernel, v.act),
+        Part("conv", STRIDED, v.op == CONV, v.cin, v.cout, v.kernel, v.activation),
+        Part("conv", IN, v.op == MBCONV, v.cin, v.middle, 1, v.activation),
+        Part("depthwise", STRIDED, deep, v.middle, v.middle, v.kernel, v.activation),
         Part("gate", OUT, v.se_hidden > 0, v.gated, v.se_hidden),
         Part("conv", OUT, deep, v.middle, v.cout),
         Part("pool", STRIDED, v.skip == POOL, v.cin, v.cout, 3),
@@ -172,9 +172,13 @@ def stem_of(spec: Any, image_shape: tuple[int, int, int]) -> Unit:
 
 def ends_of(spec: Any, size: tuple[int, int], features: int, classes: int) -> Iterator[Unit]:
     """Head and classifier of a mobile network, behind `features` channels of this size."""
+    mix = mobile_spaces.mix(spec)
     if spec.head:
         yield Unit("conv", *size, features, spec.head, act=mobile_spaces.act(spec))
-    yield Unit("classifier", *size, spec.head or features, classes)
+    if mix:
+        yield Unit("classifier", *size, spec.head or features, mix)
+        size = (1, 1)
+    yield Unit("classifier", *size, mix or spec.head or features, classes)
 
 
 def _cells(

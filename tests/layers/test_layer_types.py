@@ -1,7 +1,7 @@
 """Every kind of layer: each backend, the Flax network and the cost agree on a space of its own.
 
-Kernels of 3, 5 and 7, three operations, two activations, squeeze-excitation and skips, in slots
-where any of them may occur.
+Kernels of 3, 5 and 7, three operations, two activations, squeeze-excitation by both sigmoids and
+skips, in slots where any of them may occur.
 """
 
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ import pytest
 from fnas_jax.layers import compile_kernels
 from fnas_jax.layers.spec import (
     CONV,
+    HARD_GATE,
     HARD_SWISH,
     IDENTITY,
     MBCONV,
@@ -33,21 +34,23 @@ from tests.networks.test_cost import count
 
 
 class Spec(NamedTuple):
-    """A stem, a layer of stride 2, one that keeps its shape, and a head."""
+    """A stem, a layer of stride 2, one that keeps its shape, a head and a layer of its average."""
 
     stem: int = 8
     stem_stride: int = 1
     head: int = 16
+    mix: int = 12
 
 
 WIDTHS = ((8, 16), (16, 16))
+WEIGHED = HARD_SWISH + HARD_GATE
 CHOICES = (
     lambda cin, cout: LayerSpec(CONV, 7, cin, 0, cout, 0, NO_SKIP, RELU),
     lambda cin, cout: LayerSpec(CONV, 3, cin, 0, cout, cin // 4, POOL, HARD_SWISH),
     lambda cin, cout: LayerSpec(SEPCONV, 7, cin, cin, cout, 0, NO_SKIP, HARD_SWISH),
     lambda cin, cout: LayerSpec(MBCONV, 5, cin, 3 * cin, cout, 0, NO_SKIP, RELU),
     lambda cin, cout: LayerSpec(
-        MBCONV, 7, cin, 2 * cin, cout, cin // 4, IDENTITY if cin == cout else POOL, HARD_SWISH
+        MBCONV, 7, cin, 2 * cin, cout, cin // 4, IDENTITY if cin == cout else POOL, WEIGHED
     ),
 )
 TABLE = np.asarray([[choice(*widths) for choice in CHOICES] for widths in WIDTHS], np.int32)

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from fnas_jax.layers.spec import CONV, IDENTITY, PASS, LayerSpec
 from fnas_jax.networks import mobile_spaces
-from fnas_jax.spaces import macro, mnas
+from fnas_jax.spaces import macro, mnas, mobilenetv3
 
 SPACES = {
     "mnas": mnas.make(blocks=4, width=0.75),
     "mnas_small": mnas.make(blocks=2, strides=(1, 2), width=0.5, stem=16, stem_stride=1, head=0),
+    "mobilenetv3": mobilenetv3.make(),
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 2), channels=(8, 8, 16), stem=8)),
 }
 TRACED = {

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fnas_jax.spaces import categorical, cell, macro, mnas
+from fnas_jax.spaces import categorical, cell, macro, mnas, mobilenetv3
 from fnas_jax.spaces.widen import widen
 
 MNAS = {"blocks": 2, "width": 1.0, "strides": (1, 2), "stem": 32, "stem_stride": 2, "head": 64}
@@ -29,6 +29,9 @@ def test_every_option_of_mnas_counts(change):
 def test_other_spaces_of_one_name():
     pairs = (
         (macro.make(), widen(macro.make(), 0.5)),
+        (mobilenetv3.make(), mobilenetv3.make(width=1.2)),
+        (mobilenetv3.make(), mobilenetv3.make(strides=(1, 2, 2, 1, 2))),
+        (mobilenetv3.make(), mobilenetv3.make(stem_stride=1)),
         (cell.make(), cell.make(channels=8)),
         (cell.make(), cell.make(cells_per_stage=1)),
         (categorical.make((2, 3), "t"), categorical.make((3, 2), "t")),

@@ -59,11 +59,13 @@ struct LayerSpec {
         cout(row[4]),
         se_hidden(row[5]),
         skip(row[6]),
-        act(row[7]),
+        act(row[7] % kActs),
+        hard_gate(row[7] / kActs),
         root(row[8]) {}
   long op, kernel, cin, middle, cout;
   long se_hidden;  // units of squeeze-excitation, 0 without
   long skip, act;
+  long hard_gate;  // 1: squeeze-excitation weighs by hard sigmoids
   long root;  // the input is data: nobody asks for its derivative
 };
 

@@ -1,7 +1,8 @@
-// Squeeze-excitation of one image: gate = sigmoid(relu(pooled w1 + b1) w2 + b2), where pooled is
-// the mean over the image's pixels. [c] below are `channels` of c' floats.
+// Squeeze-excitation of one image: gate = s(relu(pooled w1 + b1) w2 + b2), where pooled is
+// the mean over the image's pixels, and s(x) a sigmoid or the hard one, clip(x + 3, 0, 6) / 6. [c] below are `channels` of c' floats.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "batch_norm.h"
@@ -38,6 +39,7 @@ inline void gate_backward(float* h, const float* dout, const float* gate, long r
 struct SqueezeExcite {
   long channels, hidden;  // that the child uses
   long ld1, ld2;          // row strides of w1 [channels, hidden] and w2 [hidden, channels]
+  bool hard;              // s
   const float *w1, *b1, *w2, *b2;
 
   struct Gradients {  // with the strides of the parameters
@@ -54,14 +56,16 @@ struct SqueezeExcite {
       units[r] = units[r] < 0 ? 0 : units[r];
       for (long c = 0; c < channels; ++c) gate[c] += units[r] * w2[r * ld2 + c];
     }
-    for (long c = 0; c < channels; ++c) gate[c] = 1 / (1 + std::exp(-gate[c]));
+    for (long c = 0; c < channels; ++c)
+      gate[c] = hard ? std::min(std::max(gate[c] + 3, 0.0f), 6.0f) / 6
+                     : 1 / (1 + std::exp(-gate[c]));
   }
 
   // dgate [c], which is overwritten -> dpooled [c]; the parameters' derivatives are added to `d`.
   void backward(const float* pooled, const float* units, const float* gate, float* dgate,
                 const Gradients& d, float* dpooled) const {
     for (long c = 0; c < channels; ++c) {
-      dgate[c] *= gate[c] * (1 - gate[c]);
+      dgate[c] *= hard ? (gate[c] > 0 && gate[c] < 1 ? 1 / 6.0f : 0) : gate[c] * (1 - gate[c]);
       d.b2[c] += dgate[c];
       dpooled[c] = 0;
     }
