@@ -38,9 +38,9 @@ class Context(NamedTuple):
 def elastic(spec: Any, channels: int, classes: Outputs, backend: Backend) -> Context:
     """The context of all children of a space of `mobile_spaces`."""
     layers = functools.partial(mobile_spaces.layers, spec)
-    ends = (spec.stem, spec.stem_stride, spec.head, mobile_spaces.mix(spec))
-    ends = (*ends, mobile_spaces.act(spec))
-    return Context(mobile_spaces.slots(spec), layers, *ends, channels, classes, backend)
+    slots, act = mobile_spaces.slots(spec), mobile_spaces.act(spec)
+    ends = (spec.stem, spec.stem_stride, spec.head, mobile_spaces.mix(spec), act)
+    return Context(slots, layers, *ends, channels, classes, backend)
 
 
 def fixed(spec: Any, arch: Any, channels: int, classes: Outputs, backend: Backend) -> Context:

@@ -61,7 +61,7 @@ SLOW = [
     ("macro", "branched", 1),
     ("macro", "masked", 2),
     *[("mnas", backend, group) for backend in BACKENDS for group in (1, 2)],
-    *[("layered", backend, 2) for backend in BACKENDS],
+    *[(space, backend, 2) for space in ("layered", "mobilenetv3") for backend in BACKENDS],
     *[("cell", "branched", group) for group in (1, 2)],
 ]
 

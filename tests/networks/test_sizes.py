@@ -6,7 +6,7 @@ import pytest
 
 from fnas_jax.layers import compile_kernels
 from fnas_jax.networks import elastic, sizes
-from fnas_jax.spaces import cell, macro, mnas
+from fnas_jax.spaces import cell, macro, mnas, mobilenetv3
 
 SHAPE, BATCH = (24, 24, 3), 16
 
@@ -15,7 +15,16 @@ def small():
     return mnas.make(blocks=3, strides=(1, 2, 2), stem=16, stem_stride=1, head=64)
 
 
-SPACES = {"mnas": small, "macro": macro.make, "cell": lambda: cell.make(4, 1)}
+def large():
+    return mobilenetv3.make(stages=3, width=0.5, strides=(1, 2, 1), stem_stride=1)
+
+
+SPACES = {
+    "mnas": small,
+    "macro": macro.make,
+    "cell": lambda: cell.make(4, 1),
+    "mobilenetv3": large,
+}
 
 
 @pytest.mark.skipif(not compile_kernels.available(), reason="no kernels for this CPU")

@@ -22,12 +22,14 @@ SPACES = {
     },
     "macro": {"width": 0.1},
     "cell": {"cell_channels": 4, "cells_per_stage": 1},
+    "mobilenetv3": {"stages": 4, "width": 0.25, "strides": (2, 1, 1, 2), "stem_stride": 1},
 }
 ARCHS = {
     "mnas": "mbconv-e3-k5-se0.25-pool-f1.25-l+0 conv-e3-k3-se0.25-identity-f1-l+1",
     "macro": "10212002",
     "cell": "|nor_conv_3x3~0|+|avg_pool_3x3~0|skip_connect~1|"
     "+|nor_conv_1x1~0|none~1|nor_conv_3x3~2|",
+    "mobilenetv3": "k3e4-k5e3 k3e3-k7e6-k3e3 k5e3-k3e3 k3e3-k5e4-k3e6-k3e3",
 }
 
 

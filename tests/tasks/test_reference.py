@@ -10,7 +10,7 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.networks import flax_reference
 from fnas_jax.networks.cost import cost, one_cost
-from fnas_jax.spaces import categorical, cell, layered, macro, mnas
+from fnas_jax.spaces import categorical, cell, layered, macro, mnas, mobilenetv3
 from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks import data, images, reference, winner
 from tests.layers import own_layers
@@ -20,6 +20,7 @@ LAYERED = layered.make(
     [layered.stage(12, {"k3": layered.conv(3), "k5": layered.conv(5)}, depth=2)], stem=8
 )
 SPACES = {"mnas": MNAS, "macro": macro.make(), "cell": cell.make(), "layered": LAYERED}
+SPACES["mobilenetv3"] = mobilenetv3.make(strides=(1, 2, 1, 1, 2), width=0.5, stem_stride=1)
 IMAGE = (16, 16, 3)
 
 
