@@ -69,8 +69,7 @@ def make(
         head=round_channels(HEAD * WIDTHS[stages] * width),
         mix=round_channels(MIX * width),
     )
-    of_layers = [len(KERNELS), len(EXPANSIONS)] * MOST
-    cardinalities = (len(DEPTHS), *of_layers) * stages
+    cardinalities = tuple(map(len, _choices())) * stages
     return base.Space(
         name="mobilenetv3",
         cardinalities=cardinalities,
@@ -84,7 +83,13 @@ def make(
         graph=graph,
         num_ops=2 + KINDS + 1,
         spec=spec,
+        words=tuple(tuple(map(str, values)) for values in _choices()) * stages,
     )
+
+
+def _choices() -> tuple[tuple[int, ...], ...]:
+    """What the choices of a stage's decisions stand for."""
+    return (DEPTHS, *(KERNELS, EXPANSIONS) * MOST)
 
 
 def _names() -> list[str]:
