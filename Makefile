@@ -27,7 +27,11 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; 
 OLDEST := .venv-oldest
 OLD_PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
 
-.PHONY: help venv demo test test-all test-oldest soak mutants lint format clean
+# What builds the documentation is installed when it is first asked for.
+WITH_DOCS := $(BIN)/python -c 'import jupytext, material, mkdocstrings' 2>/dev/null \
+	|| $(BIN)/python -m pip install --quiet -e '.[docs]'
+
+.PHONY: help venv demo test test-all test-oldest soak mutants lint format docs docs-serve clean
 help:
 	@echo "make venv    create .venv (jax build: $(BUILD))"
 	@echo "make demo    set-up, then a search on the bundled images: a few minutes"
@@ -38,6 +42,7 @@ help:
 	@echo "make mutants   changes the code in small ways: do the tests notice? About an hour"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff fix what it can"
+	@echo "make docs    builds the documentation into site/; make docs-serve shows it while you write"
 	@echo "make clean   remove .venv, caches and runs/demo"
 
 venv: $(STAMP)
@@ -96,6 +101,14 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP)
+	@$(WITH_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(STAMP)
+	@$(WITH_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mutants .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
+	rm -rf $(VENV) $(OLDEST) build dist site *.egg-info .mutants .pytest_cache .ruff_cache .mypy_cache .hypothesis runs/demo
 	find fnas_jax experiments tests -name __pycache__ -type d -exec rm -rf {} +

@@ -28,7 +28,7 @@ class Ppo:
 def with_epochs(config: Ppo, replays: bool) -> Ppo:
     """`config` with a number of epochs that suits a method which `replays` samples, or does not.
 
-    On the tables of the README, PPO alone misses the best 0.1% in 15 of 200 searches on NATS-Bench
-    with two passes, and in one with four.
+    On the tables of docs/methods/index.md, PPO alone misses the best 0.1% in 15 of 200 searches on
+    NATS-Bench with two passes, and in one with four.
     """
     return config if config.epochs else replace(config, epochs=2 if replays else 4)
