@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 ABOUT, CHECKSUM = "about", "checksum"  # what is stored beside the leaves
+DATE = "_CHECKPOINT_METADATA"  # the file in which Orbax says when a step was written
 
 
 class StructureError(ValueError):
@@ -69,7 +70,36 @@ def open_(folder: str | pathlib.Path, keep: int = 2, alone: bool = True) -> ocp.
     )
     # Orbax would look into the newest step for what it holds, which may be an empty folder.
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=itself)
-    return ocp.CheckpointManager(path, options=options, item_handlers=handler)
+    manager = functools.partial(ocp.CheckpointManager, path, options=options, item_handlers=handler)
+    try:
+        return manager()
+    except Exception:  # of what Orbax says about a step: whatever its parsers raise
+        if not _remove_damaged_dates(path):
+            raise
+    return manager()
+
+
+def _remove_damaged_dates(folder: pathlib.Path) -> bool:
+    """Takes away what says when steps were written, where Orbax cannot read it; whether any was.
+
+    It opens no folder with one of these.
+    """
+    damaged = []
+    for path in folder.glob(f"*/{DATE}"):
+        if path.parent.name.isdigit():
+            try:
+                _ = ocp.path.step.Metadata(
+                    step=int(path.parent.name), path=path.parent
+                ).commit_timestamp
+            except Exception as error:
+                damaged.append(path)
+                logger.warning(
+                    "%s is damaged (%s) and removed: it says when a checkpoint was written",
+                    *(path, _reason(error)),
+                )
+                with disk.at(path):
+                    path.unlink(missing_ok=True)
+    return bool(damaged)
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") -> None:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from fnas_jax.core import hosts, private
+from fnas_jax.core import compiled, hosts, private
 from fnas_jax.core import memory as memory_lib
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def enable_compilation_cache(folder: str) -> None:
     """Lets JAX keep compiled programs in `folder` (~ allowed); '' leaves its setting as it is.
 
     A folder that cannot be written, or that others could put programs into, costs time, not
-    results: a warning says so.
+    results: a warning says so. So does a JAX whose cache cannot be given digests (`compiled`).
     """
     if not folder:
         return
@@ -175,6 +175,13 @@ def enable_compilation_cache(folder: str) -> None:
         reason = getattr(error, "strerror", None) or error
         logger.warning("no compilation cache: %s cannot be created (%s)", folder, reason)
         return
+    before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     jax.config.update("jax_compilation_cache_dir", str(path))
+    if not compiled.seal(path):
+        jax.config.update("jax_compilation_cache_dir", before)
+        logger.warning(
+            "no compilation cache: JAX %s does not let its programs be checked", jax.__version__
+        )
+        return
     # Everything: hundreds of small programs take as long as a large one.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

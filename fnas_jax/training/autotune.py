@@ -79,5 +79,5 @@ def _read(path: pathlib.Path | None) -> dict[str, Way]:
         found = jsons.parse(path.read_text()) if path is not None else {}
         ways = {str(k): Way(str(v["backend"]), int(v["group"])) for k, v in found.items()}
         return {name: way for name, way in ways.items() if way.group >= 1}
-    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, OverflowError):
         return {}

@@ -166,6 +166,23 @@ def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, damage, caplog):
         assert checkpoint.restore(manager, tree(0))[0] == 3
 
 
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "1" * 5_000, "[]", '{"commit_timestamp_nsecs": "x"}', '{"a": NaN}']
+)
+def test_a_damaged_date_of_a_checkpoint_costs_nothing_but_itself(tmp_path, content, caplog):
+    """Orbax reads it of every step when it opens their folder, and raises what it likes."""
+    with opened(tmp_path) as manager:
+        for step in (1, 2):
+            checkpoint.save(manager, step, tree(step))
+    path = tmp_path / "1" / checkpoint.DATE
+    assert path.exists()
+    path.write_text(content)
+    with caplog.at_level(logging.WARNING, "fnas_jax"), opened(tmp_path) as manager:
+        step, back = checkpoint.restore(manager, tree(0))
+    assert step == 2 and back.more["count"] == 2
+    assert "is damaged" in caplog.text or path.exists()  # Orbax passes over some by itself
+
+
 def test_no_good_checkpoint_at_all_is_the_users_to_decide(tmp_path):
     with opened(tmp_path) as manager:
         checkpoint.save(manager, 1, tree(1))

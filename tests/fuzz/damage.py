@@ -1,6 +1,7 @@
 """Input that is damaged in every way, and what a reader may do with it."""
 
 import contextlib
+import faulthandler
 import json
 import os
 import pathlib
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from fnas_jax.core.brief import MOST
 from fnas_jax.core.types import UserError
 
-SECONDS = 20  # more than anything here takes on a busy machine
+SECONDS = 20.0  # of the processor: more than anything here takes
+WAITED = 600.0  # of the clock, as for what waits, or never comes back from C
 MEMORY = 2**30  # bytes that reading something small may take besides what there is
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,7 +29,7 @@ def read(reader, *arguments):
     """What `reader` gives, or its UserError; anything else that it raises is a fault.
 
     So is what takes more than `SECONDS` or `MEMORY`, and a message that is no line of a length that
-    people read.
+    people read. After `WAITED` the process ends, and tells where it was.
     """
     with _limited():
         try:
@@ -44,13 +46,15 @@ def _limited():
     in_time = threading.current_thread() is threading.main_thread()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))
     if in_time:
-        signal.signal(signal.SIGALRM, _hangs)
-        signal.alarm(SECONDS)
+        signal.signal(signal.SIGPROF, _hangs)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        faulthandler.dump_traceback_later(WAITED, exit=True)
     try:
         yield
     finally:
         if in_time:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            faulthandler.cancel_dump_traceback_later()
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 

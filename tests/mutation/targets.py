@@ -83,6 +83,7 @@ TESTS = {
     "training/parallel.py": "training/test_parallel.py",
     "training/parts.py": "training/test_parts.py tasks/test_entrants.py tasks/test_long_batches.py",
     "training/streaming.py": "training/test_streaming.py tasks/test_long_batches.py",
+    "core/compiled.py": "core/test_compiled.py",
     "core/apart.py": "core/test_apart.py test_saving.py",
     "core/keep.py": "core/test_keep.py",
     "core/disk.py": "core/test_disk.py",

@@ -43,6 +43,14 @@ def test_what_is_not_possible_any_more_is_not_taken_from_memory(tmp_path):
     assert fastest(device({})[1], tmp_path, groups=(4, 1)).group in (4, 1)
 
 
+@pytest.mark.parametrize("group", ["Infinity", "NaN", '"a"', "1e400", "null", "-1"])
+def test_what_is_kept_and_no_number_counts_as_nothing(tmp_path, group):
+    kept = f'{{"device": {{"backend": "masked", "group": {group}}}}}'
+    (tmp_path / autotune.FILE).write_text(kept)
+    best = Way("branched", 1)
+    assert fastest(device({best: 0.1})[1], tmp_path) == best
+
+
 def test_a_number_that_does_not_fit_is_halved_and_not_remembered(tmp_path):
     asked, time = device({Way("branched", 3): 0.1}, room=4)
     assert fastest(time, tmp_path, backends=("branched",)) == Way("branched", 3)
