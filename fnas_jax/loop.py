@@ -27,7 +27,7 @@ import math
 import pathlib
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -35,9 +35,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fnas_jax import ending, iteration, opening, outcome, resuming
+from fnas_jax import ending, iteration, opening, outcome, resuming, summary
 from fnas_jax import finals as finals_lib
-from fnas_jax import saving as saving_lib
 from fnas_jax.core import (
     budget,
     checkpoint,
@@ -45,6 +44,7 @@ from fnas_jax.core import (
     hosts,
     signals,
     stages,
+    tracking,
     unchanged,
     workdir,
 )
@@ -54,7 +54,7 @@ from fnas_jax.core.clock import Clock
 from fnas_jax.core.keep import NOWHERE, Keep
 from fnas_jax.core.logging import MetricLog, write_json
 from fnas_jax.core.progress import Progress
-from fnas_jax.iteration import FINAL, PREPARE, State
+from fnas_jax.iteration import FINAL, State
 from fnas_jax.knowledge import history, pins, store, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
@@ -63,6 +63,7 @@ from fnas_jax.registry import Builder
 from fnas_jax.saving import Saving
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
+from fnas_jax.stepping import Outputs, run_stages, step
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 
@@ -82,15 +83,6 @@ class Context(NamedTuple):
     run: workdir.Run
 
 
-class Outputs(NamedTuple):
-    """Where a run writes, and how it shows how far it is."""
-
-    saving: Saving
-    checkpoints: checkpoint.Paced
-    log: MetricLog
-    progress: Progress
-
-
 def run(
     config: ml_collections.ConfigDict,
     folder: str | pathlib.Path,
@@ -104,6 +96,7 @@ def run(
     """
     with contextlib.closing(Clock()) as clock:
         config = config_lib.validate(config)
+        tracking.check(config.log)
         if not hosts.is_first():
             return work_for_first_host(plan.settle(config, folder, arrays), builder)
         with stages.running():
@@ -190,8 +183,12 @@ def search(ctx: Context) -> dict[str, Any]:
         saving = Saving(ctx.evaluator, manager, ctx.folder / workdir.APART, *said)
         state, done = resuming.resume(ctx, saving, key)
         record_task(ctx)
-        log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard)
+        keys = said[1]
+        about = tracking.About(run.id, log_name(ctx.config, ctx.folder), ctx.folder, keys)
+        tracked = stack.enter_context(tracking.opened(ctx.config.log, about, state.step == 0))
+        log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard, tracked)
         stack.callback(log.close)
+        log.settings(keys)
         resuming.tell_lost_lines(ctx, int(done.get("lines", 0)), log.lines)
         saving = saving._replace(lines=lambda: log.lines)
         trained = state.counts["trained"]
@@ -219,9 +216,19 @@ def search(ctx: Context) -> dict[str, Any]:
         with stages.at("winner"):
             winner = judge_winner(ctx, progress, state, key)
             facts = None if winner is None else keep_winner(ctx, progress, state, winner)
-    write_json(ctx.folder / "result.json", outcome.content(ctx, state, finals, facts))
-    keeping.remove(ctx.folder)
-    return outcome.read(ctx.folder)
+        path = ctx.folder / "result.json"
+        write_json(path, outcome.content(ctx, state, finals, facts))
+        keeping.remove(ctx.folder)
+        result = outcome.read(ctx.folder)
+        text, figures = summary.summary(result, str(ctx.folder)), summary.figures(result)
+        made = [place for place in (path, ctx.folder / best.NAME) if place.exists()]
+        log.finish(state.step, text, figures, made)
+    return result
+
+
+def log_name(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
+    """What services call a search that is logged there."""
+    return config.log.run_name or folder.absolute().name
 
 
 def record_task(ctx: Context) -> None:
@@ -231,77 +238,6 @@ def record_task(ctx: Context) -> None:
         task_data.record_task(store, task.name, task.statistics, protocol)
     if task.sample_images is not None:
         task_data.record_images(store, task.name, task.sample_images, protocol)
-
-
-def step(ctx: Context, outputs: Outputs, state: State, last: bool = False) -> State:
-    """`state` one step on, on disk if a checkpoint is due or it is the `last` of a stage."""
-    state = state._replace(step=state.step + 1, seconds=ctx.clock.kept())
-    if not last and not outputs.checkpoints.due:
-        return state
-    with ctx.clock.part("disk"):
-        state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
-        keeping.forget_batches(ctx.folder)
-    hosts.end_if_asked()
-    return state
-
-
-def shared(saving: Saving, state: State) -> State:
-    """`state` after a checkpoint of it, before which the knowledge store has got its share."""
-    number = checkpoint.following(saving.manager, state.step)
-    state = saving_lib.synced(saving, state, number)
-    saving_lib.save(saving, state, number)
-    return state
-
-
-def run_stages(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:
-    """The stages before the loop that are not finished: the evaluator's, then the method's."""
-    hooks = ctx.evaluator.hooks
-    stages = (("evaluator", hooks.prepare), ("method", ctx.method.prepare))
-    for number, (owner, prepare) in enumerate(stages, start=1):
-        if prepare is None or state.prepared >= number:
-            continue
-        # The owner's state says how far it is: from a restored one, `prepare` goes on.
-        stage = prepare(getattr(state, owner), jax.random.fold_in(key, PREPARE))
-        state = run_stage(ctx, outputs, state, owner, stage)
-        if owner == "method" and hooks.load_weights is not None:
-            state = state._replace(evaluator=hooks.load_weights(state.evaluator, state.method))
-        state = step(ctx, outputs, state._replace(prepared=number), last=True)
-    return state
-
-
-def run_stage(
-    ctx: Context, outputs: Outputs, state: State, owner: str, stage: Iterator[tuple[Any, Any]]
-) -> State:
-    """One stage of the `owner`, "evaluator" or "method", to its end."""
-    part = "children" if owner == "evaluator" else "method"
-    while True:
-        with ctx.clock.part(part):
-            item = next(stage, None)
-        if item is None:
-            return state
-        metrics = jax.device_get(item[1])
-        text = metrics.pop("text", "")
-        state = state._replace(**{owner: item[0]})
-        if not metrics:
-            state = within_step(ctx, outputs, state, text)
-            continue
-        outputs.log.write(state.step, {"stage": "prepare", **metrics})
-        outputs.progress.say(f"preparing: step {state.step + 1}{text}")
-        children = state.counts["prepared"] + metrics.get("children", 0)
-        counts = state.counts | {"prepared": children}
-        state = step(ctx, outputs, state._replace(counts=counts))
-
-
-def within_step(ctx: Context, outputs: Outputs, state: State, text: str) -> State:
-    """`state` in the middle of a step, on disk and told of if the last time is long ago."""
-    if not outputs.checkpoints.overdue(keeping.LEAST_SECONDS):
-        return state
-    outputs.progress.say(f"preparing: step {state.step + 1}{text}")
-    state = state._replace(seconds=ctx.clock.kept())
-    with ctx.clock.part("disk"):
-        state = outputs.checkpoints.take(functools.partial(shared, outputs.saving, state))
-    hosts.end_if_asked()
-    return state
 
 
 def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array) -> State:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 import numpy as np
 
-from fnas_jax import export, main, outcome, pareto, plots, registry, report, retrain, trials
+from fnas_jax import export, outcome, pareto, plots, registry, report, retrain, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.parts import Parts
 from fnas_jax.ship.model import Model, load
+from fnas_jax.summary import summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ class Result:
         self.content: dict[str, Any] = outcome.read(self.workdir)
 
     def __repr__(self) -> str:
-        return main.summary(self.content, str(self.workdir))
+        return summary(self.content, str(self.workdir))
 
     @property
     def config(self) -> ml_collections.ConfigDict:

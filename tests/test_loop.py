@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax import loop, registry
+from fnas_jax import loop, registry, stepping
 from fnas_jax.core import checkpoint, cli, signals
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
+from fnas_jax.core.pace import Mark
 from fnas_jax.core.types import Metrics, UserError, propose
 from fnas_jax.knowledge import history, pool_store, task_data
 from fnas_jax.methods.base import Best, SearchMethod
@@ -699,3 +700,23 @@ def test_a_full_training_is_kept_in_the_workdir_until_the_result_is_written(tmp_
     (tmp_path / "training").mkdir()  # killed between the two
     loop.run(config_with(), tmp_path, building)
     assert len(seen) == 3 and not (tmp_path / "training").exists()
+
+
+def test_a_stage_says_how_many_steps_it_has_done_and_how_long_the_rest_takes():
+    marks = [Mark(0.0, 10.0), Mark(5.0, 20.0), Mark(9.0, 30.0)]
+    assert stepping.how_far(marks, 60) == ": 30 of 60 steps, 0:12 left"
+    assert stepping.how_far(marks[:1], 60) == ": 10 of 60 steps"
+    assert stepping.how_far(marks, 30) == ": 30 of 30 steps"
+    assert stepping.how_far(marks, 0) == ""
+
+
+def test_a_stage_that_says_its_steps_is_told_with_them_and_they_are_no_metric(tmp_path, capsys):
+    def told(state, key):
+        for number, (found, figures) in enumerate(prepare(state, key), start=1):
+            yield found, figures | {"steps": (number, 3), "text": ": and more"}
+
+    method = METHOD._replace(prepare=told)
+    loop.run(config_with(), tmp_path, functools.partial(build, method=method))
+    assert "preparing: step 2: 2 of 3 steps, 0:00 left: and more\n" in capsys.readouterr().err
+    assert [line.get("loss") for line in lines_of(tmp_path)[:3]] == [1.0, 1 / 2, 1 / 3]
+    assert not any("steps" in line for line in lines_of(tmp_path))

@@ -10,11 +10,14 @@ import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fnas_jax.core import disk, jsons
-from fnas_jax.core.tensorboard import Scalars
+from fnas_jax.core.tensorboard import Events, numbers
+from fnas_jax.core.tracking import NOWHERE, Tracked
+
+SHOWN = ("search/best_accuracy", "search/best_reward", "winner/accuracy")  # beside settings
 
 
 def finite(value: Any) -> Any:
@@ -75,36 +78,68 @@ def last_line(path: pathlib.Path) -> dict[str, Any]:
 
 
 class MetricLog:
-    """Appends to metrics.jsonl of `workdir` and, if wanted, to TensorBoard beside it."""
+    """Appends to metrics.jsonl of `workdir`, and to what else a search is logged to."""
 
-    def __init__(self, workdir: pathlib.Path, first_step: int, tensorboard: bool):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        first_step: int,
+        tensorboard: bool,
+        tracked: Tracked = NOWHERE,
+    ):
         """Raises `disk.Refused`, as all of it does, where the disk does not take what is told."""
         self._path, events = workdir / "metrics.jsonl", workdir / "tensorboard"
+        self._tracked = tracked
         with disk.at(self._path):
             self.lines = truncate_metrics(self._path, first_step)  # in the file
             self._file = self._path.open("a")
-            self._writer = None
+            self._events = None
             if tensorboard:
                 # TensorBoard forgets what a killed process wrote from there on.
                 purged = first_step if events.exists() else None
-                self._writer = Scalars(events, purged)
+                self._events = Events(events, purged)
+
+    def settings(self, values: Mapping[str, Any]) -> None:
+        """The configuration, beside which TensorBoard shows how good the best is."""
+        if self._events is not None:
+            with disk.at(self._path):
+                self._events.settings(values, SHOWN)
+                self._events.flush()
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:
         """One line, safe from a crash of this process on return."""
-        numbers = finite({"step": step} | dict(scalars))
+        line = finite({"step": step} | dict(scalars))
+        told = numbers(line)
         with disk.at(self._path):
-            self._file.write(json.dumps(numbers, allow_nan=False) + "\n")
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
             self.lines += 1
-            if self._writer is not None:
-                for name, value in numbers.items():
-                    if name != "step" and isinstance(value, int | float):
-                        self._writer.add(name, value, step)
-                self._writer.flush()
+            if self._events is not None:
+                for tag, value in told.items():
+                    self._events.add(tag, value, step)
+                self._events.flush()
+        self._tracked.log(step, told)
+
+    def finish(
+        self, step: int, text: str, figures: Mapping[str, Any], paths: Sequence[pathlib.Path]
+    ) -> None:
+        """The end of a search: its summary, figures by their tags, and files that are its result.
+
+        Texts among the figures, and those that are unknown, are no scalars.
+        """
+        known = {tag: value for tag, value in finite(figures).items() if value is not None}
+        if self._events is not None:
+            with disk.at(self._path):
+                for tag, value in known.items():
+                    if not isinstance(value, str):
+                        self._events.add(tag, value, step)
+                self._events.text("summary", text, step)
+                self._events.flush()
+        self._tracked.keep(known, paths)
 
     def close(self) -> None:
         """Closes the files."""
         with disk.at(self._path), contextlib.ExitStack() as files:
-            if self._writer is not None:
-                files.callback(self._writer.close)
+            if self._events is not None:
+                files.callback(self._events.close)
             files.callback(self._file.close)

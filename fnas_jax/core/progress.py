@@ -100,11 +100,15 @@ class Progress:
         else:
             print(text, file=self._stream, flush=True)
 
-    def move(self) -> bool:
-        """Draws the bar anew, whose clock goes on; False where there is none, or it is full."""
+    def move(self, stage: str) -> bool:
+        """Draws the bar anew, whose clock goes on, as that of `stage`.
+
+        False where there is none, or it is full.
+        """
         if self._bar is None or self._done >= self._total:
             return False
-        self._bar.refresh()
+        label = self._label if stage in ("search", self._label) else f"{self._label}, {stage}"
+        self._bar.set_description_str(label)
         return True
 
     @signals.parting()

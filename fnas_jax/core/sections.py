@@ -93,6 +93,9 @@ class Log:
 
     every: int = key(1, "iterations between two log entries", 1, 10**6)
     tensorboard: bool = key(True, "write TensorBoard events")
+    wandb: str = key("", "Weights & Biases: PROJECT or ENTITY/PROJECT to log to; '' for none")
+    mlflow: str = key("", "MLflow: tracking URI, http://HOST:PORT or a folder; '' for none")
+    run_name: str = key("", "of the search there; '' for the name of the workdir")
     checkpoint_seconds: float = key(
         1.0,
         "least time between two checkpoints, more where these would take over a tenth of the time;"

@@ -43,8 +43,8 @@ KINDS = {
 class Bar(Protocol):
     """What shows how far a stage is (`progress.Progress`)."""
 
-    def move(self) -> bool:
-        """Draws it anew; False where there is nothing to draw."""
+    def move(self, stage: str) -> bool:
+        """Draws it anew, as that of `stage`; False where there is nothing to draw."""
 
     def left(self, now: float) -> float:
         """Seconds until it is done; infinite: unknown."""
@@ -188,13 +188,15 @@ def _watch(end: threading.Event) -> None:
         if _now.heard != since:
             spoken, since = 0, _now.heard
         with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
-            moved = [bar.move() for bar in _now.bars if _takes(2)]  # of all
-            if any(moved) or not _now.stages:
+            if not _now.stages or not _takes(2):
+                continue
+            stage = _now.stages[-1]
+            if any([bar.move(stage.name) for bar in _now.bars]):  # noqa: C419 - each is to move
                 continue
             lines = due(spoken, now - since)
-            if lines > spoken and _takes(2):
+            if lines > spoken:
                 left = _now.bars[-1].left(now) if _now.bars else math.inf
-                text = waiting(_now.stages[-1], now - since, now, left)
+                text = waiting(stage, now - since, now, left)
                 print(text, file=sys.stderr, flush=True)
             spoken = lines
 

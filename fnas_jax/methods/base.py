@@ -28,9 +28,10 @@ class SearchMethod(NamedTuple):
     tell: Callable[[State, Proposal, Metrics], State]
     best: Callable[[State], Best]
     # A stage before the loop (supernet training, meta-learning): (state, key) -> (state, metrics)..
-    # A part whose metrics are nothing but "text" is not logged, and no step of its own: it is there
+    # "steps" of the metrics, (done, in all), and "text" are told and not logged. A part that has
+    # nothing else is not logged, and no step of its own: it is there
     # so that its state can be kept, and is shown now and then.
-    prepare: Callable[[State, Array], Iterator[tuple[State, dict[str, float]]]] | None = None
+    prepare: Callable[[State, Array], Iterator[tuple[State, dict[str, Any]]]] | None = None
     # Scalars worth logging after a tell: state -> {"entropy": [] float32, ..}
     stats: Callable[[State], dict[str, Array]] = lambda state: {}
     # Arrays worth logging for plots, as {"policy": [T, K] probabilities}: asked for where a line of

@@ -9,10 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from fnas_jax.core import disk
+from fnas_jax.core import disk, tensorboard
 from fnas_jax.core import logging as log_lib
-from fnas_jax.core.tensorboard import Scalars
+from fnas_jax.core.tensorboard import Events
+from fnas_jax.methods.fnas import uac
+from fnas_jax.methods.fnas.method import RULES
+from fnas_jax.methods.rl import ppo
 
 
 def lines(path):
@@ -77,7 +81,7 @@ def test_tensorboard_is_told_to_forget_what_a_resume_repeats(tmp_path):
     found = events(tmp_path / "tensorboard")
     scalars = [(e.step, v.simple_value) for e in found for v in e.summary.value]
     assert scalars == [(s, 1.0) for s in range(5)] + [(s, 2.0) for s in range(3, 6)]
-    assert all(v.tag == "value" for e in found for v in e.summary.value)
+    assert all(v.tag == "prepare/value" for e in found for v in e.summary.value)
     restarts = [e.step for e in found if e.HasField("session_log")]
     assert restarts == [3]
 
@@ -87,7 +91,7 @@ def test_tensorboard_can_be_left_out(tmp_path):
     assert not (tmp_path / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("owner", [log_lib.MetricLog, Scalars])
+@pytest.mark.parametrize("owner", [log_lib.MetricLog, Events])
 def test_a_log_on_a_full_disk_says_so_where_it_is_told(owner, tmp_path, monkeypatch):
     """Also of TensorBoard's events, whose own writer would say it in a thread."""
 
@@ -97,10 +101,61 @@ def test_a_log_on_a_full_disk_says_so_where_it_is_told(owner, tmp_path, monkeypa
 
     log = log_lib.MetricLog(tmp_path, 0, tensorboard=True)
     log.write(0, {"value": 1.0})
-    if owner is Scalars:
-        monkeypatch.setattr(log._writer, "flush", Full().flush)
+    if owner is Events:
+        monkeypatch.setattr(log._events, "flush", Full().flush)
     else:
         log._file.close()
         log._file = Full()
     with pytest.raises(disk.Refused, match=r"metrics.jsonl' is full"):
         log.write(1, {"value": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "tag"),
+    [
+        ("trained", "", "search/trained"),
+        ("accuracy", "", "children/accuracy"),
+        ("entropy", "", "policy/entropy"),
+        ("mae_explored", "", "critic/mae_explored"),
+        ("pool/entries", "", "pool/entries"),
+        ("seconds/compile", "", "time/compile"),
+        ("anything", "", "method/anything"),
+        ("entropy", "prepare", "prepare/entropy"),
+    ],
+)
+def test_numbers_are_shown_in_groups(name, stage, tag):
+    assert tensorboard.tag(name, stage) == tag
+
+
+def test_the_numbers_of_our_methods_have_a_group_of_their_own():
+    names = (*ppo.STATS, *uac.STATS, *(f"for_{rule}" for rule in RULES), "best_reward", "proposed")
+    assert {tensorboard.tag(name).partition("/")[0] for name in names} == {
+        *("policy", "critic", "search")
+    }
+
+
+def test_only_numbers_of_a_line_are_scalars():
+    line = {"step": 3, "trained": 2, "loss": None, "pairs": {"std": [1.0]}, "policy": [[0.5]]}
+    assert tensorboard.numbers(line | {"ok": True}) == {"search/trained": 2}
+
+
+def test_settings_and_the_summary_stand_beside_the_scalars(tmp_path):
+    log = log_lib.MetricLog(tmp_path, 0, tensorboard=True)
+    log.settings({"search.budget": 8, "method.name": "fnas", "ppo.clip": 0.2, "x": (1, 2)})
+    figures = {"winner/accuracy": 0.5, "winner/mflops": math.nan, "winner/architecture": "net"}
+    log.finish(7, "first line\nsecond line", figures, [])
+    log.close()
+    found = {v.tag: (e.step, v) for e in events(tmp_path / "tensorboard") for v in e.summary.value}
+    assert set(found) == {
+        *("_hparams_/experiment", "_hparams_/session_start_info", "winner/accuracy"),
+        "summary/text_summary",
+    }
+    step, text = found["summary/text_summary"]
+    assert step == 7 and text.tensor.string_val == [b"    first line\n    second line"]
+    content = found["_hparams_/session_start_info"][1].metadata.plugin_data.content
+    told = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert told["search.budget"].number_value == 8 and told["x"].string_value == "(1, 2)"
+    content = found["_hparams_/experiment"][1].metadata.plugin_data.content
+    shown = HParamsPluginData.FromString(content).experiment.metric_infos
+    assert [m.name.tag for m in shown] == list(log_lib.SHOWN)
+    assert (tmp_path / "metrics.jsonl").read_text() == ""

@@ -68,6 +68,19 @@ def test_on_a_terminal_progress_is_a_bar_that_starts_where_the_run_resumes():
     assert "4/10" in shown and "10/10" in shown and "best 0.5" in shown and "over" in shown
 
 
+def test_a_bar_says_which_stage_it_waits_for():
+    stream = Terminal()
+    bar = progress_lib.Progress(10, 0, "fnas", stream)
+    assert bar.move("preparing")
+    assert stream.getvalue().rpartition("\r")[2].startswith("fnas, preparing:   0%")
+    assert bar.move("search")
+    assert stream.getvalue().rpartition("\r")[2].startswith("fnas:   0%")
+    bar.show(10, "best 0.5")
+    assert not bar.move("finals")  # which has a line of its own
+    bar.close()
+    assert not progress_lib.Progress(10, 0, "fnas", io.StringIO()).move("preparing")
+
+
 class Widget:
     """What tqdm.auto has in a notebook, as far as it is used."""
 

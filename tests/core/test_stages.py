@@ -34,7 +34,8 @@ class Bar:
     def __init__(self, moves):
         self.moves, self.moved = moves, 0
 
-    def move(self):
+    def move(self, stage):
+        assert stage == "search"
         self.moved += 1
         return self.moves
 

@@ -154,13 +154,13 @@ def _prepare(
         check(tally, done, total)
         if done < due:
             state = state._replace(tally=tally)
-            yield _first(state, stage.mesh), {"text": f": {done} of {total} steps"}
+            yield _first(state, stage.mesh), {"steps": (done, total)}
             continue
         state, tallied = state._replace(tally=blank), 0
         if done == total:
             state = stage.settle(state)
         reported = _first(state, stage.mesh)
-        yield reported, report(reported, means(tally))
+        yield reported, report(reported, means(tally)) | {"steps": (done, total)}
 
 
 def _everywhere(mesh: Mesh | None, tree: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +127,7 @@ def with_warm(ctx: Context, state: State, weights: Weights, key: Array) -> State
     return state._replace(warm=warm, design=design.initial(ctx, state.cold, warm, key))
 
 
-def prepare(ctx: Context, state: State, key: Array) -> Iterator[tuple[State, dict[str, float]]]:
+def prepare(ctx: Context, state: State, key: Array) -> Iterator[tuple[State, dict[str, Any]]]:
     """Meta-learning by parts; a restored state goes on where it was."""
     assert ctx.source is not None and state.meta is not None
     key_meta, key_design = jax.random.split(key)
@@ -141,7 +142,8 @@ def prepare(ctx: Context, state: State, key: Array) -> Iterator[tuple[State, dic
             state = trust(state, learning.best, key_design)
             if ctx.keep is not None:
                 ctx.keep(learning.best, float(learning.tau))
-        yield state, {"iteration": int(learning.iteration), "tau": float(learning.tau)}
+        done = int(learning.iteration)
+        yield state, {"iteration": done, "tau": float(learning.tau), "steps": (done, total)}
 
 
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:

@@ -162,9 +162,9 @@ def test_where_reports_are_far_apart_states_in_between_are_handed_over(monkeypat
     whole = [item for item in run(first) if "nll" in item[1]]
     monkeypatch.setattr(parts, "steps_of_part", lambda _, seconds: size)
     cut = run(first)
-    between = [i for i, (_, told) in enumerate(cut) if list(told) == ["text"]]
+    between = [i for i, (_, told) in enumerate(cut) if list(told) == ["steps"]]
     assert len(whole) == 2 and len(cut) - len(between) == 2 and len(between) >= 2
-    assert cut[between[0]][1]["text"] == ": 1 of 7 steps"
+    assert cut[between[0]][1]["steps"] == (1, 7)
     chex.assert_trees_all_equal([item for item in cut if "nll" in item[1]], whole)
     for i in between:
         left = [item for item in run(cut[i][0]) if "nll" in item[1]]

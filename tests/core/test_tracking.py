@@ -1,0 +1,274 @@
+"""What services get of a search, and that a search gets nothing of their troubles."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from fnas_jax import loop
+from fnas_jax.core import tracking
+from fnas_jax.core.tracking import About
+from fnas_jax.core.types import UserError
+from tests import test_loop
+
+ABOUT = About("0" * 32, "a", pathlib.Path("w"), {"search.budget": 6})
+
+
+class Service:
+    """A backend that keeps what it gets; of its first `failures` calls each raises."""
+
+    def __init__(self, failures=0):
+        self.calls, self.failures = [], failures
+
+    def _call(self, *call):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("no route to host\nand more")
+        self.calls.append(call)
+
+    def log(self, step, numbers):
+        self._call("log", step, dict(numbers))
+
+    def keep(self, figures, paths):
+        self._call("keep", dict(figures), [path.name for path in paths])
+
+    def close(self, done):
+        self._call("close", done)
+
+
+@pytest.fixture
+def service(monkeypatch):
+    found = Service()
+    monkeypatch.setattr(tracking, "check", lambda log: None)
+    monkeypatch.setitem(tracking.STARTS, "wandb", lambda target, about: found)
+    return found
+
+
+def config(**changes):
+    return test_loop.config_with(log__wandb="team/project", **changes)
+
+
+def test_a_search_is_logged_there_with_its_result(service, tmp_path):
+    result = loop.run(config(), tmp_path / "mine", test_loop.build)
+    kinds = [call[0] for call in service.calls]
+    lines = [json.loads(line) for line in (tmp_path / "mine" / "metrics.jsonl").open()]
+    assert kinds == ["log"] * len(lines) + ["keep", "close"]
+    assert [call[1] for call in service.calls[: len(lines)]] == [line["step"] for line in lines]
+    last = service.calls[len(lines) - 1][2]
+    assert last["search/trained"] == result["counts"]["trained"]
+    assert last["search/best_reward"] == result["best"]["reward"]
+    _, figures, names = service.calls[-2]
+    assert figures["winner/accuracy"] == result["winner"]["accuracy"]
+    assert figures["winner/architecture"] == result["best"]["description"]["text"]
+    assert "winner/latency_ms" not in figures  # unknown
+    assert names == ["result.json"]  # a table has no network to keep
+    assert service.calls[-1] == ("close", True)
+
+
+def test_it_says_of_which_search_it_is(service, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setitem(tracking.STARTS, "wandb", lambda *given: (told.append(given), Service())[1])
+    loop.run(config(), tmp_path / "mine", test_loop.build)
+    loop.run(config(search__budget=9, log__run_name="b"), tmp_path / "mine", test_loop.build)
+    (target, first), (_, second) = told
+    run = json.loads((tmp_path / "mine" / "run.json").read_text())
+    assert (target, first.name, second.name) == ("team/project", "mine", "b")
+    assert first.id == second.id == run["id"]
+    assert (first.settings["search.budget"], second.settings["search.budget"]) == (6, 9)
+
+
+def test_one_that_fails_is_told_once_and_gets_it_later(monkeypatch, tmp_path, service, caplog):
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.01)
+    service.failures = 3
+    loop.run(config(), tmp_path, test_loop.build)
+    told = [record.message for record in caplog.records if "takes nothing" in record.message]
+    assert told == [
+        "Weights & Biases takes nothing now (no route to host): the search goes on, and what it"
+        " lacks is sent when it takes it again"
+    ]
+    steps = [call[1] for call in service.calls if call[0] == "log"]
+    assert steps == sorted(set(steps)) and steps[0] == 0  # nothing lost, nothing twice
+    assert service.calls[-1] == ("close", True)
+
+
+def test_one_that_never_takes_anything_does_not_end_a_search(tmp_path, service, caplog):
+    service.failures = 10**6
+    result = loop.run(config(), tmp_path, test_loop.build)
+    assert result["best"] is not None
+    first, last = (r.message for r in caplog.records if r.message.startswith("Weights"))
+    assert "takes nothing now" in first
+    assert last.startswith("Weights & Biases has not got all of the search: ")
+
+
+def test_what_failed_long_before_the_end_is_tried_once_more_there():
+    service = Service(failures=1)
+    sender = tracking.Sender("It", service)
+    sender.log(0, {})
+    while service.failures:
+        time.sleep(0.01)
+    sender.log(1, {})
+    sender.close(True, 30.0)
+    assert service.calls == [("log", 0, {}), ("log", 1, {}), ("close", True)]
+
+
+def test_one_that_hangs_is_waited_for_so_long_and_no_longer(caplog):
+    held = threading.Event()
+    service = Service()
+    service.log = lambda step, numbers: held.wait(60)
+    sender = tracking.Sender("It", service)
+    sender.log(0, {})
+    began = time.monotonic()
+    sender.close(True, 0.1)
+    assert time.monotonic() - began < 30
+    assert "It has not got all of the search: 2 calls failed" in caplog.text
+    held.set()
+
+
+def test_one_that_does_not_take_a_search_is_refused_at_its_start_and_told_later(
+    tmp_path, service, monkeypatch, caplog
+):
+    def refuse(target, about):
+        raise PermissionError("no key\nsecond line")
+
+    monkeypatch.setitem(tracking.STARTS, "wandb", refuse)
+    text = "log.wandb is 'team/project', and Weights & Biases does not take it"
+    with pytest.raises(UserError, match=f"^{text}: no key$"):
+        loop.run(config(), tmp_path, test_loop.build)
+    loop.run(test_loop.config_with(), tmp_path, test_loop.build)
+    loop.run(config(search__budget=9), tmp_path, test_loop.build)
+    assert f"{text} (no key): the search goes on without" in caplog.text
+
+
+def test_a_search_that_ends_otherwise_is_not_done(service, tmp_path):
+    with pytest.raises(ZeroDivisionError), tracking.opened(config().log, ABOUT, True):
+        raise ZeroDivisionError
+    assert service.calls == [("close", False)]
+
+
+def test_a_missing_package_is_told_before_anything_is_read(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in tracking.SERVICES else find(name)
+    )
+    for name, title in tracking.SERVICES.items():
+        wanted = test_loop.config_with(**{f"log__{name}": "x"})
+        with pytest.raises(UserError) as error:
+            loop.run(wanted, tmp_path / "absent", lambda *given: pytest.fail("was built"))
+        assert str(error.value) == (
+            f"log.{name} is 'x', and the package of {title} is not installed: pip install"
+            " 'fnas-jax[track]'"
+        )
+    assert not (tmp_path / "absent").exists()
+
+
+def test_databases_need_more_than_the_small_package(monkeypatch):
+    found = {"mlflow": object(), "sqlalchemy": None}
+    monkeypatch.setattr(importlib.util, "find_spec", found.get)
+    with pytest.raises(UserError, match=r"is 'sqlite:///a.db': databases need the whole"):
+        tracking.check(test_loop.config_with(log__mlflow="sqlite:///a.db").log)
+    tracking.check(test_loop.config_with(log__mlflow="http://host:5000").log)
+
+
+@pytest.mark.slow  # imports the package
+def test_mlflow_has_one_run_of_a_search_that_was_interrupted(tmp_path, monkeypatch, caplog):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    place, folder = tmp_path / "store", tmp_path / "mine"
+    for more in (6, 9):
+        wanted = test_loop.config_with(log__mlflow=str(place), search__budget=more)
+        result = loop.run(wanted, folder, test_loop.build)
+    client = mlflow.MlflowClient(tracking_uri=place.as_uri())
+    experiment = client.get_experiment_by_name("fnas_jax")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("mine", "FINISHED")
+    assert run.data.params["search.budget"] == "6"  # it cannot change there
+    assert run.data.params["method.name"] == "fnas"
+    assert run.data.metrics["winner/accuracy"] == result["winner"]["accuracy"]
+    assert run.data.tags["winner/architecture"] == result["best"]["description"]["text"]
+    history = client.get_metric_history(run.info.run_id, "search/trained")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    known = {line["step"]: line["trained"] for line in lines if "trained" in line}
+    assert {m.step: m.value for m in history} == known
+    (kept,) = client.list_artifacts(run.info.run_id)
+    assert kept.path == "result.json"
+    assert not caplog.records
+
+
+OFFLINE = """
+import sys
+from fnas_jax import loop
+from tests import test_loop
+for budget in (6, 9):
+    wanted = test_loop.config_with(log__wandb="team/project", search__budget=budget)
+    loop.run(wanted, sys.argv[1], test_loop.build)
+"""
+
+
+def records(content):
+    """The records of a .wandb file: LevelDB's format of logs behind a header of 7 bytes."""
+    whole, place = b"", 7
+    while place + 7 <= len(content):
+        size, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        left = 32768 - place % 32768
+        if left < 7 or kind == 0:  # the rest of a block is empty
+            place += left
+            continue
+        whole += content[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or its last part
+            yield whole
+            whole = b""
+
+
+@pytest.mark.slow  # starts processes of the package
+def test_weights_and_biases_has_one_run_of_a_search_that_was_interrupted(tmp_path):
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+
+    folder = tmp_path / "mine"
+    offline = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", OFFLINE, str(folder)]
+    done = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = json.loads((folder / "run.json").read_text())
+    files = sorted((folder / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert [path.name for path in files] == [f"run-{run['id']}.wandb"] * 2
+    found, steps = [], []
+    for path in files:
+        for content in records(path.read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(content)
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                found.append(record.run)
+            if kind == "history":
+                steps.append(record.history.step.num)
+    assert {(r.entity, r.project, r.display_name, r.run_id) for r in found} == {
+        ("team", "project", "mine", run["id"])
+    }
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    assert sorted(set(steps)) == [line["step"] for line in lines]
+
+
+def test_a_sender_drops_the_oldest_where_too_much_waits(monkeypatch):
+    monkeypatch.setattr(tracking, "MOST", 3)
+    service, held = Service(), threading.Event()
+    keep = service.log
+    service.log = lambda step, numbers: (held.wait(60), keep(step, numbers))
+    sender = tracking.Sender("It", service)
+    for step in range(10):
+        sender.log(step, {})
+        time.sleep(0.01 if step == 0 else 0)
+    held.set()
+    sender.close(True, 60)
+    steps = [call[1] for call in service.calls if call[0] == "log"]
+    assert steps[0] == 0 and steps[1:] == sorted(steps[1:]) and len(steps) <= 4
+    assert service.calls[-1] == ("close", True)
