@@ -21,12 +21,13 @@ __all__ = [
     "interfaces",
     "layered",
     "load",
+    "plots",
     "resume",
     "search",
 ]
 
 if TYPE_CHECKING:
-    from fnas_jax import interfaces
+    from fnas_jax import interfaces, plots
     from fnas_jax.api import resume, search
     from fnas_jax.core.types import UserError
     from fnas_jax.results import Result
@@ -46,6 +47,7 @@ _PUBLIC = {
     "categorical": "fnas_jax.spaces.categorical:choices",
     "layered": "fnas_jax.spaces.layered:",
     "interfaces": "fnas_jax.interfaces:",
+    "plots": "fnas_jax.plots:",
     "from_function": "fnas_jax.tasks.function:from_function",
 }
 

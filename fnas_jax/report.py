@@ -1,14 +1,12 @@
-"""`python -m fnas_jax.report`: one page of HTML about a search, finished or not."""
+"""`fnas-jax report` and `python -m fnas_jax.report`: a page of HTML about one search or several."""
 
 from __future__ import annotations
 
-import html
-import json
+import logging
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from fnas_jax.core import signals
 
@@ -16,263 +14,79 @@ if __name__ == "__main__":
     signals.starting()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatter from XLA
 
-from fnas_jax import outcome, registry
-from fnas_jax.core import cli, disk, svg, workdir
-from fnas_jax.core import config as config_lib
-from fnas_jax.core.logging import metric_lines
-from fnas_jax.core.measure import Measure
+from absl import flags
+
+from fnas_jax.core import cli, disk, workdir
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import history, store
-from fnas_jax.knowledge.history import Group
+from fnas_jax.pages import assemble
+from fnas_jax.pages.page import MADE_BY
+from fnas_jax.plots import data
 
-USAGE = """Writes report.html, a page without other files, about the search of a workdir.
+LOG = logging.getLogger(__name__)
+USAGE = """Writes report.html, a page without other files, about a search, finished or not.
 
-  python -m fnas_jax.report --workdir=runs/a"""
+  fnas-jax report runs/a
 
-ACCURACY = Measure()
-STYLE = """body{font:15px/1.5 sans-serif;margin:2em auto;max-width:56em;color:#222}
-td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}
-code{overflow-wrap:anywhere}"""
+About several searches on one task, a page that compares them:
 
-
-def write(folder: str) -> pathlib.Path:
-    """Writes the report of the run in `folder`. Raises UserError where there is none."""
-    config = workdir.read_config(folder)
-    path = pathlib.Path(folder).expanduser()
-    result = outcome.read(path) if (path / "result.json").exists() else None
-    target = path / workdir.REPORT
-    known = _knowledge(workdir.knowledge_folder(path, config))
-    metrics, measure = metric_lines(path / "metrics.jsonl"), outcome.measure(path)
-    text = page(config, metrics, result, known, measure)
-    with disk.replacing(target) as file:
-        file.write(text)
-    return target
+  fnas-jax report runs/a runs/b runs/c --out=compared.html"""
 
 
-def page(
-    config: Any,
-    metrics: list[dict[str, Any]],
-    result: dict[str, Any] | None,
-    knowledge: str = "",
-    measure: Measure = ACCURACY,
-) -> str:
-    """The whole page; `result` None: the search still runs; `knowledge`: its last section."""
-    name = f"{config.method.name} on {config.task.name}"
-    loop = [m for m in metrics if "iteration" in m]
-    training = [m for m in metrics if m.get("stage") == "prepare" and "nll" in m]
-    sections = [f"<h1>{html.escape(name)}</h1>"]
-    if result is None:
-        sections.append("<p>The search has not finished yet.</p>")
-    else:
-        sections += [_best(result), _finalists(result, measure)]
-        sections += [_winner(result, measure), _each(result), _counts(result)]
-    sections += [
-        _section("Search", _plot(*_readings(loop, measure), "evaluations")),
-        _section(
-            "Training of the supernet (nats per image)",
-            _plot(training, "step", ("nll", "kl", "kl_weights", "kl_cost"), "log entries"),
-        ),
-        _section(
-            "Entropy of the posterior (nats)", _plot(training, "step", ("entropy",), "log entries")
-        ),
-        _posterior(config, training),
-        knowledge,
-    ]
-    body = "\n".join(section for section in sections if section)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(name)}'
-        f"</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+def write(folder: str, out: str = "") -> pathlib.Path:
+    """Writes the report of the run in `folder`, there or as `out`; its path.
+
+    Raises UserError where there is no run.
+    """
+    run = data.read(folder, strict=False)
+    if run.unread:
+        LOG.warning("%s", run.unread)
+    return put(
+        assemble.one(run), pathlib.Path(out).expanduser() if out else run.folder / workdir.REPORT
     )
 
 
-def _plot(entries: list[dict[str, Any]], x: str, names: Sequence[str], x_label: str) -> str:
-    series = {
-        name: [(m[x], m[name]) for m in entries if None not in (m.get(x), m.get(name))]
-        for name in names
-    }
-    return svg.lines({name: points for name, points in series.items() if points}, x_label, "value")
+def compare(folders: Sequence[str], out: str = "") -> pathlib.Path:
+    """Writes a page about several runs as `out`, or into the folder that all of them stand in.
 
-
-def _readings(
-    loop: list[dict[str, Any]], measure: Measure
-) -> tuple[list[dict[str, Any]], str, tuple[str, ...]]:
-    """The iterations with the task's own metric as it was returned, and what is plotted of them."""
-    names = {name: name.replace("accuracy", measure.name) for name in ("best_accuracy", "accuracy")}
-    entries = [
-        {"trained": m.get("trained")}
-        | {names[n]: None if m.get(n) is None else measure.sign * m[n] for n in names}
-        for m in loop
-    ]
-    return entries, "trained", tuple(names.values())
-
-
-def _posterior(config: Any, training: list[dict[str, Any]]) -> str:
-    """Pi of the last log entry that has it, a row for each slot."""
-    known = [m for m in training if "pi" in m]
-    if not known:
-        return ""
-    names: Sequence[str] = [f"slot {i}" for i in range(len(known[-1]["pi"]))]
-    if config.space.name in registry.SPACES:
-        names = registry.build_space(config).names
-    rows = dict(zip(names, known[-1]["pi"], strict=True))
-    return _section("Posterior: probability of each choice", svg.heat_map(rows))
-
-
-def _best(result: dict[str, Any]) -> str:
-    best = result["best"]
-    if best is None:
-        return "<p>No architecture gave a result.</p>"
-    text = html.escape(best["description"]["text"])
-    return _section("Best architecture", f"<p><code>{text}</code></p>")
-
-
-def _finalists(result: dict[str, Any], measure: Measure) -> str:
-    """Both readings of each finalist; results of earlier versions, and of many tasks, have none."""
-    found = result.get("finalists", [])
-    if not found:
-        return ""
-    head = ("", f"{measure.name} at first", measure.name, "reward at first", "reward", "")
-    best = result["best"] or {}
-    winner = best if "first_reward" in best else {}
-    body = [
-        (
-            str(number),
-            *(measure.text(entry.get(name)) for name in ("first_accuracy", "accuracy")),
-            *(_number(entry.get(name)) for name in ("first_reward", "reward")),
-            "winner" if winner and entry.get("arch") == winner["arch"] else "",
-        )
-        for number, entry in enumerate(found, start=1)
-    ]
-    return _section("Finalists, trained again on equal terms", _table([head, *body]))
-
-
-def _winner(result: dict[str, Any], measure: Measure) -> str:
-    """Metric and cost of the winner in the search, after it, and of its reference.
-
-    Of a task that nothing judges again, the first of these only.
+    Raises UserError where one is no run, two are the same, or they are about different things.
     """
-    best, winner = result["best"], result["winner"]
-    if best is None or winner is None:
-        return ""
-    first = best.get("first_accuracy", best["accuracy"])
-    rows = {"in the search": best | {"accuracy": first}}
-    rows |= {"as a finalist": best} if "first_reward" in best else {}
-    rows["after it"] = winner
-    rows |= {
-        label: winner[name]
-        for label, name in (("fine-tuned", "finetuned"), ("reference network", "reference"))
-        if winner.get(name)
-    }
-    head = ("", measure.name, "MFLOPs", "parameters (millions)", "latency (ms)")
-    fields = ("mflops", "params_m", "latency_ms")
-    if measure.kind == "number":
-        rows = {"in the search": best}
-    body = [
-        (label, measure.text(row.get("accuracy")), *(_number(row.get(f)) for f in fields))
-        for label, row in rows.items()
-    ]
-    return _section("Winner", _table([head, *body]))
+    runs = data.labelled([data.read(folder) for folder in folders])
+    places = [run.folder.resolve() for run in runs]
+    twice = next((run for i, run in enumerate(runs) if places[i] in places[:i]), None)
+    if twice is not None:
+        raise UserError(f"the run {str(twice.folder)!r} is given twice")
+    together = pathlib.Path(os.path.commonpath([place.parent for place in places]))
+    return put(
+        assemble.several(runs), pathlib.Path(out).expanduser() if out else together / workdir.REPORT
+    )
 
 
-def _each(result: dict[str, Any]) -> str:
-    """What the kept winner comes to on test images: all metrics, and of each class or label."""
-    kept = (result["winner"] or {}).get("kept") or {}
-    if not kept.get("metrics"):
-        return ""
-    between = kept.get("interval") or {"metric": ""}
-    rows = [
-        (name, _number(value, 6), _ends(between) if name == between["metric"] else "")
-        for name, value in kept["metrics"].items()
-    ]
-    body = _table([("", "value", "95% interval"), *rows])
-    if kept.get("no_interval"):
-        body += f"<p>{html.escape('No interval: ' + kept['no_interval'])}.</p>"
-    if kept.get("table"):
-        columns = {name: values for name, values in kept["table"].items() if name != "names"}
-        body += "<br>" + _table(
-            [
-                ("", *columns),
-                *(
-                    (str(name), *map(_number, values))
-                    for name, *values in zip(kept["table"]["names"], *columns.values(), strict=True)
-                ),
-            ]
+def put(page: str, target: pathlib.Path) -> pathlib.Path:
+    """Writes the page in one step. Raises UserError where something else of that name is there."""
+    if target.exists() and not _ours(target):
+        raise UserError(
+            f"{str(target)!r} is there and is no report of fnas_jax: move it, or give --out=FILE"
         )
-    return _section("Winner on test images", body)
+    if not target.parent.is_dir():
+        raise UserError(f"there is no folder {str(target.parent)!r} for {target.name}")
+    with disk.replacing(target) as file:
+        file.write(page)
+    return target
 
 
-def _ends(interval: dict[str, Any]) -> str:
-    return f"{_number(interval['low'])} to {_number(interval['high'])} ({interval['method']})"
+def _ours(target: pathlib.Path) -> bool:
+    """Whether a report was written there; those of earlier versions begin with their title."""
+    if not target.is_file():
+        return False
+    with target.open(errors="replace") as file:
+        head = file.read(4000)
+    return MADE_BY in head or head.startswith('<!DOCTYPE html>\n<html lang="en"><head>')
 
 
-def _counts(result: dict[str, Any]) -> str:
-    counts = [(name, str(value)) for name, value in result["counts"].items()]
-    times = (result.get("seconds") or {}).items()
-    seconds = [(f"{name}, s", f"{value:.1f}") for name, value in times if value is not None]
-    facts = [(name, str(result[name])) for name in ("seed", "resumed") if name in result]
-    return _section("Counts and times", _table([("", ""), *counts, *seconds, *facts]))
-
-
-def _knowledge(folder: pathlib.Path) -> str:
-    """What the knowledge store in `folder` holds, of all runs; '' where there is none."""
-    title = "Knowledge store, all runs"
-    if not store.exists(folder):
-        return ""
-    try:
-        with store.existing(folder) as connection:
-            groups = history.groups(connection)
-    except UserError as error:
-        return _section(title, f"<p>{html.escape(f'It cannot be read: {error}')}</p>")
-    if not groups:
-        return ""
-    head = ("task", "protocol", "space", "measured", "failed", "predicted", "runs")
-    protocols = differences(groups)
-    body = [
-        (
-            group.task,
-            protocols[group.protocol],
-            f"{group.space} {group.space_key}".strip(),
-            *(str(n) for n in (group.measured, group.failed, group.predicted, group.runs)),
-        )
-        for group in groups
-    ]
-    return _section(title, _table([head, *body]))
-
-
-def differences(groups: Sequence[Group]) -> dict[str, str]:
-    """For each protocol its digest, and the settings that others of the same task have otherwise.
-
-    Protocols of earlier versions are unknown.
-    """
-    flat = {g.protocol: config_lib.flatten(json.loads(g.settings or "{}")) for g in groups}
-    words = {}
-    for own, settings in flat.items():
-        tasks = {g.task for g in groups if g.protocol == own}
-        rivals = {g.protocol for g in groups if g.task in tasks and g.protocol} - {own}
-        told = [
-            f"{name}={value}"
-            for name, value in settings.items()
-            if any(flat[rival].get(name) != value for rival in rivals)
-        ]
-        label = own or "not written down"
-        words[own] = f"{label}: {', '.join(told)}" if told else label
-    return words
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "" if value is None else f"{value:.{digits}g}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    cells = [
-        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-        for tag, row in zip(("th", *["td"] * len(rows)), rows, strict=False)
-    ]
-    return f"<table><tr>{'</tr><tr>'.join(cells)}</tr></table>"
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>\n{body}" if body else ""
+def define(values: flags.FlagValues) -> None:
+    """Declares the flags of this command."""
+    cli.define_workdir(values)
+    flags.DEFINE_string("out", "", "the file to write, instead of report.html", flag_values=values)
 
 
 def command(argv: Sequence[str] | None = None) -> int:
@@ -280,8 +94,13 @@ def command(argv: Sequence[str] | None = None) -> int:
 
     def body() -> None:
         given = sys.argv[1:] if argv is None else argv
-        values = cli.parse_flags(given, cli.define_workdir, USAGE)
-        print(f"written to {write(cli.require(values, 'workdir'))}")
+        values, folders = cli.parse_places(given, define, USAGE)
+        if values.workdir or not folders:
+            folders = [cli.require(values, "workdir"), *folders]
+        if len(folders) == 1:
+            print(f"written to {write(folders[0], values.out)}")
+        else:
+            print(f"written to {compare(folders, values.out)}")
 
     return cli.run_command(body)
 

@@ -22,7 +22,7 @@ from fnas_jax.ship.model import Model, load
 from fnas_jax.summary import summary
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import plotly.graph_objects as go
 
 
 class Result:
@@ -85,21 +85,20 @@ class Result:
     def _records(self) -> list[dict[str, Any]]:
         return trials.read(self.workdir)
 
-    def plot_history(self, ax: Axes | None = None) -> Axes:
-        """Plots the metric of every trained network, and of the best so far; the matplotlib Axes.
+    def plot_history(self, x: str = "evaluations") -> go.Figure:
+        """Every network that was tried, and the best so far; `x`: "evaluations" or "seconds".
 
-        Into `ax`, or a new figure. Raises UserError without matplotlib.
+        `fnas_jax.plots` has more figures.
         """
-        return plots.history(self._records, outcome.measure(self.workdir), ax)
+        return plots.evaluations(self, x)
 
-    def plot_pareto(self, cost: str = "mflops", ax: Axes | None = None) -> Axes:
-        """Plots the metric of every measured network against its `cost`; the matplotlib Axes.
+    def plot_pareto(self, cost: str = "mflops") -> go.Figure:
+        """The metric of every measured network against its `cost`, and those that no other beats.
 
-        A line joins those that no other beats in both. `cost`: "mflops", "params_m" or
-        "latency_ms". Into `ax`, or a new figure. Raises UserError for a cost that the search does
-        not know, and without matplotlib.
+        `cost`: "mflops", "params_m" or "latency_ms". Raises UserError for one that the search does
+        not know.
         """
-        return plots.front(self._records, outcome.measure(self.workdir), cost, ax)
+        return plots.front(self, cost)
 
     @property
     def retrained(self) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Every command under one name, and configurations that are named without a path."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -13,7 +14,7 @@ from fnas_jax.core.types import UserError
 def test_every_command_exists_and_explains_itself(capsys):
     for name in command.COMMANDS:
         assert command.main([name, "--help"]) == 0
-        assert "python -m fnas_jax." in capsys.readouterr().out
+        assert re.search(r"^  (fnas-jax|python -m fnas_jax\.)", capsys.readouterr().out, re.M)
     assert command.main(["--help"]) == 0
     assert all(name in capsys.readouterr().out for name in ("search",))
 

@@ -94,7 +94,7 @@ def test_a_search_whose_winner_is_kept_used_exported_and_reported(
     card = (tmp_path / "run" / "best" / "README.md").read_text()
     assert f"| {metric} on test images |" in card
     page = report.write(str(tmp_path / "run")).read_text()
-    assert "Winner on test images" in page and "bottom" in page
+    assert "On test images" in page and "bottom" in page
 
     Image.fromarray(IMAGES[95]).save(tmp_path / "one.png")
     capsys.readouterr()

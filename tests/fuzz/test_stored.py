@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnas_jax import main, outcome, report, results
+from fnas_jax import main, outcome, results
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging, workdir
 from fnas_jax.knowledge import history, pins, pool_store, sources, store, task_data, taught
+from fnas_jax.pages import assemble, summary
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
 from fnas_jax.spaces import mnas
@@ -20,6 +21,7 @@ from tests.fuzz import damage
 from tests.fuzz.test_images import npy_claiming, npy_of, zip_of
 from tests.knowledge import test_sources as of_sources
 from tests.knowledge.test_pins import PIN
+from tests.plots.runs import run
 
 RUN = workdir.Run("0123abcd", 2, 1.5, 10, False, "key", "protocol", "accuracy", "maximize", "share")
 CONFIG = config_lib.flatten(config_lib.default())
@@ -87,8 +89,8 @@ def shown(root):
     """What the terminal and the page tell of a result."""
     found = outcome.read(root)
     ship.failure(found["winner"] or {})
-    measure = outcome.measure(root)
-    return main.summary(found, "w"), report.page(config_lib.default(), [], found, "", measure)
+    known = run([], result=found, measure=outcome.measure(root))
+    return main.summary(found, "w"), summary.shown(known), assemble.sections(known)
 
 
 @given(
