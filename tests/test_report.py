@@ -132,7 +132,10 @@ def test_a_run_without_result_says_so(folder, capsys):
     assert report.command([f"--workdir={folder}"]) == 0
     assert capsys.readouterr().out == f"written to {folder / 'report.html'}\n"
     page = (folder / "report.html").read_text()
-    assert "not finished" in page and '"name":"best so far"' in page
+    assert "not finished" in page and ">interrupted<" in page
+    with workdir.opened(folder, workdir.read_config(folder)):
+        assert ">running<" in written(folder)
+    assert '"name":"best so far"' in page
 
 
 def test_a_search_that_found_nothing_has_a_report(folder):

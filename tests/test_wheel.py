@@ -95,6 +95,8 @@ def test_a_plug_in_is_found_by_the_names_of_its_entry_points(installed, tmp_path
     given = ["-m", "fnas_jax", "search", "--config=fnas_digits", "--workdir=w", *more]
     printed = python(installed, tmp_path, *given)
     assert "16 architectures trained" in printed and "best: x=2,y=1" in printed
+    assert "written to" in python(installed, tmp_path, "-m", "fnas_jax", "report", "w")
+    assert "x=2,y=1" in (tmp_path / "w" / "report.html").read_text()
     code = (
         "from fnas_jax import registry\n"
         "print(registry.find_space('grid').cardinalities)\n"

@@ -26,7 +26,7 @@ def sections(run: Run) -> list[tuple[str, str, Markup]]:
     """(title, key, content) of what there is to say."""
     found = [
         ("Search", "search", drawn(figures.search(run))),
-        ("Winner", "winner", winner(run)),
+        ("Best so far" if run.result is None else "Winner", "winner", winner(run)),
         ("Trade-offs", "tradeoffs", drawn(figures.trade_offs(run))),
         ("What was learnt", "learnt", learnt(run)),
         ("Trials", "trials", lists.trials(run) if not run.unread else paragraph(f"{run.unread}.")),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fnas_jax.core import jsons
+from fnas_jax.core import jsons, workdir
 from fnas_jax.core import limits as limits_lib
 from fnas_jax.core.limits import UNITS
 from fnas_jax.core.types import COSTS
@@ -17,7 +16,6 @@ from fnas_jax.plots import best_so_far
 from fnas_jax.plots.data import FAILED, PREDICTED, Run
 
 SHORT = {"latency_ms": "ms", "mflops": "MFLOPs", "params_m": "M parameters"}
-FRESH = 15 * 60.0  # seconds; a search whose files are older was interrupted, or waits
 
 
 class Card(NamedTuple):
@@ -183,9 +181,7 @@ def state(run: Run) -> tuple[str, str]:
     """(how the search is, its class of style)."""
     if run.result is not None:
         return ("finished", "") if run.result["best"] is not None else ("found nothing", "bad")
-    metrics = run.folder / "metrics.jsonl"
-    age = time.time() - metrics.stat().st_mtime if metrics.exists() else math.inf
-    return ("not finished", "open" if age < FRESH else "bad")
+    return ("running", "open") if workdir.is_held(run.folder) else ("interrupted", "bad")
 
 
 def shown(run: Run) -> Markup:
@@ -195,7 +191,7 @@ def shown(run: Run) -> Markup:
     heading = tag("h1", join([title, tag("span", words, class_=f"state {kind}".strip())]))
     boxes = [card(one) for one in cards(run)]
     advice = (
-        "" if run.result is not None else "The search has not finished yet: this page is as of now."
+        "" if run.result is not None else "The search has not finished yet. This page is as of now."
     )
     return join(
         [
@@ -214,13 +210,6 @@ def card(one: Card) -> Markup:
     if one.more:
         parts.append(tag("div", one.more, class_="more"))
     return tag("div", join(parts), class_=f"card{kind}")
-
-
-def text(run: Run) -> list[tuple[str, str]]:
-    """The facts as (name, text), for places without a page."""
-    return [
-        (one.name, f"{one.value} ({one.more})" if one.more else one.value) for one in cards(run)
-    ]
 
 
 def winners(run: Run, result: dict[str, Any]) -> Markup:
