@@ -20,6 +20,9 @@ from fnas_jax.tasks.readers.examples import RESIZING, resize
 # How far beyond the pixels of the data set others may lie, in units of their range: far enough for
 # other images of the kind, not for 0..255 where 0..16 or 0..1 was learnt.
 _MARGIN = 0.5
+LARGEST = 1 << 16  # height, width or channels of images
+# What reading a description raises that is another's, or was changed.
+DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Inputs(NamedTuple):
@@ -71,10 +74,10 @@ def described(inputs: Inputs) -> dict[str, Any]:
 
 
 def parse(entry: dict[str, Any]) -> Inputs:
-    """The inverse of `described`. Raises KeyError, TypeError or ValueError for anything else."""
+    """The inverse of `described`. Raises one of `DAMAGE` for anything else."""
     # Versions that did not say ignored transparency, and so were their networks trained.
     files = entry.get("files", {"alpha": "drop", "bits": 8})
-    return Inputs(
+    found = Inputs(
         height=int(entry["height"]),
         width=int(entry["width"]),
         channels=int(entry["channels"]),
@@ -86,6 +89,24 @@ def parse(entry: dict[str, Any]) -> Inputs:
         class_names=tuple(map(str, entry["classes"])),
         files=Files(str(files["alpha"]), int(files["bits"])),
     )
+    _check(found)
+    return found
+
+
+def _check(found: Inputs) -> None:
+    """Raises ValueError for what no images can be."""
+    sides = {name: getattr(found, name) for name in ("height", "width", "channels")}
+    for name, size in sides.items():
+        if not 1 <= size <= LARGEST:
+            raise ValueError(f"{name} is {size}; 1 to {LARGEST} is possible")
+    if found.dtype not in ("uint8", "float32"):
+        raise ValueError(f"pixels are {found.dtype!r}; uint8 and float32 are possible")
+    scale = (found.low, found.high, *found.mean, *found.std)
+    if not (np.isfinite(scale).all() and min(found.std, default=1) > 0 and found.low <= found.high):
+        raise ValueError(f"pixels are normalised by {scale}, which is impossible")
+    if not len(found.mean) == len(found.std) == found.channels:
+        numbers = f"{len(found.mean)} means and {len(found.std)} deviations"
+        raise ValueError(f"there are {numbers} for {found.channels} channels")
 
 
 def checked(inputs: Inputs, images: Any) -> np.ndarray:

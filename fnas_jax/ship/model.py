@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax.core import jsons
 from fnas_jax.core.mapped import Images
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.networks import dense, flax_reference, readable, shipped
@@ -29,6 +30,25 @@ from fnas_jax.ship.inputs import Inputs
 from fnas_jax.tasks import data
 
 BATCH = 256  # images at once
+# Of architecture.json, what a model says of itself; what it computes by is read where it is built.
+FORM = {
+    "arch": [int],
+    "canonical": [int],
+    "accuracy": {"test": jsons.MAYBE_NUMBER, "test_images": int, "correct": int},
+    "training": {"command": str},
+    "description": {"text": str},
+    "versions": {"fnas_jax": str},
+    "data": {"name": str},
+    "inputs": {"resize": str},
+}
+NEEDED = {
+    "accuracy": ("test", "test_images"),
+    "training": ("command",),
+    "description": ("text",),
+    "versions": ("fnas_jax",),
+    "data": ("name",),
+    "inputs": ("resize",),
+}
 
 
 def load(path: str | pathlib.Path) -> Model:
@@ -38,9 +58,13 @@ def load(path: str | pathlib.Path) -> Model:
     where there is none, or it is not whole.
     """
     record, variables = best.read(path)
+    where = repr(str(best.locate(pathlib.Path(path).expanduser()) / best.ARCHITECTURE))
+    jsons.record(record, FORM, where, ("arch", *NEEDED))
+    for name, kinds in NEEDED.items():
+        jsons.record(record[name], {}, f"{name!r} of {where}", kinds)
     try:
         return Model(record, variables)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except inputs.DAMAGE as error:
         raise UserError(f"the network in {str(path)!r} cannot be rebuilt: {error!r}") from None
 
 
@@ -55,8 +79,8 @@ class Model:
     def __init__(self, architecture: dict[str, Any], variables: dict[str, Any]):
         """`architecture` as `record.content` makes it.
 
-        Raises UserError where the weights are not those of the network, and KeyError, TypeError
-        or ValueError where `architecture` is something else.
+        Raises UserError where the weights are not those of the network, and one of
+        `inputs.DAMAGE` where `architecture` is something else.
         """
         self.architecture = architecture
         self.inputs = inputs.parse(architecture["inputs"])
@@ -192,9 +216,12 @@ def _batched(model: Model, run: Any, images: Images, most: int) -> list[np.ndarr
 
 def objective_of(architecture: dict[str, Any], names: tuple[str, ...]) -> Objective:
     """What a network was trained for; those of earlier versions were for classes by accuracy."""
-    if "objective" in architecture:
-        return objectives.parse(architecture["objective"])
-    return classification.of(len(names))
+    if "objective" not in architecture:
+        return classification.of(len(names))
+    found = objectives.parse(architecture["objective"])
+    if found.outputs != len(names):
+        raise ValueError(f"{found.outputs} outputs have {len(names)} names")
+    return found
 
 
 def answer(
@@ -237,8 +264,9 @@ def build(
 
 def _check_weights(module: nn.Module, taken: Inputs, variables: dict[str, Any]) -> None:
     """Raises UserError unless names and shapes of `variables` are those of `module`."""
-    image = jnp.zeros((1, taken.height, taken.width, taken.channels))
-    needed = jax.eval_shape(lambda: module.init(jax.random.key(0), image, train=False))
+    image = jax.ShapeDtypeStruct((1, taken.height, taken.width, taken.channels), jnp.float32)
+    init = functools.partial(module.init, train=False)
+    needed = jax.eval_shape(init, jax.random.key(0), image)
     shapes = {name: tuple(leaf.shape) for name, leaf in best.flat(needed).items()}
     given = {name: tuple(leaf.shape) for name, leaf in best.flat(variables).items()}
     wrong = sorted(

@@ -51,7 +51,7 @@ def artefact(folder: pathlib.Path, batch: int, passes: int) -> Timing:
     record: Any = workdir.read_json(folder / best.ARCHITECTURE)
     try:
         taken = inputs.parse(record["inputs"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except inputs.DAMAGE as error:
         place = str(folder / best.ARCHITECTURE)
         raise UserError(f"{place!r} is damaged: {type(error).__name__}: {error}") from None
     shape = json.dumps([batch, taken.height, taken.width, taken.channels])

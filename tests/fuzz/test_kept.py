@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import logging
 import pathlib
 import tempfile
 
@@ -24,7 +23,7 @@ from fnas_jax.training import autotune
 from tests.fuzz import damage
 
 # They say what is damaged as a warning, and what Orbax and NumPy find in it in their own.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("quiet")]
 TREE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.arange(3), "b": np.bool_(True)}
 BLANK = {"w": np.zeros((2, 3), np.float32), "n": np.zeros(3, int), "b": np.bool_(False)}
 
@@ -37,14 +36,6 @@ def put(root, files):
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """Nobody reads what is logged of thousands of damaged files."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
