@@ -1,18 +1,21 @@
 """Brings about faults, and prints which there were, how often, and what became of the searches.
 
-    python -m tests.soak [--only kill,damage] [--repeat 3] [--seed 0]
+    python -m tests.soak [--only kill,damage] [--repeat 6] [--seed 0]
 
-`kill`: SIGKILL at random moments of searches by every method; `damage`: files of a workdir and a
-store, damaged; `together`: searches and commands on one store; `signals` and `disk`: as these
-modules say, the second where this process may mount. Exits with 1 where an outcome is not what
-docs/reliability.md promises, which begins with WRONG.
+`kill`: SIGKILL at random moments of searches by every method; `signals`: SIGTERM and Ctrl-C, which
+also meet programs that begin; `writes`: SIGKILL within single writes; `damage`: files of a workdir
+and a store, damaged; `together`: searches and commands on one store; `disk`: full or read-only,
+where this process may mount. Exits with 1 where an outcome is not what docs/reliability.md
+promises, which begins with WRONG.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -20,16 +23,27 @@ from collections.abc import Callable, Iterable
 
 from tests import conftest  # noqa: F401  sets what XLA reads before JAX is loaded
 
-PARTS = ("kill", "damage", "together", "signals", "disk")
+PARTS = ("kill", "signals", "writes", "damage", "together", "disk")
 Case = tuple[str, str]  # (fault, outcome)
 
 
 def cases(part: str, place: pathlib.Path, options: argparse.Namespace) -> Iterable[Case]:
     """Those of one of PARTS, each of which is imported when it is wanted."""
-    if part == "kill":
-        from tests.soak import kill
+    if part in ("kill", "signals"):
+        from tests.soak import kill, signals
 
-        return kill.cases(place, options.seed, options.repeat, options.searches or kill.NAMES)
+        names = options.searches or kill.NAMES
+        if part == "kill":
+            return kill.cases(place, [signal.SIGKILL] * options.repeat, options.seed, names)
+        pair = (signal.SIGTERM, signal.SIGINT)
+        ways = list(itertools.islice(itertools.cycle(pair), options.signals))
+        found = kill.cases(place, ways, options.seed, names)
+        begins = () if options.searches else signals.cases(place, options.seed)
+        return itertools.chain(found, begins)
+    if part == "writes":
+        from tests.soak import writes
+
+        return writes.cases(place, options.seed)
     if part == "damage":
         from tests.soak import damage
 
@@ -38,18 +52,9 @@ def cases(part: str, place: pathlib.Path, options: argparse.Namespace) -> Iterab
         from tests.soak import together
 
         return together.cases(place)
-    if part == "signals":
-        from tests.soak import signals
+    from tests.soak import disk
 
-        good: tuple[str, ...] = (signals.PROMISED, signals.FINISHED, signals.EARLY)
-        found = signals.cases(seed=options.seed)
-    else:
-        from tests.soak import disk
-
-        good, found = disk.GOOD, disk.cases()
-    # The moment of a fault is of no interest where faults are counted.
-    kinds = [(fault.partition(" after ")[0], outcome) for fault, outcome in found]
-    return [(kind, text if text in good else f"WRONG: {text}") for kind, text in kinds]
+    return disk.cases(place)
 
 
 def table(found: Iterable[Case]) -> list[str]:
@@ -71,8 +76,10 @@ def run(options: argparse.Namespace, say: Callable[[str], object]) -> list[Case]
     found: list[Case] = []
     with tempfile.TemporaryDirectory() as scratch:
         for part in options.only:
-            place, began = pathlib.Path(scratch) / part, time.monotonic()
-            place.mkdir()
+            # What is killed and what is told to end are the same searches, which are made once.
+            name = "kill" if part == "signals" else part
+            place, began = pathlib.Path(scratch) / name, time.monotonic()
+            place.mkdir(exist_ok=True)
             for fault, outcome in cases(part, place, options):
                 found.append((fault, outcome))
                 say(f"{part} {time.monotonic() - began:.0f} s: {fault}: {outcome}")
@@ -87,13 +94,14 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", default=",".join(PARTS), type=lambda text: text.split(","))
-    parser.add_argument("--repeat", type=int, default=3, help="searches of a method to kill")
+    parser.add_argument("--repeat", type=int, default=6, help="SIGKILLs of each search")
+    parser.add_argument("--signals", type=int, default=4, help="SIGTERMs and Ctrl-Cs of each")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument(
         "--searches",
         default=[],
         type=lambda text: text.split(","),
-        help="that are killed, METHOD-tables or METHOD-images joined by commas; all if not given",
+        help="that are killed or told to end, METHOD-tables, METHOD-images, meta-train; else all",
     )
     options = parser.parse_args(arguments)
     for name in options.only:

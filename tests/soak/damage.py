@@ -59,6 +59,8 @@ class Place(NamedTuple):
     pattern: str  # of the file in the workdir; of several, the largest
     command: str  # of those of fnas-jax
     finished: bool  # whether the search is
+    search: str = "random-tables"  # the others are stopped where STOPPED says
+    ways: tuple[Callable[[pathlib.Path], None], ...] = WAYS
 
 
 PLACES = (
@@ -70,7 +72,25 @@ PLACES = (
     Place("run.json", "trials", True),
     Place("result.json", "report", True),
     Place("knowledge/history.sqlite", "trials", True),
+    Place("taken.npz", "search", False, "tnas-tables"),
+    Place("knowledge/surrogates/*/**/*", "search", False, "tnas-tables"),
+    *(
+        Place(pattern, "search", False, "fnas-images", (truncated, flipped, deleted))
+        for pattern in (
+            "pools/*/**/*",
+            "knowledge/pool/pool.json",
+            "knowledge/pool/versions/*/**/*",
+            "knowledge/pool/taught.npy",
+            "training/*winner*/**/*",
+        )
+    ),
 )
+# What there has to be, or lines of it, before a search is killed.
+STOPPED = {
+    "random-tables": ("metrics.jsonl", 3),
+    "tnas-tables": ("metrics.jsonl", 3),
+    "fnas-images": ("training/*winner*/[0-9]*/_CHECKPOINT_METADATA", 1),
+}
 
 
 def cases(
@@ -78,20 +98,21 @@ def cases(
     places: Sequence[Place] = PLACES,
     ways: Sequence[Callable[[pathlib.Path], None]] = WAYS,
 ) -> Iterator[tuple[str, str]]:
-    """(fault, outcome) of each of `places`, damaged in each of `ways`: 40 in all.
+    """(fault, outcome) of each of `places`, damaged in each of `ways` that are its own: 65 in all.
 
-    `place` may have the whole search and the stopped one already.
+    `place` may have the whole searches and the stopped ones already.
     """
-    search = long_search(place)
-    whole, stopped = place / "whole", place / "stopped"
-    if not whole.exists():
-        ended = searches.run(search, whole)
-        assert ended.code == 0, ended.said
-    if not stopped.exists():
-        stop(search, stopped)
     for number, where in enumerate(places):
+        search = long_search(place, where.search)
+        whole, stopped = (place / f"{kind}-{where.search}" for kind in ("whole", "stopped"))
+        if not whole.exists():
+            searches.make(search, whole, place)
+            ended = searches.run(search, whole)
+            assert ended.code == 0, ended.said
+        if not stopped.exists():
+            stop(search, stopped, place)
         expected = "" if where.command == "search" else shown(where.command, whole).said
-        for way in ways:
+        for way in (way for way in where.ways if way in ways):
             folder = place / "damaged" / f"{number}-{way.__name__}"
             shutil.copytree(whole if where.finished else stopped, folder)
             way(largest(folder, where.pattern))
@@ -103,17 +124,19 @@ def cases(
                 yield fault, looked_at(shown(where.command, folder), expected)
 
 
-def long_search(place: pathlib.Path) -> Search:
-    """One that is not over before it is killed behind its third iteration of 16."""
-    search = searches.of("random-tables", place)
-    return search._replace(settings=search.settings | {"search.budget": 64})
+def long_search(place: pathlib.Path, name: str = "random-tables") -> Search:
+    """One that is not over before it is killed where STOPPED says."""
+    search = searches.of(name, place)
+    longer = {"random-tables": {"search.budget": 64}, "fnas-images": {"winner.steps": 300}}
+    return search._replace(settings=search.settings | longer.get(name, {}))
 
 
-def stop(search: Search, folder: pathlib.Path) -> None:
-    """Leaves a search in `folder` that was killed in the loop."""
+def stop(search: Search, folder: pathlib.Path, place: pathlib.Path) -> None:
+    """Leaves a search in `folder` that was killed where STOPPED says."""
+    searches.make(search, folder, place)
     running = searches.start(search, folder)
-    metrics = folder / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+    pattern, lines = STOPPED[search.name]
+    while not any(path.read_bytes().count(b"\n") >= lines for path in folder.glob(pattern)):
         assert running.process.exitcode is None, running.said.read_text()
         running.process.join(0.005)
     running.process.kill()

@@ -1,18 +1,16 @@
-"""Searches on disks that are full or read-only: each says so in a sentence, and goes on the same.
+"""Searches on disks that are full or read-only: each says so, and goes on the same."""
 
-python -m tests.soak.disk          # as root, who may mount
-"""
+from __future__ import annotations
 
-import collections
 import contextlib
-import os
 import pathlib
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 
-from tests.soak import signals
+from tests.soak import kill, processes, searches, signals
+from tests.soak.processes import Ended
+from tests.soak.searches import Search
 
 SIZES_KB = (24, 48, 88, 128, 168, 208, 268, 328, 388)  # such a search needs about 450
 READ_ONLY = (".", "checkpoints", "knowledge", "tensorboard")  # in a workdir
@@ -20,7 +18,7 @@ PROMISED = "one sentence, no drafts, went on the same"
 FITTED = "it had room enough"
 OVER = "over before its disk was read-only"  # which was too late, then
 NOT_TRIED = "not tried: only root may mount"
-GOOD = (PROMISED, FITTED, OVER, NOT_TRIED)
+BEFORE = 6  # lines of metrics.jsonl, after which a part becomes read-only
 
 
 def may_mount() -> bool:
@@ -59,76 +57,71 @@ def mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True, capture_output=True)
 
 
-def wrong(workdir: pathlib.Path, code: int, said: str, words: str) -> str:
+def wrong(workdir: pathlib.Path, ended: Ended, words: str) -> str:
     """What is wrong with how a search has ended; "" where nothing is."""
-    lines = said.strip().splitlines()
-    if "Traceback" in said:
-        return f"traceback of {lines[-1][:80]}"
-    if code != 1 or not lines[-1].startswith("error: ") or words not in lines[-1]:
-        return f"exit {code}: {lines[-1:]}"
+    lines = ended.said.strip().splitlines() or [""]
+    if "Traceback" in ended.said:
+        return f"WRONG: traceback of {lines[-1][:80]}"
+    if ended.code != 1 or not lines[-1].startswith("error: ") or words not in lines[-1]:
+        return f"WRONG: exit {ended.code}: {lines[-1][-200:]}"
     left = [path.name for path in workdir.glob(".*.*")]
     left += [path.name for path in workdir.glob("**/*orbax-checkpoint-tmp*")]
-    return f"drafts are left: {left}" if left else ""
+    return f"WRONG: drafts are left: {left}" if left else ""
 
 
-def filled(folder: pathlib.Path, place: pathlib.Path, size: int, expected: object) -> str:
+def filled(search: Search, place: pathlib.Path, size: int, whole: pathlib.Path) -> str:
     """How a search ends whose disk, in `place`, has so many kilobytes, and how it goes on."""
     place.mkdir()
-    workdir = place / "run"
+    said, workdir = place.with_suffix(".said"), place / "run"
     with small(place, size):
-        process = signals.start(folder, workdir)
-        _, said = process.communicate(timeout=600)
-        if process.returncode == 0:
+        ended = processes.call(said, "search", *search.arguments(workdir))
+        if ended.code == 0:
             return FITTED
-        found = wrong(workdir, process.returncode, said, "room")
+        found = wrong(workdir, ended, "room")
         if found:
             return found
         mount("-o", "remount,size=64m", str(place))  # somebody makes room
-        return signals.gone_on(folder, workdir, expected) or PROMISED
+        return gone_on(processes.call(said, "search", *search.arguments(workdir)), workdir, whole)
 
 
-def closed(folder: pathlib.Path, workdir: pathlib.Path, part: str, expected: object) -> str:
+def closed(search: Search, workdir: pathlib.Path, part: str, whole: pathlib.Path) -> str:
     """How a search ends when this `part` of its folder becomes read-only, and how it goes on."""
-    process = signals.start(folder, workdir)
-    place, log = workdir / part, workdir / "metrics.jsonl"
-    while not (place.exists() and log.exists() and log.read_text().count("\n") > 5):
-        if process.poll() is not None:
+    running = searches.start(search, workdir)
+    place, log, over = workdir / part, workdir / "metrics.jsonl", processes.over(running)
+    while not (place.exists() and log.exists() and log.read_text().count("\n") >= BEFORE):
+        if over(0.01):
             return OVER
-        time.sleep(0.01)
     with read_only(place):
-        _, said = process.communicate(timeout=600)
+        ended = processes.ended(running)
     # What the process had open it still writes to: it may be done before it opens another file.
-    if process.returncode == 0:
+    if ended.code == 0:
         return FITTED
-    found = wrong(workdir, process.returncode, said, "read-only")
-    return found or signals.gone_on(folder, workdir, expected) or PROMISED
+    found = wrong(workdir, ended, "read-only")
+    return found or gone_on(searches.run(search, workdir), workdir, whole)
+
+
+def gone_on(ended: Ended, workdir: pathlib.Path, whole: pathlib.Path) -> str:
+    """The outcome of a search whose disk takes what is written again."""
+    found = kill.compared(ended, workdir, whole)
+    return PROMISED if found == kill.EQUAL else found
 
 
 def cases(
-    sizes: tuple[int, ...] = SIZES_KB, parts: tuple[str, ...] = READ_ONLY
-) -> list[tuple[str, str]]:
+    place: pathlib.Path,
+    sizes: tuple[int, ...] = SIZES_KB,
+    parts: tuple[str, ...] = READ_ONLY,
+) -> Iterator[tuple[str, str]]:
     """(fault, outcome) for disks of these sizes, and read-only parts of a workdir.
 
     NOT_TRIED where this process may not mount.
     """
     if not may_mount():
-        return [("disk", NOT_TRIED)]
-    outcomes: list[tuple[str, str]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = pathlib.Path(scratch)
-        expected, _ = signals.whole(folder)
-        for size in sizes:
-            outcome = filled(folder, folder / f"disk{size}", size, expected)
-            outcomes.append((f"disk of {size} KB", outcome))
-            print(*outcomes[-1], sep=": ", flush=True)
-        for part in parts:
-            workdir = folder / f"closed-{part}"
-            outcomes.append((f"read-only {part}", closed(folder, workdir, part, expected)))
-            print(*outcomes[-1], sep=": ", flush=True)
-    return outcomes
-
-
-if __name__ == "__main__":
-    assert os.geteuid() == 0, "only root may mount"
-    for outcome, count in collections.Counter(outcome for _, outcome in cases()).items():
-        print(f"{count:4d}  {outcome}")
+        yield "disk", NOT_TRIED
+        return
+    search, whole = signals.search(place), place / "undisturbed"
+    assert searches.run(search, whole).code == 0
+    for size in sizes:
+        yield f"disk of {size} KB", filled(search, place / f"disk{size}", size, whole)
+    for part in parts:
+        workdir = place / f"closed-{part.strip('.')}"
+        yield f"read-only {part}", closed(search, workdir, part, whole)

@@ -1,12 +1,19 @@
-"""Commands in processes of their own, which start at once: JAX is loaded before they are forked."""
+"""Commands in processes of their own, which start at once: JAX is loaded before they are forked.
+
+Moments and patience are counted in processor time, so that a busy machine changes neither: a
+process that computes is waited for, and one that does not for `IDLE` seconds hangs.
+"""
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
@@ -15,7 +22,11 @@ from fnas_jax import __main__
 # The server is a fresh process, whatever the one that asks has done with JAX.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["fnas_jax.main", "fnas_jax.retrain", "tests.soak.processes"])
-PATIENCE = 600.0  # seconds after which a command hangs
+IDLE = 180.0  # seconds in which a process has to compute for LEAST; locks are waited for for 60
+LEAST = 0.2
+MOST = 900.0  # seconds of processor time, which none of these commands takes
+HANGS = "hangs"
+TICK = 0.01  # seconds between two looks
 
 
 class Running(NamedTuple):
@@ -41,33 +52,93 @@ def keep_often() -> None:
     keep.LEAST_SECONDS, parts.SECONDS, parts.APART, long_batches.SECONDS = 0.0, 0.1, 0, 0.0
 
 
-def start(said: pathlib.Path, name: str, *arguments: str) -> Running:
-    """`fnas-jax NAME` with `arguments`; what it says goes to the end of `said`."""
-    process = CONTEXT.Process(target=_run, args=(str(said), name, arguments))
+def start(
+    said: pathlib.Path, name: str, *arguments: str, before: Callable[[], object] = keep_often
+) -> Running:
+    """`fnas-jax NAME` with `arguments`; what it says goes to `said`.
+
+    `before` is called in the process at first, and has to be picklable.
+    """
+    said.parent.mkdir(parents=True, exist_ok=True)
+    said.unlink(missing_ok=True)
+    process = CONTEXT.Process(target=_run, args=(str(said), before, name, arguments))
     process.start()
     return Running(process, said)
 
 
-def ended(running: Running) -> Ended:
-    """Waits for a command. One that hangs is killed."""
-    running.process.join(PATIENCE)
-    if running.process.exitcode is None:
-        running.process.kill()
+def spent(pid: int) -> float:
+    """The processor time of a process until now, in seconds; NaN where it is gone."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return math.nan
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def watch(pid: int, over: Callable[[float], bool], until: float = math.inf) -> tuple[bool, float]:
+    """(whether a process ended before it had spent `until` seconds, what it spent).
+
+    `over` waits so many seconds at most, and says whether it has ended. One that hangs is killed.
+    """
+    last, before, since = 0.0, 0.0, time.monotonic()
+    while not over(TICK):
+        now = spent(pid)
+        last = last if math.isnan(now) else now
+        if last >= until:
+            return False, last
+        if last >= before + LEAST:
+            before, since = last, time.monotonic()
+        if time.monotonic() - since > IDLE or last > MOST:
+            os.kill(pid, signal.SIGKILL)
+            raise TimeoutError(f"{HANGS} after {last:.0f} s of processor time")
+    return True, last
+
+
+def over(running: Running) -> Callable[[float], bool]:
+    """As `watch` asks for it."""
+
+    def ended(seconds: float) -> bool:
+        running.process.join(seconds)
+        return running.process.exitcode is not None
+
+    return ended
+
+
+def reached(running: Running, seconds: float) -> tuple[bool, float]:
+    """(whether a command still runs that has spent `seconds`, what it spent). It may hang."""
+    pid = running.process.pid
+    assert pid is not None
+    try:
+        gone, took = watch(pid, over(running), seconds)
+    except TimeoutError as error:
+        with running.said.open("a") as said:
+            said.write(f"\n{error}\n")
         running.process.join()
+        return False, math.nan
+    return not gone, took
+
+
+def ended(running: Running) -> Ended:
+    """Waits for a command. One that hangs is killed, and the last that it says is that."""
+    reached(running, math.inf)
     code = running.process.exitcode
-    return Ended(1 if code is None else code, running.said.read_text())
+    assert code is not None
+    return Ended(code, running.said.read_text() if running.said.exists() else "")
 
 
 def call(said: pathlib.Path, name: str, *arguments: str) -> Ended:
     """`start`, and waits."""
-    said.unlink(missing_ok=True)
     return ended(start(said, name, *arguments))
 
 
-def _run(said: str, name: str, arguments: Sequence[str]) -> None:
+def _run(said: str, before: Callable[[], object], name: str, arguments: Sequence[str]) -> None:
     """In the process: what the command would do."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # what is started in the background heeds no Ctrl-C
     file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    keep_often()
-    sys.exit(__main__.main([name, *arguments]))
+    before()
+    sys.argv = ["fnas-jax", name, *arguments]
+    __main__.entry()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import shutil
 import sqlite3
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +18,8 @@ from tests.soak import processes
 from tests.soak.processes import Ended, Running
 from tests.test_end_to_end import timeless
 
-ON_IMAGES = (
-    "random",
-    "fnas",
-    "pgnas",
-    "spos",
-)  # searches that train children; the last two only so
-ON_TABLES = tuple(name for name in METHODS if name not in ("pgnas", "spos"))
+ON_IMAGES = tuple(METHODS)
+ON_TABLES = tuple(name for name in METHODS if name not in ("pgnas", "spos"))  # which train
 SMALL = SMALL_FNAS | {
     "search.batch": 4,
     "gp.start": 4,
@@ -84,26 +81,55 @@ def of(name: str, place: pathlib.Path) -> Search:
     return Search(name, SMALL | {"task.name": f"tabular/{table}", "search.budget": 24} | chosen)
 
 
-def write_table(path: pathlib.Path, sign: float = 1.0) -> None:
-    """A table of 81 networks, whose accuracies rise with `sign` times their decisions."""
-    archs = np.stack(np.meshgrid(*[np.arange(3)] * 4, indexing="ij"), axis=-1).reshape(-1, 4)
-    lines = [",".join(f"decision_{t}" for t in range(4)) + ",acc,mflops"]
-    for arch in archs:
-        value = 50 + sign * (5 * arch.sum() + arch[0] / 10)
+def write_table(path: pathlib.Path, sign: float = 1.0, decisions: int = 4) -> None:
+    """A table of 3^`decisions` networks, whose accuracies rise with `sign` times decisions."""
+    archs = np.stack(np.meshgrid(*[np.arange(3)] * decisions, indexing="ij"), axis=-1)
+    lines = [",".join(f"decision_{t}" for t in range(decisions)) + ",acc,mflops"]
+    for arch in archs.reshape(-1, decisions):
+        value = 50 + sign * (20 / decisions * arch.sum() + arch[0] / 10)
         lines.append(",".join(map(str, arch)) + f",{value},{value}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines))
 
 
-def start(search: Search, folder: pathlib.Path, **changes: Any) -> Running:
+def taught(place: pathlib.Path) -> pathlib.Path:
+    """A store in `place` from which TNAS has something to learn: a search on another table."""
+    knowledge, other = place / "taught", place / "other" / "net.csv"
+    if not (knowledge / "history.sqlite").exists():
+        write_table(other, sign=0.9)
+        teacher = of("random-tables", place)
+        changes = {"task__name": f"tabular/{other}", "knowledge__dir": knowledge}
+        ended = run(teacher, place / "teacher", **changes)
+        assert ended.code == 0, ended.said
+    return knowledge
+
+
+def make(search: Search, folder: pathlib.Path, place: pathlib.Path) -> None:
+    """The workdir `folder` before the search, with the store of its own that TNAS learns from."""
+    folder.mkdir(parents=True)
+    if search.name == "tnas-tables":
+        shutil.copytree(taught(place), folder / "knowledge")
+
+
+def start(
+    search: Search,
+    folder: pathlib.Path,
+    before: Callable[[], object] = processes.keep_often,
+    **changes: Any,
+) -> Running:
     """The search in `folder`, as a process; what it says goes to a file beside it."""
     said = folder.with_name(f"{folder.name}.said")
-    return processes.start(said, "search", *search.arguments(folder, **changes))
+    return processes.start(said, "search", *search.arguments(folder, **changes), before=before)
 
 
-def run(search: Search, folder: pathlib.Path, **changes: Any) -> Ended:
+def run(
+    search: Search,
+    folder: pathlib.Path,
+    before: Callable[[], object] = processes.keep_often,
+    **changes: Any,
+) -> Ended:
     """`start`, and waits."""
-    return processes.ended(start(search, folder, **changes))
+    return processes.ended(start(search, folder, before, **changes))
 
 
 def found(folder: pathlib.Path, knowledge: pathlib.Path | None = None) -> dict[str, Any]:

@@ -1,14 +1,34 @@
 """The cheapest of the faults that `make soak` brings about, and how their outcomes are told."""
 
 import argparse
+import contextlib
+import importlib
 import json
+import math
+import random
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from tests.soak import __main__ as soak
-from tests.soak import damage, disk, kill, searches, signals, together
+from tests.soak import (
+    damage,
+    disk,
+    kill,
+    processes,
+    searches,
+    signals,
+    stopping,
+    together,
+    writes,
+)
 from tests.soak.processes import Ended
+from tests.soak.stopping import PROMISED
+
+WHOLE, STOPPED = "whole-random-tables", "stopped-random-tables"  # as `damage` has them
 
 
 @pytest.fixture(scope="module")
@@ -16,16 +36,16 @@ def place(tmp_path_factory):
     """A folder with a search that nobody disturbs, and one that was killed in the loop."""
     place = tmp_path_factory.mktemp("soak")
     search = damage.long_search(place)
-    assert searches.run(search, place / "whole").code == 0
-    damage.stop(search, place / "stopped")
+    assert searches.run(search, place / WHOLE).code == 0
+    damage.stop(search, place / STOPPED, place)
     return place
 
 
 def test_a_killed_search_comes_to_what_an_undisturbed_one_does(place):
     search, folder = damage.long_search(place), place / "killed"
-    assert kill.where(place / "stopped") == "in the loop"
-    shutil.copytree(place / "stopped", folder)
-    assert kill.compared(searches.run(search, folder), folder, place / "whole") == kill.EQUAL
+    assert kill.where(place / STOPPED) == "in the loop"
+    shutil.copytree(place / STOPPED, folder)
+    assert kill.compared(searches.run(search, folder), folder, place / WHOLE) == kill.EQUAL
 
 
 def test_damage_is_mended_or_told(place):
@@ -43,18 +63,18 @@ def test_searches_share_a_store(place):
 
 def test_another_result_is_no_good_outcome(place):
     folder, good = place / "other", Ended(0, "")
-    shutil.copytree(place / "whole", folder)
-    assert kill.compared(good, folder, place / "whole") == kill.EQUAL
+    shutil.copytree(place / WHOLE, folder)
+    assert kill.compared(good, folder, place / WHOLE) == kill.EQUAL
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps(result | {"iterations": 1}))
     warned = Ended(0, "warning: something is damaged")
     for ended in (good, warned):
-        assert damage.gone_on(ended, folder, place / "whole") == "WRONG: other result"
+        assert damage.gone_on(ended, folder, place / WHOLE) == "WRONG: other result"
     (folder / "metrics.jsonl").write_text("")
-    assert kill.compared(good, folder, place / "whole") == "WRONG: other result, metrics"
+    assert kill.compared(good, folder, place / WHOLE) == "WRONG: other result, metrics"
     (folder / "result.json").write_text(json.dumps(result))
-    assert damage.gone_on(good, folder, place / "whole") == kill.OTHER_METRICS
-    assert damage.gone_on(warned, folder, place / "whole") == damage.TOLD
+    assert damage.gone_on(good, folder, place / WHOLE) == kill.OTHER_METRICS
+    assert damage.gone_on(warned, folder, place / WHOLE) == damage.TOLD
     failed = Ended(1, "Traceback\nKeyError: 1")
     assert kill.compared(failed, folder, folder) == "WRONG: exit 1: KeyError: 1"
     assert damage.looked_at(failed, "").startswith("WRONG")
@@ -68,13 +88,113 @@ def test_disks_are_not_left_out_without_a_word(tmp_path, monkeypatch):
     assert told == [("disk", "not tried: only root may mount")]
 
 
-@pytest.mark.parametrize("part", [signals, disk], ids=["signals", "disk"])
-def test_what_is_not_as_promised_is_wrong(part, tmp_path, monkeypatch):
-    found = [("one after 0.2 of 1 s", part.PROMISED), ("one after 0.9 of 1 s", "swallowed")]
-    monkeypatch.setattr(part, "cases", lambda **given: found)
-    name, options = part.__name__.rpartition(".")[2], argparse.Namespace(seed=0)
-    told = list(soak.cases(name, tmp_path, options))
-    assert told == [("one", part.PROMISED), ("one", "WRONG: swallowed")]
+@pytest.mark.parametrize(
+    ("code", "said", "after", "outcome"),
+    [
+        (143, "at work\nstopped by SIGTERM; the same command goes on from here", 9.0, PROMISED),
+        (143, "stopped by SIGTERM; the same command begins again", 0.0, PROMISED),
+        (143, "at work", 0.0, "WRONG: exit 143: at work"),
+        (130, "the same command goes on from here", 0.0, "WRONG: exit 130: the same command"),
+        (0, "done", 0.1, stopping.FINISHED),
+        (0, "done", math.nan, stopping.FINISHED),  # it ended before anybody could look
+        (0, "done", 5.0, "WRONG: swallowed"),
+        (-15, "", 0.0, stopping.EARLY),
+        (-15, "Traceback\nKeyError: 1", 0.0, "WRONG: traceback of KeyError: 1"),
+        (1, "Traceback\nKeyError: 1", 0.0, "WRONG: traceback of KeyError: 1"),
+    ],
+)
+def test_how_a_command_ends_that_is_told_to(code, said, after, outcome):
+    assert stopping.judged(signal.SIGTERM, Ended(code, said), after).startswith(outcome)
+
+
+def test_what_ended_badly_is_no_good_outcome_though_it_went_on():
+    found = [("one", stopping.PROMISED), ("two", "WRONG: swallowed"), ("three", stopping.EARLY)]
+    told = list(kill.judged(found, kill.EQUAL))
+    assert told == [("one", kill.EQUAL), ("two", "WRONG: swallowed"), ("three", kill.EQUAL)]
+
+
+def test_moments_are_of_processor_time_and_what_does_not_compute_hangs(monkeypatch):
+    def watch(code, until=math.inf):
+        with subprocess.Popen([sys.executable, "-c", code]) as process:
+            try:
+                return signals.watch(process, until)
+            finally:
+                process.kill()
+
+    over, took = watch("while True: pass", until=0.1)
+    assert not over and 0.1 <= took < 1.0
+    assert watch("pass")[0]
+    monkeypatch.setattr(processes, "IDLE", 0.3)
+    with pytest.raises(TimeoutError, match="hangs"):
+        watch("import time; time.sleep(60)")
+
+
+def test_a_write_is_met_from_its_beginning_to_its_end(monkeypatch):
+    calls = []
+
+    @contextlib.contextmanager
+    def opened(name):
+        calls.append(f"open {name}")
+        yield name
+        calls.append(f"close {name}")
+
+    monkeypatch.setattr(writes, "opened", opened, raising=False)
+    monkeypatch.setattr(writes, "written", calls.append, raising=False)
+    for name in ("opened", "written"):
+        writes.replace((writes.__name__, name), lambda: calls.append("in") or 1, calls.append)
+    with writes.opened("a"):
+        calls.append("inside")
+    writes.written("b")
+    assert calls == ["in", "open a", "inside", "close a", 1, "in", "b", 1]
+
+
+@pytest.mark.parametrize("places", [*writes.SEARCHES.values()])
+def test_all_writes_have_a_function_of_that_name(places):
+    for module, name in places.values():
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_where_a_search_stands_is_told_by_what_it_has_left(tmp_path):
+    left = {
+        "run.json": "before its first step",
+        "checkpoints/0/d": "in preparation",
+        "metrics.jsonl": "in the loop",
+        "training/winner--1/2/d": "in the winner's training",
+        "result.json": "after the result",
+    }
+    assert kill.where(tmp_path) == "before the start"
+    for name, told in left.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"iteration": 1}')
+        assert kill.where(tmp_path) == told
+    (tmp_path / "metrics.jsonl").write_text('{"stage": "prepare"}')
+    for name in ("result.json", "training/winner--1/2/d", "checkpoints/0/d"):
+        (tmp_path / name).unlink()
+    shutil.rmtree(tmp_path / "training")
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert kill.where(tmp_path) == "in preparation"
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_in_a_write_goes_on(place, monkeypatch):
+    search, notes = damage.long_search(place), place / "random-tables.notes"
+    monkeypatch.setitem(writes.SEARCHES, search.name, writes.HISTORY)
+    notes.write_text("0.001 an iteration's rows\n")
+    where = writes.HISTORY["an iteration's rows"]
+    found = list(
+        writes.killed(
+            search, place, place / WHOLE, "an iteration's rows", where, [0.001], 1, random.Random(0)
+        )
+    )
+    assert found == [("SIGKILL as it writes an iteration's rows", kill.EQUAL)]
+
+
+@pytest.mark.slow
+def test_searches_and_meta_train_that_end_in_the_middle_go_on(place):
+    """As `make soak` has it, once each."""
+    for way in (signal.SIGKILL, signal.SIGTERM):
+        found = list(kill.cases(place, [way], names=["random-tables", kill.META]))
+        assert len(found) == 2 and not soak.wrong(found), found
 
 
 def test_outcomes_are_counted():
