@@ -89,7 +89,7 @@ PLACES = (
 STOPPED = {
     "random-tables": ("metrics.jsonl", 3),
     "tnas-tables": ("metrics.jsonl", 3),
-    "fnas-images": ("training/*winner*/[0-9]*/_CHECKPOINT_METADATA", 1),
+    "fnas-images": ("training/*winner*/[0-9]*/_CHECKPOINT_METADATA", 0),
 }
 
 

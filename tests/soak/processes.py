@@ -136,7 +136,7 @@ def _run(said: str, before: Callable[[], object], name: str, arguments: Sequence
     """In the process: what the command would do."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # what is started in the background heeds no Ctrl-C
-    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
     before()

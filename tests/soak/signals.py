@@ -25,12 +25,17 @@ os.execv(sys.argv[1], sys.argv[1:])"""
 
 
 def search(place: pathlib.Path) -> Search:
-    """One on a table with a checkpoint after each of its 75 iterations."""
+    """One on a table, with a checkpoint after each of its 75 iterations and a cache of programs."""
     settings = searches.of("random-tables", place).settings
     table = place / "large.csv"
     if not table.exists():
         searches.write_table(table, decisions=6)
-    changes = {"task.name": f"tabular/{table}", "search.budget": 300, "log.tensorboard": True}
+    changes = {
+        "task.name": f"tabular/{table}",
+        "search.budget": 300,
+        "log.tensorboard": True,
+        "jax.cache_dir": place / "cache",
+    }
     return Search("large", settings | changes)
 
 

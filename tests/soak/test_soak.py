@@ -178,22 +178,20 @@ def test_where_a_search_stands_is_told_by_what_it_has_left(tmp_path):
 @pytest.mark.slow
 def test_a_search_that_is_killed_in_a_write_goes_on(place, monkeypatch):
     search, notes = damage.long_search(place), place / "random-tables.notes"
-    monkeypatch.setitem(writes.SEARCHES, search.name, writes.HISTORY)
+    monkeypatch.setitem(writes.SEARCHES, search.name, writes.KEPT)
     notes.write_text("0.001 an iteration's rows\n")
-    where = writes.HISTORY["an iteration's rows"]
-    found = list(
-        writes.killed(
-            search, place, place / WHOLE, "an iteration's rows", where, [0.001], 1, random.Random(0)
-        )
-    )
+    (place / "whole").mkdir(exist_ok=True)
+    (place / "whole" / search.name).symlink_to(place / WHOLE)
+    found = list(writes.killed(search, place, "an iteration's rows", 1, random.Random(0)))
     assert found == [("SIGKILL as it writes an iteration's rows", kill.EQUAL)]
 
 
 @pytest.mark.slow
 def test_searches_and_meta_train_that_end_in_the_middle_go_on(place):
     """As `make soak` has it, once each."""
+    (place / "ends").mkdir()
     for way in (signal.SIGKILL, signal.SIGTERM):
-        found = list(kill.cases(place, [way], names=["random-tables", kill.META]))
+        found = list(kill.cases(place / "ends", [way], names=["random-tables", kill.META]))
         assert len(found) == 2 and not soak.wrong(found), found
 
 

@@ -13,6 +13,7 @@ import itertools
 import os
 import pathlib
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -24,14 +25,17 @@ from tests.soak import kill, processes, searches
 from tests.soak.searches import Search
 
 # What is written, as fault of a search: module and function that write it, which others call there.
-HISTORY = {
+KEPT = {
     "an iteration's rows": ("fnas_jax.knowledge.history", "record"),
     "the rows that a resume trims": ("fnas_jax.knowledge.history", "trim"),
-    "what describes a task": ("fnas_jax.knowledge.task_data", "record_task"),
-    "a kernel": ("fnas_jax.knowledge.surrogates", "save"),
-    "what is taken of others": ("fnas_jax.knowledge.pins", "write"),
     "a checkpoint": ("fnas_jax.core.checkpoint", "save"),
     "a file's draft": ("fnas_jax.core.disk", "replacing"),
+    "a compiled program": ("fnas_jax.core.compiled", "_write"),
+}
+TAUGHT = {
+    "what describes a task": ("fnas_jax.knowledge.task_data", "record_task"),
+    "what is taken of others": ("fnas_jax.knowledge.pins", "write"),
+    "a kernel": ("fnas_jax.knowledge.surrogates", "save"),
 }
 POOL = {
     "the pool": ("fnas_jax.knowledge.pool_store", "sync"),
@@ -39,7 +43,8 @@ POOL = {
     "a link to the pool": ("fnas_jax.core.apart", "link"),
     "a training": ("fnas_jax.core.keep", "save"),
 }
-SEARCHES = {"tnas-tables": HISTORY, "fnas-images": POOL}
+SEARCHES = {"random-tables": KEPT, "tnas-tables": TAUGHT, "fnas-images": POOL}
+FOLDER = "compiled"  # of programs that a search keeps
 CALLS = 3  # of a write, of which one is chosen
 
 
@@ -53,44 +58,48 @@ def cases(
     draw = random.Random(seed)
     for name in chosen:
         search, whole = searches.of(name, place), place / "whole" / name
+        if name == "random-tables":
+            search = search._replace(settings=search.settings | {"jax.cache_dir": place / FOLDER})
         notes = place / f"{name}.notes"
         searches.make(search, whole, place)
         ended = searches.run(search, whole, functools.partial(clocked, notes, SEARCHES[name]))
         if ended.code:
             yield f"none: {name}", f"WRONG: exit {ended.code}: {kill.last_line(ended)}"
             continue
-        took = read(notes)
-        for fault, where in SEARCHES[name].items():
-            moments = took.get(fault, [0.001])  # a first start trims nothing
-            yield from killed(search, place, whole, fault, where, moments, repeat, draw)
+        for fault in SEARCHES[name]:
+            yield from killed(search, place, fault, repeat, draw)
 
 
 def killed(
-    search: Search,
-    place: pathlib.Path,
-    whole: pathlib.Path,
-    fault: str,
-    where: tuple[str, str],
-    moments: Sequence[float],
-    repeat: int,
-    draw: random.Random,
+    search: Search, place: pathlib.Path, fault: str, repeat: int, draw: random.Random
 ) -> Iterator[tuple[str, str]]:
     """A search that is killed in `repeat` starts of it, in the same kind of write, then goes on."""
-    folder = place / "killed" / f"{search.name}-{where[1]}"
+    writes, took = SEARCHES[search.name], read(place / f"{search.name}.notes")
+    folder = place / "killed" / f"{search.name}-{writes[fault][1]}"
     searches.make(search, folder, place)
-    if fault not in read(place / f"{search.name}.notes"):
-        one = functools.partial(armed, SEARCHES[search.name]["a checkpoint"], 2, 0.0)
-        searches.run(search, folder, one)
-    count = 0
-    for _ in range(repeat):
+    if fault not in took:  # what only those do that go on
+        searches.run(search, folder, functools.partial(armed, writes["a checkpoint"], 2, 0.0))
+    moments, faults, wrong = took.get(fault, [0.001]), 0, ""
+    while faults < repeat:
         call = draw.randrange(min(len(moments), CALLS))
-        before = functools.partial(armed, where, call + 1, draw.uniform(0, moments[call]))
-        ended = searches.run(search, folder, before)
-        if ended.code != -signal.SIGKILL:
+        if fault == "a compiled program":
+            shutil.rmtree(place / FOLDER, ignore_errors=True)
+        moment = draw.uniform(0, moments[call])
+        ended = searches.run(
+            search, folder, functools.partial(armed, writes[fault], call + 1, moment)
+        )
+        if ended.code == 0:  # it had nothing more of the kind to write
             break
-        count += 1
-    outcome = kill.compared(searches.run(search, folder), folder, whole)
-    yield from ((f"SIGKILL as it writes {fault}", outcome) for _ in range(count))
+        if ended.code != -signal.SIGKILL or processes.HANGS in ended.said:
+            wrong = f"WRONG: exit {ended.code}: {kill.last_line(ended)}"
+            break
+        faults += 1
+    outcome = wrong or kill.compared(
+        searches.run(search, folder), folder, place / "whole" / search.name
+    )
+    yield from ((f"SIGKILL as it writes {fault}", outcome) for _ in range(faults))
+    if not faults:
+        yield f"none: as it writes {fault}", wrong or "WRONG: it is never written"
 
 
 def read(notes: pathlib.Path) -> dict[str, list[float]]:
