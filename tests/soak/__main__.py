@@ -43,7 +43,8 @@ def cases(part: str, place: pathlib.Path, options: argparse.Namespace) -> Iterab
     if part == "writes":
         from tests.soak import writes
 
-        return writes.cases(place, options.seed)
+        chosen = [name for name in writes.SEARCHES if name in (options.searches or name)]
+        return writes.cases(place, options.seed, chosen=chosen)
     if part == "damage":
         from tests.soak import damage
 

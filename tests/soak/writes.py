@@ -33,11 +33,11 @@ KEPT = {
     "a compiled program": ("fnas_jax.core.compiled", "_write"),
 }
 TAUGHT = {
-    "what describes a task": ("fnas_jax.knowledge.task_data", "record_task"),
     "what is taken of others": ("fnas_jax.knowledge.pins", "write"),
     "a kernel": ("fnas_jax.knowledge.surrogates", "save"),
 }
 POOL = {
+    "what describes a task": ("fnas_jax.knowledge.task_data", "record_task"),
     "the pool": ("fnas_jax.knowledge.pool_store", "sync"),
     "the pool's teachers": ("fnas_jax.knowledge.taught", "add"),
     "a link to the pool": ("fnas_jax.core.apart", "link"),
@@ -77,7 +77,7 @@ def killed(
     writes, took = SEARCHES[search.name], read(place / f"{search.name}.notes")
     folder = place / "killed" / f"{search.name}-{writes[fault][1]}"
     searches.make(search, folder, place)
-    if fault not in took:  # what only those do that go on
+    if fault not in took and "a checkpoint" in writes:  # what only those do that go on
         searches.run(search, folder, functools.partial(armed, writes["a checkpoint"], 2, 0.0))
     moments, faults, wrong = took.get(fault, [0.001]), 0, ""
     while faults < repeat:
