@@ -13,6 +13,7 @@ COMMANDS = {
     "search": ("fnas_jax.main:main", "searches a network, or goes on with a search"),
     "status": ("fnas_jax.status:command", "says how far searches are"),
     "trials": ("fnas_jax.trials:command", "lists what a search has tried"),
+    "store": ("fnas_jax.stores:command", "merges knowledge stores, imports earlier results"),
     "report": ("fnas_jax.report:command", "writes a page about a search"),
     "retrain": ("fnas_jax.retrain:command", "trains the winner of a search again"),
     "predict": ("fnas_jax.predict:command", "says what images are, by the network found"),

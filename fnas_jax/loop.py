@@ -324,4 +324,5 @@ def _origin(ctx: Context) -> history.Run:
         versions=workdir.versions(task.layers),
         space_identity=task.space.identity,
         protocol=ctx.evaluator.protocol,
+        method=ctx.config.method.name,
     )

@@ -56,6 +56,7 @@ class Run(NamedTuple):
     versions: dict[str, str]
     space_identity: str = ""  # `Space.identity`; "": unknown
     protocol: str = ""  # `Evaluator.protocol`; "": unknown
+    method: str = ""  # its name; "": unknown
 
 
 class Row(NamedTuple):
@@ -146,6 +147,7 @@ def record(connection: sqlite3.Connection, run: Run, iteration: int, rows: Seque
         "time": time.time(),
         "space_key": _digest(run.space_identity),
         "protocol": _digest(run.protocol),
+        "method": run.method or None,
     }
     own = ("position", "decisions", "trained", "ok", *NUMBERS)
     values = []

@@ -48,10 +48,11 @@ CREATE TABLE IF NOT EXISTS descriptions (
     text TEXT NOT NULL            -- canonical JSON of which it is the digest
 ) WITHOUT ROWID""",
 }
-# Columns of `evaluations` that the first version did not have; digests of `descriptions`.
+# Columns of `evaluations` that the first version did not have; mostly digests of `descriptions`.
 ADDED = (
     "space_key",  # of the full description of the space
     "protocol",  # of all that makes the numbers of a task comparable
+    "method",  # no digest: its name, "imported" of rows that no search has made
 )
 # Of the file (PRAGMA user_version), which earlier versions left at 0; to be counted up with a
 # change that they would misread. A column more is none: they name those that they write.
