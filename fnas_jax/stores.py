@@ -109,6 +109,10 @@ def imported(arguments: Sequence[str]) -> str:
         space = space_of_search(cli.parse_config([*_config(path), *overrides], _nothing, USAGE)[0])
     elif name and not name.startswith(OWN):
         space, name = _ours(name), ""
+    if space is not None and values.decisions:
+        raise UserError(
+            f"--decisions is for a table with a space of its own; here they are {space.name}'s"
+        )
     file = pathlib.Path(given[0]).expanduser()
     asked = plain_table.Asked(values.metric, values.direction, tuple(values.decisions))
     try:
@@ -151,6 +155,11 @@ def _nothing(values: flags.FlagValues) -> None:
     """No flags beside those of the configuration."""
 
 
+def _all(values: flags.FlagValues) -> None:
+    define_merge(values)
+    define_import(values)
+
+
 WAYS = {"merge": merged, "import": imported}
 
 
@@ -160,7 +169,7 @@ def command(argv: Sequence[str] | None = None) -> int:
     def body() -> None:
         arguments = list(sys.argv[1:] if argv is None else argv)
         if not arguments or arguments[0].startswith("-"):
-            cli.parse_flags(arguments, _nothing, USAGE)
+            cli.parse_flags(arguments, _all, USAGE)
             raise UserError(f"store needs a word: {' or '.join(WAYS)}; --help shows how")
         word = arguments.pop(0)
         if word not in WAYS:

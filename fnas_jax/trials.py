@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -127,6 +128,13 @@ def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     for trial in sorted(measured, key=lambda t: -t["reward"]):
         first.setdefault(trial["text"], trial)
     return list(first.values())[:count]
+
+
+def as_csv(trials: Iterable[dict[str, Any]]) -> str:
+    """The trials of a search as a text of CSV."""
+    out = io.StringIO()
+    delivery.write_csv(out, [n for n, kind in COLUMNS.items() if kind is not list], trials)
+    return out.getvalue()
 
 
 def table(trials: Sequence[dict[str, Any]], metric: str = "accuracy") -> str:

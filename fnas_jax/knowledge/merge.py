@@ -42,6 +42,8 @@ def merge(folders: Sequence[pathlib.Path], out: pathlib.Path) -> Merged:
     """
     if (out / history.FILE).exists():
         raise _taken(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out is {str(out)!r}, which is no folder")
     places = [folder.resolve() for folder in folders]
     twice = next(
         (f for f, place in zip(folders, places, strict=True) if places.count(place) > 1), None
@@ -60,8 +62,6 @@ def merge(folders: Sequence[pathlib.Path], out: pathlib.Path) -> Merged:
             os.link(draft, out / history.FILE)  # a store that was made there meanwhile stays
     except FileExistsError:
         raise _taken(out) from None
-    except NotADirectoryError:
-        raise UserError(f"--out is {str(out)!r}, which is no folder") from None
     finally:
         for path in (draft, draft.with_name(f"{draft.name}-journal")):
             with contextlib.suppress(OSError):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnas_jax import main, outcome, results
+from fnas_jax import main, outcome, results, standing, status
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import logging, workdir
+from fnas_jax.core import logging, stages, workdir
 from fnas_jax.knowledge import history, pins, pool_store, sources, store, task_data, taught
 from fnas_jax.pages import assemble, summary
 from fnas_jax.ship import best
@@ -182,6 +182,28 @@ def test_history(rows, data):
         patch.setattr(history.time, "sleep", lambda seconds: None)  # between tries to open it
         (pathlib.Path(place) / history.FILE).write_bytes(content)
         damage.read(looked_at, pathlib.Path(place))
+
+
+LIVE = {
+    "pid": 1,
+    "host": "a",
+    "stage": "search",
+    **dict.fromkeys(("since", "at"), 1.0),
+    "label": "fnas",
+    "done": 1,
+    "total": 2,
+    "left": None,
+}
+KEYS = config_lib.default()
+
+
+@given(damage.odd_json(LIVE))
+def test_what_a_process_says_of_itself(content):
+    """Nothing is refused: what cannot be read says nothing."""
+    with damage.folder({stages.FILE: content}) as root:
+        found = standing.Status("w", True, stages.read(root))
+        status.one_line(found, 3.0)
+        status.screen(found._replace(config=KEYS), 3.0)
 
 
 @given(st.lists(damage.odd_json(LINE), max_size=3).map(b"\n".join))

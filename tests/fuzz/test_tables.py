@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fnas_jax import importing, registry
+from fnas_jax.core import config as config_lib
+from fnas_jax.spaces import macro
 from fnas_jax.tasks import tables
 from fnas_jax.tasks.plain_table import Asked
 from fnas_jax.timing import table as latencies
@@ -22,6 +25,10 @@ PLAIN = (
     "a\tb\taccuracy\nx\t1\t50%\ny\t2\t25 %\n".encode("utf-16"),
     b"a,b,accuracy\n" + b"1" * 400 + b",2,0.5\n" + b"1" * 5000 + b",2,0.5\n",
     b"decision_0,accuracy\n" + b"9" * 5000 + b",1e400\n",
+)
+IMPORTED = (
+    b"text,trained,ok,accuracy,mflops\n00000000,True,True,0.5,10\n22212220,True,False,,-1\n",
+    (",".join(macro.make().names) + ",loss\n" + "0," * 8 + "0.5\n").encode(),
 )
 ASKED = (Asked(), Asked("loss", "minimize", ("depth", "width")), Asked(decisions=("a", "b")))
 
@@ -49,6 +56,17 @@ def test_plain_of_any_text(text, asked):
     content = b"decision_0,accuracy\n" + text.encode()
     with damage.folder({"a.csv": content}) as root:
         sound(damage.read(tables.load, "a.csv", root, asked))
+
+
+@given(damage.damaged(IMPORTED))
+def test_earlier_results(content):
+    """In the space of macro, by columns and as texts; rows of a history can be made of them."""
+    space = registry.SPACES["macro"](config_lib.default().space)
+    with damage.folder({"a.csv": content}) as root:
+        found = damage.read(importing.read, root / "a.csv", Asked(), space, "")
+        if isinstance(found, importing.Earlier):
+            assert len(importing.rows(found)) == len(found.archs) > 0
+            assert (found.archs >= 0).all() and (found.archs < space.cardinalities).all()
 
 
 def sound(found):
