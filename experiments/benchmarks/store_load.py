@@ -116,16 +116,23 @@ def asker() -> sources.Asker:
     return sources.Asker(SPACE, "tabular/new", "", REWARD)
 
 
+@contextlib.contextmanager
+def knowledge(folder: pathlib.Path) -> Iterator[Knowledge]:
+    """The store as a new search has it, which writes down what it takes."""
+    with store.opened(folder) as known, tempfile.TemporaryDirectory() as place:
+        yield Knowledge(known, time.time(), run="f" * 32, pinned=pathlib.Path(place, "taken.npz"))
+
+
 def learnt_by_fnas(folder: pathlib.Path) -> None:
     """What FNAS's critic starts from."""
-    with store.opened(folder) as known:
-        assert fnas.source_tasks(asker(), {}, Knowledge(known, time.time()), MOST) is not None
+    with knowledge(folder) as known:
+        assert fnas.source_tasks(asker(), {}, known, MOST) is not None
 
 
 def learnt_by_tnas(folder: pathlib.Path) -> None:
     """What TNAS learns from, and what its predictions are conditioned on."""
-    with store.opened(folder) as known:
-        rows = sources.load(asker(), Knowledge(known, time.time()))
+    with knowledge(folder) as known:
+        rows = sources.load(asker(), known)
     assert rows is not None
     every = source_tasks.gather(SPACE, rows.decisions, rows.reward, rows.task)
     source_tasks.support(every, Tnas().support)

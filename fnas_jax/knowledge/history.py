@@ -11,12 +11,13 @@ and on resume trims what lies beyond the checkpoint: each evaluation stands exac
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pathlib
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -205,14 +206,8 @@ def rows(
         " ORDER BY run, iteration, position",
         values,
     )
-    try:
+    with damage_told():
         found, lengths = columns.read(cursor, KINDS | {"known": bool, "time": float})
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-    ) as error:  # SQLite keeps whatever damage makes of a value
-        raise UserError(f"a row of the history is damaged: {error}") from None
     if len(lengths) > 1:
         raise UserError(
             f"the history holds rows of several spaces named {values[0]!r}, with"
@@ -223,12 +218,17 @@ def rows(
         archs = found["decisions"]
         fits = np.all((archs >= 0) & (archs < np.asarray(space.cardinalities)), axis=1)
         order = order[fits[order]]
-    return Rows(**{name: found.pop(name)[order] for name in Rows._fields})
+    texts = {name: found[name].whole() for name, kind in KINDS.items() if kind is str}
+    return Rows(**{name: (found | texts)[name][order] for name in Rows._fields})
 
 
-def take(found: Rows, use: np.ndarray) -> Rows:
-    """The rows of `use` ([R] bool, or indices)."""
-    return Rows(*(column[use] for column in found))
+@contextlib.contextmanager
+def damage_told() -> Iterator[None]:
+    """Values that `columns.read` cannot read inside are a UserError: damage of the file."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:  # SQLite keeps any value anywhere
+        raise UserError(f"a row of the history is damaged: {error}") from error
 
 
 def identity_of(connection: sqlite3.Connection, run_id: str) -> str:
@@ -276,16 +276,6 @@ def count(connection: sqlite3.Connection, run_id: str) -> int:
     """How many rows run `run_id` has written, measured and predicted ones."""
     query = "SELECT count(*) FROM evaluations WHERE run = ?"
     return connection.execute(query, (run_id,)).fetchone()[0]
-
-
-def count_by_space(connection: sqlite3.Connection, until: float = math.inf) -> dict[str, int]:
-    """Measured rows that were written by `until`, by the names of their spaces."""
-    query = (
-        "SELECT space, sum(measured) FROM (SELECT space, sum(trained) AS measured"
-        f" FROM evaluations WHERE time <= ? GROUP BY {ITERATION}) GROUP BY space"
-        " HAVING sum(measured) ORDER BY space"
-    )
-    return dict(connection.execute(query, (until,)).fetchall())
 
 
 def groups(connection: sqlite3.Connection) -> list[Group]:

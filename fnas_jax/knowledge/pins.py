@@ -44,10 +44,15 @@ def write(path: pathlib.Path, run: str, pin: Pin) -> None:
         "statistics": pin.statistics,
     }
     arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
-    arrays |= {"decisions": pin.decisions, "reward": pin.reward, "task": pin.task}
+    arrays |= {"decisions": _small(pin.decisions), "reward": pin.reward, "task": _small(pin.task)}
     arrays |= {f"images{q}": a for q, a in enumerate(pin.images) if a is not None}
     with disk.replacing(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez(file, **arrays)
+
+
+def _small(numbers: np.ndarray) -> np.ndarray:
+    """`numbers` from 0 on in the smallest type that holds them, which compressing takes longer."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 def read(path: pathlib.Path, run: str) -> Pin | None:
@@ -63,6 +68,10 @@ def read(path: pathlib.Path, run: str) -> Pin | None:
         if about["run"] != run:  # of one that never began
             return None
         images = [arrays.get(f"images{q}") for q in range(len(about["names"]))]
+        for name, kind in (("decisions", np.int32), ("task", np.int64)):
+            if arrays[name].dtype.kind not in "iu":
+                raise ValueError(f"its {name} are {arrays[name].dtype}")
+            arrays[name] = arrays[name].astype(kind)
         given = arrays | about | {"images": images}
         pin = Pin(**{name: given[name] for name in Pin._fields})
         if digest(pin) != about["digest"]:
@@ -71,7 +80,7 @@ def read(path: pathlib.Path, run: str) -> Pin | None:
         raise UserError(
             f"{str(path)!r}, what the search has taken of other searches, is damaged ({error}): put"
             " a copy of before in its place, or start a new workdir"
-        ) from None
+        ) from error
     return pin
 
 

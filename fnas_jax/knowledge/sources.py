@@ -29,8 +29,9 @@ from fnas_jax.core import measure as measures
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.reward import Reward
-from fnas_jax.knowledge import history, pins, task_data
+from fnas_jax.knowledge import history, measured, pins, task_data
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.knowledge.measured import Group, Measured
 from fnas_jax.knowledge.pins import Pin
 from fnas_jax.spaces.base import Space
 
@@ -92,24 +93,29 @@ def of_each(found: Sources, known: Mapping[str, T]) -> list[T | None]:
 
 def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) -> Sources:
     """The measured rows that the store held at `until` (seconds since 1970)."""
-    rows = history.rows(connection, asker.space, until=until)
-    labels, of_row = _numbered(rows.task, rows.protocol, rows.steps)
+    costs = () if asker.reward.cost == "none" else (asker.reward.cost,)
+    rows = measured.read(connection, asker.space, costs, until)
     mine = identity.digest(asker.protocol) if asker.protocol else ""
-    own = np.array([(t, p) == (asker.task, mine) for t, p, _ in labels], bool)[of_row]
-    measured = measures_of(connection, rows)
-    reward = rewards_of(measured, asker.reward, rows)
-    untold = np.isin(rows.protocol, [name for name, known in measured.items() if known is None])
+    is_own = [(g.task, g.protocol) == (asker.task, mine) for g in rows.groups]
+    measures_ = measures_of(connection, rows.groups)
+    own, untold, halves = (
+        np.array(of_groups, bool)[rows.group]
+        for of_groups in (
+            is_own,
+            [m is None for m in measures_],
+            [not g.protocol for g in rows.groups],
+        )
+    )
+    reward = rewards_of(measures_, asker.reward, rows)
     other = rows.ok & ~own
     use = other & np.isfinite(reward)
-    pairs = [(task, _label(protocol, steps)) for task, protocol, steps in labels]
-    tasks = sorted({pairs[i] for i in np.unique(of_row[use])})
+    pairs = [(g.task, _label(g)) for g in rows.groups]
+    tasks = sorted({pairs[i] for i in np.unique(rows.group[use])})
     place = np.array([tasks.index(pair) if pair in tasks else -1 for pair in pairs], np.int64)
-    spaces = history.count_by_space(connection, until)
-    spaces[asker.space.name] = spaces.get(asker.space.name, 0) - len(rows.ok)
     return Sources(
         decisions=rows.decisions[use],
         reward=reward[use],
-        task=place[of_row[use]],
+        task=place[rows.group[use]],
         names=[name for name, _ in tasks],
         protocols=[p for _, p in tasks],
         counts=Counts(
@@ -118,34 +124,30 @@ def find(connection: sqlite3.Connection, asker: Asker, until: float = math.inf) 
             unknown_metric=int((other & untold).sum()),
             failed=int((~rows.ok & ~own).sum()),
             own=int(own.sum()),
-            other_spaces={name: count for name, count in spaces.items() if count},
+            other_spaces=rows.others,
             unknown_space=int((use & ~rows.known).sum()),
-            unknown_protocol=int((use & (rows.protocol == "")).sum()),
+            unknown_protocol=int((use & halves).sum()),
         ),
     )
 
 
-def measures_of(connection: sqlite3.Connection, rows: history.Rows) -> dict[str, Measure | None]:
-    """{digest of a protocol of `rows`: what their accuracies measure, as `measure_of`}."""
+def measures_of(connection: sqlite3.Connection, groups: Sequence[Group]) -> list[Measure | None]:
+    """[G] what the accuracies of each group of rows measure, as `measure_of`."""
     known = history.descriptions(connection)
-    return {name: measure_of(known.get(name, "")) for name in sorted(set(rows.protocol.tolist()))}
+    return [measure_of(known.get(group.protocol, "")) for group in groups]
 
 
-def rewards_of(
-    measured: Mapping[str, Measure | None], reward: Reward, rows: history.Rows
-) -> np.ndarray:
-    """[R] float64: each row's reward by the measure of its own protocol, e.g. of another metric.
+def rewards_of(measured_by: Sequence[Measure | None], reward: Reward, rows: Measured) -> np.ndarray:
+    """[R] float64: each row's reward by the measure [G] of its own group, e.g. of another metric.
 
     NaN where that is not known.
     """
     found = np.full(len(rows.ok), np.nan)
-    for protocol, measure in measured.items():
-        if measure is None:
-            continue
-        own = rows.protocol == protocol
-        some = history.take(rows, own)
-        costs = some.latency_ms, some.mflops, some.params_m
-        found[own] = rewards.recompute(reward, some.accuracy, *costs, measure)
+    # Groups that measure the same at once: each number of rows is a program of its own.
+    for measure in dict.fromkeys(m for m in measured_by if m is not None):
+        own = np.array([m == measure for m in measured_by])[rows.group]
+        costs = {name: cost[own] for name, cost in rows.costs.items()}
+        found[own] = rewards.recompute(reward, rows.accuracy[own], **costs, measure=measure)
     return found
 
 
@@ -231,12 +233,5 @@ def _without(reward: Reward) -> str:
     return f"without {needed}, which the reward needs"
 
 
-def _numbered(*columns: np.ndarray) -> tuple[list[tuple], np.ndarray]:
-    """(the tuples that there are among the rows of `columns`, each [R]; the number [R] of each)."""
-    rows = list(zip(*(column.tolist() for column in columns), strict=True))
-    number = {row: i for i, row in enumerate(dict.fromkeys(rows))}
-    return list(number), np.fromiter(map(number.__getitem__, rows), np.int64, len(rows))
-
-
-def _label(protocol: str, steps: int) -> str:
-    return protocol or f"{UNKNOWN}, {steps} steps"
+def _label(group: Group) -> str:
+    return group.protocol or f"{UNKNOWN}, {group.steps} steps"

@@ -79,7 +79,6 @@ def test_rows_of_a_space_are_known_by_all_that_describes_it(store):
     assert history.rows(store, three).decisions.tolist() == [[0, 1, 2], [1, 1, 1]]
     assert history.rows(store, renamed).decisions.tolist() == [[3, 3], [1, 1]]
     assert history.rows(store, categorical.make((5,), "cells")).decisions.shape == (0, 0)
-    assert history.count_by_space(store) == {"cells": 7}
 
 
 def test_a_name_that_several_spaces_have_is_refused_in_a_sentence(store):
@@ -123,8 +122,6 @@ def test_what_a_store_holds_is_the_sum_over_its_iterations(store):
     history.record(store, run("d", space="other"), 0, [row(0, trained=False)])
     numbers = [(g.task, g.measured, g.failed, g.predicted, g.runs) for g in history.groups(store)]
     assert numbers == [("t1", 12, 6, 6, 2), ("t2", 6, 3, 3, 1), ("tabular/x", 0, 0, 1, 1)]
-    assert history.count_by_space(store) == {"cells": 18}
-    assert history.count_by_space(store, until=0.0) == {}
 
 
 def test_a_row_whose_values_are_none_of_their_kinds_is_told_in_a_sentence(store):

@@ -1,5 +1,6 @@
 """What a run has taken of other searches is read back as it was, or refused."""
 
+import json
 import zipfile
 
 import numpy as np
@@ -36,6 +37,30 @@ def test_it_is_read_back_by_the_run_that_wrote_it(tmp_path):
     np.testing.assert_array_equal(found.images[0], PIN.images[0])
     assert found.images[1] is None and found.reward.dtype == np.float64
     assert pins.read(path, "2f") is None  # of a search that never began
+
+
+def test_one_that_an_earlier_version_wrote_is_read(tmp_path):
+    """Compressed, and whole numbers as they are in memory."""
+    about = {name: getattr(PIN, name) for name in ("names", "protocols", "counts", "statistics")}
+    text = json.dumps(about | {"run": "1f", "digest": pins.digest(PIN)}).encode()
+    arrays = {"about": np.frombuffer(text, np.uint8), "images0": PIN.images[0]}
+    arrays |= {name: getattr(PIN, name) for name in ("decisions", "reward", "task")}
+    np.savez_compressed(tmp_path / "taken.npz", **arrays)
+    found = pins.read(tmp_path / "taken.npz", "1f")
+    assert pins.digest(found) == pins.digest(PIN)
+    assert (found.decisions.dtype, found.task.dtype) == (np.int32, np.int64)
+
+
+@pytest.mark.parametrize("largest", [255, 256, 2**31 - 1])
+def test_decisions_are_written_as_small_as_they_are_and_none_is_cut(tmp_path, largest):
+    path, decisions = tmp_path / "taken.npz", np.array([[0, largest]] * 1000, np.int32)
+    pin = PIN._replace(decisions=decisions, reward=np.zeros(1000), task=np.zeros(1000, int))
+    pins.write(path, "1f", pin)
+    found = pins.read(path, "1f")
+    np.testing.assert_array_equal(found.decisions, decisions)
+    assert (found.decisions.dtype, found.task.dtype) == (np.int32, np.int64)
+    kept = np.load(path)["decisions"].dtype.itemsize
+    assert kept == {255: 1, 256: 2}.get(largest, 4)
 
 
 def test_none_is_an_answer_too(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import NamedTuple
 
 import jax
@@ -50,19 +51,39 @@ def gather(
 
     Networks that stand several times in a task are joined, with the mean of their rewards.
     """
-    canonical = np.asarray(space.canonical(jnp.asarray(archs, jnp.int32)))
-    joined: list[tuple[np.ndarray, np.ndarray]] = []
-    for q in range(int(task.max()) + 1):
-        own, index = np.unique(canonical[task == q], axis=0, return_inverse=True)
-        index = index.reshape(-1)
-        joined.append((own, np.bincount(index, reward[task == q]) / np.bincount(index)))
-    most = max(len(own) for own, _ in joined)
-    padded = np.zeros((len(joined), most, canonical.shape[1]), np.int32)
-    rewards, mask = np.zeros((len(joined), most), np.float32), np.zeros((len(joined), most), bool)
-    for q, (own, mean) in enumerate(joined):
-        padded[q, : len(own)], rewards[q, : len(own)], mask[q, : len(own)] = own, mean, True
-    scores = jax.vmap(lambda r, m: standardise(r, m, target))(jnp.asarray(rewards), mask)
+    # Vectors are told apart before networks are: there are fewer, and `canonical` takes longer.
+    archs, place = different(np.asarray(archs, np.int32))
+    canonical, form = different(np.asarray(jax.jit(space.canonical)(archs)))
+    tasks, own = int(task.max()) + 1, form[place]
+    # In the order of tasks, and of networks within them; each mean adds up in the order of rows.
+    entries, index = np.unique(task * np.int64(len(canonical)) + own, return_inverse=True)
+    mean = np.bincount(index, reward) / np.bincount(index)
+    of_entry, network = np.divmod(entries, len(canonical))
+    counts = np.bincount(of_entry, minlength=tasks)
+    column = np.arange(len(entries)) - np.repeat(np.cumsum(counts) - counts, counts)
+    shape = tasks, int(counts.max())
+    padded, rewards = np.zeros((*shape, canonical.shape[1]), np.int32), np.zeros(shape, np.float32)
+    padded[of_entry, column], rewards[of_entry, column] = canonical[network], mean
+    mask = np.arange(shape[1]) < counts[:, None]
+    scores = jax.jit(jax.vmap(lambda r, m: standardise(r, m, target)))(rewards, mask)
     return SourceTasks(jnp.asarray(padded), scores, jnp.asarray(mask), sample)
+
+
+def different(archs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the different rows [U, T] of `archs` [G, T] in lexicographic order, the place [G] of each).
+
+    By one number for each row where one holds it, which sorts ten times as fast as rows do.
+    """
+    least = archs.min(axis=0, initial=0)
+    sizes = [int(size) for size in archs.max(axis=0, initial=0) - least + 1]
+    if math.prod(sizes) >= 2**62:
+        rows, place = np.unique(archs, axis=0, return_inverse=True)
+        return rows, place.reshape(-1)
+    code = np.zeros(len(archs), np.int64)
+    for column, size in enumerate(sizes):
+        code = code * size + (archs[:, column] - least[column])
+    _, first, place = np.unique(code, return_index=True, return_inverse=True)
+    return archs[first], place
 
 
 def codes_needed(source: SourceTasks) -> int:
@@ -75,12 +96,12 @@ def support(source: SourceTasks, most: int, seed: int = 0) -> SourceTasks:
 
     Fewer rows than that are returned as they are.
     """
-    if int(source.mask.sum()) <= most:
+    archs, scores, masks = (np.asarray(x) for x in source[:3])
+    if masks.sum() <= most:
         return source
     rng = np.random.default_rng(seed)
-    scores = np.asarray(source.scores)
     each, rows = max(most // len(scores), 2), []
-    for mask, score in zip(np.asarray(source.mask), scores, strict=True):
+    for mask, score in zip(masks, scores, strict=True):
         own = np.flatnonzero(mask)
         own = own[np.argsort(-score[own], kind="stable")]
         best, rest = own[: each // 2], own[each // 2 :]
@@ -91,8 +112,8 @@ def support(source: SourceTasks, most: int, seed: int = 0) -> SourceTasks:
     kept = np.stack([np.arange(size) < len(r) for r in rows])
     task = np.arange(len(scores))[:, None]
     return source._replace(
-        archs=source.archs[task, index],
-        scores=jnp.where(kept, source.scores[task, index], 0.0),
+        archs=jnp.asarray(archs[task, index]),
+        scores=jnp.asarray(np.where(kept, scores[task, index], np.float32(0.0))),
         mask=jnp.asarray(kept),
     )
 

@@ -51,6 +51,35 @@ def test_equal_networks_of_a_task_are_one_row_with_their_mean():
     np.testing.assert_allclose(found.scores[0][twin], [1.0], atol=1e-3)  # 0.5 against 0.1
 
 
+def test_tasks_are_joined_network_by_network():
+    """As a dictionary of networks would, in the order of their decisions."""
+    space, rng = macro.make(), np.random.default_rng(0)
+    archs = rng.integers(0, 3, (300, 8))[rng.integers(0, 100, 300)]
+    reward, task = rng.uniform(size=300), rng.integers(0, 3, 300)
+    forms = np.asarray(space.canonical(jnp.asarray(archs, jnp.int32)))
+    found = source_tasks.gather(space, archs, reward, task, None, "standard")
+    for q in range(3):
+        seen: dict[tuple[int, ...], list[float]] = {}
+        for form, value in zip(forms[task == q].tolist(), reward[task == q], strict=True):
+            seen.setdefault(tuple(form), []).append(value)
+        own = np.asarray(found.mask[q])
+        assert own.tolist() == [True] * len(seen) + [False] * (len(own) - len(seen))
+        assert found.archs[q][own].tolist() == [list(form) for form in sorted(seen)]
+        mean = np.array([np.mean(seen[form]) for form in sorted(seen)])
+        standard = (mean - mean.mean()) / mean.std()
+        np.testing.assert_allclose(found.scores[q][own], standard, atol=1e-3)
+
+
+@pytest.mark.parametrize("choices", [3, 10**7])  # one number holds ten decisions, or does not
+def test_different_rows_are_those_of_numpy(choices):
+    archs = np.random.default_rng(0).integers(-1, 2, (200, 10)).astype(np.int32)
+    archs = np.where(archs == 1, choices - 1, archs)[np.arange(400) % 150]
+    rows, place = source_tasks.different(archs)
+    expected, index = np.unique(archs, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(place, index.reshape(-1))
+
+
 def test_the_support_keeps_the_best_half():
     whole = small.known(rows=60)
     assert source_tasks.support(whole, 120) is whole
