@@ -74,13 +74,14 @@ def restore(
     held, hooks = first, saving.evaluator.hooks
     if hooks.apart is not None:
         held = first._replace(evaluator=hooks.apart.put(first.evaluator, None))
-    whole = functools.partial(_with, saving, first)
+    read = functools.partial(_read_apart, saving, first)
     found = checkpoint.restore(
-        saving.manager, held, grown, whole, lambda text: check(abouts.parse(text))
+        saving.manager, held, grown, read, lambda text: check(abouts.parse(text))
     )
     # What a killed process has left beside a checkpoint that it did not come to.
     apart.prune(saving.folder, saving.manager.all_steps())
-    return None if found is None else found[1]
+    # A mistake in what is made of it here is none of the checkpoint's, which stays.
+    return None if found is None else _whole(saving, *found[1])
 
 
 def _without(saving: Saving, state: State, number: int) -> State:
@@ -96,14 +97,24 @@ def _without(saving: Saving, state: State, number: int) -> State:
     return state._replace(evaluator=hooks.apart.put(state.evaluator, None), apart=version)
 
 
-def _with(saving: Saving, first: State, number: int, state: State, about: str) -> Restored:
-    """`state`, which the checkpoint `number` holds, with what stands apart from it."""
-    hooks, parsed = saving.evaluator.hooks, abouts.parse(about)
+def _read_apart(
+    saving: Saving, first: State, number: int, state: State, about: str
+) -> tuple[State, Any, str]:
+    """(`state`, which the checkpoint `number` holds, what stands apart from it, `about`)."""
+    hooks = saving.evaluator.hooks
     if hooks.apart is None:
-        return Restored(state, parsed)
+        return state, None, about
     part = hooks.apart.get(first.evaluator)
     if hooks.load_weights is None:
         part = apart.read(saving.folder, number, state.apart, part)
+    return state, part, about
+
+
+def _whole(saving: Saving, state: State, part: Any, about: str) -> Restored:
+    """What `_read_apart` has read, as the search goes on from it."""
+    hooks, parsed = saving.evaluator.hooks, abouts.parse(about)
+    if hooks.apart is None:
+        return Restored(state, parsed)
     known = hooks.apart.put(state.evaluator, part)
     if hooks.load_weights is not None and state.prepared >= 2:  # the method's stage is over
         known = hooks.load_weights(known, state.method)

@@ -1,6 +1,7 @@
 """What a checkpoint holds and what stands beside it, on the small task of the loop's tests."""
 
 import contextlib
+import os
 import shutil
 
 import jax
@@ -174,4 +175,10 @@ def test_weights_of_a_method_are_in_its_checkpoints_once(tmp_path, monkeypatch):
         with pytest.raises(Crash):
             run(tmp_path / str(n))
         monkeypatch.undo()
+        if n == 4:  # the stage is over: weights are taken from the checkpoint
+            steps = sorted(os.listdir(tmp_path / "4" / "checkpoints"))
+            wrong = hooks._replace(load_weights=lambda state, method: put(state))
+            with pytest.raises(TypeError, match="missing 1 required"):  # not told as damage
+                saving_all(tmp_path / "4", method, evaluator._replace(hooks=wrong), config_with())
+            assert sorted(os.listdir(tmp_path / "4" / "checkpoints")) == steps
         assert timeless(run(tmp_path / str(n))) == timeless(whole)

@@ -26,6 +26,7 @@ from fnas_jax.core.types import UserError
 
 NAME = "best"
 WEIGHTS, ARCHITECTURE, CARD = "weights.safetensors", "architecture.json", "README.md"
+FORMAT = 1  # of architecture.json; to be counted up whenever earlier versions would misread it
 
 
 def write(
@@ -104,7 +105,7 @@ def read(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(content of architecture.json, {"params": .., "batch_stats": ..}) of a `best/`.
 
     `path` is that folder, or the one in which it stands. Raises UserError where it is missing, not
-    whole, or damaged.
+    whole, damaged, or of a later version.
     """
     folder = locate(pathlib.Path(path).expanduser())
     missing = [name for name in (ARCHITECTURE, WEIGHTS) if not (folder / name).is_file()]
@@ -112,7 +113,13 @@ def read(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"{str(folder)!r} is not whole: it lacks {' and '.join(missing)}")
     architecture = workdir.read_json(folder / ARCHITECTURE)
     where = repr(str(folder / ARCHITECTURE))
-    jsons.record(architecture, {"weights": {"digest": str}}, where, ("weights",))
+    kinds = {"format": int, "weights": {"digest": str}}
+    jsons.record(architecture, kinds, where, ("weights",))
+    if architecture.get("format", 1) > FORMAT:
+        raise UserError(
+            f"{where} was written by a later version of fnas_jax (format"
+            f" {architecture['format']} there, {FORMAT} here): use that version"
+        )
     jsons.record(architecture["weights"], {}, where, ("digest",))
     weights = _read_bytes(folder / WEIGHTS)
     if digest(weights) != architecture["weights"]["digest"]:

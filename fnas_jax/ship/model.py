@@ -65,7 +65,7 @@ def load(path: str | pathlib.Path) -> Model:
     try:
         return Model(record, variables)
     except inputs.DAMAGE as error:
-        raise UserError(f"the network in {str(path)!r} cannot be rebuilt: {error!r}") from None
+        raise UserError(f"the network in {str(path)!r} cannot be rebuilt: {error!r}") from error
 
 
 class Model:

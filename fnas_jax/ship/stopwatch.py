@@ -53,7 +53,7 @@ def artefact(folder: pathlib.Path, batch: int, passes: int) -> Timing:
         taken = inputs.parse(record["inputs"])
     except inputs.DAMAGE as error:
         place = str(folder / best.ARCHITECTURE)
-        raise UserError(f"{place!r} is damaged: {type(error).__name__}: {error}") from None
+        raise UserError(f"{place!r} is damaged: {type(error).__name__}: {error}") from error
     shape = json.dumps([batch, taken.height, taken.width, taken.channels])
     arguments = [str(folder.absolute()), module, shape, taken.dtype, str(WARM_UP + passes)]
     try:

@@ -23,7 +23,6 @@ from fnas_jax.tasks.base import Judged, Task, TrainedNetwork
 from fnas_jax.tasks.data import Dataset
 
 LOG = logging.getLogger(__name__)
-FORMAT = 1  # of architecture.json
 # Of figures, or of an error of that of a trivial answer: between two orders of summation
 _SAME = 1e-3
 
@@ -122,7 +121,7 @@ def content(winner: Winner, network: TrainedNetwork, dataset: Dataset) -> dict[s
     objective = network.objective
     classes, channels = dataset.outputs, dataset.image_shape[-1]
     return {
-        "format": FORMAT,
+        "format": best.FORMAT,
         "task": f"image {objective.name}",
         "objective": objectives.described(objective),
         "space": {"name": space.name, "key": space.key} | spec_lib.described(space.spec),

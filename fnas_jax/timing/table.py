@@ -90,7 +90,7 @@ def read(path: str) -> Table:
         if not isinstance(found.versions, dict):
             raise TypeError(f"versions is {found.versions!r}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(f"the table of latencies {path!r} is damaged: {error!r}") from None
+        raise UserError(f"the table of latencies {path!r} is damaged: {error!r}") from error
     bad = [ms for ms in (found.fixed_ms, *rows.values()) if not (math.isfinite(ms) and ms >= 0)]
     if bad or not whole:
         raise UserError(f"the table of latencies {path!r} is damaged: {bad[:1] or found.space}")

@@ -123,6 +123,17 @@ def test_damage_is_told(tmp_path):
     fails(tmp_path, "is damaged")
 
 
+@pytest.mark.parametrize("number", [best.FORMAT + 1, "2"])
+def test_a_network_of_a_later_version_is_refused(tmp_path, number):
+    path = write(tmp_path, 1.0) / "architecture.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"format": best.FORMAT}))
+    assert best.read(tmp_path)[0]["format"] == best.FORMAT
+    path.write_text(json.dumps(record | {"format": number}))
+    told = "by a later version of fnas_jax (format 2 there, 1 here): use that version"
+    fails(tmp_path, "architecture.json", told if number == 2 else "its 'format' is '2'")
+
+
 def test_a_description_of_something_else_is_told(tmp_path):
     write(tmp_path, 1.0)
     fails(tmp_path, "cannot be rebuilt", "inputs")
