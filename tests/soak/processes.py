@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
+import jax
+
 from fnas_jax import __main__
 
 # The server is a fresh process, whatever the one that asks has done with JAX.
@@ -50,6 +52,12 @@ def keep_often() -> None:
     from fnas_jax.training import parts
 
     keep.LEAST_SECONDS, parts.SECONDS, parts.APART, long_batches.SECONDS = 0.0, 0.1, 0, 0.0
+
+
+def on_devices(count: int) -> None:
+    """As `keep_often`, where JAX sees so many devices."""
+    keep_often()
+    jax.config.update("jax_num_cpu_devices", count)
 
 
 def start(
