@@ -136,7 +136,7 @@ def test_a_network_of_a_later_version_is_refused(tmp_path, number):
 
 def test_a_description_of_something_else_is_told(tmp_path):
     write(tmp_path, 1.0)
-    fails(tmp_path, "cannot be rebuilt", "inputs")
+    fails(tmp_path, "architecture.json", "is damaged: it has no 'arch'")
 
 
 def test_folders_that_were_not_written_here_stay_as_they_are(tmp_path):
