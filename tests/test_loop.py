@@ -349,11 +349,13 @@ def test_a_search_whose_disk_refuses_goes_on_when_it_does_not(
     assert lines_of(tmp_path) == lines_of(undisturbed[0])
 
 
-def test_the_seconds_of_disks_go_on_after_a_resume(tmp_path):
-    loop.run(config_with(search__budget=6), tmp_path, build)
+def test_the_seconds_of_disks_go_on_after_a_resume_and_details_are_logged(tmp_path):
+    method = METHOD._replace(details=lambda state: {"policy": jnp.ones((1, 3)) / 3})
+    loop.run(config_with(search__budget=6), tmp_path, lambda c, k: (TASK, method, EVALUATOR))
     metrics = tmp_path / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert all(line["seconds/disk"] > 0 for line in lines)
+    assert all(line["policy"] == [[0.3333] * 3] for line in lines)
     changed = [json.dumps(line | {"seconds/disk": 1000.0}) + "\n" for line in lines]
     metrics.write_text("".join(changed))
     result = loop.run(config_with(search__budget=9), tmp_path, build)
