@@ -1,5 +1,7 @@
 """Configuration keys from command lines and from Python: a configuration or one sentence."""
 
+import ml_collections
+import pytest
 from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,14 @@ values = st.one_of(
     st.tuples(st.integers(), st.floats()),
     st.sampled_from([object(), b"x", 1 + 2j, float, range(3), {1}]),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_yaml():
+    """Flags write their default as YAML twice a command line, most of the time of a case."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ml_collections.ConfigDict, "__str__", lambda self: "config")
+        yield
 
 
 def define(found):

@@ -101,9 +101,25 @@ def test_npy_files(files):
         damage.read(formats.read, r, 0, "white", "classification")
 
 
+KEYS = ("x_train", "y_train", "x_test", "masks_train", "images", "labels", "class_names", "a", "")
+NAMED = st.lists(st.text(max_size=3), max_size=4).map(np.array)
+
+
 @given(arrays(), arrays(), st.sampled_from(OBJECTIVES))
 def test_arrays_in_memory(images, labels, objective):
     given_ = {"x_train": images, "y_train": labels}
+    damage.read(lambda: data.load("arrays", arrays=given_, objective=objective))
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), arrays(), max_size=4),
+    st.one_of(st.none(), arrays(), NAMED),
+    st.sampled_from(OBJECTIVES),
+)
+def test_arrays_of_any_names_and_names_of_classes(arrays_, names, objective):
+    labels = IMAGES % 3 if objective == "segmentation" else LABELS
+    whole = {"x_train": IMAGES, "y_train": labels} | arrays_
+    given_ = whole | ({} if names is None else {"class_names": names})
     damage.read(lambda: data.load("arrays", arrays=given_, objective=objective))
 
 
@@ -127,10 +143,10 @@ def test_idx_files(contents, mapping):
         damage.read(formats.read, root, 0, "white", "classification")
 
 
-def encoded(kind, **options):
+def encoded(kind, mode="L"):
     file = io.BytesIO()
     image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
-    image.save(file, kind, **options)
+    image.convert(mode).save(file, kind)
     return file.getvalue()
 
 
@@ -145,9 +161,15 @@ def test_folders_of_images(contents, size):
         damage.read(folder.read_folder, root, size)
 
 
-@given(st.lists(damage.damaged([PICTURES[0], EPS]), min_size=2, max_size=2))
-def test_folders_of_masks(contents):
-    files = {f"{kind}/0.png": c for kind, c in zip(("images", "masks"), contents, strict=True)}
+MASKS = [encoded("PNG", mode=mode) for mode in ("L", "P", "1", "RGB", "I;16")]
+CLASS_NAMES = st.one_of(st.none(), st.binary(max_size=9), st.just(b"a\nb\n" * 40))
+
+
+@given(damage.damaged([PICTURES[0], EPS]), damage.damaged([*MASKS, EPS]), CLASS_NAMES)
+def test_folders_of_masks(image, mask, names):
+    files = {"images/0.png": image, "masks/0.png": mask}
+    if names is not None:
+        files["classes.txt"] = names
     with damage.folder(files) as root:
         damage.read(masks.read_folder, root, 0, "white")
 

@@ -8,7 +8,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax._src.lru_cache import LRUCache
 
@@ -26,6 +26,7 @@ from tests.fuzz import damage
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("quiet")]
 TREE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.arange(3), "b": np.bool_(True)}
 BLANK = {"w": np.zeros((2, 3), np.float32), "n": np.zeros(3, int), "b": np.bool_(False)}
+FEWER = settings(max_examples=min(settings().max_examples, 1000))  # a case of Orbax takes 80 ms
 
 
 def files_in(folder):
@@ -68,6 +69,7 @@ def is_what_was_written(tree):
     return all(np.array_equal(tree[name], TREE[name]) for name in TREE)
 
 
+@FEWER
 @given(data=st.data())
 def test_checkpoints(steps, data):
     """One of those that were written, or a sentence; damaged ones are taken away."""
@@ -114,6 +116,7 @@ def by_keeper(tmp_path_factory):
     return found
 
 
+@FEWER
 @given(st.sampled_from(sorted(KEEPERS)), st.data())
 def test_kept_trainings_surrogates_and_pools(by_keeper, name, data):
     with tempfile.TemporaryDirectory() as place:
