@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from fnas_jax import outcome, pareto, registry
-from fnas_jax.core import cli, disk, mapped, workdir
+from fnas_jax.core import cli, disk, mapped, stages, workdir
 from fnas_jax.core.config import nearest
 from fnas_jax.core.mapped import Images, Mapped
 from fnas_jax.core.types import UserError
@@ -106,13 +106,17 @@ def export(
         held(folder, model, pick)
     if images is None and labels is not None:
         raise UserError("labels were given without images")
-    test = test_of(folder, model, build) if images is None else given(model, images, labels)
+    with stages.at("the network on test images"):
+        test = test_of(folder, model, build) if images is None else given(model, images, labels)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk.unusable(f"{str(out)!r} cannot be written", error) from None
     print(f"{'kept':<12} {said(test, test.scores)}: {model.description}")
-    equal = [write(out, name, model, kept, test) for name in names]  # each, whatever the others do
+    equal = []
+    for name in names:  # each, whatever the others do
+        with stages.at(f"writing and checking {name}"):
+            equal.append(write(out, name, model, kept, test))
     return all(equal)
 
 

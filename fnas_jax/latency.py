@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from fnas_jax import registry
-from fnas_jax.core import cli, devices, workdir
+from fnas_jax.core import cli, devices, stages, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.sections import Latency
 from fnas_jax.core.types import UserError
@@ -70,12 +70,14 @@ def write(config: ml_collections.ConfigDict, out: pathlib.Path, networks: int) -
     with config.unlocked():  # what is to be made is not there yet
         config.latency.source = latency.DEVICE
     devices.enable_compilation_cache(config.jax.cache_dir)
-    task = registry.build_task(config)
+    with stages.at("reading the data and building the task"):
+        task = registry.build_task(config)
     if task.dataset is None:
         raise UserError(f"the task {task.name} trains no networks, so there is nothing to time")
     tables.try_out(out)  # not after minutes of timing
     images = latency.images_of(task.dataset)
-    found = make.make(task.space, images, config.latency.batch_size, networks, say)
+    with stages.at("timing operations"):
+        found = make.make(task.space, images, config.latency.batch_size, networks, say)
     tables.write(out, found)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -19,7 +20,8 @@ import jax
 from absl import flags
 
 from fnas_jax import registry
-from fnas_jax.core import cli, devices
+from fnas_jax.core import cli, devices, stages
+from fnas_jax.core.progress import Progress
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import INIT, PREPARE
 from fnas_jax.knowledge import sources, store
@@ -48,7 +50,8 @@ def train(config: Any, folder: str) -> str:
     with store.existing(place) as connection:
         devices.enable_compilation_cache(config.jax.cache_dir)
         knowledge = Knowledge(connection, pool=place / "pool")
-        task = registry.build_task(config)
+        with stages.at("reading the data and building the task"):
+            task = registry.build_task(config)
         if not config.tnas.transfer:
             raise UserError("tnas.transfer is False: there is nothing to learn")
         numbers = build.configure(config)
@@ -66,10 +69,12 @@ def train(config: Any, folder: str) -> str:
         method, _ = build.from_transfer(config, task.space, task, knowledge, found)
         assert method.prepare is not None
         state = jax.jit(method.init)(jax.random.fold_in(key, INIT))
-        for _, figures in method.prepare(state, jax.random.fold_in(key, PREPARE)):
-            done = f"iteration {figures['iteration']} of {config.tnas.iterations}"
-            signals.check()
-            print(f"{done}: best tau on what is held out {figures['tau']:.3f}", flush=True)
+        bar = Progress(config.tnas.iterations, 0, "kernel")
+        with contextlib.closing(bar), stages.at("kernel"):
+            for _, figures in method.prepare(state, jax.random.fold_in(key, PREPARE)):
+                signals.check()
+                tau = f"best tau on what is held out {figures['tau']:.3f}"
+                bar.show(figures["iteration"], f"iterations: {tau}")
         return f"learnt from {rows} in {time.monotonic() - start:.0f} s"
 
 

@@ -20,7 +20,7 @@ import ml_collections
 from absl import flags
 
 from fnas_jax import outcome, pareto, registry, shortlist, trials
-from fnas_jax.core import cli, devices, workdir
+from fnas_jax.core import cli, devices, stages, workdir
 from fnas_jax.core import keep as keeping
 from fnas_jax.core import measure as measures
 from fnas_jax.core.keep import Keep
@@ -104,7 +104,8 @@ def retrain(
         config = cli.override(as_trained(config, result), overrides, CHANGES, IDLE)
         tried = trials.read(path) if top else []
         devices.enable_compilation_cache(config.jax.cache_dir)
-        task = (build or registry.build_task)(config)
+        with stages.at("reading the data and building the task"):
+            task = (build or registry.build_task)(config)
         if task.dataset is not None and config.winner.steps == 0:
             raise UserError("winner.steps is 0, so no network would be trained; --steps says more")
         if task.dataset is not None:
@@ -117,9 +118,11 @@ def retrain(
         before = keeping.arguments(task.keeps, path, config)
         if top:
             entries = shortlist.ranked(result, tried, task.space, top)
-            chosen, compared = _compare(config, task, entries, top, key, *before)
+            with stages.at("comparison"):
+                chosen, compared = _compare(config, task, entries, top, key, *before)
             arch, validation = asked(chosen["arch"], task, path), chosen["accuracy"]
-        winner = task.final(arch, key, *before)
+        with stages.at("winner"):
+            winner = task.final(arch, key, *before)
         failure = ship.failure(winner.facts)
         if failure:
             keeping.remove(path)  # it would fail in the same way

@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -60,6 +61,7 @@ def test_it_learns_from_the_tasks_of_a_store_and_not_twice(learnt, capsys):
     asked, store, (out, err) = learnt
     assert "learnt from" in out and "rows of tabular/net (" in out
     assert "no images of tabular/net" in err
+    assert re.search(r"(\d+)/\1 iterations: best tau on what is held out -?\d\.\d+\n", err)
     assert meta_train.main([*asked, f"--knowledge={store}"]) == 0
     assert "is there already" in capsys.readouterr().out
 

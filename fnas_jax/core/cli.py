@@ -21,7 +21,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import config_file, disk, frames, hosts, signals
+from fnas_jax.core import config_file, disk, frames, hosts, signals, stages
 from fnas_jax.core.types import Failed, UserError
 
 OURS = "fnas_jax"  # the logger of this package
@@ -98,7 +98,8 @@ def _stopped(end: KeyboardInterrupt, error: Exception | None = None) -> int:
 def _run(body: Callable[[], object]) -> int:
     try:
         try:
-            body()
+            with stages.running():
+                body()
         except Help as text:
             print(text)
         with disk.at("standard output"):

@@ -65,6 +65,7 @@ class _Now:
     bars: tuple[Bar, ...] = ()  # likewise
     heard = 0.0  # when something was last told, in seconds of `time.monotonic`
     told: tuple[dict[str, Any], float] = ({}, 0.0)  # how far the last bar is, and since when
+    counting: tuple[str, float, int] = ("", 0.0, 0)  # what `counted` counts, since when, from what
     folder: pathlib.Path | None = None
     end: threading.Event | None = None  # of the thread; None: there is none
     written: Any = None  # what FILE is about, as it was last written
@@ -129,6 +130,21 @@ def told(label: str, done: int, total: int, left: float, text: str) -> None:
     _now.told = (found, time.monotonic())
 
 
+def counted(done: int, total: int, what: str) -> None:
+    """So many of `what` are done, of `total`, 0: unknown. Costs next to nothing, and tells nothing.
+
+    The thread does, where it takes long.
+    """
+    now = time.monotonic()
+    known, since, first = _now.counting
+    if known != what or done < first:
+        _now.counting = what, now, done
+        since, first = now, done
+    each = (now - since) / (done - first) if done > first else math.inf
+    text = f"{done:,} of {total:,} {what}" if total else f"{done:,} {what}"
+    told(what, done, total, each * (total - done) if total else math.inf, text)
+
+
 def attach(bar: Bar) -> None:
     """From here on `bar` shows how far things are, which `detach` ends."""
     _now.bars = (*_now.bars, bar)
@@ -137,6 +153,7 @@ def attach(bar: Bar) -> None:
 def detach(bar: Bar) -> None:
     """What `bar` has shown is over."""
     _now.bars = tuple(own for own in _now.bars if own is not bar)
+    _now.told = ({}, 0.0)
 
 
 def content(now: float, unix: float) -> dict[str, Any]:
@@ -161,14 +178,29 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
     return found if whole else None
 
 
-def waiting(stage: Stage, silent: float, now: float, left: float = math.inf) -> str:
-    """The line about a stage that was silent for so long, whose bar says that so much is left."""
+def waiting(stage: Stage, silent: float, now: float, left: float = math.inf, far: str = "") -> str:
+    """The line about a stage that was silent for so long.
+
+    `left`: seconds that its bar, or what counts, says; `far`: how far it is.
+    """
     spent = now - stage.began
     rest = min(left, stage.seconds - spent)
     # What takes longer than it was thought to is not about to end.
     said = f", about {pace.text(rest)} left" if 0 < rest < math.inf else ""
     quiet = f" ({pace.text(silent)} since the last line)" if spent - silent > 1.0 else ""
-    return f"{stage.name}: {pace.text(spent)} so far{said}{quiet}"
+    counts = f", {far}" if far else ""
+    return f"{stage.name}: {pace.text(spent)} so far{counts}{said}{quiet}"
+
+
+def line(stage: Stage, silent: float, now: float) -> str:
+    """As `waiting`, by what is shown or counted now."""
+    if _now.bars:
+        return waiting(stage, silent, now, _now.bars[-1].left(now))
+    found, when = _now.told
+    if when < stage.began:
+        return waiting(stage, silent, now)
+    left = math.inf if found["left"] is None else max(found["left"] - (now - when), 0.0)
+    return waiting(stage, silent, now, left, found["text"])
 
 
 def due(spoken: int, silent: float) -> int:
@@ -195,9 +227,7 @@ def _watch(end: threading.Event) -> None:
                 continue
             lines = due(spoken, now - since)
             if lines > spoken:
-                left = _now.bars[-1].left(now) if _now.bars else math.inf
-                text = waiting(stage, now - since, now, left)
-                print(text, file=sys.stderr, flush=True)
+                print(line(stage, now - since, now), file=sys.stderr, flush=True)
             spoken = lines
 
 

@@ -4,10 +4,12 @@ import json
 import math
 import time
 
+import numpy as np
 import pytest
 
 from fnas_jax.core import stages
 from fnas_jax.core.stages import Stage
+from fnas_jax.tasks.readers.examples import Example, collect
 
 
 def test_a_line_says_how_long_a_stage_takes_and_how_long_it_will():
@@ -107,3 +109,32 @@ def test_what_is_no_such_file_says_nothing(text, tmp_path):
     whole = {"pid": 1, "host": "a", "stage": "search", "since": 1.0, "at": 2.0}
     (tmp_path / stages.FILE).write_text(json.dumps(whole))
     assert stages.read(tmp_path) == whole
+
+
+def test_what_is_counted_is_told_with_the_time_that_the_rest_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(stages.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stages._now, "bars", ())
+    stage = Stage("reading", 100.0)
+    assert stages.line(stage, 0.0, 100.0) == "reading: 0:00 so far"
+    for now[0], done in ((101.0, 1), (111.0, 1001)):
+        stages.counted(done, 3001, "images of a")
+    assert stages.line(stage, 11.0, 111.0) == (
+        "reading: 0:11 so far, 1,001 of 3,001 images of a, about 0:20 left"
+    )
+    assert stages.line(stage, 16.0, 116.0).endswith("about 0:15 left")
+    stages.attach(Bar(False))
+    stages.detach(stages._now.bars[0])
+    assert stages.line(stage, 16.0, 116.0) == "reading: 0:16 so far"  # what it said is over
+    stages.counted(1, 0, "images of b")  # nobody knows how many
+    assert stages.line(stage, 11.0, 111.0) == "reading: 0:11 so far, 1 images of b"
+    later = Stage("finals", 112.0)
+    assert stages.line(later, 1.0, 113.0) == "finals: 0:01 so far"
+
+
+def test_reading_images_is_counted(monkeypatch):
+    counted = []
+    monkeypatch.setattr(stages, "counted", lambda *given: counted.append(given))
+    rows = (Example(f"row {i}", np.zeros((2, 2, 1), np.uint8), 0) for i in range(3))
+    collect(rows, 0, "a", total=3)
+    assert counted == [(i, 3, "images of a") for i in (1, 2, 3)]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from fnas_jax.core import stages
 from fnas_jax.core.mapped import Images, Mapped, chunks
 from fnas_jax.core.types import UserError
 
@@ -121,7 +122,11 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def collect(
-    examples: Iterable[Example], image_size: int, source: str, left: Tally | None = None
+    examples: Iterable[Example],
+    image_size: int,
+    source: str,
+    left: Tally | None = None,
+    total: int = 0,
 ) -> Part:
     """Gathers examples into a `Part`, each resized as it comes so that originals can be large.
 
@@ -131,6 +136,7 @@ def collect(
         which must then be the same for all.
       source: name of the set for error messages.
       left: where `examples` counts what it leaves out, which is then said of a set without images.
+      total: how many there are, at most; 0: unknown. It is told where reading them takes long.
 
     Raises:
       UserError: no example at all, or shapes that differ.
@@ -154,6 +160,7 @@ def collect(
         first = first or where
         images.append(image)
         labels.append(label)
+        stages.counted(len(images), total, f"images of {source}")
     if not images:
         raise UserError(f"{source} holds no images{since(left) if left else ''}.")
     several = isinstance(labels[0], np.ndarray)
@@ -189,6 +196,7 @@ def gather(images: Mapped, labels: np.ndarray, source: str) -> Part:
             stored = images.viewed(images.shape[1:], np.float64)[row]
             raise UserError(f"{source}: row {row} holds {unfit(stored)}.")
         ids += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in chunk]
+        stages.counted(len(ids), len(images), f"images of {source}")
     size = (images.shape[1], images.shape[2])
     if labels.ndim == 3 and len(labels):
         _fitted(labels[0], images[0], 0, source)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fnas_jax.core import stages
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import decode, parallel
 from fnas_jax.tasks.readers.decode import Files, Header
@@ -66,7 +67,7 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
     parts: dict[str, Part] = {}
     for part, rows in found.items():
         examples = _read(rows, names, mode, files, root, left)
-        parts[part] = collect(examples, image_size, str(folders[part]), left)
+        parts[part] = collect(examples, image_size, str(folders[part]), left, len(rows))
     notes = (*left_out(left), *linked(root, everything), *told(everything, mode, files))
     return source_of(parts, names, notes, files.bits)
 
@@ -172,6 +173,7 @@ def _scan(folder: Path, root: Path, left: Tally) -> list[Found]:
                 header = header_of(path, left)
                 if header is not None:
                     found.append(Found(path, place.name, header))
+                    stages.counted(len(found), 0, f"images found in {folder}")
             if len(found) == before:
                 left.add("folder without images", place)
         elif header_of(place, left) is not None:

@@ -90,7 +90,7 @@ def read_folder(root: Path, image_size: int, alpha: str = Files().alpha) -> Sour
     parts: dict[str, Part] = {}
     for part, pairs in found.items():
         examples = _examples(pairs, mode, files, root, left)
-        parts[part] = collect(examples, image_size, str(places[part]), left)
+        parts[part] = collect(examples, image_size, str(places[part]), left, len(pairs))
     headers = [Found(pair.image, "", pair.header) for pair in everything]
     both = (*headers, *(Found(pair.mask, "", pair.header) for pair in everything))
     notes = (*left_out(left), *linked(root, both), *told(headers, mode, files))

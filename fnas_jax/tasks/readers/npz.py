@@ -91,7 +91,7 @@ def read_arrays(
         if isinstance(images, Mapped) and not image_size:
             parts[part] = gather(images, numbers, called[part])
         else:
-            parts[part] = collect(rows, image_size, called[part])
+            parts[part] = collect(rows, image_size, called[part], total=len(images))
     return source_of(parts, names, (*notes, *more, *mixed), objective=objective)
 
 

@@ -86,7 +86,7 @@ def read(
     for (part, table), labels in zip(tables.items(), numbers, strict=True):
         known = [header is not None for _, header in headers[part]]
         rows = _decoded(table.rows(), labels, known, mode, files, left)
-        parts[part] = collect(rows, image_size, f"{source} ({part})", left)
+        parts[part] = collect(rows, image_size, f"{source} ({part})", left, sum(known))
     notes = (*left_out(left), *told(good, mode, files))
     return source_of(parts, names, notes, files.bits, objective)
 

@@ -59,7 +59,8 @@ def read_tfds(name: str, data_dir: str, image_size: int) -> Source:
     for part, split in {"train": "train", "val": "validation", "test": "test"}.items():
         if split in builder.info.splits:
             rows = _rows(builder, split, image_key, label_key, folder)
-            parts[part] = collect(rows, image_size, f"{name} ({split})")
+            count = builder.info.splits[split].num_examples
+            parts[part] = collect(rows, image_size, f"{name} ({split})", total=count)
     if "test" in parts and (parts["test"].labels < 0).all():
         del parts["test"]
     names = getattr(label, "names", None)
