@@ -88,7 +88,7 @@ PLACES = (
 # What there has to be, or lines of it, before a search is killed.
 STOPPED = {
     "random-tables": ("metrics.jsonl", 3),
-    "tnas-tables": ("metrics.jsonl", 3),
+    "tnas-tables": ("knowledge/surrogates/*/0/_CHECKPOINT_METADATA", 0),
     "fnas-images": ("training/*winner*/[0-9]*/_CHECKPOINT_METADATA", 0),
 }
 

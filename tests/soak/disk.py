@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from tests.soak import kill, processes, searches, signals
+from tests.soak import kill, processes, searches, signals, writes
 from tests.soak.processes import Ended
 from tests.soak.searches import Search
 
@@ -16,9 +17,10 @@ SIZES_KB = (24, 48, 88, 128, 168, 208, 268, 328, 388)  # such a search needs abo
 READ_ONLY = (".", "checkpoints", "knowledge", "tensorboard")  # in a workdir
 PROMISED = "one sentence, no drafts, went on the same"
 FITTED = "it had room enough"
+OPEN = "it opened no file there any more"  # what a process has open it still writes to
 OVER = "over before its disk was read-only"  # which was too late, then
 NOT_TRIED = "not tried: only root may mount"
-BEFORE = 6  # lines of metrics.jsonl, after which a part becomes read-only
+BEFORE = 6  # lines of metrics.jsonl, or checkpoints, after which a part becomes read-only
 
 
 def may_mount() -> bool:
@@ -57,15 +59,20 @@ def mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True, capture_output=True)
 
 
-def wrong(workdir: pathlib.Path, ended: Ended, words: str) -> str:
+def wrong(ended: Ended, words: str, codes: Sequence[int] = (1,)) -> str:
     """What is wrong with how a search has ended; "" where nothing is."""
     lines = ended.said.strip().splitlines() or [""]
     if "Traceback" in ended.said:
         return f"WRONG: traceback of {lines[-1][:80]}"
-    if ended.code != 1 or not lines[-1].startswith("error: ") or words not in lines[-1]:
+    if ended.code not in codes or not lines[-1].startswith("error: ") or words not in lines[-1]:
         return f"WRONG: exit {ended.code}: {lines[-1][-200:]}"
-    left = [path.name for path in workdir.glob(".*.*")]
-    left += [path.name for path in workdir.glob("**/*orbax-checkpoint-tmp*")]
+    return ""
+
+
+def drafts(workdir: pathlib.Path, but: pathlib.Path | None = None) -> str:
+    """What is wrong with what has been left in `workdir`, though not in `but`; "": nothing is."""
+    found = [*workdir.glob(".*.*"), *workdir.glob("**/*orbax-checkpoint-tmp*")]
+    left = [path.name for path in found if but is None or not path.is_relative_to(but)]
     return f"WRONG: drafts are left: {left}" if left else ""
 
 
@@ -77,7 +84,7 @@ def filled(search: Search, place: pathlib.Path, size: int, whole: pathlib.Path) 
         ended = processes.call(said, "search", *search.arguments(workdir))
         if ended.code == 0:
             return FITTED
-        found = wrong(workdir, ended, "room")
+        found = wrong(ended, "room") or drafts(workdir)
         if found:
             return found
         mount("-o", "remount,size=64m", str(place))  # somebody makes room
@@ -93,17 +100,29 @@ def closed(search: Search, workdir: pathlib.Path, part: str, whole: pathlib.Path
             return OVER
     with read_only(place):
         ended = processes.ended(running)
-    # What the process had open it still writes to: it may be done before it opens another file.
     if ended.code == 0:
-        return FITTED
-    found = wrong(workdir, ended, "read-only")
+        return OPEN
+    # What it was writing there at that moment, nobody can remove before it goes on.
+    found = wrong(ended, "read-only") or drafts(workdir, but=place)
+    return found or gone_on(searches.run(search, workdir), workdir, whole)
+
+
+def begun(search: Search, workdir: pathlib.Path, part: str, whole: pathlib.Path) -> str:
+    """How a search ends that was killed, and is to go on where this `part` is read-only."""
+    behind = functools.partial(writes.armed, writes.KEPT["a checkpoint"], BEFORE, 0.0)
+    searches.run(search, workdir, behind)
+    with read_only(workdir / part):
+        ended = searches.run(search, workdir)
+    if ended.code == 0:
+        return gone_on(ended, workdir, whole)
+    found = wrong(ended, "ead-only", codes=(1, 2)) or drafts(workdir, but=workdir / part)
     return found or gone_on(searches.run(search, workdir), workdir, whole)
 
 
 def gone_on(ended: Ended, workdir: pathlib.Path, whole: pathlib.Path) -> str:
     """The outcome of a search whose disk takes what is written again."""
     found = kill.compared(ended, workdir, whole)
-    return PROMISED if found == kill.EQUAL else found
+    return drafts(workdir) or PROMISED if found == kill.EQUAL else found
 
 
 def cases(
@@ -125,3 +144,5 @@ def cases(
     for part in parts:
         workdir = place / f"closed-{part.strip('.')}"
         yield f"read-only {part}", closed(search, workdir, part, whole)
+        workdir = place / f"begun-{part.strip('.')}"
+        yield f"read-only {part} before it goes on", begun(search, workdir, part, whole)
