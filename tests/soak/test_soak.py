@@ -88,6 +88,31 @@ def test_disks_are_not_left_out_without_a_word(tmp_path, monkeypatch):
     assert told == [("disk", "not tried: only root may mount")]
 
 
+def test_drafts_that_are_left_are_told_but_where_nobody_can_remove_them(tmp_path):
+    place = tmp_path / "checkpoints"
+    assert not disk.drafts(tmp_path)
+    (place / "3.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert disk.drafts(tmp_path) == "WRONG: drafts are left: ['3.orbax-checkpoint-tmp']"
+    assert not disk.drafts(tmp_path, but=place)
+    (tmp_path / ".run.json.12").touch()
+    assert disk.drafts(tmp_path, but=place) == "WRONG: drafts are left: ['.run.json.12']"
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "right"),
+    [
+        (1, "error: the disk is full", True),
+        (2, "error: the disk is full", False),
+        (1, "the disk is full", False),
+        (1, "error: something else", False),
+        (1, "Traceback\nerror: the disk is full", False),
+        (1, "", False),
+    ],
+)
+def test_how_a_search_ends_that_a_disk_refuses(code, words, right):
+    assert (not disk.wrong(Ended(code, words), "full")) == right
+
+
 @pytest.mark.parametrize(
     ("code", "said", "after", "outcome"),
     [
