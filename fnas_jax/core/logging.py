@@ -89,7 +89,7 @@ class MetricLog:
     ):
         """Raises `disk.Refused`, as all of it does, where the disk does not take what is told."""
         self._path, events = workdir / "metrics.jsonl", workdir / "tensorboard"
-        self._tracked = tracked
+        self._tracked, self._first = tracked, first_step
         with disk.at(self._path):
             self.lines = truncate_metrics(self._path, first_step)  # in the file
             self._file = self._path.open("a")
@@ -103,7 +103,7 @@ class MetricLog:
         """The configuration, beside which TensorBoard shows how good the best is."""
         if self._events is not None:
             with disk.at(self._path):
-                self._events.settings(values, SHOWN)
+                self._events.settings(values, SHOWN, self._first)
                 self._events.flush()
 
     def write(self, step: int, scalars: Mapping[str, Any]) -> None:

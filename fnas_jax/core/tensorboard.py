@@ -26,6 +26,8 @@ GROUPS = {
     " foreign_rows mae mae_explored tau trust uncertainty",
 }
 _GROUP = {name: group for group, names in GROUPS.items() for name in names.split()}
+# Settings that tell searches apart: TensorBoard shows the first five unless it is asked for others.
+FIRST = ("task.name", "method.name", "space.name", "search.budget", "seed")
 PREPARE = "prepare"  # the group of what stages before the loop say
 OTHERS = "method"  # that of names that methods of other people's have
 
@@ -67,15 +69,16 @@ class Events:
         """A scalar of a step."""
         self._write(Event(summary=summary.scalar(name, value)), step)
 
-    def settings(self, values: Mapping[str, Any], metrics: Iterable[str]) -> None:
-        """The run's settings, for the tab HParams, beside these scalars of it."""
+    def settings(self, values: Mapping[str, Any], metrics: Iterable[str], step: int) -> None:
+        """The run's settings from `step` on, for the tab HParams, beside these scalars of it."""
+        ordered = {name: values[name] for name in (*FIRST, *values) if name in values}
         plain = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in values.items()
+            for name, value in ordered.items()
         }
         first, begun, _ = summary.hparams(plain, dict.fromkeys(metrics, 0))
         for part in (first, begun):
-            self._write(Event(summary=part), 0)
+            self._write(Event(summary=part), step)
 
     def text(self, name: str, text: str, step: int) -> None:
         """A text, line by line as it is."""

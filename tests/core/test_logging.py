@@ -140,8 +140,8 @@ def test_only_numbers_of_a_line_are_scalars():
 
 
 def test_settings_and_the_summary_stand_beside_the_scalars(tmp_path):
-    log = log_lib.MetricLog(tmp_path, 0, tensorboard=True)
-    log.settings({"search.budget": 8, "method.name": "fnas", "ppo.clip": 0.2, "x": (1, 2)})
+    log = log_lib.MetricLog(tmp_path, 5, tensorboard=True)
+    log.settings({"ppo.clip": 0.2, "search.budget": 8, "method.name": "fnas", "x": (1, 2)})
     figures = {"winner/accuracy": 0.5, "winner/mflops": math.nan, "winner/architecture": "net"}
     log.finish(7, "first line\nsecond line", figures, [])
     log.close()
@@ -152,10 +152,15 @@ def test_settings_and_the_summary_stand_beside_the_scalars(tmp_path):
     }
     step, text = found["summary/text_summary"]
     assert step == 7 and text.tensor.string_val == [b"    first line\n    second line"]
-    content = found["_hparams_/session_start_info"][1].metadata.plugin_data.content
+    step, begun = found["_hparams_/session_start_info"]
+    assert step == 5  # a step of before would be out of order where a search goes on
+    content = begun.metadata.plugin_data.content
     told = HParamsPluginData.FromString(content).session_start_info.hparams
     assert told["search.budget"].number_value == 8 and told["x"].string_value == "(1, 2)"
     content = found["_hparams_/experiment"][1].metadata.plugin_data.content
-    shown = HParamsPluginData.FromString(content).experiment.metric_infos
-    assert [m.name.tag for m in shown] == list(log_lib.SHOWN)
+    experiment = HParamsPluginData.FromString(content).experiment
+    assert [m.name.tag for m in experiment.metric_infos] == list(log_lib.SHOWN)
+    # What tells searches apart is shown first.
+    names = [info.name for info in experiment.hparam_infos]
+    assert names == ["method.name", "search.budget", "ppo.clip", "x"]
     assert (tmp_path / "metrics.jsonl").read_text() == ""
