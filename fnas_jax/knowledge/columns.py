@@ -123,5 +123,5 @@ def _as_written(texts: bytes, count: int) -> np.ndarray | None:
     found = np.zeros(len(starts), np.int32)
     for place in range(int((ends - starts).max(initial=0)) + 1):
         more = ends - place >= starts
-        found[more] += 10**place * (text[ends[more] - place] - np.int32(ord("0")))
+        found[more] += 10**place * (text[ends[more] - place].astype(np.int32) - ord("0"))
     return found.reshape(count, size)
