@@ -9,6 +9,7 @@ import lzma
 import math
 import pathlib
 import struct
+import sys
 import zipfile
 import zlib
 from typing import IO
@@ -17,6 +18,7 @@ import numpy as np
 
 from fnas_jax.core import memory
 
+LARGEST_ENTRY = 8  # bytes of what whole numbers and floats are made of
 # What zipfile, its decompressors and numpy raise for files that are damaged, or of a kind that they
 # do not know: an encrypted one is a RuntimeError.
 UNREADABLE = (
@@ -73,7 +75,9 @@ def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 def size(shape: tuple[int, ...], dtype: np.dtype, there: int) -> int:
     """How many bytes an array takes. Raises ValueError where not so many are `there`."""
     needed = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0:
+    # Of no entries at all, too: what is made of these has a size that NumPy computes by the others.
+    most = math.prod(n for n in shape if n) * max(dtype.itemsize, LARGEST_ENTRY)
+    if min(shape, default=0) < 0 or most > sys.maxsize:
         raise ValueError(f"its shape is {list(shape)}")
     if not dtype.itemsize and 0 not in shape:
         raise ValueError(f"its entries are of the type {dtype}, which holds nothing")

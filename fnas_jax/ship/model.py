@@ -86,6 +86,8 @@ class Model:
         self.inputs = inputs.parse(architecture["inputs"])
         self.class_names = self.inputs.class_names
         self.objective = objective_of(architecture, self.class_names)
+        if self.objective.outputs != len(self.class_names):
+            raise ValueError(f"{self.objective.outputs} outputs, {len(self.class_names)} names")
         self.module = build(architecture, self.inputs, self.objective)
         self.variables = variables
         _check_weights(self.module, self.inputs, variables)
@@ -216,12 +218,9 @@ def _batched(model: Model, run: Any, images: Images, most: int) -> list[np.ndarr
 
 def objective_of(architecture: dict[str, Any], names: tuple[str, ...]) -> Objective:
     """What a network was trained for; those of earlier versions were for classes by accuracy."""
-    if "objective" not in architecture:
-        return classification.of(len(names))
-    found = objectives.parse(architecture["objective"])
-    if found.outputs != len(names):
-        raise ValueError(f"{found.outputs} outputs have {len(names)} names")
-    return found
+    if "objective" in architecture:
+        return objectives.parse(architecture["objective"])
+    return classification.of(len(names))
 
 
 def answer(

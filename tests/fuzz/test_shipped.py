@@ -106,7 +106,7 @@ def sound(found):
         (("inputs", "pixels", "dtype"), "int8", "pixels are 'int8'"),
         (("inputs", "normalise", "std"), [0.0], "normalised by"),
         (("inputs", "normalise", "mean"), [1.0, 2.0], "2 means and 1 deviations for 1 channels"),
-        (("inputs", "classes"), ["a"], "2 outputs have 1 names"),
+        (("inputs", "classes"), ["a"], "2 outputs, 1 names"),
         (("training", "command"), None, "its 'training' is"),
         (("accuracy",), {"test": 0.5}, "'accuracy' of .* has no 'test_images'"),
         (("description",), "a", "its 'description' is 'a'"),

@@ -231,3 +231,15 @@ def test_entries_of_no_bytes_are_not_as_many_as_a_header_likes(tmp_path):
     (tmp_path / "y.npy").write_bytes(content)
     with pytest.raises(UserError, match="which holds nothing"):
         stored.read_array(tmp_path / "y.npy")
+
+
+@pytest.mark.parametrize("kind", ["|S0", "|u1", "<f8"])
+def test_sizes_of_no_entries_are_bounded_too(tmp_path, kind):
+    """NumPy makes such an array, of no bytes, and fails where anything is made of it."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': (0, {2**62}, {2**62}), }}"
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("images.npy", "labels.npy"):
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match="its shape is"):
+        npz.read_npz(tmp_path / "a.npz", 0)
