@@ -99,6 +99,37 @@ def test_limits_are_said_to_be_kept_or_missed(folder, change, card):
     assert card[1] in page and "2 ms; it has 3" in page
 
 
+CONV = {"name": "stem", "op": "conv", "kernel": 3, "stride": 2, "in": 1, "out": 8}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, "<b>conv x 2</b>"),
+        ({"layers": [{"name": "stem"}]}, "is damaged: it has no"),
+        ({"arch": "x"}, "is damaged: its"),
+        ({"arch": [1]}, "another network, of a later training"),
+    ],
+)
+def test_what_is_kept_is_shown_where_it_is_the_winner(folder, change, told):
+    record = {
+        "arch": [0],
+        "layers": [CONV, CONV | {"name": "head"}],
+        "data": {"name": "images/x", "train": 70, "test": 30},
+        "accuracy": {"test_images": 30},
+    }
+    (folder / "best").mkdir()
+    write_json(folder / "best" / "architecture.json", record | change)
+    interval = {"metric": "accuracy", "low": 0.5, "high": 0.8, "method": "wilson"}
+    found = result()
+    found["winner"]["kept"] = {"folder": "best", "metrics": {"accuracy": 0.7}, "interval": interval}
+    write_json(folder / "result.json", found)
+    page = written(folder).replace("\n", "")
+    assert told in page and "95%: 50.00% to 80.00%" in page
+    for text in ("(30 test images)", "<dd>70</dd>", "1 → 8", "stem to head"):
+        assert (text in page) == (not change)
+
+
 def test_the_store_is_told_by_task_protocol_and_space(folder):
     """Rows of two spaces of one name, of two protocols, and of an earlier version."""
     with contextlib.closing(history.open_(folder / "knowledge")) as connection:

@@ -13,6 +13,7 @@ from fnas_jax.networks import readable
 from fnas_jax.pages.elements import Markup, Table, facts, join, paragraph, table, tag
 from fnas_jax.plots.data import Run
 from fnas_jax.ship import best
+from fnas_jax.spaces.base import Space
 
 COLUMNS = ("kernel", "stride", "in", "middle", "out")
 COLOURS = {"conv": "conv", "mbconv": "mbconv", "sepconv": "sepconv", "cell": "cell"}
@@ -47,6 +48,8 @@ def kept(run: Run, arch: Sequence[int] | None) -> Kept:
             },
             ("arch", "layers", "data", "accuracy"),
         )
+        for layer in record["layers"]:
+            jsons.record(layer, {}, repr(str(path)), ("name", "op"))
     except UserError as error:
         return Kept({}, f"{error}.")
     if list(record["arch"]) != list(arch):
@@ -59,13 +62,19 @@ def layers(run: Run, arch: Sequence[int]) -> list[dict[str, Any]]:
     record = kept(run, arch).record
     if record:
         return record["layers"]
-    if run.space is None or run.space.spec is None or len(arch) != len(run.space.cardinalities):
+    if run.space is None or run.space.spec is None or not _fits(run.space, arch):
         return []
     found = readable.layers(run.space.spec, arch, CHANNELS, CLASSES)
     return [
         {name: x for name, x in layer.items() if (layer["name"], name) not in UNKNOWN}
         for layer in found
     ]
+
+
+def _fits(space: Space, arch: Sequence[int]) -> bool:
+    """Whether `arch` is one of the space, as that of a result that was changed may not be."""
+    sizes = space.cardinalities
+    return len(arch) == len(sizes) and all(0 <= a < k for a, k in zip(arch, sizes, strict=True))
 
 
 def shown(run: Run, arch: Sequence[int], description: dict[str, Any]) -> Markup:
