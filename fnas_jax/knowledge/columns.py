@@ -94,7 +94,10 @@ def decisions(column: Sequence[str]) -> tuple[np.ndarray, set[int]]:
     sizes = set(map(len, archs))
     if len(sizes) != 1:
         return np.zeros((0, 0), np.int32), sizes
-    return np.asarray(archs, np.int32), sizes
+    found = np.asarray(archs, np.int64)
+    if np.any(found != found.astype(np.int32)):  # which older versions of numpy would cut
+        raise OverflowError(f"{np.abs(found).max()} is more than a decision can be")
+    return found.astype(np.int32), sizes
 
 
 def _as_written(texts: bytes, count: int) -> np.ndarray | None:
