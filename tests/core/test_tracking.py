@@ -199,16 +199,40 @@ def test_mlflow_has_one_run_of_a_search_that_was_interrupted(tmp_path, monkeypat
     assert {m.step: m.value for m in history} == known
     (kept,) = client.list_artifacts(run.info.run_id)
     assert kept.path == "result.json"
+    best(tmp_path / "best")
+    backend = tracking.Mlflow(str(place), ABOUT._replace(id=tracked_id(folder)))
+    backend.keep({"winner/mflops": 2.0}, [tmp_path / "best"])
+    backend.close(False)
+    (again,) = client.search_runs([experiment.experiment_id])
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "KILLED")
+    assert again.data.metrics["winner/mflops"] == 2.0
+    assert [f.path for f in client.list_artifacts(run.info.run_id, "best")] == ["best/weights"]
     assert not caplog.records
 
 
+def best(folder):
+    folder.mkdir()
+    (folder / "weights").write_text("1 2 3")
+
+
+def tracked_id(folder):
+    return json.loads((folder / "run.json").read_text())["id"]
+
+
 OFFLINE = """
-import sys
+import pathlib, sys
 from fnas_jax import loop
+from fnas_jax.core import tracking
 from tests import test_loop
+from tests.core import test_tracking
 for budget in (6, 9):
     wanted = test_loop.config_with(log__wandb="team/project", search__budget=budget)
     loop.run(wanted, sys.argv[1], test_loop.build)
+about = test_tracking.ABOUT._replace(folder=pathlib.Path(sys.argv[1]))
+test_tracking.best(about.folder / "best")
+backend = tracking.Wandb("project", about)
+backend.keep({"winner/mflops": 2.0}, [about.folder / "best"])
+backend.close(True)
 """
 
 
@@ -228,6 +252,22 @@ def records(content):
             whole = b""
 
 
+def artifact_names(path):
+    """(name, files) of the artefacts in a .wandb file."""
+    from wandb.proto import wandb_internal_pb2
+
+    found = []
+    for content in records(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(content)
+        artifact = record.artifact
+        if record.WhichOneof("record_type") == "request":
+            artifact = record.request.log_artifact.artifact
+        if artifact.name:
+            found.append((artifact.name, [entry.path for entry in artifact.manifest.contents]))
+    return found
+
+
 @pytest.mark.slow  # starts processes of the package
 def test_weights_and_biases_has_one_run_of_a_search_that_was_interrupted(tmp_path):
     pytest.importorskip("wandb")
@@ -240,6 +280,9 @@ def test_weights_and_biases_has_one_run_of_a_search_that_was_interrupted(tmp_pat
     assert done.returncode == 0, done.stderr
     run = json.loads((folder / "run.json").read_text())
     files = sorted((folder / "wandb").glob("offline-run-*/run-*.wandb"))
+    names = [artifact_names(path) for path in files if ABOUT.id in path.name]
+    assert names == [[(f"best-{ABOUT.id}", ["best/weights"])]]
+    files = [path for path in files if ABOUT.id not in path.name]
     assert [path.name for path in files] == [f"run-{run['id']}.wandb"] * 2
     found, steps = [], []
     for path in files:

@@ -61,6 +61,7 @@ def beside(place: pathlib.Path) -> Iterator[tuple[str, str]]:
     _, *keys = searches.of("tnas-tables", place).arguments(place, task__name=f"tabular/{other}")
     commands = {
         "report": [f"--workdir={first}"],
+        "status": [str(first), str(place / "beside" / "status")],  # the latter is the search's own
         "trials": [f"--workdir={first}"],
         "retrain": [f"--workdir={first}"],
         "meta-train": [f"--knowledge={knowledge}", *keys],
