@@ -186,7 +186,7 @@ def waiting(stage: Stage, silent: float, now: float, left: float = math.inf, far
     spent = now - stage.began
     rest = min(left, stage.seconds - spent)
     # What takes longer than it was thought to is not about to end.
-    said = f", about {pace.text(rest)} left" if 0 < rest < math.inf else ""
+    said = f", about {pace.text(rest)} left" if 0.5 < rest < math.inf else ""
     quiet = f" ({pace.text(silent)} since the last line)" if spent - silent > 1.0 else ""
     counts = f", {far}" if far else ""
     return f"{stage.name}: {pace.text(spent)} so far{counts}{said}{quiet}"
