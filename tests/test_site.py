@@ -81,6 +81,46 @@ def test_the_readme_names_every_command():
     assert re.findall(r"^\| `fnas-jax ([\w-]+)`", table, re.MULTILINE) == list(program.COMMANDS)
 
 
+def named():
+    """(page, command, its arguments) of every command that a page names."""
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for match in re.finditer(r"\bfnas-jax ([a-z][a-z-]*)((?: +[^\s`&|;]+)*)", text):
+            yield page.name, match[1], match[2].partition(" #")[0].split()
+        for match in re.finditer(r"python -m fnas_jax\.([a-z_]+)((?: +[^\s`&|;]+)*)", text):
+            command = {"main": "search"}.get(match[1], match[1].replace("_", "-"))
+            yield page.name, command, match[2].partition(" #")[0].split()
+
+
+def test_pages_name_commands_and_flags_that_there_are():
+    helps = {name: reference.help_of(name) for name in program.COMMANDS}
+    wrong, flags = [], 0
+    for page, command, arguments in named():
+        for argument in [a for a in arguments if a.startswith("--") and a != "--help"]:
+            name = argument.partition("=")[0]
+            flags += 1
+            if command not in helps or not (
+                name.startswith("--config") or re.search(rf"{name}\b", helps[command])
+            ):
+                wrong.append(f"{page}: fnas-jax {command} {argument}")
+    assert flags > 100
+    assert wrong == []
+
+
+def test_pages_name_keys_and_configurations_that_there_are():
+    keys, files = config.all_keys(), {path.stem for path in (ROOT / "experiments").glob("*.py")}
+    wrong = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"--config\.([a-z_0-9.]*[a-z_0-9])(=?)", text):
+            if match[1] not in keys:
+                wrong.append(f"{page.name}: {match[0]}")
+        for match in re.finditer(r"--config=(?:experiments/)?([a-z_0-9]+)", text):
+            if match[1] not in files:
+                wrong.append(f"{page.name}: {match[0]}")
+    assert wrong == []
+
+
 def test_every_page_stands_in_the_navigation_once():
     """A build would say so, too, but is slow."""
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
