@@ -31,7 +31,8 @@ _DEEP = {"I", "I;16", "I;16L", "I;16B", "I;16N"}  # grey of 16 bits; "I" also of
 _CLEAR = {"LA", "La", "PA", "RGBA", "RGBa"}
 _TO_RGBA = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa"}  # modes that Pillow converts to that
 _FULL = {8: 255, 16: 65535}  # white
-# Bad files raise any of these: SyntaxError comes from Pillow's PNG plug-in.
+# Bad files raise any of these: SyntaxError comes from Pillow's PNG plug-in, and MemoryError where
+# a part of a file says that it is longer than any file.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -40,6 +41,7 @@ UNREADABLE = (
     LookupError,
     TypeError,
     ArithmeticError,
+    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

@@ -13,6 +13,7 @@ from PIL import EpsImagePlugin, Image
 from fnas_jax.core import memory
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import arrow, decode, folder, formats, idx, masks, named, npz, stored
+from tests.fuzz import damage
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run\n%%EOF\n"
 
@@ -243,3 +244,16 @@ def test_sizes_of_no_entries_are_bounded_too(tmp_path, kind):
             archive.writestr(name, content)
     with pytest.raises(UserError, match="its shape is"):
         npz.read_npz(tmp_path / "a.npz", 0)
+
+
+def test_parts_of_pictures_that_claim_all_memory_are_told(tmp_path):
+    image_files(tmp_path / "a")
+    image_files(tmp_path / "b")
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "ICO")
+    content = bytearray(file.getvalue())
+    at = content.index(b"IDAT")
+    content[at - 4 : at] = b"\xff" * 4  # of its length
+    (tmp_path / "a" / "9.ico").write_bytes(content)
+    found = damage.read(folder.read_folder, tmp_path, 0)
+    assert len(found.train.images) == 6 and "9.ico" in found.notes[0].text
