@@ -81,6 +81,12 @@ _WINNER = {
     "kept": (_KEPT, type(None)),
     "metrics": (dict, type(None)),
 }
+_TARGET = {
+    "cost": str,
+    "target": jsons.NUMBER,
+    "value": jsons.MAYBE_NUMBER,
+    "met": (bool, type(None)),
+}
 # What others read of a result.json; earlier versions had less.
 KINDS = {
     "best": (_NETWORK, type(None)),
@@ -118,6 +124,8 @@ def read(folder: pathlib.Path, needed: Iterable[str] = WHOLE) -> dict[str, Any]:
     _check_numbers(found.get("seconds"), what)
     _check_winner(found.get("winner") or {}, what)
     target = found.get("target") or {}
+    if target:
+        jsons.record(target, _TARGET, what, ("cost", "target"))
     if target.get("met") is False:
         kinds = {"target": jsons.NUMBER, "value": jsons.NUMBER}
         jsons.record(target, kinds, what, ("cost", *kinds))

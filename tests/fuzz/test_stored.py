@@ -85,6 +85,15 @@ def test_a_whole_result_is_read():
             assert text in str(found)
 
 
+@pytest.mark.parametrize(
+    "change", [{"met": -1}, {"met": "x"}, {"target": None}, {"target": "x"}, {"value": "x"}]
+)
+def test_a_target_that_is_none_is_told(change):
+    changed = json.dumps(RESULT | {"target": RESULT["target"] | change}).encode()
+    with damage.folder({"result.json": changed}) as root:
+        assert f"its '{next(iter(change))}' is" in str(damage.read(outcome.read, root))
+
+
 def shown(root):
     """What the terminal and the page tell of a result."""
     found = outcome.read(root)
