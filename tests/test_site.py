@@ -176,3 +176,4 @@ def test_lists_and_tables_are_not_left_as_text(site):
         if re.search(r"\n\s*(?:[-*] |\d+\. |\| )", re.sub(r"<code>.*?</code>", "", paragraph))
     ]
     assert left == []
+    assert [name for name, text in site.items() if re.search(r"<p>\s*```", text)] == []

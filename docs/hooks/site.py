@@ -28,10 +28,12 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def page_of(notebook: pathlib.Path) -> str:
-    """A notebook as a page: its text and its code, and where to run it."""
+    """A notebook as a page: its text, its code and, at the end, where the file is."""
     content = jupytext.read(notebook)
-    content.metadata = {"jupytext": {"notebook_metadata_filter": "-all"}}
-    return jupytext.writes(content, fmt="md")
+    plain = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all"}
+    content.metadata = {"jupytext": plain}
+    link = f'<a href="{notebook.name}" download>This page as a notebook</a>'
+    return f"{jupytext.writes(content, fmt='md')}\n\n{link}\n"
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
