@@ -11,6 +11,8 @@ from fnas_jax.core import jsons
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, sources
+from fnas_jax.spaces import categorical, cell, macro, mnas, mobilenetv3
+from fnas_jax.spaces.base import Space
 
 # Of a row, in this order
 COLUMNS = {
@@ -114,18 +116,41 @@ def check(connection: sqlite3.Connection, asked: Asked) -> None:
 def words(identity: str) -> Callable[[list[int]], str]:
     """What says an architecture of the space with this identity, as far as that tells it."""
     said = json.loads(identity or "{}")
-    if "choices" not in said:
+    space = alike(said)
+    if space is None:
         return lambda arch: ",".join(map(str, arch))
-    pairs = list(zip(said["names"], said["choices"], strict=True))
 
     def text(arch: list[int]) -> str:
-        if len(arch) != len(pairs) or not all(
-            0 <= a < len(of) for a, (_, of) in zip(arch, pairs, strict=True)
-        ):
+        most = space.cardinalities
+        if len(arch) != len(most) or not all(0 <= a < n for a, n in zip(arch, most, strict=True)):
             raise UserError(f"a row of the history is damaged: its decisions are {arch!r:.80}")
-        return ",".join(f"{name}={of[a]}" for a, (name, of) in zip(arch, pairs, strict=True))
+        return space.describe(arch)["text"]
 
     return text
+
+
+def alike(said: dict[str, Any]) -> Space | None:
+    """A space whose decisions have the same words as that of which this is `said`; None: unknown.
+
+    Its channels may differ, of which texts say nothing.
+    """
+    if "choices" in said:
+        return categorical.choices(dict(zip(said["names"], said["choices"], strict=True)))
+    stacks = len({name.partition("/")[0] for name in said.get("names", ())})
+    makers: dict[str, Callable[[], Space]] = {
+        "mnas": lambda: mnas.make(stacks),
+        "mobilenetv3": lambda: mobilenetv3.make(stacks),
+        "macro": macro.make,
+        "cell": cell.make,
+    }
+    if said.get("name") not in makers:
+        return None
+    try:
+        found = makers[said["name"]]()
+    except UserError:  # a later version may have more of them
+        return None
+    same = (list(found.names), list(found.cardinalities)) == (said["names"], said["cardinalities"])
+    return found if same else None
 
 
 def _decisions(text: Any) -> list[int]:

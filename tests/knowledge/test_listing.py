@@ -1,7 +1,10 @@
 """Rows of a store by task, space and method, and the best of each."""
 
 import contextlib
+import json
 
+import jax
+import numpy as np
 import pytest
 
 from fnas_jax.core import identity
@@ -9,7 +12,7 @@ from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, listing
 from fnas_jax.knowledge.listing import Asked
-from fnas_jax.spaces import categorical
+from fnas_jax.spaces import categorical, cell, macro, mnas, mobilenetv3
 
 NAN = float("nan")
 SPACE = categorical.choices({"op": ["a", "b"], "depth": [1, 2, 4]}, "nets")
@@ -109,3 +112,26 @@ def test_rows_of_earlier_versions_have_no_method(store):
     store.execute("UPDATE evaluations SET method = NULL, space_key = NULL WHERE run = 'c'")
     found = [r for r in listed(store) if r["run"] == "c"]
     assert [(r["method"], r["text"], r["value"]) for r in found] == [("", "0,0", 0.25)]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        mnas.make(3, 0.5, (1, 2, 1), 16, 1, 64),
+        mobilenetv3.make(2, 0.5),
+        macro.make(),
+        cell.make(16, 2),
+    ],
+    ids=lambda space: space.name,
+)
+def test_networks_of_our_spaces_are_told_as_these_tell_them(space):
+    """Whatever their channels are."""
+    for arch in np.asarray(space.sample(jax.random.key(0), 8)).tolist():
+        assert listing.words(space.identity)(arch) == space.describe(arch)["text"]
+
+
+def test_a_space_that_is_not_known_is_told_in_numbers():
+    other = json.loads(macro.make().identity) | {"cardinalities": [3] * 7 + [4]}
+    assert listing.words(json.dumps(other))([0] * 7 + [3]) == "0,0,0,0,0,0,0,3"
+    many = {"name": "mnas", "names": [f"block{i}/op" for i in range(9)], "cardinalities": [3] * 9}
+    assert listing.words(json.dumps(many))([1] * 9) == ",".join("1" * 9)
