@@ -15,6 +15,7 @@ from fnas_jax.pages.page import Figure
 from fnas_jax.plots import (
     best_so_far,
     critics,
+    data,
     decisions,
     fronts,
     overlays,
@@ -122,8 +123,7 @@ def search(run: Run) -> list[Figure]:
 
 def _curve(run: Run) -> list[Figure]:
     """The best so far by the metrics alone, of a run whose history cannot be read."""
-    x = np.array([line.get("trained") or np.nan for line in run.lines], float)
-    y = np.array([line.get("best_accuracy") or np.nan for line in run.lines], float)
+    x, y = data.series(run.lines, "trained"), data.series(run.lines, "best_accuracy")
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any():
         return []
