@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop, registry, stepping
-from fnas_jax.core import checkpoint, cli, signals
+from fnas_jax.core import checkpoint, cli, signals, stages
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.pace import Mark
+from fnas_jax.core.progress import Progress
 from fnas_jax.core.types import Metrics, UserError, propose
 from fnas_jax.knowledge import history, pool_store, task_data
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.objectives import classification
 from fnas_jax.spaces import categorical
 from fnas_jax.tasks.base import Evaluator, Finals, Hooks, Judged, Task, TrainedNetwork
+from tests.core.test_logging import events
 
 SPACE = categorical.make((4, 4, 4))
 BATCH = 4
@@ -722,3 +724,31 @@ def test_a_stage_that_says_its_steps_is_told_with_them_and_they_are_no_metric(tm
     assert "preparing: step 2: 2 of 3 steps, 0:00 left: and more\n" in capsys.readouterr().err
     assert [line.get("loss") for line in lines_of(tmp_path)[:3]] == [1.0, 1 / 2, 1 / 3]
     assert not any("steps" in line for line in lines_of(tmp_path))
+
+
+def test_a_search_says_its_stages_and_tensorboard_has_settings_and_summary(tmp_path, monkeypatch):
+    entered, compiling, at = [], [], stages.at
+
+    def noted(name, *seconds):
+        entered.append((name, stages.read(tmp_path) is not None))
+        return at(name, *seconds)
+
+    def bar(*given, **more):
+        compiling.append(more["compiling"])
+        return Progress(*given, **more)
+
+    monkeypatch.setattr(stages, "at", noted)
+    monkeypatch.setattr(loop, "Progress", bar)
+    result = loop.run(config_with(), tmp_path, build)
+    assert entered == [
+        ("planning", False),
+        *((name, True) for name in ("reading the data and building the task", "preparing")),
+        *((name, True) for name in ("search", "finals", "winner")),
+    ]
+    assert not (tmp_path / stages.FILE).exists()
+    assert 0 < compiling[0]() <= result["seconds"]["compile"] + 1e-9
+    told = {v.tag: v for e in events(tmp_path / "tensorboard") for v in e.summary.value}
+    assert "_hparams_/session_start_info" in told and "search/best_reward" in told
+    text = told["summary/text_summary"].tensor.string_val[0].decode()
+    assert f"best: {result['best']['description']['text']}" in text
+    assert told["winner/accuracy"].simple_value == pytest.approx(result["winner"]["accuracy"])
