@@ -97,8 +97,8 @@ def modern(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
     path = folder / history.FILE
     if not path.exists():
         raise UserError(f"there is no knowledge store in {str(folder)!r}: it has no {history.FILE}")
-    # With a write-ahead log somebody may be writing, and SQLite has to read that, too.
-    more = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    # To read beside those who write SQLite needs a file of its own there, while it reads.
+    more = "mode=ro" if os.access(folder, os.W_OK) else "mode=ro&immutable=1"
     try:
         with (
             contextlib.closing(

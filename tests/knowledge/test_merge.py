@@ -24,11 +24,7 @@ def fill(folder, *searches):
 
 
 def contents(folder):
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.endswith("-shm")  # which readers share
-    }
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def rows_of(folder):
