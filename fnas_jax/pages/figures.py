@@ -128,7 +128,7 @@ def _curve(run: Run) -> list[Figure]:
     if not known.any():
         return []
     made = style.figure()
-    style.value_axis(made, run.measure)
+    style.value_axis(made, run)
     style.count_axis(made, 0, float(x[known].max()), "evaluated networks")
     made.add_scatter(
         x=x[known], y=run.measure.sign * y[known], mode="lines+markers", name="best so far"

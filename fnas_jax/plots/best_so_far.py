@@ -73,7 +73,7 @@ def evaluations(run: Run, x: str) -> go.Figure:
         rows = rows[style.thinned(len(rows), MOST)]
         if len(rows) and not (hidden and kind == data.PREDICTED):
             _points(found, run, kind, rows, place[rows] / unit, shown[rows])
-    style.value_axis(found, run.measure)
+    style.value_axis(found, run)
     style.clip(found, trials.value, best.value, run.measure.sign > 0)
     failed = np.flatnonzero((trials.kind == data.FAILED) & np.isfinite(place))
     failed = failed[style.thinned(len(failed), MOST)]
@@ -92,7 +92,7 @@ def incumbent(run: Run, x: str) -> go.Figure:
     """The best so far of one run; `x` of AXES."""
     found, best = style.figure(), curve(run.trials, x)
     unit = _x_axis(found, at(run.trials, x), x)
-    style.value_axis(found, run.measure)
+    style.value_axis(found, run)
     if len(best.x):
         _line(found, best.x / unit, best.value, "best so far", style.BLUE)
         style.clip(found, run.trials.value, best.value, run.measure.sign > 0, best.value)

@@ -54,7 +54,7 @@ def front(runs: list[Run], cost: str) -> go.Figure:
     """
     check_cost(cost)
     found = style.figure("latency (ms)" if cost == "latency_ms" else UNITS[cost])
-    style.value_axis(found, runs[0].measure)
+    style.value_axis(found, runs[0])
     every: list[np.ndarray] = []
     for i, run in enumerate(runs):
         rows, best = rows_of(run, cost)

@@ -107,7 +107,7 @@ def overlay(runs: list[Run], x: str) -> go.Figure:
             hovertemplate="%{y} at %{x}<extra>" + name + "</extra>",
         )
         every.append(of.low if runs[0].measure.sign > 0 else of.high)
-    style.value_axis(found, runs[0].measure)
+    style.value_axis(found, runs[0])
     values = np.concatenate(every)
     style.clip(found, values, values, runs[0].measure.sign > 0)
     return found

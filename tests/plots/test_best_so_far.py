@@ -63,6 +63,13 @@ def test_of_a_loss_the_curve_falls():
     assert figure.layout.yaxis.title.text == "loss" and figure.layout.xaxis.dtick == 1
 
 
+def test_only_of_images_an_accuracy_is_known_to_be_of_validation_images():
+    for task, words in (("images/x", "validation accuracy"), ("tabular/x.csv", "accuracy")):
+        figure = best_so_far.incumbent(run([trial(0.5)], **{"task.name": task}), "evaluations")
+        assert figure.layout.yaxis.title.text == words
+        assert figure.layout.yaxis.tickformat == ".4~p"
+
+
 def test_predicted_rewards_that_are_no_values_are_counted():
     records = [trial(0.5, 0.4), trial(0.6, 0.3), trial(0.0, 0.4, trained=False)]
     figure = best_so_far.evaluations(run(records), "evaluations")
