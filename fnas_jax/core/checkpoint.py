@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -33,6 +33,7 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax is wr
 logger = logging.getLogger(__name__)
 
 
+LATE = 0.2  # seconds in which threads find that another one has failed
 ABOUT, CHECKSUM = "about", "checksum"  # what is stored beside the leaves
 DATE = "_CHECKPOINT_METADATA"  # the file in which Orbax says when a step was written
 
@@ -120,17 +121,28 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") 
     if about:
         stored[ABOUT] = np.frombuffer(about.encode(), np.uint8)
     stored[CHECKSUM] = np.asarray(_checksum(_ordered(stored)), np.uint32)
-    folder, hook = pathlib.Path(manager.directory), sys.unraisablehook
-    with disk.at(folder, texts=True):
+    folder = pathlib.Path(manager.directory)
+    with disk.at(folder, texts=True), _one_error():
         try:
-            sys.unraisablehook = functools.partial(_told, hook)
             manager.save(step, args=ocp.args.PyTreeSave(stored))
             manager.wait_until_finished()
         except Exception:
-            _remove_for_good(folder, str(step))  # meanwhile its threads find errors of their own
+            _remove_for_good(folder, str(step))
             raise
-        finally:
-            sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """What Orbax's threads find when another one has failed inside is not told."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_told, hook)
+    try:
+        yield
+    except Exception:
+        time.sleep(LATE)
+        raise
+    finally:
+        sys.unraisablehook = hook
 
 
 def _told(hook: Callable[[Any], object], found: Any) -> None:
@@ -263,7 +275,8 @@ def _reason(error: Exception) -> str:
 
 def _whole(manager: ocp.CheckpointManager, step: int) -> dict[str, np.ndarray]:
     """The arrays of `step` by name. Raises an error where they are not those that were stored."""
-    stored = manager.restore(step, args=ocp.args.PyTreeRestore())
+    with _one_error():
+        stored = manager.restore(step, args=ocp.args.PyTreeRestore())
     found = {name: np.asarray(value) for name, value in stored.items()}
     checksum = int(found.pop(CHECKSUM))
     if ABOUT in found and _checksum(_ordered(found)) != checksum:

@@ -273,3 +273,22 @@ def test_the_last_checkpoint_is_due_before_the_process_ends():
         signal.raise_signal(signal.SIGTERM)
         assert paced.due and paced.overdue(30.0)
         signals.check()
+
+
+def test_what_threads_find_when_a_checkpoint_cannot_be_read_is_not_told(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: told.append(str(found.exc_value)))
+    hook = sys.unraisablehook
+
+    class Found(NamedTuple):
+        exc_value: Exception
+
+    class Manager:
+        def restore(self, step, args):
+            sys.unraisablehook(Found(RuntimeError("Event loop is closed")))
+            sys.unraisablehook(Found(RuntimeError("something else")))
+            raise ValueError("damaged")
+
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint._whole(Manager(), 0)
+    assert told == ["something else"] and sys.unraisablehook is hook
