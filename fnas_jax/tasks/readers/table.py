@@ -78,6 +78,12 @@ def read(
         names = tuple(class_names)
     left = Tally()
     headers = {part: list(_headers(table.rows(), left)) for part, table in tables.items()}
+    for part, table in tables.items():
+        if len(headers[part]) != len(table.labels):  # columns of a damaged file
+            raise UserError(
+                f"{source} is damaged: its part {part} has {len(headers[part])} images and"
+                f" {len(table.labels)} labels."
+            )
     good = [Found(where, "", h) for rows in headers.values() for where, h in rows if h]
     if not good:
         raise UserError(f"{source} holds no images{since(left)}.")

@@ -13,6 +13,8 @@ from PIL import EpsImagePlugin, Image
 from fnas_jax.core import memory
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import arrow, decode, folder, formats, idx, masks, named, npz, stored
+from fnas_jax.tasks.readers.table import Row, Table
+from fnas_jax.tasks.readers.table import read as read_table
 from tests.fuzz import damage
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run\n%%EOF\n"
@@ -257,3 +259,13 @@ def test_parts_of_pictures_that_claim_all_memory_are_told(tmp_path):
     (tmp_path / "a" / "9.ico").write_bytes(content)
     found = damage.read(folder.read_folder, tmp_path, 0)
     assert len(found.train.images) == 6 and "9.ico" in found.notes[0].text
+
+
+@pytest.mark.parametrize("labels", [2, 4])
+def test_columns_of_different_lengths_are_told(tmp_path, labels):
+    """As of a Parquet file, which says of each column how many rows it has."""
+    image_files(tmp_path / "a")
+    rows = [Row(path, path) for path in sorted((tmp_path / "a").iterdir())]
+    tables = {"train": Table(lambda: iter(rows), np.arange(labels) % 2)}
+    with pytest.raises(UserError, match=f"part train has 3 images and {labels} labels"):
+        read_table(tables, 0, "white", "a.parquet", (), "classification")
