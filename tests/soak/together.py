@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tests.soak import kill, processes, searches
 from tests.soak.processes import Ended
@@ -66,19 +68,26 @@ def beside(place: pathlib.Path) -> Iterator[tuple[str, str]]:
         "retrain": [f"--workdir={first}"],
         "meta-train": [f"--knowledge={knowledge}", *keys],
     }
-    alone = place / "beside" / "alone"
-    assert searches.run(search, alone).code == 0
+    # Children start from what earlier searches have taught the pool: all begin with the same store.
+    prepared, alone = place / "beside" / "prepared", place / "beside" / "alone"
+    shutil.copytree(knowledge, prepared)
+    assert searches.run(search, alone, knowledge__dir=knowledge).code == 0
+    expected = searches.found(alone, knowledge)
     for name, arguments in commands.items():
-        yield f"a search beside {name}", accompanied(search, alone, name, arguments)
+        shutil.rmtree(knowledge)
+        shutil.copytree(prepared, knowledge)
+        found = accompanied(search, alone.with_name(name), expected, name, arguments)
+        yield f"a search beside {name}", found
 
 
-def accompanied(search: Search, alone: pathlib.Path, name: str, arguments: Sequence[str]) -> str:
+def accompanied(
+    search: Search, folder: pathlib.Path, expected: Any, name: str, arguments: Sequence[str]
+) -> str:
     """The outcome of a search on the store of the command `name`, which runs until it is over.
 
-    It must come to what it did `alone`.
+    It must come to what is `expected`.
     """
-    folder, said = alone.with_name(name), alone.with_name(f"{name}.command")
-    knowledge = alone.with_name("knowledge")
+    said, knowledge = folder.with_name(f"{name}.command"), folder.with_name("knowledge")
     running, calls = searches.start(search, folder, knowledge__dir=knowledge), 0
     while running.process.exitcode is None or not calls:
         ended, calls = processes.call(said, name, *arguments), calls + 1
@@ -88,6 +97,5 @@ def accompanied(search: Search, alone: pathlib.Path, name: str, arguments: Seque
     ended = processes.ended(running)
     if ended.code:
         return f"WRONG: exit {ended.code}: {kill.last_line(ended)}"
-    one, other = searches.found(alone), searches.found(folder, knowledge)
-    differing = searches.differs(one, other)
+    differing = searches.differs(expected, searches.found(folder, knowledge))
     return f"WRONG: other {differing}" if differing else kill.EQUAL
