@@ -125,7 +125,8 @@ def _is_of(space: Space) -> tuple[str, tuple[Any, ...]]:
     # The rows of a space lie everywhere: the file as a whole is read faster than by an index.
     unknown = "space_key IS NULL AND json_array_length(decisions) = ?"
     values = (space.name, space.key, len(space.cardinalities))
-    return f"(+space = ? AND (space_key = ? OR ({unknown})))", values
+    # IS: what is NULL where a row says nothing of its space could not be summed.
+    return f"(+space = ? AND (space_key IS ? OR ({unknown})))", values
 
 
 @contextlib.contextmanager

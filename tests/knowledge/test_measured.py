@@ -6,7 +6,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fnas_jax.core import identity
@@ -37,7 +37,7 @@ def store(tmp_path):
 
 
 ITERATION = st.tuples(
-    st.integers(0, 3),  # its search
+    st.integers(0, 4),  # its search
     st.integers(0, 3),  # its number
     st.integers(0, 5),  # its moment
     st.lists(
@@ -56,15 +56,17 @@ SEARCHES = (
     run(1, task="u", protocol=Q, steps=300),
     run(2, LONGER),
     run(3, identity_="", protocol=""),  # as an earlier version wrote it
+    run(4, LONGER, identity_="", protocol=""),
 )
 
 
+@example([(4, 0, 0, [(0, True, True, 0.1, 1.0)])], 6.0, COSTS)
 @given(st.lists(ITERATION, max_size=8), st.floats(-1.0, 6.0), st.sampled_from([(), COSTS]))
 def test_what_is_read_are_the_measured_rows_in_their_order(made, until, costs):
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(history.open_(folder)) as file:
         for search, iteration, moment, rows in made:
-            arch = (lambda n: (n // 4, n % 4, 1)) if search == 2 else (lambda n: (n // 4, n % 4))
-            entries = [row(i, arch(n), *values) for i, (n, *values) in enumerate(rows)]
+            more = (1,) if search in (2, 4) else ()
+            entries = [row(i, (n // 4, n % 4, *more), *v) for i, (n, *v) in enumerate(rows)]
             history.trim(file, str(search), iteration)
             history.record(file, SEARCHES[search], iteration, entries)
             file.execute(
