@@ -65,7 +65,8 @@ class _Now:
     bars: tuple[Bar, ...] = ()  # likewise
     heard = 0.0  # when something was last told, in seconds of `time.monotonic`
     told: tuple[dict[str, Any], float] = ({}, 0.0)  # how far the last bar is, and since when
-    counting: tuple[str, float, int] = ("", 0.0, 0)  # what `counted` counts, since when, from what
+    # What `counted` counts, since when, from what, up to what.
+    counting: tuple[str, float, int, int] = ("", 0.0, 0, 0)
     folder: pathlib.Path | None = None
     end: threading.Event | None = None  # of the thread; None: there is none
     written: Any = None  # what FILE is about, as it was last written
@@ -136,10 +137,10 @@ def counted(done: int, total: int, what: str) -> None:
     The thread does, where it takes long.
     """
     now = time.monotonic()
-    known, since, first = _now.counting
-    if known != what or done < first:
-        _now.counting = what, now, done
+    known, since, first, last = _now.counting
+    if known != what or done < last:  # others, or the same once more
         since, first = now, done
+    _now.counting = what, since, first, done
     each = (now - since) / (done - first) if done > first else math.inf
     text = f"{done:,} of {total:,} {what}" if total else f"{done:,} {what}"
     told(what, done, total, each * (total - done) if total else math.inf, text)

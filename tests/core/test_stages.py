@@ -134,6 +134,14 @@ def test_what_is_counted_is_told_with_the_time_that_the_rest_takes(monkeypatch):
     assert stages.line(later, 1.0, 113.0) == "finals: 0:01 so far"
 
 
+def test_a_second_pass_over_the_same_has_a_clock_of_its_own(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(stages.time, "monotonic", lambda: now[0])
+    for now[0], done in ((100.0, 1), (110.0, 11), (200.0, 1), (204.0, 3)):
+        stages.counted(done, 11, "images of c")
+    assert "about 0:16 left" in stages.line(Stage("reading", 100.0), 0.0, 204.0)
+
+
 def test_reading_images_is_counted(monkeypatch):
     counted = []
     monkeypatch.setattr(stages, "counted", lambda *given: counted.append(given))
