@@ -64,8 +64,8 @@ def write(config: ml_collections.ConfigDict, out: pathlib.Path, networks: int) -
 
     Raises UserError for a task without networks, or a file that cannot be written.
     """
-    if out.is_dir():
-        raise UserError(f"{str(out)!r} is a folder; --out names the file of the table")
+    if out.exists() and not out.is_file():
+        raise UserError(f"{str(out)!r} is there and is no file; --out names that of the table")
     config = config.copy_and_resolve_references()
     with config.unlocked():  # what is to be made is not there yet
         config.latency.source = latency.DEVICE

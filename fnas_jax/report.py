@@ -69,7 +69,7 @@ def put(page: str, target: pathlib.Path) -> pathlib.Path:
         )
     if not target.parent.is_dir():
         raise UserError(f"there is no folder {str(target.parent)!r} for {target.name}")
-    with disk.replacing(target) as file:
+    with disk.replacing(pathlib.Path(os.path.realpath(target))) as file:  # a link to it stays
         file.write(page)
     return target
 

@@ -220,7 +220,7 @@ def deliver(
             delivery.write_csv(file, [n for n, kind in columns.items() if kind is not list], rows)
         else:
             file.writelines(f"{line}\n" for line in lines(rows))
-    if out is not None:
+    if out is not None and out.is_file():  # which standard output may be otherwise
         print(f"written to {out}")
 
 

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,15 +23,25 @@ PARQUET = "parquet"
 
 @contextlib.contextmanager
 def place(out: pathlib.Path | None, mode: str = "w") -> Iterator[Any]:
-    """Where rows are written to: `out`, which appears when it is whole, or standard output."""
+    """Where rows are written to: `out`, which appears when it is whole, or standard output.
+
+    Devices and pipes are written to as they are, links stay, and what they lead to is replaced.
+    """
     if out is None:
         yield sys.stdout
         return
     try:
-        with disk.replacing(out, mode) as file:
+        with disk.at(out), written(out, mode) as file:
             yield file
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{str(out)!r} cannot be written: {error.strerror}") from None
+
+
+def written(out: pathlib.Path, mode: str = "w") -> contextlib.AbstractContextManager[Any]:
+    """The open file `out` where it is none that could be replaced, or the draft of a new one."""
+    if out.exists() and not out.is_file():
+        return out.open(mode)
+    return disk.replacing(pathlib.Path(os.path.realpath(out)), mode)
 
 
 def write_csv(file: TextIO, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_a_file_that_fails_halfway_is_not_there(tmp_path):
     with pytest.raises(ZeroDivisionError), delivery.place(tmp_path / "a.csv") as file:
         delivery.write_csv(file, ["a"], ({"a": 1 / n} for n in (1, 0)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_devices_and_pipes_are_written_to_and_links_stay(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "a.csv")
+    for name in ("pipe", "link", "link"):
+        with delivery.place(tmp_path / name) as file:
+            delivery.write_csv(file, ["b"], ROWS)
+    assert os.read(reader, 100) == (tmp_path / "far" / "a.csv").read_bytes() == b"b\n1\n2\n"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "link").is_symlink()
+    with pytest.raises(UserError, match="Is a directory"), delivery.place(tmp_path / "far"):
+        pass
 
 
 def test_parquet_without_its_package_is_told(tmp_path, monkeypatch):
