@@ -50,10 +50,10 @@ def read(path: pathlib.Path, asked: plain_table.Asked, space: Space | None, name
         return Earlier(own, plain.archs, plain.values, plain.costs, plain.measure, plain.notes)
     content = delimited.read(path)
     notes = [*content.notes]
-    predicted = [row for row in content.rows if row.fields.get("trained", "").lower() in NO]
-    if predicted:
-        notes.append(f"{len(predicted):,} rows are left out, which were predicted and not measured")
-        content = content._replace(rows=[row for row in content.rows if row not in predicted])
+    measured = [row for row in content.rows if row.fields.get("trained", "").lower() not in NO]
+    if predicted := len(content.rows) - len(measured):
+        notes.append(f"{predicted:,} rows are left out, which were predicted and not measured")
+        content = content._replace(rows=measured)
     if not content.rows:
         raise UserError(f"{path} has no measured row")
     archs, used = decide(path, content, space)
