@@ -34,7 +34,8 @@ bool Layer::fits_slot() const {
          spec.kernel <= std::min(slot.kernel, kLargestKernel) && spec.kernel % 2 == 1 &&
          spec.se_hidden <= slot.hidden && (spec.se_hidden == 0 || gated() <= slot.gated) &&
          (spec.op != kSeparable || spec.middle == spec.cin) &&
-         (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone && (spec.hard_gate == 0 || spec.hard_gate == 1);
+         (spec.skip != kIdentity || slot.stride == 1) && spec.act >= kNone &&
+         (spec.hard_gate == 0 || spec.hard_gate == 1);
 }
 
 long Layer::channels(NormIndex n) const {

@@ -1,5 +1,6 @@
 // Squeeze-excitation of one image: gate = s(relu(pooled w1 + b1) w2 + b2), where pooled is
-// the mean over the image's pixels, and s(x) a sigmoid or the hard one, clip(x + 3, 0, 6) / 6. [c] below are `channels` of c' floats.
+// the mean over the image's pixels, and s(x) a sigmoid or the hard one, clip(x + 3, 0, 6) / 6. [c]
+// below are `channels` of c' floats.
 #pragma once
 
 #include <algorithm>
