@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from fnas_jax.core import disk
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import history, schema, surrogates
+from fnas_jax.knowledge import history, reading, schema, surrogates
 
 OTHERS = ("pool", surrogates.FOLDER)  # beside the history, of which nothing is taken
 # What is the same of one row in two copies of a store.
@@ -97,17 +97,8 @@ def modern(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
     path = folder / history.FILE
     if not path.exists():
         raise UserError(f"there is no knowledge store in {str(folder)!r}: it has no {history.FILE}")
-    # To read beside those who write SQLite needs a file of its own there, while it reads.
-    more = "mode=ro" if os.access(folder, os.W_OK) else "mode=ro&immutable=1"
     try:
-        with (
-            contextlib.closing(
-                sqlite3.connect(f"{path.absolute().as_uri()}?{more}", uri=True)
-            ) as source,
-            contextlib.closing(sqlite3.connect("", isolation_level=None)) as copy,
-        ):
-            source.backup(copy)
-            schema.prepare(copy)
+        with reading.copied(folder) as copy:
             yield copy
     except (sqlite3.DatabaseError, OSError) as error:
         if isinstance(error, disk.Refused):

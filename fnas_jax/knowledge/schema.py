@@ -67,12 +67,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     they are. The connection must have `isolation_level` None. Raises OSError for a file of a later
     version, which stays as it is.
     """
-    format_ = connection.execute("PRAGMA user_version").fetchone()[0]
-    if format_ > FORMAT:
-        raise OSError(
-            f"it was written by a later version of fnas_jax (format {format_} there, {FORMAT} here)"
-        )
-    if format_ == FORMAT and _complete(connection):
+    if refuse_later(connection) == FORMAT and _complete(connection):
         return
     with transaction(connection):
         for statement in (*TABLES.values(), *INDICES):
@@ -80,6 +75,16 @@ def prepare(connection: sqlite3.Connection) -> None:
         for column in missing(connection):
             connection.execute(f"ALTER TABLE evaluations ADD COLUMN {column} TEXT")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def refuse_later(connection: sqlite3.Connection) -> int:
+    """The format of the file. Raises OSError for that of a later version."""
+    format_ = connection.execute("PRAGMA user_version").fetchone()[0]
+    if format_ > FORMAT:
+        raise OSError(
+            f"it was written by a later version of fnas_jax (format {format_} there, {FORMAT} here)"
+        )
+    return format_
 
 
 @contextlib.contextmanager

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import sqlite3
 
 import pytest
 
 from fnas_jax.core.types import UserError
-from fnas_jax.knowledge import history, merge, schema, task_data
+from fnas_jax.knowledge import history, merge, reading, schema, task_data
 from tests.knowledge.test_listing import ACCURACY, LOSS, row, run
 
 
@@ -37,14 +38,15 @@ def test_each_row_is_there_once_with_all_that_tells_it_apart(tmp_path):
     first = fill(tmp_path / "a", ("x", (0.5, 0.6)), ("y", (0.7,)))
     second = fill(tmp_path / "b", ("x", (0.5, 0.6, 0.8)), ("z", (0.9,)))
     before = contents(first), contents(second)
+    assert set(before[0]) == {history.FILE}
     found = merge.merge([first, second], tmp_path / "new" / "c")
+    assert (contents(first), contents(second)) == before
     assert found == merge.Merged(10, (6, 4), 4, 0, ())
     assert rows_of(tmp_path / "new" / "c") == sorted({*rows_of(first), *rows_of(second)})
     with contextlib.closing(history.open_(tmp_path / "new" / "c")) as known:
         assert len(task_data.task_statistics(known)) == 2
         (group,) = history.groups(known)
         assert (group.settings, group.measured, group.runs) == (ACCURACY, 10, 3)
-    assert (contents(first), contents(second)) == before
     assert {p.name.partition("-")[0] for p in (tmp_path / "new" / "c").iterdir()} == {history.FILE}
 
 
@@ -65,11 +67,11 @@ def test_a_store_of_an_earlier_version_is_brought_up_to_date_in_the_new_one_only
         known.execute("PRAGMA user_version = 0")
     new, before = fill(tmp_path / "new", ("y", (0.7,))), contents(old)
     merge.merge([old, new], tmp_path / "c")
+    assert contents(old) == before
     assert [r[0:2] + r[5:] for r in rows_of(tmp_path / "c")][::2] == [
         ("x", 0, None, None, None),
         ("y", 0, *rows_of(new)[0][5:]),
     ]
-    assert contents(old) == before
 
 
 def test_a_store_that_is_written_to_is_read_with_its_log(tmp_path):
@@ -79,6 +81,43 @@ def test_a_store_that_is_written_to_is_read_with_its_log(tmp_path):
         assert (first / f"{history.FILE}-wal").stat().st_size
         assert merge.merge([first, second], tmp_path / "c").taken == (3, 2)
         history.record(known, run("z"), 1, [row(0, (0, 0), 0.1)])  # it can write still
+
+
+def test_a_log_that_nobody_holds_is_read_and_nothing_is_left_beside_it(tmp_path):
+    """As `kill -9` leaves it, as a copy of that without locks, and where one may not write."""
+    live, other = fill(tmp_path / "live", ("x", (0.5,))), fill(tmp_path / "b", ("y", (0.5,)))
+    with contextlib.closing(history.open_(live)) as known:
+        history.record(known, run("z"), 0, [row(0, (0, 0), 0.1)])
+        killed = shutil.copytree(live, tmp_path / "killed")
+    moved = shutil.copytree(killed, tmp_path / "moved")
+    (moved / f"{history.FILE}-shm").unlink()
+    for store in (killed, moved):
+        before = contents(store)
+        for mode in (0o755, 0o555):
+            store.chmod(mode)
+            found = merge.merge([store, other], tmp_path / f"{store.name}{mode}")
+            store.chmod(0o755)
+            assert found.taken == (3, 2)
+            for name in (history.FILE, f"{history.FILE}-wal"):
+                assert contents(store)[name] == before[name]
+            assert set(contents(store)) == set(before)
+
+
+def test_a_store_that_changes_while_it_is_copied_is_copied_again(tmp_path, monkeypatch):
+    first, second = fill(tmp_path / "a", ("x", (0.5,))), fill(tmp_path / "b", ("y", (0.5,)))
+    way, late = reading._way, iter([True])
+
+    def asked(path):
+        found = way(path)
+        if path.parent == first and next(late, False):
+            fill(first, ("z", (0.7,)))
+        return found
+
+    monkeypatch.setattr(reading, "_way", asked)
+    assert merge.merge([first, second], tmp_path / "c").taken == (4, 2)
+    monkeypatch.setattr(reading, "_copy", lambda path, copy: False)
+    with pytest.raises(UserError, match="others write to it all the time"):
+        merge.merge([first, second], tmp_path / "d")
 
 
 def test_pools_are_not_merged_which_is_told(tmp_path):

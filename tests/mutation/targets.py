@@ -98,6 +98,7 @@ TESTS = {
     "core/tracking.py": "core/test_tracking.py",
     "knowledge/listing.py": "knowledge/test_listing.py",
     "knowledge/merge.py": "knowledge/test_merge.py",
+    "knowledge/reading.py": "knowledge/test_merge.py",
     "importing.py": "test_stores.py",
     "stores.py": "test_stores.py",
     "standing.py": "test_status.py",
