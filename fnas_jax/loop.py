@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fnas_jax import ending, iteration, opening, outcome, resuming, summary
+from fnas_jax import ending, iteration, opening, outcome, resuming, summary, unsent
 from fnas_jax import finals as finals_lib
 from fnas_jax.core import (
     budget,
@@ -114,7 +114,9 @@ def search_in(
         hosts.broadcast(np.bool_(done))
         if done:
             keeping.remove(path)  # where the process was killed before it could
-            return outcome.read(path)
+            result = outcome.read(path)
+            unsent.send(config, path, result)
+            return result
         devices.enable_compilation_cache(config.jax.cache_dir)
         identity = workdir.identify(path)
         best.refuse_foreign(path / best.NAME)
@@ -184,7 +186,7 @@ def search(ctx: Context) -> dict[str, Any]:
         state, done = resuming.resume(ctx, saving, key)
         record_task(ctx)
         keys = said[1]
-        about = tracking.About(run.id, log_name(ctx.config, ctx.folder), ctx.folder, keys)
+        about = unsent.about(ctx.config, ctx.folder, run.id)
         tracked = stack.enter_context(tracking.opened(ctx.config.log, about, state.step == 0))
         log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard, tracked)
         stack.callback(log.close)
@@ -221,14 +223,8 @@ def search(ctx: Context) -> dict[str, Any]:
         keeping.remove(ctx.folder)
         result = outcome.read(ctx.folder)
         text, figures = summary.summary(result, str(ctx.folder)), summary.figures(result)
-        made = [place for place in (path, ctx.folder / best.NAME) if place.exists()]
-        log.finish(state.step, text, figures, made)
+        log.finish(state.step, text, figures, unsent.made(ctx.folder))
     return result
-
-
-def log_name(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str:
-    """What services call a search that is logged there."""
-    return config.log.run_name or folder.absolute().name
 
 
 def record_task(ctx: Context) -> None:

@@ -77,6 +77,17 @@ def last_line(path: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
+def known(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are known, for JSON."""
+    return {tag: value for tag, value in finite(figures).items() if value is not None}
+
+
+def send_again(path: pathlib.Path, tracked: Tracked) -> None:
+    """The lines of a metrics.jsonl, to services that lack what an earlier process had to send."""
+    for line in metric_lines(path) if tracked.senders else ():
+        tracked.again(line["step"], numbers(line))
+
+
 class MetricLog:
     """Appends to metrics.jsonl of `workdir`, and to what else a search is logged to."""
 
@@ -98,6 +109,7 @@ class MetricLog:
                 # TensorBoard forgets what a killed process wrote from there on.
                 purged = first_step if events.exists() else None
                 self._events = Events(events, purged)
+        send_again(self._path, tracked)
 
     def settings(self, values: Mapping[str, Any]) -> None:
         """The configuration, beside which TensorBoard shows how good the best is."""
@@ -127,15 +139,15 @@ class MetricLog:
 
         Texts among the figures, and those that are unknown, are no scalars.
         """
-        known = {tag: value for tag, value in finite(figures).items() if value is not None}
+        told = known(figures)
         if self._events is not None:
             with disk.at(self._path):
-                for tag, value in known.items():
+                for tag, value in told.items():
                     if not isinstance(value, str):
                         self._events.add(tag, value, step)
                 self._events.text("summary", text, step)
                 self._events.flush()
-        self._tracked.keep(known, paths)
+        self._tracked.keep(told, paths)
 
     def close(self) -> None:
         """Closes the files."""

@@ -1,32 +1,34 @@
 """Weights & Biases and MLflow: what is logged of a search goes there, too, and its network.
 
-A search is one run there, whatever it was interrupted by: it is known by the id in run.json. What
-is sent waits in a queue, which a thread empties, so that a slow or lost connection holds up
-nothing. Where it fails it is told once, and sent again later; a search never ends by it.
+A search is one run there, whatever it was interrupted by: it is known by the id in run.json.
+`core.sender` says how it is sent; a search never ends by it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
-import logging
 import os
 import pathlib
-import threading
+import posixpath
+import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from fnas_jax.core import sender as sending
+from fnas_jax.core import stages
+from fnas_jax.core.sender import Backend, Sender, reason
 from fnas_jax.core.types import UserError
 
-LOG = logging.getLogger(__name__)
-RETRY_SECONDS = 60.0  # after which what failed is sent again
 LAST_SECONDS = 60.0  # that the end of a search waits for what is not sent yet
-MOST = 100_000  # calls that wait; beyond it the oldest are lost
 SERVICES = {"wandb": "Weights & Biases", "mlflow": "MLflow"}  # by the names of keys and packages
 DATABASES = ("sqlite", "mysql", "mssql", "postgresql")  # schemes that the small package lacks
+DATABRICKS = ("databricks", "databricks-uc")  # which MLflow knows without a scheme
+# What MLflow has of its own holds up a search for five minutes; what failed is tried again anyway.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 EXPERIMENT = "fnas_jax"  # of MLflow, where MLFLOW_EXPERIMENT_NAME names none
 SEARCH_TAG = "fnas_jax.run"  # by which MLflow finds the run of a search again
 
@@ -38,19 +40,6 @@ class About(NamedTuple):
     name: str
     folder: pathlib.Path
     settings: Mapping[str, Any]  # all keys, flat
-
-
-class Backend(Protocol):
-    """A run of a service; all may raise anything."""
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Numbers of a step, by their tags."""
-
-    def keep(self, figures: Mapping[str, float | str], paths: Sequence[pathlib.Path]) -> None:
-        """The result: figures by name, files and folders."""
-
-    def close(self, done: bool) -> None:
-        """The end of this process's part; `done`: of the search."""
 
 
 def check(log: Any) -> None:
@@ -69,77 +58,6 @@ def check(log: Any) -> None:
         )
 
 
-class Sender:
-    """Sends to a service in a thread of its own, in order, until `close`."""
-
-    def __init__(self, title: str, backend: Backend):
-        self._title, self._backend = title, backend
-        self._calls: deque[Callable[[], object]] = deque(maxlen=MOST)
-        self._state = threading.Condition()
-        self._told = self._ending = False
-        self._thread = threading.Thread(target=self._run, name=title, daemon=True)
-        self._thread.start()
-
-    def log(self, step: int, numbers: Mapping[str, float]) -> None:
-        """As `Backend.log`, at some time."""
-        self._put(lambda: self._backend.log(step, numbers))
-
-    def keep(self, figures: Mapping[str, float | str], paths: Sequence[pathlib.Path]) -> None:
-        """As `Backend.keep`, at some time."""
-        self._put(lambda: self._backend.keep(figures, paths))
-
-    def close(self, done: bool, seconds: float) -> None:
-        """Ends the run there, and waits for so long; tells what is not sent then."""
-        self._put(lambda: self._backend.close(done))
-        with self._state:
-            self._ending = True
-            self._state.notify()
-        self._thread.join(seconds)
-        waiting = len(self._calls)
-        if waiting:
-            LOG.warning("%s has not got all of the search: %d calls failed", self._title, waiting)
-
-    def _put(self, call: Callable[[], object]) -> None:
-        with self._state:
-            self._calls.append(call)
-            self._state.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._state:
-                self._state.wait_for(lambda: self._calls or self._ending)
-                if not self._calls:
-                    return
-                call = self._calls[0]
-            try:
-                call()
-            except Exception as error:
-                if self._failed(error):
-                    return
-                continue
-            with self._state:
-                if self._calls and self._calls[0] is call:
-                    self._calls.popleft()
-
-    def _failed(self, error: Exception) -> bool:
-        """Tells of the first failure, and waits until it is time to try again; True: it is not.
-
-        At the end of the search everything is tried once more.
-        """
-        if not self._told:
-            LOG.warning(
-                "%s takes nothing now (%s): the search goes on, and what it lacks is sent when it"
-                " takes it again",
-                *(self._title, reason(error)),
-            )
-            self._told = True
-        with self._state:
-            if self._ending:
-                return True
-            self._state.wait_for(lambda: self._ending, RETRY_SECONDS)
-            return False
-
-
 class Tracked(NamedTuple):
     """All services that a search is logged to."""
 
@@ -150,6 +68,11 @@ class Tracked(NamedTuple):
         for sender in self.senders:
             sender.log(step, numbers)
 
+    def again(self, step: int, numbers: Mapping[str, float]) -> None:
+        """As `log`, of a step of an earlier process, to those that lack it."""
+        for sender in self.senders:
+            sender.again(step, numbers)
+
     def keep(self, figures: Mapping[str, float | str], paths: Sequence[pathlib.Path]) -> None:
         """The result: figures by name, files and folders."""
         for sender in self.senders:
@@ -159,26 +82,29 @@ class Tracked(NamedTuple):
 NOWHERE = Tracked()
 
 
+def lacking(log: Any, folder: pathlib.Path) -> list[str]:
+    """Of the services that the section `log` names, those that lack a part of a finished search.
+
+    One to which nothing of it was ever logged lacks nothing.
+    """
+    found = {name: sending.read(sending.note_of(folder, name)) for name in STARTS if log[name]}
+    return [name for name, sent in found.items() if sent is not None and not sent.done]
+
+
 @contextlib.contextmanager
-def opened(log: Any, about: About, begins: bool) -> Iterator[Tracked]:
-    """The services that the section `log` names, as long as the context lasts.
+def opened(
+    log: Any, about: About, begins: bool, names: Collection[str] = tuple(SERVICES)
+) -> Iterator[Tracked]:
+    """The services that the section `log` names, of `names`, as long as the context lasts.
 
     One that does not take the search is wrong input where it `begins`: UserError; where it goes
-    on, that is told, and it goes on without.
+    on, nothing waits for it.
     """
     senders: list[Sender] = []
     done = False
     try:
-        for name, start in STARTS.items():
-            if not log[name]:
-                continue
-            try:
-                senders.append(Sender(SERVICES[name], start(log[name], about)))
-            except Exception as error:
-                text = f"log.{name} is {log[name]!r}, and {SERVICES[name]} does not take it"
-                if begins:
-                    raise UserError(f"{text}: {reason(error)}") from error
-                LOG.warning("%s (%s): the search goes on without", text, reason(error))
+        for name in (name for name in STARTS if log[name] and name in names):
+            senders.append(_sender(name, log[name], about, begins))
         yield Tracked(tuple(senders))
         done = True
     finally:
@@ -187,9 +113,17 @@ def opened(log: Any, about: About, begins: bool) -> Iterator[Tracked]:
             sender.close(done, max(until - time.monotonic(), 0.1))
 
 
-def reason(error: Exception) -> str:
-    """The first line of what it says, or its class."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _sender(name: str, target: str, about: About, begins: bool) -> Sender:
+    title, start = SERVICES[name], functools.partial(STARTS[name], target, about)
+    begun = None
+    if begins:
+        try:
+            with stages.at(f"reaching {title}"):
+                begun = start()
+        except Exception as error:
+            text = f"log.{name} is {target!r}, and {title} does not take it: {reason(error)}"
+            raise UserError(text) from error
+    return Sender(title, lambda: begun or start(), sending.note_of(about.folder, name))
 
 
 class Wandb:
@@ -197,6 +131,7 @@ class Wandb:
 
     def __init__(self, target: str, about: About):
         wandb = importlib.import_module("wandb")
+        self.place = target
         entity, _, project = target.rpartition("/")
         self._artifact = wandb.Artifact
         self._run = wandb.init(
@@ -236,9 +171,11 @@ class Mlflow:
     """A run of MLflow, in the experiment MLFLOW_EXPERIMENT_NAME or EXPERIMENT."""
 
     def __init__(self, target: str, about: About):
-        if "://" not in target:  # a folder, which later versions refuse unless they are told
+        target = location(target)
+        if target.startswith("file:"):  # which later versions refuse unless they are told
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-            target = pathlib.Path(target).expanduser().absolute().as_uri()
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         mlflow, self._entities = (importlib.import_module(m) for m in ("mlflow", "mlflow.entities"))
         self._client = mlflow.MlflowClient(tracking_uri=target)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
@@ -247,11 +184,11 @@ class Mlflow:
         condition = f"tags.`{SEARCH_TAG}` = '{about.id}'"
         found = self._client.search_runs([place], condition, max_results=1)
         if found:
-            self._id = found[0].info.run_id
-            self._client.update_run(self._id, status="RUNNING")
+            self.place = found[0].info.run_id
+            self._client.update_run(self.place, status="RUNNING")
         else:
             tags = {SEARCH_TAG: about.id}
-            self._id = self._client.create_run(place, tags=tags, run_name=about.name).info.run_id
+            self.place = self._client.create_run(place, tags=tags, run_name=about.name).info.run_id
         before = found[0].data.params if found else {}  # which cannot change there
         params = [
             self._entities.Param(name, str(value))
@@ -259,30 +196,42 @@ class Mlflow:
             if name not in before
         ]
         for first in range(0, len(params), 100):  # the most that it takes at once
-            self._client.log_batch(self._id, params=params[first : first + 100])
+            self._client.log_batch(self.place, params=params[first : first + 100])
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """As `Backend.log`."""
         now = int(1000 * time.time())
-        metrics = [self._entities.Metric(n, float(x), now, step) for n, x in numbers.items()]
-        self._client.log_batch(self._id, metrics=metrics)
+        metrics = [self._entities.Metric(safe(n), float(x), now, step) for n, x in numbers.items()]
+        self._client.log_batch(self.place, metrics=metrics)
 
     def keep(self, figures: Mapping[str, float | str], paths: Sequence[pathlib.Path]) -> None:
         """As `Backend.keep`: texts are tags."""
-        for name, value in figures.items():
-            if isinstance(value, str):
-                self._client.set_tag(self._id, name, value)
-            else:
-                self._client.log_metric(self._id, name, value)
         for path in paths:
             if path.is_dir():
-                self._client.log_artifacts(self._id, str(path), path.name)
+                self._client.log_artifacts(self.place, str(path), path.name)
             else:
-                self._client.log_artifact(self._id, str(path))
+                self._client.log_artifact(self.place, str(path))
+        for name, value in figures.items():
+            if isinstance(value, str):
+                self._client.set_tag(self.place, safe(name), value)
+            else:
+                self._client.log_metric(self.place, safe(name), value)
 
     def close(self, done: bool) -> None:
         """As `Backend.close`."""
-        self._client.set_terminated(self._id, "FINISHED" if done else "KILLED")
+        self._client.set_terminated(self.place, "FINISHED" if done else "KILLED")
+
+
+def location(target: str) -> str:
+    """What MLflow calls a target: a folder's URI where it is neither a URI nor Databricks."""
+    if re.match(r"[a-zA-Z][\w+.-]+:", target) or target in DATABRICKS:
+        return target
+    return pathlib.Path(target).expanduser().absolute().as_uri()
+
+
+def safe(name: str) -> str:
+    """A name as MLflow takes it: other signs are `_`, and it is no path to elsewhere."""
+    return posixpath.normpath(re.sub(r"[^\w\-. :/]", "_", name)).lstrip("./")[:250]
 
 
 STARTS: dict[str, Callable[[str, About], Backend]] = {"wandb": Wandb, "mlflow": Mlflow}

@@ -7,13 +7,11 @@ import pathlib
 import struct
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
 from fnas_jax import loop
-from fnas_jax.core import tracking
+from fnas_jax.core import sender, stages, tracking
 from fnas_jax.core.tracking import About
 from fnas_jax.core.types import UserError
 from tests import test_loop
@@ -23,6 +21,8 @@ ABOUT = About("0" * 32, "a", pathlib.Path("w"), {"search.budget": 6})
 
 class Service:
     """A backend that keeps what it gets; of its first `failures` calls each raises."""
+
+    place = "here"
 
     def __init__(self, failures=0):
         self.calls, self.failures = [], failures
@@ -85,7 +85,7 @@ def test_it_says_of_which_search_it_is(service, tmp_path, monkeypatch):
 
 
 def test_one_that_fails_is_told_once_and_gets_it_later(monkeypatch, tmp_path, service, caplog):
-    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(sender, "RETRY_SECONDS", 0.01)
     service.failures = 3
     loop.run(config(), tmp_path, test_loop.build)
     told = [record.message for record in caplog.records if "takes nothing" in record.message]
@@ -107,30 +107,6 @@ def test_one_that_never_takes_anything_does_not_end_a_search(tmp_path, service, 
     assert last.startswith("Weights & Biases has not got all of the search: ")
 
 
-def test_what_failed_long_before_the_end_is_tried_once_more_there():
-    service = Service(failures=1)
-    sender = tracking.Sender("It", service)
-    sender.log(0, {})
-    while service.failures:
-        time.sleep(0.01)
-    sender.log(1, {})
-    sender.close(True, 30.0)
-    assert service.calls == [("log", 0, {}), ("log", 1, {}), ("close", True)]
-
-
-def test_one_that_hangs_is_waited_for_so_long_and_no_longer(caplog):
-    held = threading.Event()
-    service = Service()
-    service.log = lambda step, numbers: held.wait(60)
-    sender = tracking.Sender("It", service)
-    sender.log(0, {})
-    began = time.monotonic()
-    sender.close(True, 0.1)
-    assert time.monotonic() - began < 30
-    assert "It has not got all of the search: 2 calls failed" in caplog.text
-    held.set()
-
-
 def test_one_that_does_not_take_a_search_is_refused_at_its_start_and_told_later(
     tmp_path, service, monkeypatch, caplog
 ):
@@ -143,11 +119,14 @@ def test_one_that_does_not_take_a_search_is_refused_at_its_start_and_told_later(
         loop.run(config(), tmp_path, test_loop.build)
     loop.run(test_loop.config_with(), tmp_path, test_loop.build)
     loop.run(config(search__budget=9), tmp_path, test_loop.build)
-    assert f"{text} (no key): the search goes on without" in caplog.text
+    told = [record.message for record in caplog.records if record.message.startswith("Weights")]
+    assert told[0] == sender.NOT_BEGUN % ("Weights & Biases", "no key")
+    assert told[1].startswith("Weights & Biases has not got all of the search: calls not sent: ")
 
 
 def test_a_search_that_ends_otherwise_is_not_done(service, tmp_path):
-    with pytest.raises(ZeroDivisionError), tracking.opened(config().log, ABOUT, True):
+    about = ABOUT._replace(folder=tmp_path)
+    with pytest.raises(ZeroDivisionError), tracking.opened(config().log, about, True):
         raise ZeroDivisionError
     assert service.calls == [("close", False)]
 
@@ -174,6 +153,77 @@ def test_databases_need_more_than_the_small_package(monkeypatch):
     with pytest.raises(UserError, match=r"is 'sqlite:///a.db': databases need the whole"):
         tracking.check(test_loop.config_with(log__mlflow="sqlite:///a.db").log)
     tracking.check(test_loop.config_with(log__mlflow="http://host:5000").log)
+
+
+def test_one_that_is_slow_to_begin_is_waited_for_in_a_stage_and_later_by_nobody(
+    tmp_path, service, monkeypatch
+):
+    names = []
+
+    def start(target, about):
+        names.append([stage.name for stage in stages._now.stages])
+        return service
+
+    monkeypatch.setitem(tracking.STARTS, "wandb", start)
+    about = ABOUT._replace(folder=tmp_path)
+    for begins in (True, False):
+        with tracking.opened(config().log, about, begins):
+            pass
+    assert names[0] == ["reaching Weights & Biases"]
+    assert "reaching Weights & Biases" not in names[1]
+
+
+def test_a_finished_search_sends_what_could_not_be_sent_and_only_that(tmp_path, service, caplog):
+    service.failures = 10**6
+    first = loop.run(config(), tmp_path, test_loop.build)
+    service.failures = 0
+    again = loop.run(config(), tmp_path, lambda *given: pytest.fail("was built"))
+    assert again == first
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert [call[1] for call in service.calls[: len(steps)]] == steps
+    assert [call[0] for call in service.calls[len(steps) :]] == ["keep", "close"]
+    assert service.calls[-2][1]["winner/accuracy"] == first["winner"]["accuracy"]
+    service.calls.clear()
+    loop.run(config(), tmp_path, test_loop.build)
+    assert not service.calls
+
+
+def test_a_search_that_goes_on_sends_what_an_earlier_process_could_not(tmp_path, service):
+    loop.run(config(), tmp_path, test_loop.build)
+    note = sender.note_of(tmp_path, "wandb")
+    note.write_text(json.dumps({"place": "here", "next": 1, "done": False}))
+    service.calls.clear()
+    loop.run(config(search__budget=9), tmp_path, test_loop.build)
+    lines = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert [call[1] for call in service.calls if call[0] == "log"] == lines[1:]
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("databricks", "databricks"),
+        ("databricks:mine", "databricks:mine"),
+        ("file:runs", "file:runs"),
+        ("http://host:5000", "http://host:5000"),
+        ("/a/runs", "file:///a/runs"),
+        ("C:", (pathlib.Path.cwd() / "C:").as_uri()),
+    ],
+)
+def test_a_folder_is_what_has_no_scheme(target, location):
+    assert tracking.location(target) == location
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("winner/acc (%)", "winner/acc ___"),
+        ("winner/top-1.5: a", "winner/top-1.5: a"),
+        ("winner//a/", "winner/a"),
+        ("../a", "a"),
+    ],
+)
+def test_names_are_such_as_mlflow_takes(name, taken):
+    assert tracking.safe(name) == taken
 
 
 @pytest.mark.slow  # imports the package
@@ -222,7 +272,7 @@ def tracked_id(folder):
 OFFLINE = """
 import pathlib, sys
 from fnas_jax import loop
-from fnas_jax.core import tracking
+from fnas_jax.core import sender, stages, tracking
 from tests import test_loop
 from tests.core import test_tracking
 for budget in (6, 9):
@@ -299,19 +349,3 @@ def test_weights_and_biases_has_one_run_of_a_search_that_was_interrupted(tmp_pat
     }
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
     assert sorted(set(steps)) == [line["step"] for line in lines]
-
-
-def test_a_sender_drops_the_oldest_where_too_much_waits(monkeypatch):
-    monkeypatch.setattr(tracking, "MOST", 3)
-    service, held = Service(), threading.Event()
-    keep = service.log
-    service.log = lambda step, numbers: (held.wait(60), keep(step, numbers))
-    sender = tracking.Sender("It", service)
-    for step in range(10):
-        sender.log(step, {})
-        time.sleep(0.01 if step == 0 else 0)
-    held.set()
-    sender.close(True, 60)
-    steps = [call[1] for call in service.calls if call[0] == "log"]
-    assert steps[0] == 0 and steps[1:] == sorted(steps[1:]) and len(steps) <= 4
-    assert service.calls[-1] == ("close", True)

@@ -95,6 +95,7 @@ TESTS = {
     "core/progress.py": "core/test_progress.py",
     "core/stages.py": "core/test_stages.py",
     "core/tensorboard.py": "core/test_logging.py",
+    "core/sender.py": "core/test_sender.py core/test_tracking.py",
     "core/tracking.py": "core/test_tracking.py",
     "knowledge/listing.py": "knowledge/test_listing.py",
     "knowledge/merge.py": "knowledge/test_merge.py",
