@@ -67,7 +67,7 @@ class _Now:
     told: tuple[dict[str, Any], float] = ({}, 0.0)  # how far the last bar is, and since when
     # What `counted` counts, since when, from what, up to what.
     counting: tuple[str, float, int, int] = ("", 0.0, 0, 0)
-    folder: pathlib.Path | None = None
+    folders: tuple[pathlib.Path, ...] = ()  # in which FILE is kept, each begun after those before
     end: threading.Event | None = None  # of the thread; None: there is none
     written: Any = None  # what FILE is about, as it was last written
     lock = threading.Lock()  # held by whoever writes or removes FILE
@@ -96,13 +96,14 @@ def running() -> Iterator[None]:
 @contextlib.contextmanager
 def kept(folder: pathlib.Path) -> Iterator[None]:
     """Keeps FILE in `folder` as long as the context lasts; killed processes leave it there."""
-    _now.folder, _now.written = folder, None
+    _now.folders, _now.written = (*_now.folders, folder), None
     try:
         _write()
         yield
     finally:
         with _now.lock:
-            _now.folder = None
+            _now.folders = tuple(own for own in _now.folders if own is not folder)
+            _now.written = None  # FILE of a search around this one was not written meanwhile
             with contextlib.suppress(OSError):
                 (folder / FILE).unlink(missing_ok=True)
 
@@ -240,8 +241,8 @@ def _takes(stream: int) -> bool:
 def _write() -> None:
     with _now.lock, contextlib.suppress(OSError):
         about = (_now.stages, _now.told)
-        if _now.folder is None or about == _now.written:
+        if not _now.folders or about == _now.written:
             return
-        with disk.replacing(_now.folder / FILE) as file:
+        with disk.replacing(_now.folders[-1] / FILE) as file:
             json.dump(content(time.monotonic(), time.time()), file, allow_nan=False)
         _now.written = about

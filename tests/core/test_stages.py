@@ -87,6 +87,19 @@ def test_a_folder_says_what_is_done_in_it_as_long_as_it_is(tmp_path, fast):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_search_within_another_has_its_turn_and_the_other_goes_on(tmp_path, fast):
+    outer, inner = tmp_path / "outer", tmp_path / "inner"
+    outer.mkdir()
+    inner.mkdir()
+    with stages.running(), stages.kept(outer):
+        with stages.at("search"), stages.kept(inner):
+            wait_for(inner, stage="search")
+        assert stages.read(inner) is None
+        with stages.at("finals"):
+            wait_for(outer, stage="finals")
+    assert list(outer.iterdir()) == []
+
+
 def wait_for(folder, **expected):
     for _ in range(300):
         found = stages.read(folder)
