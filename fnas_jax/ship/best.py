@@ -113,13 +113,13 @@ def read(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"{str(folder)!r} is not whole: it lacks {' and '.join(missing)}")
     architecture = workdir.read_json(folder / ARCHITECTURE)
     where = repr(str(folder / ARCHITECTURE))
-    kinds = {"format": int, "weights": {"digest": str}}
-    jsons.record(architecture, kinds, where, ("weights",))
+    jsons.record(architecture, {"format": int}, where)
     if architecture.get("format", 1) > FORMAT:
         raise UserError(
             f"{where} was written by a later version of fnas_jax (format"
             f" {architecture['format']} there, {FORMAT} here): use that version"
         )
+    jsons.record(architecture, {"weights": {"digest": str}}, where, ("weights",))
     jsons.record(architecture["weights"], {}, where, ("digest",))
     weights = _read_bytes(folder / WEIGHTS)
     if digest(weights) != architecture["weights"]["digest"]:

@@ -118,10 +118,11 @@ CLASSES = (
 )'''
 
 
-def _tested(objective: Objective, test: float) -> str:
-    """What the network comes to on test images, in a sentence."""
-    name, value = objective.measure.name, objective.measure.sign * test
-    return f"{name[0].upper()}{name[1:]} on test images: {value:.4f}."
+def _tested(objective: Objective, test: float | None) -> str:
+    """What the network comes to on test images, in a sentence. None: nobody knows."""
+    name, sign = objective.measure.name, objective.measure.sign
+    value = "unknown" if test is None else f"{sign * test:.4f}"
+    return f"{name[0].upper()}{name[1:]} on test images: {value}."
 
 
 def _quoted(name: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fnas_jax.core.types import UserError
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.spaces.cell import CellSpec
 
@@ -19,7 +20,15 @@ def described(spec: Any) -> dict[str, Any]:
 
 
 def parse(entry: dict[str, Any]) -> Any:
-    """The inverse of `described`. Raises KeyError or TypeError for anything else."""
+    """The inverse of `described`. Raises KeyError or TypeError for anything else.
+
+    And UserError where a version has written it that named no spec, before the first release.
+    """
+    if "spec" not in entry and "key" in entry:
+        raise UserError(
+            "the network was kept by an early version of fnas_jax, which did not write down all of"
+            " its space: use that version, or train the winner again with fnas_jax.retrain"
+        )
     options = {name: _tuples(value) for name, value in entry["options"].items()}
     return SPECS[entry["spec"]](**options)
 

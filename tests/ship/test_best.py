@@ -132,6 +132,9 @@ def test_a_network_of_a_later_version_is_refused(tmp_path, number):
     path.write_text(json.dumps(record | {"format": number}))
     told = "by a later version of fnas_jax (format 2 there, 1 here): use that version"
     fails(tmp_path, "architecture.json", told if number == 2 else "its 'format' is '2'")
+    if number == 2:  # whatever it may have made of the rest
+        path.write_text(json.dumps({"format": number, "weights": ["weights.safetensors"]}))
+        fails(tmp_path, "architecture.json", told)
 
 
 def test_a_description_of_something_else_is_told(tmp_path):

@@ -221,6 +221,12 @@ def test_any_names_of_classes_and_data_make_a_source(mnas, tmp_path, monkeypatch
     assert tuple(names * 40) == imported(tmp_path / "model.py", monkeypatch).CLASSES
 
 
+@pytest.mark.parametrize(("test", "said"), [(0.5, "0.5000"), (None, "unknown")])
+def test_a_source_says_what_is_known_of_test_images(test, said):
+    found = flax_source._tested(classification.of(3, "macro_f1"), test)
+    assert found == f"Macro_f1 on test images: {said}."
+
+
 def test_activations_are_those_of_the_layers():
     x = jnp.linspace(-8, 8, 101)
     assert readable.ACTS.keys() == {spec.NONE, spec.RELU, spec.RELU6, spec.HARD_SWISH}

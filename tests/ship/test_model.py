@@ -11,7 +11,7 @@ from PIL import Image
 import fnas_jax
 from fnas_jax.core.types import UserError
 from fnas_jax.networks import flax_reference, readable
-from fnas_jax.ship import best
+from fnas_jax.ship import best, spec
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks import data, protocols
 from tests.ship import winners
@@ -210,6 +210,11 @@ def test_layers_that_this_version_would_not_make_are_told(mnas):
     record["layers"][1]["kernel"] = 9
     with pytest.raises(UserError, match=r"this version would make otherwise"):
         type(mnas)(record, mnas.variables)
+
+
+def test_a_space_that_is_not_all_written_down_is_told():
+    with pytest.raises(UserError, match=r"by an early version of fnas_jax, .* train the winner"):
+        spec.parse({"name": "mnas", "key": "mnas-5", "options": {"blocks": 5}})
 
 
 def test_a_network_of_the_user_s_own_space_is_rebuilt(data_file, tmp_path):
