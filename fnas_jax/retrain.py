@@ -128,22 +128,33 @@ def retrain(
             keeping.remove(path)  # it would fail in the same way
             raise Failed(f"{failure}; what was kept before stays")
         found = ship.Winner(config, task, winner, validation, "retrain")
-        kept = ship.keep(path, found, _say)
-        judged = {
-            "arch": arch,
-            "steps": config.winner.steps,
-            "seed": config.seed,
-            "pick": number,
-            "top": top,
-            "changed": list(overrides),
-            "compared": measures.valued(task.measure, compared),
-            "winner": measures.valued(task.measure, winner.facts | {"kept": kept}),
-            "metric": task.measure._asdict(),
-            "versions": workdir.versions(task.layers),
-        }
-        write_json(path / "retrain.json", judged)
+        wanted = {"pick": number, "top": top, "changed": list(overrides)}
+        judged = winner.facts | {"kept": ship.keep(path, found, _say)}
+        said = content(config, task, arch, wanted, compared, judged)
+        write_json(path / "retrain.json", said)
         keeping.remove(path)
         return workdir.read_json(path / "retrain.json")
+
+
+def content(
+    config: ml_collections.ConfigDict,
+    task: Task,
+    arch: jax.Array,
+    wanted: dict[str, Any],
+    compared: list[dict[str, Any]],
+    judged: dict[str, Any],
+) -> dict[str, Any]:
+    """What retrain.json holds of `arch` [T], which was `wanted` so and `judged` so."""
+    return {
+        "arch": arch,
+        "steps": config.winner.steps,
+        "seed": config.seed,
+        **wanted,
+        "compared": measures.valued(task.measure, compared),
+        "winner": measures.valued(task.measure, judged),
+        "metric": task.measure._asdict(),
+        "versions": workdir.versions(task.layers),
+    }
 
 
 def asked(arch: Sequence[int], task: Task, folder: pathlib.Path) -> jax.Array:
