@@ -81,6 +81,23 @@ def tables_dir() -> pathlib.Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def programs_of_tests():
+    """Searches that name no cache, and so the user's, leave that of tests in its place."""
+    from fnas_jax.core import devices
+    from fnas_jax.core.sections import Jax
+
+    real = devices.enable_compilation_cache
+
+    def enable(folder):
+        if folder != Jax.cache_dir:
+            real(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "enable_compilation_cache", enable)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def restore_logging():
     """Commands send our warnings to the terminal; other tests want to see them as before."""

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import pathlib
+import re
 from typing import Any, Protocol
 
 from fnas_jax.core import disk
@@ -19,6 +20,7 @@ from fnas_jax.core import disk
 LOG = logging.getLogger(__name__)
 DIGEST = 32  # bytes in front of a program
 NAME = "sealed"  # with which the names of entries begin: other programs of JAX read no such ones
+OWN_DRAFT = re.compile(rf"\.{NAME}-.+-cache\.\d+")  # others keep files in such a folder, too
 
 
 class Cache(Protocol):
@@ -77,13 +79,16 @@ class Sealed:
 def seal(path: pathlib.Path) -> bool:
     """Lets JAX keep programs in `path` as `Sealed` has them; False where this JAX cannot.
 
-    A process has one cache: where JAX has begun to use one, that stays.
+    A process has one cache: from here on it is this one, whichever JAX has used before.
     """
     try:
         from jax._src import compilation_cache as of_jax
 
-        if of_jax._cache is not None:
+        known = of_jax._cache
+        if isinstance(known, Sealed) and known._path == path:
             return True
+        if known is not None:
+            of_jax.reset_cache()
         of_jax._initialize_cache()
         base: Any = of_jax._cache
         if type(base).__name__ == "LRUCache":  # the other kind compiles all anew, to compare
@@ -92,7 +97,7 @@ def seal(path: pathlib.Path) -> bool:
         LOG.debug("no access to the cache of compiled programs: %s", error)
         return False
     for draft in disk.drafts(path):  # of processes that were killed
-        if disk.age(draft) > disk.ABANDONED:
+        if OWN_DRAFT.fullmatch(draft.name) and disk.age(draft) > disk.ABANDONED:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
     return True

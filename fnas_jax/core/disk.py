@@ -13,7 +13,7 @@ import pathlib
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from fnas_jax.core.types import Failed, UserError
@@ -113,7 +113,7 @@ def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def drafts(folder: pathlib.Path, name: str = "") -> list[pathlib.Path]:
-    """The drafts in `folder`, of the file `name` or of all."""
+    """The drafts in `folder`, of the file `name` or of all, which may be files of others, too."""
     pattern = re.compile(rf"\.{re.escape(name) or '.+'}\.\d+")
     return [path for path in folder.glob(".*") if pattern.fullmatch(path.name)]
 
@@ -126,12 +126,11 @@ def age(path: pathlib.Path) -> float:
         return 0.0
 
 
-def sweep(folder: pathlib.Path, spared: str) -> None:
-    """Removes the drafts in a folder that nobody else writes to, but for the file `spared`."""
-    for path in drafts(folder):
-        if path not in drafts(folder, spared):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+def sweep(folder: pathlib.Path, names: Iterable[str]) -> None:
+    """Removes the drafts of the files `names`, which nobody else writes in this folder."""
+    for path in (draft for name in names for draft in drafts(folder, name)):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _sentence(number: int, place: str) -> str:

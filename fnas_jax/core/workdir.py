@@ -30,6 +30,9 @@ APART = "pools"  # of what stands beside them (`core.apart`)
 REPORT = "report.html"  # which is also written beside a running search
 LOCK = ".lock"
 PINNED = "taken.npz"  # of what a search has taken of others (`knowledge.pins`)
+# Written by whoever holds LOCK: what it finds of their drafts is nobody's any more.
+_JSON = ("config.json", "run.json", "metrics.jsonl", "result.json", "retrain.json")
+WRITTEN = (*_JSON, PINNED, stages.FILE)
 KNOWLEDGE = "knowledge"  # and of the knowledge store, where none is named
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
@@ -60,7 +63,7 @@ def opened(
     except OSError as error:
         raise disk.unusable(f"workdir {str(folder)!r} cannot be written", error) from None
     try:
-        disk.sweep(folder, REPORT)
+        disk.sweep(folder, WRITTEN)
         mending.mend(folder, {"run.json": read_run_of, "config.json": stored_keys})
         _same_config(folder / "config.json", config)
         yield folder

@@ -123,11 +123,31 @@ def test_programs_that_were_exchanged_give_no_wrong_numbers(of_no_process, caplo
 def test_drafts_of_killed_processes_are_removed(of_no_process):
     of_no_process.mkdir(mode=0o700)
     old, new = of_no_process / ".sealed-a-cache.17", of_no_process / ".sealed-b-cache.17"
-    for path in (old, new):
+    foreign = of_no_process / ".notes.1"
+    for path in (old, new, foreign):
         path.write_bytes(b"")
-    os.utime(old, (0, 0))
+    for path in (old, foreign):
+        os.utime(path, (0, 0))
     devices.enable_compilation_cache(str(of_no_process))
-    assert not old.exists() and new.exists()
+    assert not old.exists() and new.exists() and foreign.exists()
+
+
+def test_the_folder_that_was_last_asked_for_is_used_and_its_programs_have_digests(
+    of_no_process, tmp_path
+):
+    plain, second = tmp_path / "plain", tmp_path / "second"
+    jax.config.update("jax_compilation_cache_dir", str(plain))
+    of_jax._initialize_cache()  # as the first compilation does
+    assert not isinstance(of_jax._cache, compiled.Sealed)
+    for folder in (of_no_process, second):
+        devices.enable_compilation_cache(str(folder))
+        cache = of_jax._cache
+        assert isinstance(cache, compiled.Sealed)
+        devices.enable_compilation_cache(str(folder))
+        assert of_jax._cache is cache
+        cache.put("a", b"program")
+        assert [path.name for path in entries(folder)] == ["sealed-a-cache"]
+    assert not entries(plain)
 
 
 def test_a_jax_whose_cache_cannot_be_checked_keeps_none(of_no_process, caplog, monkeypatch):

@@ -41,16 +41,16 @@ def test_a_full_disk_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):
 
 
 def test_drafts_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path):
-    for name in (".x.json.1", ".x.json.2", ".report.html.3", ".lock", ".x.json.4.txt"):
+    for name in (".x.json.1", ".x.json.2", ".notes.3", ".lock", ".x.json.4.txt"):
         (tmp_path / name).touch()
     os.utime(tmp_path / ".x.json.1", (0, time.time() - 2 * disk.ABANDONED))
     with disk.replacing(tmp_path / "x.json"):
         pass
     names = {entry.name for entry in tmp_path.iterdir()}
-    assert names == {"x.json", ".x.json.2", ".report.html.3", ".lock", ".x.json.4.txt"}
-    disk.sweep(tmp_path, "report.html")
+    assert names == {"x.json", ".x.json.2", ".notes.3", ".lock", ".x.json.4.txt"}
+    disk.sweep(tmp_path, ("x.json", "y.json"))
     names = {entry.name for entry in tmp_path.iterdir()}
-    assert names == {"x.json", ".report.html.3", ".lock", ".x.json.4.txt"}
+    assert names == {"x.json", ".notes.3", ".lock", ".x.json.4.txt"}
 
 
 def of_sqlite(code):

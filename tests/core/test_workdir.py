@@ -233,11 +233,12 @@ def test_less_budget_than_was_trained_is_told(tmp_path):
 
 def test_drafts_of_killed_processes_go_when_a_folder_is_opened(tmp_path):
     config = config_lib.default()
-    for name in (".run.json.77", ".metrics.jsonl.8", ".report.html.9"):
+    for name in (".run.json.77", ".metrics.jsonl.8", ".report.html.9", ".notes.1"):
         (tmp_path / name).touch()
     with workdir.opened(tmp_path, config):
-        # Of a report that may be written just now, beside the search.
-        assert {path.name for path in tmp_path.iterdir()} == {".lock", ".report.html.9"}
+        # Of a report that may be written just now, beside the search; and a file of the user's.
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {".lock", ".report.html.9", ".notes.1"}
 
 
 def test_a_workdir_on_a_full_disk_is_no_wrong_input(tmp_path, monkeypatch):
