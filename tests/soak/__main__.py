@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tests import conftest  # noqa: F401  sets what XLA reads before JAX is loaded
 
@@ -87,6 +87,20 @@ def run(options: argparse.Namespace, say: Callable[[str], object]) -> list[Case]
     return found
 
 
+def unknown_searches(names: Sequence[str], parts: Sequence[str]) -> str:
+    """What is wrong with the `names` of searches for these parts; "" where nothing is."""
+    if not names:
+        return ""
+    from tests.soak import kill, writes
+
+    for name in names:
+        if name not in kill.NAMES:
+            return f"unknown search {name!r}; allowed are {', '.join(kill.NAMES)}"
+    if "writes" in parts and not set(names) & set(writes.SEARCHES):
+        return f"writes is of {', '.join(writes.SEARCHES)} only; leave it out by --only"
+    return ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(
@@ -108,6 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.only:
         if name not in PARTS:
             parser.error(f"unknown part {name!r}; allowed are {', '.join(PARTS)}")
+    unknown = unknown_searches(options.searches, options.only)
+    if unknown:
+        parser.error(unknown)
     found = run(options, lambda line: print(line, file=sys.stderr, flush=True))
     print(*table(found), sep="\n")
     print(f"{len(found)} faults, {wrong(found)} outcomes not as promised")

@@ -121,7 +121,7 @@ def cases(
             if where.command == "search":
                 yield fault, searched(search, folder, whole)
             else:
-                yield fault, looked_at(shown(where.command, folder), expected)
+                yield fault, looked_at(shown(where.command, folder), expected, way is deleted)
 
 
 def long_search(place: pathlib.Path, name: str = "random-tables") -> Search:
@@ -136,9 +136,11 @@ def stop(search: Search, folder: pathlib.Path, place: pathlib.Path) -> None:
     searches.make(search, folder, place)
     running = searches.start(search, folder)
     pattern, lines = STOPPED[search.name]
-    while not any(path.read_bytes().count(b"\n") >= lines for path in folder.glob(pattern)):
-        assert running.process.exitcode is None, running.said.read_text()
-        running.process.join(0.005)
+
+    def there() -> bool:
+        return any(path.read_bytes().count(b"\n") >= lines for path in folder.glob(pattern))
+
+    assert processes.happens(running, there), running.said.read_text()
     running.process.kill()
     running.process.join()
     assert not (folder / "result.json").exists()
@@ -174,9 +176,12 @@ def shown(command: str, folder: pathlib.Path) -> Ended:
     return ended._replace(said=said + (page.read_text() if page.exists() else ""))
 
 
-def looked_at(ended: Ended, expected: str) -> str:
-    """The outcome of a command that shows what is in a damaged folder."""
-    if told(ended) or UNFINISHED in ended.said:
+def looked_at(ended: Ended, expected: str, gone: bool = False) -> str:
+    """The outcome of a command that shows what is in a damaged folder.
+
+    `gone`: a file is not there, so that a search may look as if it had not finished.
+    """
+    if told(ended) or (gone and UNFINISHED in ended.said):
         return TOLD
     if ended.code == 0 and ended.said == expected:
         return EQUAL

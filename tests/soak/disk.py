@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -71,7 +72,7 @@ def wrong(ended: Ended, words: str, codes: Sequence[int] = (1,)) -> str:
 
 def drafts(workdir: pathlib.Path, but: pathlib.Path | None = None) -> str:
     """What is wrong with what has been left in `workdir`, though not in `but`; "": nothing is."""
-    found = [*workdir.glob(".*.*"), *workdir.glob("**/*orbax-checkpoint-tmp*")]
+    found = [*workdir.glob("**/.*.*"), *workdir.glob("**/*orbax-checkpoint-tmp*")]
     left = [path.name for path in found if but is None or not path.is_relative_to(but)]
     return f"WRONG: drafts are left: {left}" if left else ""
 
@@ -94,14 +95,21 @@ def filled(search: Search, place: pathlib.Path, size: int, whole: pathlib.Path) 
 def closed(search: Search, workdir: pathlib.Path, part: str, whole: pathlib.Path) -> str:
     """How a search ends when this `part` of its folder becomes read-only, and how it goes on."""
     running = searches.start(search, workdir)
-    place, log, over = workdir / part, workdir / "metrics.jsonl", processes.over(running)
-    while not (place.exists() and log.exists() and log.read_text().count("\n") >= BEFORE):
-        if over(0.01):
+    place, log = workdir / part, workdir / "metrics.jsonl"
+
+    def far() -> bool:
+        return place.exists() and log.exists() and log.read_text().count("\n") >= BEFORE
+
+    try:
+        if not processes.happens(running, far):
             return OVER
+    except TimeoutError as error:
+        return f"WRONG: {error}"
     with read_only(place):
         ended = processes.ended(running)
     if ended.code == 0:
-        return OPEN
+        found = kill.compared(ended, workdir, whole)
+        return OPEN if found == kill.EQUAL else found
     # What it was writing there at that moment, nobody can remove before it goes on.
     found = wrong(ended, "read-only") or drafts(workdir, but=place)
     return found or gone_on(searches.run(search, workdir), workdir, whole)
@@ -110,13 +118,22 @@ def closed(search: Search, workdir: pathlib.Path, part: str, whole: pathlib.Path
 def begun(search: Search, workdir: pathlib.Path, part: str, whole: pathlib.Path) -> str:
     """How a search ends that was killed, and is to go on where this `part` is read-only."""
     behind = functools.partial(writes.armed, writes.KEPT["a checkpoint"], BEFORE, 0.0)
-    searches.run(search, workdir, behind)
+    first = killed(searches.run(search, workdir, behind), workdir)
+    if first:
+        return first
     with read_only(workdir / part):
         ended = searches.run(search, workdir)
     if ended.code == 0:
         return gone_on(ended, workdir, whole)
     found = wrong(ended, "ead-only", codes=(1, 2)) or drafts(workdir, but=workdir / part)
     return found or gone_on(searches.run(search, workdir), workdir, whole)
+
+
+def killed(ended: Ended, workdir: pathlib.Path) -> str:
+    """What is wrong with a search that was to be killed in the middle; "" where nothing is."""
+    if ended.code != -signal.SIGKILL or processes.HANGS in ended.said:
+        return f"WRONG: exit {ended.code}: {kill.last_line(ended)}"
+    return "WRONG: it had a result already" if (workdir / "result.json").exists() else ""
 
 
 def gone_on(ended: Ended, workdir: pathlib.Path, whole: pathlib.Path) -> str:

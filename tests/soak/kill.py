@@ -22,13 +22,16 @@ from tests.soak.processes import Ended, Running
 from tests.soak.searches import Search
 
 EQUAL = "went on, equal to the undisturbed search"
+HANGS = f"WRONG: {processes.HANGS}"
 OTHER_METRICS = "WRONG: other metrics"
 META = "meta-train"
+IN_META = "in meta-train (tables)"  # which leaves nothing before its end that tells more
 NAMES = (
     *(f"{method}-tables" for method in searches.ON_TABLES),
     *(f"{method}-images" for method in searches.ON_IMAGES),
     META,
 )
+BEFORE = "before the start"
 IN_A_ROW = 4  # faults of one search, before it is left alone
 
 
@@ -107,17 +110,30 @@ def interrupted(
     for way in ways:
         running = begin()
         runs, took = processes.reached(running, draw.uniform(0, seconds))
+        if math.isnan(took):
+            return [*found, (f"none: {told()}", HANGS)], seconds
         outcome = stop(running, way) if runs else stopping.FINISHED
         if outcome == stopping.FINISHED:
             return found, seconds if runs or found else min(seconds, took)
-        found.append((f"{way.name} {told()}", outcome))
+        stands = told()
+        found.append((f"{way.name} {stands}", heeded(outcome, stands)))
     return found, seconds
+
+
+def heeded(outcome: str, stands: str) -> str:
+    """The `outcome` of a command that stood there; one that works has a handler of signals."""
+    if outcome == stopping.EARLY and stands not in (BEFORE, IN_META):
+        return f"WRONG: no handler {stands}"
+    return outcome
 
 
 def judged(found: Sequence[tuple[str, str]], outcome: str) -> Iterator[tuple[str, str]]:
     """The `outcome` of what went on after all that was `found`, but where a command ended badly."""
-    good = (stopping.PROMISED, stopping.EARLY)
-    yield from ((fault, outcome if was in good else was) for fault, was in found)
+    for fault, was in found:
+        if was == stopping.PROMISED or (was == stopping.EARLY and outcome != EQUAL):
+            yield fault, outcome
+        else:
+            yield fault, was
 
 
 def stop(running: Running, way: signal.Signals) -> str:
@@ -140,7 +156,7 @@ def where(folder: pathlib.Path) -> str:
     if any(folder.glob("training/*winner*")):
         return "in the winner's training"
     if not (folder / "run.json").exists():
-        return "before the start"
+        return BEFORE
     text = (folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else ""
     if '"iteration"' in text:
         return "in the loop"
@@ -197,7 +213,7 @@ def meta_trained(
 
 
 def _in_meta_train() -> str:
-    return "in meta-train (tables)"
+    return IN_META
 
 
 def halves(knowledge: pathlib.Path) -> list[pathlib.Path]:

@@ -127,6 +127,23 @@ def reached(running: Running, seconds: float) -> tuple[bool, float]:
     return not gone, took
 
 
+def happens(running: Running, seen: Callable[[], bool]) -> bool:
+    """Waits until something was `seen`, or a command is over; whether it was seen before.
+
+    Raises TimeoutError of a command that hangs, which is killed.
+    """
+    pid, gone = running.process.pid, over(running)
+    assert pid is not None
+    found = [False]
+
+    def enough(seconds: float) -> bool:
+        found[0] = seen()
+        return found[0] or gone(seconds)
+
+    watch(pid, enough)
+    return found[0]
+
+
 def ended(running: Running) -> Ended:
     """Waits for a command. One that hangs is killed, and the last that it says is that."""
     reached(running, math.inf)

@@ -78,6 +78,7 @@ def told(
         return f"WRONG: {error}"
     said = process.communicate()[1]
     outcome = stopping.judged(kind, Ended(process.returncode, said), took - sent)
+    outcome = kill.heeded(outcome, kill.where(folder))
     if outcome not in (stopping.PROMISED, stopping.EARLY):
         return outcome
     found = kill.compared(searches.run(wanted, folder), folder, whole)

@@ -80,6 +80,9 @@ def test_another_result_is_no_good_outcome(place):
     assert damage.looked_at(failed, "").startswith("WRONG")
     assert damage.looked_at(Ended(0, "no rows"), "two rows").startswith("WRONG")
     assert damage.looked_at(Ended(2, "error: no rows"), "two rows") == damage.TOLD
+    unfinished = Ended(0, damage.UNFINISHED)
+    assert damage.looked_at(unfinished, "two rows").startswith("WRONG")
+    assert damage.looked_at(unfinished, "two rows", gone=True) == damage.TOLD
 
 
 def test_disks_are_not_left_out_without_a_word(tmp_path, monkeypatch):
@@ -94,8 +97,17 @@ def test_drafts_that_are_left_are_told_but_where_nobody_can_remove_them(tmp_path
     (place / "3.orbax-checkpoint-tmp").mkdir(parents=True)
     assert disk.drafts(tmp_path) == "WRONG: drafts are left: ['3.orbax-checkpoint-tmp']"
     assert not disk.drafts(tmp_path, but=place)
-    (tmp_path / ".run.json.12").touch()
-    assert disk.drafts(tmp_path, but=place) == "WRONG: drafts are left: ['.run.json.12']"
+    (tmp_path / "pools").mkdir()
+    (tmp_path / "pools" / ".pool.json.12").touch()
+    assert disk.drafts(tmp_path, but=place) == "WRONG: drafts are left: ['.pool.json.12']"
+
+
+def test_one_that_was_to_be_killed_in_the_middle_was(tmp_path):
+    assert not disk.killed(Ended(-signal.SIGKILL, "at work"), tmp_path)
+    assert disk.killed(Ended(0, "done"), tmp_path) == "WRONG: exit 0: done"
+    assert disk.killed(Ended(-signal.SIGKILL, "hangs after 1 s"), tmp_path).startswith("WRONG")
+    (tmp_path / "result.json").touch()
+    assert disk.killed(Ended(-signal.SIGKILL, ""), tmp_path) == "WRONG: it had a result already"
 
 
 @pytest.mark.parametrize(
@@ -124,6 +136,7 @@ def test_how_a_search_ends_that_a_disk_refuses(code, words, right):
         (0, "done", math.nan, stopping.FINISHED),  # it ended before anybody could look
         (0, "done", 5.0, "WRONG: swallowed"),
         (-15, "", 0.0, stopping.EARLY),
+        (-15, "at work", 0.0, "WRONG: exit -15: at work"),
         (-15, "Traceback\nKeyError: 1", 0.0, "WRONG: traceback of KeyError: 1"),
         (1, "Traceback\nKeyError: 1", 0.0, "WRONG: traceback of KeyError: 1"),
     ],
@@ -135,7 +148,64 @@ def test_how_a_command_ends_that_is_told_to(code, said, after, outcome):
 def test_what_ended_badly_is_no_good_outcome_though_it_went_on():
     found = [("one", stopping.PROMISED), ("two", "WRONG: swallowed"), ("three", stopping.EARLY)]
     told = list(kill.judged(found, kill.EQUAL))
-    assert told == [("one", kill.EQUAL), ("two", "WRONG: swallowed"), ("three", kill.EQUAL)]
+    assert told == [("one", kill.EQUAL), ("two", "WRONG: swallowed"), ("three", stopping.EARLY)]
+    told = list(kill.judged(found, "WRONG: other rows"))
+    assert [outcome for _, outcome in told] == [
+        "WRONG: other rows",
+        "WRONG: swallowed",
+        "WRONG: other rows",
+    ]
+
+
+def test_a_search_that_works_has_a_handler_of_signals():
+    assert kill.heeded(stopping.EARLY, kill.BEFORE) == stopping.EARLY
+    assert kill.heeded(stopping.EARLY, "in the loop") == "WRONG: no handler in the loop"
+    assert kill.heeded(PROMISED, "in the loop") == PROMISED
+
+
+def test_one_that_hangs_before_its_moment_is_not_taken_for_one_that_finished(monkeypatch):
+    monkeypatch.setattr(processes, "reached", lambda running, seconds: (False, math.nan))
+    ways = [signal.SIGTERM] * 2
+    given = (lambda: None, lambda: kill.BEFORE, ways, random.Random(0), 1.0)
+    assert kill.interrupted(*given) == ([("none: before the start", "WRONG: hangs")], 1.0)
+
+
+def test_what_is_waited_for_is_seen_before_a_command_is_over_and_not_for_ever(monkeypatch):
+    def happens(code, seen):
+        with subprocess.Popen([sys.executable, "-c", code]) as process:
+            monkeypatch.setattr(processes, "over", lambda _: lambda s: ended(process, s))
+            running = processes.Running(argparse.Namespace(pid=process.pid), None)
+            try:
+                return processes.happens(running, seen)
+            finally:
+                process.kill()
+
+    def ended(process, seconds):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        return process.returncode is not None
+
+    looks = iter([False, True])
+    assert happens("import time; time.sleep(60)", lambda: next(looks))
+    assert not happens("pass", lambda: False)
+    monkeypatch.setattr(processes, "IDLE", 0.3)
+    with pytest.raises(TimeoutError, match="hangs"):
+        happens("import time; time.sleep(60)", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("names", "parts", "said"),
+    [
+        ([], ["kill", "writes"], ""),
+        (["random-tables"], ["kill", "writes"], ""),
+        (["spos-images"], ["kill"], ""),
+        (["spos-images"], ["kill", "writes"], "writes is of random-tables, "),
+        (["randon-tables"], ["kill"], "unknown search 'randon-tables'; allowed are random-tables"),
+    ],
+)
+def test_searches_that_nothing_would_be_done_to_are_refused(names, parts, said):
+    found = soak.unknown_searches(names, parts)
+    assert found.startswith(said) and bool(found) == bool(said)
 
 
 def test_moments_are_of_processor_time_and_what_does_not_compute_hangs(monkeypatch):
