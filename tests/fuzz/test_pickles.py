@@ -8,10 +8,12 @@ import pickle
 import re
 import shutil
 import sqlite3
+import sys
 
 import numpy as np
 import pytest
 from jax._src.lru_cache import LRUCache
+from PIL import Image
 
 from fnas_jax import outcome, results
 from fnas_jax.core import checkpoint, compiled, keep, workdir
@@ -27,6 +29,7 @@ from fnas_jax.tasks.readers.examples import Source
 from fnas_jax.timing import table as latencies
 from fnas_jax.training import autotune
 from tests.fuzz import test_images, test_kept, test_shipped, test_stored, test_tables
+from tests.knowledge import test_pool_store as of_pools
 from tests.knowledge import test_sources as of_sources
 from tests.knowledge.test_pins import PIN
 
@@ -91,24 +94,29 @@ def put_store(root):
         history.record(connection, of_sources.run(), 0, of_sources.many())
         task_data.record_task(connection, "a", {"images": 1.0})
         task_data.record_images(connection, "a", np.zeros((1, 1, 2, 2, 3), np.uint8))
-    test_kept.put(
-        root,
-        {
-            "pool.json": json.dumps(test_stored.POOL).encode(),
-            taught.FILE: test_stored.TEACHERS,
-            "versions/1/a": b"",
-        },
-    )
     pins.write(root / "taken.npz", test_stored.RUN.id, PIN)
 
 
 def read_store(root):
     told(test_stored.looked_at, root)
-    told(taught.read, root)
     told(pins.read, root / "taken.npz", test_stored.RUN.id)
-    where = pool_store.Store(root, test_stored.SPACE, 1, 3, 4, "0" * 32)
-    told(pool_store._describe, where)
-    told(pool_store._newest, where)
+
+
+def put_pool(root):
+    where = of_pools.store(root)
+    pool_store.sync(where, of_pools.layout(where), of_pools.fresh(where), 0)
+    test_kept.put(root, {taught.FILE: test_stored.TEACHERS})
+
+
+def read_pool(root):
+    told(taught.read, root)
+    told(pool_store._newest, of_pools.store(root))
+
+
+def png_of(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def put_images(root):
@@ -127,7 +135,7 @@ def put_images(root):
             "classes/a/0.png": test_images.PICTURES[0],
             "classes/b/0.png": test_images.PICTURES[0],
             "masks/images/0.png": test_images.PICTURES[0],
-            "masks/masks/0.png": test_images.PICTURES[0],
+            "masks/masks/0.png": png_of(np.arange(64, dtype=np.uint8).reshape(8, 8) % 2),
             "masks/classes.txt": b"a\nb\n",
             "t.csv": test_tables.PLAIN[0],
             "latencies.json": json.dumps(test_tables.LATENCIES).encode(),
@@ -149,7 +157,7 @@ def read_images(root):
 def put_caches(root):
     cache = compiled.Sealed(LRUCache(str(root), max_size=-1), root)
     cache.put("a", b"program")
-    test_kept.put(root, {autotune.FILE: json.dumps(test_kept.WAYS).encode(), "kernels.so": b""})
+    test_kept.put(root, {autotune.FILE: json.dumps(test_kept.WAYS).encode()})
     images = test_kept.OF_IMAGES
     decoded._save(Source(images, None, images, ("a", "b"), ()), root / "entry")
 
@@ -158,8 +166,15 @@ def read_caches(root):
     cache = compiled.Sealed(LRUCache(str(root), max_size=-1), root)
     told(cache.get, "a")
     told(autotune._read, root / autotune.FILE)
-    told(compile_kernels._opened, root / "kernels.so")
     told(decoded._load, root / "entry")
+
+
+def put_kernels(root):
+    test_kept.put(root, {"kernels.so": b""})
+
+
+def read_kernels(root):
+    told(compile_kernels._opened, root / "kernels.so")
 
 
 def put_network(root):
@@ -179,7 +194,11 @@ def read_network(root):
 def put_checkpoints(root):
     with contextlib.closing(checkpoint.open_(root)) as manager:
         checkpoint.save(manager, 1, test_kept.TREE, "about")
-    # As other programs leave them for Orbax and Flax.
+
+
+def put_foreign(root):
+    """Beside a checkpoint, what other programs leave for Orbax and Flax, which reads as msgpack."""
+    put_checkpoints(root)
     test_kept.put(root / "1", {"default/checkpoint": b"", "checkpoint": b"", "aggregate": b""})
 
 
@@ -199,14 +218,26 @@ def read_training(root):
 PLACES = {
     "run": (put_run, read_run),
     "store": (put_store, read_store),
+    "pool": (put_pool, read_pool),
     "images and tables": (put_images, read_images),
     "caches": (put_caches, read_caches),
     "network": (put_network, read_network),
+    "kernels": (put_kernels, read_kernels),
     "checkpoints": (put_checkpoints, read_checkpoints),
+    "foreign checkpoints": (put_foreign, read_checkpoints),
     "training": (put_training, read_training),
     "surrogate": test_kept.KEEPERS["surrogate"],
     "apart": test_kept.KEEPERS["apart"],
 }
+
+
+MANY = ("pool", "checkpoints", "foreign checkpoints", "training", "surrogate", "apart")  # files
+NO_WHOLE = ("kernels", "foreign checkpoints")  # what is refused as it is
+
+
+def plainly(reader, *arguments):
+    """As `told`, of what has nothing to say."""
+    return reader(*arguments)
 
 
 def told(reader, *arguments):
@@ -215,19 +246,23 @@ def told(reader, *arguments):
         return reader(*arguments)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", [pytest.param(p, marks=[pytest.mark.slow] * (p == "pool")) for p in PLACES]
+)
 def test_no_pickle_runs_wherever_it_is_put(tmp_path, marker, place, monkeypatch):
     monkeypatch.setattr(history.time, "sleep", lambda seconds: None)
     write, read = PLACES[place]
     (tmp_path / "whole").mkdir()
     write(tmp_path / "whole")
-    read(tmp_path / "whole")  # it can be read as it is
-    many = place in ("checkpoints", "training", "surrogate", "apart")
+    with monkeypatch.context() as whole:
+        if place not in NO_WHOLE:  # it can be read as it is, or a pickle in it would prove nothing
+            whole.setattr(sys.modules[__name__], "told", plainly)
+        read(tmp_path / "whole")
     names = sorted(test_kept.files_in(tmp_path / "whole"))
     assert names
     kinds = contents(marker)
     for number, name in enumerate(names):
-        for content in kinds[1:2] if many else kinds:
+        for content in kinds[1:2] if place in MANY else kinds:
             root = tmp_path / str(number)
             shutil.copytree(tmp_path / "whole", root)
             (root / name).write_bytes(content)
