@@ -116,6 +116,7 @@ def test_in_a_notebook_progress_is_the_bar_of_tqdm(monkeypatch, capsys):
     assert len(Widget.made) == 1 and stream.getvalue().startswith("5/10")
 
 
+@pytest.mark.slow
 def test_a_script_of_a_real_notebook_is_told_as_tqdm_tells_it():
     """With stand-ins for the modules by which tqdm.auto knows a notebook."""
     code = """

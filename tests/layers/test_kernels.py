@@ -347,7 +347,7 @@ def test_hard_swish_is_exact_where_it_has_corners():
     np.testing.assert_allclose(slopes, [0, 0, 0, 0.5, 1, 1], atol=1e-6)
 
 
-CHANGES = [{"kernel": 5}, {"kernel": 2}, {"cin": 9}, {"cout": 9}, {"se_hidden": 3}, {"act": 4}]
+CHANGES = [{"kernel": 5}, {"kernel": 2}, {"cin": 9}, {"cout": 9}, {"se_hidden": 3}, {"act": 8}]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
