@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.parts import Parts
-from fnas_jax.spaces import categorical, cell, macro, mnas, mobilenetv3
+from fnas_jax.spaces import categorical, cell, known, macro, mnas, mobilenetv3
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks import latency
@@ -144,6 +145,16 @@ def build_space(config: ml_collections.ConfigDict, own: Parts = NONE) -> Space:
             " already: give it other widths where it is made, and leave space.width at 1"
         )
     return found
+
+
+def space_of_run(identity: str, config: ml_collections.ConfigDict) -> Space:
+    """The space of a run: one of ours, or as much of it as its `Space.identity` says. UserError."""
+    ours = config.space.name in SPACES and config.task.name.startswith("images/")
+    if ours or not identity:  # earlier versions did not write it
+        return build_space(config)
+    said = json.loads(identity)
+    found = known.alike(identity)
+    return found or categorical.make(said["cardinalities"], said["name"], said["names"])
 
 
 def find_space(name: str, own: Parts = NONE) -> Any:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import pathlib
+import sqlite3
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fnas_jax import outcome, trials
+from fnas_jax import outcome, registry
 from fnas_jax.core import budget, pace, stages, workdir
-from fnas_jax.core.logging import metric_lines
+from fnas_jax.core.logging import from_the_end, is_iteration
 from fnas_jax.core.measure import Measure
-from fnas_jax.knowledge import history, store
+from fnas_jax.knowledge import history, reading
 
 
 class Status(NamedTuple):
@@ -44,7 +45,7 @@ def read(folder: str | pathlib.Path, now: float) -> Status:
         return Status(str(folder), running, live)
     config = workdir.read_config(folder)
     run = workdir.read_run(path) if (path / "run.json").exists() else None
-    lines = [line for line in metric_lines(path / "metrics.jsonl") if "iteration" in line]
+    lines = _iterations(path / "metrics.jsonl")
     marks = pace.of_metrics(lines)
     done = (path / "result.json").exists()
     result = outcome.read(path) if done else None
@@ -64,18 +65,35 @@ def read(folder: str | pathlib.Path, now: float) -> Status:
     )
 
 
+def _iterations(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The newest lines of iterations in metrics.jsonl, in their order: as many as rates go by."""
+    found: list[dict[str, Any]] = []
+    counts: set[Any] = set()  # moments at which no more was done tell nothing of the rate
+    for line in from_the_end(path):
+        if not is_iteration(line):
+            continue
+        found.append(line)
+        counts.add(number(line, "trained"))
+        if len(counts) > pace.MOST:
+            break
+    return found[::-1]
+
+
 def _incumbent(path: pathlib.Path, config: Any, run: Any, result: Any) -> str | None:
-    """The winner of a finished search, or the best that was measured so far."""
+    """The winner of a finished search, or the best that was measured so far.
+
+    None, too, where the store cannot be read: one of others, or of another version.
+    """
     if result is not None:
         return result["best"]["description"]["text"] if result["best"] else None
-    place = workdir.knowledge_folder(path, config)
-    if run is None or not store.exists(place):
+    if run is None:
         return None
-    with store.existing(place) as known:
-        arch = history.best(known, run.id)
-        if arch is None:
-            return None
-        return trials.built_space(history.identity_of(known, run.id), config).describe(arch)["text"]
+    try:
+        with reading.opened(workdir.knowledge_folder(path, config)) as known:
+            arch, identity = history.best(known, run.id), history.identity_of(known, run.id)
+    except (sqlite3.Error, OSError, UnicodeDecodeError):
+        return None
+    return None if arch is None else history.words(registry.space_of_run(identity, config), arch)
 
 
 def _newest(folder: pathlib.Path, now: float) -> tuple[int, float] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import pathlib
@@ -26,7 +25,6 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core.logging import last_line
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, listing, store
-from fnas_jax.spaces import categorical
 from fnas_jax.spaces.base import Space
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +63,7 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
         tell_lost(path, history.count_trained(known, run))
         if name is None:  # nothing was tried yet
             return []
-        space = built_space(history.identity_of(known, run), config)
+        space = registry.space_of_run(history.identity_of(known, run), config)
         # By its name: of a space that was an object there is less here than its key is about.
         rows = history.rows(known, name, trained=None, run_id=run)
     known_ok = np.where(rows.ok, rows.accuracy, np.nan)
@@ -74,13 +72,13 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     return [
         {
             "number": i,
-            "text": space.describe(arch)["text"],
-            "arch": arch.tolist(),
+            "text": history.words(space, arch),
+            "arch": arch,
             "trained": bool(rows.trained[i]),
             "ok": bool(rows.ok[i]),
             **{name: None if v[i] != v[i] else v[i] for name, v in numbers.items()},
         }
-        for i, arch in enumerate(rows.decisions)
+        for i, arch in enumerate(rows.decisions.tolist())
     ]
 
 
@@ -92,7 +90,7 @@ def space_of(folder: str | pathlib.Path) -> Space | None:
         run = workdir.read_run(path).id
         if history.space_of(known, run) is None:
             return None
-        return built_space(history.identity_of(known, run), config)
+        return registry.space_of_run(history.identity_of(known, run), config)
 
 
 def tell_lost(folder: pathlib.Path, there: int) -> None:
@@ -104,21 +102,6 @@ def tell_lost(folder: pathlib.Path, there: int) -> None:
             " others are lost",
             *(there, trained, str(folder)),
         )
-
-
-def built_space(identity: str, config: Any) -> Space:
-    """The space of a run: one of ours, or as much of it as its `identity` says."""
-    if config.space.name in registry.SPACES and config.task.name.startswith("images/"):
-        return registry.build_space(config)
-    said = json.loads(identity or "{}")
-    if said.get("name") in ("macro", "cell"):  # published tables
-        return registry.SPACES[said["name"]](config.space)
-    if "choices" in said:
-        options = dict(zip(said["names"], said["choices"], strict=True))
-        return categorical.choices(options, said["name"])
-    if said:
-        return categorical.make(said["cardinalities"], said["name"], said["names"])
-    return registry.build_space(config)  # of an earlier version
 
 
 def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -152,13 +135,14 @@ def store_table(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The lines of a store's rows for people: a heading for each task, space and protocol."""
     shown, before = ("value", "latency_ms", "mflops", "params_m"), None
     for row in rows:
-        of = row["task"], row["space"], row["protocol"]
+        of = row["task"], row["space"], row["space_key"], row["protocol"]
         if of != before:
             if before is not None:
                 yield ""
             metric = row["metric"] or "unknown metric"
             protocol = row["protocol"] or "unknown"
-            yield f"{row['task']}, {row['space']}, protocol {protocol} ({metric})"
+            space = f"{row['space']} {row['space_key']}".rstrip()
+            yield f"{row['task']}, {space}, protocol {protocol} ({metric})"
             yield f"{'run':>8} {'method':>10} {' '.join(f'{n:>10}' for n in shown)}  network"
         before = of
         start = f"{row['run'][:8]:>8} {row['method'] or '-':>10}"

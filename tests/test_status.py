@@ -9,11 +9,12 @@ from types import MappingProxyType
 
 import pytest
 
-from fnas_jax import loop, standing, status, trials
+from fnas_jax import loop, registry, standing, status, trials
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import signals, stages, workdir
+from fnas_jax.core import pace, signals, stages, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
+from fnas_jax.plots import data
 from fnas_jax.standing import Status
 from tests import test_loop
 
@@ -119,7 +120,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def toy_space(monkeypatch):
-    monkeypatch.setattr(trials, "built_space", lambda identity, config: test_loop.TASK.space)
+    monkeypatch.setattr(registry, "space_of_run", lambda identity, config: test_loop.TASK.space)
 
 
 def test_a_finished_search_is_that_of_its_result(folder, capsys):
@@ -197,11 +198,56 @@ def test_a_screen_is_drawn_in_the_place_of_the_one_before():
     assert lines == [f"first{status.REST}", "x" * 79 + status.REST, ""]
 
 
+def unfinished(folder, place):
+    copy = shutil.copytree(folder, place)
+    (copy / "result.json").unlink()
+    return copy
+
+
+def test_steps_of_a_stage_before_the_search_are_no_iterations(folder, tmp_path):
+    copy = unfinished(folder, tmp_path / "copy")
+    lines = [{"step": i, "iteration": 300, "stage": "prepare", "tau": 0.5} for i in range(3)]
+    (copy / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert standing.read(copy, NOW).line == {}
+    run = data.read(copy)
+    assert (run.lines, run.stages) == ([], lines)
+
+
+def test_the_rate_goes_by_the_newest_lines_and_is_that_of_all(tmp_path):
+    """Iterations in which nothing new was trained take others in."""
+    lines = [
+        {"step": i, "iteration": i, "trained": min(i, 300), "seconds/total": float(i)}
+        for i in range(500)
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    found = standing._iterations(path)
+    assert found == lines[-len(found) :] and 200 + pace.MOST <= len(found) < 300
+    rates = [pace.seconds_each(pace.of_metrics(some)) for some in (found, lines)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-3)
+
+
+def test_looking_changes_nothing_and_a_store_that_cannot_be_read_hides_nothing_else(
+    folder, tmp_path
+):
+    copy = unfinished(folder, tmp_path / "copy")
+    before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+    assert standing.read(copy, NOW).best is not None
+    assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
+    for content in (b"no database" * 999, b""):
+        (copy / "knowledge" / history.FILE).write_bytes(content)
+        found = standing.read(copy, NOW)
+        assert found.best is None and found.line["trained"] > 0
+
+
 def test_a_damaged_row_is_told(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "result.json").unlink()
     store = history.open_(copy / "knowledge")
-    store.execute("UPDATE evaluations SET decisions = '[1, \"x\"]'")
+    for decisions in ('[1, "x"]', "[0, 1, 99]", "[0]"):
+        store.execute("UPDATE evaluations SET decisions = ?", [decisions])
+        with pytest.raises(UserError, match="its decisions are"):
+            standing.read(copy, NOW)
+        with pytest.raises(UserError, match="a row of the history is damaged"):
+            trials.read(copy)
     store.close()
-    with pytest.raises(UserError, match="its decisions are"):
-        standing.read(copy, NOW)

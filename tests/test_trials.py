@@ -9,7 +9,7 @@ import sqlite3
 
 import pytest
 
-from fnas_jax import loop, trials
+from fnas_jax import loop, registry, trials
 from tests import test_loop
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def toy_space(monkeypatch):
-    monkeypatch.setattr(trials, "built_space", lambda identity, config: test_loop.TASK.space)
+    monkeypatch.setattr(registry, "space_of_run", lambda identity, config: test_loop.TASK.space)
 
 
 def test_they_are_the_rows_of_the_run_in_its_order(folder):
@@ -131,7 +131,8 @@ def test_a_store_lists_all_searches_and_what_they_were_by(folder, capsys):
     assert {row["method"] for row in found} == {"fnas"}  # of the configuration
     assert trials.command([place]) == 0
     head, names, *lines = capsys.readouterr().out.splitlines()
-    assert head.startswith("tabular/quadratic, categorical, protocol unknown (accuracy)")
+    space = f"categorical {test_loop.TASK.space.key}"
+    assert head == f"tabular/quadratic, {space}, protocol unknown (accuracy)"
     assert names.split()[:2] == ["run", "method"] and len(lines) == len(own)
     assert trials.command([place, "--task=tabular/quadratik"]) == 2
     error = capsys.readouterr().err

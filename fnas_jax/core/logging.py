@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fnas_jax.core import disk, jsons
 from fnas_jax.core.tensorboard import Events, numbers
 from fnas_jax.core.tracking import NOWHERE, Tracked
 
+BLOCK = 64 * 1024  # bytes of a file that are read at once, from its end
 SHOWN = ("search/best_accuracy", "search/best_reward", "winner/accuracy")  # beside settings
 
 
@@ -45,15 +47,37 @@ def metric_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
     As the last one may be, which a killed process has torn, or which is still being written.
     """
-    found = []
-    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
+    return [*_steps(path.read_bytes().split(b"\n") if path.is_file() else ())]
+
+
+def from_the_end(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """As `metric_lines`, the last line first; the file is read as far as lines are asked for."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        place, begun = file.seek(0, os.SEEK_END), b""
+        while place:
+            size = min(BLOCK, place)
+            place -= size
+            file.seek(place)
+            begun, *whole = (file.read(size) + begun).split(b"\n")
+            yield from _steps(reversed(whole))
+    yield from _steps([begun])
+
+
+def is_iteration(line: Mapping[str, Any]) -> bool:
+    """Whether a line is of an iteration of the search; stages before it may count theirs, too."""
+    return "iteration" in line and "stage" not in line
+
+
+def _steps(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
         try:
             known = jsons.parse(line)
         except ValueError:
             continue
         if isinstance(known, dict) and _whole(known.get("step")):
-            found.append(known)
-    return found
+            yield known
 
 
 def _whole(number: Any) -> bool:
@@ -71,8 +95,8 @@ def truncate_metrics(path: pathlib.Path, step: int) -> int:
 
 def last_line(path: pathlib.Path) -> dict[str, Any]:
     """The last line of an iteration in a metrics.jsonl; empty where there is none."""
-    for known in reversed(metric_lines(path)):
-        if "iteration" in known and _whole(known.get("proposed")):
+    for known in from_the_end(path):
+        if is_iteration(known) and _whole(known.get("proposed")):
             return known
     return {}
 

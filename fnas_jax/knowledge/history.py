@@ -266,6 +266,14 @@ def best(connection: sqlite3.Connection, run_id: str) -> list[int] | None:
     return arch
 
 
+def words(space: Space, arch: Sequence[int]) -> str:
+    """The architecture of a row as `space` tells it. Raises UserError where it has no such one."""
+    most = space.cardinalities
+    if len(arch) != len(most) or not all(0 <= a < n for a, n in zip(arch, most, strict=True)):
+        raise UserError(f"a row of the history is damaged: its decisions are {list(arch)!r:.80}")
+    return space.describe(arch)["text"]
+
+
 def count_trained(connection: sqlite3.Connection, run_id: str) -> int:
     """How many architectures run `run_id` has measured."""
     query = "SELECT count(*) FROM evaluations WHERE run = ? AND trained"

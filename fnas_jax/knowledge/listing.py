@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,8 +10,7 @@ from fnas_jax.core import jsons
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, sources
-from fnas_jax.spaces import categorical, cell, macro, mnas, mobilenetv3
-from fnas_jax.spaces.base import Space
+from fnas_jax.spaces import known
 
 # Of a row, in this order
 COLUMNS = {
@@ -26,6 +24,7 @@ COLUMNS = {
     **dict.fromkeys(("steps", "seed"), int),
     "protocol": str,
     "time": float,
+    "space_key": str,  # "": unknown
 }
 IMPORTED = "imported"  # the method of rows that no search has made
 
@@ -74,7 +73,7 @@ def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any
         condition = f"WHERE {' AND '.join(where)}" if where else ""
         query = f"SELECT {names} FROM evaluations {condition} ORDER BY {of}, time, run, iteration"
         query += ", position"
-    known = history.descriptions(connection)
+    texts = history.descriptions(connection)
     described: dict[str, Callable[[list[int]], str]] = {}
     measured: dict[str, Any] = {}
     for row in connection.execute(query, values):
@@ -82,16 +81,16 @@ def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any
         numbers, (steps, seed, protocol, when, key) = row[9:-5], row[-5:]
         arch = _decisions(decisions)
         if key not in described:
-            described[key] = words(known.get(key, ""))
+            described[key] = words(texts.get(key, ""))
         if protocol not in measured:
-            measured[protocol] = sources.measure_of(known.get(protocol, ""))
+            measured[protocol] = sources.measure_of(texts.get(protocol, ""))
         measure = measured[protocol]
         accuracy = numbers[0]
         unknown = measure is None or not ok or accuracy is None
         found = [
             *(*start, described[key](arch), arch, bool(trained), bool(ok)),
             *(None if measure is None else measure.name, None),
-            *(*numbers, steps, seed, protocol, when),
+            *(*numbers, steps, seed, protocol, when, key),
         ]
         line = dict(zip(COLUMNS, found, strict=True))
         yield line | ({} if unknown else {"value": measure.sign * accuracy})
@@ -115,42 +114,10 @@ def check(connection: sqlite3.Connection, asked: Asked) -> None:
 
 def words(identity: str) -> Callable[[list[int]], str]:
     """What says an architecture of the space with this identity, as far as that tells it."""
-    said = json.loads(identity or "{}")
-    space = alike(said)
+    space = known.alike(identity)
     if space is None:
         return lambda arch: ",".join(map(str, arch))
-
-    def text(arch: list[int]) -> str:
-        most = space.cardinalities
-        if len(arch) != len(most) or not all(0 <= a < n for a, n in zip(arch, most, strict=True)):
-            raise UserError(f"a row of the history is damaged: its decisions are {arch!r:.80}")
-        return space.describe(arch)["text"]
-
-    return text
-
-
-def alike(said: dict[str, Any]) -> Space | None:
-    """A space whose decisions have the same words as that of which this is `said`; None: unknown.
-
-    Its channels may differ, of which texts say nothing.
-    """
-    if "choices" in said:
-        return categorical.choices(dict(zip(said["names"], said["choices"], strict=True)))
-    stacks = len({name.partition("/")[0] for name in said.get("names", ())})
-    makers: dict[str, Callable[[], Space]] = {
-        "mnas": lambda: mnas.make(stacks),
-        "mobilenetv3": lambda: mobilenetv3.make(stacks),
-        "macro": macro.make,
-        "cell": cell.make,
-    }
-    if said.get("name") not in makers:
-        return None
-    try:
-        found = makers[said["name"]]()
-    except UserError:  # a later version may have more of them
-        return None
-    same = (list(found.names), list(found.cardinalities)) == (said["names"], said["cardinalities"])
-    return found if same else None
+    return lambda arch: history.words(space, arch)
 
 
 def _decisions(text: Any) -> list[int]:

@@ -100,7 +100,7 @@ def modern(folder: pathlib.Path) -> Iterator[sqlite3.Connection]:
     try:
         with reading.copied(folder) as copy:
             yield copy
-    except (sqlite3.DatabaseError, OSError) as error:
+    except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
         if isinstance(error, disk.Refused):
             raise
         raise UserError(f"the history {str(path)!r} cannot be read: {error}") from None

@@ -12,7 +12,7 @@ import numpy as np
 
 from fnas_jax import outcome, trials
 from fnas_jax.core import jsons, workdir
-from fnas_jax.core.logging import metric_lines
+from fnas_jax.core.logging import is_iteration, metric_lines
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.knowledge import store
@@ -96,7 +96,7 @@ def read(source: Source, strict: bool = True) -> Run:
     folder = pathlib.Path(place).expanduser()
     config = workdir.read_config(folder)
     lines = metric_lines(folder / "metrics.jsonl")
-    loop = [line for line in lines if "iteration" in line]
+    loop = [line for line in lines if is_iteration(line)]
     records, space, unread = proposals(folder, config, strict)
     return Run(
         folder=folder,
@@ -104,7 +104,7 @@ def read(source: Source, strict: bool = True) -> Run:
         config=config,
         measure=outcome.measure(folder),
         lines=loop,
-        stages=[line for line in lines if "iteration" not in line],
+        stages=[line for line in lines if not is_iteration(line)],
         trials=table(records, loop, how_judged(config)),
         space=space,
         result=outcome.read(folder) if (folder / "result.json").exists() else None,

@@ -59,6 +59,28 @@ def test_lines_of_a_step_or_later_and_torn_lines_are_dropped(tmp_path):
     log_lib.truncate_metrics(tmp_path / "absent.jsonl", 2)
 
 
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_lines_are_read_from_the_end_in_blocks_of_any_size(block, tmp_path, monkeypatch):
+    monkeypatch.setattr(log_lib, "BLOCK", block)
+    path = tmp_path / "metrics.jsonl"
+    assert [*log_lib.from_the_end(path)] == []
+    for text in ("", "\n", '{"step": 0}', '{"step": 0}\n\n{"step": -1}\nno\n{"step": 12}\n{"st'):
+        path.write_text(text)
+        assert [*log_lib.from_the_end(path)] == log_lib.metric_lines(path)[::-1]
+
+
+def test_no_more_is_read_than_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(log_lib, "BLOCK", 40)
+    path, parsed = tmp_path / "metrics.jsonl", []
+    path.write_text(
+        "".join(f'{{"step": {i}, "iteration": {i}, "proposed": 1}}\n' for i in range(99))
+    )
+    parse = log_lib.jsons.parse
+    monkeypatch.setattr(log_lib.jsons, "parse", lambda t: (parsed.append(t), parse(t))[1])
+    assert log_lib.last_line(path)["step"] == 98
+    assert len(parsed) < 3
+
+
 def write(folder, first, last, value, tensorboard=True):
     log = log_lib.MetricLog(folder, first, tensorboard)
     for step in range(first, last):

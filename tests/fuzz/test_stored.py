@@ -219,6 +219,7 @@ def test_what_a_process_says_of_itself(content):
 def test_metrics(content):
     with damage.folder({"metrics.jsonl": content}) as root:
         damage.read(logging.last_line, root / "metrics.jsonl")
+        damage.read(standing._iterations, root / "metrics.jsonl")
         damage.read(logging.metric_lines, root / "metrics.jsonl")
 
 

@@ -12,7 +12,7 @@ from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, listing
 from fnas_jax.knowledge.listing import Asked
-from fnas_jax.spaces import categorical, cell, macro, mnas, mobilenetv3
+from fnas_jax.spaces import categorical, cell, known, macro, mnas, mobilenetv3
 
 NAN = float("nan")
 SPACE = categorical.choices({"op": ["a", "b"], "depth": [1, 2, 4]}, "nets")
@@ -128,6 +128,28 @@ def test_networks_of_our_spaces_are_told_as_these_tell_them(space):
     """Whatever their channels are."""
     for arch in np.asarray(space.sample(jax.random.key(0), 8)).tolist():
         assert listing.words(space.identity)(arch) == space.describe(arch)["text"]
+
+
+def test_networks_that_a_space_has_not_are_damage():
+    space = mnas.make(3, 0.5, (1, 2, 1), 16, 1, 64)
+    arch = [0] * len(space.cardinalities)
+    for wrong in (arch[1:], [-1, *arch[1:]], [99, *arch[1:]]):
+        with pytest.raises(UserError, match="a row of the history is damaged: its decisions are"):
+            history.words(space, wrong)
+
+
+def test_the_layers_of_a_space_are_known_where_all_of_it_is_the_same():
+    assert known.alike(macro.make().identity).spec == macro.make().spec
+    assert known.alike(mnas.make(3, 0.5, (1, 2, 1), 16, 1, 64).identity).spec is None
+    assert known.alike(SPACE.identity).identity == SPACE.identity
+    assert known.alike(PLAIN.identity) is known.alike("") is None
+
+
+def test_spaces_of_one_name_are_told_apart(store):
+    other = SPACE._replace(choices=(("a", "c"), (1, 2, 4)))
+    history.record(store, run("f", other), 0, [row(0, (1, 0), 0.6)])
+    found = {(r["space_key"], r["run"]) for r in listed(store, task="t", best=1)}
+    assert found == {(SPACE.key, "b"), (other.key, "f")}
 
 
 def test_a_space_that_is_not_known_is_told_in_numbers():

@@ -100,6 +100,7 @@ TESTS = {
     "knowledge/listing.py": "knowledge/test_listing.py",
     "knowledge/merge.py": "knowledge/test_merge.py",
     "knowledge/reading.py": "knowledge/test_merge.py",
+    "spaces/known.py": "knowledge/test_listing.py",
     "importing.py": "test_stores.py",
     "stores.py": "test_stores.py",
     "standing.py": "test_status.py",
