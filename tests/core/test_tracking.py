@@ -251,11 +251,13 @@ def test_mlflow_has_one_run_of_a_search_that_was_interrupted(tmp_path, monkeypat
     assert kept.path == "result.json"
     best(tmp_path / "best")
     backend = tracking.Mlflow(str(place), ABOUT._replace(id=tracked_id(folder)))
-    backend.keep({"winner/mflops": 2.0}, [tmp_path / "best"])
+    backend.keep({"winner/mflops": 2.0, "winner/acc (%)": 3.0}, [tmp_path / "best"])
+    backend.log(0, {"loss@1": 4.0})
     backend.close(False)
     (again,) = client.search_runs([experiment.experiment_id])
     assert (again.info.run_id, again.info.status) == (run.info.run_id, "KILLED")
-    assert again.data.metrics["winner/mflops"] == 2.0
+    taken = ("winner/mflops", "winner/acc ___", "loss_1")
+    assert [again.data.metrics[name] for name in taken] == [2.0, 3.0, 4.0]
     assert [f.path for f in client.list_artifacts(run.info.run_id, "best")] == ["best/weights"]
     assert not caplog.records
 
