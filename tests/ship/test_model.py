@@ -17,7 +17,13 @@ from fnas_jax.tasks import data, protocols
 from tests.ship import winners
 
 
-@pytest.fixture(scope="module", params=winners.SPACES)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(space, marks=[pytest.mark.slow] * (space == "mobilenetv3"))
+        for space in winners.SPACES
+    ],
+)
 def kept(request, data_file, tmp_path_factory):
     """(workdir, the winner, what `keep` tells) of each space."""
     folder = tmp_path_factory.mktemp(request.param)
