@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from tests.oldest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+PLOTLY = "application/vnd.plotly.v1+json"
 # What the tests say instead of the numbers of a notebook's first cell.
 SMALL = {
     "quickstart": {"FOLDER": "images", "SIDE": 8, "BUDGET": 4, "STEPS": 20},
@@ -80,7 +81,7 @@ def test_the_quick_start_exports_a_network_for_a_folder_of_images(tmp_path, monk
     cells = run("quickstart", tmp_path, monkeypatch)
     assert "(240, 8, 8, 3)" in printed(cells[2])
     assert "final accuracy" in printed(cells[3])
-    assert "application/vnd.plotly.v1+json" in kinds(cells[3]) & kinds(cells[4])
+    assert PLOTLY in kinds(cells[3]) & kinds(cells[4])
     assert re.search(r"^[abc] -> [abc] \(", printed(cells[-2]), re.MULTILINE)
     assert printed(cells[-1]).endswith("['flax', 'jax', 'safetensors']")
     assert (tmp_path / "runs" / "quickstart" / "shipped" / "flax" / "model.py").exists()
@@ -90,7 +91,7 @@ def test_the_quick_start_exports_a_network_for_a_folder_of_images(tmp_path, monk
 def test_methods_are_compared_on_a_table_that_the_notebook_makes(tmp_path, monkeypatch):
     cells = run("compare_methods", tmp_path, monkeypatch)
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 433
-    assert "application/vnd.plotly.v1+json" in kinds(cells[-3])
+    assert PLOTLY in kinds(cells[-3])
     assert {"random", "local"} < set(re.findall(r"\w+", printed(cells[-2])))
     assert "'random': 0.5," in printed(cells[-1])
 
@@ -98,7 +99,9 @@ def test_methods_are_compared_on_a_table_that_the_notebook_makes(tmp_path, monke
 @pytest.mark.slow
 def test_a_second_search_starts_from_the_first_ones_store(tmp_path, monkeypatch):
     cells = run("transfer", tmp_path, monkeypatch)
-    assert "application/vnd.plotly.v1+json" in kinds(cells[-2])
+    (drawn,) = [o["data"][PLOTLY] for o in cells[-2].outputs if PLOTLY in o.get("data", {})]
+    lines = [trace["name"] for trace in drawn["data"] if trace.get("name")]
+    assert lines == ["fnas, a store of its own", "fnas, store runs/transfer/store"]
     assert re.findall(r"^(\w+), after  1: 0\.", printed(cells[-1]), re.MULTILINE) == [
         "cold",
         "warm",

@@ -72,8 +72,14 @@ def predictions(run: Run) -> go.Figure:
         found.update_xaxes(range=across)
     error = np.abs(known.predicted - known.measured)
     of = f" of {len(error)}" + (f", of which {len(rows)} shown" if len(rows) < len(error) else "")
-    style.remark(found, [f"mean absolute error {error.mean():.3g}{of}"])
+    style.remark(found, [f"mean absolute error {error.mean():.3g}{of}", *_sampled(run)])
     return found
+
+
+def _sampled(run: Run) -> list[str]:
+    """A remark where not all pairs are there, because not all iterations are logged."""
+    every = run.config.log.every
+    return [f"of one iteration in {every}: log.every={every}"] if every > 1 else []
 
 
 def shares_within(known: Pairs) -> np.ndarray:
@@ -104,6 +110,7 @@ def coverage(run: Run) -> go.Figure:
     found.update_yaxes(title_text="calibration", row=2, col=1, rangemode="tozero")
     style.count_axis(found, 0, float(np.nanmax(place)), "")
     found.update_xaxes(title_text="evaluated networks", row=2, col=1)
+    style.remark(found, _sampled(run))
     return found
 
 

@@ -51,7 +51,9 @@ def permuted(archs: np.ndarray, reward: np.ndarray, seed: int = 0) -> Importance
         forest = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=seed)
         model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), forest)
         model.fit(archs[train], ranks[train])
-        scores.append(r2_score(ranks[test], model.predict(archs[test])))
+        # Of equal ones R2 would be 1, though there is nothing to predict.
+        told = np.ptp(ranks[test]) > 0
+        scores.append(r2_score(ranks[test], model.predict(archs[test])) if told else 0.0)
         found = permutation_importance(
             model, archs[test], ranks[test], n_repeats=REPEATS, random_state=seed
         )
@@ -69,6 +71,8 @@ def importance(run: Run) -> go.Figure:
     rows = np.flatnonzero(t.measured)
     if len(rows) < LEAST:
         raise data.lacking(run, f"{len(rows)} measured networks", f"importances need {LEAST}")
+    if np.ptp(t.reward[rows]) == 0:
+        raise data.lacking(run, "the same reward of all networks", "importances need others")
     known = permuted(t.archs[rows], t.reward[rows])
     if known.r2 < PREDICTS:
         raise data.lacking(

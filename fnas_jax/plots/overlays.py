@@ -15,7 +15,9 @@ from fnas_jax.plots.data import Run
 
 BAND = (0.1, 0.9)
 POINTS = 400  # of a band over time
-ALIKE = ("seed", "jax.", "log.", "task.cache_dir", "knowledge.")  # keys that make no other search
+CORNERS = 1000  # of a line that is drawn of a band over evaluations
+ALIKE = ("seed", "jax.", "log.", "task.cache_dir")  # keys that make no other search
+STORE = "knowledge.dir"  # makes another one: what is in the store is where a search starts from
 
 
 class Band(NamedTuple):
@@ -25,6 +27,7 @@ class Band(NamedTuple):
     low: np.ndarray  # [n] quantiles over the runs, of BAND, and the median
     median: np.ndarray
     high: np.ndarray
+    runs: int  # S: those that have found something
 
 
 def groups(runs: list[Run]) -> dict[str, list[Run]]:
@@ -38,9 +41,18 @@ def groups(runs: list[Run]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for run, keys in zip(runs, flat, strict=True):
         peers = [k for k in flat if k["method.name"] == keys["method.name"]]
-        more = [f"{n}={keys.get(n)}" for n in differing if len({repr(k.get(n)) for k in peers}) > 1]
+        more = [
+            _words(n, keys.get(n)) for n in differing if len({repr(k.get(n)) for k in peers}) > 1
+        ]
         found.setdefault(", ".join([str(keys["method.name"]), *more]), []).append(run)
     return found
+
+
+def _words(name: str, value: object) -> str:
+    """A key in a label."""
+    if name == STORE:
+        return f"store {value}" if value else "a store of its own"
+    return f"{name}={value}"
 
 
 def _keys(run: Run) -> dict[str, object]:
@@ -69,7 +81,7 @@ def band(runs: list[Run], x: str) -> Band:
     curves = [(best_so_far.curve(run.trials, x), run.result is None) for run in runs]
     curves = [(c, goes_on) for c, goes_on in curves if len(c.x)]
     if not curves:
-        return Band(*(np.zeros(0),) * 4)
+        return Band(*(np.zeros(0),) * 4, 0)
     first, last = (max(c.x[end] for c, _ in curves) for end in (0, -1))
     last = min([last, *(c.x[-1] for c, goes_on in curves if goes_on)])
     if x == "evaluations":
@@ -78,7 +90,7 @@ def band(runs: list[Run], x: str) -> Band:
         places = np.linspace(first, last, POINTS) if last > first else np.zeros(0)
     steps = [c.value[np.searchsorted(c.x, places, side="right") - 1] for c, _ in curves]
     low, median, high = np.quantile(np.array(steps), (BAND[0], 0.5, BAND[1]), axis=0)
-    return Band(places, low, median, high)
+    return Band(places, low, median, high, len(curves))
 
 
 def overlay(runs: list[Run], x: str) -> go.Figure:
@@ -93,13 +105,13 @@ def overlay(runs: list[Run], x: str) -> go.Figure:
         unit = 1.0
         style.count_axis(found, 0, most, "evaluated networks")
     for i, (label, of) in enumerate(bands.items()):
-        colour, seeds = style.PALETTE[i % len(style.PALETTE)], len(known[label])
-        name = html.escape(label) + (f" ({seeds} seeds)" if seeds > 1 else "")
-        if seeds > 1:
-            _area(found, of.x / unit, of, colour, name)
+        colour, drawn = style.PALETTE[i % len(style.PALETTE)], corners(of)
+        name = html.escape(label) + (f" ({of.runs} seeds)" if of.runs > 1 else "")
+        if of.runs > 1:
+            _area(found, drawn.x / unit, drawn, colour, name)
         found.add_scatter(
-            x=of.x / unit,
-            y=of.median,
+            x=drawn.x / unit,
+            y=drawn.median,
             mode="lines",
             name=name,
             legendgroup=name,
@@ -111,6 +123,17 @@ def overlay(runs: list[Run], x: str) -> go.Figure:
     values = np.concatenate(every)
     style.clip(found, values, values, runs[0].measure.sign > 0)
     return found
+
+
+def corners(of: Band) -> Band:
+    """A band where any of its lines changes, and where it ends; of very many such places, some."""
+    if not len(of.x):
+        return of
+    lines = np.stack([of.low, of.median, of.high])
+    changes = np.flatnonzero((np.diff(lines, axis=1) != 0).any(axis=0)) + 1
+    rows = np.unique([0, *changes, len(of.x) - 1])
+    rows = rows[style.thinned(len(rows), CORNERS)]
+    return Band(of.x[rows], of.low[rows], of.median[rows], of.high[rows], of.runs)
 
 
 def _dash(i: int) -> str:

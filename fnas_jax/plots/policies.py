@@ -33,6 +33,8 @@ def course(run: Run) -> Course:
     for name, lines, (x, title) in (("policy", run.lines, LOOP), ("pi", run.stages, STAGE)):
         known = [m for m in lines if _is_table(m.get(name)) and jsons.fits(m.get(x), jsons.NUMBER)]
         if known:
+            # Networks that were only predicted leave `trained` as it is.
+            known = list({m[x]: m for m in known}.values())
             decisions = labels(run, known[-1][name])
             return Course(data.series(known, x), title, decisions, _shares(known, name, decisions))
     raise data.lacking(run, "no probabilities of choices in its metrics", WHO)
@@ -77,9 +79,8 @@ def policy(run: Run) -> go.Figure:
         gaps.append(len(rows) - 0.5)
     height = 130 + 17 * len(rows)
     found = style.figure(known.title, height=height)
-    x = np.unique(known.x[chosen])
     found.add_heatmap(
-        x=known.x[chosen] if len(x) == len(chosen) else None,
+        x=known.x[chosen],
         y=list(range(len(rows))),
         z=np.array(rows, np.float32),
         zmin=0,
@@ -117,7 +118,9 @@ def posterior(run: Run) -> go.Figure:
     for t, row in enumerate(table):
         z[t, : len(row)] = row
         words = (*decisions[t][1], *[""] * width)
-        texts[t][: len(row)] = [f"{_short(words[k], 14)}<br>{p:.0%}" for k, p in enumerate(row)]
+        texts[t][: len(row)] = [
+            f"{html.escape(_short(words[k], 14))}<br>{p:.0%}" for k, p in enumerate(row)
+        ]
     found = style.figure(height=90 + 34 * len(table))
     found.add_heatmap(
         z=np.round(z, 4),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from fnas_jax.core import jsons
 from fnas_jax.plots import data, style
 from fnas_jax.plots.data import Run
 
@@ -31,12 +32,17 @@ def drift(run: Run) -> Drift:
     t, rows = run.trials, []
     for entry in (run.result or {}).get("finalists", []):
         first, second = entry.get("first_accuracy"), entry.get("accuracy")
-        if None in (first, second) or not t.archs.shape[1]:
+        if not jsons.fits([first, second], [jsons.NUMBER]) or not _fits(t, entry.get("arch")):
             continue
         same = np.flatnonzero((t.archs == np.asarray(entry["arch"])).all(axis=1) & t.measured)
         if len(same):
             rows.append((t.evaluations[same[0]], second - first))
     return Drift(*np.array(rows, float).reshape(-1, 2).T)
+
+
+def _fits(trials: data.Trials, arch: Any) -> bool:
+    """Whether it may be one of the networks, as that of a result that was changed may not."""
+    return jsons.fits(arch, [int]) and 0 < len(arch) == trials.archs.shape[1]
 
 
 def pool(run: Run) -> go.Figure:

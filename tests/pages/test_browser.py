@@ -67,3 +67,10 @@ def test_a_page_of_ten_thousand_networks_is_below_6_mb():
     page = assemble.one(everything(10_000))
     assert len(page.encode()) < 6_000_000
     assert page.count("points left out") == 4  # of the networks, and of three costs
+
+
+@pytest.mark.slow
+def test_a_page_of_two_searches_of_forty_thousand_is_below_6_mb():
+    known = everything(40_000)
+    page = assemble.several([known, known._replace(label="b")])
+    assert len(page.encode()) < 6_000_000

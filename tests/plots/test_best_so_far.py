@@ -153,6 +153,35 @@ def test_runs_of_one_configuration_are_seeds_of_it():
     assert next(t.name for t in figure.data if t.showlegend is not False).endswith("(2 seeds)")
 
 
+def test_a_search_that_starts_from_a_store_is_another_one():
+    store = {"knowledge.dir": "runs/<store>"}
+    seeds = [{"seed": 0}, {"seed": 1}, {"seed": 0, **store}, {"seed": 1, **store}]
+    runs = [run([trial(0.1)], **{"method.name": "fnas", **keys}) for keys in seeds]
+    assert {name: len(of) for name, of in overlays.groups(runs).items()} == {
+        "fnas, a store of its own": 2,
+        "fnas, store runs/<store>": 2,
+    }
+    named(overlays.overlay(runs, "evaluations"), "fnas, store runs/&lt;store&gt; (2 seeds)")
+
+
+def test_a_band_says_of_how_many_runs_it_is():
+    runs = [run([trial(v) for v in of], seed=i) for i, of in enumerate(([0.1], [0.2], []))]
+    assert overlays.band(runs, "evaluations").runs == 2
+    named(overlays.overlay(runs, "evaluations"), "fnas (2 seeds)")
+    assert overlays.band(runs[2:], "evaluations").runs == 0
+
+
+def test_a_band_is_drawn_where_it_changes():
+    steps = np.repeat([0.1, 0.2, 0.2, 0.5], 5)
+    whole = overlays.Band(np.arange(20.0), steps / 2, steps, 2 * steps, 3)
+    drawn = overlays.corners(whole)
+    np.testing.assert_array_equal(drawn.x, [0, 5, 15, 19])
+    np.testing.assert_array_equal(drawn.high, [0.2, 0.4, 1.0, 1.0])
+    rising = np.linspace(0, 1, 100_000)
+    most = overlays.corners(overlays.Band(np.arange(100_000.0), rising, rising, rising, 2))
+    assert len(most.x) == overlays.CORNERS and most.x[-1] == 99_999
+
+
 def test_what_cannot_be_compared_is_told():
     other = run([trial(0.1)], measure=LOSS, name="b")
     with pytest.raises(UserError, match=r"another metric: accuracy .*a'.*, loss .*b'"):

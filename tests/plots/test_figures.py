@@ -5,6 +5,7 @@ import pytest
 
 from fnas_jax.core.types import UserError
 from fnas_jax.plots import critics, decisions, fronts, policies, pools, spent, supernets
+from fnas_jax.spaces import categorical
 from tests.plots.runs import line, named, run, trial
 
 
@@ -51,6 +52,10 @@ def test_predictions_and_outcomes_are_not_swapped():
     assert figure.layout.xaxis.title.text == "predicted reward"
     np.testing.assert_array_equal(named(figure, "network"), [[0.2, 0.9], [0.3, 0.5]])
     assert "mean absolute error 0.25 of 2" in figure.layout.annotations[0].text
+    for make in (critics.predictions, critics.coverage):
+        few = make(run([], lines, **{"log.every": 5}))
+        assert "of one iteration in 5" in few.layout.annotations[-1].text
+        assert not any("of one" in a.text for a in make(known).layout.annotations)
 
 
 def test_coverage_is_the_share_within_one_deviation_so_far():
@@ -88,6 +93,22 @@ def test_the_policy_has_a_row_for_each_choice():
     np.testing.assert_allclose(z[:, 1], [0.7, 0.1, 0.1, 0.1, 1.0, 0.0, 0.0])
     np.testing.assert_array_equal(figure.data[0].x, [4, 9])
     assert figure.layout.yaxis.ticktext[2:5] == ("depth = 3", "depth = 4", "wide = 1")
+
+
+def test_the_policy_is_that_behind_the_last_line_of_a_number_of_networks():
+    """Iterations that only predict have one, and train nothing."""
+    tables = [[[p, 1 - p, 0, 0], [1, 0, 0, 0]] for p in (0.1, 0.2, 0.3)]
+    lines = [line(n, policy=table) for n, table in zip((4, 8, 8), tables, strict=True)]
+    drawn = policies.policy(run([], lines)).data[0]
+    np.testing.assert_array_equal(drawn.x, [4, 8])
+    np.testing.assert_allclose(np.asarray(drawn.z)[0], [0.1, 0.3])
+
+
+def test_choices_of_a_posterior_are_text():
+    named_so = categorical.choices({"depth": [1, 2], "wide": ["<b>x", "y"]})
+    stages = [{"step": 0, "stage": "prepare", "pi": [[0.5, 0.5], [0.9, 0.1]]}]
+    drawn = policies.posterior(run([], stages=stages)._replace(space=named_so)).data[0]
+    assert drawn.text[1][0] == "&lt;b&gt;x<br>90%"
 
 
 def test_the_posterior_is_the_last_one():
@@ -130,6 +151,8 @@ def test_the_pool_has_shares_entries_and_the_drift_of_finalists():
         {"arch": [3, 0], "first_accuracy": 0.7, "accuracy": 0.65},
         {"arch": [0, 1], "first_accuracy": 0.5, "accuracy": 0.6},
         {"arch": [2, 1], "first_accuracy": 0.6, "accuracy": None},
+        {"arch": [2], "first_accuracy": 0.6, "accuracy": 0.5},  # of a result that was changed
+        {"first_accuracy": 0.6, "accuracy": 0.5},
     ]
     known = run(records, lines, result={"finalists": finalists})
     moved = pools.drift(known)
@@ -172,6 +195,9 @@ def test_importances_of_noise_are_refused():
         decisions.importance(run(records))
     with pytest.raises(UserError, match="has 19 measured networks; importances need 20"):
         decisions.importance(run(records[:19]))
+    same = [record | {"reward": 0.5} for record in records[:30]]
+    with pytest.raises(UserError, match="has the same reward of all networks; importances need"):
+        decisions.importance(run(same))
 
 
 @pytest.mark.parametrize(
