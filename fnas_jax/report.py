@@ -23,6 +23,11 @@ from fnas_jax.pages.page import MADE_BY
 from fnas_jax.plots import data
 
 LOG = logging.getLogger(__name__)
+# What pages of earlier versions begin with, and what stands behind their title.
+EARLIER = (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>',
+    "</title><style>",
+)
 USAGE = """Writes report.html, a page without other files, about a search, finished or not.
 
   fnas-jax report runs/a
@@ -37,9 +42,7 @@ def write(folder: str, out: str = "") -> pathlib.Path:
 
     Raises UserError where there is no run.
     """
-    run = data.read(folder, strict=False)
-    if run.unread:
-        LOG.warning("%s", run.unread)
+    run = _read(folder)
     return put(
         assemble.one(run), pathlib.Path(out).expanduser() if out else run.folder / workdir.REPORT
     )
@@ -50,7 +53,7 @@ def compare(folders: Sequence[str], out: str = "") -> pathlib.Path:
 
     Raises UserError where one is no run, two are the same, or they are about different things.
     """
-    runs = data.labelled([data.read(folder) for folder in folders])
+    runs = data.labelled([_read(folder) for folder in folders])
     places = [run.folder.resolve() for run in runs]
     twice = next((run for i, run in enumerate(runs) if places[i] in places[:i]), None)
     if twice is not None:
@@ -59,6 +62,14 @@ def compare(folders: Sequence[str], out: str = "") -> pathlib.Path:
     return put(
         assemble.several(runs), pathlib.Path(out).expanduser() if out else together / workdir.REPORT
     )
+
+
+def _read(folder: str) -> data.Run:
+    """The run in `folder`, of which what can be read is told, with a warning of the rest."""
+    run = data.read(folder, strict=False)
+    if run.unread:
+        LOG.warning("%s", run.unread)
+    return run
 
 
 def put(page: str, target: pathlib.Path) -> pathlib.Path:
@@ -75,12 +86,12 @@ def put(page: str, target: pathlib.Path) -> pathlib.Path:
 
 
 def _ours(target: pathlib.Path) -> bool:
-    """Whether a report was written there; those of earlier versions begin with their title."""
+    """Whether a report was written there; those of earlier versions by their head."""
     if not target.is_file():
         return False
-    with target.open(errors="replace") as file:
+    with target.open(encoding="utf-8", errors="replace") as file:
         head = file.read(4000)
-    return MADE_BY in head or head.startswith('<!DOCTYPE html>\n<html lang="en"><head>')
+    return MADE_BY in head or (head.startswith(EARLIER[0]) and EARLIER[1] in head)
 
 
 def define(values: flags.FlagValues) -> None:

@@ -12,6 +12,7 @@ from fnas_jax import report
 from fnas_jax.core import cli, identity, workdir
 from fnas_jax.core.config import default, flatten
 from fnas_jax.core.logging import write_json
+from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
 from fnas_jax.main import USAGE
 from fnas_jax.pages import setup
@@ -154,6 +155,33 @@ def test_a_store_that_cannot_be_read_is_told(folder, caplog):
     assert "history.sqlite" in caplog.text
 
 
+def test_a_history_that_is_gone_is_told(folder, caplog):
+    assert "there is no knowledge store in" in written(folder)
+    assert "there is no knowledge store in" in caplog.text
+    with pytest.raises(UserError, match="there is no knowledge store in"):
+        data.read(folder)
+    (folder / "metrics.jsonl").write_text('{"step": 0, "iteration": 0, "trained": 0}\n')
+    assert data.read(folder).unread == ""  # nothing was measured yet
+    write_json(folder / "result.json", result())
+    assert "there is no knowledge store in" in data.read(folder, strict=False).unread
+
+
+def test_one_whose_history_is_gone_is_compared_by_its_metrics(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for name in ("config.json", "metrics.jsonl"):
+        (other / name).write_text((folder / name).read_text())
+    out = other / "both.html"
+    assert report.command([str(folder), str(other), f"--out={out}"]) == 0
+    page = re.sub(r"<script.*?</script>", "", out.read_text(), flags=re.S)
+    assert page.count('data-key="8">8<') == 2 and page.count("has no history.sqlite.</p>") == 2
+
+
+def test_a_page_of_an_earlier_version_is_replaced(folder):
+    head = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>a</title><style>'
+    (folder / "report.html").write_text(head)
+    assert "not finished" in written(folder)
+
+
 def test_a_report_makes_no_store(folder):
     assert "Knowledge store" not in written(folder)
     assert not (folder / "knowledge").exists()
@@ -178,11 +206,14 @@ def test_wrong_input_is_told(folder, tmp_path_factory, capsys):
     empty = tmp_path_factory.mktemp("empty")
     mine = empty / "mine.html"
     mine.write_text("<html>my own")
+    alike = empty / "alike.html"
+    alike.write_text('<!DOCTYPE html>\n<html lang="en"><head><title>My own</title><style></style>')
     for arguments, told in (
         ([f"--workdir={empty}"], "no config.json"),
         ([str(empty)], "no config.json"),
         ([str(folder), str(folder)], "is given twice"),
         ([str(folder), f"--out={mine}"], "is no report of fnas_jax: move it, or give --out=FILE"),
+        ([str(folder), f"--out={alike}"], "is no report of fnas_jax"),
         ([str(folder), f"--out={empty / 'a' / 'b'}"], "there is no folder"),
         ([], "--workdir is missing"),
     ):
@@ -251,7 +282,7 @@ def test_the_command_of_a_search_gives_its_configuration(folder):
     config.task.name = "images/it's a folder"
     config.task.decisions = ("a", "b c")
     write_json(folder / "config.json", config.to_dict())
-    command = setup.search(data.read(folder), "NEW")
+    command = setup.search(data.read(folder, strict=False), "NEW")
     program, name, *arguments = shlex.split(command.replace("\\\n", " "))
     assert (program, name) == ("fnas-jax", "search")
     again, values = cli.parse_config(arguments, cli.define_workdir, USAGE)

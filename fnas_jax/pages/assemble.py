@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from fnas_jax.core import workdir
 from fnas_jax.pages import figures, knowledge, lists, network, setup, summary
-from fnas_jax.pages.elements import Markup, Table, folded, join, paragraph, section, table, tag
+from fnas_jax.pages.elements import (
+    Keyed,
+    Markup,
+    Table,
+    folded,
+    join,
+    paragraph,
+    section,
+    table,
+    tag,
+)
 from fnas_jax.pages.page import figures as drawn
 from fnas_jax.pages.page import page
 from fnas_jax.plots import best_so_far, overlays
@@ -122,21 +132,19 @@ def compared(runs: Sequence[Run]) -> Markup:
     rows = []
     for run in runs:
         result = run.result or {}
-        curve = best_so_far.curve(run.trials, "evaluations")
-        t = run.trials
         found = (result.get("winner") or {}).get("accuracy")
-        spent = [card.value for card in summary.cards(run) if card.name == "Time"]
+        seconds = summary.seconds(run)
         rows.append(
             (
                 run.label,
                 str(run.config.method.name),
                 int(run.config.seed),
                 summary.state(run)[0],
-                int(t.evaluations[-1]) if len(t.evaluations) else 0,
-                float(curve.value[-1]) if len(curve.x) else None,
+                summary.counts(run)["trained"],
+                summary.best_value(run),
                 None if found is None else run.measure.sign * found,
                 _cost(run),
-                "".join(spent),
+                None if seconds is None else Keyed(summary.clock(seconds), seconds),
             )
         )
     head = (
@@ -162,4 +170,5 @@ def _cost(run: Run) -> float | None:
 
 def short(run: Run) -> Markup:
     """What the page of several says of each; its own page has the rest."""
-    return join([summary.shown(run), winner(run), setup.config(run), setup.commands(run)])
+    unread = paragraph(f"{run.unread}." if run.unread else "")
+    return join([summary.shown(run), unread, winner(run), setup.config(run), setup.commands(run)])

@@ -14,7 +14,14 @@ class Markup(str):
     __slots__ = ()
 
 
-Cell = str | float | int | None
+class Keyed(NamedTuple):
+    """A text that is sorted by a number."""
+
+    text: str
+    key: float
+
+
+Cell = str | float | int | Keyed | None
 
 
 def text(value: object) -> Markup:
@@ -97,6 +104,8 @@ def _head(content: Table, i: int) -> Markup:
 
 
 def _cell(value: Cell) -> Markup:
+    if isinstance(value, Keyed):
+        return tag("td", value.text, class_="number", data_key=repr(value.key))
     if value is None or isinstance(value, float | int):
         shown = number(value) if isinstance(value, float | None) else str(value)
         key = "" if value is None or not math.isfinite(value) else repr(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import shlex
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def trials(run: Run) -> Markup:
 
 def download(run: Run) -> Markup:
     """A link to all trials as a CSV within the page; of very many, the command that writes it."""
-    command = f"fnas-jax trials --workdir={run.folder} --format=csv"
+    command = f"fnas-jax trials --workdir={shlex.quote(str(run.folder))} --format=csv"
     content = trials_lib.as_csv(run.records)
     if len(content) > CSV:
         return tag("p", join(["All of them: ", tag("code", command)]))

@@ -144,7 +144,8 @@ def _extras(layer: dict[str, Any]) -> list[str]:
     """What boxes and columns do not say of a layer by themselves."""
     found = []
     if layer.get("squeeze_excitation"):
-        found.append(f"SE {layer['squeeze_excitation']}")
+        gate = f" ({layer['gate']})" if layer.get("gate") else ""
+        found.append(f"SE {layer['squeeze_excitation']}{gate}")
     if layer.get("skip") not in (None, "none"):
         found.append(f"skip: {layer['skip']}")
     if layer.get("activation") not in (None, "none"):

@@ -12,9 +12,10 @@ from fnas_jax.core.limits import UNITS
 from fnas_jax.core.types import COSTS
 from fnas_jax.pages import network
 from fnas_jax.pages.elements import Markup, Table, capital, join, number, paragraph, table, tag
-from fnas_jax.plots import best_so_far
+from fnas_jax.plots import best_so_far, data
 from fnas_jax.plots.data import FAILED, PREDICTED, Run
 
+JUDGED = {"predicted": PREDICTED, "failed": FAILED}  # what is counted beside trained ones
 SHORT = {"latency_ms": "ms", "mflops": "MFLOPs", "params_m": "M parameters"}
 
 
@@ -134,39 +135,64 @@ def bounds(run: Run, result: dict[str, Any]) -> list[Card]:
 
 def _best_so_far(run: Run) -> list[Card]:
     """Of a search without a result."""
-    curve = best_so_far.curve(run.trials, "evaluations")
-    if not len(curve.x):
+    value = best_value(run)
+    if value is None:
         return [Card("Best so far", "none yet")]
-    value, row = float(curve.value[-1]), int(curve.holder[-1])
-    costs = {name: float(c[row]) for name, c in run.trials.costs.items()}
+    holder = best_so_far.curve(run.trials, "evaluations").holder[-1:]
+    costs = {name: float(c[row]) for name, c in run.trials.costs.items() for row in holder}
     words = [f"{number(x)} {SHORT[n]}" for n, x in costs.items() if not math.isnan(x)]
     text = run.measure.text(run.measure.sign * value)
     return [Card("Best so far", text, ", ".join(words))]
 
 
+def best_value(run: Run) -> float | None:
+    """The metric of the best so far; by the metrics, where the history cannot be read."""
+    curve = best_so_far.curve(run.trials, "evaluations")
+    if len(curve.x):
+        return float(curve.value[-1])
+    if len(run.trials.text) or not run.lines:
+        return None
+    told = float(data.series(run.lines[-1:], "best_accuracy")[0])
+    return run.measure.sign * told if math.isfinite(told) else None
+
+
+def counts(run: Run) -> dict[str, int]:
+    """Networks "trained", "predicted" and "failed"; by the metrics, where there is no history."""
+    t, line = run.trials, run.lines[-1] if run.lines else {}
+    found = {
+        "trained": int(t.evaluations[-1]) if len(t.evaluations) else 0,
+        **{name: int((t.kind == kind).sum()) for name, kind in JUDGED.items()},
+    }
+    if not len(t.text):
+        found |= {name: line[name] for name in found if _is_count(line.get(name))}
+    told = (run.result or {}).get("counts") or {}
+    return found | {name: told[name] for name in found if name in told}
+
+
 def _progress(run: Run) -> Card:
     """How many networks were judged of how many that may be."""
-    t, budget = run.trials, run.config.search.budget
-    counts = (run.result or {}).get("counts") or {}
-    done = counts.get("trained", int(t.evaluations[-1]) if len(t.evaluations) else 0)
-    words = []
-    for name, there in (("predicted", PREDICTED), ("failed", FAILED)):
-        count = counts.get(name, int((t.kind == there).sum()))
-        words += [f"{count:,} {name}"] * bool(count)
-    return Card("Evaluated", f"{done:,} of {budget:,}", ", ".join(words))
+    found, budget = counts(run), run.config.search.budget
+    words = [f"{found[name]:,} {name}" for name in JUDGED if found[name]]
+    return Card("Evaluated", f"{found['trained']:,} of {budget:,}", ", ".join(words))
+
+
+def _is_count(value: Any) -> bool:
+    return jsons.fits(value, int) and jsons.fits(value, jsons.NUMBER)
 
 
 def _spent(run: Run) -> list[Card]:
-    total = ((run.result or {}).get("seconds") or {}).get("total")
-    if total is None and run.lines:
-        total = run.lines[-1].get("seconds/total")
+    total = seconds(run)
     starts = (run.result or {}).get("resumed")
     more = f"started {starts + 1} times" if starts else ""
-    return (
-        []
-        if total is None or not jsons.fits(total, jsons.NUMBER)
-        else [Card("Time", clock(total), more)]
-    )
+    return [] if total is None else [Card("Time", clock(total), more)]
+
+
+def seconds(run: Run) -> float | None:
+    """How long the search took, or has taken."""
+    total: Any = ((run.result or {}).get("seconds") or {}).get("total")
+    if total is None and run.lines:
+        total = run.lines[-1].get("seconds/total")
+    return float(total) if jsons.fits(total, jsons.NUMBER) else None
 
 
 def clock(seconds: float) -> str:

@@ -97,7 +97,9 @@ def read(source: Source, strict: bool = True) -> Run:
     config = workdir.read_config(folder)
     lines = metric_lines(folder / "metrics.jsonl")
     loop = [line for line in lines if is_iteration(line)]
-    records, space, unread = proposals(folder, config, strict)
+    result = outcome.read(folder) if (folder / "result.json").exists() else None
+    begun = result is not None or bool((series(loop, "trained") > 0).any())
+    records, space, unread = proposals(folder, config, begun, strict)
     return Run(
         folder=folder,
         label=folder.name or str(folder),
@@ -107,17 +109,20 @@ def read(source: Source, strict: bool = True) -> Run:
         stages=[line for line in lines if not is_iteration(line)],
         trials=table(records, loop, how_judged(config)),
         space=space,
-        result=outcome.read(folder) if (folder / "result.json").exists() else None,
+        result=result,
         records=records,
         unread=unread,
     )
 
 
 def proposals(
-    folder: pathlib.Path, config: ml_collections.ConfigDict, strict: bool
+    folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool, strict: bool
 ) -> tuple[list[dict[str, Any]], Space | None, str]:
-    """What the run has tried, in which space, and why that cannot be read ("" where it can)."""
-    if not store.exists(workdir.knowledge_folder(folder, config)):
+    """What the run has tried, in which space, and why that cannot be read ("" where it can).
+
+    Of a run that has `begun` to measure there is a history, unless it is lost.
+    """
+    if not begun and not store.exists(workdir.knowledge_folder(folder, config)):
         return [], None, ""
     try:
         return trials.read(folder), trials.space_of(folder), ""
