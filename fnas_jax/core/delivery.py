@@ -40,7 +40,7 @@ def place(out: pathlib.Path | None, mode: str = "w") -> Iterator[Any]:
 def written(out: pathlib.Path, mode: str = "w") -> contextlib.AbstractContextManager[Any]:
     """The open file `out` where it is none that could be replaced, or the draft of a new one."""
     if out.exists() and not out.is_file():
-        return out.open(mode)
+        return out.open(mode, encoding=None if "b" in mode else "utf-8")
     return disk.replacing(pathlib.Path(os.path.realpath(out)), mode)
 
 

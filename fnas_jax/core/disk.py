@@ -93,7 +93,8 @@ def unusable(what: str, error: OSError) -> Failed | UserError:
 def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file that becomes `path` when the context ends well: readers see the old or the new one.
 
-    Raises `Refused` where its disk does not take it; then, too, no draft is left.
+    Texts are UTF-8, whatever the locale. Raises `Refused` where its disk does not take it; then,
+    too, no draft is left.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with at(path):
@@ -101,7 +102,7 @@ def replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO[Any]]:
             for old in drafts(path.parent, path.name):
                 if age(old) > ABANDONED:
                     old.unlink(missing_ok=True)
-            with draft.open(mode) as file:
+            with draft.open(mode, encoding=None if "b" in mode else "utf-8") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -127,7 +127,7 @@ class MetricLog:
         self._tracked, self._first = tracked, first_step
         with disk.at(self._path):
             self.lines = truncate_metrics(self._path, first_step)  # in the file
-            self._file = self._path.open("a")
+            self._file = self._path.open("a", encoding="utf-8")
             self._events = None
             if tensorboard:
                 # TensorBoard forgets what a killed process wrote from there on.

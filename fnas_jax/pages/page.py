@@ -45,14 +45,14 @@ def figures(found: Sequence[Figure]) -> Markup:
 
 def page(title: str, body: Sequence[object]) -> str:
     """The page. No other script runs in it than ours, whatever texts it shows."""
-    scripts = [_plotly(), (HERE / "page.js").read_text()]
+    scripts = [_plotly(), (HERE / "page.js").read_text(encoding="utf-8")]
     # Of other places nothing is loaded: the browser itself refuses to.
     allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     policy = (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline';"
         " img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
     )
-    style = (HERE / "page.css").read_text()
+    style = (HERE / "page.css").read_text(encoding="utf-8")
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',

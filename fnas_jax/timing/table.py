@@ -62,7 +62,7 @@ def write(path: pathlib.Path, table: Table) -> None:
 def read(path: str) -> Table:
     """The table of a file. Raises UserError where it is missing, damaged or of another version."""
     try:
-        content = jsons.parse(pathlib.Path(path).expanduser().read_text())
+        content = jsons.parse(pathlib.Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         place = str(pathlib.Path(path).expanduser().absolute())

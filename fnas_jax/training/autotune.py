@@ -76,7 +76,7 @@ def fastest(
 def _read(path: pathlib.Path | None) -> dict[str, Way]:
     """What was measured before; damaged files count as nothing."""
     try:
-        found = jsons.parse(path.read_text()) if path is not None else {}
+        found = jsons.parse(path.read_text(encoding="utf-8")) if path is not None else {}
         ways = {str(k): Way(str(v["backend"]), int(v["group"])) for k, v in found.items()}
         return {name: way for name, way in ways.items() if way.group >= 1}
     except (OSError, ValueError, AttributeError, TypeError, KeyError, OverflowError):

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import pathlib
 import sqlite3
+import subprocess
+import sys
 import time
 
 import pytest
@@ -22,6 +25,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         _ = 1 / 0
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_texts_are_written_as_utf_8_whatever_the_locale(tmp_path):
+    """Python itself says where a file is opened by the locale."""
+    program = (
+        "import pathlib, warnings; from fnas_jax.core import disk\n"
+        "warnings.simplefilter('error', EncodingWarning)\n"
+        "with disk.replacing(pathlib.Path('x')) as file: file.write('\u2192')\n"
+    )
+    command = [sys.executable, "-X", "warn_default_encoding", "-c", program]
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "x").read_bytes() == "\u2192".encode()
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):

@@ -134,7 +134,7 @@ def _saved(root: Path) -> list[Path]:
     found = []
     for state in _visible(root, "state.json"):
         try:
-            content = jsons.parse(state.read_text())
+            content = jsons.parse(state.read_text(encoding="utf-8"))
             kinds = {"_data_files": [{"filename": str}]}
             known = jsons.record(content, kinds, str(state), kinds)
             named = [entry["filename"] for entry in known["_data_files"]]

@@ -208,7 +208,8 @@ def _mapping(path: Path) -> dict[int, str]:
     if not path.is_file():
         return {}
     try:
-        rows = [list(map(int, line.split())) for line in path.read_text().splitlines() if line]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [list(map(int, line.split())) for line in lines if line]
         return {row[0]: chr(row[1]) for row in rows}
     except (OSError, ValueError, IndexError, OverflowError):
         raise UserError(f"{path} cannot be read: each line is a class number and codes.") from None

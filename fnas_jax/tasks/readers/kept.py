@@ -122,7 +122,7 @@ def _save(found: Source, place: Path) -> None:
             "sizes": {p: of.sizes for p, of in zip(_PARTS, found[:3], strict=True) if of},
         }
         said = text(index)
-        with (temporary / _INDEX).open("w") as file:
+        with (temporary / _INDEX).open("w", encoding="utf-8") as file:
             json.dump({"digest": digest(said), "index": said}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -138,7 +138,7 @@ def _load(place: Path) -> Source | None:
     if not place.is_dir():
         return None
     try:
-        kept = jsons.parse((place / _INDEX).read_text())
+        kept = jsons.parse((place / _INDEX).read_text(encoding="utf-8"))
         if digest(kept["index"]) != kept["digest"]:
             raise ValueError("its index has changed")
         index = json.loads(kept["index"])
