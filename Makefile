@@ -31,12 +31,16 @@ OLD_PYTHON ?= $(shell command -v python3.11 || command -v python3.12)
 WITH_DOCS := $(BIN)/python -c 'import jupytext, material, mkdocstrings' 2>/dev/null \
 	|| $(BIN)/python -m pip install --quiet -e '.[docs]'
 
+# What some of the slow tests need: those of the site, the notebooks and tracking.
+WITH_EXTRAS := $(BIN)/python -c 'import ipykernel, jupytext, material, mkdocstrings, mlflow, nbclient, wandb' 2>/dev/null \
+	|| $(BIN)/python -m pip install --quiet -e '.[docs,notebook,track]'
+
 .PHONY: help venv demo test test-all test-oldest soak mutants lint format docs docs-serve clean
 help:
 	@echo "make venv    create .venv (jax build: $(BUILD))"
 	@echo "make demo    set-up, then a search on the bundled images: a few minutes"
 	@echo "make test    set-up, lint and tests"
-	@echo "make test-all  the slow tests, too"
+	@echo "make test-all  the slow tests, too; installs what those of site, notebooks and tracking need"
 	@echo "make test-oldest  the tests with the oldest packages that are allowed"
 	@echo "make soak      kills searches, fills disks, damages files: is anything lost? About an hour"
 	@echo "make mutants   changes the code in small ways: do the tests notice? About an hour"
@@ -76,6 +80,7 @@ test: lint
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: lint
+	@$(WITH_EXTRAS)
 	$(BIN)/python -m pytest
 
 test-oldest: $(OLDEST)/.installed

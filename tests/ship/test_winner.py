@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 import fnas_jax
-from fnas_jax import main, report, retrain
+from fnas_jax import main, retrain
 from fnas_jax.core import workdir
 from fnas_jax.objectives import classification, regression
 from fnas_jax.objectives.base import Known
+from fnas_jax.pages import lists, summary
 from fnas_jax.ship import figures
 from fnas_jax.ship import winner as ship
 from fnas_jax.tasks import data, protocols
+from tests.plots import runs
 from tests.ship import winners
 
 
@@ -215,9 +217,11 @@ def test_where_the_metric_has_no_interval_result_card_and_report_say_why(
     count = len(found.task.dataset.test_labels)
     assert told["interval"] is None and told["no_interval"].startswith(f"of {count} images")
     assert f"; no interval: {told['no_interval']}" in (tmp_path / "best" / "README.md").read_text()
-    result = {"best": None, "counts": {}, "seconds": {}, "seed": 0, "resumed": 0}
-    page = report.page(found.config, [], result | {"winner": {"accuracy": 0.5, "kept": told}})
-    assert f"No interval: {told['no_interval']}." in page
+    winner = {"accuracy": 0.5, "kept": told}
+    assert f"No interval: {told['no_interval']}." in lists.on_test_images({"winner": winner})
+    best = {"arch": [0], "accuracy": 0.5, "reward": 0.5}
+    (card, *_) = summary.cards(runs.run([], result={"best": best, "winner": winner}))
+    assert card.more == f"no interval: {told['no_interval']}"
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
