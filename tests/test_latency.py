@@ -80,7 +80,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_timed(
 
 def test_wrong_input_is_one_sentence(data, tmp_path, capsys):
     assert "--out is missing" in failure(capsys, *arguments(data)[1:])
-    assert "is a folder" in failure(capsys, *arguments(data)[1:], f"--out={tmp_path}")
+    assert "is there and is no file" in failure(capsys, *arguments(data)[1:], f"--out={tmp_path}")
     assert "networks" in failure(capsys, *arguments(data)[1:], "--out=t.json", "--networks=1")
     assert "is not the workdir of a run" in failure(capsys, "--workdir=/nowhere", "--out=t.json")
     argv = ("--workdir=w", "--config=fnas_digits", "--out=t.json")

