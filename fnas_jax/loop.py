@@ -181,16 +181,15 @@ def search(ctx: Context) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         manager = stack.enter_context(checkpoint.open_(ctx.folder / workdir.CHECKPOINTS))
         run = ctx.run._replace(starts=ctx.run.starts + 1)  # as run.json has it
-        said = (run._asdict(), config_lib.flatten(ctx.config))
+        about = unsent.about(ctx.config, ctx.folder, run.id)
+        said = (run._asdict(), about.settings)
         saving = Saving(ctx.evaluator, manager, ctx.folder / workdir.APART, *said)
         state, done = resuming.resume(ctx, saving, key)
         record_task(ctx)
-        keys = said[1]
-        about = unsent.about(ctx.config, ctx.folder, run.id)
         tracked = stack.enter_context(tracking.opened(ctx.config.log, about, state.step == 0))
         log = MetricLog(ctx.folder, state.step, ctx.config.log.tensorboard, tracked)
         stack.callback(log.close)
-        log.settings(keys)
+        log.settings(about.settings)
         resuming.tell_lost_lines(ctx, int(done.get("lines", 0)), log.lines)
         saving = saving._replace(lines=lambda: log.lines)
         trained = state.counts["trained"]

@@ -54,6 +54,11 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     the task's own metric as it was returned), and `history.NUMBERS`. Raises UserError where there
     is no run, or its knowledge store is not there.
     """
+    return in_space(folder)[0]
+
+
+def in_space(folder: str | pathlib.Path) -> tuple[list[dict[str, Any]], Space | None]:
+    """What `read` gives, and the space of the run: None where it has tried nothing."""
     config = workdir.read_config(folder)
     path = pathlib.Path(folder).expanduser()
     sign = outcome.measure(path).sign
@@ -62,14 +67,14 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
         name = history.space_of(known, run)
         tell_lost(path, history.count_trained(known, run))
         if name is None:  # nothing was tried yet
-            return []
+            return [], None
         space = registry.space_of_run(history.identity_of(known, run), config)
         # By its name: of a space that was an object there is less here than its key is about.
         rows = history.rows(known, name, trained=None, run_id=run)
     known_ok = np.where(rows.ok, rows.accuracy, np.nan)
     numbers = {"value": (sign * known_ok).tolist()}
     numbers |= {name: getattr(rows, name).tolist() for name in history.NUMBERS}
-    return [
+    found = [
         {
             "number": i,
             "text": history.words(space, arch),
@@ -80,17 +85,7 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
         }
         for i, arch in enumerate(rows.decisions.tolist())
     ]
-
-
-def space_of(folder: str | pathlib.Path) -> Space | None:
-    """The space of the run in `folder`; None where it has tried nothing. Raises as `read`."""
-    config = workdir.read_config(folder)
-    path = pathlib.Path(folder).expanduser()
-    with store.existing(workdir.knowledge_folder(path, config)) as known:
-        run = workdir.read_run(path).id
-        if history.space_of(known, run) is None:
-            return None
-        return registry.space_of_run(history.identity_of(known, run), config)
+    return found, space
 
 
 def tell_lost(folder: pathlib.Path, there: int) -> None:

@@ -125,7 +125,7 @@ def proposals(
     if not begun and not store.exists(workdir.knowledge_folder(folder, config)):
         return [], None, ""
     try:
-        return trials.read(folder), trials.space_of(folder), ""
+        return *trials.in_space(folder), ""
     except UserError as error:
         if strict:
             raise
