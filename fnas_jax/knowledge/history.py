@@ -18,7 +18,7 @@ import pathlib
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -255,15 +255,18 @@ def best(connection: sqlite3.Connection, run_id: str) -> list[int] | None:
         " ORDER BY reward DESC, iteration, position LIMIT 1"
     )
     found = connection.execute(query, (run_id,)).fetchone()
-    if found is None:
-        return None
+    return None if found is None else decisions(found[0])
+
+
+def decisions(text: Any) -> list[int]:
+    """Those of a row, as it has them. Raises UserError where they are none."""
     try:
-        arch = jsons.parse(found[0])
+        found = jsons.parse(text)
     except (ValueError, TypeError) as error:
         raise UserError(f"a row of the history is damaged: {error}") from None
-    if not jsons.fits(arch, [int]):
-        raise UserError(f"a row of the history is damaged: its decisions are {found[0]!r:.80}")
-    return arch
+    if not jsons.fits(found, [int]):
+        raise UserError(f"a row of the history is damaged: its decisions are {text!r:.80}")
+    return found
 
 
 def words(space: Space, arch: Sequence[int]) -> str:

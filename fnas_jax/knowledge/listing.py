@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from fnas_jax.core import jsons
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, sources
@@ -77,9 +76,9 @@ def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any
     described: dict[str, Callable[[list[int]], str]] = {}
     measured: dict[str, Any] = {}
     for row in connection.execute(query, values):
-        *start, decisions, trained, ok = row[:9]
+        *start, text, trained, ok = row[:9]
         numbers, (steps, seed, protocol, when, key) = row[9:-5], row[-5:]
-        arch = _decisions(decisions)
+        arch = history.decisions(text)
         if key not in described:
             described[key] = words(texts.get(key, ""))
         if protocol not in measured:
@@ -118,13 +117,3 @@ def words(identity: str) -> Callable[[list[int]], str]:
     if space is None:
         return lambda arch: ",".join(map(str, arch))
     return lambda arch: history.words(space, arch)
-
-
-def _decisions(text: Any) -> list[int]:
-    try:
-        found = jsons.parse(text)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"a row of the history is damaged: {error}") from None
-    if not jsons.fits(found, [int]):
-        raise UserError(f"a row of the history is damaged: its decisions are {text!r:.80}")
-    return found
