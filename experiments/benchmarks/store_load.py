@@ -152,7 +152,7 @@ def workdir_of(folder: pathlib.Path) -> pathlib.Path:
 def listed(folder: pathlib.Path) -> None:
     """`trials` of the ten best."""
     found = trials.read(workdir_of(folder))
-    trials.render(trials.best(found, 10), "table")
+    trials.table(trials.best(found, 10))
 
 
 def reported(folder: pathlib.Path) -> None:
