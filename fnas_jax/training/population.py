@@ -65,7 +65,7 @@ class Child(NamedTuple):
     source: Any = None  # the last argument of `Context.start`
 
 
-def make(ctx: Context) -> Population:
+def make(ctx: Context) -> jax.stages.Wrapped:
     """The jitted function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
 
     Keys may also be their data, [N, 2] uint32, which can be sent between hosts. With `ctx.start` it
