@@ -50,14 +50,14 @@ def opened(
     with another configuration.
     """
     folder = pathlib.Path(workdir).expanduser()
-    # Who only asks whether it is held (`is_held`) holds it for a moment.
-    lock = filelock.FileLock(folder / LOCK, timeout=0.2, poll_interval=0.02)
+    lock = filelock.FileLock(folder / LOCK)
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         before = set() if missing else {entry.name for entry in folder.iterdir()}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOCK).touch()  # the lock would take a refusal for another process
-        lock.acquire()
+        # Who only asks whether it is held (`is_held`) holds it for a moment.
+        lock.acquire(timeout=0.2, poll_interval=0.02)
     except filelock.Timeout:
         raise UserError(f"another process is running in workdir {str(folder)!r}") from None
     except OSError as error:

@@ -39,8 +39,9 @@ def test_it_looks_like_the_array(found):
     assert np.asarray(found, np.float32).dtype == np.float32
     with pytest.raises(IndexError):
         found[50]
-    with pytest.raises(ValueError, match="always copied"):
-        np.asarray(found, copy=False)
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # which know `copy`
+        with pytest.raises(ValueError, match="always copied"):
+            np.asarray(found, copy=False)
 
 
 def test_types_and_axes_change_when_rows_are_read(tmp_path):

@@ -9,11 +9,12 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from fnas_jax.methods import gp_math, whitening
+from tests.precision import float64
 
 
 @pytest.fixture
 def x64():
-    with jax.enable_x64(True):
+    with float64():
         yield
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import fnas_jax
 from fnas_jax.methods import whitening
+from tests.precision import float64
 
 
 def positive(rng, n, noise):
@@ -23,7 +24,7 @@ def positive(rng, n, noise):
 def test_it_is_the_inverse_of_numpys_factor(n, seed):
     matrix = positive(np.random.default_rng(seed), n, 0.1)
     expected = np.linalg.inv(np.linalg.cholesky(matrix)) if n else matrix
-    with jax.enable_x64(True):
+    with float64():
         got = jax.jit(whitening.inverse_factor)(jnp.asarray(matrix))
     assert got.dtype == jnp.float64 and (np.triu(got, 1) == 0).all()
     np.testing.assert_allclose(got, expected, atol=1e-9 * max(np.abs(expected).max(initial=0), 1))

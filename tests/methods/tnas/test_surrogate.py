@@ -11,6 +11,7 @@ import pytest
 from fnas_jax.methods.tnas import losses, networks, surrogate
 from tests.methods import toy
 from tests.methods.tnas import small
+from tests.precision import float64
 
 KNOWN = small.known(rows=25)
 ARCHS = small.ARCHS[::7]
@@ -86,7 +87,7 @@ def test_float64_agrees():
 
     weights = small.weights()
     single = run(weights, KNOWN)
-    with jax.enable_x64(True):
+    with float64():
         cast = [
             jax.tree.map(
                 lambda x: jnp.asarray(
