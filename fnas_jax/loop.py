@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fnas_jax import ending, iteration, opening, outcome, resuming, summary, unsent
+from fnas_jax import ending, iteration, opening, outcome, resuming, simulated, summary, unsent
 from fnas_jax import finals as finals_lib
 from fnas_jax.core import (
     budget,
@@ -122,7 +122,8 @@ def search_in(
         best.refuse_foreign(path / best.NAME)
         place = workdir.knowledge_folder(path, config)
         with store.tentative(place) as known:
-            unchanged.check_budget(path, config, history.count_trained(known, identity.id))
+            measured = history.count_trained(known, identity.id)
+            unchanged.check_budget(path, config, measured, history.seconds(known, identity.id))
             room = workdir.room(path, config, identity)
             keep = keeping.on_disk(path / keeping.FULL, config.log.checkpoint_seconds)
             pinned = path / workdir.PINNED
@@ -242,25 +243,28 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     # Asked once an iteration: time passes between two questions. Of a restored state by its own
     # time, so that the start of this process takes nothing of the search.
     over = functools.partial(ending.over, ctx.config, ctx.method, ctx.evaluator)
-    last, quiet = over(state), 0
+    search, spent = ctx.config.search, simulated.before(ctx.task, ctx.knowledge.history, ctx.run.id)
+    last, quiet = over(state) or simulated.over(search, spent), 0
     while not last:
         number = state.iteration
         state, rows, scalars = iteration.iterate(steps, state, key, ctx.clock)
         with ctx.clock.part("disk"):
             history.record(ctx.knowledge.history, origin, number, rows)
         state = state._replace(seconds=ctx.clock.kept())
-        last = over(state)
+        spent = simulated.after(spent, rows)
+        last = over(state) or simulated.over(search, spent)
         if state.iteration % ctx.config.log.every == 0 or last:
-            spent = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
+            times = {f"seconds/{name}": value for name, value in ctx.clock.seconds().items()}
+            times |= {} if spent is None else {simulated.NAME: spent}
             details = iteration.details(steps, state)
             with ctx.clock.part("disk"):
-                outputs.log.write(state.step, scalars | spent | details)
+                outputs.log.write(state.step, scalars | times | details)
             quiet = 0 if scalars["new"] else quiet + 1
             if last or quiet < 2 or quiet % QUIET == 0:
                 line = iteration.line(scalars, ctx.task.measure)
                 outputs.progress.show(state.counts["trained"], line)
         state = step(ctx, outputs, state, last)
-    reason = ending.why(ctx.config, ctx.evaluator, state)
+    reason = ending.why(ctx.config, ctx.evaluator, state) or simulated.why(search, spent)
     if reason:
         outputs.progress.say(reason)
     return state

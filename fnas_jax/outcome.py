@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax import finals as finals_lib
-from fnas_jax import pareto
+from fnas_jax import pareto, simulated
 from fnas_jax.core import jsons, workdir
 from fnas_jax.core import measure as measures
 from fnas_jax.core.measure import Measure
@@ -35,14 +35,16 @@ def content(
     space, measure = ctx.task.space, ctx.task.measure
     listed = measures.valued(measure, readings(finals, space))
     counts = {name: state.counts[name] for name in COUNTS} | {"finalists": len(listed)}
+    won, rows = None if winner is None else best(ctx, state, finals), own_rows(ctx)
     return {
-        "best": None if winner is None else measures.valued(measure, best(ctx, state, finals)),
+        "best": measures.valued(measure, won),
         "finalists": listed,
-        "pareto": pareto.networks(own_rows(ctx), space, measure.sign),
+        "pareto": pareto.networks(rows, space, measure.sign),
         "winner": measures.valued(measure, winner),
         "counts": counts,
         "iterations": state.iteration,
         "seconds": ctx.clock.seconds(),
+        simulated.NAME: simulated.result(ctx.task, rows, None if won is None else won["arch"]),
         "target": None if winner is None else target(ctx, state),
         "metric": measure._asdict(),
         "method": ctx.config.method.name,
@@ -95,6 +97,7 @@ KINDS = {
     "pareto": [_NETWORK],
     "counts": dict.fromkeys(COUNTS, int),
     "seconds": dict,
+    simulated.NAME: ({"total": jsons.NUMBER, "to_best": _NUMBER}, type(None)),
     "target": ({"cost": str}, type(None)),
     "metric": _MEASURE,
     "method": str,
@@ -122,6 +125,8 @@ def read(folder: pathlib.Path, needed: Iterable[str] = WHOLE) -> dict[str, Any]:
     for network in found.get("pareto", []):
         jsons.record(network, {}, what, ("arch", "text", "accuracy"))
     _check_numbers(found.get("seconds"), what)
+    if found.get(simulated.NAME) is not None:
+        jsons.record(found[simulated.NAME], {}, what, ("total", "to_best"))
     _check_winner(found.get("winner") or {}, what)
     target = found.get("target") or {}
     if target:

@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from fnas_jax import parts
+from fnas_jax import parts, simulated
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
@@ -181,6 +181,7 @@ def build_all(
     else:
         build = parts.find("method", name, own.method, METHODS)
     task = build_task(config, knowledge, arrays, own)
+    simulated.check(config.search, task)
     if tell is not None:
         tell(task)
     if task.fits is not None:

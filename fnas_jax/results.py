@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 import numpy as np
 
-from fnas_jax import export, outcome, pareto, plots, registry, report, retrain, trials
+from fnas_jax import export, outcome, pareto, plots, registry, report, retrain, simulated, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import workdir
 from fnas_jax.core.types import UserError
@@ -70,6 +70,14 @@ class Result:
         return self.content["counts"]
 
     @property
+    def simulated_seconds(self) -> dict[str, float | None] | None:
+        """Seconds that what was evaluated took to train, by the task's table: `total`, `to_best`.
+
+        None where the task has no training times (`task.time`).
+        """
+        return self.content.get(simulated.NAME)  # earlier versions had none
+
+    @property
     def pareto(self) -> list[dict[str, Any]]:
         """Measured networks that no other beats in accuracy and all costs; the best first."""
         return self.content.get("pareto", [])  # earlier versions had none
@@ -86,7 +94,7 @@ class Result:
         return trials.read(self.workdir)
 
     def plot_history(self, x: str = "evaluations") -> go.Figure:
-        """Every network that was tried, and the best so far; `x`: "evaluations" or "seconds".
+        """Every network that was tried, and the best so far; `x` as that of `plots.incumbent`.
 
         `fnas_jax.plots` has more figures.
         """

@@ -26,6 +26,7 @@ class Trace(NamedTuple):
     fresh: Array  # [I, N] bool: was counted as an evaluation
     predicted: Array  # [I, N] float32 what the method predicted; 0 where it predicts nothing
     stats: dict[str, Array]  # [I] each: the method's statistics
+    seconds: Array | None = None  # [I, N] float32 as `Metrics.seconds`; None: not told
 
 
 class Progress(NamedTuple):
@@ -34,6 +35,9 @@ class Progress(NamedTuple):
     evaluations: Array  # [P] int32 fresh evaluations up to and with each proposal
     incumbent: Array  # [P] float32 judged value of the best observed so far; -inf before any
     hit: Array  # [] int32 evaluations when the first of the top was evaluated; -1: never
+    # Of a trace with seconds, where each proposal takes its place after all before it:
+    seconds: Array | None = None  # [P] float32 spent up to and with each proposal
+    hit_seconds: Array | None = None  # [] float32 spent at `hit`; infinite: never
 
 
 def step(
@@ -68,6 +72,7 @@ def run(
             fresh=metrics.fresh,
             predicted=proposal.predicted,
             stats=method.stats(state),
+            seconds=metrics.seconds,
         )
         return (state, known), trace
 
@@ -92,4 +97,8 @@ def progress(trace: Trace, judged: Array, top: Array) -> Progress:
     incumbent = jnp.where(holder < 0, -jnp.inf, judged.reshape(-1)[holder])
     found = fresh & ok & top.reshape(-1)
     hit = jnp.where(found.any(), evaluations[jnp.argmax(found)], -1)
-    return Progress(evaluations, incumbent, hit)
+    if trace.seconds is None:
+        return Progress(evaluations, incumbent, hit)
+    seconds = jnp.cumsum(trace.seconds.reshape(-1))
+    hit_seconds = jnp.where(found.any(), seconds[jnp.argmax(found)], jnp.inf)
+    return Progress(evaluations, incumbent, hit, seconds, hit_seconds)

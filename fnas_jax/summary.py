@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from fnas_jax import simulated
 from fnas_jax.core import measure as measures
 from fnas_jax.core.limits import UNITS
 from fnas_jax.core.types import COSTS
@@ -20,6 +21,9 @@ def summary(result: dict, folder: str) -> str:
     lines[0] += "" if total is None else f" in {total:.0f} s"
     if counts.get("over_limit"):
         lines[0] += f", {counts['over_limit']} not, because they are above a limit"
+    if times := result.get(simulated.NAME):
+        until = "" if times["to_best"] is None else f", {times['to_best']:,.0f} s up to the best"
+        lines.append(f"training took {times['total']:,.0f} s by the table{until}")
     if best is None:
         lines.append("none of them gave a result")
     else:

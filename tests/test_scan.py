@@ -20,6 +20,7 @@ def toy():
     judged = (archs.sum(axis=1) / 10).astype(np.float32)
     nan = np.full(27, np.nan, np.float32)
     table = tables.Table("toy", SPACE, archs, judged, judged[:, None], nan, nan, nan, "made up")
+    table = table._replace(seconds=np.arange(1, 28, dtype=np.float32))
     where = table_index.of(table)
     return table, where, tabular.evaluator(table, where, lambda accuracy, *_: accuracy, False)
 
@@ -35,6 +36,8 @@ def test_trace_counts_each_architecture_once():
     assert fresh.sum() == len(np.unique(archs, axis=0)) == (np.asarray(known.row) >= 0).sum()
     assert len(np.unique(archs[fresh], axis=0)) == fresh.sum()
     assert float(state.best.reward) == np.asarray(trace.reward).max()
+    seconds = np.asarray(trace.seconds).reshape(-1)
+    assert (seconds[fresh] == 1 + archs[fresh] @ [9, 3, 1]).all() and not seconds[~fresh].any()
 
 
 def test_scan_equals_a_python_loop():
@@ -78,6 +81,12 @@ def test_progress_follows_the_observed_best_and_the_first_hit():
     assert np.asarray(got.evaluations).tolist() == [1, 2, 3, 3, 4, 5]
     assert np.asarray(got.incumbent).tolist() == [1, 1, 3, 3, 5, 5]  # ties stay with the first
     assert int(got.hit) == 5  # neither a failed nor a known entry is a hit
+    assert got.seconds is None and got.hit_seconds is None
+    timed = trace._replace(seconds=jnp.array([[1.0, 2.0], [4.0, 0.0], [8.0, 16.0]]))
+    got = jax.jit(scan.progress)(timed, judged, top)
+    assert got.seconds.tolist() == [1, 3, 7, 7, 15, 31] and float(got.hit_seconds) == 31
+    never = jax.jit(scan.progress)(timed._replace(ok=jnp.zeros((3, 2), bool)), judged, top)
+    assert np.isinf(never.hit_seconds)
     never = scan.progress(trace._replace(ok=jnp.zeros((3, 2), bool)), judged, top)
     assert int(never.hit) == -1 and np.isneginf(np.asarray(never.incumbent)).all()
 

@@ -154,33 +154,36 @@ class Trial(NamedTuple):
     ok: Array  # [] bool
     fresh: Array  # [] bool: it was paid for
     top: Array  # [] bool: it is one of the top 0.1%
+    seconds: Array  # [] float32 that its training took by the table; 0 if it was known
 
 
 def search(
     optimiser: Optimiser, known: Any, step: Callable[[Any, np.ndarray], tuple[Any, Trial]]
-) -> tuple[float, int]:
-    """(evaluations until the first of the top, infinity: never; evaluations in all).
+) -> tuple[float, int, float]:
+    """(evaluations until the first of the top, evaluations in all, training seconds until then).
 
+    "Then" is at the first of the top: both are infinite where none is found.
     `step` evaluates an architecture, `known` is what an evaluator knows at first.
     """
-    evaluations = 0
+    evaluations, seconds = 0, 0.0
     for _ in range(TRIALS):
         arch = optimiser.ask()
         known, trial = step(known, arch)
-        evaluations += int(trial.fresh)
+        evaluations, seconds = evaluations + int(trial.fresh), seconds + float(trial.seconds)
         if trial.fresh and trial.ok and trial.top:
-            return float(evaluations), evaluations
+            return float(evaluations), evaluations, seconds
         if evaluations >= EVALUATIONS:
             break
         optimiser.tell(float(trial.accuracy) if trial.ok else None)
-    return np.inf, evaluations
+    return np.inf, evaluations, np.inf
 
 
 def evaluate(on: Ground, key: Array, known: Any, arch: Array) -> tuple[Any, Trial]:
     """One architecture [T] by the evaluator of a seed's key."""
     known, m = on.evaluator_of(key).evaluate(known, arch[None], jnp.ones(1, bool), key)
     row = on.where.row_of(arch[None])[0]
-    return known, Trial(m.accuracy[0], m.ok[0], m.fresh[0], on.top[row] & (row >= 0))
+    top = on.top[row] & (row >= 0)
+    return known, Trial(m.accuracy[0], m.ok[0], m.fresh[0], top, m.seconds[0])
 
 
 def measure(
@@ -202,10 +205,11 @@ def measure(
         optimiser = rival.start(table.space, seed, first)
         found.append(search(optimiser, nothing, functools.partial(compiled, key)))
     seconds = time.perf_counter() - start
-    hits, evaluations = (np.array(x) for x in zip(*found, strict=True))
+    hits, evaluations, times = (np.array(x) for x in zip(*found, strict=True))
     unknown = np.full(seeds, np.nan)
     regret = np.full((seeds, len(REGRET_AT)), np.nan)
-    return Outcome(hits, unknown, regret, evaluations, seconds, unknown, unknown, {})
+    known = None if table.seconds is None else times
+    return Outcome(hits, unknown, regret, evaluations, seconds, unknown, unknown, {}, known)
 
 
 def best_known(other: Table, key: Array) -> np.ndarray:

@@ -10,6 +10,10 @@ of searches on validation accuracy. Known architectures are free: evaluations co
 Every method starts from the same seeds, so that it is compared with `gp_ei` seed by seed where both
 are measured: `evals_to_top0.1pct_over_gp_ei` is the median ratio, `.._won_from_gp_ei` the share of
 seeds that needed fewer. The methods of `rivals.py` (`tpe`, ..) run when they are named.
+
+Where a table has training times (a column `train_seconds`, or the one that `--time` names),
+`simulated_seconds_to_top0.1pct` says how long the networks trained up to there took by it, one
+after another: the axis of a search's time in papers.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from experiments.benchmarks.table_search import REGRET_AT, Outcome, comparable, 
 from experiments.benchmarks.theory import random_quantiles
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks import tables
+from fnas_jax.tasks.plain_table import Asked
 from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "sample_efficiency"
@@ -39,6 +44,7 @@ def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
     """The records of one method on one table."""
     names, n = (BENCHMARK, task, method), len(outcome.hits)
     over_seeds = functools.partial(records.over_seeds, *names)
+    times = outcome.hit_seconds
     reached = float(np.isfinite(outcome.hits).mean())
     known = [
         over_seeds("evals_to_best", outcome.best_hits),
@@ -55,6 +61,7 @@ def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
         ),
         *(over_seeds(f"trained_for_{rule}", share) for rule, share in outcome.shares.items()),
         over_seeds("evals_spent", outcome.evaluations),
+        *([] if times is None else [over_seeds("simulated_seconds_to_top0.1pct", times)]),
         records.record(*names, "seconds", outcome.seconds, n),
     ]
 
@@ -78,6 +85,9 @@ def row(found: list[Record]) -> str:
     cells += [f"{records.text(value, '.2f'):>7}" for value in regret if "seconds" in by]
     if "seconds" in by:
         cells.append(f"{by['reached']['value']:8.2f}{by['seconds']['value']:8.1f}")
+    if "simulated_seconds_to_top0.1pct" in by:
+        times = by["simulated_seconds_to_top0.1pct"]
+        cells.append(f"  {records.text(times['value'], ',.0f', 'inf')} s of training to the top")
     if "coverage" in by:
         cells.append(f"{by['coverage']['value']:8.2f}{by['kendall_tau']['value']:6.2f}")
     return " ".join(cells)
@@ -144,6 +154,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     records.add_names(parser, "--methods", PRESETS)
     records.add_names(parser, "--tasks", tables.FILES)
     parser.add_argument("--table", action="append", default=[], help="NAME=PATH of a plain CSV")
+    parser.add_argument("--time", default="", help="column of training seconds of each --table")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--noise_free", action="store_true", help="macro without noise as well")
     options = parser.parse_args(arguments)
@@ -156,6 +167,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             parser.error(f"--table is {pair!r}; it must be NAME=PATH")
         options.tables[name] = path
     options.tasks = [] if options.tables else options.tasks
+    if options.time and not options.tables:
+        parser.error("--time names a column of --table files, and there is none")
     return options
 
 
@@ -165,7 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         rivals.check(options.methods)
         named = {name: tables.load(name, options.data) for name in options.tasks}
-        named |= {name: tables.load(path, options.data) for name, path in options.tables.items()}
+        asked = Asked(time=options.time)
+        named |= {n: tables.load(path, options.data, asked) for n, path in options.tables.items()}
         records.write(options.json, [])  # an unwritable place shows before the work
     except (UserError, OSError) as error:
         return records.fail(error)

@@ -48,6 +48,7 @@ class Result(NamedTuple):
     best_hit: Array  # [] the same for the table's best one
     regret: Array  # [K] accuracy points, of the incumbent by observed value
     evaluations: Array  # [] spent in all
+    hit_seconds: Array  # [] training seconds of the table at `hit`; infinite: never
     trace: scan.Trace
 
 
@@ -110,7 +111,8 @@ def summed(on: Ground, trace: scan.Trace, regret_at: Sequence[int]) -> Result:
     counts = progress.evaluations
     last = jnp.array([jnp.sum(counts <= n) - 1 for n in regret_at])
     regret = jnp.where(last < 0, jnp.inf, 100 * (on.best - progress.incumbent[last]))
-    return Result(progress.hit, best_hit, regret, counts[-1], trace)
+    hit_seconds = jnp.float32(jnp.nan) if progress.hit_seconds is None else progress.hit_seconds
+    return Result(progress.hit, best_hit, regret, counts[-1], hit_seconds, trace)
 
 
 def hits(found: Array) -> np.ndarray:
@@ -132,6 +134,8 @@ class Outcome(NamedTuple):
     coverage: np.ndarray  # [S] share of errors within U, second half; NaN without a critic
     tau: np.ndarray  # [S] Kendall's tau of predictions and first readings, second half
     shares: dict[str, np.ndarray]  # [S] each: of what was trained, by `RULES`; {} without a critic
+    # [S] training seconds up to the first top one; inf: never; None: the table has no times
+    hit_seconds: np.ndarray | None = None
 
 
 def measure(
@@ -147,15 +151,19 @@ def measure(
         found = search(on, method, key, preset.iterations, REGRET_AT)
         quality = prediction_quality(found.trace)
         of_rules = shares(found.trace)
-        return found.hit, found.best_hit, found.regret, found.evaluations, *quality, of_rules
+        counted = found.hit, found.best_hit, found.regret, found.evaluations
+        return *counted, *quality, of_rules, found.hit_seconds
 
     keys = seed_keys(seeds)
     compiled = jax.jit(jax.vmap(one)).lower(keys).compile()
     start = time.perf_counter()
     found = jax.block_until_ready(compiled(keys))
     seconds = time.perf_counter() - start
-    hit, best_hit, regret, spent, coverage, tau, of_rules = jax.tree.map(np.asarray, found)
-    return Outcome(hits(hit), hits(best_hit), regret, spent, seconds, coverage, tau, of_rules)
+    *counted, coverage, tau, of_rules, hit_seconds = jax.tree.map(np.asarray, found)
+    hit, best_hit, regret, spent = counted
+    times = None if table.seconds is None else hit_seconds
+    each = hits(hit), hits(best_hit), regret, spent
+    return Outcome(*each, seconds, coverage, tau, of_rules, times)
 
 
 def comparable(mine: Any, theirs: Any) -> tuple[np.ndarray, np.ndarray]:

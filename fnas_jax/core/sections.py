@@ -64,6 +64,13 @@ class Search:
         0.0,
         1e9,
     )
+    simulated_seconds: float = key(
+        0.0,
+        "tables with training times: stop after the iteration in which so many of these seconds"
+        " have been spent, unless the budget ends it before; 0: no limit",
+        0.0,
+        1e12,
+    )
     batch: int = key(8, "architectures proposed per iteration", 1, 65536)
     plan: str = key(
         "none",

@@ -18,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 # Which group a number of metrics.jsonl is shown in; names with a group of their own keep it.
 GROUPS = {
     "search": "iteration new trained predicted failed proposed over_limit best_accuracy best_reward"
-    " replayed trained_now predicted_now samples stable",
+    " replayed trained_now predicted_now samples stable simulated_seconds",
     "children": "accuracy reward children",
     "policy": "entropy kl kl_last clip_fraction ess loss log_q imagined imagined_kl",
     "critic": "agreement calibration calibration_explored checked coverage coverage_explored"

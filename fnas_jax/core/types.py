@@ -42,7 +42,9 @@ class Metrics(NamedTuple):
     latency_ms: Array  # [N] float32, NaN where not measured
     mflops: Array  # [N] float32, millions of multiply-adds, NaN where unknown
     params_m: Array  # [N] float32, millions of parameters, NaN where unknown
-    seconds: Array  # [N] float32, spent on this architecture now; 0 if it was known
+    # [N] float32, spent on this architecture now, or, where `Task.simulated`, by whoever made the
+    # table; 0 if it was known
+    seconds: Array
     ok: Array  # [N] bool
     fresh: Array  # [N] bool; False: known before or masked out, so it cost nothing
 

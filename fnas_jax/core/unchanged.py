@@ -77,11 +77,13 @@ def check_checkpoint(
     workdir.refuse_changes(folder, config_lib.modernize(config_lib.flatten(about.config)), config)
 
 
-def check_budget(folder: pathlib.Path, config: ml_collections.ConfigDict, trained: int) -> None:
+def check_budget(
+    folder: pathlib.Path, config: ml_collections.ConfigDict, trained: int, simulated: float = 0.0
+) -> None:
     """Raises UserError where `config` ends the run in `folder` before what it has done already.
 
     That is: less budget than it has `trained` networks, fewer proposals, or less time, by the last
-    line of its metrics.
+    line of its metrics, or than the `simulated` seconds.
     """
     path, search = folder / "config.json", config.search
     if not path.exists():
@@ -107,6 +109,13 @@ def check_budget(folder: pathlib.Path, config: ml_collections.ConfigDict, traine
         raise UserError(
             f"search.seconds is {search.seconds:g}, {place} taken {seconds:.1f} s already: give"
             f" {math.ceil(seconds)} or more, 0 for no limit, or another workdir"
+        )
+    most_simulated, allowed_simulated = search.simulated_seconds, old["search.simulated_seconds"]
+    if most_simulated and most_simulated < min(simulated, allowed_simulated or math.inf):
+        raise UserError(
+            f"search.simulated_seconds is {most_simulated:g}, {place} spent {simulated:g} s of"
+            f" training already: give {math.ceil(simulated)} or more, 0 for no limit, or another"
+            " workdir"
         )
 
 

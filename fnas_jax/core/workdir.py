@@ -25,7 +25,8 @@ from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
 
 CHECKPOINTS = mending.CHECKPOINTS
-ENDS = ("budget", "max_proposals", "seconds", "winner_share")  # keys of the end of a search
+# Keys of the end of a search
+ENDS = ("budget", "max_proposals", "seconds", "simulated_seconds", "winner_share")
 APART = "pools"  # of what stands beside them (`core.apart`)
 REPORT = "report.html"  # which is also written beside a running search
 LOCK = ".lock"

@@ -283,6 +283,13 @@ def count_trained(connection: sqlite3.Connection, run_id: str) -> int:
     return connection.execute(query, (run_id,)).fetchone()[0]
 
 
+def seconds(connection: sqlite3.Connection, run_id: str) -> float:
+    """How many seconds the rows that run `run_id` has measured took, as far as that is known."""
+    query = "SELECT seconds FROM evaluations WHERE run = ? AND trained AND seconds IS NOT NULL"
+    with damage_told():
+        return math.fsum(value for (value,) in connection.execute(query, (run_id,)))
+
+
 def count(connection: sqlite3.Connection, run_id: str) -> int:
     """How many rows run `run_id` has written, measured and predicted ones."""
     query = "SELECT count(*) FROM evaluations WHERE run = ?"

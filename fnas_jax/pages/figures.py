@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
+from fnas_jax import simulated
 from fnas_jax.core.types import UserError
 from fnas_jax.pages.elements import capital
 from fnas_jax.pages.page import Figure
@@ -27,6 +28,10 @@ from fnas_jax.plots import (
 )
 from fnas_jax.plots.data import Run
 
+SIMULATED = (
+    "The same by the training times of the table: those of all networks evaluated so far, one after"
+    " another."
+)
 LEAST_GROUPS = 12  # decisions whose course is shown unfolded
 
 
@@ -118,6 +123,14 @@ def search(run: Run) -> list[Figure]:
                 "The best so far, by time", words, partial(best_so_far.incumbent, run, "seconds")
             )
         )
+    if np.isfinite(run.trials.simulated_seconds).any():
+        found.append(
+            Choice(
+                "The best so far, by simulated time",
+                SIMULATED,
+                partial(best_so_far.incumbent, run, simulated.NAME),
+            )
+        )
     return existing(found)
 
 
@@ -180,6 +193,11 @@ def together(runs: list[Run]) -> list[Figure]:
         [
             Choice("The best so far", words, partial(overlays.overlay, runs, "evaluations")),
             Choice("The best so far, by time", words, partial(overlays.overlay, runs, "seconds")),
+            Choice(
+                "The best so far, by simulated time",
+                SIMULATED,
+                partial(overlays.overlay, runs, simulated.NAME),
+            ),
             *(
                 Choice(
                     f"Against {fronts.TITLES[c]}",

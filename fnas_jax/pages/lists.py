@@ -12,6 +12,7 @@ import numpy as np
 from fnas_jax import trials as trials_lib
 from fnas_jax.pages.elements import Cell, Markup, Table, join, paragraph, table, tag
 from fnas_jax.plots.data import FAILED, PREDICTED, Run
+from fnas_jax.simulated import NAME
 
 TOP = 200  # trials in a page
 CSV = 400_000  # bytes of text that a page holds for a download
@@ -111,5 +112,7 @@ def counts(result: dict[str, Any]) -> Markup:
     rows: list[tuple[Cell, ...]] = [(name, str(value)) for name, value in result["counts"].items()]
     times = (result.get("seconds") or {}).items()
     rows += [(f"{name}, s", f"{value:.1f}") for name, value in times if value is not None]
+    simulated = (result.get(NAME) or {}).items()
+    rows += [(f"simulated {n}, s", f"{x:.1f}") for n, x in simulated if x is not None]
     rows += [(name, str(result[name])) for name in ("seed", "resumed") if name in result]
     return table(Table(("", ""), rows))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from fnas_jax import simulated
 from fnas_jax.core import jsons, workdir
 from fnas_jax.core import limits as limits_lib
 from fnas_jax.core.limits import UNITS
@@ -184,7 +185,22 @@ def _spent(run: Run) -> list[Card]:
     total = seconds(run)
     starts = (run.result or {}).get("resumed")
     more = f"started {starts + 1} times" if starts else ""
-    return [] if total is None else [Card("Time", clock(total), more)]
+    found = [] if total is None else [Card("Time", clock(total), more)]
+    return [*found, *_simulated(run)]
+
+
+def _simulated(run: Run) -> list[Card]:
+    """Of a table with training times: what the networks took to train."""
+    if run.result is not None:
+        known = run.result.get(simulated.NAME)
+    else:
+        told: Any = run.lines[-1].get(simulated.NAME) if run.lines else None
+        known = {"total": told} if jsons.fits(told, jsons.NUMBER) else None
+    if not known:
+        return []
+    best = known.get("to_best")
+    more = "" if best is None else f"the winner after {clock(best)}"
+    return [Card("Simulated training", clock(known["total"]), more)]
 
 
 def seconds(run: Run) -> float | None:

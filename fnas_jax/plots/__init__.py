@@ -46,7 +46,10 @@ __all__ = [
 
 
 def incumbent(run: Source | Iterable[Source], x: str = "evaluations") -> go.Figure:
-    """The best so far, by "evaluations" or by "seconds" of the search (`x`).
+    """The best so far, by "evaluations", "seconds" of the search or "simulated_seconds" (`x`).
+
+    These are the seconds that the networks evaluated up to there took to train, one after another,
+    by the training times of a table.
 
     Of several runs on one task, a line for each configuration: the median over its seeds, within a
     band from their 10% to their 90% quantile.

@@ -8,19 +8,25 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
+from fnas_jax import simulated
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.plots import data, style
 from fnas_jax.plots.data import Run, Trials
 
-AXES = ("evaluations", "seconds")
+AXES = ("evaluations", "seconds", simulated.NAME)
+# What the times of an axis are of
+TIMES = {
+    "seconds": style.OF_THE_SEARCH,
+    simulated.NAME: "of simulated training, one network after another",
+}
 MOST = 1000  # points of a kind with what they say when pointed at
 
 
 class Curve(NamedTuple):
     """The best so far at each of n measured networks."""
 
-    x: np.ndarray  # [n] evaluations or seconds
+    x: np.ndarray  # [n] as its axis has them
     value: np.ndarray  # [n] the metric of the one with the highest reward so far
     holder: np.ndarray  # [n] int: its row among the trials
 
@@ -44,7 +50,14 @@ def at(trials: Trials, x: str) -> np.ndarray:
     """[R] float: where each trial stands on the axis `x`. Raises UserError for another one."""
     if x not in AXES:
         raise UserError(f"x is {x!r}; allowed are {', '.join(AXES)}{nearest(str(x), AXES)}")
-    return trials.seconds if x == "seconds" else trials.evaluations.astype(float)
+    return np.asarray(getattr(trials, x), float)
+
+
+def check(run: Run, x: str) -> None:
+    """Raises UserError where the run has not the times of the axis `x`, which others have."""
+    if x == simulated.NAME and not np.isfinite(at(run.trials, x)).any():
+        who = "task.time=COLUMN names those of a table, before the search"
+        raise data.lacking(run, "no training times in its metrics", who)
 
 
 def same_scale(run: Run) -> bool:
@@ -59,9 +72,10 @@ def evaluations(run: Run, x: str) -> go.Figure:
     Failed ones stand at the edge of the plot. Predicted ones have rewards only: where these are no
     values, they are counted and not drawn.
     """
+    check(run, x)
     trials, found = run.trials, style.figure()
     place = at(trials, x)
-    unit = _x_axis(found, place, x)
+    unit = x_axis(found, place, x)
     best = curve(trials, x)
     shown = np.where(trials.kind == data.PREDICTED, trials.reward, trials.value)
     drawable = np.isfinite(place) & np.isfinite(shown)
@@ -90,8 +104,9 @@ def evaluations(run: Run, x: str) -> go.Figure:
 
 def incumbent(run: Run, x: str) -> go.Figure:
     """The best so far of one run; `x` of AXES."""
+    check(run, x)
     found, best = style.figure(), curve(run.trials, x)
-    unit = _x_axis(found, at(run.trials, x), x)
+    unit = x_axis(found, at(run.trials, x), x)
     style.value_axis(found, run)
     if len(best.x):
         _line(found, best.x / unit, best.value, "best so far", style.BLUE)
@@ -100,11 +115,11 @@ def incumbent(run: Run, x: str) -> go.Figure:
     return found
 
 
-def _x_axis(found: go.Figure, place: np.ndarray, x: str) -> float:
+def x_axis(found: go.Figure, place: np.ndarray, x: str) -> float:
     """Dresses the x axis; the number by which places are divided on it."""
     most = float(np.nanmax(place)) if np.isfinite(place).any() else 1.0
-    if x == "seconds":
-        return style.time_axis(found, most)[0]
+    if x in TIMES:
+        return style.time_axis(found, most, TIMES[x])[0]
     style.count_axis(found, 0, most, "evaluated networks")
     return 1.0
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import ml_collections
 import numpy as np
 
-from fnas_jax import outcome, trials
+from fnas_jax import outcome, simulated, trials
 from fnas_jax.core import jsons, workdir
 from fnas_jax.core.logging import is_iteration, metric_lines
 from fnas_jax.core.measure import Measure
@@ -46,6 +46,8 @@ class Trials(NamedTuple):
     costs: dict[str, np.ndarray]  # of COSTS, [R] float each
     evaluations: np.ndarray  # [R] int: networks that were measured up to this one
     seconds: np.ndarray  # [R] float: of the run, when its iteration was over; NaN: not known
+    # [R] float: of the trainings of all networks up to this one, by the table; NaN: not known
+    simulated_seconds: np.ndarray
 
     @property
     def measured(self) -> np.ndarray:
@@ -176,6 +178,8 @@ def table(
     ends = series(lines, "trained") + series(lines, "predicted")
     told = np.isfinite(ends)
     times = np.append(series(lines, "seconds/total")[told], np.nan)
+    simulates = np.isfinite(series(lines, simulated.NAME)).any()
+    trained = np.where(evaluated, np.nan_to_num(_floats(records, "seconds")), 0.0)
     place = np.searchsorted(np.maximum.accumulate(ends[told]), np.arange(1, len(records) + 1))
     return Trials(
         text=tuple(r["text"] for r in records),
@@ -186,6 +190,7 @@ def table(
         costs={name: _floats(records, name) for name in COSTS},
         evaluations=np.cumsum(evaluated, dtype=int),
         seconds=times[place],
+        simulated_seconds=np.cumsum(trained) if simulates else np.full(len(records), np.nan),
     )
 
 

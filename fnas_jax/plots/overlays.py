@@ -96,14 +96,12 @@ def band(runs: list[Run], x: str) -> Band:
 def overlay(runs: list[Run], x: str) -> go.Figure:
     """The best so far of several runs: the median of each group, and its 10% to 90% over seeds."""
     same_measure(runs)
+    for run in runs:
+        best_so_far.check(run, x)
     found, every, known = style.figure(), [], groups(runs)
     bands = {label: band(members, x) for label, members in known.items()}
-    most = max((b.x[-1] for b in bands.values() if len(b.x)), default=1.0)
-    if x == "seconds":
-        unit = style.time_axis(found, most)[0]
-    else:
-        unit = 1.0
-        style.count_axis(found, 0, most, "evaluated networks")
+    ends = np.array([b.x[-1] for b in bands.values() if len(b.x)])
+    unit = best_so_far.x_axis(found, ends, x)
     for i, (label, of) in enumerate(bands.items()):
         colour, drawn = style.PALETTE[i % len(style.PALETTE)], corners(of)
         name = html.escape(label) + (f" ({of.runs} seeds)" if of.runs > 1 else "")

@@ -27,6 +27,7 @@ MARKS = {
     data.FAILED: (VERMILLION, "x"),
 }
 HEIGHT, HANDFUL = 400, 7
+OF_THE_SEARCH = "of the search"
 WORDS = 120  # characters of a network's text in a hover
 
 
@@ -76,14 +77,17 @@ def count_axis(found: go.Figure, least: float, most: float, title: str) -> None:
     found.update_xaxes(title_text=title, tickformat=",d")
 
 
-def time_axis(found: go.Figure, most: float) -> tuple[float, str]:
-    """(seconds of a unit, its name) for times of up to `most` seconds, which the x axis gets."""
+def time_axis(found: go.Figure, most: float, what: str = OF_THE_SEARCH) -> tuple[float, str]:
+    """(seconds of a unit, its name) for times of up to `most` seconds, which the x axis gets.
+
+    `what`: they are of, in the words of the axis.
+    """
     unit, name = next(
         (u, n)
         for u, n in ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
         if most >= 2 * u or u == 1
     )
-    found.update_xaxes(title_text=f"{name} of the search")
+    found.update_xaxes(title_text=f"{name} {what}")
     return unit, name
 
 

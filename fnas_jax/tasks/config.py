@@ -65,6 +65,11 @@ class Task:
         "csv tables: columns that are decisions, e.g. op,kernel; (): those named decision_..",
         texts=True,
     )
+    time: str = key(
+        "",
+        "csv tables: column of the seconds that each training took, which searches add up;"
+        " '': train_seconds, where there is one",
+    )
     missing_costs: str = key(
         "leave_out",
         "csv tables: what becomes of rows without a cost that the reward or a limit needs",

@@ -66,8 +66,9 @@ def build(
     if not elastic.has_networks(space):
         raise UserError(f"space.name is {space.name!r}, which has no networks to train on images")
     task = config.task
-    if task.decisions:
-        raise UserError("task.decisions names columns of a .csv table, and the task is of images")
+    for name in ("decisions", "time"):
+        if task[name]:
+            raise UserError(f"task.{name} names columns of a .csv table, and the task is of images")
     dataset = load(config, arrays)
     ctx = train_context(config, space, dataset, knowledge)
     if task.direction not in ("", ctx.objective.measure.direction):

@@ -1,7 +1,8 @@
 """Tables of the user's own: text files with a row for every architecture.
 
-Some columns are decisions, `mflops`, `params_m` and `latency_ms` are costs, and one of the others
-is what is searched for. What the file leaves open is asked for, and what is not used is said.
+Some columns are decisions, `mflops`, `params_m` and `latency_ms` are costs, one of the others is
+what is searched for, and one may have the seconds that trainings took. What the file leaves open is
+asked for, and what is not used is said.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces import categorical
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import delimited, table_costs, table_metric
+from fnas_jax.tasks import delimited, table_costs, table_metric, table_times
 from fnas_jax.tasks.delimited import Content, Row
 
 DIGITS = 4000  # of a whole number: of more Python makes none
@@ -31,6 +32,7 @@ class Asked(NamedTuple):
     metric: str = ""
     direction: str = ""
     decisions: tuple[str, ...] = ()  # columns, in order
+    time: str = ""  # column of the seconds that trainings took; "": the usual one, if any
 
 
 ANYTHING = Asked()
@@ -46,6 +48,7 @@ class Plain(NamedTuple):
     unpriced: dict[str, tuple[str, ...]]  # of each, where and what, e.g. "line 2: '-1'"
     measure: Measure
     notes: tuple[str, ...]  # what a user should know; the first says what is searched for
+    seconds: np.ndarray | None = None  # [M] float64 that the training of each took; None: unknown
 
 
 def read(path: Path, asked: Asked) -> Plain:
@@ -55,20 +58,26 @@ def read(path: Path, asked: Asked) -> Plain:
     """
     content = delimited.read(path)
     space, archs = decide(path, content, asked.decisions)
-    metric = table_metric.choose(path, content, space, asked.metric)
+    columns = decision_columns(content, asked.decisions)
+    taken = dict.fromkeys(columns, "one of the decisions")
+    taken |= {asked.metric: "what is searched for"} if asked.metric else {}
+    time = table_times.column(path, content, asked.time, taken)
+    metric = table_metric.choose(path, content, space, asked.metric, time)
     direction = table_metric.direction(path, metric, asked.direction)
     costs, unpriced = table_costs.read(path, content)
     column = table_metric.read(path, content, metric, costs)
     measure, unit = table_metric.measure_of(path, content, column, direction)
-    used = {*decision_columns(content, asked.decisions), metric, *costs}
+    seconds, times = table_times.read(path, content, time, bool(asked.time))
+    used = {*columns, metric, *costs, *([time] if times else [])}
     notes = [
         told(measure, len(archs), space.names, [c for c in content.columns if c not in used]),
         *content.notes,
         *column.notes,
         *table_metric.doubtful(content, column, measure, unit),
+        *times,
     ]
     values = measure.sign * column.values / unit
-    return Plain(space, archs, values, costs, unpriced, measure, tuple(notes))
+    return Plain(space, archs, values, costs, unpriced, measure, tuple(notes), seconds)
 
 
 def told(measure: Measure, rows: int, decisions: Sequence[str], unused: Sequence[str]) -> str:

@@ -52,14 +52,16 @@ class Column(NamedTuple):
     notes: tuple[str, ...]  # how it was read
 
 
-def choose(path: Path, content: Content, space: Space, asked: str) -> str:
+def choose(path: Path, content: Content, space: Space, asked: str, time: str = "") -> str:
     """The column that is searched for: the one `asked` for, else the only one that it can be.
+
+    `time`: the column of training times, which is none unless it is asked for.
 
     Raises UserError where there are several, where the only one is named like something else, and
     where one that is named like a metric holds no numbers.
     """
     others = [c for c in content.columns if c not in space.names]
-    metrics = [c for c in others if c not in COSTS]
+    metrics = [c for c in others if c not in (*COSTS, time)]
     if asked:
         if asked in space.names:
             raise UserError(f"task.metric is {asked!r}, which is one of the decisions of {path}")
@@ -70,7 +72,7 @@ def choose(path: Path, content: Content, space: Space, asked: str) -> str:
             )
         return asked
     if not metrics:
-        costs = ", ".join(c for c in others if c in COSTS)
+        costs = ", ".join(c for c in others if c in (*COSTS, time))
         raise UserError(
             f"{path}, line 1: there is no column of accuracies beside the decisions"
             f"{f'; task.metric can name one of the costs {costs}' if costs else ''}"

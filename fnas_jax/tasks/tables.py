@@ -18,7 +18,7 @@ import numpy as np
 from fnas_jax.core.measure import DIRECTIONS, Measure
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.spaces import base, cell, macro
-from fnas_jax.tasks import delimited, plain_table
+from fnas_jax.tasks import delimited, plain_table, table_times
 from fnas_jax.tasks.delimited import LARGEST
 from fnas_jax.tasks.plain_table import ANYTHING, Asked
 
@@ -49,6 +49,7 @@ class Table(NamedTuple):
     notes: tuple[str, ...] = ()  # what a user should know; the first says what is searched for
     # Of each column of costs, where the file has none, and what it has there
     unpriced: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    seconds: np.ndarray | None = None  # [M] float32 that the training of each took; None: unknown
 
 
 def load(name: str, data_dir: str | Path, asked: Asked = ANYTHING) -> Table:
@@ -68,7 +69,7 @@ def load(name: str, data_dir: str | Path, asked: Asked = ANYTHING) -> Table:
         path = Path(data_dir).expanduser() / FILES[name]
         if name == "macro":
             return _macro(path)
-        return _nats(path, name, name.removeprefix("nats_") + "_test_accuracy")
+        return _nats(path, name, asked.time)
     if not name.lower().endswith((".csv", ".tsv", ".txt")):
         raise UserError(f"unknown table {name!r}; allowed are {', '.join(FILES)} or a .csv file")
     return _plain(find(name, data_dir), asked)
@@ -90,6 +91,8 @@ def find(name: str, data_dir: str | Path) -> Path:
 def _refuse(name: str, asked: Asked) -> None:
     """Raises UserError where what is `asked` is for tables of the user's own."""
     for key, value, usual in zip(Asked._fields, asked, ANYTHING, strict=True):
+        if key == "time" and name != "macro":  # a text file, which may have more columns
+            continue
         if value != usual and (key, value) != ("direction", Measure().direction):
             raise UserError(
                 f"task.{key} is {value!r}, and the table {name} has what it has: that key is for"
@@ -185,8 +188,9 @@ def _millions(name: str, value: Any) -> float:
     return cost
 
 
-def _nats(path: Path, name: str, column: str) -> Table:
-    space = cell.make()
+def _nats(path: Path, name: str, time: str) -> Table:
+    space, dataset = cell.make(), name.removeprefix("nats_")
+    column = f"{dataset}_test_accuracy"
     archs: list[np.ndarray] = []
     accuracies: list[float] = []
     lines: dict[bytes, int] = {}
@@ -202,9 +206,20 @@ def _nats(path: Path, name: str, column: str) -> Table:
             raise UserError(f"{path}, line {line}: {error}") from None
         plain_table.once(lines, arch, path, line)
         archs.append(arch)
-    dataset = "CIFAR-100" if "100" in name else "CIFAR-10"
-    note = f"{dataset} test accuracy; this extract of NATS-Bench has no validation accuracies"
-    return _table(name, space, archs, accuracies, [[a] for a in accuracies], {}, note, column)
+    taken = {"architecture": "the architecture", column: "what is searched for"}
+    usual = f"{dataset}_{table_times.USUAL}"
+    found = table_times.column(path, content, time, taken, usual)
+    seconds, notes = table_times.read(path, content, found, bool(time))
+    title = "CIFAR-100" if "100" in name else "CIFAR-10"
+    note = f"{title} test accuracy; this extract of NATS-Bench has no validation accuracies"
+    readings = [[accuracy] for accuracy in accuracies]
+    table = _table(name, space, archs, accuracies, readings, {}, note, column)
+    return _timed(table, seconds)._replace(notes=(*table.notes, *notes))
+
+
+def _timed(table: Table, seconds: np.ndarray | None) -> Table:
+    """`table` with the training times of its rows, [M] float64, where they are known."""
+    return table if seconds is None else table._replace(seconds=seconds.astype(np.float32))
 
 
 def _plain(path: Path, asked: Asked) -> Table:
@@ -221,6 +236,7 @@ def _plain(path: Path, asked: Asked) -> Table:
         metric,
         metric,
     )
+    table = _timed(table, found.seconds)
     return table._replace(measure=found.measure, notes=found.notes, unpriced=found.unpriced)
 
 

@@ -1,7 +1,8 @@
 """Search on a table instead of on a machine: an evaluation is a look-up, a search takes seconds.
 
 Evaluations are counted per distinct network. The first reading of a network stays: asking again,
-in any of its forms, costs nothing and returns the same number.
+in any of its forms, costs nothing and returns the same number. Where the table has training times,
+`Metrics.seconds` of a first reading is that of its row: what the training would have taken.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Context(NamedTuple):
     readings: Array  # [rows, R] float32, of which a query sees one
     costs: tuple[Array, ...]  # latency_ms, mflops, params_m, each [rows] float32
     reward: RewardFn
+    seconds: Array  # [rows] float32 that the training of each took; 0 where nobody knows
     limits: Limits = NO_LIMITS
 
 
@@ -65,6 +67,9 @@ def evaluator(
         readings=jnp.asarray(table.readings if noisy else table.judged[:, None]),
         costs=tuple(map(jnp.asarray, (table.latency_ms, table.mflops, table.params_m))),
         reward=reward,
+        seconds=jnp.zeros(len(table.archs))
+        if table.seconds is None
+        else jnp.asarray(table.seconds),
         limits=limits,
     )
     return Evaluator(
@@ -126,7 +131,7 @@ def evaluate(
         latency_ms=costs[0],
         mflops=costs[1],
         params_m=costs[2],
-        seconds=jnp.zeros(n, jnp.float32),
+        seconds=jnp.where(fresh, ctx.seconds[row], 0.0),
         ok=ok,
         fresh=fresh,
     )
@@ -164,7 +169,7 @@ def load(config: Any) -> Table:
             f"task.{key} is {task[key]!r}, which says how networks are trained on images, and"
             f" {task.name} is a table: leave it out"
         )
-    asked = Asked(task.metric, task.direction, tuple(task.decisions))
+    asked = Asked(task.metric, task.direction, tuple(task.decisions), task.time)
     return tables.load(name, task.data_dir, asked)
 
 
@@ -193,7 +198,8 @@ def priced(config: Any, table: Table) -> Table:
     table = table._replace(notes=(*table.notes, *said))
     if rows.all():
         return table
-    of_rows = ("archs", "judged", "readings", *COSTS)
+    of_rows = ["archs", "judged", "readings", *COSTS]
+    of_rows += [] if table.seconds is None else ["seconds"]
     return table._replace(**{name: getattr(table, name)[rows] for name in of_rows})
 
 
@@ -231,6 +237,7 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
         measure=table.measure,
         allowed=functools.partial(allowed, limits, table, where) if some else None,
         existing=rows,
+        simulated=table.seconds is not None,
         said=table.notes + (() if rows is None else gaps(table)),
     )
 

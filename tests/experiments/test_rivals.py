@@ -20,6 +20,12 @@ def table(missing=0):
     return tables.Table("t", space, archs, judged, judged[:, None], nan, nan, nan, "made up")
 
 
+def timed(missing=0, plain=table):
+    """The same with 3 seconds for each."""
+    found = plain(missing)
+    return found._replace(seconds=np.full(len(found.archs), 3, np.float32))
+
+
 class InOrder:
     """Asks for all networks in order, each of them twice."""
 
@@ -53,6 +59,12 @@ def test_known_networks_are_free_and_tell_their_reading_again(monkeypatch):
     np.testing.assert_array_equal(outcome.evaluations, [81, 81])
     np.testing.assert_allclose(made[0].told, np.repeat(table().judged, 2)[:160], rtol=1e-6)
     assert [m.seed for m in made] == [0, 1]
+    assert outcome.hit_seconds is None
+    monkeypatch.setattr("tests.experiments.test_rivals.table", timed)
+    outcome, _ = measured(monkeypatch)
+    np.testing.assert_array_equal(outcome.hit_seconds, [3 * 81, 3 * 81])
+    early, _ = measured(monkeypatch, evaluations=10)
+    assert np.isinf(early.hit_seconds).all()
 
 
 @pytest.mark.parametrize(("limits", "networks"), [((10, 600), 10), ((300, 10), 5)])

@@ -19,11 +19,12 @@ from fnas_jax.tasks import table_index, tables, tabular
 
 @pytest.fixture
 def plain(tmp_path):
-    """A plain CSV of 81 architectures with accuracies in percent."""
+    """A plain CSV of 81 architectures with accuracies in percent, each trained in 10 s."""
     archs = np.stack(np.meshgrid(*[np.arange(3)] * 4, indexing="ij"), -1).reshape(-1, 4)
-    lines = [",".join(map(str, a)) + f",{50 + 5 * a.sum() + a[0] / 10}" for a in archs]
+    lines = [",".join(map(str, a)) + f",{50 + 5 * a.sum() + a[0] / 10},10" for a in archs]
     path = tmp_path / "plain.csv"
-    path.write_text("\n".join(["decision_0,decision_1,decision_2,decision_3,acc", *lines]))
+    columns = "decision_0,decision_1,decision_2,decision_3,acc,train_seconds"
+    path.write_text("\n".join([columns, *lines]))
     return path
 
 
@@ -80,8 +81,11 @@ def test_records_are_complete_finite_and_named(plain, quick, tmp_path, capsys):
         assert by[method, "regret@500"]["value"] == 0
         hit = by[method, "evals_to_top0.1pct"]
         assert hit["low"] <= hit["value"] <= hit["high"] <= 81
+        times = by[method, "simulated_seconds_to_top0.1pct"]
+        assert all(times[name] == 10 * hit[name] for name in ("low", "value", "high"))
     assert 20 < by["random", "evals_to_top0.1pct"]["value"] < 62
-    assert "toy" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "toy" in told and f"{times['value']:.0f} s of training to the top" in told
 
 
 def test_seeds_that_never_arrive_count_as_infinity():
@@ -97,6 +101,7 @@ def test_seeds_that_never_arrive_count_as_infinity():
         {"warmup": np.full(4, 0.25)},
     )
     by = {r["metric"]: r for r in benchmark.figures("t", "m", outcome)}
+    assert "simulated_seconds_to_top0.1pct" not in by  # the table has no times
     hit = by["evals_to_top0.1pct"]
     assert (hit["low"], hit["value"], hit["high"]) == (5.0, 7.0, None)
     assert by["reached"]["value"] == 0.5
@@ -197,7 +202,7 @@ def test_every_method_is_compared_with_gp_ei_seed_by_seed(plain, quick, tmp_path
 def test_bad_input_exits_with_two(tmp_path, capsys):
     assert benchmark.main(["--data", str(tmp_path), "--tasks", "macro"]) == 2
     assert "there is no table" in capsys.readouterr().err
-    for arguments in (["--methods", "magic"], ["--seeds", "0"], ["--table", "x"]):
+    for arguments in (["--methods", "magic"], ["--seeds", "0"], ["--table", "x"], ["--time", "x"]):
         with pytest.raises(SystemExit) as error:
             benchmark.main(arguments)
         assert error.value.code == 2

@@ -18,19 +18,28 @@ from tests.fuzz import damage
 ROW = {"test_acc": [90.0, 91.5, "92"], "mean_acc": 91.0, "params": 2e6, "flops": 5e7}
 MACRO = ({"00000000": ROW, "22212220": ROW}, {"00000000": ROW})
 CELL = b"|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
-NATS = (b"architecture,cifar10_test_accuracy,cifar100_test_accuracy\n" + CELL + b",90.5,70.1\n",)
+NATS = (
+    b"architecture,cifar10_test_accuracy,cifar100_test_accuracy\n" + CELL + b",90.5,70.1\n",
+    b"architecture,cifar10_test_accuracy,cifar10_train_seconds\n" + CELL + b",90.5,1500\n",
+)
 PLAIN = (
     b"decision_0,decision_1,accuracy,mflops\n0,1,0.5,10\n1,0,0.25,20\n2,2,nan,-1\n",
     b"depth;width;loss;latency_ms\n1;0,5;1,25;3\n2;0,25;0,5;4\n",
     "a\tb\taccuracy\nx\t1\t50%\ny\t2\t25 %\n".encode("utf-16"),
     b"a,b,accuracy\n" + b"1" * 400 + b",2,0.5\n" + b"1" * 5000 + b",2,0.5\n",
     b"decision_0,accuracy\n" + b"9" * 5000 + b",1e400\n",
+    b"decision_0,accuracy,train_seconds\n0,0.5,10\n1,0.25,2e3\n2,nan,1e-3\n",
 )
 IMPORTED = (
     b"text,trained,ok,accuracy,mflops\n00000000,True,True,0.5,10\n22212220,True,False,,-1\n",
     (",".join(macro.make().names) + ",loss\n" + "0," * 8 + "0.5\n").encode(),
 )
-ASKED = (Asked(), Asked("loss", "minimize", ("depth", "width")), Asked(decisions=("a", "b")))
+ASKED = (
+    Asked(),
+    Asked(time="train_seconds"),
+    Asked("loss", "minimize", ("depth", "width")),
+    Asked(decisions=("a", "b")),
+)
 
 
 @given(damage.odd_json(*MACRO))
@@ -76,6 +85,8 @@ def sound(found):
     assert len(found.archs) == len(found.judged) > 0
     assert (found.archs >= 0).all() and (found.archs < found.space.cardinalities).all()
     assert not np.isinf(found.judged).any()
+    if found.seconds is not None:
+        assert (found.seconds > 0).all() and np.isfinite(found.seconds.sum())
     for cost in (found.latency_ms, found.mflops, found.params_m):
         assert ((cost > 0) & np.isfinite(cost) | np.isnan(cost)).all()
 

@@ -70,6 +70,7 @@ TESTS = {
     "tasks/tables.py": "tasks/test_tables.py",
     "tasks/plain_table.py": "tasks/test_plain_table.py tasks/test_table_metric.py",
     "tasks/table_index.py": "tasks/test_table_index.py tasks/test_tabular.py",
+    "tasks/table_times.py": "tasks/test_table_times.py",
     "tasks/table_metric.py": "tasks/test_table_metric.py tasks/test_plain_table.py",
     "tasks/tabular.py": "tasks/test_tabular.py",
     "tasks/winner.py": "tasks/test_winner.py tasks/test_images.py",
@@ -131,6 +132,7 @@ TESTS = {
     "saving.py": "test_saving.py",
     "scan.py": "test_scan.py",
     "shortlist.py": "test_shortlist.py",
+    "simulated.py": "test_simulated.py",
 }
 
 
