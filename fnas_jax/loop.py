@@ -41,6 +41,7 @@ from fnas_jax.core import (
     budget,
     checkpoint,
     devices,
+    due,
     hosts,
     signals,
     stages,
@@ -203,7 +204,7 @@ def search(ctx: Context) -> dict[str, Any]:
             compiling=lambda: ctx.clock.seconds()["compile"],
         )
         stack.callback(progress.close)
-        checkpoints = checkpoint.Paced(ctx.config.log.checkpoint_seconds)
+        checkpoints = due.Paced(ctx.config.log.checkpoint_seconds)
         outputs = Outputs(saving, checkpoints, log, progress)
         with signals.deferred():  # `step` ends the process, behind a checkpoint
             with stages.at("preparing"):

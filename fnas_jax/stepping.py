@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from fnas_jax import saving as saving_lib
-from fnas_jax.core import checkpoint, hosts, pace, stages
+from fnas_jax.core import checkpoint, due, hosts, pace, stages
 from fnas_jax.core import keep as keeping
 from fnas_jax.core.logging import MetricLog
 from fnas_jax.core.progress import Progress
@@ -25,7 +25,7 @@ class Outputs(NamedTuple):
     """Where a run writes, and how it shows how far it is."""
 
     saving: Saving
-    checkpoints: checkpoint.Paced
+    checkpoints: due.Paced
     log: MetricLog
     progress: Progress
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop, registry, stepping
-from fnas_jax.core import checkpoint, cli, signals, stages
+from fnas_jax.core import checkpoint, cli, due, signals, stages
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.pace import Mark
@@ -254,7 +254,7 @@ IN_PARTS = METHOD._replace(prepare=prepare_in_parts)
 def test_a_crash_after_any_write_changes_nothing(effects, tmp_path, monkeypatch, method, seconds):
     if method is IN_PARTS:  # each of which is kept, however long that takes
         monkeypatch.setattr(loop.keeping, "LEAST_SECONDS", 0.0)
-        monkeypatch.setattr(checkpoint.Paced, "due", property(lambda self: True))
+        monkeypatch.setattr(due.Paced, "due", property(lambda self: True))
 
     def run(folder):
         config = config_with(log__checkpoint_seconds=seconds)

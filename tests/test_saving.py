@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop
-from fnas_jax.core import apart, checkpoint
+from fnas_jax.core import apart, checkpoint, due
 from fnas_jax.tasks.base import Apart, Hooks
 from tests import test_loop
 from tests.killing import killed_behind
@@ -48,7 +48,7 @@ def pooled(folder, linked=True):
 def saving_all(folder, method, evaluator, config):
     """The result of a run that takes a checkpoint every iteration, however long it takes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint.Paced, "due", True)
+        patch.setattr(due.Paced, "due", True)
         return loop.run(config, folder, lambda c, k: (TASK, method, evaluator))
 
 

@@ -11,31 +11,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import pathlib
-import shutil
-import sys
-import time
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fnas_jax.core import disk, signals
+from fnas_jax.core import disk, leftovers
 from fnas_jax.core.types import Failed, UserError
 
-T = TypeVar("T")
-UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax is writing into
 logger = logging.getLogger(__name__)
 
 
-LATE = 0.2  # seconds in which threads find that another one has failed
 ABOUT, CHECKSUM = "about", "checksum"  # what is stored beside the leaves
-DATE = "_CHECKPOINT_METADATA"  # the file in which Orbax says when a step was written
 
 
 class StructureError(ValueError):
@@ -57,7 +49,7 @@ def open_(folder: str | pathlib.Path, keep: int = 2, alone: bool = True) -> ocp.
             f"{str(folder)!r} is in the way: it must be a folder of checkpoints, or not there"
         ) from None
     if alone:
-        _remove_unfinished(path)
+        leftovers.remove_unfinished(path)
     # This process alone writes, whatever other hosts do; Orbax would otherwise wait for them.
     this = jax.process_index()
     itself = ocp.options.MultiprocessingOptions(
@@ -75,32 +67,9 @@ def open_(folder: str | pathlib.Path, keep: int = 2, alone: bool = True) -> ocp.
     try:
         return manager()
     except Exception:  # of what Orbax says about a step: whatever its parsers raise
-        if not _remove_damaged_dates(path):
+        if not leftovers.remove_damaged_dates(path):
             raise
     return manager()
-
-
-def _remove_damaged_dates(folder: pathlib.Path) -> bool:
-    """Takes away what says when steps were written, where Orbax cannot read it; whether any was.
-
-    It opens no folder with one of these.
-    """
-    damaged = []
-    for path in folder.glob(f"*/{DATE}"):
-        if path.parent.name.isdigit():
-            try:
-                _ = ocp.path.step.Metadata(
-                    step=int(path.parent.name), path=path.parent
-                ).commit_timestamp
-            except Exception as error:
-                damaged.append(path)
-                logger.warning(
-                    "%s is damaged (%s) and removed: it says when a checkpoint was written",
-                    *(path, _reason(error)),
-                )
-                with disk.at(path):
-                    path.unlink(missing_ok=True)
-    return bool(damaged)
 
 
 def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") -> None:
@@ -122,95 +91,19 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") 
         stored[ABOUT] = np.frombuffer(about.encode(), np.uint8)
     stored[CHECKSUM] = np.asarray(_checksum(_ordered(stored)), np.uint32)
     folder = pathlib.Path(manager.directory)
-    with disk.at(folder, texts=True), _one_error():
+    with disk.at(folder, texts=True), leftovers.one_error():
         try:
             manager.save(step, args=ocp.args.PyTreeSave(stored))
             manager.wait_until_finished()
         except Exception:
-            _remove_for_good(folder, str(step))
+            leftovers.remove_for_good(folder, str(step))
             raise
-
-
-@contextlib.contextmanager
-def _one_error() -> Iterator[None]:
-    """What Orbax's threads find when another one has failed inside is not told."""
-    hook = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_told, hook)
-    try:
-        yield
-    except Exception:
-        time.sleep(LATE)
-        raise
-    finally:
-        sys.unraisablehook = hook
-
-
-def _told(hook: Callable[[Any], object], found: Any) -> None:
-    """As `sys.unraisablehook`, without what Orbax's threads find when another one has failed."""
-    if "Event loop is closed" not in str(found.exc_value):
-        hook(found)
-
-
-def _remove_for_good(folder: pathlib.Path, of: str) -> None:
-    """As `_remove_unfinished`, of which Orbax's threads may write more for a moment."""
-    quiet = 0
-    for _ in range(30):
-        quiet = 0 if _remove_unfinished(folder, of) else quiet + 1
-        if quiet == 4:
-            return
-        time.sleep(0.1)
-
-
-def _remove_unfinished(folder: pathlib.Path, of: str = "*") -> bool:
-    """Takes away what Orbax was writing into, of step `of` or of all; whether there was any."""
-    found = list(folder.glob(f"{of}{UNFINISHED}*"))
-    for path in found:
-        shutil.rmtree(path, ignore_errors=True)
-    return bool(found)
-
-
-def remove_abandoned(folder: pathlib.Path) -> None:
-    """Takes away from a folder that others write to, too, what killed processes have left."""
-    for path in folder.glob(f"*{UNFINISHED}*"):
-        if disk.age(path) > disk.ABANDONED:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def following(manager: ocp.CheckpointManager, step: int) -> int:
     """`step`, or the next one that is free: within a step of a run there may be several."""
     newest = manager.latest_step()
     return step if newest is None else max(step, newest + 1)
-
-
-class Paced:
-    """Takes the checkpoints of a run, and spends at most a tenth of its time on them.
-
-    With 0 `seconds`, however long it takes: the next one is always due.
-    """
-
-    def __init__(self, seconds: float):
-        """`seconds`: the least time between two of them."""
-        self._seconds = seconds
-        self._due = -math.inf  # when the next one is to be taken
-        self._taken = time.monotonic()  # the last one; at first, when there was nothing to keep
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for the next one: also before the process ends, as it was told to."""
-        return time.monotonic() >= self._due or bool(signals.asked())
-
-    def overdue(self, seconds: float) -> bool:
-        """Whether it is, and the last one was taken so long ago."""
-        late = time.monotonic() >= self._taken + seconds
-        return self.due and (late or bool(signals.asked()))
-
-    def take(self, store: Callable[[], T]) -> T:
-        """Calls `store`, which takes one, and returns what it returns."""
-        start = time.monotonic()
-        found = store()
-        self._taken = now = time.monotonic()  # large states take long to write
-        self._due = now + (max(self._seconds, 9 * (now - start)) if self._seconds else 0.0)
-        return found
 
 
 def restore(
@@ -235,7 +128,7 @@ def restore(
         try:
             stored = _whole(manager, step)
         except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
-            reason = reason or _reason(error)
+            reason = reason or leftovers.reason(error)
             continue
         about = _about(stored)
         check(about)
@@ -245,7 +138,7 @@ def restore(
         except Exception as error:  # likewise, of what stands apart
             if isinstance(error, StructureError):
                 advice = "go on with the version of fnas_jax that wrote it, or with a new folder"
-            reason = reason or _reason(error)
+            reason = reason or leftovers.reason(error)
             continue
         for damaged in steps[:position]:
             logger.warning(
@@ -269,13 +162,9 @@ def newest_about(folder: pathlib.Path) -> str:
     return ""
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error) or 'damaged').splitlines()[0][:200]}"
-
-
 def _whole(manager: ocp.CheckpointManager, step: int) -> dict[str, np.ndarray]:
     """The arrays of `step` by name. Raises an error where they are not those that were stored."""
-    with _one_error():
+    with leftovers.one_error():
         stored = manager.restore(step, args=ocp.args.PyTreeRestore())
     found = {name: np.asarray(value) for name, value in stored.items()}
     checksum = int(found.pop(CHECKSUM))

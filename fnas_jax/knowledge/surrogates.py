@@ -10,7 +10,7 @@ import pathlib
 import re
 from typing import Any
 
-from fnas_jax.core import checkpoint
+from fnas_jax.core import checkpoint, leftovers
 from fnas_jax.spaces.base import Space
 
 FOLDER = "surrogates"
@@ -33,7 +33,7 @@ def save(path: pathlib.Path, tree: Any) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for place in path.parent.iterdir():
-        checkpoint.remove_abandoned(place)
+        leftovers.remove_abandoned(place)
     with contextlib.closing(checkpoint.open_(path, keep=1, alone=False)) as manager:
         if not manager.all_steps():
             checkpoint.save(manager, 0, tree)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.core import checkpoint, disk, signals
+from fnas_jax.core import checkpoint, disk, due, leftovers, signals
 from fnas_jax.core.types import Failed, UserError
 
 
@@ -62,9 +62,9 @@ def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path):
 
 def test_within_a_step_there_may_be_several_each_after_some_time(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(due.time, "monotonic", lambda: now[0])
     with opened(tmp_path) as manager:
-        paced = checkpoint.Paced(5.0)
+        paced = due.Paced(5.0)
         assert paced.due and not paced.overdue(30.0)  # there was nothing to keep so far
         now[0] += 30.0
         assert paced.overdue(30.0)
@@ -83,8 +83,8 @@ def test_within_a_step_there_may_be_several_each_after_some_time(tmp_path, monke
 @pytest.mark.parametrize(("seconds", "wait"), [(0.0, 0.0), (1.0, 36.0), (100.0, 100.0)])
 def test_they_take_a_tenth_of_the_time_unless_one_a_step_is_asked_for(monkeypatch, seconds, wait):
     now = [50.0]
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
-    paced = checkpoint.Paced(seconds)
+    monkeypatch.setattr(due.time, "monotonic", lambda: now[0])
+    paced = due.Paced(seconds)
 
     def store():
         now[0] += 4.0  # a large state
@@ -174,7 +174,7 @@ def test_a_damaged_date_of_a_checkpoint_costs_nothing_but_itself(tmp_path, conte
     with opened(tmp_path) as manager:
         for step in (1, 2):
             checkpoint.save(manager, step, tree(step))
-    path = tmp_path / "1" / checkpoint.DATE
+    path = tmp_path / "1" / leftovers.DATE
     assert path.exists()
     path.write_text(content)
     with caplog.at_level(logging.WARNING, "fnas_jax"), opened(tmp_path) as manager:
@@ -240,7 +240,7 @@ def test_smaller_arrays_take_the_first_places_where_the_template_has_grown(tmp_p
 
 
 def test_what_a_killed_process_has_not_finished_is_removed_unless_others_write(tmp_path):
-    unfinished = tmp_path / f"3{checkpoint.UNFINISHED}" / "default"
+    unfinished = tmp_path / f"3{leftovers.UNFINISHED}" / "default"
     unfinished.mkdir(parents=True)
     checkpoint.open_(tmp_path, alone=False).close()
     assert unfinished.exists()
@@ -255,7 +255,7 @@ def test_a_full_disk_is_told_of_and_leaves_no_trace(tmp_path):
 
         def full(step, **more):
             real(step, **more)
-            (tmp_path / "2").rename(tmp_path / f"2{checkpoint.UNFINISHED}")
+            (tmp_path / "2").rename(tmp_path / f"2{leftovers.UNFINISHED}")
             raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device")
 
         manager.save, hook = full, sys.unraisablehook
@@ -266,7 +266,7 @@ def test_a_full_disk_is_told_of_and_leaves_no_trace(tmp_path):
 
 
 def test_the_last_checkpoint_is_due_before_the_process_ends():
-    paced = checkpoint.Paced(1000.0)
+    paced = due.Paced(1000.0)
     paced.take(lambda: None)
     assert not paced.due and not paced.overdue(30.0)
     with pytest.raises(signals.Stop), signals.handled(), signals.deferred():

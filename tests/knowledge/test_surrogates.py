@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.core import checkpoint
+from fnas_jax.core import leftovers
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import surrogates
 from fnas_jax.spaces import categorical, mnas
@@ -28,7 +28,7 @@ def test_what_is_stored_is_found_and_stays(tmp_path):
 
 
 def test_halves_of_killed_processes_are_removed_and_those_of_others_are_not(tmp_path):
-    left, written = (tmp_path / "folder" / n / f"0{checkpoint.UNFINISHED}" for n in ("a", "b"))
+    left, written = (tmp_path / "folder" / n / f"0{leftovers.UNFINISHED}" for n in ("a", "b"))
     for half in (left, written):
         (half / "d").mkdir(parents=True)
     os.utime(left, (0, 0))

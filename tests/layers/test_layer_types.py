@@ -77,8 +77,9 @@ def space():
         yield categorical.make((len(CHOICES),) * 2)._replace(spec=Spec())
 
 
-# What the kernels are compared with elsewhere is slow here.
-BACKENDS = ["kernels", "masked", "branched", pytest.param("reference", marks=pytest.mark.slow)]
+# What masks are compared with in test_dense.py and test_mixed_op.py, and the kernels elsewhere.
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("masked", "reference")]
+BACKENDS = ["kernels", "branched", *SLOW]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

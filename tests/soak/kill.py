@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import orbax.checkpoint as ocp
 
-from fnas_jax.core import checkpoint
+from fnas_jax.core import checkpoint, leftovers
 from fnas_jax.knowledge import surrogates
 from tests.soak import processes, searches, stopping
 from tests.soak.processes import Ended, Running
@@ -218,7 +218,7 @@ def _in_meta_train() -> str:
 
 def halves(knowledge: pathlib.Path) -> list[pathlib.Path]:
     """What a store has of kernels that are not finished."""
-    return list((knowledge / surrogates.FOLDER).glob(f"*/*{checkpoint.UNFINISHED}*"))
+    return list((knowledge / surrogates.FOLDER).glob(f"*/*{leftovers.UNFINISHED}*"))
 
 
 def learnt(knowledge: pathlib.Path) -> set[int]:
