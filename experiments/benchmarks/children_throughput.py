@@ -1,20 +1,22 @@
 """How many children are trained in a minute: this package, plain Flax and PyTorch side by side.
 
-    python -m experiments.benchmarks.children_throughput --json OUT
+    python -m experiments.benchmarks.children_throughput --json OUT [--space mobilenetv3_small]
 
-All train the same random architectures of a small MNAS space (four blocks of 16 to 64 channels,
-32x32x3 pixels) with the same batches of 64, steps and optimiser. Each contestant is a process of
-its own; they take turns, a group of architectures each, so that whatever else the machine does
-meets all of them. Seconds begin after imports; `children_per_minute` is with compilation from an
-empty cache (of ours also that of the kernels), `children_per_minute_warm` of a second process that
-finds the cache filled. `step_ms` of ours is the time of all children over that of their steps,
-evaluation included, on all cores; of the others it is a child's own, without evaluation. Flax
-compiles a step and an evaluation for each architecture; its own cache is off, as no architecture
-comes twice. PyTorch has nothing to compile: `torch` trains a child on all cores, `torch_per_core`
-is a process a core of one thread each, among which a group's children are dealt out by their
-multiply-adds, the costliest first, each to the process with the least so far. Its seconds are those
-of the process that ends last, its memory that of all. `.._bf16` are the same with convolutions in
-bfloat16: `children.backend=kernels_bf16`, `torch.autocast`. `low` and `high` are over the children.
+All train the same random architectures of a small MNAS space (four blocks of 16 to 64 channels), or
+of a small MobileNetV3 space (four stages of 16 to 56 channels, h-swish, squeeze-excitation by hard
+sigmoids, a linear layer before the classifier), on 32x32x3 pixels with the same batches of 64,
+steps and optimiser. Each contestant is a process of its own; they take turns, a group of
+architectures each, so that whatever else the machine does meets all of them. Seconds begin after
+imports; `children_per_minute` is with compilation from an empty cache (of ours also that of the
+kernels), `children_per_minute_warm` of a second process that finds the cache filled. `step_ms` of
+ours is the time of all children over that of their steps, evaluation included, on all cores; of the
+others it is a child's own, without evaluation. Flax compiles a step and an evaluation for each
+architecture; its own cache is off, as no architecture comes twice. PyTorch has nothing to compile:
+`torch` trains a child on all cores, `torch_per_core` is a process a core of one thread each, among
+which a group's children are dealt out by their multiply-adds, the costliest first, each to the
+process with the least so far. Its seconds are those of the process that ends last, its memory that
+of all. `.._bf16` are the same with convolutions in bfloat16: `children.backend=kernels_bf16`,
+`torch.autocast`. `low` and `high` are over the children.
 
 `--scaling` also shows that a child costs what its own multiply-adds cost, and that neither the time
 per child nor memory grows with the number of children.
@@ -23,6 +25,7 @@ per child nor memory grows with the number of children.
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import sys
 import tempfile
@@ -37,21 +40,21 @@ from experiments.benchmarks.throughput import common
 from experiments.benchmarks.throughput.contestant import Contestant, PerCore, start
 from fnas_jax.layers.choose import choose
 
-BENCHMARK, TASK = "children_throughput", "mnas_small"
+BENCHMARK = "children_throughput"
 OTHERS = ("flax", "torch", "torch_per_core", "torch_bf16", "torch_per_core_bf16")
 CONTESTANTS = ("ours", "warm", "ours_bf16", "warm_bf16", *OTHERS)
 PACKAGES = dict.fromkeys(OTHERS[1:], "torch")  # that a contestant needs
 
 
-def sample(n: int, seed: int) -> np.ndarray:
-    """[n, T] random architectures."""
-    space = common.space()
+def sample(name: str, n: int, seed: int) -> np.ndarray:
+    """[n, T] random architectures of a space of `common.SPACES`."""
+    space = common.space(name)
     return np.asarray(space.canonical(space.sample(jax.random.key(seed), n)))
 
 
 def compare(options: argparse.Namespace) -> list[Record]:
     """Records of all contestants."""
-    archs = sample(options.children, options.seed)
+    archs = sample(options.space, options.children, options.seed)
     groups = np.array_split(np.arange(len(archs)), math.ceil(len(archs) / options.group))
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in options.methods}
     with tempfile.TemporaryDirectory() as home:
@@ -61,18 +64,18 @@ def compare(options: argparse.Namespace) -> list[Record]:
                 if name == "flax" and number >= options.flax_groups:
                     continue
                 if name not in running:
-                    running[name] = start(name, home)
+                    running[name] = start(name, home, options.space)
                 found = running[name].answer(archs[group], options.steps, int(group[0]))
                 answers[name].append(found)
                 print(f"group {number + 1}: {name} {found['seconds']:.1f} s", flush=True)
         for contestant in running.values():
             contestant.close()
-    return summary(answers)
+    return summary(options.space, answers)
 
 
-def summary(answers: dict[str, list[dict[str, Any]]]) -> list[Record]:
+def summary(space: str, answers: dict[str, list[dict[str, Any]]]) -> list[Record]:
     """Figures of the answers of each contestant."""
-    out = []
+    out, record = [], functools.partial(figure, space)
     for name, found in answers.items():
         if not found:
             continue
@@ -86,36 +89,36 @@ def summary(answers: dict[str, list[dict[str, Any]]]) -> list[Record]:
         out.append(record(method, "compile_s" + suffix, sum(a["compile_s"] for a in found), n))
         if warm:
             continue
-        names = (BENCHMARK, TASK, method)
+        names = (BENCHMARK, space, method)
         out.append(records.over_seeds(*names, "step_ms", steps, records.mean))
         out.append(record(method, "peak_mib", max(a["peak_mib"] for a in found), n))
         out.append(records.over_seeds(*names, "accuracy", accuracies, records.mean))
     return out
 
 
-def record(method: str, metric: str, value: float, n: int) -> Record:
-    """A figure of `n` children together."""
-    return records.record(BENCHMARK, TASK, method, metric, value, n)
+def figure(space: str, method: str, metric: str, value: float, n: int) -> Record:
+    """A figure of `n` children of a space together."""
+    return records.record(BENCHMARK, space, method, metric, value, n)
 
 
 def scaling(options: argparse.Namespace) -> list[Record]:
     """How time grows with a child's multiply-adds and with the number of children."""
-    archs, steps = sample(30, options.seed + 1), 20
+    archs, steps = sample(options.space, 30, options.seed + 1), 20
+    record = functools.partial(figure, options.space)
     with tempfile.TemporaryDirectory() as home:
-        alone = Contestant("ours", home)
+        alone = Contestant("ours", home, options.space)
         alone.answer(archs[:1], steps, 0)  # compiles
         times = [
             min(alone.answer(arch[None], steps, 0)["seconds"] for _ in range(2)) for arch in archs
         ]
         alone.close()
-        out = [
-            record("ours", "flops_correlation", np.corrcoef(common.mflops(archs), times)[0, 1], 30)
-        ]
+        correlation = np.corrcoef(common.mflops(options.space, archs), times)[0, 1]
+        out = [record("ours", "flops_correlation", correlation, 30)]
         print(f"one child after another: {sum(times):.1f} s", flush=True)
         for name, time in (("fastest", min(times)), ("slowest", max(times))):
             out.append(record("ours", f"child_seconds_{name}", time, 30))
         for n in (8, 32, 128):
-            many = Contestant("ours", home)
+            many = Contestant("ours", home, options.space)
             batch = np.tile(archs[:8], (n // 8, 1))
             many.answer(batch, 1, 0)  # compiles
             again = many.answer(batch, 5, 0)
@@ -144,6 +147,7 @@ def ratios(found: list[Record]) -> list[str]:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = records.parser(__doc__, __spec__.name)
+    parser.add_argument("--space", default=common.MNAS, help=f"one of {', '.join(common.SPACES)}")
     parser.add_argument("--children", type=int, default=24, help="architectures")
     parser.add_argument("--steps", type=int, default=60, help="training steps of each")
     parser.add_argument("--group", type=int, default=8, help="architectures between two turns")
@@ -156,6 +160,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scaling", action="store_true", help="also how time and memory grow")
     options = parser.parse_args(arguments)
     records.check_names(parser, "method", options.methods, CONTESTANTS)
+    records.check_names(parser, "space", [options.space], common.SPACES)
     records.check_least(parser, options, 1, "children", "steps", "group")
     return options
 

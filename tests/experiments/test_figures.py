@@ -172,7 +172,8 @@ def test_a_process_a_core_trains_each_child_as_one_process_would(monkeypatch):
     jobs = []
 
     class Recorder:
-        def __init__(self, method, home):
+        def __init__(self, method, home, space):
+            assert space == "mnas_small"
             self.name = f"{method}{len(made)}"
             made.append(self)
 
@@ -191,9 +192,9 @@ def test_a_process_a_core_trains_each_child_as_one_process_would(monkeypatch):
 
     made = []
     monkeypatch.setattr(contestant, "Contestant", Recorder)
-    monkeypatch.setattr(contestant.common, "mflops", lambda archs: archs[:, 0].astype(float))
+    monkeypatch.setattr(contestant.common, "mflops", lambda _, archs: archs[:, 0].astype(float))
     monkeypatch.setattr(contestant.devices, "cores", lambda: 2)
-    running = contestant.start("torch_per_core", "home")
+    running = contestant.start("torch_per_core", "home", "mnas_small")
     assert [job[1] for job in jobs] == [[], []]  # imports are over before anything is timed
     jobs.clear()
     found = running.answer(np.array([[1], [7], [3], [5]]), 9, 20)
@@ -209,14 +210,14 @@ def test_a_process_a_core_trains_each_child_as_one_process_would(monkeypatch):
     assert found["accuracy"] == [2.0, 2.1, 2.2, 2.3]
     running.close()
     assert {job[0] for job in jobs if job[1] == "closed"} == {first, second}
-    one = contestant.start("torch", "home")
+    one = contestant.start("torch", "home", "mnas_small")
     assert isinstance(one, Recorder) and one.name.startswith("torch")
 
 
 def test_both_ways_of_pytorch_are_compared_with_ours():
     speeds = {"ours": 12.0, "torch": 6.0, "torch_per_core": 8.0}
     found = [
-        children_throughput.record(name, "children_per_minute", speed, 24)
+        children_throughput.figure("mnas_small", name, "children_per_minute", speed, 24)
         for name, speed in speeds.items()
     ]
     said = children_throughput.ratios(found)
@@ -250,7 +251,9 @@ def test_throughput_is_of_all_children_and_its_spans_are_those_of_the_children()
         "step_ms": [5.0, 7.0],
         "peak_mib": 100.0,
     }
-    found = children_throughput.summary({"ours": [answer, answer], "warm": [answer], "torch": []})
+    found = children_throughput.summary(
+        "mnas_small", {"ours": [answer, answer], "warm": [answer], "torch": []}
+    )
     by = {(r["method"], r["metric"]): r for r in found}
     assert by["ours", "children_per_minute"]["value"] == 4
     assert by["ours", "children_per_minute_warm"]["value"] == 4

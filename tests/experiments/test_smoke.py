@@ -13,6 +13,7 @@ from experiments.benchmarks import (
     store_load,
     winner_devices,
 )
+from experiments.benchmarks.throughput import common
 
 KEYS = ["benchmark", "task", "method", "metric", "value", "low", "high"]
 KEYS += ["median_low", "median_high", "n"]
@@ -70,11 +71,13 @@ def test_the_smallest_run_writes_the_documented_figures(benchmark, tmp_path):
 
 
 @pytest.mark.slow
-def test_pytorch_trains_the_same_children_in_one_process_and_in_one_a_core(tmp_path):
+@pytest.mark.parametrize("space", common.SPACES)
+def test_pytorch_trains_the_same_children_in_one_process_and_in_one_a_core(tmp_path, space):
     pytest.importorskip("torch")
     path = tmp_path / "out.json"
-    arguments = "--methods=torch,torch_per_core --children=2 --group=2 --steps=2"
+    arguments = f"--methods=torch,torch_per_core --children=2 --group=2 --steps=2 --space={space}"
     assert children_throughput.main([*arguments.split(), f"--json={path}"]) == 0
+    assert {record["task"] for record in json.loads(path.read_text())} == {space}
     found = {(r["method"], r["metric"]): r["value"] for r in json.loads(path.read_text())}
     assert found["torch_per_core", "children_per_minute"] > 0
     # Two steps from the same weights on the same images, summed up in another order.

@@ -21,7 +21,7 @@ from fnas_jax.training import population
 CLASSES, BATCH = 10, 2
 SPACES = {
     "tiny": (mnas.make(blocks=2, strides=(1, 2), stem=16, stem_stride=1), 16),
-    "small": (common.space(), common.SIDE),
+    "small": (common.space(common.MNAS), common.SIDE),
     "macro": (macro.make(), 32),
     "cell": (cell.make(), 32),
     "full": (mnas.make(), 224),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.networks import cost
-from fnas_jax.spaces import mnas
+from fnas_jax.spaces import mnas, mobilenetv3
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data
 from fnas_jax.training.config import Children
@@ -41,14 +41,22 @@ class Answer(NamedTuple):
     step_ms: list[float]  # of each child, without compilation; of ours their common mean
 
 
-def space() -> Space:
-    """The small MNAS space: four blocks of 16, 24, 32 and 64 channels, for 32x32 pixels."""
-    return mnas.make(blocks=4, strides=(1, 2, 2, 2), stem=16, stem_stride=1, head=128)
+MNAS = "mnas_small"  # four blocks of 16, 24, 32 and 64 channels, for 32x32 pixels
+MOBILENETV3 = "mobilenetv3_small"  # its first four stages, of 16, 24, 40 and 56 channels, for these
+SPACES = {
+    MNAS: lambda: mnas.make(blocks=4, strides=(1, 2, 2, 2), stem=16, stem_stride=1, head=128),
+    MOBILENETV3: lambda: mobilenetv3.make(stages=4, width=0.5, strides=(1, 2, 2, 2), stem_stride=1),
+}
 
 
-def mflops(archs: np.ndarray) -> np.ndarray:
-    """[N] millions of multiply-adds of archs [N, T]."""
-    macs = cost.cost(space(), (SIDE, SIDE, CHANNELS), CLASSES)(jnp.asarray(archs))[1]
+def space(name: str) -> Space:
+    """One of SPACES."""
+    return SPACES[name]()
+
+
+def mflops(name: str, archs: np.ndarray) -> np.ndarray:
+    """[N] millions of multiply-adds of archs [N, T] of a space of SPACES."""
+    macs = cost.cost(space(name), (SIDE, SIDE, CHANNELS), CLASSES)(jnp.asarray(archs))[1]
     return np.asarray(macs) / 1e6
 
 

@@ -19,10 +19,11 @@ from fnas_jax.core import devices
 class Contestant:
     """A process that trains what it is sent; see `throughput.worker`."""
 
-    def __init__(self, method: str, home: str):
+    def __init__(self, method: str, home: str, space: str):
         os.makedirs(home, exist_ok=True)
         own = {"HOME": home, "PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-m", "experiments.benchmarks.throughput.worker", method]
+        worker = "experiments.benchmarks.throughput.worker"
+        command = [sys.executable, "-m", worker, method, space]
         self.process = subprocess.Popen(
             [*command, f"{home}/cache"] if method.startswith("ours") else command,
             stdin=subprocess.PIPE,
@@ -66,14 +67,15 @@ def dealt(costs: np.ndarray, processes: int) -> list[list[int]]:
 class PerCore:
     """A contestant of several processes, among which children are dealt out."""
 
-    def __init__(self, method: str, home: str, processes: int):
-        self.running = [Contestant(method, home) for _ in range(processes)]
+    def __init__(self, method: str, home: str, space: str, processes: int):
+        self.space = space
+        self.running = [Contestant(method, home, space) for _ in range(processes)]
         for process in self.running:  # ready, so that no import is timed beside a training
             process.answer(np.zeros((0, 1), np.int32), 1, 0)
 
     def answer(self, archs: np.ndarray, steps: int, seed: int) -> dict[str, Any]:
         """As that of one `Contestant`; every child has the seed that it would have there."""
-        shares = dealt(common.mflops(archs), len(self.running))
+        shares = dealt(common.mflops(self.space, archs), len(self.running))
 
         def train(process: Contestant, share: list[int]) -> list[dict[str, Any]]:
             return [process.answer(archs[i : i + 1], steps, seed + i) for i in share]
@@ -98,9 +100,9 @@ class PerCore:
             process.close()
 
 
-def start(name: str, home: str) -> Contestant | PerCore:
-    """The processes of a contestant."""
+def start(name: str, home: str, space: str) -> Contestant | PerCore:
+    """The processes of a contestant, for a space of `common.SPACES`."""
     if name.startswith("torch_per_core"):
-        return PerCore(name, home, devices.cores())
+        return PerCore(name, home, space, devices.cores())
     own = pathlib.Path(home, "bf16" if name.endswith("_bf16") else "float32")  # caches of its own
-    return Contestant(name.replace("warm", "ours"), str(own))
+    return Contestant(name.replace("warm", "ours"), str(own), space)

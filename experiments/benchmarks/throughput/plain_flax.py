@@ -19,22 +19,22 @@ def _images() -> common.Images:
     return jax.device_put(common.images())
 
 
-def answer(archs: np.ndarray, steps: int, seed: int) -> common.Answer:
+def answer(space: str, archs: np.ndarray, steps: int, seed: int) -> common.Answer:
     """Trains the children one after another."""
     start = time.perf_counter()
     accuracy, step_ms, compiling = [], [], 0.0
     for i, arch in enumerate(archs):
-        found, seconds, waited = _child(arch, steps, seed + i)
+        found, seconds, waited = _child(space, arch, steps, seed + i)
         accuracy.append(found)
         step_ms.append(1000 * seconds / steps)
         compiling += waited
     return common.Answer(time.perf_counter() - start, compiling, accuracy, step_ms)
 
 
-def _child(arch: np.ndarray, steps: int, seed: int) -> tuple[float, float, float]:
+def _child(space: str, arch: np.ndarray, steps: int, seed: int) -> tuple[float, float, float]:
     """(accuracy, seconds of all steps, seconds of compilation)."""
     data = _images()
-    module = flax_reference.build(common.space(), arch, common.CLASSES, fast=False)
+    module = flax_reference.build(common.space(space), arch, common.CLASSES, fast=False)
 
     def decayed(params):
         return jax.tree.map(lambda p: p.ndim > 1, params)

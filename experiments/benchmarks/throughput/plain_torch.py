@@ -15,7 +15,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from experiments.benchmarks.throughput import common
-from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, POOL, LayerSpec
+from fnas_jax.layers.spec import (
+    CONV,
+    HARD_SWISH,
+    MBCONV,
+    NO_SKIP,
+    NONE,
+    POOL,
+    RELU,
+    RELU6,
+    LayerSpec,
+)
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.spaces.base import Space
 
@@ -24,15 +34,19 @@ torch.backends.cudnn.benchmark = True  # the fastest of its algorithms
 
 
 class Excite(nn.Module):
-    """Squeeze-excitation."""
+    """Squeeze-excitation; `hard`: it weighs by hard sigmoids."""
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int, hard: bool):
         super().__init__()
+        self.weigh = F.hardsigmoid if hard else torch.sigmoid
         self.squeeze, self.excite = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
 
     def forward(self, x):
         gate = self.excite(F.relu(self.squeeze(x.mean((2, 3)))))
-        return x * torch.sigmoid(gate)[:, :, None, None]
+        return x * self.weigh(gate)[:, :, None, None]
+
+
+ACTS = {NONE: nn.Identity, RELU: nn.ReLU, RELU6: nn.ReLU6, HARD_SWISH: nn.Hardswish}
 
 
 def conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -45,16 +59,17 @@ class Mobile(nn.Module):
     def __init__(self, v: LayerSpec, stride: int):
         super().__init__()
         self.v, self.stride = v, stride
-        gate = [Excite(v.gated, v.se_hidden)] if v.se_hidden else []
+        gate = [Excite(v.gated, v.se_hidden, bool(v.hard_gate))] if v.se_hidden else []
+        act = ACTS[v.activation]
         if v.op == CONV:
-            parts = [conv(v.cin, v.cout, v.kernel, stride), nn.BatchNorm2d(v.cout), nn.ReLU6()]
+            parts = [conv(v.cin, v.cout, v.kernel, stride), nn.BatchNorm2d(v.cout), act()]
             parts += gate
         else:
             parts = []
             if v.op == MBCONV:
-                parts += [conv(v.cin, v.middle, 1), nn.BatchNorm2d(v.middle), nn.ReLU6()]
+                parts += [conv(v.cin, v.middle, 1), nn.BatchNorm2d(v.middle), act()]
             parts += [conv(v.middle, v.middle, v.kernel, stride, v.middle)]
-            parts += [nn.BatchNorm2d(v.middle), nn.ReLU6(), *gate]
+            parts += [nn.BatchNorm2d(v.middle), act(), *gate]
             parts += [conv(v.middle, v.cout, 1), nn.BatchNorm2d(v.cout)]
         self.body = nn.Sequential(*parts)
 
@@ -71,14 +86,24 @@ class Mobile(nn.Module):
         return y + x
 
 
-def network(arch: np.ndarray, space: Space | None = None) -> nn.Module:
-    """The network of `arch` [T] of a MNAS space, by default the contestants'."""
-    p = (common.space() if space is None else space).spec
-    body = mobile_spaces.layers_of(p, arch)
-    layers = [conv(common.CHANNELS, p.stem, 3, p.stem_stride), nn.BatchNorm2d(p.stem), nn.ReLU6()]
+def network(arch: np.ndarray, space: Space) -> nn.Module:
+    """The network of `arch` [T] of a space of stacked mobile layers with a head.
+
+    At stride 2, its convolutions pad both sides alike, as PyTorch's users write them, and ours
+    ('SAME') the right one more where sizes are even.
+    """
+    p = space.spec
+    body, act, mix = (
+        mobile_spaces.layers_of(p, arch),
+        ACTS[mobile_spaces.act(p)],
+        mobile_spaces.mix(p),
+    )
+    layers = [conv(common.CHANNELS, p.stem, 3, p.stem_stride), nn.BatchNorm2d(p.stem), act()]
     layers += [Mobile(v, stride) for _, _, stride, v in body]
-    layers += [conv(body[-1][-1].cout, p.head, 1), nn.BatchNorm2d(p.head), nn.ReLU6()]
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(p.head, common.CLASSES)]
+    layers += [conv(body[-1][-1].cout, p.head, 1), nn.BatchNorm2d(p.head), act()]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    layers += [nn.Linear(p.head, mix), act()] if mix else []
+    layers += [nn.Linear(mix or p.head, common.CLASSES)]
     module = nn.Sequential(*layers)
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
@@ -100,12 +125,14 @@ def _images() -> tuple[torch.Tensor, ...]:
     return images[0], train_labels, images[1], eval_labels
 
 
-def answer(archs: np.ndarray, steps: int, seed: int, short: bool = False) -> common.Answer:
+def answer(
+    space: str, archs: np.ndarray, steps: int, seed: int, short: bool = False
+) -> common.Answer:
     """Trains the children one after another; `short`: convolutions in bfloat16 on CPUs, too."""
     start = time.perf_counter()
     accuracy, step_ms = [], []
     for i, arch in enumerate(archs):
-        found, seconds = _child(arch, steps, seed + i, short)
+        found, seconds = _child(space, arch, steps, seed + i, short)
         accuracy.append(found)
         step_ms.append(1000 * seconds / steps)
     return common.Answer(time.perf_counter() - start, 0.0, accuracy, step_ms)
@@ -116,11 +143,11 @@ def _arithmetic(short: bool) -> torch.autocast:
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=short or DEVICE.type == "cuda")
 
 
-def _child(arch: np.ndarray, steps: int, seed: int, short: bool) -> tuple[float, float]:
+def _child(space: str, arch: np.ndarray, steps: int, seed: int, short: bool) -> tuple[float, float]:
     """(accuracy, seconds of all steps)."""
     torch.manual_seed(seed)
     images, labels, eval_images, eval_labels = _images()
-    module = network(arch)
+    module = network(arch, common.space(space))
     weights = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim == 1]
     groups = [{"params": weights, "weight_decay": common.DECAY}, {"params": others}]
