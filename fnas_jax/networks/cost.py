@@ -16,7 +16,7 @@ from fnas_jax.layers import own
 from fnas_jax.layers.spec import CONV, MBCONV, OWN, PASS, LayerSpec
 from fnas_jax.networks import dense, mobile_spaces
 from fnas_jax.networks.dense import Dense, Outputs
-from fnas_jax.spaces import base, cell
+from fnas_jax.spaces import base, cell, cells, mixed_cell
 
 Cost = Callable[[Array], tuple[Array, Array]]
 
@@ -54,10 +54,11 @@ def _total(
 ) -> tuple[Any, Any]:
     """Parameters and multiply-adds of `arch` [T], each [] of `dtype`; numpy in, numpy out."""
     spec = space.spec
-    if isinstance(spec, cell.CellSpec):
-        fixed, edges = _cell(spec, image_shape, classes)
+    if isinstance(spec, cells.SPECS):
+        fixed, ops = _cell(spec, image_shape, classes)
         xp = jnp if isinstance(arch, jax.Array) else np
-        found = xp.asarray(edges, dtype)[np.arange(len(cell.EDGES)), cell.prune(arch)].sum(0)
+        running = cells.switches(spec, arch).sum(0).astype(dtype)  # [4] edges with each operation
+        found = (running[:, None] * xp.asarray(ops, dtype)).sum(0)
         params, macs = found + xp.asarray(fixed, dtype)
         return params, macs
     _check(space)
@@ -106,9 +107,10 @@ def _own(spec: Any, op: Any, dtype: Any, heights: list[int], widths: list[int]) 
 def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: Outputs) -> int:
     """No network of the space has more parameters or multiply-adds."""
     spec = space.spec
-    if isinstance(spec, cell.CellSpec):
-        fixed, edges = _cell(spec, image_shape, classes)
-        return int((fixed + edges.max(1).sum(0)).max())
+    if isinstance(spec, cells.SPECS):
+        fixed, ops = _cell(spec, image_shape, classes)
+        edge = ops.sum(0) if isinstance(spec, mixed_cell.MixedCellSpec) else ops.max(0)
+        return int((fixed + len(cell.EDGES) * edge).max())
     _check(space)
     slots = [slot for stack in mobile_spaces.slots(spec) for slot in stack]
     sizes, (height, width) = _layer_sizes(spec, image_shape)
@@ -193,9 +195,9 @@ def _sizes(image_shape: tuple[int, int, int], strides: tuple[int, ...]) -> list[
 
 
 def _cell(
-    spec: cell.CellSpec, image_shape: tuple[int, int, int], classes: Outputs
+    spec: Any, image_shape: tuple[int, int, int], classes: Outputs
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed cost [2]; table [6, 5, 2], the same for all edges."""
+    """Fixed cost [2]; that of each operation [4, 2], the same on all edges."""
     sizes = _sizes(image_shape, (1, *(2,) * (spec.stages - 1)))
     widths = [spec.channels * 2**s for s in range(spec.stages)]
     last = sizes[-1][0] * sizes[-1][1]
@@ -209,9 +211,9 @@ def _cell(
     for (height, width), c in zip(sizes[1:], widths, strict=False):
         weights = 9 * c * 2 * c + 9 * (2 * c) ** 2 + c * 2 * c
         fixed += [weights + 2 * (2 * c + 2 * c), weights * height * width]
-    edge = np.zeros((len(cell.OPS), 2), np.int64)
+    edge = np.zeros((len(mixed_cell.OPS), 2), np.int64)
     for name, taps in (("nor_conv_1x1", 1), ("nor_conv_3x3", 9)):
         for (height, width), c in zip(sizes, widths, strict=True):
             weights = taps * c * c
-            edge[cell.OPS.index(name)] += [weights + 2 * c, weights * height * width]
-    return fixed, np.broadcast_to(edge * spec.cells_per_stage, (len(cell.EDGES), *edge.shape))
+            edge[mixed_cell.OPS.index(name)] += [weights + 2 * c, weights * height * width]
+    return fixed, edge * spec.cells_per_stage

@@ -20,7 +20,7 @@ from fnas_jax.networks.base import Network, Stats
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.cell import CellSpec
+from fnas_jax.spaces.cells import SPECS
 
 CELL_BACKENDS = ("auto", "reference", "branched")
 
@@ -40,7 +40,7 @@ def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -
         if not is_layer or len(set(space.cardinalities)) > 1:
             return network
         return network._replace(apply_mixed=functools.partial(mixed_op.apply, context))
-    if isinstance(space.spec, CellSpec):
+    if isinstance(space.spec, SPECS):
         _check_cell(backend)
         # The same code; where it is called `branched`, which is for accelerators, in their type.
         shorter = candidates(backend)[0] == "branched"
@@ -50,12 +50,12 @@ def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -
 
 def has_networks(space: Space) -> bool:
     """Whether `make` knows networks of `space`."""
-    return type(space.spec) in mobile_spaces.MODULES or isinstance(space.spec, CellSpec)
+    return type(space.spec) in mobile_spaces.MODULES or isinstance(space.spec, SPECS)
 
 
 def backends(space: Space, backend: str) -> tuple[str, ...]:
     """Those that `backend` may stand for here; which is the fastest has to be tried."""
-    cells = isinstance(space.spec, CellSpec)
+    cells = isinstance(space.spec, SPECS)
     found = tuple(name for name in candidates(backend) if not cells or name in CELL_BACKENDS)
     return found or (backend,)
 
@@ -64,7 +64,7 @@ def described(space: Space, backend: str) -> str:
     """What children's layers run by here, and why, where kernels would be faster; for records."""
     found = backends(space, backend)
     lacks = compile_kernels.missing() if found == ("reference",) and backend == "auto" else ""
-    if isinstance(space.spec, CellSpec):
+    if isinstance(space.spec, SPECS):
         lacks = ""  # that space never has kernels
     return " or ".join(found) + (f" (no kernels: {lacks})" if lacks else "")
 
@@ -83,7 +83,7 @@ def fixed_network(
     if type(space.spec) in mobile_spaces.MODULES:
         made = (space.spec, arch, image_shape[-1], classes, choose(backend))
         return mobile.network(mobile.fixed(*made))
-    if isinstance(space.spec, CellSpec):
+    if isinstance(space.spec, SPECS):
         _check_cell(backend)
     return from_module(flax_reference.build(space, arch, classes), image_shape)
 
@@ -91,7 +91,7 @@ def fixed_network(
 def _check_cell(backend: str) -> None:
     if backend not in CELL_BACKENDS:
         raise UserError(
-            f"children.backend is {backend!r}; the cell space has XLA's code only and allows"
+            f"children.backend is {backend!r}; the spaces of cells have XLA's code only and allow"
             f" {', '.join(CELL_BACKENDS[:-1])} and {CELL_BACKENDS[-1]}"
         )
 

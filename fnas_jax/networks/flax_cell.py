@@ -1,6 +1,8 @@
-"""The plain Flax network of one NAS-Bench-201 cell (arXiv 2001.00326, section 2.1)."""
+"""The plain Flax network of one cell (NAS-Bench-201, arXiv 2001.00326, section 2.1)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 from fnas_jax.core.types import Array
 from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.networks.flax_mobile import average, conv, logits, norm, score, score_name
-from fnas_jax.spaces.cell import EDGES, CellSpec
+from fnas_jax.spaces.cells import Running
 
 
 class CellNetwork(nn.Module):
@@ -17,8 +19,8 @@ class CellNetwork(nn.Module):
     `Dense`: logits at every pixel, by every stage.
     """
 
-    spec: CellSpec
-    ops: tuple[str, ...]  # operation of each of `EDGES`, a name of spaces.cell.OPS
+    spec: Any  # one of `cells.SPECS`
+    edges: tuple[Running, ...]  # the operations of each cell
     classes: Outputs
     fast: bool = True
 
@@ -34,7 +36,7 @@ class CellNetwork(nn.Module):
                     scores.append(score(s - 1, self.classes)(skip))
                 x = Reduction(self.fast, name=f"reduction{s - 1}")(x, train)
             for c in range(self.spec.cells_per_stage):
-                x = Cell(self.ops, self.fast, name=f"stage{s}_cell{c}")(x, train)
+                x = Cell(self.edges, self.fast, name=f"stage{s}_cell{c}")(x, train)
         x = nn.relu(norm("last_norm", train)(x))
         return logits(self.classes, scores, x, images)
 
@@ -42,22 +44,19 @@ class CellNetwork(nn.Module):
 class Cell(nn.Module):
     """Four nodes; each is the sum of its incoming edges."""
 
-    ops: tuple[str, ...]
+    edges: tuple[Running, ...]
     fast: bool
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B, H, W, C] -> the same shape."""
         nodes = [x, jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x)]
-        for (source, target), op in zip(EDGES, self.ops, strict=True):
+        for source, target, op, name in self.edges:
             h = nodes[source]
-            if op == "none":
-                continue
             if op == "avg_pool_3x3":
                 h = average(h, 3, 1)
             elif op != "skip_connect":
-                size, name = int(op[-1]), f"edge{source}_{target}"
-                h = conv(self.fast, f"{name}_conv", h.shape[-1], size)(nn.relu(h))
+                h = conv(self.fast, f"{name}_conv", h.shape[-1], int(op[-1]))(nn.relu(h))
                 h = norm(f"{name}_norm", train)(h)
             nodes[target] = nodes[target] + h
         return nodes[-1]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.flax_cell import CellNetwork
 from fnas_jax.networks.flax_mobile import MobileNetwork
-from fnas_jax.spaces import base, cell
+from fnas_jax.spaces import base, cells
 from fnas_jax.spaces.widen import widen
 
 
@@ -38,7 +37,6 @@ def of_spec(spec: Any, arch: Any, classes: Outputs, fast: bool = True) -> nn.Mod
     """
     if type(spec) in mobile_spaces.MODULES:
         return MobileNetwork(spec, mobile_spaces.layers_of(spec, arch), classes, fast)
-    if isinstance(spec, cell.CellSpec):
-        names = tuple(cell.OPS[int(op)] for op in cell.prune(np.asarray(arch)))
-        return CellNetwork(spec, names, classes, fast)
+    if isinstance(spec, cells.SPECS):
+        return CellNetwork(spec, cells.running(spec, arch), classes, fast)
     raise ValueError(f"there are no networks of {type(spec).__name__}")

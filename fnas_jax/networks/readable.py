@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fnas_jax.layers import own
 from fnas_jax.layers.spec import ACTS, GATES, OPS, OWN, SKIPS, LayerSpec
 from fnas_jax.networks import dense, mobile_spaces
 from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.networks.flax_mobile import layer_name, score_name
-from fnas_jax.spaces import cell
+from fnas_jax.spaces import cells
+from fnas_jax.spaces.mixed_cell import MixedCellSpec
 
 
 def layers(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
@@ -22,8 +21,8 @@ def layers(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[s
     """
     if type(spec) in mobile_spaces.MODULES:
         return _mobile(spec, arch, channels, classes)
-    if isinstance(spec, cell.CellSpec):
-        return _cells(spec, cell.prune(np.asarray(arch)), channels, classes)
+    if isinstance(spec, cells.SPECS):
+        return _cells(spec, arch, channels, classes)
     raise ValueError(f"there are no networks of {type(spec).__name__}")
 
 
@@ -103,12 +102,9 @@ def _classifier(features: int, classes: Outputs, averaged: bool = False) -> dict
     return {"name": "classifier", "op": op, "in": features, "out": dense.count(classes)}
 
 
-def _cells(spec: cell.CellSpec, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
-    edges = {
-        f"edge{source}_{target}": cell.OPS[int(op)]
-        for (source, target), op in zip(cell.EDGES, arch, strict=True)
-    }
-    width = spec.channels
+def _cells(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
+    edges, width = cells.texts(spec, arch), spec.channels
+    op = "mixed cell" if isinstance(spec, MixedCellSpec) else "cell"
     found = [_conv("stem", 3, 1, channels, width, "none")]
     for stage in range(spec.stages):
         if stage:
@@ -118,7 +114,7 @@ def _cells(spec: cell.CellSpec, arch: Any, channels: int, classes: Outputs) -> l
             found.append({"name": f"reduction{stage - 1}", **reduction})
             width *= 2
         found += [
-            {"name": f"stage{stage}_cell{c}", "op": "cell", "in": width, "out": width} | edges
+            {"name": f"stage{stage}_cell{c}", "op": op, "in": width, "out": width} | edges
             for c in range(spec.cells_per_stage)
         ]
     last = {"name": "last_norm", "op": "norm", "in": width, "out": width, "activation": "relu"}

@@ -19,11 +19,14 @@ from fnas_jax.networks import cost, mobile_spaces
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.cell import EDGES, OPS, CellSpec
+from fnas_jax.spaces.cell import EDGES, CellSpec
+from fnas_jax.spaces.cells import SPECS, everywhere
+from fnas_jax.spaces.mixed_cell import OPS
 
 FLOAT = 4  # bytes
 _LANES = 16  # floats to whose multiple kernels round channels, at most (csrc/vector.h)
-_OF_EDGE = 5  # tensors that an edge of a cell keeps at most: rectified, convolved, normalised, ..
+# Tensors that an operation of a cell keeps at most: rectified, convolved, normalised, ..
+_OF_OPERATION = 5
 _OF_OWN = 4  # outputs of a layer of the user's own that it may keep; nobody knows
 
 
@@ -47,7 +50,7 @@ def widest(space: Space, image_shape: tuple[int, int, int]) -> Kept:
 
     Raises ValueError for a space without networks.
     """
-    if isinstance(space.spec, CellSpec):
+    if isinstance(space.spec, SPECS):
         return _cells(space.spec, image_shape)
     if type(space.spec) not in mobile_spaces.MODULES:
         raise ValueError(f"the space {space.name!r} has no networks")
@@ -82,8 +85,10 @@ def parameters(network: Network, decisions: int) -> float:
 def most_parameters(space: Space, image_shape: tuple[int, int, int], classes: Outputs) -> float:
     """No fewer bytes than the elastic network of `space` has of parameters; by formula."""
     if isinstance(space.spec, CellSpec):  # all edges have both convolutions, one of them 1x1
-        arch = np.full(len(EDGES), OPS.index("nor_conv_3x3"))
+        arch = everywhere(space.spec, "nor_conv_3x3")
         return 2.0 * FLOAT * cost.one_cost(space, arch, image_shape, classes)[0]
+    if isinstance(space.spec, SPECS):
+        return FLOAT * float(cost.one_cost(space, space.largest, image_shape, classes)[0])
     largest = FLOAT * float(cost.one_cost(space, space.largest, image_shape, classes)[0])
     total = 0.0
     for slot in (slot for stack in mobile_spaces.slots(space.spec) for slot in stack):
@@ -143,13 +148,14 @@ def _whole(channels: int) -> int:
     return -(-channels // _LANES) * _LANES
 
 
-def _cells(spec: CellSpec, image_shape: tuple[int, int, int]) -> Kept:
-    """Of all edges of all cells, each with the operation that keeps most."""
+def _cells(spec: Any, image_shape: tuple[int, int, int]) -> Kept:
+    """Of all edges of all cells, each with the operation that keeps most, or with all of them."""
     height, width, _ = image_shape
+    most = len(EDGES) * (1 if isinstance(spec, CellSpec) else len(OPS))
     layers = largest = 0.0
     for stage in range(spec.stages):
         tensor = FLOAT * height * width * spec.channels * 2**stage
-        layers += tensor * _OF_EDGE * len(EDGES) * spec.cells_per_stage
+        layers += tensor * _OF_OPERATION * most * spec.cells_per_stage
         largest = max(largest, 3 * tensor)
         height, width = -(-height // 2), -(-width // 2)
     return Kept(layers, largest)

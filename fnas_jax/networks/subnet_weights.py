@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import numpy as np
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import convolutions, own
@@ -19,7 +18,8 @@ from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Stats
 from fnas_jax.networks.elastic import from_moments
 from fnas_jax.networks.flax_mobile import layer_name, score_name
-from fnas_jax.spaces import base, cell
+from fnas_jax.spaces import base, cell, cells
+from fnas_jax.spaces.mixed_cell import MixedCellSpec
 
 
 def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str, Any]:
@@ -32,8 +32,8 @@ def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str,
     out = _Variables()
     if type(space.spec) in mobile_spaces.MODULES:
         _mobile(space.spec, arch, params, stats, out)
-    elif isinstance(space.spec, cell.CellSpec):
-        _cells(space.spec, cell.prune(np.asarray(arch)), params, stats, out)
+    elif isinstance(space.spec, cells.SPECS):
+        _cells(space.spec, arch, params, stats, out)
     else:
         raise ValueError(f"the space {space.name!r} has no networks")
     return {"params": out.params, "batch_stats": out.stats}
@@ -135,23 +135,23 @@ def _layer(name: str, v: LayerSpec, p: Params, s: dict[str, Moments], out: _Vari
         out.dense(name, "excite", kernel=se["w2"][:hidden, :gated], bias=se["b2"][:gated])
 
 
-def _cells(
-    spec: cell.CellSpec, arch: np.ndarray, params: Params, stats: Stats, out: _Variables
-) -> None:
+def _cells(spec: Any, arch: Any, params: Params, stats: Stats, out: _Variables) -> None:
     widths = [spec.channels * 2**s for s in range(spec.stages)]
-    convs = {cell.OPS.index("nor_conv_1x1"): "conv1", cell.OPS.index("nor_conv_3x3"): "conv3"}
+    convs = [one for one in cells.running(spec, arch) if one.name]
+    mixed = isinstance(spec, MixedCellSpec)  # then each convolution has its own normalisation
     out.kernel("stem", value=params["stem"])
     out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=spec.channels)
     for s, width in enumerate(widths):
         p, moments = params["stages"][s], stats["stages"][s]
         for c in range(spec.cells_per_stage):
-            for e, ((source, target), op) in enumerate(zip(cell.EDGES, arch.tolist(), strict=True)):
-                if op not in convs:
-                    continue
-                path, edge = f"stage{s}_cell{c}", f"edge{source}_{target}"
-                out.kernel(path, f"{edge}_conv", value=p[convs[op]][c, e])
-                norm, of = jax.tree.map(lambda leaf, c=c, e=e: leaf[c, e], (p["norm"], moments))
-                out.norm(path, f"{edge}_norm", p=norm, moments=of, width=width)
+            for one in convs:
+                path, size = f"stage{s}_cell{c}", one.op[-1]
+                e = cell.EDGES.index((one.source, one.target))
+                out.kernel(path, f"{one.name}_conv", value=p[f"conv{size}"][c, e])
+                normed = f"norm{size}" if mixed else "norm"
+                kept = p[normed], moments[normed] if mixed else moments
+                norm, of = jax.tree.map(lambda leaf, c=c, e=e: leaf[c, e], kept)
+                out.norm(path, f"{one.name}_norm", p=norm, moments=of, width=width)
     for r, (p, s) in enumerate(zip(params["reductions"], stats["reductions"], strict=True)):
         path, width = f"reduction{r}", widths[r + 1]
         for name in ("conv1", "conv2", "shortcut"):

@@ -16,7 +16,13 @@ from fnas_jax.ship import best
 from fnas_jax.spaces.base import Space
 
 COLUMNS = ("kernel", "stride", "in", "middle", "out")
-COLOURS = {"conv": "conv", "mbconv": "mbconv", "sepconv": "sepconv", "cell": "cell"}
+COLOURS = {
+    "conv": "conv",
+    "mbconv": "mbconv",
+    "sepconv": "sepconv",
+    "cell": "cell",
+    "mixed cell": "cell",
+}
 CHANNELS, CLASSES = 3, 10  # where the images are not known; then they are not shown
 PARTS = {"train": "for training", "validation": "for validation", "test": "for the winner's test"}
 UNKNOWN = {("stem", "in"), ("classifier", "out")}

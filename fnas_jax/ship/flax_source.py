@@ -19,7 +19,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.layers import own
 from fnas_jax.objectives.base import Objective
 from fnas_jax.ship import inputs, model, stock
-from fnas_jax.spaces import cell
+from fnas_jax.spaces import cells
 
 # What each operation of `networks.readable` is made of, beside conv and norm, which all use.
 _PARTS: dict[str, tuple[Any, ...]] = {
@@ -27,6 +27,7 @@ _PARTS: dict[str, tuple[Any, ...]] = {
     "sepconv": (stock.average, stock.gate, stock.skipped, stock.DepthwiseLayer),
     "mbconv": (stock.average, stock.gate, stock.skipped, stock.DepthwiseLayer),
     "cell": (stock.average, stock.Cell),
+    "mixed cell": (stock.average, stock.Cell),
     "residual reduction": (stock.average, stock.Reduction),
     "own": (stock.average, stock.skipped),
     "score and sum": (stock.total,),
@@ -216,14 +217,12 @@ def _network(layers: list[dict[str, Any]]) -> str:
 def _calls(layer: dict[str, Any]) -> list[str]:
     """The lines of `Network.__call__` for one record of `networks.readable`."""
     name, out = _quoted(layer["name"]), layer["out"]
-    if layer["op"] == "cell":
-        edges = [
-            (source, target, layer[f"edge{source}_{target}"])
-            for source, target in cell.EDGES
-            if layer[f"edge{source}_{target}"] != "none"
+    if layer["op"] in ("cell", "mixed cell"):
+        listed = [
+            f"        ({one.source}, {one.target}, {_quoted(one.op)}, {_quoted(one.name)}),"
+            for one in cells.of_texts(layer, several=layer["op"] == "mixed cell")
         ]
-        listed = [f"        ({a}, {b}, {_quoted(op)})," for a, b, op in edges]
-        given = ["    edges=(", *listed, "    ),"] if edges else ["    edges=(),"]
+        given = ["    edges=(", *listed, "    ),"] if listed else ["    edges=(),"]
         return ["x = Cell(", *given, f"    name={name},", ")(x, train)"]
     if layer["op"] == "residual reduction":
         return [f"x = Reduction({out}, name={name})(x, train)"]

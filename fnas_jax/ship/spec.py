@@ -9,9 +9,9 @@ from typing import Any
 
 from fnas_jax.core.types import UserError
 from fnas_jax.networks import mobile_spaces
-from fnas_jax.spaces.cell import CellSpec
+from fnas_jax.spaces import cells
 
-SPECS: dict[str, Any] = {kind.__name__: kind for kind in (*mobile_spaces.MODULES, CellSpec)}
+SPECS: dict[str, Any] = {kind.__name__: kind for kind in (*mobile_spaces.MODULES, *cells.SPECS)}
 
 
 def described(spec: Any) -> dict[str, Any]:

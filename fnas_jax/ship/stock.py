@@ -135,18 +135,17 @@ class DepthwiseLayer(nn.Module):
 class Cell(nn.Module):
     """Four nodes (NAS-Bench-201), each the sum of its incoming edges; node 0 is the input."""
 
-    edges: tuple[tuple[int, int, str], ...]  # from, to, operation
+    edges: tuple[tuple[int, int, str, str], ...]  # from, to, operation, name of its variables
 
     @nn.compact
     def __call__(self, x: Any, train: bool) -> Any:
         """[N, H, W, C] -> the same shape."""
         nodes = [x, jnp.zeros_like(x), jnp.zeros_like(x), jnp.zeros_like(x)]
-        for source, target, op in self.edges:
+        for source, target, op, name in self.edges:
             h = nodes[source]
             if op == "avg_pool_3x3":
                 h = average(h, 3, 1)
             elif op != "skip_connect":  # nor_conv_1x1, nor_conv_3x3
-                name = f"edge{source}_{target}"
                 h = conv(f"{name}_conv", h.shape[-1], int(op[-1]))(nn.relu(h))
                 h = norm(f"{name}_norm", train)(h)
             nodes[target] = nodes[target] + h

@@ -39,6 +39,9 @@ class Space(NamedTuple):
     # T choices of the network whose layers are as wide as those of any other; (): the last ones
     widest: tuple[int, ...] = ()
     words: tuple[tuple[str, ...], ...] = ()  # T tuples of choices for people; (): see `labels`
+    # Where decisions are switches, off and on, of operations that are added up: how many each slot
+    # of the network has, one slot behind the other, T in all. (): a decision is one choice of many
+    slots: tuple[int, ...] = ()
 
     @property
     def labels(self) -> tuple[tuple[str, ...], ...]:

@@ -69,14 +69,26 @@ def prune(archs: Any) -> Any:
     Networks run, count and price a cell without them: a convolution of zeros would still add the
     bias of its normalisation.
     """
-    xp = jnp if isinstance(archs, jax.Array) else np
-    runs = {edge: archs[..., e] > 0 for e, edge in enumerate(EDGES)}
-    fed = {0: True, 1: runs[0, 1]}  # nodes that are not always zero
-    fed[2] = runs[0, 2] | (runs[1, 2] & fed[1])
-    read = {3: True, 2: runs[2, 3]}  # nodes that the output depends on
-    read[1] = runs[1, 3] | (runs[1, 2] & read[2])
-    live = [runs[source, end] & fed[source] & read[end] for source, end in EDGES]
-    return archs * xp.stack(live, axis=-1)
+    return archs * live(archs > 0)
+
+
+def live(runs: Any) -> Any:
+    """[.., 6] bool, the edges that do something -> those of them that the output depends on."""
+    xp = jnp if isinstance(runs, jax.Array) else np
+    by_edge = {edge: runs[..., e] for e, edge in enumerate(EDGES)}
+    fed = fed_nodes(runs)
+    read = {3: True, 2: by_edge[2, 3]}  # nodes that the output depends on
+    read[1] = by_edge[1, 3] | (by_edge[1, 2] & read[2])
+    found = [by_edge[source, end] & fed[source] & read[end] for source, end in EDGES]
+    return xp.stack(found, axis=-1)
+
+
+def fed_nodes(runs: Any) -> dict[int, Any]:
+    """Whether nodes 0 to 2 are not always zero, [..] bool each, where edges `runs` [.., 6] run."""
+    by_edge = {edge: runs[..., e] for e, edge in enumerate(EDGES)}
+    fed = {0: True, 1: by_edge[0, 1]}
+    fed[2] = by_edge[0, 2] | (by_edge[1, 2] & fed[1])
+    return fed
 
 
 def network_form(arch: tuple[int, ...]) -> str:

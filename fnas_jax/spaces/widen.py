@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from fnas_jax.spaces import base, cell, layered, mnas
+from fnas_jax.spaces import base, cells, layered, mnas
 
 CHANNELS = 8  # numbers of channels are multiples of it, as those of MobileNets
 _WIDTHS = ("stem", "head", "channels", "mix")  # fields of specs
@@ -23,7 +23,7 @@ def widen(space: base.Space, width: float, multiple: int = CHANNELS) -> base.Spa
     if {"stem", "head", "channels"} <= set(getattr(spec, "_fields", ())):
         found = {name: wide(getattr(spec, name)) for name in _WIDTHS if name in spec._fields}
         return space._replace(spec=spec._replace(**found))
-    if isinstance(spec, cell.CellSpec):
+    if isinstance(spec, cells.SPECS):
         return space._replace(spec=spec._replace(channels=wide(spec.channels)))
     if isinstance(spec, layered.LayeredSpec):
         stages = tuple(s._replace(width=wide(s.width)) for s in layered.stages_of(spec))

@@ -18,7 +18,7 @@ from fnas_jax.networks import cost as costs
 from fnas_jax.networks import elastic, mobile_spaces
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.dense import Outputs
-from fnas_jax.spaces import cell
+from fnas_jax.spaces import cells
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import CHANNELS, widen
 from fnas_jax.tasks.context import TrainContext
@@ -47,8 +47,8 @@ def standard(space: Space) -> np.ndarray:
     """
     if type(space.spec) in mobile_spaces.MODULES:
         return mobile_spaces.reference(space.spec)
-    if isinstance(space.spec, cell.CellSpec):
-        return np.full(len(cell.EDGES), cell.OPS.index("nor_conv_3x3"), np.int32)
+    if isinstance(space.spec, cells.SPECS):
+        return cells.everywhere(space.spec, "nor_conv_3x3")
     raise ValueError(f"the space {space.name!r} has no networks")
 
 

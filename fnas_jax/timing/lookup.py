@@ -13,7 +13,7 @@ import numpy as np
 
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.networks import mobile_spaces
-from fnas_jax.spaces import cell
+from fnas_jax.spaces import cell, cells
 from fnas_jax.spaces.base import Space
 from fnas_jax.timing import units as units_lib
 from fnas_jax.timing.units import Part, Place, Unit
@@ -38,10 +38,11 @@ def of_space(space: Space, image_shape: tuple[int, int, int], classes: int) -> l
     without networks or with more than 8,191 channels.
     """
     spec, found = space.spec, []
-    if isinstance(spec, cell.CellSpec):
-        for op in range(len(cell.OPS)):
+    if isinstance(spec, cells.SPECS):
+        for op in cell.OPS:
             # The same operation on all edges, which needs sums, too.
-            found += units_lib.of_network(space, [op] * len(cell.EDGES), image_shape, classes)
+            arch = cells.everywhere(spec, op)
+            found += units_lib.of_network(space, arch, image_shape, classes)
         return list(dict.fromkeys(found))
     stem = units_lib.stem_of(_mobile(space), image_shape)
     seen = _seen(space, image_shape)
@@ -72,8 +73,10 @@ def predictor(
         return units_ms[unit.key]
 
     spec = space.spec
-    if isinstance(spec, cell.CellSpec):
-        one = functools.partial(_cells, *_cell_tables(space, image_shape, classes, fixed_ms, ms))
+    if isinstance(spec, cells.SPECS):
+        one = functools.partial(
+            _cells, spec, *_cell_tables(space, image_shape, classes, fixed_ms, ms)
+        )
     else:
         stem = units_lib.stem_of(_mobile(space), image_shape)
         seen = _seen(space, image_shape)
@@ -195,29 +198,25 @@ def _cell_tables(
     fixed_ms: float,
     ms: Callable[[Unit], float],
 ) -> tuple[float, np.ndarray, float]:
-    """Milliseconds of all but the cells, of each operation in all cells [5], of a sum in these."""
-    edges = len(cell.EDGES)
+    """Milliseconds of all but the cells, of each operation in all cells [4], of a sum in these."""
+    edges, spec = len(cell.EDGES), space.spec
 
-    def of(arch: list[int]) -> float:
+    def of(op: str) -> float:
+        arch = cells.everywhere(spec, op)
         return sum(map(ms, units_lib.of_network(space, arch, image_shape, classes)))
 
-    none, skip = cell.OPS.index("none"), cell.OPS.index("skip_connect")
-    nothing = of([none] * edges)
+    none, *others = cell.OPS
+    nothing = of(none)
     # Six skips are nothing but three sums; each edge adds what it does to these.
-    sums = of([skip] * edges) - nothing
-    each = [0.0 if op == none else (of([op] * edges) - nothing - sums) / edges for op in range(5)]
-    in_all = float(_sums(jnp.ones(edges, jnp.int32)))
+    skip = cells.everywhere(spec, "skip_connect")
+    sums = of("skip_connect") - nothing
+    each = [(of(op) - nothing - sums) / edges for op in others]
+    in_all = float(cells.added(cells.switches(spec, skip)))
     return fixed_ms + nothing, np.asarray(each, np.float32), sums / in_all
 
 
-def _sums(arch: Array) -> Array:
-    """How many sums the nodes of a cell are, of pruned decisions [6]."""
-    ends_at = np.asarray([[target == node for _, target in cell.EDGES] for node in (1, 2, 3)])
-    return jnp.maximum((ends_at & (arch > 0)).sum(axis=1) - 1, 0).sum()
-
-
-def _cells(fixed: float, each: np.ndarray, a_sum: float, arch: Array) -> Array:
-    """Milliseconds [] of `arch` [6]."""
-    arch = cell.prune(arch)
-    total = fixed + jnp.asarray(each)[arch].sum() + a_sum * _sums(arch)
+def _cells(spec: Any, fixed: float, each: np.ndarray, a_sum: float, arch: Array) -> Array:
+    """Milliseconds [] of `arch` [T]."""
+    on = cells.switches(spec, arch)
+    total = fixed + (on * jnp.asarray(each)).sum() + a_sum * cells.added(on)
     return total.astype(jnp.float32)

@@ -28,7 +28,7 @@ from fnas_jax.layers.spec import (
 )
 from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.dense import Dense, Outputs
-from fnas_jax.spaces import cell
+from fnas_jax.spaces import cells
 from fnas_jax.spaces.base import Space
 
 
@@ -126,7 +126,7 @@ def of_network(
     if type(space.spec) in mobile_spaces.MODULES:
         refuse_own(space)
         return list(_mobile(space.spec, arch, image_shape, classes))
-    if isinstance(space.spec, cell.CellSpec):
+    if isinstance(space.spec, cells.SPECS):
         return list(_cells(space.spec, arch, image_shape, classes))
     raise ValueError(f"the space {space.name!r} has no networks")
 
@@ -181,10 +181,7 @@ def ends_of(spec: Any, size: tuple[int, int], features: int, classes: int) -> It
     yield Unit("classifier", *size, mix or spec.head or features, classes)
 
 
-def _cells(
-    spec: cell.CellSpec, arch: Any, image_shape: tuple[int, int, int], classes: int
-) -> Iterator[Unit]:
-    ops = [cell.OPS[int(op)] for op in cell.prune(np.asarray(arch))]
+def _cells(spec: Any, arch: Any, image_shape: tuple[int, int, int], classes: int) -> Iterator[Unit]:
     height, width, channels = image_shape
     yield Unit("conv", height, width, channels, spec.channels, 3)
     for stage in range(spec.stages):
@@ -193,24 +190,23 @@ def _cells(
             yield before._replace(cout=2 * before.cin, kernel=3, stride=2)
             height, width = half(height, 2), half(width, 2)
         for _ in range(spec.cells_per_stage):
-            yield from cell_units(ops, (height, width, spec.channels * 2**stage))
+            yield from cell_units(spec, arch, (height, width, spec.channels * 2**stage))
     yield from cell_ends(spec, (height, width), classes)
 
 
-def cell_units(ops: list[str], shape: tuple[int, int, int]) -> Iterator[Unit]:
-    """The operations of a cell [H, W, C] whose edges, those that matter, do `ops`."""
+def cell_units(spec: Any, arch: Any, shape: tuple[int, int, int]) -> Iterator[Unit]:
+    """The operations of a cell [H, W, C], those that matter."""
     channels = shape[2]
-    for op in ops:
+    for op in (one.op for one in cells.running(spec, arch)):
         if op == "avg_pool_3x3":
             yield Unit("average", *shape, channels, 3)
         elif op.startswith("nor_conv"):
             yield Unit("edge", *shape, channels, int(op[-1]))
-    live = [target for (_, target), op in zip(cell.EDGES, ops, strict=True) if op != "none"]
-    for _ in range(len(live) - len(set(live))):  # a node of n edges is n - 1 sums
+    for _ in range(cells.added(cells.switches(spec, np.asarray(arch)))):
         yield Unit("add", *shape, channels)
 
 
-def cell_ends(spec: cell.CellSpec, size: tuple[int, int], classes: int) -> Iterator[Unit]:
+def cell_ends(spec: Any, size: tuple[int, int], classes: int) -> Iterator[Unit]:
     """What stands behind the last cell."""
     channels = spec.channels * 2 ** (spec.stages - 1)
     yield Unit("norm", *size, channels, channels, act=RELU)

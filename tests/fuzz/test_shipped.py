@@ -16,7 +16,7 @@ from fnas_jax.objectives import base as objectives
 from fnas_jax.objectives import classification
 from fnas_jax.ship import best, flax_source, formats, inputs, model, stopwatch
 from fnas_jax.ship import spec as spec_lib
-from fnas_jax.spaces import cell, mnas
+from fnas_jax.spaces import cell, mixed_cell, mnas
 from tests.fuzz import damage
 
 NAMES = ("apple", "pear")
@@ -24,6 +24,7 @@ TAKEN = inputs.Inputs(8, 8, 1, "uint8", 0.0, 255.0, (10.0,), (5.0,), NAMES)
 SPACES = {
     "mnas": mnas.make(2, strides=(1, 1), width=0.5, stem=16, stem_stride=1, head=16),
     "cell": cell.make(channels=2, cells_per_stage=1),
+    "mixed_cell": mixed_cell.make(channels=2, cells_per_stage=1),
 }
 
 

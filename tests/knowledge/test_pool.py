@@ -13,9 +13,12 @@ from fnas_jax.networks import elastic
 from fnas_jax.spaces import base, mnas
 from tests.knowledge.pools import SPACES, add, children, fresh, functions, gradient, layout, on_host
 
-NAMES = pytest.mark.parametrize("name", list(SPACES))
+SLOW = ("mixed_cell",)
+NAMES = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in SPACES]
+)
 QUICK_NAMES = pytest.mark.parametrize(
-    "name", ["mnas", "cell", pytest.param("macro", marks=pytest.mark.slow)]
+    "name", ["mnas", "cell", *(pytest.param(n, marks=pytest.mark.slow) for n in ("macro", *SLOW))]
 )
 
 

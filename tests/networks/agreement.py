@@ -14,7 +14,7 @@ import optax
 from fnas_jax import layered
 from fnas_jax.networks import elastic, flax_reference, subnet_weights
 from fnas_jax.networks.dense import Dense
-from fnas_jax.spaces import cell, macro, mnas, mobilenetv3
+from fnas_jax.spaces import cell, macro, mixed_cell, mnas, mobilenetv3
 
 CLASSES, CHANNELS = 3, 2
 PIXELS = Dense(CLASSES)
@@ -22,6 +22,8 @@ SPACES = {
     "mnas": mnas.make(blocks=2, strides=(2, 1), width=0.5, stem=16, stem_stride=1, head=16),
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
     "cell": cell.make(channels=4, cells_per_stage=1),
+    # One stage: what is between stages is that of cells.
+    "mixed_cell": mixed_cell.make()._replace(spec=mixed_cell.MixedCellSpec(4, 1, 1)),
     "mobilenetv3": mobilenetv3.make(stages=2, width=0.5, strides=(1, 2), stem_stride=1),
     # Squeeze-excitation without any activation in front of it.
     "layered": layered.make(

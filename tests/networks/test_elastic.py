@@ -8,7 +8,7 @@ import pytest
 from fnas_jax.core.types import UserError
 from fnas_jax.layers.choose import REFERENCE, branched_in, masked_in
 from fnas_jax.networks import elastic
-from fnas_jax.spaces import categorical, cell, macro, mnas
+from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mnas
 
 MADE = {
     "reference": REFERENCE,
@@ -16,6 +16,8 @@ MADE = {
     "branched": branched_in(jnp.float32),
 }
 MNAS, MACRO, CELL = mnas.make(blocks=1), macro.make(), cell.make(channels=4, cells_per_stage=1)
+MIXED = mixed_cell.make(channels=4, cells_per_stage=1)
+CELLS = pytest.mark.parametrize("space", [CELL, MIXED], ids=["cell", "mixed_cell"])
 
 
 @pytest.mark.parametrize("space", [MNAS, MACRO], ids=["mnas", "macro"])
@@ -38,20 +40,22 @@ def test_one_shot_training_by_switches_runs_on_it_too():
 
 
 @pytest.mark.parametrize("name", ["kernels", "masked"])
-def test_cells_have_one_backend_and_refuse_the_others(name):
-    sentence = f"children.backend is '{name}'; .* allows auto, reference and branched"
+@CELLS
+def test_cells_have_one_backend_and_refuse_the_others(name, space):
+    sentence = f"children.backend is '{name}'; .* allow auto, reference and branched"
     with pytest.raises(UserError, match=sentence):
-        elastic.make(CELL, 1, 10, name)
+        elastic.make(space, 1, 10, name)
     with pytest.raises(UserError, match=sentence):
-        elastic.fixed_network(CELL, np.zeros(6, np.int32), (8, 8, 1), 10, backend=name)
+        elastic.fixed_network(space, 0 * space.largest, (8, 8, 1), 10, backend=name)
 
 
 @pytest.mark.parametrize("name", elastic.CELL_BACKENDS)
-def test_cells_run_on_those_that_they_allow(name):
-    arch = jnp.zeros(6, jnp.int32)
+@CELLS
+def test_cells_run_on_those_that_they_allow(name, space):
+    arch = jnp.asarray(0 * space.largest)
     for network in (
-        elastic.make(CELL, 1, 10, name),
-        elastic.fixed_network(CELL, np.zeros(6, np.int32), (8, 8, 1), 10, backend=name),
+        elastic.make(space, 1, 10, name),
+        elastic.fixed_network(space, arch, (8, 8, 1), 10, backend=name),
     ):
         params = jax.eval_shape(network.init, jax.random.key(0), arch)
         logits = jax.eval_shape(network.apply, params, arch, jnp.zeros((2, 8, 8, 1)))

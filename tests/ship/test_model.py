@@ -20,7 +20,7 @@ from tests.ship import winners
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(space, marks=[pytest.mark.slow] * (space == "mobilenetv3"))
+        pytest.param(space, marks=[pytest.mark.slow] * (space in ("mobilenetv3", "mixed_cell")))
         for space in winners.SPACES
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from fnas_jax.core.config import default
 from fnas_jax.networks import flax_reference
 from fnas_jax.networks.cost import cost, one_cost
-from fnas_jax.spaces import categorical, cell, layered, macro, mnas, mobilenetv3
+from fnas_jax.spaces import categorical, cell, layered, macro, mixed_cell, mnas, mobilenetv3
 from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks import data, images, reference, winner
 from tests.layers import own_layers
@@ -20,6 +20,7 @@ LAYERED = layered.make(
     [layered.stage(12, {"k3": layered.conv(3), "k5": layered.conv(5)}, depth=2)], stem=8
 )
 SPACES = {"mnas": MNAS, "macro": macro.make(), "cell": cell.make(), "layered": LAYERED}
+SPACES["mixed_cell"] = mixed_cell.make(channels=8)
 SPACES["mobilenetv3"] = mobilenetv3.make(strides=(1, 2, 1, 1, 2), width=0.5, stem_stride=1)
 IMAGE = (16, 16, 3)
 
@@ -41,7 +42,9 @@ def test_it_costs_what_random_networks_cost_and_no_other_width_is_nearer(name):
         off = abs(macs - target)
         close.append(off <= 0.05 * target)
         narrower += found.width < 1
-        assert found.multiple in (8, 4, 2, 1) and (close[-1] or name in ("cell", "layered"))
+        assert found.multiple in (8, 4, 2, 1) and (
+            close[-1] or name in ("cell", "mixed_cell", "layered")
+        )
         if i < 2:
             widths = found.width * np.linspace(0.7, 1.4, 15)
             multiples = (found.multiple,) if close[-1] else (8, 4, 2, 1)

@@ -1,0 +1,181 @@
+"""The cell of NAS-Bench-201 with mixed edges: each is the sum of any of four operations.
+
+Nodes, edges and operations are those of `spaces.cell`. An edge has a switch for each operation that
+is not `none`, and all that are on run side by side, each with weights of its own; the cells of
+NAS-Bench-201 are those in which no edge has two. So PGNAS (arXiv 1906.09557) has its networks: any
+operations of a slot, added up.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core.config import nearest
+from fnas_jax.core.types import Array, UserError
+from fnas_jax.spaces import base, cell
+from fnas_jax.spaces.cell import EDGES
+
+OPS = cell.OPS[1:]  # of an edge, a switch each
+NONE = cell.OPS[0]  # an edge without any
+SLOTS = (len(OPS),) * len(EDGES)
+CARDINALITIES = (2,) * sum(SLOTS)
+_PLACES = 2 ** np.arange(2 * len(OPS))[::-1]  # of two edges' switches as one number
+# The edges of node 1, and what they are called where nodes 1 and 2 change their names
+_FIRST = tuple(EDGES.index(edge) for edge in ((0, 1), (1, 3)))
+_SECOND = tuple(EDGES.index(edge) for edge in ((0, 2), (2, 3)))
+_BETWEEN = EDGES.index((1, 2))
+
+
+class MixedCellSpec(NamedTuple):
+    """What the network of a cell consists of, beside the 24 switches; see `cell.CellSpec`."""
+
+    channels: int = 16
+    cells_per_stage: int = 5
+    stages: int = 3
+
+
+def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
+    """The space of 2^24 = 16,777,216 cells.
+
+    The text form is that of `cell`, with the operations of an edge joined by "&":
+    "|skip_connect&nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|..". Raises UserError for sizes below 1.
+    """
+    if channels < 1 or cells_per_stage < 1:
+        raise UserError(
+            f"channels and cells_per_stage must be at least 1, got {channels}, {cells_per_stage}"
+        )
+    return base.Space(
+        name="mixed_cell",
+        cardinalities=CARDINALITIES,
+        names=tuple(f"edge{source}-{target}/{op}" for source, target in EDGES for op in OPS),
+        sample=functools.partial(base.sample_uniform, CARDINALITIES),
+        validate=functools.partial(base.in_range, CARDINALITIES),
+        canonical=canonical,
+        describe=_describe,
+        parse=parse,
+        blocks=_blocks,
+        graph=_graph,
+        num_ops=2 + len(cell.OPS),
+        spec=MixedCellSpec(channels, cells_per_stage),
+        words=(("off", "on"),) * len(CARDINALITIES),
+        slots=SLOTS,
+    )
+
+
+def by_edge(archs: Any) -> Any:
+    """[.., 24] -> [.., 6, 4]: the switches of each edge."""
+    return archs.reshape(*archs.shape[:-1], len(EDGES), len(OPS))
+
+
+def prune(archs: Any) -> Any:
+    """[.., 24] -> [.., 24]: off where an edge changes nothing, as `cell.prune` says of edges."""
+    edges = by_edge(archs)
+    return (edges * cell.live(edges.any(-1))[..., None]).reshape(archs.shape)
+
+
+def canonical(archs: Array) -> Array:
+    """[N, 24] -> [N, 24]: the form that all vectors of one network have.
+
+    Two are one network where the same operations stand between the same nodes, under whatever names
+    of nodes 1 and 2, which can be exchanged where nothing stands between them. Edges that change
+    nothing are off. A node that is no more than a copy of another is a node of its own here, so
+    that vectors which `cell.network_form` would join may remain two.
+    """
+    chex.assert_shape(archs, (None, len(CARDINALITIES)))
+    edges = by_edge(prune(jnp.asarray(archs)))
+    first, second = (edges[:, list(of)].reshape(len(edges), -1) for of in (_FIRST, _SECOND))
+    free = ~edges[:, _BETWEEN].any(-1)
+    places = jnp.asarray(_PLACES, jnp.int32)
+    exchange = (free & (first @ places < second @ places))[:, None, None]
+    renamed = edges[:, [_renamed(e) for e in range(len(EDGES))]]
+    return jnp.where(exchange, renamed, edges).reshape(archs.shape).astype(jnp.int32)
+
+
+def _renamed(edge: int) -> int:
+    pairs = dict(zip((*_FIRST, *_SECOND), (*_SECOND, *_FIRST), strict=True))
+    return pairs.get(edge, edge)
+
+
+def _describe(arch: Any) -> dict[str, Any]:
+    texts = [text_of(on) for on in by_edge(np.asarray(arch))]
+    nodes = [
+        "|"
+        + "|".join(f"{t}~{s}" for (s, end), t in zip(EDGES, texts, strict=True) if end == target)
+        + "|"
+        for target in (1, 2, 3)
+    ]
+    edges = dict(zip((f"{s}-{t}" for s, t in EDGES), texts, strict=True))
+    return {"text": "+".join(nodes), "edges": edges}
+
+
+def text_of(on: Any) -> str:
+    """The operations of an edge whose switches are `on` [4]."""
+    return "&".join(op for op, o in zip(OPS, on, strict=True) if o) or NONE
+
+
+def parse(text: str) -> np.ndarray:
+    """The string form -> [24] int32. Raises UserError with what is wrong."""
+    nodes = text.strip().split("+")
+    if len(nodes) != 3:
+        raise UserError(f"{text!r} has {len(nodes)} nodes; 3 are needed, joined by '+'")
+    found = []
+    for target, node in enumerate(nodes, start=1):
+        edges = node.strip("|").split("|")
+        sources = [source for source, end in EDGES if end == target]
+        if len(edges) != len(sources) or not (node.startswith("|") and node.endswith("|")):
+            raise UserError(f"node {target} of {text!r} needs {len(sources)} edges between '|'")
+        for source, edge in zip(sources, edges, strict=True):
+            words, _, tail = edge.partition("~")
+            if tail != str(source):
+                raise UserError(f"{edge!r} in {text!r} does not end in ~{source}")
+            found += _switches(words, text)
+    return np.array(found, np.int32)
+
+
+def _switches(words: str, text: str) -> list[int]:
+    """[4] of the operations of one edge. Raises UserError."""
+    ops = [] if words == NONE else words.split("&")
+    for i, op in enumerate(ops):
+        if op not in OPS:
+            raise UserError(
+                f"{op!r} in {text!r} is no operation; an edge has {NONE}, or some of"
+                f" {', '.join(OPS)}, joined by '&'{nearest(op, OPS)}"
+            )
+        if op in ops[:i]:
+            raise UserError(f"{op} stands twice on one edge of {text!r}")
+    return [int(op in ops) for op in OPS]
+
+
+def _blocks(archs: Array) -> Array:
+    """[N, 24, 5]: one-hot, in `cell.OPS`, of what each switch of the canonical form adds."""
+    return (_nodes(archs)[..., None] == jnp.arange(len(cell.OPS))).astype(jnp.float32)
+
+
+def _nodes(archs: Array) -> Array:
+    """[N, 24] in `cell.OPS`: the operation of each switch that is on, `none` where it is off."""
+    ops = jnp.asarray([cell.OPS.index(op) for op in OPS] * len(EDGES), jnp.int32)
+    return canonical(archs) * ops
+
+
+def _graph(archs: Array) -> tuple[Array, Array]:
+    """Operations as nodes: input (0), the switches of the canonical form (2 + op), output (1).
+
+    `adjacency[n, i, j]` means that node j reads node i; it is the same for all cells.
+    """
+    n = archs.shape[0]
+    ends = jnp.zeros((n, 1), jnp.int32)
+    nodes = jnp.concatenate([ends, _nodes(archs) + 2, ends + 1], axis=1)
+    places = [edge for edge in EDGES for _ in OPS]
+    size = len(places) + 2
+    adjacency = np.zeros((size, size), bool)
+    for j, (source, target) in enumerate(places, start=1):
+        adjacency[0, j] = source == 0
+        adjacency[j, size - 1] = target == 3
+        for i, (_, end) in enumerate(places, start=1):
+            adjacency[i, j] = end == source
+    return nodes, jnp.broadcast_to(jnp.asarray(adjacency), (n, size, size))
