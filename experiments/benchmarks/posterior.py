@@ -98,7 +98,7 @@ def judged(
 def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
     """All methods with one seed."""
     space, accuracy_of, key = ctx.task.space, ctx.accuracy_of, jax.random.key(seed)
-    q = posterior.make(space.cardinalities)
+    q = posterior.of_space(space)
     key_uniform, key_posterior = jax.random.split(jax.random.fold_in(key, 1))
     figures: dict[tuple[str, str], float] = {}
     guided, *pgnas_cost = trained(ctx.guided, key)
@@ -197,7 +197,7 @@ def compare(
 def priced(ctx: Setup, gammas: list[float], seeds: int) -> dict[tuple[str, str], list[float]]:
     """What a cost in the prior does to the MFLOPs of samples, one figure a seed."""
     space, parts = ctx.task.space, ctx.accuracy_of.parts
-    q = posterior.make(space.cardinalities)
+    q = posterior.of_space(space)
 
     def mean_mflops(method: SearchMethod, gamma: float) -> list[float]:
         return [of_seed(method, gamma, jax.random.key(seed)) for seed in range(seeds)]

@@ -70,7 +70,7 @@ def context(
     costs = functools.partial(mflops, parts)
     check_budget(numbers, space, costs)
     training = step.Context(
-        posterior.make(space.cardinalities), net, numbers, len(parts.data.train_labels), costs
+        posterior.of_space(space), net, numbers, len(parts.data.train_labels), costs
     )
     return method.Context(space, training, config.search.batch, initial_of(parts, largest))
 

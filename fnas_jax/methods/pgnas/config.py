@@ -13,12 +13,12 @@ class Pgnas:
 
     gradient: str = key(
         "local",
-        "estimator for the posterior; concrete and second for macro, and layered",
+        "estimator for the posterior; concrete and second for macro, layered, mixed_cell",
         choices=("concrete", "local", "second", "score"),
     )
     mc_samples: int = key(1, "architectures drawn and trained in a step", 1, 1024)
     average: bool = key(False, "they move the weights once, on average; else in turn")
-    slots: int = key(1, "local: decisions whose choices a step compares", 1, 10**4)
+    slots: int = key(1, "local: slots whose operations a step compares", 1, 10**4)
     lr: float = key(0.3, "learning rate of the posterior's logits (Adam)", 1e-6, 10.0)
     warmup: float = key(0.5, "share of the steps that train weights only", 0.0, 1.0)
     temperature: float = key(1.0, "temperature of the relaxation at first", 0.01, 100.0)

@@ -136,7 +136,7 @@ def done(ctx: Context, state: State) -> Array:
 def report(q: Posterior, space: Space, state: State, scalars: dict[str, Any]) -> dict[str, Any]:
     """What is logged of a part of the training: means over its steps, and where phi stands now.
 
-    Nats per image; `entropy_slots` in nats, `pi` a list for each slot.
+    Nats per image; `entropy_slots` in nats, `pi` a list for each decision.
     """
     phi = state.learnt.phi
     figures = {name: float(value) for name, value in scalars.items()}
@@ -151,7 +151,7 @@ def report(q: Posterior, space: Space, state: State, scalars: dict[str, Any]) ->
         "entropy": sum(slots),
         "entropy_slots": slots,
         "mode": mode,
-        "pi": q.ragged(q.pi(phi)),
+        "pi": q.by_decision(phi),
         "gamma": float(state.learnt.gamma),
         "text": text,
     }

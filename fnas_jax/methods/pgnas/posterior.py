@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array, UserError
+from fnas_jax.spaces.base import Space
 
 CHOICES = ("single", "subset")
 
@@ -104,10 +105,31 @@ class Posterior(NamedTuple):
             return z[..., self.mask].astype(jnp.int32)
         return z.argmax(-1).astype(jnp.int32)
 
-    def ragged(self, values: Array) -> list[list[float]]:
-        """[L, K] -> a list a slot, without padding, for logs."""
-        rows = np.asarray(values, float).tolist()
-        return [row[:k] for row, k in zip(rows, self.cardinalities, strict=True)]
+    def by_decision(self, phi: Array) -> list[list[float]]:
+        """The probabilities of the choices of each of the T decisions, for logs.
+
+        Of a slot its operations, without padding; of a switch off and on.
+        """
+        pi = np.asarray(self.pi(phi), float)
+        if self.subset:
+            return [[1 - on, on] for on in pi[self.mask].tolist()]
+        return [row[:k] for row, k in zip(pi.tolist(), self.cardinalities, strict=True)]
+
+
+def of_space(space: Space) -> Posterior:
+    """That of a space's architectures: subsets where its decisions are switches, `Space.slots`.
+
+    Raises UserError for slots that do not have all decisions, or decisions that are no switches.
+    """
+    if not space.slots:
+        return make(space.cardinalities)
+    if sum(space.slots) != len(space.cardinalities) or set(space.cardinalities) != {2}:
+        raise UserError(
+            f"the space {space.name!r} has slots of {', '.join(map(str, space.slots))} switches;"
+            f" they need as many decisions, of 2 choices each, and it has"
+            f" {len(space.cardinalities)} of {', '.join(map(str, space.cardinalities))}"
+        )
+    return make(space.slots, "subset")
 
 
 def make(cardinalities: Sequence[int], choice: str = "single") -> Posterior:

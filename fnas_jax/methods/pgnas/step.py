@@ -149,15 +149,14 @@ def compare(
 
 
 def refreshed_norms(ctx: Context, state: Learnt, z: Array, learning: Array) -> Array:
-    """[1, L, K] squared norms with one slot of the first sample of z [S, L, K] changed.
+    """[1, L, K] squared norms with one slot changed, means over the samples z [S, L, K].
 
     Looked at again every `NORM_STEPS` steps.
     """
+    norms = functools.partial(ctx.net.norms, state.weights.vector)
     return jax.lax.cond(
         learning & ((state.steps % NORM_STEPS == 0) | ~state.norms.any()),
-        lambda: elbo.alternatives(
-            ctx.q, z[:1], functools.partial(ctx.net.norms, state.weights.vector)
-        ),
+        lambda: elbo.alternatives(ctx.q, z, norms).mean(0, keepdims=True),
         lambda: state.norms,
     )
 
