@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -22,6 +23,7 @@ from fnas_jax.core.types import Array, Failed, UserError
 SERVICE = "jax_enable_preemption_service"
 STOPPED = -1  # the command of a first host that was told to end
 PATIENCE = f"--xla_cpu_collective_timeout_seconds={30 * 24 * 3600}"
+PATIENT = (0, 8, 2)  # the first jaxlib whose XLA knows that flag: others end the process by it
 
 
 def start(coordinator: str = "", num_hosts: int | None = None, host_id: int | None = None) -> None:
@@ -46,8 +48,9 @@ def start(coordinator: str = "", num_hosts: int | None = None, host_id: int | No
         )
     if not coordinator.rpartition(":")[2].isdigit() or ":" not in coordinator:
         raise UserError(f"--coordinator is {coordinator!r}; it must be HOST:PORT")
-    # The other hosts wait as long as the first one takes for what it does alone.
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}".strip()
+    if jaxlib.version.__version_info__ >= PATIENT:
+        # The other hosts wait as long as the first one takes for what it does alone.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}".strip()
     try:
         jax.distributed.initialize(coordinator, num_hosts, host_id)
     except RuntimeError as error:

@@ -96,7 +96,7 @@ def header(file: Path | IO[bytes]) -> Header:
         sizes = image.info.get("sizes", ()) if image.format == "ICO" else ()
         frames = image.format != "MPO" and (animated or len(sizes) > 1)
         deep = mode in _DEEP
-        cut = not deep and any(";16" in str(tile[3]) for tile in image.tile)
+        cut = not deep and any(";16" in str(tile[3]) for tile in image.tile or ())
         return Header(mode in _GREY or deep, deep, cut, _has_alpha(image), frames, (height, width))
 
 

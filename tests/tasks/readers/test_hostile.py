@@ -252,7 +252,7 @@ def test_parts_of_pictures_that_claim_all_memory_are_told(tmp_path):
     image_files(tmp_path / "a")
     image_files(tmp_path / "b")
     file = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "ICO")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "ICO", sizes=[(8, 8)])
     content = bytearray(file.getvalue())
     at = content.index(b"IDAT")
     content[at - 4 : at] = b"\xff" * 4  # of its length
