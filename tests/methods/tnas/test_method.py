@@ -186,7 +186,7 @@ def after_two(ctx):
 def test_components_are_weighted_by_their_evidence_and_the_trust(weights):
     config = dataclasses.replace(small.SMALL, trust=0.8)
     ctx = small.context(config, source=KNOWN, weights=weights, proposals=2)
-    mixture = method.fit_mixture(ctx, after_two(ctx))
+    mixture = jax.jit(lambda state: method.fit_mixture(ctx, state))(after_two(ctx))
     evidence = jnp.stack([f.evidence for f in mixture.components])
     np.testing.assert_allclose(mixture.log_weights, evidence + jnp.log(jnp.array([0.2, 0.8])))
     cold, warm = mixture.components
