@@ -36,8 +36,9 @@ def test_the_stages_have_all_kinds_of_layers():
     assert {v.kernel for v in layers} == {3, 5, 7}
 
 
+@pytest.mark.slow
 def test_two_random_children_have_the_logits_of_flax_networks():
-    """On the backend of these devices; more of them are slow."""
+    """On the backend of these devices, without gradients: the soonest to say."""
     net = elastic.make(SPACE, CHANNELS, CLASSES)
     key = jax.random.key(1)
     shapes = jax.eval_shape(lambda: (net.init(key, random(20)[0]), net.init_stats()))
