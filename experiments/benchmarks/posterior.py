@@ -2,9 +2,11 @@
 
     python -m experiments.benchmarks.posterior --json OUT
 
-Small networks of the Macro and the MNAS space on MNIST images. `pgnas` and `spos` train the same
-supernet with the same number (`--steps`) of networks, a minibatch each, at the same learning rates,
-and with the same decay of weights: `pgnas.precision` over the number of training images.
+Small networks of the Macro and the MNAS space, and mixed cells (any operations of an edge, added
+up; 14x14 pixels), on MNIST images. Uniform samples of these are uniform subsets. `pgnas` and `spos`
+train the same supernet with the same number (`--steps`) of networks, a minibatch each, at the same
+learning rates, and with the same decay of weights: `pgnas.precision` over the number of training
+images.
 Validation accuracies are those of inherited weights, with statistics of normalisations estimated
 anew:
 

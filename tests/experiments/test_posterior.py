@@ -15,6 +15,7 @@ from fnas_jax import iteration, registry
 from fnas_jax.methods.baselines import random
 from fnas_jax.methods.pgnas import build as pgnas
 from fnas_jax.methods.spos import build as spos
+from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import base, categorical
 from fnas_jax.tasks import tables
 from tests.methods.oneshot.digits import configuration
@@ -36,12 +37,15 @@ def test_records_are_flat_and_finite():
 
 
 @pytest.mark.parametrize("task", posterior_setup.TASKS)
-def test_both_tasks_have_small_networks(task):
+def test_all_tasks_have_small_networks(task):
     options = argparse.Namespace(child_steps=5, steps=10, children=0)
     config = posterior_setup.configuration(task, options)
     space = posterior_setup.make_space(config)
-    assert space.name == task.partition("_")[0]
+    assert space.name == task.removesuffix("_mnist5k")
     assert config.oneshot.steps == 10
+    side = config.task.image_size or 28
+    _, macs = cost(space, (side, side, 1), 10)(space.largest[None])
+    assert float(macs[0]) / 1e6 < 10
 
 
 @pytest.mark.slow
