@@ -17,7 +17,16 @@ from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.parts import Parts
-from fnas_jax.spaces import categorical, cell, known, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import (
+    categorical,
+    cell,
+    known,
+    macro,
+    mixed_cell,
+    mixed_chain,
+    mnas,
+    mobilenetv3,
+)
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
 from fnas_jax.tasks import latency
@@ -29,6 +38,7 @@ SPACES: dict[str, Callable[[Any], Space]] = {
     "macro": lambda s: widen(macro.make(), s.width),
     "cell": lambda s: cell.make(s.cell_channels, s.cells_per_stage),
     "mixed_cell": lambda s: mixed_cell.make(s.cell_channels, s.cells_per_stage),
+    "mixed_chain": lambda s: mixed_chain.make(s.cell_channels, s.cells_per_stage),
     "categorical": lambda s: categorical.make(s.cardinalities),
 }
 NONE = Parts()  # no part was given as an object

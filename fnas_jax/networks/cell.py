@@ -24,11 +24,10 @@ from fnas_jax.networks import cell_edges, dense
 from fnas_jax.networks.base import Network, Parts, Stats
 from fnas_jax.networks.cell_edges import Edges, norm
 from fnas_jax.networks.dense import Dense, Outputs
-from fnas_jax.spaces.cell import EDGES, CellSpec
-from fnas_jax.spaces.mixed_cell import MixedCellSpec
+from fnas_jax.spaces.cells import MIXED
 
 NODES = 4
-Spec = CellSpec | MixedCellSpec
+Spec = Any  # one of `cells.SPECS`
 
 
 def build(spec: Spec, channels: int, classes: Outputs, dtype: Any = jnp.float32) -> Network:
@@ -38,7 +37,7 @@ def build(spec: Spec, channels: int, classes: Outputs, dtype: Any = jnp.float32)
     """
     edges = cell_edges.of(spec)
     start = functools.partial(init, edges, spec, channels, classes)
-    mixed = isinstance(spec, MixedCellSpec)
+    mixed = isinstance(spec, MIXED)
     return Network(
         init=start,
         init_stats=functools.partial(init_stats, edges, start),
@@ -50,7 +49,7 @@ def build(spec: Spec, channels: int, classes: Outputs, dtype: Any = jnp.float32)
             functools.partial(used, edges, start),
             functools.partial(bypassed, edges),
         ),
-        apply_mixed=functools.partial(apply_mixed, dtype) if mixed else None,
+        apply_mixed=functools.partial(apply_mixed, spec, dtype) if mixed else None,
     )
 
 
@@ -59,7 +58,7 @@ def init(
 ) -> Params:
     """See `Network`."""
     widths = [spec.channels * 2**s for s in range(spec.stages)]
-    shape, outputs = (spec.cells_per_stage, len(EDGES)), dense.count(classes)
+    shape, outputs = (spec.cells_per_stage, len(edges.places)), dense.count(classes)
     params = {
         "stem": ops.he_normal((3, 3, channels, spec.channels), 9 * channels),
         "stem_norm": ops.norm_params(spec.channels),
@@ -79,7 +78,7 @@ def init(
 
 def _shapes(start: Callable[..., Params]) -> Params:
     """Shapes of the parameters that `start` makes."""
-    return jax.eval_shape(start, jax.random.key(0), jnp.zeros(len(EDGES), jnp.int32))
+    return jax.eval_shape(start, jax.random.key(0), jnp.zeros(0, jnp.int32))
 
 
 def init_stats(edges: Edges, start: Callable[..., Params]) -> Stats:
@@ -138,16 +137,19 @@ def bypassed(edges: Edges, arch: Array) -> list[Array]:
 
 def apply(edges: Edges, dtype: Any, params: Params, arch: Array, images: Array) -> Array:
     """See `Network`."""
-    return _forward(edges.run, dtype, params, edges.choice(arch), images)
+    return _forward(edges, dtype, params, edges.choice(arch), images)
 
 
-def apply_mixed(dtype: Any, params: Params, arch: Array, z: Array, images: Array) -> Array:
-    """See `Network`; of mixed cells, whose switches `z` are [6, 4]."""
-    choice = cell_edges.with_switches(arch, z)
-    return _forward(cell_edges.run_with_switches, dtype, params, choice, images)
+def apply_mixed(
+    spec: Spec, dtype: Any, params: Params, arch: Array, z: Array, images: Array
+) -> Array:
+    """See `Network`; of mixed cells, whose switches `z` are [E, 4]."""
+    choice, edges = cell_edges.with_switches(spec, arch, z), cell_edges.of(spec)
+    run = cell_edges.run_with_switches
+    return _forward(edges._replace(run=run), dtype, params, choice, images)
 
 
-def _forward(run: cell_edges.Run, dtype: Any, params: Params, choice: Any, images: Array) -> Array:
+def _forward(edges: Edges, dtype: Any, params: Params, choice: Any, images: Array) -> Array:
     """Logits in training, by the batch's moments."""
     nothing = {
         "stem": None,
@@ -156,7 +158,7 @@ def _forward(run: cell_edges.Run, dtype: Any, params: Params, choice: Any, image
         "last": None,
         "scores": [None] * len(params.get("scores", ())),
     }
-    return _whole(run, dtype, params, nothing, choice, images, jnp.bool_(False))[0]
+    return _whole(edges, dtype, params, nothing, choice, images, jnp.bool_(False))[0]
 
 
 def apply_eval(
@@ -169,11 +171,11 @@ def apply_eval(
     collect: Array,
 ) -> tuple[Array, Stats]:
     """See `Network`."""
-    return _whole(edges.run, dtype, params, stats, edges.choice(arch), images, collect)
+    return _whole(edges, dtype, params, stats, edges.choice(arch), images, collect)
 
 
 def _whole(
-    run: cell_edges.Run,
+    edges: Edges,
     dtype: Any,
     params: Params,
     stats: Stats,
@@ -181,7 +183,7 @@ def _whole(
     images: Array,
     collect: Array,
 ) -> tuple[Array, Stats]:
-    """As `apply_eval`; moments of None: training. `choice` [6, ..]: what each edge runs."""
+    """As `apply_eval`; moments of None: training. `choice` [E, ..]: what each edge runs."""
     new: Stats = {"stages": [], "reductions": []}
     before = []
     x = images.astype(dtype)
@@ -194,7 +196,7 @@ def _whole(
                 x, params["reductions"][s - 1], stats["reductions"][s - 1], collect
             )
             new["reductions"].append(moments)
-        x, moments = _stage(run, x, stage, stats["stages"][s], choice, collect)
+        x, moments = _stage(edges, x, stage, stats["stages"][s], choice, collect)
         new["stages"].append(moments)
     x, new["last"] = norm(x, params["last_norm"], stats["last"], collect, RELU)
     if "scores" not in params:
@@ -243,23 +245,24 @@ def _halve(x: Array) -> Array:
 
 
 def _stage(
-    run: cell_edges.Run, x: Array, params: Params, stats: Any, choice: Any, collect: Array
+    edges: Edges, x: Array, params: Params, stats: Any, choice: Any, collect: Array
 ) -> tuple[Array, Any]:
     """All cells of a stage, [B, H, W, C] -> the same shape.
 
     Cells, and the edges of a cell, are loops over one piece of code: compiled once a stage.
     """
-    return lax.scan(functools.partial(_cell, run, choice, collect), x, (params, stats))
+    return lax.scan(functools.partial(_cell, edges, choice, collect), x, (params, stats))
 
 
 def _cell(
-    run: cell_edges.Run, choice: Any, collect: Array, x: Array, layers: tuple[Params, Any]
+    edges: Edges, choice: Any, collect: Array, x: Array, layers: tuple[Params, Any]
 ) -> tuple[Array, Any]:
-    sources = jnp.asarray([source for source, _ in EDGES])
-    targets = jnp.asarray([target for _, target in EDGES])
+    sources = jnp.asarray([source for source, _ in edges.places])
+    targets = jnp.asarray([target for _, target in edges.places])
     nodes = jnp.zeros((NODES, *x.shape), x.dtype).at[0].set(x)
-    edges = (*layers, choice, sources, targets)
-    nodes, moments = lax.scan(functools.partial(_edge, run, collect), nodes, edges)
+    items = (*layers, choice, sources, targets)
+    one = functools.partial(_edge, edges.run, collect)
+    nodes, moments = lax.scan(one, nodes, items)
     return nodes[-1], moments
 
 

@@ -20,9 +20,10 @@ from fnas_jax.layers.spec import NONE
 from fnas_jax.layers.switch import Halves, select, switch
 from fnas_jax.networks.base import Stats
 from fnas_jax.networks.mixed_op import mixed_op
-from fnas_jax.spaces import cell, cells, mixed_cell
+from fnas_jax.spaces import cell, cells, mixed_cell, mixed_chain
 from fnas_jax.spaces.cell import EDGES, CellSpec
-from fnas_jax.spaces.mixed_cell import OPS, MixedCellSpec
+from fnas_jax.spaces.mixed_cell import OPS
+from fnas_jax.spaces.mixed_chain import MixedChainSpec
 
 # (params of an edge, its moments, what it runs, x, collect) -> (y, new moments); moments of None:
 # training, by the batch's
@@ -36,19 +37,20 @@ _PARTS = {_CONV1: ("conv1", "norm1"), _CONV3: ("conv3", "norm3")}
 class Edges(NamedTuple):
     """A kind of edges: what its stages hold, and how it is run."""
 
+    places: tuple[tuple[int, int], ...]  # (source, target) of each of E edges
     init: Callable[[tuple[int, int], int], Params]  # ((cells, edges), width) -> a stage
     stats: Callable[[Params], Stats]  # shapes of a stage -> zeros
-    used: Callable[[Array], dict[str, Array]]  # arch [T] -> [6] bool for each entry of a stage
+    used: Callable[[Array], dict[str, Array]]  # arch [T] -> [E] bool for each entry of a stage
     blocks: int  # for weights that change networks; see `networks.base.Parts`
     split: Callable[[dict[str, Params]], list[Params]]  # stages -> blocks
     join: Callable[[list[Params]], dict[str, Params]]  # the inverse
-    choice: Callable[[Array], Array]  # arch [T] -> [6, ..] what each edge runs
+    choice: Callable[[Array], Array]  # arch [T] -> [E, ..] what each edge runs
     run: Run
 
 
-def of(spec: CellSpec | MixedCellSpec) -> Edges:
+def of(spec: Any) -> Edges:
     """Those of a space."""
-    return MIXED if isinstance(spec, MixedCellSpec) else SINGLE
+    return mixed(spec) if isinstance(spec, cells.MIXED) else SINGLE
 
 
 def norm(
@@ -143,7 +145,7 @@ _TRAIN = (
     _halves(_conv3),
     _alone(lambda x: convolutions.average_pool(x, 1)),
 )
-SINGLE = Edges(_init, _stats, _used, len(EDGES), _split, _join, cell.prune, _run)
+SINGLE = Edges(EDGES, _init, _stats, _used, len(EDGES), _split, _join, cell.prune, _run)
 
 
 # ---- any of four operations
@@ -158,16 +160,12 @@ def _stats_mixed(stage: Params) -> Stats:
     return {name: ops.zero_moments(stage[name]) for _, name in _PARTS.values()}
 
 
-def _choice_mixed(arch: Array) -> Array:
-    return cells.switches(MixedCellSpec(), arch)
-
-
-def _used_mixed(arch: Array) -> dict[str, Array]:
-    on = _choice_mixed(arch)
+def _used_mixed(spec: Any, arch: Array) -> dict[str, Array]:
+    on = cells.switches(spec, arch)
     return {name: on[:, op] for op, names in _PARTS.items() for name in names}
 
 
-def _split_mixed(stages: dict[str, Params]) -> list[Params]:
+def _split_mixed(edges: int, stages: dict[str, Params]) -> list[Params]:
     """A block for each operation of each edge; shortcuts and averages hold nothing."""
 
     def block(stage: Params, edge: int, op: int) -> Params:
@@ -175,7 +173,7 @@ def _split_mixed(stages: dict[str, Params]) -> list[Params]:
             return {"nothing": stage["conv1"][:, edge, :0]}
         return jax.tree.map(lambda p: p[:, edge], {name: stage[name] for name in _PARTS[op]})
 
-    places = [(edge, op) for edge in range(len(EDGES)) for op in range(len(OPS))]
+    places = [(edge, op) for edge in range(edges) for op in range(len(OPS))]
     return [{name: block(stage, *place) for name, stage in stages.items()} for place in places]
 
 
@@ -207,34 +205,42 @@ def _run_mixed(p: Params, moments: Any, on: Array, x: Array, collect: Array) -> 
     return total + averaged, None if moments is None else new
 
 
-MIXED = Edges(
-    _init_mixed,
-    _stats_mixed,
-    _used_mixed,
-    len(EDGES) * len(OPS),
-    _split_mixed,
-    _join_mixed,
-    _choice_mixed,
-    _run_mixed,
-)
+def mixed(spec: Any) -> Edges:
+    """Edges that are sums, of one of `cells.MIXED`."""
+    places = cells.edges_of(spec)
+    return Edges(
+        places,
+        _init_mixed,
+        _stats_mixed,
+        functools.partial(_used_mixed, spec),
+        len(places) * len(OPS),
+        functools.partial(_split_mixed, len(places)),
+        _join_mixed,
+        functools.partial(cells.switches, spec),
+        _run_mixed,
+    )
 
 
-def with_switches(arch: Array, z: Array) -> tuple[Array, Array]:
-    """What each edge runs, with derivatives in its switches `z` [6, 4], which are those of `arch`.
+def with_switches(spec: Any, arch: Array, z: Array) -> tuple[Array, Array, Array]:
+    """What each edge runs, with derivatives in its switches `z` [E, 4], which are those of `arch`.
 
-    Nothing depends on a switch of an edge whose source is always zero, nor is it asked.
+    Nothing depends on a switch of an edge whose source is always zero, nor is it asked. The last
+    is 1 where an edge is an identity because it has no operation, with derivatives in `z`, too.
     """
+    if isinstance(spec, MixedChainSpec):
+        return mixed_chain.by_layer(arch) > 0, z, jnp.prod(1 - z, axis=-1)
     fed = cell.fed_nodes(mixed_cell.by_edge(arch).any(-1))
     reads = jnp.stack([jnp.asarray(fed[source]) for source, _ in EDGES])
-    return _choice_mixed(arch), z * reads[:, None]
+    return cells.switches(spec, arch), z * reads[:, None], jnp.zeros(len(EDGES))
 
 
 def run_with_switches(
-    p: Params, moments: None, choice: tuple[Array, Array], x: Array, collect: Array
+    p: Params, moments: None, choice: tuple[Array, Array, Array], x: Array, collect: Array
 ) -> tuple[Array, None]:
     """The `Run` of edges whose switches have derivatives, in training."""
-    on, z = choice
-    total = jnp.zeros_like(x)
+    on, z, identity = choice
+    passed = jnp.stack([1 - identity, identity])
+    total = mixed_op(_GATED[_SKIP], (identity > 0).astype(jnp.int32), passed, {}, x)
     for op, pair in enumerate(_GATED):
         own = {}
         if op in _PARTS:

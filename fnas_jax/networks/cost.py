@@ -16,7 +16,7 @@ from fnas_jax.layers import own
 from fnas_jax.layers.spec import CONV, MBCONV, OWN, PASS, LayerSpec
 from fnas_jax.networks import dense, mobile_spaces
 from fnas_jax.networks.dense import Dense, Outputs
-from fnas_jax.spaces import base, cell, cells, mixed_cell
+from fnas_jax.spaces import base, cells, mixed_cell
 
 Cost = Callable[[Array], tuple[Array, Array]]
 
@@ -109,8 +109,8 @@ def _largest(space: base.Space, image_shape: tuple[int, int, int], classes: Outp
     spec = space.spec
     if isinstance(spec, cells.SPECS):
         fixed, ops = _cell(spec, image_shape, classes)
-        edge = ops.sum(0) if isinstance(spec, mixed_cell.MixedCellSpec) else ops.max(0)
-        return int((fixed + len(cell.EDGES) * edge).max())
+        edge = ops.sum(0) if isinstance(spec, cells.MIXED) else ops.max(0)
+        return int((fixed + len(cells.edges_of(spec)) * edge).max())
     _check(space)
     slots = [slot for stack in mobile_spaces.slots(spec) for slot in stack]
     sizes, (height, width) = _layer_sizes(spec, image_shape)

@@ -10,7 +10,6 @@ from fnas_jax.networks import dense, mobile_spaces
 from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.networks.flax_mobile import layer_name, score_name
 from fnas_jax.spaces import cells
-from fnas_jax.spaces.mixed_cell import MixedCellSpec
 
 
 def layers(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
@@ -104,7 +103,7 @@ def _classifier(features: int, classes: Outputs, averaged: bool = False) -> dict
 
 def _cells(spec: Any, arch: Any, channels: int, classes: Outputs) -> list[dict[str, Any]]:
     edges, width = cells.texts(spec, arch), spec.channels
-    op = "mixed cell" if isinstance(spec, MixedCellSpec) else "cell"
+    op = "mixed cell" if isinstance(spec, cells.MIXED) else "cell"
     found = [_conv("stem", 3, 1, channels, width, "none")]
     for stage in range(spec.stages):
         if stage:

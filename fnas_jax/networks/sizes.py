@@ -19,8 +19,8 @@ from fnas_jax.networks import cost, mobile_spaces
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.spaces.base import Space
-from fnas_jax.spaces.cell import EDGES, CellSpec
-from fnas_jax.spaces.cells import SPECS, everywhere
+from fnas_jax.spaces.cell import CellSpec
+from fnas_jax.spaces.cells import SPECS, edges_of, everywhere
 from fnas_jax.spaces.mixed_cell import OPS
 
 FLOAT = 4  # bytes
@@ -151,7 +151,7 @@ def _whole(channels: int) -> int:
 def _cells(spec: Any, image_shape: tuple[int, int, int]) -> Kept:
     """Of all edges of all cells, each with the operation that keeps most, or with all of them."""
     height, width, _ = image_shape
-    most = len(EDGES) * (1 if isinstance(spec, CellSpec) else len(OPS))
+    most = len(edges_of(spec)) * (1 if isinstance(spec, CellSpec) else len(OPS))
     layers = largest = 0.0
     for stage in range(spec.stages):
         tensor = FLOAT * height * width * spec.channels * 2**stage

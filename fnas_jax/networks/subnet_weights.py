@@ -18,8 +18,7 @@ from fnas_jax.networks import mobile_spaces
 from fnas_jax.networks.base import Stats
 from fnas_jax.networks.elastic import from_moments
 from fnas_jax.networks.flax_mobile import layer_name, score_name
-from fnas_jax.spaces import base, cell, cells
-from fnas_jax.spaces.mixed_cell import MixedCellSpec
+from fnas_jax.spaces import base, cells
 
 
 def get(space: base.Space, arch: Any, params: Params, stats: Stats) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def _layer(name: str, v: LayerSpec, p: Params, s: dict[str, Moments], out: _Vari
 def _cells(spec: Any, arch: Any, params: Params, stats: Stats, out: _Variables) -> None:
     widths = [spec.channels * 2**s for s in range(spec.stages)]
     convs = [one for one in cells.running(spec, arch) if one.name]
-    mixed = isinstance(spec, MixedCellSpec)  # then each convolution has its own normalisation
+    mixed = isinstance(spec, cells.MIXED)  # then each convolution has its own normalisation
     out.kernel("stem", value=params["stem"])
     out.norm("stem_norm", p=params["stem_norm"], moments=stats["stem"], width=spec.channels)
     for s, width in enumerate(widths):
@@ -146,7 +145,7 @@ def _cells(spec: Any, arch: Any, params: Params, stats: Stats, out: _Variables) 
         for c in range(spec.cells_per_stage):
             for one in convs:
                 path, size = f"stage{s}_cell{c}", one.op[-1]
-                e = cell.EDGES.index((one.source, one.target))
+                e = cells.edges_of(spec).index((one.source, one.target))
                 out.kernel(path, f"{one.name}_conv", value=p[f"conv{size}"][c, e])
                 normed = f"norm{size}" if mixed else "norm"
                 kept = p[normed], moments[normed] if mixed else moments

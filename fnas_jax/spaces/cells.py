@@ -1,4 +1,4 @@
-"""What the two spaces of cells have in common: which operations run between which nodes."""
+"""What the spaces of cells have in common: which operations run between which nodes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.spaces import cell, mixed_cell
+from fnas_jax.spaces import cell, mixed_cell, mixed_chain
 from fnas_jax.spaces.cell import EDGES, CellSpec
 from fnas_jax.spaces.mixed_cell import NONE, OPS, MixedCellSpec
+from fnas_jax.spaces.mixed_chain import MixedChainSpec
 
-SPECS = (CellSpec, MixedCellSpec)
+SPECS = (CellSpec, MixedCellSpec, MixedChainSpec)
+MIXED = (MixedCellSpec, MixedChainSpec)  # an edge may have several operations
 
 
 class Running(NamedTuple):
@@ -25,11 +27,18 @@ class Running(NamedTuple):
     name: str  # of its variables, beside what they are; "" where it has none
 
 
+def edges_of(spec: Any) -> tuple[tuple[int, int], ...]:
+    """(source, target) of the E edges that its cells may have."""
+    return mixed_chain.EDGES if isinstance(spec, MixedChainSpec) else EDGES
+
+
 def switches(spec: Any, archs: Any) -> Any:
-    """[.., T] -> [.., 6, 4] bool: what runs on the edges, without what changes nothing.
+    """[.., T] -> [.., E, 4] bool: what runs on the edges, without what changes nothing.
 
     Numpy arrays make numpy arrays.
     """
+    if isinstance(spec, MixedChainSpec):
+        return mixed_chain.filled(archs) > 0
     if isinstance(spec, MixedCellSpec):
         return mixed_cell.by_edge(mixed_cell.prune(archs)) > 0
     return cell.prune(archs)[..., None] == 1 + np.arange(len(OPS))
@@ -37,7 +46,7 @@ def switches(spec: Any, archs: Any) -> Any:
 
 def running(spec: Any, arch: Any) -> tuple[Running, ...]:
     """The operations of `arch` [T] that run, in the order in which they are added up."""
-    return of_texts(texts(spec, arch), several=isinstance(spec, MixedCellSpec))
+    return of_texts(texts(spec, arch), several=isinstance(spec, MIXED))
 
 
 def of_texts(words: Mapping[str, str], several: bool) -> tuple[Running, ...]:
@@ -45,7 +54,7 @@ def of_texts(words: Mapping[str, str], several: bool) -> tuple[Running, ...]:
     return tuple(
         _running(source, target, op, several)
         for source, target in EDGES
-        for op in words[f"edge{source}_{target}"].split("&")
+        for op in words.get(f"edge{source}_{target}", NONE).split("&")
         if op != NONE
     )
 
@@ -58,8 +67,8 @@ def _running(source: int, target: int, op: str, several: bool) -> Running:
 
 def everywhere(spec: Any, op: str) -> np.ndarray:
     """[T] int32: the cell with this operation of `cell.OPS`, and no other, on every edge."""
-    if isinstance(spec, MixedCellSpec):
-        return np.tile([int(op == o) for o in OPS], len(EDGES)).astype(np.int32)
+    if isinstance(spec, MIXED):
+        return np.tile([int(op == o) for o in OPS], len(edges_of(spec))).astype(np.int32)
     return np.full(len(EDGES), cell.OPS.index(op), np.int32)
 
 
@@ -67,12 +76,12 @@ def texts(spec: Any, arch: Any) -> dict[str, str]:
     """The operations of each edge in words, "none" where nothing runs: {"edge0_1": ..}."""
     on = switches(spec, np.asarray(arch))
     words = (mixed_cell.text_of(ops) for ops in on)
-    return {f"edge{s}_{t}": text for (s, t), text in zip(EDGES, words, strict=True)}
+    return {f"edge{s}_{t}": text for (s, t), text in zip(edges_of(spec), words, strict=True)}
 
 
-def added(on: Any) -> Any:
-    """[..] int32, how many sums the nodes of a cell are; `on` [.., 6, 4] says what runs."""
+def added(spec: Any, on: Any) -> Any:
+    """[..] int32, how many sums the nodes of a cell are; `on` [.., E, 4] says what runs."""
     xp = jnp if isinstance(on, jax.Array) else np
-    ends_at = np.asarray([[target == node for _, target in EDGES] for node in (1, 2, 3)])
+    ends_at = np.asarray([[target == node for _, target in edges_of(spec)] for node in (1, 2, 3)])
     terms = (ends_at * on.sum(-1)[..., None, :]).sum(-1)
     return xp.maximum(terms - 1, 0).sum(-1)

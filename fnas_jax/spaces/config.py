@@ -11,7 +11,9 @@ from fnas_jax.core.config import key
 class Space:
     """A space and its sizes; tabular tasks bring their own."""
 
-    name: str = key("mnas", "space: mnas, mobilenetv3, macro, cell, mixed_cell or categorical")
+    name: str = key(
+        "mnas", "space: mnas, mobilenetv3, macro, cell, mixed_cell, mixed_chain, categorical"
+    )
     blocks: int = key(7, "mnas: number of blocks kept", 1, 7)
     stages: int = key(5, "mobilenetv3: number of stages kept", 1, 5)
     width: float = key(1.0, "mnas, mobilenetv3, macro: multiplies all channels", 0.05, 4.0)
@@ -24,8 +26,8 @@ class Space:
     stem: int = key(32, "mnas: channels of the first convolution", 1, 512)
     stem_stride: int = key(2, "mnas, mobilenetv3: stride of the first convolution", 1, 2)
     head: int = key(1280, "mnas: channels before the classifier", 1, 4096)
-    cell_channels: int = key(16, "cell, mixed_cell: channels of the first stage", 1, 512)
-    cells_per_stage: int = key(5, "cell, mixed_cell: cells of each stage", 1, 20)
+    cell_channels: int = key(16, "spaces of cells: channels of the first stage", 1, 512)
+    cells_per_stage: int = key(5, "spaces of cells: cells of each stage", 1, 20)
     cardinalities: tuple[int, ...] = key(
         (), "categorical: number of choices of each decision", 1, 10**6
     )

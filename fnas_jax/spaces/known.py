@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from fnas_jax.core.types import UserError
-from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
 from fnas_jax.spaces.base import Space
 
 
@@ -26,6 +26,7 @@ def alike(identity: str) -> Space | None:
         "macro": macro.make,
         "cell": cell.make,
         "mixed_cell": mixed_cell.make,
+        "mixed_chain": mixed_chain.make,
     }
     if said.get("name") not in makers:
         return None

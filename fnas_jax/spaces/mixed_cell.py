@@ -9,6 +9,7 @@ operations of a slot, added up.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -133,44 +134,54 @@ def parse(text: str) -> np.ndarray:
             words, _, tail = edge.partition("~")
             if tail != str(source):
                 raise UserError(f"{edge!r} in {text!r} does not end in ~{source}")
-            found += _switches(words, text)
+            found += switches(words, text)
     return np.array(found, np.int32)
 
 
-def _switches(words: str, text: str) -> list[int]:
-    """[4] of the operations of one edge. Raises UserError."""
+def switches(words: str, text: str) -> list[int]:
+    """[4] of the operations `words` of one edge, or layer, of `text`. Raises UserError."""
     ops = [] if words == NONE else words.split("&")
     for i, op in enumerate(ops):
         if op not in OPS:
             raise UserError(
-                f"{op!r} in {text!r} is no operation; an edge has {NONE}, or some of"
+                f"{op!r} in {text!r} is no operation; allowed are {NONE}, or some of"
                 f" {', '.join(OPS)}, joined by '&'{nearest(op, OPS)}"
             )
         if op in ops[:i]:
-            raise UserError(f"{op} stands twice on one edge of {text!r}")
+            raise UserError(f"{op} stands twice in one place of {text!r}")
     return [int(op in ops) for op in OPS]
 
 
 def _blocks(archs: Array) -> Array:
     """[N, 24, 5]: one-hot, in `cell.OPS`, of what each switch of the canonical form adds."""
-    return (_nodes(archs)[..., None] == jnp.arange(len(cell.OPS))).astype(jnp.float32)
+    return one_hot(operations(canonical(archs)))
 
 
-def _nodes(archs: Array) -> Array:
-    """[N, 24] in `cell.OPS`: the operation of each switch that is on, `none` where it is off."""
-    ops = jnp.asarray([cell.OPS.index(op) for op in OPS] * len(EDGES), jnp.int32)
-    return canonical(archs) * ops
+def operations(archs: Array) -> Array:
+    """[N, T] in `cell.OPS`: the operation of each switch that is on, `none` where it is off."""
+    ops = [cell.OPS.index(op) for op in OPS]
+    return archs * jnp.tile(jnp.asarray(ops, jnp.int32), archs.shape[1] // len(OPS))
+
+
+def one_hot(ops: Array) -> Array:
+    """[N, T] `operations` -> [N, T, 5] float32."""
+    return (ops[..., None] == jnp.arange(len(cell.OPS))).astype(jnp.float32)
 
 
 def _graph(archs: Array) -> tuple[Array, Array]:
-    """Operations as nodes: input (0), the switches of the canonical form (2 + op), output (1).
+    """`graph_of` the canonical form."""
+    return graph_of(EDGES, operations(canonical(archs)))
 
-    `adjacency[n, i, j]` means that node j reads node i; it is the same for all cells.
+
+def graph_of(edges: Sequence[tuple[int, int]], ops: Array) -> tuple[Array, Array]:
+    """Operations as nodes: input (0), `operations` [N, T] of the edges (2 + op), output (1).
+
+    `adjacency[n, i, j]` means that node j reads node i; it is the same for all architectures.
     """
-    n = archs.shape[0]
+    n = ops.shape[0]
     ends = jnp.zeros((n, 1), jnp.int32)
-    nodes = jnp.concatenate([ends, _nodes(archs) + 2, ends + 1], axis=1)
-    places = [edge for edge in EDGES for _ in OPS]
+    nodes = jnp.concatenate([ends, ops + 2, ends + 1], axis=1)
+    places = [edge for edge in edges for _ in OPS]
     size = len(places) + 2
     adjacency = np.zeros((size, size), bool)
     for j, (source, target) in enumerate(places, start=1):

@@ -39,9 +39,7 @@ def of_space(space: Space, image_shape: tuple[int, int, int], classes: int) -> l
     """
     spec, found = space.spec, []
     if isinstance(spec, cells.SPECS):
-        for op in cell.OPS:
-            # The same operation on all edges, which needs sums, too.
-            arch = cells.everywhere(spec, op)
+        for arch in (*(cells.everywhere(spec, op) for op in cell.OPS), _most_sums(space)):
             found += units_lib.of_network(space, arch, image_shape, classes)
         return list(dict.fromkeys(found))
     stem = units_lib.stem_of(_mobile(space), image_shape)
@@ -199,24 +197,32 @@ def _cell_tables(
     ms: Callable[[Unit], float],
 ) -> tuple[float, np.ndarray, float]:
     """Milliseconds of all but the cells, of each operation in all cells [4], of a sum in these."""
-    edges, spec = len(cell.EDGES), space.spec
+    edges, spec = len(cells.edges_of(space.spec)), space.spec
 
     def of(op: str) -> float:
         arch = cells.everywhere(spec, op)
         return sum(map(ms, units_lib.of_network(space, arch, image_shape, classes)))
 
     none, *others = cell.OPS
-    nothing = of(none)
-    # Six skips are nothing but three sums; each edge adds what it does to these.
-    skip = cells.everywhere(spec, "skip_connect")
-    sums = of("skip_connect") - nothing
-    each = [(of(op) - nothing - sums) / edges for op in others]
-    in_all = float(cells.added(cells.switches(spec, skip)))
-    return fixed_ms + nothing, np.asarray(each, np.float32), sums / in_all
+    most = _most_sums(space)
+    units = units_lib.of_network(space, most, image_shape, classes)
+    sums = cells.added(spec, cells.switches(spec, most))
+    a_sum = sum(ms(unit) for unit in units if unit.kind == "add") / float(sums)
+    nothing, each = of(none), []
+    for op in others:
+        sums = cells.added(spec, cells.switches(spec, cells.everywhere(spec, op)))
+        each.append((of(op) - nothing - float(sums) * a_sum) / edges)
+    return fixed_ms + nothing, np.asarray(each, np.float32), a_sum
+
+
+def _most_sums(space: Space) -> np.ndarray:
+    """[T] int32: a cell that has sums."""
+    mixed = isinstance(space.spec, cells.MIXED)
+    return space.largest if mixed else cells.everywhere(space.spec, "skip_connect")
 
 
 def _cells(spec: Any, fixed: float, each: np.ndarray, a_sum: float, arch: Array) -> Array:
     """Milliseconds [] of `arch` [T]."""
     on = cells.switches(spec, arch)
-    total = fixed + (on * jnp.asarray(each)).sum() + a_sum * cells.added(on)
+    total = fixed + (on * jnp.asarray(each)).sum() + a_sum * cells.added(spec, on)
     return total.astype(jnp.float32)

@@ -202,7 +202,7 @@ def cell_units(spec: Any, arch: Any, shape: tuple[int, int, int]) -> Iterator[Un
             yield Unit("average", *shape, channels, 3)
         elif op.startswith("nor_conv"):
             yield Unit("edge", *shape, channels, int(op[-1]))
-    for _ in range(cells.added(cells.switches(spec, np.asarray(arch)))):
+    for _ in range(cells.added(spec, cells.switches(spec, np.asarray(arch)))):
         yield Unit("add", *shape, channels)
 
 

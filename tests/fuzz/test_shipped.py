@@ -16,7 +16,7 @@ from fnas_jax.objectives import base as objectives
 from fnas_jax.objectives import classification
 from fnas_jax.ship import best, flax_source, formats, inputs, model, stopwatch
 from fnas_jax.ship import spec as spec_lib
-from fnas_jax.spaces import cell, mixed_cell, mnas
+from fnas_jax.spaces import cell, mixed_cell, mixed_chain, mnas
 from tests.fuzz import damage
 
 NAMES = ("apple", "pear")
@@ -25,6 +25,7 @@ SPACES = {
     "mnas": mnas.make(2, strides=(1, 1), width=0.5, stem=16, stem_stride=1, head=16),
     "cell": cell.make(channels=2, cells_per_stage=1),
     "mixed_cell": mixed_cell.make(channels=2, cells_per_stage=1),
+    "mixed_chain": mixed_chain.make(channels=2, cells_per_stage=1),
 }
 
 

@@ -8,13 +8,14 @@ import numpy as np
 
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.networks import elastic
-from fnas_jax.spaces import cell, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
 
 SPACES = {
     "mnas": mnas.make(blocks=1, strides=(1,), width=0.5, stem=16, stem_stride=2, head=16),
     "macro": macro.make(macro.MacroSpec(strides=(2, 1, 1), channels=(8,) * 3, stem=8, head=24)),
     "cell": cell.make(channels=4, cells_per_stage=1),
     "mixed_cell": mixed_cell.make()._replace(spec=mixed_cell.MixedCellSpec(4, 1, 1)),
+    "mixed_chain": mixed_chain.make()._replace(spec=mixed_chain.MixedChainSpec(4, 1, 1)),
     "mobilenetv3": mobilenetv3.make(stages=1, width=0.5, strides=(1,)),
 }
 

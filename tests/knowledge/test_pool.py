@@ -13,7 +13,7 @@ from fnas_jax.networks import elastic
 from fnas_jax.spaces import base, mnas
 from tests.knowledge.pools import SPACES, add, children, fresh, functions, gradient, layout, on_host
 
-SLOW = ("mixed_cell",)
+SLOW = ("mixed_cell", "mixed_chain")
 NAMES = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in SPACES]
 )

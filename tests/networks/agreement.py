@@ -14,7 +14,7 @@ import optax
 from fnas_jax import layered
 from fnas_jax.networks import elastic, flax_reference, subnet_weights
 from fnas_jax.networks.dense import Dense
-from fnas_jax.spaces import cell, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
 
 CLASSES, CHANNELS = 3, 2
 PIXELS = Dense(CLASSES)
@@ -24,6 +24,7 @@ SPACES = {
     "cell": cell.make(channels=4, cells_per_stage=1),
     # One stage: what is between stages is that of cells.
     "mixed_cell": mixed_cell.make()._replace(spec=mixed_cell.MixedCellSpec(4, 1, 1)),
+    "mixed_chain": mixed_chain.make()._replace(spec=mixed_chain.MixedChainSpec(4, 1, 1)),
     "mobilenetv3": mobilenetv3.make(stages=2, width=0.5, strides=(1, 2), stem_stride=1),
     # Squeeze-excitation without any activation in front of it.
     "layered": layered.make(

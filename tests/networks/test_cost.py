@@ -13,7 +13,16 @@ from fnas_jax.layers.spec import LayerSpec
 from fnas_jax.networks import flax_reference, mobile_spaces
 from fnas_jax.networks import mobilenetv3 as mobilenetv3_layers
 from fnas_jax.networks.cost import cost, layer_cost, one_cost
-from fnas_jax.spaces import base, categorical, cell, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import (
+    base,
+    categorical,
+    cell,
+    macro,
+    mixed_cell,
+    mixed_chain,
+    mnas,
+    mobilenetv3,
+)
 
 
 def test_macro_equals_all_6561_published_figures(tables_dir):
@@ -84,6 +93,7 @@ SMALL = {
     "macro": macro.make(macro.MacroSpec(strides=(1, 2, 2), channels=(8, 24, 32), head=0)),
     "cell": cell.make(channels=6, cells_per_stage=2),
     "mixed_cell": mixed_cell.make(channels=6, cells_per_stage=2),
+    "mixed_chain": mixed_chain.make(channels=6, cells_per_stage=2),
     "mobilenetv3": mobilenetv3.make(stages=4, width=0.5, strides=(1, 2, 1, 2), stem_stride=1),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from fnas_jax.core.types import UserError
 from fnas_jax.layers.choose import REFERENCE, branched_in, masked_in
 from fnas_jax.networks import elastic
-from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mnas
+from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mixed_chain, mnas
 
 MADE = {
     "reference": REFERENCE,
@@ -17,7 +17,8 @@ MADE = {
 }
 MNAS, MACRO, CELL = mnas.make(blocks=1), macro.make(), cell.make(channels=4, cells_per_stage=1)
 MIXED = mixed_cell.make(channels=4, cells_per_stage=1)
-CELLS = pytest.mark.parametrize("space", [CELL, MIXED], ids=["cell", "mixed_cell"])
+CHAIN = mixed_chain.make(channels=4, cells_per_stage=1)
+CELLS = pytest.mark.parametrize("space", [CELL, MIXED, CHAIN], ids=lambda space: space.name)
 
 
 @pytest.mark.parametrize("space", [MNAS, MACRO], ids=["mnas", "macro"])

@@ -1,4 +1,4 @@
-"""Children of the space of mixed cells equal Flax networks of the same weights, and single ones."""
+"""Children of mixed cells and chains equal Flax networks of the same weights, and single cells."""
 
 import functools
 
@@ -10,7 +10,7 @@ import pytest
 from fnas_jax.networks import cell as networks
 from fnas_jax.networks import cell_edges, elastic
 from fnas_jax.networks.cost import cost
-from fnas_jax.spaces import base, cell, mixed_cell
+from fnas_jax.spaces import base, cell, mixed_cell, mixed_chain
 from tests.networks import agreement
 
 SPEC = mixed_cell.MixedCellSpec(channels=4, cells_per_stage=1, stages=1)
@@ -22,9 +22,9 @@ def as_mixed(archs):
     return (archs[..., None] == 1 + np.arange(4)).astype(np.int32).reshape(len(archs), -1)
 
 
-@pytest.fixture(scope="module")
-def case():
-    return agreement.case("mixed_cell")
+@pytest.fixture(scope="module", params=["mixed_cell", "mixed_chain"])
+def case(request):
+    return agreement.case(request.param)
 
 
 @pytest.mark.parametrize("check", agreement.CHECKS)
@@ -33,11 +33,12 @@ def test_elastic_child_equals_flax_network(case, check):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("make", [mixed_cell.make, mixed_chain.make], ids=["cell", "chain"])
 @pytest.mark.parametrize("backend", ["reference", "branched"])
-def test_twenty_random_children_equal_flax_networks(backend, monkeypatch):
+def test_twenty_random_children_equal_flax_networks(make, backend, monkeypatch):
     """`branched` in float32, as its type for accelerators has three digits."""
     monkeypatch.setattr(elastic, "short_type", lambda: jnp.float32)
-    space = mixed_cell.make(channels=4, cells_per_stage=1)
+    space = make(channels=4, cells_per_stage=1)
     random = agreement.case(space, backend, np.asarray(space.sample(jax.random.key(3), 20)))
     for check in agreement.CHECKS:
         check(random)
@@ -84,7 +85,7 @@ def test_it_costs_the_same_too():
 
 def test_operations_of_an_edge_are_added_up():
     """A network whose only edge reads the input: its output is linear in what is on."""
-    edges = cell_edges.MIXED
+    edges = cell_edges.of(SPEC)
     width, x = 3, jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     shapes = jax.eval_shape(lambda: networks.ops.realise(jax.random.key(0), edges.init((1, 6), 3)))
     p = jax.tree.map(lambda leaf: leaf[0, 2], agreement.filled(shapes))
@@ -97,41 +98,62 @@ def test_operations_of_an_edge_are_added_up():
         np.testing.assert_allclose(run(on), wanted, atol=1e-6)
 
 
+CHAIN = mixed_chain.MixedChainSpec(*SPEC)
+
+
 @functools.cache
-def by_switch():
+def by_switch(mixed_chains):
     """(loss, its derivative in the switches) of (switches, arch): mixed, and with all that is."""
-    network, params, _ = networks_of_both()[1]
+    spec = CHAIN if mixed_chains else SPEC
+    network, edges = networks.build(spec, 2, 3), cell_edges.of(spec)
+    params = agreement.filled(jax.eval_shape(network.init, jax.random.key(0), None))
     weights = jnp.linspace(-1, 1, 24).reshape(8, 3)
 
-    def weighed(p, moments, z, x, collect):
+    def weighed(p, moments, choice, x, collect):
         """Runs all operations, and weighs them by their switches."""
-        ones = jnp.eye(4, dtype=bool)
-        each = [cell_edges.MIXED.run(p, None, one, x, collect)[0] for one in ones]
-        return sum(z[k] * y for k, y in enumerate(each)), None
+        z, identity = choice
+        each = [edges.run(p, None, one, x, collect)[0] for one in jnp.eye(4, dtype=bool)]
+        return sum(z[k] * y for k, y in enumerate(each)) + identity * x, None
 
     def all_of_them(z, arch):
-        _, choice = cell_edges.with_switches(arch, z)
-        return (networks._forward(weighed, jnp.float32, params, choice, IMAGES) * weights).sum()
+        _, *choice = cell_edges.with_switches(spec, arch, z)
+        whole = edges._replace(run=weighed)
+        return (networks._forward(whole, jnp.float32, params, choice, IMAGES) * weights).sum()
 
     def mixed(z, arch):
         return (network.apply_mixed(params, arch, z, IMAGES) * weights).sum()
 
-    return tuple(jax.jit(jax.value_and_grad(f)) for f in (mixed, all_of_them))
+    plain = jax.jit(lambda arch: (network.apply(params, arch, IMAGES) * weights).sum())
+    return *(jax.jit(jax.value_and_grad(f)) for f in (mixed, all_of_them)), plain
 
 
-def test_derivatives_in_switches_are_what_each_operation_would_add():
-    found, exact = by_switch()
+@pytest.mark.parametrize("chain", [False, True], ids=["cell", "chain"])
+def test_derivatives_in_switches_are_what_each_operation_would_add(chain):
+    found, exact, plain = by_switch(chain)
     for seed in range(4):
         arch = jax.random.bernoulli(jax.random.key(seed), 0.6, (24,)).astype(jnp.int32)
         arch = jnp.asarray(mixed_cell.prune(arch))
-        z = arch.reshape(6, 4).astype(jnp.float32)
+        if chain:
+            arch = arch[:12].at[4:8].set(arch[4:8] * (seed % 2))  # also without any operation
+        z = arch.reshape(-1, 4).astype(jnp.float32)
         (value, slope), (wanted, wanted_slope) = found(z, arch), exact(z, arch)
         np.testing.assert_allclose(value, wanted, rtol=1e-4)
+        np.testing.assert_allclose(value, plain(arch), rtol=1e-4)
         np.testing.assert_allclose(slope, wanted_slope, atol=1e-4 * abs(slope).max())
         assert (np.abs(slope[z == 0]) > 0).any()  # of operations that did not run, too
 
 
 def test_a_switch_of_an_edge_from_a_node_that_is_zero_has_no_derivative():
     arch = jnp.zeros(24, jnp.int32).at[12].set(1)  # the input alone
-    _, slope = by_switch()[0](arch.reshape(6, 4).astype(jnp.float32), arch)
+    _, slope = by_switch(False)[0](arch.reshape(6, 4).astype(jnp.float32), arch)
     assert (slope[3] != 0).all() and not slope[jnp.array([0, 1, 2, 4, 5])].any()
+
+
+def test_an_empty_layer_of_a_chain_is_its_shortcut():
+    """So that throwing that switch changes nothing, to the derivative."""
+    empty, shortcut = (jnp.asarray([0, 0, 1, 0, on, 0, 0, 0, 0, 1, 0, 1]) for on in (0, 1))
+    mixed, _, plain = by_switch(True)
+    np.testing.assert_array_equal(plain(empty), plain(shortcut))
+    _, slope = mixed(empty.reshape(3, 4).astype(jnp.float32), empty)
+    np.testing.assert_allclose(slope[1, 0], 0, atol=1e-5 * abs(slope).max())
+    assert (np.abs(slope[1, 1:]) > 1e-3 * abs(slope).max()).all()

@@ -20,7 +20,10 @@ from tests.ship import winners
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(space, marks=[pytest.mark.slow] * (space in ("mobilenetv3", "mixed_cell")))
+        pytest.param(
+            space,
+            marks=[pytest.mark.slow] * (space in ("mobilenetv3", "mixed_cell", "mixed_chain")),
+        )
         for space in winners.SPACES
     ],
 )

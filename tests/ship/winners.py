@@ -23,6 +23,7 @@ SPACES = {
     "macro": {"width": 0.1},
     "cell": {"cell_channels": 4, "cells_per_stage": 1},
     "mixed_cell": {"cell_channels": 4, "cells_per_stage": 1},
+    "mixed_chain": {"cell_channels": 4, "cells_per_stage": 1},
     "mobilenetv3": {"stages": 4, "width": 0.25, "strides": (2, 1, 1, 2), "stem_stride": 1},
 }
 ARCHS = {
@@ -32,6 +33,7 @@ ARCHS = {
     "+|nor_conv_1x1~0|none~1|nor_conv_3x3~2|",
     "mixed_cell": "|nor_conv_1x1&nor_conv_3x3~0|+|none~0|skip_connect&avg_pool_3x3~1|"
     "+|skip_connect&nor_conv_3x3~0|none~1|nor_conv_1x1~2|",
+    "mixed_chain": "nor_conv_1x1&nor_conv_3x3/none/skip_connect&nor_conv_3x3&avg_pool_3x3",
     "mobilenetv3": "k3e4-k5e3 k3e3-k7e6-k3e3 k5e3-k3e3 k3e3-k5e4-k3e6-k3e3",
 }
 

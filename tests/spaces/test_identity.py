@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
 from fnas_jax.spaces.widen import widen
 
 MNAS = {"blocks": 2, "width": 1.0, "strides": (1, 2), "stem": 32, "stem_stride": 2, "head": 64}
@@ -35,6 +35,7 @@ def test_other_spaces_of_one_name():
         (cell.make(), cell.make(channels=8)),
         (cell.make(), cell.make(cells_per_stage=1)),
         (mixed_cell.make(), mixed_cell.make(channels=8)),
+        (mixed_chain.make(), mixed_chain.make(channels=8)),
         (mixed_cell.make(), mixed_cell.make(cells_per_stage=1)),
         (categorical.make((2, 3), "t"), categorical.make((3, 2), "t")),
         (categorical.make((2, 3), "t"), categorical.make((2, 3), "t", ("a", "b"))),

@@ -151,7 +151,7 @@ def test_text_form_of_a_cell():
         ),
         (
             "|skip_connect&skip_connect~0|+|none~0|none~1|+|none~0|none~1|none~2|",
-            "skip_connect stands twice on one edge",
+            "skip_connect stands twice in one place",
         ),
         ("none~0+|none~0|none~1|+|none~0|none~1|none~2|", "needs 1 edges"),
     ],

@@ -10,7 +10,16 @@ import pytest
 
 from fnas_jax.layers.spec import RELU
 from fnas_jax.networks import flax_reference
-from fnas_jax.spaces import categorical, cell, layered, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import (
+    categorical,
+    cell,
+    layered,
+    macro,
+    mixed_cell,
+    mixed_chain,
+    mnas,
+    mobilenetv3,
+)
 from fnas_jax.timing import lookup, operations, units, whole
 from fnas_jax.timing.units import Unit
 
@@ -21,6 +30,7 @@ SPACES = {
     "macro": macro.make(macro.MacroSpec(strides=(1, 2, 2), channels=(8, 24, 32), head=16)),
     "cell": cell.make(channels=6, cells_per_stage=2),
     "mixed_cell": mixed_cell.make(channels=6, cells_per_stage=2),
+    "mixed_chain": mixed_chain.make(channels=6, cells_per_stage=2),
     "mobilenetv3": mobilenetv3.make(stages=3, width=0.5, strides=(1, 2, 1)),
     "layered": layered.make(
         [

@@ -13,7 +13,7 @@ class Pgnas:
 
     gradient: str = key(
         "local",
-        "estimator for the posterior; concrete and second for macro, layered, mixed_cell",
+        "estimator for the posterior; concrete and second for macro, layered, mixed_*",
         choices=("concrete", "local", "second", "score"),
     )
     mc_samples: int = key(1, "architectures drawn and trained in a step", 1, 1024)

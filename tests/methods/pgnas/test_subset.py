@@ -57,20 +57,28 @@ def test_logs_have_the_probability_of_each_choice_of_each_decision():
     np.testing.assert_allclose(np.concatenate(single), [0.25, 0.5, 0.25, 0.25, 0.75], atol=1e-6)
 
 
-@pytest.mark.parametrize("gradient", ["local", "concrete", "second", "score"])
-def test_all_estimators_fit_the_network(gradient):
+@pytest.mark.parametrize(
+    ("gradient", "space"),
+    [
+        *((gradient, "mixed_cell") for gradient in ("local", "concrete", "second", "score")),
+        ("concrete", "mixed_chain"),
+    ],
+)
+def test_all_estimators_fit_the_network(gradient, space):
     """Traced, which finds numbers that do not fit each other, and not compiled."""
-    config = configuration("pgnas", **SIZES, **{"pgnas.gradient": gradient, "pgnas.gamma": 1.0})
+    keys = {"space.name": space, "pgnas.gradient": gradient, "pgnas.gamma": 1.0}
+    config = configuration("pgnas", **SIZES | keys)
     task = registry.build_task(config)
     parts = task.oneshot()
     ctx = pgnas.context(config, pgnas.configure(config, task.space, parts), task.space, parts, 4)
-    assert ctx.training.q == posterior.make((4,) * 6, "subset")
+    slots = task.space.slots
+    assert ctx.training.q == posterior.make(slots, "subset") and len(slots) in (3, 6)
     key = jax.random.key(0)
     state = jax.eval_shape(functools.partial(method.init, ctx), key)
     images, labels = jax.ShapeDtypeStruct((8, 8, 8, 1), float), jax.ShapeDtypeStruct((8,), int)
     given = state, images, labels, key
     after, _ = jax.eval_shape(functools.partial(method.train, ctx), *given)
-    assert after.learnt.phi.shape == (6, 4) and after.samples.shape[1] == 24
+    assert after.learnt.phi.shape == (len(slots), 4) and after.samples.shape[1] == sum(slots)
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)
 
 
@@ -216,15 +224,25 @@ def test_the_paper_s_estimator_is_biased_but_finds_most_of_it():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pgnas", "spos"])
-def test_a_search_finds_keeps_and_exports_a_mixed_cell(name, tmp_path):
-    keys = {"oneshot.steps": 120, "oneshot.every": 60, "winner.steps": 40, "search.budget": 3}
-    config = configuration(name, **SIZES, **keys)
+@pytest.mark.parametrize(
+    ("name", "space"), [("pgnas", "mixed_cell"), ("spos", "mixed_cell"), ("pgnas", "mixed_chain")]
+)
+def test_a_search_finds_keeps_and_exports_a_network_of_subsets(name, space, tmp_path):
+    keys = {
+        "space.name": space,
+        "oneshot.steps": 120,
+        "oneshot.every": 60,
+        "winner.steps": 40,
+        "search.budget": 3,
+    }
+    config = configuration(name, **SIZES | keys)
     result = loop.run(config, tmp_path / "run")
     training = [m for m in lines(tmp_path / "run") if m.get("stage") == "prepare"]
     assert training[-1]["nll"] < training[0]["nll"] < 3
     if name == "pgnas":
-        assert len(training[-1]["pi"]) == 24 and len(training[-1]["entropy_slots"]) == 6
+        slots = 6 if space == "mixed_cell" else 3
+        assert len(training[-1]["pi"]) == 4 * slots
+        assert len(training[-1]["entropy_slots"]) == slots
         on = np.asarray(training[-1]["pi"])[:, 1]
         (first,) = [m for m in lines(tmp_path / "run") if m.get("iteration") == 1]
         for arch, log_q in zip(first["samples"], first["log_q"], strict=True):

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from fnas_jax.methods.tnas import features, graph_encoder, networks, set_encoder
 from fnas_jax.methods.tnas.config import Tnas
-from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mnas, mobilenetv3
+from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
 
 CELL = cell.make()
 SPACES = {
     "cell": CELL,
     "mixed_cell": mixed_cell.make(),
+    "mixed_chain": mixed_chain.make(),
     "macro": macro.make(),
     "mnas": mnas.make(blocks=2),
     "mobilenetv3": mobilenetv3.make(stages=2),
