@@ -128,7 +128,8 @@ def _left(found: Status, now: float) -> str:
         live = found.live or {}
         rest = live.get("left")
         known = "" if rest is None else pace.text(max(rest - max(now - live["at"], 0.0), 0.0))
-        done = f" ({live['done']} of {live['total']})" if live.get("total") else ""
+        counted = live.get("total") and "done" in live
+        done = f" ({live['done']} of {live['total']})" if counted else ""
         return f"{known} of {live.get('label', stage)}{done}" if known else ""
     return text
 

@@ -83,6 +83,9 @@ def test_a_stage_after_the_search_says_how_far_it_is():
     stage = live(stage="winner", label="winner", done=100, total=400, left=32.0)
     _, said = rows(status.screen(found(running=True, live=stage), NOW))
     assert (said["state"], said["time left"]) == ("winner for 1:00", "0:30 of winner (100 of 400)")
+    del stage["done"]
+    _, said = rows(status.screen(found(running=True, live=stage), NOW))
+    assert said["time left"] == "0:30 of winner"
     _, said = rows(status.screen(found(running=True, live=live(stage="finals")), NOW))
     assert "time left" not in said  # it is that of the search, which is over
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 ABOUT, CHECKSUM = "about", "checksum"  # what is stored beside the leaves
+STEP = "step"  # beside a text, because the files of two steps may be exchanged
 
 
 class StructureError(ValueError):
@@ -88,7 +89,10 @@ def save(manager: ocp.CheckpointManager, step: int, tree: Any, about: str = "") 
     leaves = [_to_numpy(leaf) for leaf in jax.tree.leaves(tree)]
     stored = {_name(i): leaf for i, leaf in enumerate(leaves) if leaf.size}  # Orbax: size > 0
     if about:
-        stored[ABOUT] = np.frombuffer(about.encode(), np.uint8)
+        stored |= {
+            ABOUT: np.frombuffer(about.encode(), np.uint8),
+            STEP: np.asarray(step, np.uint32),
+        }
     stored[CHECKSUM] = np.asarray(_checksum(_ordered(stored)), np.uint32)
     folder = pathlib.Path(manager.directory)
     with disk.at(folder, texts=True), leftovers.one_error():
@@ -170,6 +174,9 @@ def _whole(manager: ocp.CheckpointManager, step: int) -> dict[str, np.ndarray]:
     checksum = int(found.pop(CHECKSUM))
     if ABOUT in found and _checksum(_ordered(found)) != checksum:
         raise ValueError("checksum differs")
+    of = int(found.pop(STEP, step))  # earlier versions did not store it
+    if of != step:
+        raise ValueError(f"it is of step {of}")
     return found if ABOUT in found else found | {CHECKSUM: np.asarray(checksum)}
 
 

@@ -90,7 +90,7 @@ def _stopped(end: KeyboardInterrupt, error: Exception | None = None) -> int:
     else:  # one of its own: the signal was only noted
         signals.say("".join(traceback.format_exception(error)).rstrip())
         words = _FAILED
-    signals.say(signals.sentence(end, words))
+    signals.last_word(end, words)
     _drop_output()
     return signals.code(end)
 

@@ -29,6 +29,7 @@ import importlib
 import math
 import operator
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -314,7 +315,7 @@ def _check(name: str, value: Any) -> None:
             )
         if type_ in (int, float, tuple) and not key.texts and not key.low <= entry <= key.high:
             raise UserError(f"{name} is {value}; allowed is {allowed(key)}")
-        if type_ is float and not math.isfinite(entry):
+        if type_ is float and not abs(entry) <= sys.float_info.max:
             raise UserError(f"{name} is {value}; it must be finite")
 
 

@@ -55,6 +55,7 @@ class _Now:
     raised = False  # whether a `Stop` was raised
     deferred = 0  # how many `deferred` are entered
     hurried = False  # whether Ctrl-C has no more than `GRACE`, too
+    told = False  # whether the last word was said
     words = AGAIN  # what a stopped command is told to do
 
 
@@ -104,6 +105,12 @@ def code(error: KeyboardInterrupt) -> int:
 def sentence(error: KeyboardInterrupt, words: str = "") -> str:
     """What to tell of it; `words`: what to do, where that is not what the command says."""
     return f"stopped by {NAMES[signal.Signals(_number(error))]}; {words or _now.words}"
+
+
+def last_word(error: KeyboardInterrupt, words: str = "") -> None:
+    """Says its `sentence`: the thread has nothing to add from here on."""
+    _now.told = True
+    say(sentence(error, words))
 
 
 def _number(error: KeyboardInterrupt) -> int:
@@ -228,7 +235,7 @@ def _heeded() -> list[signal.Signals]:
 
 def _forget(words: str) -> None:
     _now.number, _now.since, _now.raised = 0, -math.inf, False
-    _now.deferred, _now.hurried, _now.words = 0, False, words
+    _now.deferred, _now.hurried, _now.words, _now.told = 0, False, words, False
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -299,7 +306,8 @@ def _watch(reader: int, grace: float) -> None:
         if now >= end:
             _end(first)
         if now >= tell:
-            _word("stopping where nothing is lost; Ctrl-C again ends at once")
+            if not _now.told:
+                _word("stopping where nothing is lost; Ctrl-C again ends at once")
             tell = math.inf
         until = min(tell, end)
         if not select.select([reader], [], [], None if until == math.inf else until - now)[0]:

@@ -21,6 +21,7 @@ import numpy as np
 from fnas_jax.core.types import UserError
 
 LARGEST = float(np.finfo(np.float32).max)  # numbers beyond it are infinite where they are used
+SMALLEST = float(np.finfo(np.float32).tiny)  # and those nearer to 0 are 0
 DELIMITERS = (",", ";", "\t", "|")
 _COMMA = r"[-+]?\d*,\d+([eE][-+]?\d+)?"  # a number with a decimal comma
 BOMS = (  # the longer ones first: that of UTF-16 is the beginning of that of UTF-32

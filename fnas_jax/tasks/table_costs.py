@@ -10,7 +10,7 @@ import numpy as np
 
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.tasks import delimited
-from fnas_jax.tasks.delimited import LARGEST, Content, Row
+from fnas_jax.tasks.delimited import LARGEST, SMALLEST, Content, Row
 
 ABSENT = ("", "nan", "na", "n/a", "null", "none", "-")  # texts of what nobody has measured
 WAYS = ("leave_out", "refuse")  # of `task.missing_costs`
@@ -46,7 +46,7 @@ def _cost(path: Path, row: Row, name: str, decimal_comma: bool) -> float:
         raise UserError(
             f"{path}, line {row.line}: {name} is {text!r}; it must be a number"
         ) from None
-    return value if 0 < value <= LARGEST else math.nan
+    return value if SMALLEST <= value <= LARGEST else math.nan
 
 
 def kept(

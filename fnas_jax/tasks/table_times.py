@@ -14,7 +14,7 @@ import numpy as np
 from fnas_jax.core.config import nearest
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.tasks import delimited
-from fnas_jax.tasks.delimited import LARGEST, Content, Row
+from fnas_jax.tasks.delimited import LARGEST, SMALLEST, Content, Row
 
 USUAL = "train_seconds"  # a column of this name is taken without being asked for
 
@@ -78,7 +78,7 @@ def _seconds(path: Path, row: Row, name: str, comma: bool) -> float:
         value = delimited.number(text, comma)
     except ValueError:
         value = math.nan
-    if not 0 < value <= LARGEST or np.float32(value) == 0:
+    if not SMALLEST <= value <= LARGEST:
         raise UserError(
             f"{path}, line {row.line}: {name} is {text!r}; a training time is a finite number of"
             " seconds above 0, in every row, also where the training failed"

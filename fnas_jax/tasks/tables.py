@@ -19,7 +19,7 @@ from fnas_jax.core.measure import DIRECTIONS, Measure
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.spaces import base, cell, macro
 from fnas_jax.tasks import delimited, plain_table, table_times
-from fnas_jax.tasks.delimited import LARGEST
+from fnas_jax.tasks.delimited import LARGEST, SMALLEST
 from fnas_jax.tasks.plain_table import ANYTHING, Asked
 
 FILES = {
@@ -183,7 +183,7 @@ def _float(value: Any) -> float:
 def _millions(name: str, value: Any) -> float:
     """A cost in millions. Raises ValueError for what is none."""
     cost = _float(value) / 1e6
-    if not 0 < cost <= LARGEST:
+    if not SMALLEST <= cost <= LARGEST:
         raise ValueError(f"{name} is {value}; a cost is a finite number above 0")
     return cost
 

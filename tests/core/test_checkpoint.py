@@ -166,6 +166,18 @@ def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, damage, caplog):
         assert checkpoint.restore(manager, tree(0))[0] == 3
 
 
+def test_the_folder_of_another_step_is_damage(tmp_path, caplog):
+    with opened(tmp_path) as manager:
+        for step in (1, 2):
+            checkpoint.save(manager, step, tree(step), f"about {step}")
+    shutil.rmtree(tmp_path / "2" / "default")
+    shutil.copytree(tmp_path / "1" / "default", tmp_path / "2" / "default")
+    with opened(tmp_path) as manager:
+        step, back = checkpoint.restore(manager, tree(0))
+    assert step == back.more["count"] == 1
+    assert "checkpoint 2 is damaged (ValueError: it is of step 1)" in caplog.text
+
+
 @pytest.mark.parametrize(
     "content", ["[" * 100_000, "1" * 5_000, "[]", '{"commit_timestamp_nsecs": "x"}', '{"a": NaN}']
 )

@@ -51,6 +51,7 @@ def test_values_beyond_either_end_of_a_range_are_refused(name, key):
         ("task.noisy", 1, "task.noisy is 1; it must be true or false"),
         ("task.name", 3, "task.name is 3; it must be a text"),
         ("children.lr", math.inf, "allowed is 1e-06 to 100"),
+        ("limits.mflops", 10**400, "it must be finite"),
         ("children.lr", math.nan, "allowed is 1e-06 to 100"),
         ("space.strides", (1, 3), "allowed is entries from 1 to 2"),
         ("space.strides", (1, 1.5), "it must be a tuple of whole numbers"),
@@ -140,8 +141,8 @@ def test_an_unknown_space_is_refused_with_the_allowed_ones(task):
     config = config_lib.default()
     config.task.name, config.space.name = task, "mcro"
     message = (
-        "space.name is 'mcro'; allowed are mnas, mobilenetv3, macro, cell, categorical or"
-        " MODULE:ATTRIBUTE; did you mean"
+        "space.name is 'mcro'; allowed are mnas, mobilenetv3, macro, cell,"
+        " mixed_cell, categorical or MODULE:ATTRIBUTE; did you mean"
     )
     with pytest.raises(UserError, match=f"^{message} 'macro'\\?$"):
         registry.build_task(config_lib.validate(config))

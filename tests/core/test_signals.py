@@ -96,6 +96,26 @@ def test_who_watches_takes_two_at_once_for_one(numbers, ends, monkeypatch):
     assert ended == ends
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_nothing_is_added_to_the_last_word(last, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr(signals, "_word", said.append)
+    monkeypatch.setattr(signals, "SOON", 0.0)
+    monkeypatch.setattr(signals._now, "told", False)
+    reader, writer = os.pipe()
+    if last:
+        signals.last_word(signals.Stop(signal.SIGINT))
+        assert capsys.readouterr().err.startswith("stopped by Ctrl-C; ")
+    os.write(writer, bytes([signal.SIGINT]))
+    thread = threading.Thread(target=signals._watch, args=(reader, 60.0))
+    thread.start()
+    time.sleep(0.2)
+    os.close(writer)
+    thread.join()
+    os.close(reader)
+    assert len(said) == (not last)
+
+
 def test_what_nobody_reads_is_let_go():
     pipes = [os.pipe(), os.pipe()]
     (gone, broken), (there, whole) = pipes

@@ -120,6 +120,7 @@ def test_latencies(content):
         ({"flops": 10**400}, "flops is 1000"),
         ({"flops": float("inf")}, "flops is inf"),
         ({"flops": -1}, "flops is -1"),
+        ({"flops": 1e-150}, "flops is 1e-150"),
         ({"params": float("nan")}, "params is nan"),
         ({"mean_acc": 10**400}, "accuracy 1000"),
     ],

@@ -8,7 +8,8 @@ import pathlib
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from tests.soak import kill, processes, searches, signals, writes
 from tests.soak.processes import Ended
@@ -21,6 +22,7 @@ FITTED = "it had room enough"
 OPEN = "it opened no file there any more"  # what a process has open it still writes to
 OVER = "over before its disk was read-only"  # which was too late, then
 NOT_TRIED = "not tried: only root may mount"
+BUSY = 20.0  # seconds in which a file that is being written is closed again
 BEFORE = 6  # lines of metrics.jsonl, or checkpoints, after which a part becomes read-only
 
 
@@ -49,10 +51,23 @@ def read_only(folder: pathlib.Path) -> Iterator[None]:
     """`folder` cannot be written inside, by root neither."""
     mount("--bind", str(folder), str(folder))
     try:
-        mount("-o", "remount,ro,bind", str(folder))
+        until(lambda: mount("-o", "remount,ro,bind", str(folder)))
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        until(lambda: subprocess.run(["umount", str(folder)], check=True, capture_output=True))
+
+
+def until(step: Callable[[], object]) -> None:
+    """Does `step`, which the kernel refuses as long as a file is open for writing there."""
+    end = time.monotonic() + BUSY
+    while True:
+        try:
+            step()
+            return
+        except subprocess.CalledProcessError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def mount(*arguments: str) -> None:
