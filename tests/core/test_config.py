@@ -142,7 +142,7 @@ def test_an_unknown_space_is_refused_with_the_allowed_ones(task):
     config.task.name, config.space.name = task, "mcro"
     message = (
         "space.name is 'mcro'; allowed are mnas, mobilenetv3, macro, cell,"
-        " mixed_cell, categorical or MODULE:ATTRIBUTE; did you mean"
+        " mixed_cell, mixed_chain, categorical or MODULE:ATTRIBUTE; did you mean"
     )
     with pytest.raises(UserError, match=f"^{message} 'macro'\\?$"):
         registry.build_task(config_lib.validate(config))
