@@ -85,7 +85,7 @@ def canonical(archs: Array) -> Array:
     Two are one network where the same operations stand between the same nodes, under whatever names
     of nodes 1 and 2, which can be exchanged where nothing stands between them. Edges that change
     nothing are off. A node that is no more than a copy of another is a node of its own here, so
-    that vectors which `cell.network_form` would join may remain two.
+    that vectors which `cell.network_form` would join may remain several.
     """
     chex.assert_shape(archs, (None, len(CARDINALITIES)))
     edges = by_edge(prune(jnp.asarray(archs)))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fnas_jax.core.types import UserError
 from fnas_jax.networks import cell as networks
 from fnas_jax.networks.cost import cost
-from fnas_jax.spaces import cell, cells, mixed_cell
+from fnas_jax.spaces import base, cell, cells, mixed_cell
 from tests.networks import agreement
 
 SPACE = mixed_cell.make()
@@ -84,6 +84,17 @@ def test_the_canonical_form_is_pruned_idempotent_and_that_of_renamed_nodes():
     assert ((form == pruned).all(1) | (form == others).all(1)).all()
     between = pruned.reshape(-1, 6, 4)[:, 2].any(1)
     np.testing.assert_array_equal(form[between], pruned[between])
+
+
+def test_no_cells_are_joined_that_the_cell_space_parts():
+    """Of one operation an edge: its 5,260 networks have 8,765 forms here."""
+    cells_ = base.enumerate_all(cell.make())
+    one = (cells_[..., None] == 1 + np.arange(4)).astype(np.int32).reshape(len(cells_), -1)
+    _, form = np.unique(CANONICAL(one), axis=0, return_inverse=True)
+    networks_ = cell.representatives()
+    pairs = np.unique(np.stack([form.ravel(), networks_]), axis=1)
+    assert pairs.shape[1] == len(np.unique(form)) == 8765
+    assert len(np.unique(networks_)) == 5260
 
 
 def test_every_form_of_a_network_costs_the_same():
