@@ -177,7 +177,12 @@ def read(folder: pathlib.Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     whole = jsons.fits(found, KINDS) and {"pid", "host", "stage", "since", "at"} <= found.keys()
-    return found if whole else None
+    return found if whole and all(map(_counts, found.values())) else None
+
+
+def _counts(value: Any) -> bool:
+    """Whether it can be reckoned with, if it is a number: no NaN, and nothing without an end."""
+    return not isinstance(value, jsons.NUMBER) or abs(value) <= sys.float_info.max
 
 
 def waiting(stage: Stage, silent: float, now: float, left: float = math.inf, far: str = "") -> str:

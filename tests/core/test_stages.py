@@ -115,8 +115,14 @@ def test_a_folder_that_takes_nothing_is_no_error(tmp_path):
     assert stages.read(tmp_path / "absent") is None
 
 
+ODD = '{"pid": 1, "host": "a", "stage": "search", "at": 1.0, "since": '
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"pid": "x"}', "\xff", '{"pid": 1, "host": "a"}']
+    "text",
+    ["", "[]", "{}", '{"pid": "x"}', "\xff", '{"pid": 1, "host": "a"}']
+    + [f"{ODD}{since}}}" for since in ("NaN", "Infinity", 10**400)],
+    ids=lambda text: text[-12:],
 )
 def test_what_is_no_such_file_says_nothing(text, tmp_path):
     (tmp_path / stages.FILE).write_text(text, encoding="latin-1")

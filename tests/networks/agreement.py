@@ -12,7 +12,8 @@ import numpy as np
 import optax
 
 from fnas_jax import layered
-from fnas_jax.networks import elastic, flax_reference, subnet_weights
+from fnas_jax.layers.choose import Backend
+from fnas_jax.networks import elastic, flax_reference, mobile, subnet_weights
 from fnas_jax.networks.dense import Dense
 from fnas_jax.spaces import cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
 
@@ -56,10 +57,15 @@ class Case(NamedTuple):
     whole: list[Any]  # gradients of all parameters of the elastic network
 
 
-def case(space: Any, backend: str = "auto", archs: Any = None, outputs: Any = CLASSES) -> Case:
+def case(
+    space: Any, backend: str | Backend = "auto", archs: Any = None, outputs: Any = CLASSES
+) -> Case:
     """Elastic and Flax network of `archs`, by default those of `every_choice`."""
     space = SPACES[space] if isinstance(space, str) else space
-    net = elastic.make(space, CHANNELS, outputs, backend)
+    if isinstance(backend, Backend):  # in a type that these devices would not have
+        net = mobile.network(mobile.elastic(space.spec, CHANNELS, outputs, backend))
+    else:
+        net = elastic.make(space, CHANNELS, outputs, backend)
     key = jax.random.key(1)
     archs = every_choice(space) if archs is None else archs
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))

@@ -7,10 +7,11 @@ excitation by hard sigmoids and without.
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.layers import compile_kernels
+from fnas_jax.layers import choose, compile_kernels
 from fnas_jax.layers.spec import HARD_GATE, HARD_SWISH, RELU
 from fnas_jax.networks import elastic, flax_reference, mobile_spaces, subnet_weights
 from fnas_jax.spaces import mobilenetv3
@@ -66,13 +67,21 @@ def shallowest(count):
     return random(20)[np.argsort(layers, kind="stable")[:count]]
 
 
-@pytest.fixture(scope="module")
-def twenty():
-    if not compile_kernels.available():
+def needs(backend):
+    if backend == "kernels" and not compile_kernels.available():
         pytest.skip("no C++ compiler for the kernels")
-    return agreement.case(SPACE, "kernels", random(20))
+    if backend == "kernels_bf16" and not choose.has_short_products():
+        pytest.skip("this CPU has no products of bfloat16 numbers")
 
 
+@pytest.fixture(scope="module", params=["kernels", "reference", "masked", "branched"])
+def twenty(request):
+    needs(request.param)
+    return agreement.case(SPACE, request.param, random(20))
+
+
+# Gradients of so many layers are those of test_layer_types.py, layer by layer: a number that rounds
+# to the other side of a bend, as of a gate, changes those of all layers in front of it by percents.
 CHECKS = (
     agreement.check_training_logits,
     agreement.check_evaluation_logits,
@@ -84,3 +93,25 @@ CHECKS = (
 @pytest.mark.parametrize("check", CHECKS)
 def test_twenty_random_children_equal_flax_networks(twenty, check):
     check(twenty)
+
+
+# Relative distances of bfloat16's logits from float32's, by their norms. The bounds are twice the
+# largest of 20 that was measured, which stands behind them.
+SHORT = {
+    "kernels_bf16": ("kernels_bf16", 0.1),  # 0.048
+    "masked": (choose.masked_in(jnp.bfloat16), 0.24),  # 0.119
+    "branched": (choose.branched_in(jnp.bfloat16), 0.23),  # 0.112
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
+def test_twenty_random_children_in_bfloat16_are_near_flax_networks(name):
+    backend, bound = SHORT[name]
+    needs(name)
+    found = agreement.case(SPACE, backend, random(20))
+    far = [
+        np.linalg.norm(ours.logits - flax.logits) / np.linalg.norm(flax.logits)
+        for ours, flax in zip(found.elastic, found.flax, strict=True)
+    ]
+    assert np.min(far) > 1e-5 and np.max(far) <= bound  # of the same type, nothing is compared
