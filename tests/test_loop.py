@@ -135,7 +135,7 @@ def test_result_holds_what_is_documented(undisturbed):
     assert result == json.loads((folder / "result.json").read_text())
     assert set(result) == {
         *("best", "finalists", "winner", "counts", "iterations", "seconds", "method", "space"),
-        *("task", "seed", "versions", "resumed", "pareto", "metric", "target"),
+        *("task", "seed", "versions", "resumed", "pareto", "metric", "target", "simulated_seconds"),
     }
     assert set(result["best"]) == {
         *("arch", "description", "accuracy", "reward", "latency_ms", "mflops", "params_m"),
