@@ -42,7 +42,7 @@ help:
 	@echo "make test    set-up, lint and tests"
 	@echo "make test-all  the slow tests, too; installs what those of site, notebooks and tracking need"
 	@echo "make test-oldest  the tests with the oldest packages that are allowed"
-	@echo "make soak      kills searches, fills disks, damages files: is anything lost? About an hour"
+	@echo "make soak      kills searches, fills disks, damages files: is anything lost? Two hours"
 	@echo "make mutants   changes the code in small ways: do the tests notice? About an hour"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff fix what it can"
