@@ -42,7 +42,8 @@ def test_two_random_children_have_the_logits_of_flax_networks():
     """On the backend of these devices, without gradients: the soonest to say."""
     net = elastic.make(SPACE, CHANNELS, CLASSES)
     key = jax.random.key(1)
-    shapes = jax.eval_shape(lambda: (net.init(key, random(20)[0]), net.init_stats()))
+    first = random(20)[0]
+    shapes = jax.eval_shape(lambda: (net.init(key, first), net.init_stats()))
     params, stats = agreement.filled(shapes)
     images = jax.random.normal(key, (8, 5, 7, CHANNELS))
     ours = jax.jit(
