@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -41,10 +41,7 @@ def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
     The text form is "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...~0|...~1|...~2|": the nodes
     joined by "+", each with its incoming edges as operation~source.
     """
-    if channels < 1 or cells_per_stage < 1:
-        raise UserError(
-            f"channels and cells_per_stage must be at least 1, got {channels}, {cells_per_stage}"
-        )
+    check_sizes(channels, cells_per_stage)
     return base.Space(
         name="cell",
         cardinalities=CARDINALITIES,
@@ -60,6 +57,14 @@ def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
         spec=CellSpec(channels, cells_per_stage),
         words=(OPS,) * len(EDGES),
     )
+
+
+def check_sizes(channels: int, cells_per_stage: int) -> None:
+    """Raises UserError for a network of cells that has none, or no channels."""
+    if channels < 1 or cells_per_stage < 1:
+        raise UserError(
+            f"channels and cells_per_stage must be at least 1, got {channels}, {cells_per_stage}"
+        )
 
 
 def prune(archs: Any) -> Any:
@@ -178,36 +183,43 @@ def canonical(archs: Array) -> Array:
 
 
 def _describe(arch: Any) -> dict[str, Any]:
-    ops = [OPS[int(a)] for a in np.asarray(arch)]
+    return described([OPS[int(a)] for a in np.asarray(arch)])
+
+
+def described(words: Sequence[str]) -> dict[str, Any]:
+    """The text form of a cell and what each edge does, by the `words` of its six edges."""
     nodes = [
         "|"
-        + "|".join(f"{op}~{s}" for (s, end), op in zip(EDGES, ops, strict=True) if end == target)
+        + "|".join(f"{w}~{s}" for (s, end), w in zip(EDGES, words, strict=True) if end == target)
         + "|"
         for target in (1, 2, 3)
     ]
-    return {
-        "text": "+".join(nodes),
-        "edges": dict(zip((f"{s}-{t}" for s, t in EDGES), ops, strict=True)),
-    }
+    edges = dict(zip((f"{s}-{t}" for s, t in EDGES), words, strict=True))
+    return {"text": "+".join(nodes), "edges": edges}
 
 
 def parse(text: str) -> np.ndarray:
     """The string form -> [6] int32. Raises UserError with what is wrong."""
+    decisions = []
+    for source, edge in edges_in(text):
+        op, _, tail = edge.partition("~")
+        if op not in OPS or tail != str(source):
+            raise UserError(f"{edge!r} in {text!r} is not OP~{source} with OP of {OPS}")
+        decisions.append(OPS.index(op))
+    return np.array(decisions, np.int32)
+
+
+def edges_in(text: str) -> Iterator[tuple[int, str]]:
+    """(the node that it reads, its text) of each of the six edges. Raises UserError."""
     nodes = text.strip().split("+")
     if len(nodes) != 3:
         raise UserError(f"{text!r} has {len(nodes)} nodes; 3 are needed, joined by '+'")
-    decisions = []
     for target, node in enumerate(nodes, start=1):
         edges = node.strip("|").split("|")
         sources = [source for source, end in EDGES if end == target]
         if len(edges) != len(sources) or not (node.startswith("|") and node.endswith("|")):
             raise UserError(f"node {target} of {text!r} needs {len(sources)} edges between '|'")
-        for source, edge in zip(sources, edges, strict=True):
-            op, _, tail = edge.partition("~")
-            if op not in OPS or tail != str(source):
-                raise UserError(f"{edge!r} in {text!r} is not OP~{source} with OP of {OPS}")
-            decisions.append(OPS.index(op))
-    return np.array(decisions, np.int32)
+        yield from zip(sources, edges, strict=True)
 
 
 def _blocks(archs: Array) -> Array:

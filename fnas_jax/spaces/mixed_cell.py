@@ -46,10 +46,7 @@ def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
     The text form is that of `cell`, with the operations of an edge joined by "&":
     "|skip_connect&nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|..". Raises UserError for sizes below 1.
     """
-    if channels < 1 or cells_per_stage < 1:
-        raise UserError(
-            f"channels and cells_per_stage must be at least 1, got {channels}, {cells_per_stage}"
-        )
+    cell.check_sizes(channels, cells_per_stage)
     return base.Space(
         name="mixed_cell",
         cardinalities=CARDINALITIES,
@@ -103,15 +100,7 @@ def _renamed(edge: int) -> int:
 
 
 def _describe(arch: Any) -> dict[str, Any]:
-    texts = [text_of(on) for on in by_edge(np.asarray(arch))]
-    nodes = [
-        "|"
-        + "|".join(f"{t}~{s}" for (s, end), t in zip(EDGES, texts, strict=True) if end == target)
-        + "|"
-        for target in (1, 2, 3)
-    ]
-    edges = dict(zip((f"{s}-{t}" for s, t in EDGES), texts, strict=True))
-    return {"text": "+".join(nodes), "edges": edges}
+    return cell.described([text_of(on) for on in by_edge(np.asarray(arch))])
 
 
 def text_of(on: Any) -> str:
@@ -121,20 +110,12 @@ def text_of(on: Any) -> str:
 
 def parse(text: str) -> np.ndarray:
     """The string form -> [24] int32. Raises UserError with what is wrong."""
-    nodes = text.strip().split("+")
-    if len(nodes) != 3:
-        raise UserError(f"{text!r} has {len(nodes)} nodes; 3 are needed, joined by '+'")
     found = []
-    for target, node in enumerate(nodes, start=1):
-        edges = node.strip("|").split("|")
-        sources = [source for source, end in EDGES if end == target]
-        if len(edges) != len(sources) or not (node.startswith("|") and node.endswith("|")):
-            raise UserError(f"node {target} of {text!r} needs {len(sources)} edges between '|'")
-        for source, edge in zip(sources, edges, strict=True):
-            words, _, tail = edge.partition("~")
-            if tail != str(source):
-                raise UserError(f"{edge!r} in {text!r} does not end in ~{source}")
-            found += switches(words, text)
+    for source, edge in cell.edges_in(text):
+        words, _, tail = edge.partition("~")
+        if tail != str(source):
+            raise UserError(f"{edge!r} in {text!r} does not end in ~{source}")
+        found += switches(words, text)
     return np.array(found, np.int32)
 
 

@@ -39,10 +39,7 @@ def make(channels: int = 16, cells_per_stage: int = 5) -> base.Space:
     The text form is "skip_connect&nor_conv_3x3/none/avg_pool_3x3": the layers' operations. Raises
     UserError for sizes below 1.
     """
-    if channels < 1 or cells_per_stage < 1:
-        raise UserError(
-            f"channels and cells_per_stage must be at least 1, got {channels}, {cells_per_stage}"
-        )
+    cell.check_sizes(channels, cells_per_stage)
     return base.Space(
         name="mixed_chain",
         cardinalities=CARDINALITIES,
