@@ -20,7 +20,7 @@ from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.knowledge import history, listing, store
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import delimited, plain_table, table_costs, table_metric
+from fnas_jax.tasks import delimited, plain_table, table_costs, table_metric, table_times
 from fnas_jax.tasks.delimited import Content, Row
 
 TEXT = ("text", "architecture")  # columns of whole architectures, as `Space.describe` says them
@@ -36,6 +36,7 @@ class Earlier(NamedTuple):
     costs: dict[str, np.ndarray]  # [M] float64, NaN where unknown
     measure: Measure
     notes: tuple[str, ...]
+    seconds: np.ndarray | None = None  # [M] float64 that each training took; None: unknown
 
 
 def read(path: pathlib.Path, asked: plain_table.Asked, space: Space | None, name: str) -> Earlier:
@@ -47,7 +48,8 @@ def read(path: pathlib.Path, asked: plain_table.Asked, space: Space | None, name
     if space is None:
         plain = plain_table.read(path, asked)
         own = plain.space._replace(name=name) if name else plain.space
-        return Earlier(own, plain.archs, plain.values, plain.costs, plain.measure, plain.notes)
+        known = (plain.archs, plain.values, plain.costs, plain.measure, plain.notes)
+        return Earlier(own, *known, plain.seconds)
     content = delimited.read(path)
     notes = [*content.notes]
     measured = [row for row in content.rows if row.fields.get("trained", "").lower() not in NO]
@@ -58,15 +60,19 @@ def read(path: pathlib.Path, asked: plain_table.Asked, space: Space | None, name
         raise UserError(f"{path} has no measured row")
     archs, used = decide(path, content, space)
     others = content._replace(columns=tuple(c for c in content.columns if c not in used))
-    metric = table_metric.choose(path, others, space, asked.metric)
+    taken = dict.fromkeys(used, "one of the decisions")
+    taken |= {asked.metric: "what is searched for"} if asked.metric else {}
+    time = table_times.column(path, content, asked.time, taken)
+    metric = table_metric.choose(path, others, space, asked.metric, time)
     direction = table_metric.direction(path, metric, asked.direction)
     costs, _ = table_costs.read(path, content)
     column = table_metric.read(path, content, metric, costs)
     measure, unit = table_metric.measure_of(path, content, column, direction)
+    seconds, times = table_times.read(path, content, time, bool(asked.time))
     failed = [row.fields.get("ok", "").lower() in NO for row in content.rows]
     values = np.where(failed, np.nan, measure.sign * column.values / unit)
-    notes += [*column.notes, *table_metric.doubtful(content, column, measure, unit)]
-    return Earlier(space, archs, values, costs, measure, tuple(notes))
+    notes += [*column.notes, *table_metric.doubtful(content, column, measure, unit), *times]
+    return Earlier(space, archs, values, costs, measure, tuple(notes), seconds)
 
 
 def decide(path: pathlib.Path, content: Content, space: Space) -> tuple[np.ndarray, set[str]]:
@@ -154,6 +160,7 @@ def rows(earlier: Earlier) -> Sequence[history.Row]:
     accuracy = np.where(ok, earlier.values, 0.0)
     score = np.asarray(measures.score(earlier.measure, jnp.asarray(accuracy)), np.float64)
     reward = np.where(ok, score, 0.0)
+    seconds = np.full(len(ok), np.nan) if earlier.seconds is None else earlier.seconds
     costs: dict[str, Any] = {
         name: earlier.costs.get(name, np.full(len(ok), np.nan)) for name in COSTS
     }
@@ -165,7 +172,7 @@ def rows(earlier: Earlier) -> Sequence[history.Row]:
             ok=bool(ok[i]),
             accuracy=float(accuracy[i]),
             reward=float(reward[i]),
-            seconds=float("nan"),
+            seconds=float(seconds[i]),
             **{name: float(values[i]) for name, values in costs.items()},
         )
         for i, arch in enumerate(earlier.archs)

@@ -134,7 +134,7 @@ def search_in(
             data = "" if task.dataset is None else protocols.fingerprint(task.dataset)
             pin = pins.read(pinned, identity.id)
             taken = "" if pin is None else pins.digest(pin)
-            what = (task.space.key, evaluator.protocol, data, taken)
+            what = (task.space.key, evaluator.protocol, data, taken, task.simulated)
             identity = unchanged.same_task(identity, path, *what)
             metric, direction, kind, scale = task.measure
             identity = identity._replace(metric=metric, direction=direction, kind=kind, scale=scale)

@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 
 from absl import flags
 
+from fnas_jax import simulated
 from fnas_jax.core import cli, pace
 from fnas_jax.core.types import UserError
 from fnas_jax.standing import Status, left, number, read
@@ -55,6 +56,7 @@ def screen(found: Status, now: float) -> str:
         ("done", _done(found)),
         ("rate", _rate(found)),
         ("time left", _left(found, now)),
+        ("simulated", _simulated(found)),
         ("failures", _failures(found)),
         ("pool", pool(found.line)),
         ("critic", critic(found.line)),
@@ -132,6 +134,16 @@ def _left(found: Status, now: float) -> str:
         done = f" ({live['done']} of {live['total']})" if counted else ""
         return f"{known} of {live.get('label', stage)}{done}" if known else ""
     return text
+
+
+def _simulated(found: Status) -> str:
+    """How long the trainings took by the task's table, and of how much; "" without times."""
+    result = (found.result or {}).get(simulated.NAME)
+    total = number(result or found.line, "total" if result else simulated.NAME)
+    if total is None:
+        return ""
+    most = found.config.search.simulated_seconds
+    return f"{pace.text(total)}{f' of {pace.text(most)}' if most else ''} of training by the table"
 
 
 def _failures(found: Status) -> str:

@@ -56,6 +56,7 @@ def define_import(values: flags.FlagValues) -> None:
         "space": "of the decisions: mnas, macro, .., or categorical/NAME",
         "metric": "column of the results; '': the only one that it can be",
         "direction": f"of the metric: {' or '.join(DIRECTIONS)}; '': by its name",
+        "time": "column of the seconds that each training took; '': train_seconds, if there is one",
     }
     for name, meaning in told.items():
         flags.DEFINE_string(name, "", meaning, flag_values=values)
@@ -114,12 +115,12 @@ def imported(arguments: Sequence[str]) -> str:
             f"--decisions is for a table with a space of its own; here they are {space.name}'s"
         )
     file = pathlib.Path(given[0]).expanduser()
-    asked = plain_table.Asked(values.metric, values.direction, tuple(values.decisions))
+    asked = plain_table.Asked(values.metric, values.direction, tuple(values.decisions), values.time)
     try:
         earlier = importing.read(file, asked, space, name)
     except UserError as error:  # which names the keys of a search on the table
         raise UserError(
-            re.sub(r"\btask\.(metric|direction|decisions)", r"--\1", str(error))
+            re.sub(r"\btask\.(metric|direction|decisions|time)", r"--\1", str(error))
         ) from None
     new, there = importing.write(earlier, task, file.name, pathlib.Path(folder).expanduser())
     text = f"{new:,} results of {task} in the space {earlier.space.name}"

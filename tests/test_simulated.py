@@ -111,6 +111,39 @@ def test_an_interrupted_search_goes_on_counting(finished, table, tmp_path, monke
     assert told[0] == told[1]
 
 
+def test_a_search_does_not_go_on_by_other_times(table, tmp_path, monkeypatch):
+    """Of which its sums would be made, beside those that it began with."""
+    folder, own = tmp_path / "a", tmp_path / "table.csv"
+    lines = table.read_text().splitlines()
+    header = lines[0].replace("gpu_s", "train_seconds")
+
+    def write(head, change=lambda text: text):
+        own.write_text("\n".join([head, *map(change, lines[1:])]))
+
+    def given(**keys):
+        return search(folder, own, 20, "random", **{"task.metric": "acc"}, **keys)
+
+    write(header)
+    interrupted(monkeypatch, 3, folder, own, 20, "random", **{"task.metric": "acc"})
+    refused = r"was begun on other training times of the table, or none, under the same names"
+    write(header, lambda line: line.replace(",100.5", ",99.5"))
+    with pytest.raises(fnas_jax.UserError, match=refused):
+        given()
+    write(header.replace("train_seconds", "gpu_s"))  # which nobody asks for
+    with pytest.raises(fnas_jax.UserError, match=refused):
+        given()
+    with pytest.raises(fnas_jax.UserError, match=r"task.time \( there, gpu_s now\)"):
+        given(**TIMES)
+    lines[1:] = lines[:0:-1]  # rows in another order are the same
+    write(header)
+    assert given().simulated_seconds["total"] > 0
+    for name in ("result.json", "run.json"):  # by the checkpoint
+        (folder / name).unlink()
+    write(header, lambda line: line.replace(",100.5", ",99.5"))
+    with pytest.raises(fnas_jax.UserError, match=refused):
+        given()
+
+
 def test_a_search_ends_when_its_simulated_time_is_spent_and_goes_on_with_more(
     finished, table, tmp_path, capsys
 ):

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pytest
 
-from fnas_jax import loop, registry, standing, status, trials
+from fnas_jax import loop, registry, simulated, standing, status, trials
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import pace, signals, stages, workdir
 from fnas_jax.core.types import UserError
@@ -77,6 +77,20 @@ def test_the_screen_of_a_search_that_runs():
         "critic": "mean error 0.0125 in rewards, 75% within its uncertainty",
         "checkpoint": "6, 1:05 ago",
     }
+
+
+def test_simulated_seconds_are_told_of_how_many():
+    """By the newest line, and of a finished search by its result."""
+    spent = MappingProxyType(LINE | {simulated.NAME: 5400.0})
+    assert rows(status.screen(found(line=spent), NOW))[1]["simulated"] == (
+        "1:30:00 of training by the table"
+    )
+    limit = {"search.simulated_seconds": 7200.0}
+    result = {"best": None, "winner": None, simulated.NAME: {"total": 7300.0, "to_best": None}}
+    _, said = rows(status.screen(found(line=spent, keys=limit, result=result), NOW))
+    assert said["simulated"] == "2:01:40 of 2:00:00 of training by the table"
+    _, said = rows(status.screen(found(result=result | {simulated.NAME: None}), NOW))
+    assert "simulated" not in said
 
 
 def test_a_stage_after_the_search_says_how_far_it_is():

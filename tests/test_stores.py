@@ -116,6 +116,29 @@ def test_decisions_of_a_space_of_ours_are_read_in_words_numbers_or_as_a_text(tmp
     assert "1 rows are left out, which were predicted and not measured" in found.notes
 
 
+def test_training_times_are_taken_along(tmp_path, capsys):
+    """By their usual name, or by that which is given; in a space of ours and in the file's own."""
+    store = f"--knowledge={tmp_path / 'store'}"
+    own = write(tmp_path / "own.csv", "decision_0,acc,train_seconds", "0,0.5,100.5", "1,nan,7")
+    said = told(capsys, "import", own, store, "--task=own")
+    assert "training times are train_seconds, read as seconds: 53.75 s in the median" in said
+    ours = write(tmp_path / "ours.csv", "text,acc,gpu_s", "22222222,0.5,3", "01201201,0.6,4")
+    more = ("--task=ours", "--space=macro", "--metric=acc")
+    said = told(capsys, "import", ours, store, *more, "--time=gpu_s")
+    assert "training times are gpu_s" in said
+    assert {r["seconds"] for r in listed(tmp_path / "store", task="own")} == {100.5, 7.0}
+    assert {r["seconds"] for r in listed(tmp_path / "store", task="ours")} == {3.0, 4.0}
+    none = told(capsys, "import", ours, store, "--task=none", *more[1:])
+    assert "training times" not in none
+    assert {r["seconds"] for r in listed(tmp_path / "store", task="none")} == {None}
+    for arguments, text in {
+        (own, "--time=gpu_s"): r"no column 'gpu_s' (--time); what is not used otherwise is acc,",
+        (ours, *more[1:], "--time=text"): "--time is 'text', in",
+        (ours, *more[1:], "--time=acc"): "what is searched for; it names the column with the sec",
+    }.items():
+        assert text in told(capsys, "import", *arguments, store, "--task=t", code=2)
+
+
 def test_what_trials_writes_can_be_imported(tmp_path, capsys):
     write_table(tmp_path / "net.csv")
     changes = {

@@ -17,21 +17,36 @@ from fnas_jax.core.logging import last_line
 from fnas_jax.core.types import UserError
 from fnas_jax.core.workdir import Run
 
+NO_TIMES = "none"  # in run.json: what was evaluated has no training times
+_SAME = ("space", "protocol", "data", "taken", "times")  # entries of `Run` that tell it
+
 
 def same_task(
-    run: Run, folder: pathlib.Path, space: str, protocol: str, data: str = "", taken: str = ""
+    run: Run,
+    folder: pathlib.Path,
+    space: str,
+    protocol: str,
+    data: str = "",
+    taken: str = "",
+    times: str = "",
 ) -> Run:
     """`run` with what it searches: `Space.key`, `Evaluator.protocol` and a digest of all `data`.
 
-    `taken`: digest of what it has taken of other searches.
+    `taken`: digest of what it has taken of other searches. `times`: `Task.simulated`, whose seconds
+    the run adds up.
 
     Raises UserError where it began with others: a part of the user's own, or a file, has changed
     since, though the configuration has not.
     """
-    protocol = identity.digest(protocol) if protocol else ""
-    new = {"space": space, "protocol": protocol, "data": data, "taken": taken}
+    new: dict[str, Any] = {
+        "space": space,
+        "protocol": identity.digest(protocol) if protocol else "",
+        "data": data,
+        "taken": taken,
+        "times": times or NO_TIMES,
+    }
     _same(run, new, folder)
-    return run._replace(space=space, protocol=protocol, data=data, taken=taken)
+    return run._replace(**new)
 
 
 def _same(run: Run, new: Mapping[str, str], folder: pathlib.Path) -> None:
@@ -44,6 +59,7 @@ def _same(run: Run, new: Mapping[str, str], folder: pathlib.Path) -> None:
                 "protocol": "another task or data, or by a version that measured otherwise",
                 "data": "other images or labels",
                 "taken": f"other rows of the knowledge store, which were in {workdir.PINNED}",
+                "times": "other training times of the table, or none",
             }[name]
             raise UserError(
                 f"the search in workdir {str(folder)!r} was begun on {what}, under the same names:"
@@ -69,11 +85,7 @@ def check_checkpoint(
         )
     if theirs.format != run.format:
         raise workdir.of_another_version(folder, theirs.format)
-    _same(
-        theirs,
-        {name: getattr(run, name) for name in ("space", "protocol", "data", "taken")},
-        folder,
-    )
+    _same(theirs, {name: getattr(run, name) for name in _SAME}, folder)
     workdir.refuse_changes(folder, config_lib.modernize(config_lib.flatten(about.config)), config)
 
 

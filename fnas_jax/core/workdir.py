@@ -168,6 +168,7 @@ class Run(NamedTuple):
     proposals: int = 0  # likewise; 0 twice: not written down
     data: str = ""  # digest of all images and labels; "": none, or not written down
     taken: str = ""  # digest of what was taken of other searches; likewise
+    times: str = ""  # digest of a table's training times, or `unchanged.NO_TIMES`; likewise
 
 
 def read_run(folder: pathlib.Path) -> Run:

@@ -32,6 +32,8 @@ from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 
 AUTO = "auto"  # of `search.plan`
+# Spaces of our own whose channels `space.width` multiplies, of layers that all kernels compute
+WIDENED = ("mnas", "mobilenetv3", "macro")
 WIDTHS = (2.0, 1.5, 1.25, 1.0, 0.75, 0.5, 0.35, 0.25)  # that are tried, the widest first
 JUDGED = 5000  # validation images suffice
 # Of small images: Zagoruyko & Komodakis, Wide Residual Networks, BMVC 2016 (arXiv 1605.07146)
@@ -142,7 +144,7 @@ def left_open(config: ml_collections.ConfigDict) -> list[str]:
     mine = [name for name in KEYS if flat[name] == keys[name].default]
     if config.space.name == "mnas":
         return mine
-    widens = config.space.name == "macro"
+    widens = config.space.name in WIDENED
     return [n for n in mine if not n.startswith("space.") or (widens and n == "space.width")]
 
 
@@ -165,7 +167,7 @@ def of_data(config: ml_collections.ConfigDict, dataset: Dataset) -> dict[str, An
     if min(dataset.image_shape[:2]) < layout.LARGE:
         chosen["children.weight_decay"] = WEIGHT_DECAY
     # Of several hosts nobody has asked the others.
-    alone = jax.process_count() == 1 and config.space.name in ("mnas", "macro")
+    alone = jax.process_count() == 1 and config.space.name in WIDENED
     if alone and choose.has_short_products():
         chosen["children.backend"] = "kernels_bf16"
     judged = len(dataset.val_labels)
@@ -255,8 +257,8 @@ def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
 
     epochs = config.children.steps * facts.batch / facts.images
     space = config.space.name
-    if space == "mnas":
-        space += f" of {config.space.blocks} blocks, width {config.space.width:g}"
+    space += f" of {config.space.blocks} blocks" if space == "mnas" else ""
+    space += f", width {config.space.width:g}" if config.space.name in WIDENED else ""
     said = [
         f"plan: space {space}: {plan.macs / 1e6:.3g} MFLOPs on average",
         f"plan: {config.search.budget} children of {config.children.steps} steps"

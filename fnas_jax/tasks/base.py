@@ -154,8 +154,9 @@ class Task(NamedTuple):
     # [M, T] int32, different: all that exist, and their canonical forms, where not all of the space
     # do, as in a table with gaps; None: all of it. Methods propose no others
     existing: Array | None = None
-    # `Metrics.seconds` are those of trainings that others have done: none of them pass here
-    simulated: bool = False
+    # `Metrics.seconds` are those of trainings that others have done, and none of them pass here: a
+    # digest of them all; "": they are not
+    simulated: str = ""
     # The evaluator may refuse one that is allowed, which takes nothing of the budget
     refuses: bool = False
     # Raises UserError where no network known keeps the hard limits. For the start of a search: one

@@ -145,3 +145,14 @@ def of_table(table: Table, noisy: bool) -> str:
             **what,
         }
     )
+
+
+def of_times(table: Table) -> str:
+    """Digest of the training times of a table, in whatever order its rows stand; "": it has none.
+
+    Apart from its protocol, because accuracies are comparable whatever trainings have taken.
+    """
+    if table.seconds is None:
+        return ""
+    order = np.lexsort(table.archs.T)
+    return identity.of_arrays((table.archs[order], table.seconds[order]))

@@ -237,7 +237,7 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
         measure=table.measure,
         allowed=functools.partial(allowed, limits, table, where) if some else None,
         existing=rows,
-        simulated=table.seconds is not None,
+        simulated=protocols.of_times(whole),
         said=table.notes + (() if rows is None else gaps(table)),
     )
 

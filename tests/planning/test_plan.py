@@ -51,12 +51,12 @@ def test_all_that_is_left_open_is_planned(measured, tmp_path, capsys):
     assert "done at" in said and "warning" not in said
 
 
-@pytest.mark.parametrize("space", ["mnas", "cell"])
+@pytest.mark.parametrize("space", ["mnas", "mobilenetv3", "cell"])
 def test_the_fastest_kernels_are_planned(monkeypatch, space):
     monkeypatch.setattr(plan.choose, "has_short_products", lambda: True)
     config = auto(**{"space.name": space})
     found = plan.of_data(config, images.load(config))
-    assert found.get("children.backend") == ("kernels_bf16" if space == "mnas" else None)
+    assert found.get("children.backend") == (None if space == "cell" else "kernels_bf16")
 
 
 @pytest.mark.parametrize(("count", "children"), [(1, 1), (3, 3), (99, 4)])
@@ -96,10 +96,18 @@ def test_the_widest_networks_that_leave_time_are_taken(measured, tmp_path):
     assert slow.space.width < fast.space.width == max(plan.WIDTHS)
 
 
+def test_only_the_width_of_other_mobile_spaces_is_planned(measured, tmp_path, capsys):
+    given = {"space.name": "mobilenetv3", "search.seconds": 60.0, "space.strides": (1, 2, 1, 1, 1)}
+    config = plan.settle(auto(**given), tmp_path)
+    assert config.space.width == min(plan.WIDTHS) and config.space.strides == (1, 2, 1, 1, 1)
+    assert config.space.stem == auto().space.stem
+    assert "space mobilenetv3, width 0.25: " in capsys.readouterr().err
+
+
 def test_a_time_that_does_not_suffice_is_told(measured, tmp_path, capsys):
-    config = plan.settle(auto(**{"search.seconds": 20.0}), tmp_path)
+    config = plan.settle(auto(**{"search.seconds": 10.0}), tmp_path)
     assert config.space.width == min(plan.WIDTHS)
-    assert "20 seconds are little for 1438 images" in capsys.readouterr().err
+    assert "10 seconds are little for 1438 images" in capsys.readouterr().err
 
 
 def test_validation_images_are_no_more_than_are_needed(measured, monkeypatch, tmp_path):
