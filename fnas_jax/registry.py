@@ -91,6 +91,7 @@ SECTIONS = {
     "tnas": "fnas_jax.methods.tnas.config.Tnas",
     "oneshot": "fnas_jax.methods.oneshot.config.Oneshot",
     "pgnas": "fnas_jax.methods.pgnas.config.Pgnas",
+    "spos": "fnas_jax.methods.spos.config.Spos",
     "winner": "fnas_jax.tasks.config.Winner",
     "knowledge": "fnas_jax.core.sections.Knowledge",
     "log": "fnas_jax.core.sections.Log",

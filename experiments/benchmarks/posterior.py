@@ -2,11 +2,12 @@
 
     python -m experiments.benchmarks.posterior --json OUT
 
-Small networks of the Macro and the MNAS space, and mixed cells (any operations of an edge, added
-up; 14x14 pixels), on MNIST images. Uniform samples of these are uniform subsets. `pgnas` and `spos`
-train the same supernet with the same number (`--steps`) of networks, a minibatch each, at the same
-learning rates, and with the same decay of weights: `pgnas.precision` over the number of training
-images.
+Small networks of the Macro, the MNAS and the MobileNetV3 space, cells, and mixed cells (any
+operations of an edge, added up; cells of 14x14 pixels), on MNIST images. Uniform samples of mixed
+cells are uniform subsets. `pgnas` and `spos` train the same supernet with the same number
+(`--steps`) of networks, a minibatch each, at the same learning rates, and with the same decay of
+weights: `pgnas.precision` over the number of training images. `spos_evolution` goes on from the
+weights of `spos` as the product does: `--evolved` networks, uniform ones and then children.
 Validation accuracies are those of inherited weights, with statistics of normalisations estimated
 anew:
 
@@ -46,6 +47,7 @@ from experiments.benchmarks.posterior_setup import (
     InheritedAccuracy,
     Setup,
     changed,
+    evolved,
     run_ppo,
     run_random,
     setup,
@@ -59,7 +61,14 @@ from fnas_jax.methods.pgnas import posterior
 from fnas_jax.tasks import images
 
 BENCHMARK = "posterior"
-WINNERS = ("pgnas", "spos", "ppo", "random", "random_network")  # that are trained in the end
+WINNERS = (
+    "pgnas",
+    "spos",
+    "spos_evolution",
+    "ppo",
+    "random",
+    "random_network",
+)  # that are trained in the end
 
 
 class Seed(NamedTuple):
@@ -129,6 +138,12 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
         if name == owner:
             winners[name] = archs[name][accuracy[name][: options.search].argmax()]
             figures[name, "seconds"] += spent
+    found, reached, spent = evolved(
+        ctx.uniform, uniform, accuracy_of, params["spos"], seed, options.evolved
+    )
+    winners["spos_evolution"] = found[reached.argmax()]
+    figures["spos_evolution", "best_accuracy"] = reached.max()
+    figures["spos_evolution", "seconds"] = spos_cost[0] + spent
     for name, of in (("pgnas", "spos"), ("pgnas_own", "pgnas_own")):
         metric = f"samples_to_match_uniform{len(archs[of])}"
         figures[name, metric] = first(accuracy["pgnas"], accuracy[of].max())
@@ -240,6 +255,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--search", type=int, default=8, help="samples of a one-shot search")
     parser.add_argument("--uniform", type=int, default=1000, help="uniform samples")
     parser.add_argument("--own", type=int, default=200, help="uniform ones with PGNAS's weights")
+    parser.add_argument("--evolved", type=int, default=200, help="networks of SPOS's evolution")
     parser.add_argument("--children", type=int, default=64, help="that PPO trains; 0: no PPO")
     parser.add_argument("--child_steps", type=int, default=150, help="of each of them")
     parser.add_argument("--alone", type=int, default=24, help="architectures trained alone")
@@ -248,7 +264,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--priced", type=int, default=5, help="seeds of each gamma")
     options = parser.parse_args(arguments)
     records.check_names(parser, "task", options.tasks, TASKS)
-    numbers = ("priced", "samples", "search", "uniform", "own", "child_steps", "long")
+    numbers = ("priced", "samples", "search", "uniform", "own", "evolved", "child_steps", "long")
     records.check_least(parser, options, 1, *numbers)
     records.check_least(parser, options, 2, "alone")
     records.check_least(parser, options, 0, "children", "seeds", "steps")

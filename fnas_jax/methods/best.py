@@ -27,10 +27,15 @@ def measured_reward(proposal: Proposal, metrics: Metrics) -> Array:
     )
 
 
+def ranked_reward(proposal: Proposal, metrics: Metrics) -> Array:
+    """[N] float32 reward where measured, else -inf: what may be the best."""
+    measured = proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward)
+    return jnp.where(measured, metrics.reward, -jnp.inf)
+
+
 def update_best(best: Best, proposal: Proposal, metrics: Metrics) -> Best:
     """The better of `best` and the proposal's best measured entry; the older one on a tie."""
-    measured = proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward)
-    reward = jnp.where(measured, metrics.reward, -jnp.inf)
+    reward = ranked_reward(proposal, metrics)
     i = jnp.argmax(reward)
     better = reward[i] > best.reward
     return Best(

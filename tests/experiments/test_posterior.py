@@ -112,6 +112,8 @@ def test_random_search_has_the_seconds_of_pgnas_with_the_same_seed(monkeypatch):
 
     monkeypatch.setattr(benchmark, "run_random", run_random)
     monkeypatch.setattr(benchmark, "judged", lambda *rest: (np.arange(4.0) / 10, 0.25))
+    evolved = (np.array([[7], [8], [6]]), np.array([0.1, 0.9, 0.2]), 4.0)
+    monkeypatch.setattr(benchmark, "evolved", lambda *rest: evolved)
     learnt = types.SimpleNamespace(weights=types.SimpleNamespace(vector=None), phi=None)
     state = types.SimpleNamespace(learnt=learnt, weights=learnt.weights)
     monkeypatch.setattr(benchmark, "trained", lambda method, key: (state, 2.0, 0.1))
@@ -137,11 +139,13 @@ def test_random_search_has_the_seconds_of_pgnas_with_the_same_seed(monkeypatch):
         alone=np.zeros((2, 3), int),
     )
     ctx.accuracy_of = type("Judge", (), {"parts": parts, "__call__": lambda *rest: np.ones(2)})()
-    options = argparse.Namespace(uniform=4, samples=4, own=2, search=2, children=0)
+    options = argparse.Namespace(uniform=4, samples=4, own=2, evolved=3, search=2, children=0)
     found = benchmark.run_seed(ctx, 5, options)
     assert asked == [(5, 2.25)]  # training and the samples of the search
     assert found.figures["random", "seconds"] == 2.75 and found.figures["random", "children"] == 3
     assert found.winners["random"] == [9] and found.winners["random_network"].shape == (3,)
+    assert found.winners["spos_evolution"] == [8]  # the best that it judged
+    assert found.figures["spos_evolution", "seconds"] == 6.0  # the training and its judgements
     assert set(found.winners) - {"mode"} <= set(benchmark.WINNERS)
 
 

@@ -33,8 +33,8 @@ SMALL = {
     ),
     posterior: (
         "--tasks=macro_mnist5k --seeds=1 --steps=2 --samples=2 --search=1 --uniform=2 --own=1"
-        " --children=0 --alone=2 --long=1 --gammas=",
-        {"pgnas", "spos", "pgnas_own", "random", "random_network"},
+        " --evolved=2 --children=0 --alone=2 --long=1 --gammas=",
+        {"pgnas", "spos", "spos_evolution", "pgnas_own", "random", "random_network"},
         {"mean_accuracy", "best_accuracy", "kendall_tau", "mode_rank", "final_accuracy", "seconds"}
         | {"samples_to_match_uniform2", "children"},
     ),

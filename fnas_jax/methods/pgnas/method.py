@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, update_best
+from fnas_jax.methods.best import no_best, ranked_reward, update_best
 from fnas_jax.methods.oneshot import ranking, stages, supernet
 from fnas_jax.methods.oneshot.ranking import Ranking
 from fnas_jax.methods.oneshot.stages import Tally
@@ -109,8 +109,7 @@ def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
 
 def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
     """The best samples so far, and for how long they have been the best."""
-    known = proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward)
-    rewards = jnp.where(known, metrics.reward, -jnp.inf)
+    rewards = ranked_reward(proposal, metrics)
     return state._replace(
         best=update_best(state.best, proposal, metrics),
         ranking=ranking.add(state.ranking, ctx.space.canonical(proposal.archs), rewards),

@@ -13,6 +13,7 @@ from fnas_jax.methods.oneshot import stages, supernet
 from fnas_jax.methods.oneshot.build import inheriting, initial_of, needs_training
 from fnas_jax.methods.oneshot.config import Oneshot
 from fnas_jax.methods.spos import method
+from fnas_jax.methods.spos.config import Spos
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
-    """SPOS with the numbers of `config.oneshot` and `config.children`. Raises UserError."""
+    """SPOS with the numbers of the sections `spos`, `oneshot` and `children`. Raises UserError."""
     parts, numbers = needs_training(config, task), read(Oneshot, config.oneshot)
     settings = parts.settings
     largest = jnp.asarray(space.largest)
@@ -32,7 +33,9 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         axis=stages.axis_of(parts.mesh),
     )
     ctx = method.Context(
-        space, net, settings.weight_decay, config.search.batch, initial_of(parts, largest)
+        *(space, net, read(Spos, config.spos), settings.weight_decay, config.search.batch),
+        initial=initial_of(parts, largest),
+        allowed=task.allowed,
     )
     stage = stages.Stage(
         functools.partial(method.train, ctx),

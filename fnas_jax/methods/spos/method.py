@@ -1,7 +1,8 @@
-"""Uniform single-path one-shot search (SPOS, arXiv 1904.00420), without its evolutionary stage.
+"""Single-path one-shot search with uniform sampling (SPOS, arXiv 1904.00420).
 
-Each step of `prepare` trains one architecture, drawn uniformly; then architectures, again uniform,
-are judged with their inherited weights. The baseline of PGNAS, with the same optimizer: warm-up,
+Each step of `prepare` trains one architecture, drawn uniformly; then architectures are judged with
+their inherited weights: uniform ones, and then children of the best (`evolution.py`), or uniform
+ones only. The baseline of PGNAS, with the same optimizer: warm-up,
 cosine decay of the rate, momentum, clipping, and decay of the weights that a step uses, of neither
 norms nor biases. How much they decay is `children.weight_decay` here; in PGNAS the ELBO says it,
 `pgnas.precision` over the number of training images.
@@ -13,14 +14,19 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
-from fnas_jax.methods.best import no_best, update_best
-from fnas_jax.methods.oneshot import stages, supernet
+from fnas_jax.methods.best import no_best, ranked_reward, update_best
+from fnas_jax.methods.candidates import Allowed
+from fnas_jax.methods.oneshot import ranking, stages, supernet
+from fnas_jax.methods.oneshot.ranking import Ranking
 from fnas_jax.methods.oneshot.stages import Tally
 from fnas_jax.methods.oneshot.supernet import Supernet, Weights
+from fnas_jax.methods.spos import evolution
+from fnas_jax.methods.spos.config import Spos
 from fnas_jax.spaces.base import Space
 
 SCALARS = ("nll",)  # of a training step
@@ -31,25 +37,29 @@ class Context(NamedTuple):
 
     space: Space
     net: Supernet
+    config: Spos
     decay: float  # of the weights that an architecture uses
     proposals: int  # N of each `ask`, `search.batch`
     initial: Callable[[Array], Any]  # key -> the parameters that the supernet starts from
+    allowed: Allowed | None = None  # which networks may be children; None: all
 
 
 class State(NamedTuple):
-    """The supernet and the best so far."""
+    """The supernet, and the best so far."""
 
     weights: Weights
     best: Best
+    parents: Ranking  # of the children
+    asked: Array  # [] int32 proposals so far
     tally: Tally
 
 
 def make(ctx: Context, prepare: Callable[..., Any] | None) -> SearchMethod:
-    """Proposes uniform architectures, after `prepare` has trained the supernet."""
+    """Proposes architectures after `prepare` has trained the supernet."""
     return SearchMethod(
         functools.partial(init, ctx),
         functools.partial(ask, ctx),
-        tell,
+        functools.partial(tell, ctx),
         best=lambda state: state.best,
         prepare=prepare,
     )
@@ -57,8 +67,14 @@ def make(ctx: Context, prepare: Callable[..., Any] | None) -> SearchMethod:
 
 def init(ctx: Context, key: Array) -> State:
     """Before the training."""
-    best = no_best(len(ctx.space.cardinalities))
-    return State(ctx.net.start(ctx.initial(key)), best, stages.nothing(SCALARS))
+    decisions = len(ctx.space.cardinalities)
+    return State(
+        weights=ctx.net.start(ctx.initial(key)),
+        best=no_best(decisions),
+        parents=ranking.empty(ctx.config.parents, decisions),
+        asked=jnp.int32(0),
+        tally=stages.nothing(SCALARS),
+    )
 
 
 def train(
@@ -84,15 +100,29 @@ def settle(state: State) -> State:
 
 
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
-    """N architectures, uniform over decision vectors."""
+    """N architectures, uniform over decision vectors, or children of the best so far."""
     archs = ctx.space.sample(key, ctx.proposals)
     log_q = -jnp.log(jnp.asarray(ctx.space.cardinalities, jnp.float32)).sum()
-    return state, propose(archs)._replace(log_prob=jnp.full(ctx.proposals, log_q))
+    if ctx.config.sampling == "evolution":
+        key_children = jax.random.fold_in(key, 1)
+        children = evolution.children(
+            *(ctx.space, state.parents, ctx.config.mutation, key_children, ctx.proposals),
+            allowed=ctx.allowed,
+        )
+        starting = (state.asked < ctx.config.start) | ~jnp.isfinite(state.parents.rewards).any()
+        archs = jnp.where(starting, archs, children)
+        log_q = jnp.where(starting, log_q, 0.0)
+    proposal = propose(archs)._replace(log_prob=jnp.full(ctx.proposals, log_q))
+    return state._replace(asked=state.asked + ctx.proposals), proposal
 
 
-def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
+def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
     """The best so far."""
-    return state._replace(best=update_best(state.best, proposal, metrics))
+    rewards = ranked_reward(proposal, metrics)
+    return state._replace(
+        best=update_best(state.best, proposal, metrics),
+        parents=ranking.add(state.parents, ctx.space.canonical(proposal.archs), rewards),
+    )
 
 
 def report(state: State, scalars: dict[str, Any]) -> dict[str, Any]:
