@@ -127,7 +127,9 @@ def evolved(
 
     At least `n` are asked for, by its own `ask` and `tell`, and judged with the weights `params`.
     """
-    ask, tell, archs, accuracy = jax.jit(method.ask), jax.jit(method.tell), [], []
+    ask, tell = jax.jit(method.ask), jax.jit(method.tell)
+    archs: list[np.ndarray] = []
+    accuracy: list[np.ndarray] = []
     key, start = jax.random.fold_in(jax.random.key(seed), 3), time.process_time()
     while sum(map(len, archs)) < n:
         state, proposal = ask(state, jax.random.fold_in(key, len(archs)))

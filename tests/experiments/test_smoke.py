@@ -10,6 +10,7 @@ from experiments.benchmarks import (
     method_overhead,
     pool_convergence,
     posterior,
+    posterior_defaults,
     store_load,
     winner_devices,
 )
@@ -37,6 +38,14 @@ SMALL = {
         {"pgnas", "spos", "spos_evolution", "pgnas_own", "random", "random_network"},
         {"mean_accuracy", "best_accuracy", "kendall_tau", "mode_rank", "final_accuracy", "seconds"}
         | {"samples_to_match_uniform2", "children"},
+    ),
+    posterior_defaults: (
+        "--tasks=macro_mnist5k --variants=default,precision=0 --seeds=1 --steps=2 --samples=2"
+        " --search=1 --long=1",
+        {"default", "precision=0"},
+        {"mean_accuracy", "best_accuracy", "entropy", "final_accuracy", "seconds"}
+        | {f"{m}_minus_default" for m in ("mean_accuracy", "best_accuracy", "final_accuracy")}
+        | {f"{m}_won_from_default" for m in ("mean_accuracy", "best_accuracy", "final_accuracy")},
     ),
     winner_devices: (
         "--devices=1 --seeds=1 --steps=2",

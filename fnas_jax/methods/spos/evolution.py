@@ -44,7 +44,7 @@ def crossovers(best: Ranking, key: Array, n: int) -> Array:
     key_parents, key_decisions = jax.random.split(key)
     parents = _parents(best, key_parents, (2, n))
     heads = jax.random.bernoulli(key_decisions, shape=parents.shape[1:])
-    return jnp.where(heads, *parents)
+    return jnp.where(heads, parents[0], parents[1])
 
 
 def mutations(space: Space, best: Ranking, probability: float, key: Array, n: int) -> Array:
