@@ -46,6 +46,7 @@ def kept(run: Run, arch: Sequence[int] | None) -> Kept:
             path,
             {
                 "arch": [int],
+                "canonical": [int],
                 "layers": [_LAYER],
                 "data": dict,
                 "inputs": dict,
@@ -58,7 +59,8 @@ def kept(run: Run, arch: Sequence[int] | None) -> Kept:
             jsons.record(layer, {}, repr(str(path)), ("name", "op"))
     except UserError as error:
         return Kept({}, f"{error}.")
-    if list(record["arch"]) != list(arch):
+    # One that was trained on from inherited weights is kept as it was asked for.
+    if list(arch) not in (record["arch"], record.get("canonical")):
         return Kept({}, "What is kept in best/ now is another network, of a later training.")
     return Kept(record, "")
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import limits
 from fnas_jax.core.types import Array
-from fnas_jax.spaces.base import neighbours
+from fnas_jax.spaces import descend
 from fnas_jax.tasks.context import TrainContext
-
-DRAWN = 256  # networks, of which the cheapest is made cheaper
 
 
 def check(ctx: TrainContext) -> None:
@@ -51,13 +48,5 @@ def text_of(ctx: TrainContext, arch: np.ndarray) -> str:
 
 
 def cheapest(ctx: TrainContext, cost: Callable[[Array], np.ndarray]) -> tuple[np.ndarray, float]:
-    """A network [T] whose `cost`, of archs [N, T], no change of one decision lowers; its cost."""
-    archs = ctx.canonical(ctx.space.sample(jax.random.key(0), DRAWN))
-    best, least = None, np.inf
-    while True:
-        costs = cost(archs)
-        if costs.min() >= least:
-            assert best is not None
-            return best, float(least)
-        best, least = np.asarray(archs[costs.argmin()]), costs.min()
-        archs = ctx.canonical(neighbours(ctx.space.cardinalities, jnp.asarray(best)))
+    """`descend.cheapest` in the space of a task."""
+    return descend.cheapest(ctx.space, ctx.canonical, cost)

@@ -78,6 +78,7 @@ TESTS = {
     "tasks/latency.py": "tasks/test_latency.py",
     "tasks/long_batches.py": "tasks/test_long_batches.py",
     "core/callables.py": "core/test_callables.py",
+    "spaces/descend.py": "tasks/test_latency.py test_limits.py",
     "tasks/cheapest.py": "tasks/test_latency.py test_limits.py",
     "tasks": "tasks/test_children_evaluator.py",
     "training/recipe.py": "training/test_recipe.py",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fnas_jax.core.types import UserError
+from fnas_jax.methods.pgnas import posterior
 from fnas_jax.plots import critics, decisions, fronts, policies, pools, spent, supernets
-from fnas_jax.spaces import categorical
+from fnas_jax.spaces import categorical, mixed_chain
 from tests.plots.runs import line, named, run, trial
 
 
@@ -121,6 +122,30 @@ def test_the_posterior_is_the_last_one():
     np.testing.assert_array_equal(z, [[0.7, 0.1, 0.1, 0.1], [0, 0, 1, np.nan]])
     assert policies.course(known).shares[1].tolist() == [[0.2, 0.4, 0.4], [0, 0, 1]]
     np.testing.assert_array_equal(named(policies.entropy(known), "entropy"), [[0, 1], [2, 0.5]])
+
+
+def test_switches_are_off_and_on_by_the_names_of_their_operations():
+    """As `pgnas` logs them where a layer has any operations: in figures before and after."""
+    space, q = mixed_chain.make(), posterior.of_space(mixed_chain.make())
+    phi = np.linspace(-3, 3, 12).reshape(3, 4)
+    pi = [q.by_decision(scale * phi) for scale in (0, 1)]
+    stages = [
+        {"step": i, "stage": "prepare", "pi": table, "entropy": float(q.entropy(i * phi).sum())}
+        for i, table in enumerate(pi)
+    ]
+    known = run([], stages=stages)._replace(space=space)
+    drawn = policies.posterior(known)
+    np.testing.assert_allclose(np.asarray(drawn.data[0].z)[:, 1], q.pi(phi).ravel(), atol=1e-4)
+    assert drawn.layout.yaxis.ticktext == space.names  # short enough to stand there in full
+    assert drawn.data[0].text[11][1] == "on<br>95%"
+    course = policies.policy(known)
+    assert course.layout.yaxis.ticktext[:2] == (
+        "layer0/skip_connect = off",
+        "layer0/skip_connect = on",
+    )
+    np.testing.assert_allclose(np.asarray(course.data[0].z)[:, 0], 0.5)
+    (uniform,) = policies.entropy(known).layout.shapes
+    assert uniform.y0 == pytest.approx(stages[0]["entropy"]) == pytest.approx(12 * np.log(2))
 
 
 def test_the_terms_of_a_supernet_s_loss_stand_by_name():

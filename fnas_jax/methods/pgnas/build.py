@@ -18,6 +18,7 @@ from fnas_jax.methods.oneshot.build import inheriting, initial_of, needs_trainin
 from fnas_jax.methods.oneshot.config import Oneshot
 from fnas_jax.methods.pgnas import elbo, method, posterior, step
 from fnas_jax.methods.pgnas.config import Pgnas
+from fnas_jax.spaces import descend
 from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
@@ -89,11 +90,13 @@ def loss(numbers: Pgnas, parts: OneShot) -> supernet.Loss:
 
 
 def check_budget(numbers: Pgnas, space: Space, costs: step.Costs) -> None:
-    """Raises UserError where `pgnas.mflops` is less than any architecture costs."""
+    """Raises UserError where `pgnas.mflops` is less than the cheapest network known has."""
     if numbers.mflops:
-        drawn = costs(space.sample(jax.random.key(0), 10_000))
-        if float(drawn.min()) > numbers.mflops:
+        arch, least = descend.cheapest(
+            space, jax.jit(space.canonical), lambda archs: np.asarray(costs(archs))
+        )
+        if least > numbers.mflops:
             raise UserError(
-                f"pgnas.mflops is {numbers.mflops:g}; the cheapest of 10,000 random architectures"
-                f" has {np.ceil(float(drawn.min()) * 1e3) / 1e3:g} MFLOPs"
+                f"pgnas.mflops is {numbers.mflops:g}; the cheapest network known has"
+                f" {np.ceil(least * 1e3) / 1e3:g} MFLOPs ({space.describe(arch)['text']})"
             )

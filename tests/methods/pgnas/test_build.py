@@ -16,6 +16,8 @@ from fnas_jax.knowledge import history
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.layers import choose
 from fnas_jax.methods.pgnas import build as pgnas
+from fnas_jax.methods.pgnas.config import Pgnas
+from fnas_jax.spaces import categorical
 from tests.methods.oneshot.digits import BUDGET, EVERY, STEPS, configuration, lines
 
 
@@ -140,7 +142,7 @@ def test_learnt_blocks_start_another_supernet(runs, tmp_path):
     ("keys", "message"),
     [
         ({"pgnas.gradient": "concrete"}, "allows local and score only"),
-        ({"pgnas.mflops": 1e-6}, "the cheapest of 10,000 random architectures has"),
+        ({"pgnas.mflops": 1e-6}, "the cheapest network known has 0.* MFLOPs"),
     ],
 )
 def test_what_cannot_be_is_told(keys, message):
@@ -215,3 +217,14 @@ def test_label_smoothing_reaches_the_training():
         given = params, arch, None, images, parts.data.train_labels[:8]
         losses.append(float(jax.jit(loss)(*given)))
     assert abs(losses[0] - losses[1]) > 1e-3
+
+
+def test_a_budget_below_all_random_networks_is_none_below_the_cheapest():
+    """Of ten thousand random ones none has less than 6; the cheapest has 0."""
+    space = categorical.make((4,) * 20)
+    numbers = Pgnas(mflops=2.0)
+    costs = jax.jit(lambda archs: archs.sum(1).astype(float))
+    assert costs(space.sample(jax.random.key(0), 10_000)).min() > 5
+    pgnas.check_budget(numbers, space, costs)
+    with pytest.raises(UserError, match=r"pgnas\.mflops is 2; .* known has 5\.001 MFLOPs \(0,0,"):
+        pgnas.check_budget(numbers, space, lambda archs: costs(archs) + 5.0004)
