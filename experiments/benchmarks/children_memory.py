@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import photographs
 
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> list[Record]:
     records.check_packages(options.methods, PACKAGES)
     task, found = f"{options.side}x{options.side}, batch {options.batch}", []
     peaks = {}
-    for method in options.methods:
+    for method in followed(BENCHMARK, options.methods):
         figures = measure(method, options)
         peaks[method] = figures["peak"]
         for name, value in figures.items():

@@ -35,6 +35,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import common
 from experiments.benchmarks.throughput.contestant import Contestant, PerCore, start
@@ -59,15 +60,19 @@ def compare(options: argparse.Namespace) -> list[Record]:
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in options.methods}
     with tempfile.TemporaryDirectory() as home:
         running: dict[str, Contestant | PerCore] = {}
-        for number, group in enumerate(groups):
-            for name in options.methods:  # "warm" begins once "ours" has filled the cache
-                if name == "flax" and number >= options.flax_groups:
-                    continue
-                if name not in running:
-                    running[name] = start(name, home, options.space)
-                found = running[name].answer(archs[group], options.steps, int(group[0]))
-                answers[name].append(found)
-                print(f"group {number + 1}: {name} {found['seconds']:.1f} s", flush=True)
+        turns = [  # "warm" begins once "ours" has filled the cache
+            (number, name)
+            for number in range(len(groups))
+            for name in options.methods
+            if name != "flax" or number < options.flax_groups
+        ]
+        for number, name in followed(BENCHMARK, turns, lambda t: f"group {t[0] + 1}, {t[1]}"):
+            if name not in running:
+                running[name] = start(name, home, options.space)
+            group = groups[number]
+            found = running[name].answer(archs[group], options.steps, int(group[0]))
+            answers[name].append(found)
+            say(f"group {number + 1}: {name} {found['seconds']:.1f} s")
         for contestant in running.values():
             contestant.close()
     return summary(options.space, answers)
@@ -109,22 +114,23 @@ def scaling(options: argparse.Namespace) -> list[Record]:
         alone = Contestant("ours", home, options.space)
         alone.answer(archs[:1], steps, 0)  # compiles
         times = [
-            min(alone.answer(arch[None], steps, 0)["seconds"] for _ in range(2)) for arch in archs
+            min(alone.answer(archs[i : i + 1], steps, 0)["seconds"] for _ in range(2))
+            for i in followed(BENCHMARK, range(len(archs)), lambda i: f"child {i + 1} alone")
         ]
         alone.close()
         correlation = np.corrcoef(common.mflops(options.space, archs), times)[0, 1]
         out = [record("ours", "flops_correlation", correlation, 30)]
-        print(f"one child after another: {sum(times):.1f} s", flush=True)
+        say(f"one child after another: {sum(times):.1f} s")
         for name, time in (("fastest", min(times)), ("slowest", max(times))):
             out.append(record("ours", f"child_seconds_{name}", time, 30))
-        for n in (8, 32, 128):
+        for n in followed(BENCHMARK, (8, 32, 128), lambda n: f"{n} children at once"):
             many = Contestant("ours", home, options.space)
             batch = np.tile(archs[:8], (n // 8, 1))
             many.answer(batch, 1, 0)  # compiles
             again = many.answer(batch, 5, 0)
             out.append(record("ours", f"seconds_per_child@{n}", again["seconds"] / n, n))
             out.append(record("ours", f"peak_mib@{n}", again["peak_mib"], n))
-            print(f"{n} children: {again['seconds'] / n:.3f} s each", flush=True)
+            say(f"{n} children: {again['seconds'] / n:.3f} s each")
             many.close()
     return out
 

@@ -23,6 +23,7 @@ tuned with on these images is not known.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from typing import Any, NamedTuple
 
@@ -33,10 +34,11 @@ import numpy as np
 from experiments.benchmarks import records
 from experiments.benchmarks.final_accuracy import final_accuracy
 from experiments.benchmarks.image_methods import BUILDERS, PRESETS, configure, in_order, limited
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax import finals, iteration
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import devices
+from fnas_jax.core import devices, stages
 from fnas_jax.core.clock import Clock
 from fnas_jax.registry import build_task
 from fnas_jax.tasks.base import Task
@@ -204,21 +206,22 @@ def run(options: argparse.Namespace) -> list[Record]:
         kind = (c.children.steps, c.akp.enabled)
         tasks[kind] = tasks.get(kind) or build_task(c)
     searches: dict[tuple[str, int], Search] = {}
-    for seed in range(options.seeds):
-        for name, c in configs.items():
-            task, children = tasks[c.children.steps, c.akp.enabled], None
-            if PRESETS[name].like:
-                like = searches[PRESETS[name].like, seed]
-                children = as_many(like, c.children.steps, options.proposals)
-            found = searches[name, seed] = search(c, task, name, seed, children)
-            print(
-                f"seed {seed} {name:<12} trained {found.trained:>4}, {found.steps:>5} steps,"
-                f" best {found.found:.4f} (validation), coverage {found.coverage:.2f},"
-                f" tau {found.tau:.2f}, {found.seconds:.0f} s",
-                flush=True,
-            )
+    turns = list(itertools.product(range(options.seeds), configs))
+    for seed, name in followed(BENCHMARK, turns, lambda turn: f"seed {turn[0]}, {turn[1]}"):
+        c = configs[name]
+        task, children = tasks[c.children.steps, c.akp.enabled], None
+        if PRESETS[name].like:
+            like = searches[PRESETS[name].like, seed]
+            children = as_many(like, c.children.steps, options.proposals)
+        found = searches[name, seed] = search(c, task, name, seed, children)
+        say(
+            f"seed {seed} {name:<12} trained {found.trained:>4}, {found.steps:>5} steps,"
+            f" best {found.found:.4f} (validation), coverage {found.coverage:.2f},"
+            f" tau {found.tau:.2f}, {found.seconds:.0f} s"
+        )
     winners = np.stack([s.arch for s in searches.values()])
-    accuracy = final_accuracy(config, task, winners, options.judge_steps)
+    with stages.at(f"final training of {len(winners)} winners"):
+        accuracy = final_accuracy(config, task, winners, options.judge_steps)
     tested = dict(zip(searches, map(float, accuracy), strict=True))
     out: list[Record] = []
     every = {name: [searches[name, seed] for seed in range(options.seeds)] for name in configs}

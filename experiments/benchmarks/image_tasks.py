@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed, say
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices, workdir
 from fnas_jax.core.types import UserError
@@ -144,7 +145,9 @@ def train(folder: str) -> None:
                 space_identity=spc.identity,
                 protocol=evaluator.protocol,
             )
-            for i in range(0, len(missing), BATCH):
+            words = f"networks of {name}, task {number + 1} of {len(TASKS)}"
+            batches = range(0, len(missing), BATCH)
+            for i in followed("image_tasks", batches, lambda _, words=words: words):
                 some = missing[i : i + BATCH]
                 asked = np.resize(some, (BATCH, some.shape[1]))
                 key = jax.random.fold_in(jax.random.key(number), int(len(known) + i))
@@ -159,7 +162,7 @@ def train(folder: str) -> None:
                 ]
                 store.record(connection, run, len(known) + i, rows)
             seconds = time.monotonic() - start
-            print(f"{name}: {len(missing)} networks trained in {seconds:.0f} s", flush=True)
+            say(f"{name}: {len(missing)} networks trained in {seconds:.0f} s")
 
 
 def run_of(name: str) -> str:

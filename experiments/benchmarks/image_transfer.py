@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import image_tasks, records
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax import scan
 from fnas_jax.core.types import Array
@@ -191,7 +192,8 @@ def run(folder: str, seeds: int) -> list[Record]:
     named, samples = image_tasks.tables_of(folder)
     outcomes: dict[str, list[Outcome]] = {}
     compiled: dict[str, Any] = {}
-    for number, (target, table) in enumerate(named.items()):
+    for number, target in followed(BENCHMARK, enumerate(named), lambda item: item[1]):
+        table = named[target]
         known, width = known_tasks(named, samples, target, number)
         compiled, start = compiled or methods(table.space, width, seeds), time.perf_counter()
         for method, function in compiled.items():
@@ -200,7 +202,7 @@ def run(folder: str, seeds: int) -> list[Record]:
         taus = " ".join(f"{m} {outcomes[m][-1].tau:.2f}" for m in VARIANTS)
         span = f"{table.judged.min():.3f} .. {table.judged.max():.3f}"
         seconds = time.perf_counter() - start
-        print(f"{target}: accuracies {span}; tau {taus}; {seconds:.0f} s", flush=True)
+        say(f"{target}: accuracies {span}; tau {taus}; {seconds:.0f} s")
     made = figures(outcomes, named)
     print(*records.lines(made), sep="\n")
     return made

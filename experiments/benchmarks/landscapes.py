@@ -17,6 +17,7 @@ share of seeds that arrive within `--evaluations`; those that do not count as in
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax import scan
 from fnas_jax.core.rows import first_equal
@@ -214,29 +216,26 @@ def run(options: argparse.Namespace) -> list[Record]:
     """Measures and prints every method on every landscape. Returns all records."""
     found: list[Record] = []
     print(f"{'landscape':<18}{'method':<12}median     5% .. 95%  reached  seconds")
-    for name in options.kinds:
-        for noise in options.noises:
-            task = f"{name}~{noise:g}"
-            for method in options.methods:
-                start = time.perf_counter()
-                hits = measure(
-                    KINDS[name],
-                    noise,
-                    PRESETS[method],
-                    options.evaluations,
-                    options.seeds,
-                    options.first,
-                )
-                names = (BENCHMARK, task, method)
-                hit = records.over_seeds(*names, "evals_to_top0.1pct", hits)
-                reached = float(np.isfinite(hits).mean())
-                found += [hit, records.record(*names, "reached", reached, len(hits))]
-                number = partial(records.text, form=".0f", none="inf")
-                print(
-                    f"{task:<18}{method:<12}{number(hit['value']):>6} {number(hit['low']):>6} .."
-                    f"{number(hit['high']):>5} {reached:8.2f} {time.perf_counter() - start:8.1f}",
-                    flush=True,
-                )
+    turns = itertools.product(options.kinds, options.noises, options.methods)
+    for name, noise, method in followed(BENCHMARK, turns, lambda t: f"{t[0]}~{t[1]:g}, {t[2]}"):
+        task, start = f"{name}~{noise:g}", time.perf_counter()
+        hits = measure(
+            KINDS[name],
+            noise,
+            PRESETS[method],
+            options.evaluations,
+            options.seeds,
+            options.first,
+        )
+        names = (BENCHMARK, task, method)
+        hit = records.over_seeds(*names, "evals_to_top0.1pct", hits)
+        reached = float(np.isfinite(hits).mean())
+        found += [hit, records.record(*names, "reached", reached, len(hits))]
+        number = partial(records.text, form=".0f", none="inf")
+        say(
+            f"{task:<18}{method:<12}{number(hit['value']):>6} {number(hit['low']):>6} .."
+            f"{number(hit['high']):>5} {reached:8.2f} {time.perf_counter() - start:8.1f}"
+        )
     return found
 
 

@@ -24,6 +24,7 @@ if "jax" not in sys.modules:
 import jax
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax.layers import kernels, ops, parameters, reference
 from fnas_jax.layers.choose import choose
@@ -48,6 +49,12 @@ def spec_of(op: str, expansion: int, kernel: int) -> LayerSpec:
     """The layer, without squeeze-excitation and skip."""
     middle = 0 if op == "conv" else expansion * CHANNELS
     return LayerSpec(OPS[op], kernel, CHANNELS, middle, CHANNELS, 0, NO_SKIP, RELU6)
+
+
+def named(layer: tuple[str, int, int]) -> str:
+    """What the records call it."""
+    op, expansion, kernel = layer
+    return f"{op}_e{expansion}_k{kernel}"
 
 
 def macs(op: str, expansion: int, kernel: int) -> float:
@@ -120,14 +127,16 @@ def run(options: argparse.Namespace) -> list[Record]:
         if name in options.methods:
             choose(name)  # compiles them, or says why not
     made = []
-    print(f"{'layer':14}", *(f"{name:>12}" for name in options.methods), "  GMAC/s of the first")
-    for op, expansion, kernel in LAYERS:
-        spec = spec_of(op, expansion, kernel)
+    head = "".join(f" {name:>12}" for name in options.methods)
+    say(f"{'layer':14}{head}   GMAC/s of the first")
+    for layer in followed(BENCHMARK, LAYERS, named):
+        op, expansion, kernel = layer
+        spec = spec_of(*layer)
         contestants = {name: CONTESTANTS[name](spec) for name in options.methods}
         found = milliseconds(contestants, options.repeats)
-        name = f"{op}_e{expansion}_k{kernel}"
+        name = named(layer)
         speed = 3 * macs(op, expansion, kernel) / found[options.methods[0]] / 1e6
-        print(f"{name:14}", *(f"{ms:12.1f}" for ms in found.values()), f"  {speed:.0f}")
+        say(f"{name:14}" + "".join(f" {ms:12.1f}" for ms in found.values()) + f"   {speed:.0f}")
         for method, ms in found.items():
             names = (BENCHMARK, name, method, "forward_backward_ms")
             made.append(records.record(*names, ms, options.repeats))

@@ -21,8 +21,10 @@ import numpy as np
 
 from experiments.benchmarks import records
 from experiments.benchmarks.presets import FNAS, PRESETS
+from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.table_search import measure
+from fnas_jax.core import stages
 from fnas_jax.core.types import Metrics
 from fnas_jax.methods.fnas import method as fnas
 from fnas_jax.methods.fnas.config import Config, Uac
@@ -89,13 +91,14 @@ def run(options: argparse.Namespace) -> list[Record]:
     found: list[Record] = []
     networks = Uac(uncertainty="ensemble", members=5)
     cases = ((32, Uac(), "gp"), (8, Uac(), "gp"), (32, networks, "ensemble of 5"))
-    for batch, critic, name in cases:
+    for batch, critic, name in followed(BENCHMARK, cases, lambda c: f"batch {c[0]}, {c[2]}"):
         task = f"batch {batch}, {name}"
         times = milliseconds(batch, critic, options.iterations)
         for metric, values in (("iteration_ms", times.wall), ("iteration_cpu_ms", times.cpu)):
             found.append(records.over_seeds(BENCHMARK, task, "fnas", metric, values))
     task = f"{options.seeds} x {options.proposals} proposals"
-    seconds = searches(options.seeds, options.proposals)
+    with stages.at(f"{task} of FNAS, side by side"):
+        seconds = searches(options.seeds, options.proposals)
     found.append(records.record(BENCHMARK, task, "fnas", "seconds", seconds))
     return found
 

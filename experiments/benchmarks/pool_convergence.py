@@ -42,8 +42,9 @@ from experiments.benchmarks.pool_setup import (
     taught_pool,
     train,
 )
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
-from fnas_jax.core import devices
+from fnas_jax.core import devices, stages
 from fnas_jax.core.types import Array
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.pool import Pool
@@ -83,11 +84,13 @@ def measure(
 
     def accuracy(inherit: bool, count: float) -> np.ndarray:
         # Each batch sees the same pool, because what it learns is thrown away with it.
-        parts = [
-            train(ctx, pool, archs[i : i + BATCH], keys[i : i + BATCH], inherit, round(count))[0]
-            for i in range(0, len(archs), BATCH)
-        ]
-        return np.concatenate(parts)
+        weights, starts = "inherited" if inherit else "fresh", range(0, len(archs), BATCH)
+        with stages.at(f"{len(archs)} children, {round(count)} steps from {weights} weights"):
+            parts = [
+                train(ctx, pool, archs[i : i + BATCH], keys[i : i + BATCH], inherit, round(count))
+                for i in starts
+            ]
+        return np.concatenate([accuracies for accuracies, _ in parts])
 
     return Curves(
         scratch=accuracy(False, steps),
@@ -175,7 +178,8 @@ def run_seed(
     _, first = np.unique(archs, axis=0, return_index=True)
     archs = archs[np.sort(first)]
     taught, unseen = archs[: options.pool], archs[options.pool :][: options.archs]
-    pool, fair = taught_pool(there, taught, keys[1], options.rounds, options.pool_steps)
+    with stages.at("teaching the pool"):
+        pool, fair = taught_pool(there, taught, keys[1], options.rounds, options.pool_steps)
     pool, each = jax.device_get(pool), options.pool_steps / options.steps
     cost = Cost(each * fair, each * len(taught))
     return measure(here, pool, cost, unseen, keys[2], options.steps, long)
@@ -189,18 +193,17 @@ def run_task(task: str, whole: Dataset, options: argparse.Namespace) -> list[Rec
     here = setup(config, space, target)
     there = here if task == "mnist5k" else setup(config, space, source)
     found = []
-    for seed in range(options.seeds):
+    for seed in followed(BENCHMARK, range(options.seeds), lambda seed: f"seed {seed} of {task}"):
         start = time.monotonic()
         long = options.long if task == "mnist5k" else 0
         found.append(run_seed(here, there, seed, options, long))
         c = found[-1]
         means = zip(SHARES, c.inherited, strict=True)
-        print(
+        say(
             f"{task} seed {seed}: from fresh weights {c.scratch.mean():.4f} after"
             f" {options.steps} steps; inherited"
             + "".join(f" {a.mean():.4f} after {s:g}" for s, a in means)
-            + f"; median ratio {np.median(steps_ratio(c)):g}, {time.monotonic() - start:.0f} s",
-            flush=True,
+            + f"; median ratio {np.median(steps_ratio(c)):g}, {time.monotonic() - start:.0f} s"
         )
     return figures(task, found, options.steps)
 

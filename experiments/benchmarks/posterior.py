@@ -52,9 +52,10 @@ from experiments.benchmarks.posterior_setup import (
     run_random,
     setup,
 )
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import devices
+from fnas_jax.core import devices, stages
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.pgnas import build as pgnas
 from fnas_jax.methods.pgnas import posterior
@@ -112,8 +113,10 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
     q = posterior.of_space(space)
     key_uniform, key_posterior = jax.random.split(jax.random.fold_in(key, 1))
     figures: dict[tuple[str, str], float] = {}
-    guided, *pgnas_cost = trained(ctx.guided, key)
-    uniform, *spos_cost = trained(ctx.uniform, key)
+    with stages.at("the supernet of pgnas"):
+        guided, *pgnas_cost = trained(ctx.guided, key)
+    with stages.at("the supernet of spos"):
+        uniform, *spos_cost = trained(ctx.uniform, key)
     weights = {"pgnas": guided.learnt.weights, "spos": uniform.weights}
     for name, (seconds, nll) in (("pgnas", pgnas_cost), ("spos", spos_cost)):
         figures[name, "seconds"], figures[name, "nll"] = seconds, nll
@@ -132,7 +135,8 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
     accuracy, winners = {}, {}
     for name in archs:
         owner = name.partition("_")[0]
-        accuracy[name], spent = judged(accuracy_of, params[owner], archs[name], options.search)
+        with stages.at(f"accuracies of the samples of {name}"):
+            accuracy[name], spent = judged(accuracy_of, params[owner], archs[name], options.search)
         figures[name, "mean_accuracy"] = accuracy[name].mean()
         figures[name, "best_accuracy"] = accuracy[name].max()
         if name == owner:
@@ -151,8 +155,10 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
     figures["pgnas", "distinct"] = float(len(np.unique(archs["pgnas"], axis=0)))
     winners["mode"] = np.asarray(q.to_archs(q.mode(phi)))
     if options.children:
-        winners["ppo"], figures["ppo", "seconds"] = run_ppo(ctx, seed, options.children)
-    winners["random"], *spent = run_random(ctx, seed, figures["pgnas", "seconds"])
+        with stages.at("the search of ppo"):
+            winners["ppo"], figures["ppo", "seconds"] = run_ppo(ctx, seed, options.children)
+    with stages.at("the search of random"):
+        winners["random"], *spent = run_random(ctx, seed, figures["pgnas", "seconds"])
     figures["random", "seconds"], figures["random", "children"] = spent
     winners["random_network"] = uniform_archs[0]
     ranked = {name: accuracy_of(params[name], ctx.alone) for name in params}
@@ -161,7 +167,9 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
 
 def run_task(name: str, options: argparse.Namespace) -> list[Record]:
     """All figures of a task."""
-    ctx, metrics = setup(name, options), {}
+    metrics: dict[tuple[str, str], list[float]] = {}
+    with stages.at(f"compiling what {name} needs"):
+        ctx = setup(name, options)
     if options.seeds:
         metrics = compare(name, ctx, options)
     gammas = [float(g) for g in options.gammas.split(",") if g]
@@ -175,11 +183,11 @@ def compare(
 ) -> dict[tuple[str, str], list[float]]:
     """Figures by method and metric, one a seed."""
     alone, seeds = ctx.alone, []
-    for seed in range(options.seeds):
+    for seed in followed(BENCHMARK, range(options.seeds), lambda seed: f"seed {seed} of {name}"):
         seeds.append(run_seed(ctx, seed, options))
         figures = seeds[-1].figures
         text = ", ".join(f"{m} {k} {v:.4g}" for (m, k), v in figures.items())
-        print(f"{name} seed {seed}: {text}", flush=True)
+        say(f"{name} seed {seed}: {text}")
 
     # On validation images, as the search saw them, and on test images after it.
     modes = np.stack([s.winners["mode"] for s in seeds])
@@ -187,11 +195,14 @@ def compare(
     longer = changed(ctx.config, children__steps=options.long, search__budget=len(both))
     evaluator = images.build(longer, ctx.task.space).evaluator
     everyone = jnp.ones(len(both), bool)
-    _, measured = evaluator.evaluate(evaluator.init(), both, everyone, jax.random.key(0))
+    with stages.at(f"training {len(both)} architectures alone"):
+        _, measured = evaluator.evaluate(evaluator.init(), both, everyone, jax.random.key(0))
     truth = np.asarray(measured.accuracy)
     names = [n for n in WINNERS if n in seeds[0].winners]
     winners = np.stack([s.winners[n] for s in seeds for n in names])
-    final = final_accuracy(ctx.config, ctx.task, winners, options.long).reshape(len(seeds), -1)
+    with stages.at(f"final training of {len(winners)} winners"):
+        final = final_accuracy(ctx.config, ctx.task, winners, options.long)
+    final = final.reshape(len(seeds), -1)
 
     metrics: dict[tuple[str, str], list[float]] = {}
     for i, s in enumerate(seeds):
@@ -217,7 +228,8 @@ def priced(ctx: Setup, gammas: list[float], seeds: int) -> dict[tuple[str, str],
     q = posterior.of_space(space)
 
     def mean_mflops(method: SearchMethod, gamma: float) -> list[float]:
-        return [of_seed(method, gamma, jax.random.key(seed)) for seed in range(seeds)]
+        with stages.at(f"supernets of gamma {gamma:g}"):
+            return [of_seed(method, gamma, jax.random.key(seed)) for seed in range(seeds)]
 
     def of_seed(method: SearchMethod, gamma: float, key: jax.Array) -> float:
         assert method.prepare is not None

@@ -18,6 +18,7 @@ seconds: CPU seconds of the training without compilation;
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from experiments.benchmarks import records
@@ -36,9 +38,10 @@ from experiments.benchmarks.posterior_setup import (
     configuration,
     make_space,
 )
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import devices
+from fnas_jax.core import devices, stages
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.pgnas import build as pgnas
@@ -78,25 +81,39 @@ def run_task(name: str, options: argparse.Namespace) -> list[Record]:
     accuracy_of = InheritedAccuracy(task)
     found: dict[str, dict[str, list[float]]] = {}
     winners = []
-    for variant in options.variants:
-        keys = {f"pgnas__{key}": value for key, value in VARIANTS[variant].items()}
-        try:
-            method, _ = pgnas.build(changed(config, **keys), task.space, task, None)
-        except UserError as error:  # estimators that the space does not have
-            print(f"{name}: {variant} left out: {error}", flush=True)
-            continue
+    variants = [variant for variant in options.variants if has(name, config, task, variant)]
+    turns = itertools.product(variants, range(FIRST_SEED, FIRST_SEED + options.seeds))
+    for variant, seed in followed(BENCHMARK, turns, lambda t: f"seed {t[1]} of {name}, {t[0]}"):
+        if variant not in found:
+            method = build(config, task, variant)
         figures = found.setdefault(variant, {})
-        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-            one, winner = run_seed(method, task, accuracy_of, seed, options)
-            winners.append(winner)
-            for metric, value in one.items():
-                figures.setdefault(metric, []).append(value)
-            text = ", ".join(f"{metric} {value:.4g}" for metric, value in one.items())
-            print(f"{name} {variant} seed {seed}: {text}", flush=True)
-    final = final_accuracy(config, task, np.stack(winners), options.long)
+        one, winner = run_seed(method, task, accuracy_of, seed, options)
+        winners.append(winner)
+        for metric, value in one.items():
+            figures.setdefault(metric, []).append(value)
+        text = ", ".join(f"{metric} {value:.4g}" for metric, value in one.items())
+        say(f"{name} {variant} seed {seed}: {text}")
+    with stages.at(f"final training of {len(winners)} winners"):
+        final = final_accuracy(config, task, np.stack(winners), options.long)
     for variant, values in zip(found, final.reshape(len(found), -1), strict=True):
         found[variant]["final_accuracy"] = values.tolist()
     return [r for variant in found for r in summed_up(name, variant, found)]
+
+
+def build(config: ml_collections.ConfigDict, task: Task, variant: str) -> SearchMethod:
+    """PGNAS with the keys of a variant. Raises UserError for what the space does not have."""
+    keys = {f"pgnas__{key}": value for key, value in VARIANTS[variant].items()}
+    return pgnas.build(changed(config, **keys), task.space, task, None)[0]
+
+
+def has(name: str, config: ml_collections.ConfigDict, task: Task, variant: str) -> bool:
+    """Whether the task's space has the estimator of a variant; says so where it has not."""
+    try:
+        build(config, task, variant)
+    except UserError as error:
+        say(f"{name}: {variant} left out: {error}")
+        return False
+    return True
 
 
 def run_seed(

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from fnas_jax.core import stages
 from fnas_jax.core.types import UserError
 
 Record = dict[str, Any]
@@ -266,7 +267,8 @@ def main(options: argparse.Namespace, run: Callable[[], list[Record]]) -> int:
     """
     try:
         check_writable(options.json)
-        found = run()
+        with stages.running():
+            found = run()
         print(*lines(found), sep="\n")
         write(options.json, found)
     except (UserError, OSError) as error:

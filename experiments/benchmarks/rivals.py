@@ -30,6 +30,7 @@ import numpy as np
 
 from experiments.benchmarks import table_search
 from experiments.benchmarks.presets import source
+from experiments.benchmarks.progress import followed
 from experiments.benchmarks.table_search import REGRET_AT, Ground, Outcome
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.spaces.base import Space
@@ -198,7 +199,8 @@ def measure(
     nothing = on.evaluator_of(keys[0]).init()
     compiled(keys[0], nothing, table.archs[0])
     found, start = [], time.perf_counter()
-    for seed, key in enumerate(keys):
+    for seed in followed(rival.package, range(seeds), lambda seed: f"seed {seed} of {table.name}"):
+        key = keys[seed]
         first = np.zeros((0, len(table.space.cardinalities)), np.int32)
         if rival.warm and other is not None:
             first = best_known(other, key)

@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import sys
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.benchmarks import records, rivals
 from experiments.benchmarks.presets import ABLATIONS, OTHER, PRESETS, Preset
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.rivals import RIVALS, Rival
 from experiments.benchmarks.table_search import REGRET_AT, Outcome, comparable, measure
@@ -98,36 +101,52 @@ def chosen() -> dict[str, Preset | Rival]:
     return PRESETS | ABLATIONS | RIVALS
 
 
+class Turn(NamedTuple):
+    """What is measured at once: all seeds of a method on a table."""
+
+    table: str
+    task: str  # of its records
+    method: str
+    noisy: bool
+
+
+def planned(named: dict[str, Table], methods: Iterable[str], clean: bool) -> list[Turn]:
+    """Every method on every table; where there is nothing to start warm from, it says so."""
+    found = []
+    for name, method in itertools.product(named, methods):
+        if chosen()[method].warm and OTHER.get(name, "") not in named:
+            say(f"{name:<24}{method:<15}there is no other task of this space among the tasks")
+            continue
+        found.append(Turn(name, name, method, True))
+        if clean and named[name].readings.shape[1] > 1:
+            found.append(Turn(name, f"{name}_noise_free", method, False))
+    return found
+
+
 def run(named: dict[str, Table], methods: Iterable[str], seeds: int, clean: bool) -> list[Record]:
     """Measures and prints every method on every table. Returns all records."""
     regret = " ".join(f"{f'@{k}':>7}" for k in REGRET_AT)
-    print(f"{'task':<24}{'method':<15}median     5% .. 95% {regret}  reached seconds  coverage tau")
+    say(f"{'task':<24}{'method':<15}median     5% .. 95% {regret}  reached seconds  coverage tau")
     found: list[Record] = []
-    for name, table in named.items():
-        noise = [True] + [False] * (clean and table.readings.shape[1] > 1)
+    turns = followed(BENCHMARK, planned(named, methods, clean), lambda t: f"{t.task}, {t.method}")
+    for name, of_table in itertools.groupby(turns, lambda turn: turn.table):
         outcomes: dict[str, dict[str, Outcome]] = {}
-        for method in methods:
-            other = named.get(OTHER.get(name, ""))
-            how = chosen()[method]
-            if how.warm and other is None:
-                print(f"{name:<24}{method:<15}there is no other task of this space among the tasks")
-                continue
-            for noisy in noise:
-                task = name if noisy else f"{name}_noise_free"
-                measuring = rivals.measure if isinstance(how, Rival) else measure
-                outcome = measuring(table, how, seeds, noisy, other)
-                outcomes.setdefault(task, {})[method] = outcome
-                new = figures(task, method, outcome)
-                print(row(new), flush=True)
-                found += new
+        for _, task, method, noisy in of_table:
+            how, other = chosen()[method], named.get(OTHER.get(name, ""))
+            measuring = rivals.measure if isinstance(how, Rival) else measure
+            outcome = measuring(named[name], how, seeds, noisy, other)
+            outcomes.setdefault(task, {})[method] = outcome
+            new = figures(task, method, outcome)
+            say(row(new))
+            found += new
         if "random" in methods:
-            found.append(theory(table, name))
-            print(row(found[-1:]), flush=True)
+            found.append(theory(named[name], name))
+            say(row(found[-1:]))
         new = [r for task, each in outcomes.items() for r in against(task, each)]
         if new:
-            print(*records.lines(new), sep="\n", flush=True)
+            say("\n".join(records.lines(new)))
         found += new
-    print(
+    say(
         "Evaluations until one of the top 0.1% is trained, and regret in points after n"
         " evaluations; medians over seeds. Accuracies are the tables' test accuracies."
     )

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import pathlib
 import sys
 from typing import Any
@@ -26,6 +27,7 @@ from typing import Any
 import ml_collections
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
@@ -133,10 +135,9 @@ def run(options: argparse.Namespace) -> list[Record]:
     """All figures; prints the table and its sources."""
     own = prices(options.price)
     found: list[Record] = []
-    for machine in options.machines:
-        kind = machine.partition("x")[2]
-        for name in options.searches:
-            found += figures(name, machine, own.get(kind, 0.0))
+    turns = itertools.product(options.machines, options.searches)
+    for machine, name in followed(BENCHMARK, turns, lambda turn: f"{turn[1]} on {turn[0]}"):
+        found += figures(name, machine, own.get(machine.partition("x")[2], 0.0))
     for line in table(found):
         print(line)
     for machine in options.machines:

@@ -24,6 +24,7 @@ import argparse
 import contextlib
 import functools
 import io
+import itertools
 import json
 import multiprocessing
 import pathlib
@@ -37,10 +38,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from fnas_jax import loop, report, trials
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import identity, workdir
+from fnas_jax.core import identity, stages, workdir
 from fnas_jax.core import reward as rewards
 from fnas_jax.knowledge import history, sources, store
 from fnas_jax.knowledge.base import Knowledge
@@ -228,9 +230,11 @@ def of_store(options: argparse.Namespace, folder: pathlib.Path) -> Iterator[Reco
     """A full store is written in `folder`, and asked."""
     name = f"{options.rows:,} rows"
     figure = functools.partial(records.record, BENCHMARK, name)
-    taken = apart(timed, functools.partial(fill, folder, options.rows, options.runs))
+    with stages.at(f"writing a store of {name}"):
+        taken = apart(timed, functools.partial(fill, folder, options.rows, options.runs))
     yield figure("insert", "rows_per_second", options.rows / taken.seconds)
-    times = apart(commits, folder, options.runs, options.iterations)
+    with stages.at("commits by one process"):
+        times = apart(commits, folder, options.runs, options.iterations)
     yield records.over_seeds(BENCHMARK, name, "commit", "ms", [1000 * t for t in times])
     yield from of_processes(options, folder, name)
     works: dict[str, Callable[[pathlib.Path], None]] = {
@@ -241,8 +245,8 @@ def of_store(options: argparse.Namespace, folder: pathlib.Path) -> Iterator[Reco
         "trials": listed,
         "report": reported,
     }
-    for method, work in works.items():
-        taken = apart(timed, functools.partial(work, folder))
+    for method in followed(BENCHMARK, works):
+        taken = apart(timed, functools.partial(works[method], folder))
         for metric, value in taken._asdict().items():
             yield figure(method, metric, value)
 
@@ -252,7 +256,8 @@ def of_processes(options: argparse.Namespace, folder: pathlib.Path, name: str) -
     first = options.runs + 1
     writers = range(first, first + options.processes)
     arguments = [(folder, number, options.iterations) for number in writers]
-    times = [1000 * t for found in side_by_side(commits, arguments) for t in found]
+    with stages.at(f"commits by {len(writers)} processes"):
+        times = [1000 * t for found in side_by_side(commits, arguments) for t in found]
     method = f"commit by {options.processes}"
     yield records.over_seeds(BENCHMARK, name, method, "ms", times)
     yield records.record(BENCHMARK, name, method, "most_ms", max(times))
@@ -265,11 +270,14 @@ def of_processes(options: argparse.Namespace, folder: pathlib.Path, name: str) -
 def of_searches(options: argparse.Namespace, folder: pathlib.Path) -> Iterator[Record]:
     """Memory of long searches and of a quarter of them."""
     write_table(folder / "made_up.csv")
+    sizes = options.proposals // 4, options.proposals
+    turns = itertools.product(("random", "fnas"), sizes)
+    taken = {
+        turn: apart(timed, functools.partial(searched, folder, *turn))
+        for turn in followed(BENCHMARK, turns, lambda t: f"{t[1]:,} proposals of {t[0]}")
+    }
     for method in ("random", "fnas"):
-        few, most = (
-            apart(timed, functools.partial(searched, folder, method, proposals))
-            for proposals in (options.proposals // 4, options.proposals)
-        )
+        few, most = (taken[method, proposals] for proposals in sizes)
         figure = functools.partial(
             records.record, BENCHMARK, f"{options.proposals:,} proposals", method
         )

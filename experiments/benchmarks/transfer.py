@@ -21,11 +21,14 @@ import argparse
 import functools
 import math
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.benchmarks import image_transfer, records
 from experiments.benchmarks.presets import OTHER
+from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.table_search import comparable
 from experiments.benchmarks.transfer_methods import BASELINES, DEFAULT, VARIANTS
@@ -38,6 +41,7 @@ from experiments.benchmarks.transfer_searches import (
     speed,
     transferred,
 )
+from fnas_jax.core import stages
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.tasks import tables
@@ -96,7 +100,7 @@ class Report:
         """Prints and writes the figures of one method."""
         self.outcomes.setdefault(task, {})[method] = outcome
         new = figures(task, method, outcome)
-        print(row(new), flush=True)
+        say(row(new))
         self.extend(new)
 
     def compare(self) -> None:
@@ -108,7 +112,7 @@ class Report:
             for record in against(task, each, method)
         ]
         if new:
-            print(*records.lines(new), sep="\n", flush=True)
+            say("\n".join(records.lines(new)))
         self.extend(new)
 
     def extend(self, new: list[Record]) -> None:
@@ -117,41 +121,59 @@ class Report:
         records.write(self.path, self.found)
 
 
-def with_history(
-    report: Report, options: argparse.Namespace, name: str, table: Table, other: Table
-) -> None:
+class Turn(NamedTuple):
+    """What is measured at once: all seeds of a method on a task."""
+
+    task: str
+    method: str
+    measure: Callable[[], Outcome]
+
+
+def with_history(options: argparse.Namespace, name: str, table: Table, other: Table) -> list[Turn]:
     """Every method on one table that knows rows of another one."""
-    arrow = f"{OTHER[name]}_to_{name.removeprefix('nats_')}"
+    arrow, found = f"{OTHER[name]}_to_{name.removeprefix('nats_')}", []
     for method in options.methods:
         if method in BASELINES:
             if "history" in options.parts:
-                outcome = baseline(table, BASELINES[method], options.seeds, other)
-                report.add(arrow, method, outcome)
+                of = functools.partial(baseline, table, BASELINES[method], options.seeds, other)
+                found.append(Turn(arrow, method, of))
             continue
         for kind, part in zip(KINDS, PARTS[: len(KINDS)], strict=True):
             if part in options.parts and (not kind or method == "tnas"):
-                outcome = transferred(table, VARIANTS[method], options.seeds, other, kind)
-                report.add(arrow + kind, method, outcome)
+                config = VARIANTS[method]
+                of = functools.partial(transferred, table, config, options.seeds, other, kind)
+                found.append(Turn(arrow + kind, method, of))
+    return found
+
+
+def without_history(options: argparse.Namespace, name: str, table: Table) -> list[Turn]:
+    """Two methods on one table that know of no other."""
+    if "scratch" not in options.parts:
+        return []
+    plain = functools.partial(baseline, table, BASELINES["gp_ei"], options.seeds, None)
+    tnas = functools.partial(scratch, table, Tnas(), options.seeds)
+    return [Turn(name, "gp_ei", plain), Turn(name, "tnas_scratch", tnas)]
 
 
 def run(report: Report, options: argparse.Namespace) -> None:
     """Measures and prints every method on every task of tables. Raises UserError."""
     named = {name: tables.load(name, options.data) for name in tables.FILES}
-    print(
-        f"{'task':<34}{'method':<20}median   5% .. 95% regret@5  @10    @20    @50    tau seconds"
-    )
-    for name, other in OTHER.items():
-        with_history(report, options, name, named[name], named[other])
+    say(f"{'task':<34}{'method':<20}median   5% .. 95% regret@5  @10    @20    @50    tau seconds")
+    turns = [
+        turn
+        for name, other in OTHER.items()
+        for turn in with_history(options, name, named[name], named[other])
+    ]
+    turns += [turn for name in named for turn in without_history(options, name, named[name])]
+    for turn in followed(BENCHMARK, turns, lambda turn: f"{turn.task}, {turn.method}"):
+        report.add(turn.task, turn.method, turn.measure())
     if "speed" in options.parts:
-        learnt, trial = speed(named["nats_cifar100"], named["nats_cifar10"])
-        print(f"meta-learning {learnt:.0f} s, with compilation; a trial {trial:.3f} s", flush=True)
+        with stages.at("how fast TNAS is"):
+            learnt, trial = speed(named["nats_cifar100"], named["nats_cifar10"])
+        say(f"meta-learning {learnt:.0f} s, with compilation; a trial {trial:.3f} s")
         names = (BENCHMARK, "speed", "tnas")
         report.extend([records.record(*names, "meta_train_seconds", learnt)])
         report.extend([records.record(*names, "trial_seconds", trial)])
-    if "scratch" in options.parts:
-        for name, table in named.items():
-            report.add(name, "gp_ei", baseline(table, BASELINES["gp_ei"], options.seeds, None))
-            report.add(name, "tnas_scratch", scratch(table, Tnas(), options.seeds))
     report.compare()
 
 
@@ -175,10 +197,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     report = Report(options.json)
     try:
-        if options.parts:
-            run(report, options)
-        if options.knowledge:
-            report.extend(image_transfer.run(options.knowledge, options.seeds))
+        with stages.running():
+            if options.parts:
+                run(report, options)
+            if options.knowledge:
+                report.extend(image_transfer.run(options.knowledge, options.seeds))
         report.extend([])  # writes the file where there was nothing to measure
     except (UserError, OSError) as error:
         return records.fail(error)

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.benchmarks import table_search
 from experiments.benchmarks.presets import SOURCE_ROWS, Preset, source
+from experiments.benchmarks.progress import say
 from experiments.benchmarks.transfer_methods import EVALUATIONS
 from fnas_jax.core.types import Array
 from fnas_jax.methods.base import SearchMethod
@@ -131,7 +132,7 @@ def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str)
         whole = source_tasks.gather(space, other.archs, other.judged, task)
         support = source_tasks.support(whole, config.support)
         w = jax.jit(lambda key: learn(space, config, whole, key))(keys[0])
-        print(f"  learnt from the full history in {time.perf_counter() - start:.0f} s", flush=True)
+        say(f"  learnt from the full history in {time.perf_counter() - start:.0f} s")
         found = searches(
             table,
             lambda _: search(space, config, whole, w, support),
@@ -149,7 +150,7 @@ def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str)
 
     known, w, tau = jax.block_until_ready(jax.jit(lambda k: jax.lax.map(prepared, k))(keys))
     spent = (time.perf_counter() - start) / seeds
-    print(f"  {spent:.1f} s a seed of meta-learning", flush=True)
+    say(f"  {spent:.1f} s a seed of meta-learning")
     found = searches(table, lambda own: search(space, config, *own), (known, w), EVALUATIONS, seeds)
     return Outcome(*found, time.perf_counter() - start, np.asarray(tau))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -20,10 +21,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from experiments.benchmarks import records
+from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import devices
+from fnas_jax.core import devices, stages
 from fnas_jax.core.keep import NOWHERE
 from fnas_jax.core.mapped import joined
 from fnas_jax.core.types import UserError
@@ -76,15 +78,16 @@ def run(options: argparse.Namespace) -> list[Record]:
     counts = sorted(set(options.devices))
     force(max(counts))
     ctx = context(options.steps)
-    trainings = runs(ctx, counts)
+    with stages.at("compiling"):
+        trainings = runs(ctx, counts)
     accuracy: dict[int, list[float]] = {count: [] for count in counts}
     seconds: dict[int, list[float]] = {count: [] for count in counts}
-    for seed in range(options.seeds):
-        for count, training in trainings.items():
-            own = training._replace(key=jax.random.key(seed))
-            facts = entrants.tested(own, "", "", NOWHERE).facts
-            accuracy[count].append(facts["accuracy"] or 0.0)
-            seconds[count].append(facts["seconds"])
+    turns = itertools.product(range(options.seeds), trainings)
+    for seed, count in followed(BENCHMARK, turns, lambda t: f"seed {t[0]}, {t[1]} devices"):
+        own = trainings[count]._replace(key=jax.random.key(seed))
+        facts = entrants.tested(own, "", "", NOWHERE).facts
+        accuracy[count].append(facts["accuracy"] or 0.0)
+        seconds[count].append(facts["seconds"])
     found = []
     for count in counts:
         method = f"devices_{count}"

@@ -103,11 +103,13 @@ class Progress:
     def move(self, stage: str) -> bool:
         """Draws the bar anew, whose clock goes on, as that of `stage`.
 
-        False where there is none, or it is full.
+        Named after the bar, "LABEL" or "LABEL: ..", it is what the bar shows. False where there is
+        none, or it is full.
         """
         if self._bar is None or self._done >= self._total:
             return False
-        label = self._label if stage in ("search", self._label) else f"{self._label}, {stage}"
+        own = stage.partition(":")[0] in ("search", self._label)
+        label = self._label if own else f"{self._label}, {stage}"
         self._bar.set_description_str(label)
         return True
 

@@ -73,8 +73,9 @@ def test_a_bar_says_which_stage_it_waits_for():
     bar = progress_lib.Progress(10, 0, "fnas", stream)
     assert bar.move("preparing")
     assert stream.getvalue().rpartition("\r")[2].startswith("fnas, preparing:   0%")
-    assert bar.move("search")
-    assert stream.getvalue().rpartition("\r")[2].startswith("fnas:   0%")
+    for own in ("search", "fnas", "fnas: 3 of 12 (seed 2)"):
+        assert bar.move("preparing") and bar.move(own)
+        assert stream.getvalue().rpartition("\r")[2].startswith("fnas:   0%")
     bar.show(10, "best 0.5")
     assert not bar.move("finals")  # which has a line of its own
     bar.close()

@@ -84,7 +84,8 @@ def test_records_are_complete_finite_and_named(plain, quick, tmp_path, capsys):
         times = by[method, "simulated_seconds_to_top0.1pct"]
         assert all(times[name] == 10 * hit[name] for name in ("low", "value", "high"))
     assert 20 < by["random", "evals_to_top0.1pct"]["value"] < 62
-    told = capsys.readouterr().out
+    told, progress = capsys.readouterr()
+    assert progress.endswith("2/2 done\n")  # both methods on the one table
     assert "toy" in told and f"{times['value']:.0f} s of training to the top" in told
 
 

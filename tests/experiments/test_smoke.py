@@ -1,6 +1,7 @@
 """The benchmarks that train children, or time a method, at the smallest size that they take."""
 
 import json
+import re
 
 import pytest
 
@@ -68,10 +69,12 @@ SMALL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("benchmark", SMALL, ids=lambda module: module.BENCHMARK)
-def test_the_smallest_run_writes_the_documented_figures(benchmark, tmp_path):
+def test_the_smallest_run_writes_the_documented_figures(benchmark, tmp_path, capsys):
     arguments, methods, metrics = SMALL[benchmark]
     path = tmp_path / "out.json"
     assert benchmark.main([*arguments.split(), f"--json={path}"]) == 0
+    done, _, of = re.search(r"^(\d+)(/)(\d+) done$", capsys.readouterr().err, re.MULTILINE).groups()
+    assert done == of != "0"  # it told how far it was
     found = json.loads(path.read_text())
     assert all(list(record) == KEYS for record in found)
     assert {record["benchmark"] for record in found} == {benchmark.BENCHMARK}
