@@ -71,7 +71,7 @@ def average_pool(x: Array, stride: int) -> Array:
         low, _, out = same_padding(size, 3, stride)
         start = np.arange(out) * stride - low
         counts.append(np.minimum(start + 3, size) - np.maximum(start, 0))
-    count = np.outer(*counts).astype(np.float32)[None, :, :, None]
+    count = np.outer(*counts)[None, :, :, None]
     return functools.reduce(jnp.add, _taps(x, 3, stride)) * (1 / count).astype(x.dtype)
 
 

@@ -23,10 +23,15 @@ Params = dict[str, Any]
 
 
 class Moments(NamedTuple):
-    """Statistics of one normalisation: mean and (biased) variance, each [C] float32."""
+    """Statistics of one normalisation: mean and (biased) variance, each [C] of `sum_type`."""
 
     mean: Array
     var: Array
+
+
+def sum_type(x: Array) -> Any:
+    """The type that sums over x are taken in: float32, or x's own where that is wider."""
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def activate(act: int, x: Array) -> Array:
@@ -68,7 +73,7 @@ def norm_act(
 
     x [B, H, W, C] of any float type, which the result has, too; p = {"scale": [>= C], "bias":
     [>= C]}. Without `moments`: training, by the batch, no moments returned. Otherwise also the
-    batch's moments, [C] float32 each, which are used instead where `collect` [] bool says so.
+    batch's moments, which are used instead where `collect` [] bool says so.
     """
     channels = x.shape[-1]
     mask = jnp.arange(channels) < active
@@ -86,7 +91,7 @@ def norm_act(
 
 def _moments(x: Array) -> Moments:
     axes = tuple(range(x.ndim - 1))
-    x = x.astype(jnp.float32)
+    x = x.astype(sum_type(x))
     mean = x.mean(axes)
     # Clipped, because rounding can make this difference negative.
     return Moments(mean, jnp.maximum((x * x).mean(axes) - mean * mean, 0.0))
@@ -111,11 +116,11 @@ def _norm_act_fwd(x: Array, scale: Array, bias: Array, act: int) -> tuple[Array,
 def _norm_act_bwd(act: int, residuals: Any, g: Array) -> tuple[Array, Array, Array]:
     x, scale, bias, mean, rstd = residuals
     axes = tuple(range(x.ndim - 1))
-    count = np.float32(x.size // x.shape[-1])
+    count = x.size / x.shape[-1]
     normed = (x - mean) * rstd
     if act != NONE:
         g = _activation_gradient(act, normed * scale + bias, g)
-    g = g.astype(jnp.float32)
+    g = g.astype(sum_type(x))
     dbias, dscale = g.sum(axes), (g * normed).sum(axes)
     dx = (scale * rstd) * (g - (dbias + normed * dscale) / count)
     return dx.astype(x.dtype), dscale, dbias
@@ -133,7 +138,7 @@ def squeeze_excite(x: Array, p: Params, hidden: Array | int, hard: Array | int =
     units are used.
     """
     channels = x.shape[-1]
-    h = jax.nn.relu(x.mean((1, 2), jnp.float32) @ p["w1"][:channels] + p["b1"])
+    h = jax.nn.relu(x.mean((1, 2), sum_type(x)) @ p["w1"][:channels] + p["b1"])
     h = h * (jnp.arange(h.shape[-1]) < hidden)
     h = h @ p["w2"][:, :channels] + p["b2"][:channels]
     gate = jnp.where(jnp.asarray(hard) == 1, hard_sigmoid(h), jax.nn.sigmoid(h))
@@ -153,7 +158,8 @@ def norm_params(*shape: int) -> Params:
 
 def zero_moments(norm: Params) -> Moments:
     """Moments of the width of this normalisation's parameters."""
-    return Moments(jnp.zeros(norm["scale"].shape), jnp.zeros(norm["scale"].shape))
+    zeros = jnp.zeros(norm["scale"].shape, norm["scale"].dtype)
+    return Moments(zeros, zeros)
 
 
 class _Normal(NamedTuple):

@@ -200,7 +200,8 @@ def _whole(
         new["stages"].append(moments)
     x, new["last"] = norm(x, params["last_norm"], stats["last"], collect, RELU)
     if "scores" not in params:
-        return x.mean((1, 2), jnp.float32) @ params["classifier"] + params["bias"], new
+        x = x.mean((1, 2), ops.sum_type(x))
+        return x @ params["classifier"] + params["bias"], new
     scores, new["scores"] = [], []
     for skip, p, moments in zip(before, params["scores"], stats["scores"], strict=True):
         normed, moments = norm(skip, p["norm"], moments, collect, RELU)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
+from fnas_jax.layers import ops
 
 
 class Dense(NamedTuple):
@@ -38,9 +39,9 @@ def of(numbers: int, every_pixel: bool) -> Outputs:
 def total(scores: Sequence[Array], size: tuple[int, ...]) -> Array:
     """Scores, each [B, h, w, C] of its own h and w, enlarged to `size` and added: [B, H, W, C].
 
-    In float32.
+    Of the type of sums over them (`ops.sum_type`).
     """
-    largest = [enlarged(score.astype(jnp.float32), size) for score in scores]
+    largest = [enlarged(score.astype(ops.sum_type(score)), size) for score in scores]
     return sum(largest[1:], largest[0])
 
 

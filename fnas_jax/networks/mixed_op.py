@@ -18,7 +18,7 @@ from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers.choose import Backend
-from fnas_jax.layers.ops import Params
+from fnas_jax.layers.ops import Params, sum_type
 from fnas_jax.layers.spec import PASS, LayerSpec, Slot
 from fnas_jax.networks import mobile
 from fnas_jax.networks.mobile import Context
@@ -51,8 +51,8 @@ def _backward(operations: tuple[_Operation, ...], residuals: Any, g: Array) -> t
 
     dparams, dx = lax.switch(index, [derivative(operation) for operation in operations])
     outputs = (operation(params, x) for operation in operations)
-    # In float32 whatever the backend computes in, as `z` is.
-    dz = jnp.stack([jnp.vdot(y, g, preferred_element_type=jnp.float32) for y in outputs])
+    # Whatever the backend computes in, as `z` is.
+    dz = jnp.stack([jnp.vdot(y, g, preferred_element_type=sum_type(g)) for y in outputs])
     return None, dz, dparams, dx
 
 

@@ -321,7 +321,7 @@ def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Ar
     """Of the features x; `skips` are the last outputs of the resolutions before theirs."""
     dense_outputs = isinstance(c.classes, Dense)
     if not dense_outputs:
-        x = x.mean((1, 2), jnp.float32)
+        x = x.mean((1, 2), ops.sum_type(x))
     if c.mix:
         x = ops.activate(c.act, x @ params["mix"] + params["mix_bias"])
     if not dense_outputs:

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnas_jax.layers import ops
+from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers.spec import HARD_SWISH, NONE, RELU, RELU6
+from tests.precision import float64
 
 ACTIVE, CHANNELS = 5, 8
 KEY = jax.random.key(0)
@@ -50,6 +51,32 @@ def test_norm_act_and_its_gradient_in_training(act):
 
     found, wanted = both(X, P)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-4), found, wanted)
+
+
+def test_in_float64_nothing_is_rounded_to_float32():
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 4, 3, 5, CHANNELS))
+    p = {"scale": 1 + rng.standard_normal(CHANNELS), "bias": rng.standard_normal(CHANNELS)}
+    shapes = {"w1": (CHANNELS, 2), "b1": (2,), "w2": (2, CHANNELS), "b2": (CHANNELS,)}
+    se = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+    def ours(x, p, se):
+        y = ops.norm_act(x, p, CHANNELS, HARD_SWISH)[0]
+        return (y * ops.squeeze_excite(y, se, 2) * g).sum()
+
+    def expected(x, p, se):
+        y = formula(x, p, CHANNELS, HARD_SWISH, x.mean((0, 1, 2)), x.var((0, 1, 2)))
+        h = jax.nn.relu(y.mean((1, 2)) @ se["w1"] + se["b1"]) @ se["w2"] + se["b2"]
+        return (y * jax.nn.sigmoid(h)[:, None, None] * g).sum()
+
+    with float64():
+        _, moments = ops.norm_act(x, p, CHANNELS, NONE, ops.zero_moments(p), True)
+        found, wanted = (jax.jit(jax.grad(f, (0, 1, 2)))(x, p, se) for f in (ours, expected))
+        pooled = convolutions.average_pool(jnp.ones((1, 3, 3, 1)) / 3, 1)
+    np.testing.assert_allclose(moments.mean, x.mean((0, 1, 2)), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(moments.var, x.var((0, 1, 2)), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(pooled, 1 / 3, rtol=0, atol=1e-15)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-11), found, wanted)
 
 
 def test_channels_that_a_child_lacks_stay_zero_and_get_no_gradient():
