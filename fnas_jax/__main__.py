@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from fnas_jax.core import signals
+from fnas_jax.core.nearest import nearest
 
 # Module and function of each command, and what it does in a line.
 COMMANDS = {
@@ -37,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     name = arguments.pop(0) if not arguments[0].startswith("-") else "search"
     if name not in COMMANDS:
-        from fnas_jax.core.config import nearest  # with much that takes long to import
-
         allowed = f"allowed are {', '.join(COMMANDS)}{nearest(name, COMMANDS)}"
         print(f"error: unknown command {name!r}; {allowed}", file=sys.stderr)
         return 2

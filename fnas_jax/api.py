@@ -24,7 +24,7 @@ import numpy as np
 
 from fnas_jax import loop, opening, parts
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import config_file, devices, frames, identity, workdir
+from fnas_jax.core import config_file, config_json, devices, frames, identity
 from fnas_jax.core.types import UserError
 from fnas_jax.parts import Parts
 from fnas_jax.results import Result
@@ -113,7 +113,7 @@ def resume(
     UserError where there is no search, or these are others, or the search began without such.
     """
     path = pathlib.Path(folder).expanduser()
-    config = workdir.read_config(path)
+    config = config_json.read_config(path)
     arrays = _arrays(x_train, y_train, x_test, y_test, x_val, y_val, class_names)
     own = _own(space, task, method)
     _check_needed(config, arrays, {"space": space, "task": task, "method": method})

@@ -20,9 +20,9 @@ import numpy as np
 from absl import flags
 
 from fnas_jax import outcome, pareto, registry
-from fnas_jax.core import cli, disk, mapped, stages, workdir
-from fnas_jax.core.config import nearest
+from fnas_jax.core import cli, config_json, disk, exits, mapped, stages
 from fnas_jax.core.mapped import Images, Mapped
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.objectives.base import Objective
 from fnas_jax.ship import best, figures, formats, inputs, judge
@@ -151,7 +151,7 @@ def test_of(
     folder: str | pathlib.Path, model: Model, build: Callable[[Any], Task] | None = None
 ) -> Test:
     """The test images of the search in `folder`. Raises UserError where they have changed."""
-    config = workdir.read_config(folder)
+    config = config_json.read_config(folder)
     with config.unlocked():  # only the images are needed, not what said which networks are fast
         config.latency.source = "device"
     task = (build or registry.build_task)(config)
@@ -258,7 +258,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         place = pathlib.Path(out).expanduser()
         equal[0] = export(folder, place, values.format, pick=values.pick)
 
-    code = cli.run_command(body)
+    code = exits.run_command(body)
     return code if equal[0] else 1
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from fnas_jax.core import identity
 from fnas_jax.core import measure as measures
-from fnas_jax.core.config import nearest
 from fnas_jax.core.measure import Measure
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.knowledge import history, listing, store
 from fnas_jax.spaces.base import Space

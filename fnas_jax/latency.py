@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from fnas_jax import registry
-from fnas_jax.core import cli, devices, stages, workdir
+from fnas_jax.core import cli, config_json, devices, exits, stages
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.sections import Latency
 from fnas_jax.core.types import UserError
@@ -124,7 +124,7 @@ def settings(argv: Sequence[str]) -> tuple[ml_collections.ConfigDict, flags.Flag
         return config, values
     overrides, rest = cli.split_overrides(argv)
     values = cli.parse_flags(rest, define, USAGE)
-    config = workdir.read_config(values.workdir) if values.workdir else config_lib.default()
+    config = config_json.read_config(values.workdir) if values.workdir else config_lib.default()
     return cli.override(config, overrides, ("latency.",)), values
 
 
@@ -143,7 +143,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         print(quality(write(config, out, values.networks)))
         print(f"written to {out}")
 
-    return cli.run_command(body)
+    return exits.run_command(body)
 
 
 if __name__ == "__main__":

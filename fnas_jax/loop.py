@@ -7,15 +7,15 @@ where it was kept (`core.keep`).
 An iteration ends in this order: its evaluations are committed to the history, its line is written
 to the metrics, its checkpoint is taken (iterations of a moment share one).
 
-Another budget: a run goes on with a higher or lower `search.budget` (`workdir.may_change`) as if it
-had been interrupted there, and so after `search.seconds`; arrays whose sizes follow the budget
-grow, and never shrink.
+Another budget: a run goes on with a higher or lower `search.budget` (`config_json.may_change`) as
+if it had been interrupted there, and so after `search.seconds`; arrays whose sizes follow the
+budget grow, and never shrink.
 
 Resume: `resuming.resume` reads the newest checkpoint and drops what history and metrics hold beyond
 it; `run_stages` and `run_iterations` go on from there, because `State` says how far they are.
 Random keys are functions of the seed and of the number of the iteration, so nothing about them is
 stored. So a killed and resumed run does exactly what an undisturbed one does. One that a signal
-ends takes a checkpoint first (`core.signals`). `core.workdir` says which run a folder belongs to,
+ends takes a checkpoint first (`core.signals`). `core.run_json` says which run a folder holds,
 `core.checkpoint` how a checkpoint is written and read, and `saving` what is in one.
 """
 
@@ -40,9 +40,11 @@ from fnas_jax import finals as finals_lib
 from fnas_jax.core import (
     budget,
     checkpoint,
+    config_json,
     devices,
     due,
     hosts,
+    run_json,
     signals,
     stages,
     tracking,
@@ -81,7 +83,7 @@ class Context(NamedTuple):
     evaluator: Evaluator
     knowledge: Knowledge
     clock: Clock
-    run: workdir.Run
+    run: run_json.Run
 
 
 def run(
@@ -111,7 +113,7 @@ def search_in(
 ) -> dict[str, Any]:
     """As `run`, on the first host."""
     with workdir.opened(folder, config) as path, stages.kept(path):
-        done = (path / "result.json").exists() and not workdir.extends(path, config)
+        done = (path / "result.json").exists() and not config_json.extends(path, config)
         hosts.broadcast(np.bool_(done))
         if done:
             keeping.remove(path)  # where the process was killed before it could
@@ -119,7 +121,7 @@ def search_in(
             unsent.send(config, path, result)
             return result
         devices.enable_compilation_cache(config.jax.cache_dir)
-        identity = workdir.identify(path)
+        identity = run_json.identify(path)
         best.refuse_foreign(path / best.NAME)
         place = workdir.knowledge_folder(path, config)
         with store.tentative(place) as known:
@@ -149,7 +151,7 @@ def search_in(
 def knowledge_of(
     known: sqlite3.Connection,
     place: pathlib.Path,
-    run: workdir.Run,
+    run: run_json.Run,
     keep: Keep = NOWHERE,
     pinned: pathlib.Path | None = None,
 ) -> Knowledge:
@@ -163,7 +165,7 @@ def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> 
         return {}
     devices.enable_compilation_cache(config.jax.cache_dir)
     with tempfile.TemporaryDirectory() as folder:
-        run = workdir.Run("0" * 32, 0)
+        run = run_json.Run("0" * 32, 0)
         place = pathlib.Path(folder)  # what is known comes from the first host with the work
         with store.opened(place) as known:
             worker_loop = builder(config, knowledge_of(known, place, run))[2].hooks.worker_loop

@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 from absl import flags
 
 from fnas_jax import loop
-from fnas_jax.core import cli, devices, hosts
+from fnas_jax.core import cli, devices, exits, hosts
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.planning import dry_run
 from fnas_jax.ship import winner as ship
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if reason:
                 raise Failed(f"{reason}; result.json tells more")
 
-    return cli.run_command(body, signals.GOES_ON)
+    return exits.run_command(body, signals.GOES_ON)
 
 
 def define_plan(values: flags.FlagValues) -> None:

@@ -20,7 +20,7 @@ import jax
 from absl import flags
 
 from fnas_jax import registry
-from fnas_jax.core import cli, devices, stages
+from fnas_jax.core import cli, devices, exits, stages
 from fnas_jax.core.progress import Progress
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import INIT, PREPARE
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, values = cli.parse_config(argv, define, USAGE)
         print(train(config, cli.require(values, "knowledge")))
 
-    return cli.run_command(body)
+    return exits.run_command(body)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from fnas_jax import finals as finals_lib
 from fnas_jax import pareto, simulated
-from fnas_jax.core import jsons, workdir
+from fnas_jax.core import jsons, run_json, workdir
 from fnas_jax.core import measure as measures
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import COSTS, UserError
@@ -162,7 +162,7 @@ def _check_winner(winner: dict[str, Any], what: str) -> None:
 def measure(folder: pathlib.Path) -> Measure:
     """What the run in `folder` maximises or minimises; an accuracy where it is not written down."""
     if (folder / "run.json").exists():
-        run = workdir.read_run(folder)
+        run = run_json.read_run(folder)
         if run.metric:
             return measures.written({"name": run.metric, **run._asdict()})
     exists = (folder / "result.json").exists()

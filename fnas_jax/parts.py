@@ -8,8 +8,8 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from fnas_jax.core import attributes, frames
-from fnas_jax.core import config as config_lib
 from fnas_jax.core.identity import OBJECT
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces.base import Space
 
@@ -88,7 +88,7 @@ def find(kind: str, name: str, own: Any, known: Iterable[str] = ()) -> Any:
                 f"{key} is {name!r}, a plug-in that cannot be loaded: {frames.told(error, True)}"
             ) from error
     allowed = [*known, *plugins]
-    near = config_lib.nearest(name, allowed)
+    near = nearest(name, allowed)
     raise UserError(
         f"{key} is {name!r}; allowed are {', '.join(allowed)} or MODULE:ATTRIBUTE{near}"
     )

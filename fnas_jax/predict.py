@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 import numpy as np
 from absl import flags
 
-from fnas_jax.core import cli
+from fnas_jax.core import cli, exits
 from fnas_jax.core.types import UserError
 from fnas_jax.objectives import classification, multilabel, regression
 from fnas_jax.ship import inputs, mask_files
@@ -189,7 +189,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         for row in said:
             writer.writerow([_text(model, x) for x in row])
 
-    return cli.run_command(body)
+    return exits.run_command(body)
 
 
 if __name__ == "__main__":

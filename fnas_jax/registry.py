@@ -13,6 +13,7 @@ import numpy as np
 
 from fnas_jax import parts, simulated
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
@@ -138,7 +139,7 @@ def find_task(name: str, own: Parts = NONE) -> Callable[..., Any]:
     if "/" in name and ":" not in name:
         raise UserError(
             f"task.name is {name!r}; it starts with images/ or tabular/, or is"
-            f" python:MODULE:ATTRIBUTE{config_lib.nearest(kind, TASKS)}"
+            f" python:MODULE:ATTRIBUTE{nearest(kind, TASKS)}"
         )
     found = parts.find("task", name, own.task, [f"{kind}/.." for kind in TASKS])
     if not callable(found):

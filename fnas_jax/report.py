@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 
 from absl import flags
 
-from fnas_jax.core import cli, disk, workdir
+from fnas_jax.core import cli, disk, exits, workdir
 from fnas_jax.core.types import UserError
 from fnas_jax.pages import assemble
 from fnas_jax.pages.page import MADE_BY
@@ -113,7 +113,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"written to {compare(folders, values.out)}")
 
-    return cli.run_command(body)
+    return exits.run_command(body)
 
 
 if __name__ == "__main__":

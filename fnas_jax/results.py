@@ -15,7 +15,7 @@ import numpy as np
 
 from fnas_jax import export, outcome, pareto, plots, registry, report, retrain, simulated, trials
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import workdir
+from fnas_jax.core import config_json, jsons
 from fnas_jax.core.types import UserError
 from fnas_jax.parts import Parts
 from fnas_jax.ship.model import Model, load
@@ -49,7 +49,7 @@ class Result:
     @property
     def config(self) -> ml_collections.ConfigDict:
         """The configuration of the run."""
-        return workdir.read_config(self.workdir)
+        return config_json.read_config(self.workdir)
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -112,7 +112,7 @@ class Result:
     def retrained(self) -> dict[str, Any] | None:
         """What the last retraining gave, as retrain.json holds it; None before the first."""
         path = self.workdir / "retrain.json"
-        return workdir.read_json(path) if path.exists() else None
+        return jsons.read(path) if path.exists() else None
 
     @functools.cached_property
     def model(self) -> Model:

@@ -20,7 +20,7 @@ import ml_collections
 from absl import flags
 
 from fnas_jax import outcome, pareto, registry, shortlist, trials
-from fnas_jax.core import cli, devices, stages, workdir
+from fnas_jax.core import cli, config_json, devices, exits, jsons, stages, workdir
 from fnas_jax.core import keep as keeping
 from fnas_jax.core import measure as measures
 from fnas_jax.core.keep import Keep
@@ -94,7 +94,7 @@ def retrain(
     if top < 0 or top == 1:
         raise UserError(f"top is {top}; it takes 2 networks or more to compare them (0: none)")
     devices.use_all_cores()
-    config = workdir.read_config(folder)
+    config = config_json.read_config(folder)
     with workdir.opened(folder, config) as path:
         if not (path / "result.json").exists():
             raise UserError(f"the search in {str(folder)!r} is not finished: it has no result.json")
@@ -133,7 +133,7 @@ def retrain(
         said = content(config, task, arch, wanted, compared, judged)
         write_json(path / "retrain.json", said)
         keeping.remove(path)
-        return workdir.read_json(path / "retrain.json")
+        return jsons.read(path / "retrain.json")
 
 
 def content(
@@ -232,7 +232,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         overrides += [f"--config.{k}={v}" for k, v in short.items() if v is not None]
         print(summary(retrain(folder, overrides, values.pick, values.top), folder))
 
-    return cli.run_command(body, signals.GOES_ON)
+    return exits.run_command(body, signals.GOES_ON)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fnas_jax import outcome, registry
-from fnas_jax.core import budget, pace, stages, workdir
+from fnas_jax.core import budget, config_json, pace, run_json, stages, workdir
 from fnas_jax.core.logging import from_the_end, is_iteration
 from fnas_jax.core.measure import Measure
 from fnas_jax.knowledge import history, reading
@@ -43,8 +43,8 @@ def read(folder: str | pathlib.Path, now: float) -> Status:
     live = stages.read(path)
     if running and not (path / "config.json").exists():
         return Status(str(folder), running, live)
-    config = workdir.read_config(folder)
-    run = workdir.read_run(path) if (path / "run.json").exists() else None
+    config = config_json.read_config(folder)
+    run = run_json.read_run(path) if (path / "run.json").exists() else None
     lines = _iterations(path / "metrics.jsonl")
     marks = pace.of_metrics(lines)
     done = (path / "result.json").exists()

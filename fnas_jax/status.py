@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 from absl import flags
 
 from fnas_jax import simulated
-from fnas_jax.core import cli, pace
+from fnas_jax.core import cli, exits, pace
 from fnas_jax.core.types import UserError
 from fnas_jax.standing import Status, left, number, read
 
@@ -251,7 +251,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         else:
             print(shown(folders, time.time())[0])
 
-    return cli.run_command(body)
+    return exits.run_command(body)
 
 
 if __name__ == "__main__":

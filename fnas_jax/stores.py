@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fnas_jax.core import signals
+from fnas_jax.core.nearest import nearest
 
 if __name__ == "__main__":
     signals.starting()
@@ -18,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 from absl import flags
 
 from fnas_jax import importing, registry
-from fnas_jax.core import cli, config_file
+from fnas_jax.core import cli, config_file, exits
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.measure import DIRECTIONS
 from fnas_jax.core.types import UserError
@@ -99,7 +100,7 @@ def imported(arguments: Sequence[str]) -> str:
         raise UserError(f"store import takes one file, and was given {len(given)}")
     folder, task = (cli.require(values, name) for name in ("knowledge", "task"))
     if values.direction not in ("", *DIRECTIONS):
-        near = config_lib.nearest(values.direction, DIRECTIONS)
+        near = nearest(values.direction, DIRECTIONS)
         raise UserError(
             f"--direction is {values.direction!r}; allowed are {', '.join(DIRECTIONS)}{near}"
         )
@@ -141,7 +142,7 @@ def _ours(name: str) -> Space:
     if name not in allowed:
         raise UserError(
             f"--space is {name!r}; allowed are {', '.join(allowed)} and {OWN}NAME"
-            f"{config_lib.nearest(name, allowed)}"
+            f"{nearest(name, allowed)}"
         )
     config = config_lib.default()
     config.space.name = name
@@ -174,11 +175,11 @@ def command(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"store needs a word: {' or '.join(WAYS)}; --help shows how")
         word = arguments.pop(0)
         if word not in WAYS:
-            near = config_lib.nearest(word, WAYS)
+            near = nearest(word, WAYS)
             raise UserError(f"store {word!r} is unknown; allowed are {', '.join(WAYS)}{near}")
         print(WAYS[word](arguments))
 
-    return cli.run_command(body)
+    return exits.run_command(body)
 
 
 if __name__ == "__main__":

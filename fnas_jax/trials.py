@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fnas_jax.core import signals
+from fnas_jax.core.nearest import nearest
 
 if __name__ == "__main__":
     signals.starting()
@@ -20,8 +21,7 @@ import numpy as np
 from absl import flags
 
 from fnas_jax import outcome, registry
-from fnas_jax.core import cli, delivery, workdir
-from fnas_jax.core import config as config_lib
+from fnas_jax.core import cli, config_json, delivery, exits, run_json, workdir
 from fnas_jax.core.logging import last_line
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, listing, store
@@ -59,11 +59,11 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
 
 def in_space(folder: str | pathlib.Path) -> tuple[list[dict[str, Any]], Space | None]:
     """What `read` gives, and the space of the run: None where it has tried nothing."""
-    config = workdir.read_config(folder)
+    config = config_json.read_config(folder)
     path = pathlib.Path(folder).expanduser()
     sign = outcome.measure(path).sign
     with store.existing(workdir.knowledge_folder(path, config)) as known:
-        run = workdir.read_run(path).id
+        run = run_json.read_run(path).id
         name = history.space_of(known, run)
         tell_lost(path, history.count_trained(known, run))
         if name is None:  # nothing was tried yet
@@ -175,7 +175,7 @@ def format_of(given: str, out: pathlib.Path | None) -> str:
     ending = "" if out is None else out.suffix.lstrip(".").lower()
     found = given or (ending if ending in FORMATS else "table")
     if found not in FORMATS:
-        near = config_lib.nearest(found, FORMATS)
+        near = nearest(found, FORMATS)
         raise UserError(f"--format is {found!r}; allowed are {', '.join(FORMATS)}{near}")
     if found == delivery.PARQUET:
         delivery.check_parquet(out)
@@ -235,7 +235,7 @@ def command(argv: Sequence[str] | None = None) -> int:
         metric = outcome.measure(folder).name
         deliver(shown, COLUMNS, lambda rows: [table(list(rows), metric)], format_, out)
 
-    return cli.run_command(body)
+    return exits.run_command(body)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import ml_collections
 
 from fnas_jax import summary
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import tracking, workdir
+from fnas_jax.core import run_json, tracking
 from fnas_jax.core.logging import known, send_again
 from fnas_jax.ship import best
 
@@ -31,7 +31,7 @@ def send(config: ml_collections.ConfigDict, folder: pathlib.Path, result: dict[s
     names = tracking.lacking(config.log, folder)
     if not names:
         return
-    whose = about(config, folder, workdir.read_run(folder).id)
+    whose = about(config, folder, run_json.read_run(folder).id)
     with tracking.opened(config.log, whose, begins=False, names=names) as tracked:
         send_again(folder / "metrics.jsonl", tracked)
         tracked.keep(known(summary.figures(result)), made(folder))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop, registry, stepping
-from fnas_jax.core import checkpoint, cli, due, signals, stages
+from fnas_jax.core import checkpoint, due, exits, signals, stages
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import logging as log_lib
 from fnas_jax.core.pace import Mark
@@ -308,7 +308,7 @@ def test_a_search_that_a_signal_ends_takes_a_checkpoint_first(
     monkeypatch.setattr(owner, name, effect)
     config = config_with(log__checkpoint_seconds=seconds)
     search = functools.partial(loop.run, config, tmp_path, build)
-    assert cli.run_command(search, signals.GOES_ON) == 128 + number
+    assert exits.run_command(search, signals.GOES_ON) == 128 + number
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"stopped by {signals.NAMES[number]}; the same command goes on from here"
     with contextlib.closing(checkpoint.open_(tmp_path / "checkpoints")) as manager:
@@ -342,7 +342,7 @@ def test_a_search_whose_disk_refuses_goes_on_when_it_does_not(
 
     monkeypatch.setattr(owner, place, effect)
     search = functools.partial(loop.run, config_with(), tmp_path, build)
-    assert cli.run_command(search) == 1
+    assert exits.run_command(search) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"error: the disk of {str(tmp_path / 'x')!r} is {words}; the same comm")
     monkeypatch.setattr(owner, place, real)

@@ -9,7 +9,7 @@ import pytest
 
 import fnas_jax
 from fnas_jax import report
-from fnas_jax.core import cli, identity, workdir
+from fnas_jax.core import cli, config_json, identity, workdir
 from fnas_jax.core.config import default, flatten
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.types import UserError
@@ -88,7 +88,7 @@ def test_both_readings_of_the_finalists_stand_in_the_report(folder):
     ],
 )
 def test_limits_are_said_to_be_kept_or_missed(folder, change, card):
-    config = workdir.read_config(folder)
+    config = config_json.read_config(folder)
     config.limits.mflops = 1.5
     write_json(folder / "config.json", config.to_dict())
     found = result()
@@ -193,7 +193,7 @@ def test_a_run_without_result_says_so(folder, capsys):
     assert capsys.readouterr().out == f"written to {folder / 'report.html'}\n"
     page = (folder / "report.html").read_text()
     assert "not finished" in page and ">interrupted<" in page
-    with workdir.opened(folder, workdir.read_config(folder)):
+    with workdir.opened(folder, config_json.read_config(folder)):
         assert ">running<" in written(folder)
     assert '"name":"best so far"' in page
 
@@ -287,4 +287,4 @@ def test_the_command_of_a_search_gives_its_configuration(folder):
     program, name, *arguments = shlex.split(command.replace("\\\n", " "))
     assert (program, name) == ("fnas-jax", "search")
     again, values = cli.parse_config(arguments, cli.define_workdir, USAGE)
-    assert values.workdir == "NEW" and flatten(again) == flatten(workdir.read_config(folder))
+    assert values.workdir == "NEW" and flatten(again) == flatten(config_json.read_config(folder))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop
-from fnas_jax.core import about, checkpoint, workdir
+from fnas_jax.core import about, checkpoint, config_json, run_json
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history
 from tests.test_loop import (
@@ -50,7 +50,7 @@ def killed_once(tmp_path_factory):
         patch.setattr(checkpoint, "save", save)
         with pytest.raises(Crash):
             loop.run(CONFIG, folder, build)
-    assert json.loads((folder / "run.json").read_text())["format"] == workdir.FORMAT
+    assert json.loads((folder / "run.json").read_text())["format"] == run_json.FORMAT
     return folder
 
 
@@ -102,7 +102,7 @@ def test_what_may_change_may_change_where_config_json_is_gone(killed, whole):
     (killed / "config.json").unlink()
     (killed / "run.json").unlink()
     goes_on(killed, whole, log__every=1, winner__steps=7)
-    assert workdir.read_config(killed).winner.steps == 7
+    assert config_json.read_config(killed).winner.steps == 7
 
 
 def test_a_finished_search_without_its_configuration_is_not_that_of_another_one(killed, whole):
@@ -225,7 +225,7 @@ def test_a_search_of_the_format_before_goes_on_and_is_of_this_one_then(killed, w
     without_about(killed)
     assert about.parse(checkpoint.newest_about(killed / "checkpoints")) is None
     goes_on(killed, whole)
-    assert json.loads((killed / "run.json").read_text())["format"] == workdir.FORMAT
+    assert json.loads((killed / "run.json").read_text())["format"] == run_json.FORMAT
     known = about.parse(checkpoint.newest_about(killed / "checkpoints"))
     assert known.run["id"] == json.loads((killed / "run.json").read_text())["id"]
 
@@ -241,8 +241,8 @@ def test_without_what_says_whose_they_are_checkpoints_of_before_are_refused(kill
 
 def test_checkpoints_of_a_later_format_are_refused_though_run_json_is_gone(killed, monkeypatch):
     (killed / "run.json").unlink()
-    monkeypatch.setattr(workdir, "FORMAT", workdir.FORMAT - 1)
-    monkeypatch.setattr(workdir, "READABLE", ())
+    monkeypatch.setattr(run_json, "FORMAT", run_json.FORMAT - 1)
+    monkeypatch.setattr(run_json, "READABLE", ())
     with pytest.raises(UserError, match="finish it with that version"):
         loop.run(CONFIG, killed, build)
 

@@ -42,7 +42,7 @@ from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from fnas_jax import loop, report, trials
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import identity, stages, workdir
+from fnas_jax.core import identity, run_json, stages
 from fnas_jax.core import reward as rewards
 from fnas_jax.knowledge import history, sources, store
 from fnas_jax.knowledge.base import Knowledge
@@ -147,7 +147,7 @@ def workdir_of(folder: pathlib.Path) -> pathlib.Path:
     changed = {"knowledge.dir": str(folder), "task.name": run_of(0).task}
     config = config_lib.nest(config_lib.flatten(config_lib.default()) | changed)
     (place / "config.json").write_text(json.dumps(config.to_dict()))
-    (place / "run.json").write_text(json.dumps(workdir.Run(run_of(0).id, 1)._asdict()))
+    (place / "run.json").write_text(json.dumps(run_json.Run(run_of(0).id, 1)._asdict()))
     return place
 
 

@@ -12,8 +12,8 @@ import time
 import weakref
 from typing import Any
 
-from fnas_jax.core import config as config_lib
 from fnas_jax.core import frames, identity, live
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 
 
@@ -30,7 +30,7 @@ def find(key: str, name: str, module: str, attribute: str) -> Any:
         reason = frames.told(error, own=True)
         raise UserError(f"{key} is {name!r}: {module} cannot be imported: {reason}") from error
     if not hasattr(found, attribute):
-        near = config_lib.nearest(attribute, [n for n in vars(found) if n[0] != "_"])
+        near = nearest(attribute, [n for n in vars(found) if n[0] != "_"])
         raise UserError(f"{key} is {name!r}: {module} has no {attribute!r}{near}")
     return getattr(found, attribute)
 

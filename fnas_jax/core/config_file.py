@@ -13,6 +13,7 @@ import ml_collections
 
 import fnas_jax
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 
 
@@ -43,7 +44,7 @@ def find(path: str) -> str:
     if name in known:
         return str(known[name])
     listed = f"; with fnas_jax come {', '.join(known)}" if known else ""
-    near = config_lib.nearest(name, known)
+    near = nearest(name, known)
     raise UserError(f"config file {path!r} does not exist{listed}{near}")
 
 

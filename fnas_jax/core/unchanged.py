@@ -10,12 +10,12 @@ from typing import Any
 import ml_collections
 
 from fnas_jax.core import about as abouts
-from fnas_jax.core import budget, checkpoint, identity, workdir
+from fnas_jax.core import budget, checkpoint, config_json, identity, run_json, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.about import About
 from fnas_jax.core.logging import last_line
+from fnas_jax.core.run_json import Run
 from fnas_jax.core.types import UserError
-from fnas_jax.core.workdir import Run
 
 NO_TIMES = "none"  # in run.json: what was evaluated has no training times
 _SAME = ("space", "protocol", "data", "taken", "times")  # entries of `Run` that tell it
@@ -77,16 +77,18 @@ def check_checkpoint(
     if about is None:
         return
     place = folder / workdir.CHECKPOINTS
-    theirs = workdir.parse_run(about.run, place)
+    theirs = run_json.parse_run(about.run, place)
     if theirs.id != run.id:
         raise UserError(
             f"the checkpoints in {str(place)!r} are of another search than run.json beside them:"
             " put the files back together as they were, or start a new workdir"
         )
     if theirs.format != run.format:
-        raise workdir.of_another_version(folder, theirs.format)
+        raise run_json.of_another_version(folder, theirs.format)
     _same(theirs, {name: getattr(run, name) for name in _SAME}, folder)
-    workdir.refuse_changes(folder, config_lib.modernize(config_lib.flatten(about.config)), config)
+    config_json.refuse_changes(
+        folder, config_lib.modernize(config_lib.flatten(about.config)), config
+    )
 
 
 def check_budget(
@@ -100,7 +102,7 @@ def check_budget(
     path, search = folder / "config.json", config.search
     if not path.exists():
         return
-    old, proposed, seconds = workdir.stored_keys(path), 0, 0.0
+    old, proposed, seconds = config_json.stored_keys(path), 0, 0.0
     if changes_end(old, search):
         proposed, seconds = _spent(folder)
     most = budget.proposals(search.max_proposals, search.budget)
@@ -133,7 +135,7 @@ def check_budget(
 
 def changes_end(old: Mapping[str, Any], search: Any) -> bool:
     """Whether the section `search` says less of how long a run is than `old`, all its keys."""
-    return any(old[f"search.{name}"] != search[name] for name in workdir.ENDS)
+    return any(old[f"search.{name}"] != search[name] for name in config_json.ENDS)
 
 
 def _spent(folder: pathlib.Path) -> tuple[int, float]:

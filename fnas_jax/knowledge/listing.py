@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from fnas_jax.core.config import nearest
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history, sources
 from fnas_jax.spaces import known

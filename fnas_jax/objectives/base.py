@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.config import nearest
 from fnas_jax.core.measure import Measure
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.objectives import OBJECTIVES
 

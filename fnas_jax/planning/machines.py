@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from fnas_jax.core.config import nearest
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 
 SHARES = (0.1, 0.2, 0.4)  # of the peak: what networks of this kind reach is an assumption

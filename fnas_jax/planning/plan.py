@@ -22,7 +22,7 @@ import numpy as np
 
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import devices, hosts, workdir
+from fnas_jax.core import config_json, devices, hosts
 from fnas_jax.core.types import UserError
 from fnas_jax.layers import choose
 from fnas_jax.planning import layout, schedule, speed, trial
@@ -78,7 +78,7 @@ def settle(
 
 def stored(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
     """What the run in `folder` was planned with and `config` leaves open; None without a plan."""
-    before = workdir.known_config(folder)
+    before = config_json.known_config(folder)
     if before is None or before["search.plan"] != AUTO:
         return None
     found = {name: before[name] for name in left_open(config)}

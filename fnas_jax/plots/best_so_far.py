@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fnas_jax import simulated
-from fnas_jax.core.config import nearest
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.plots import data, style
 from fnas_jax.plots.data import Run, Trials

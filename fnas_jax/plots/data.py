@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from fnas_jax import outcome, simulated, trials
-from fnas_jax.core import jsons, workdir
+from fnas_jax.core import config_json, jsons, workdir
 from fnas_jax.core.logging import is_iteration, metric_lines
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import COSTS, UserError
@@ -96,7 +96,7 @@ def read(source: Source, strict: bool = True) -> Run:
     if place is None:
         raise UserError(f"{source!r} is neither a workdir nor a result of fnas_jax")
     folder = pathlib.Path(place).expanduser()
-    config = workdir.read_config(folder)
+    config = config_json.read_config(folder)
     lines = metric_lines(folder / "metrics.jsonl")
     loop = [line for line in lines if is_iteration(line)]
     result = outcome.read(folder) if (folder / "result.json").exists() else None

@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fnas_jax import pareto
-from fnas_jax.core.config import nearest
 from fnas_jax.core.limits import UNITS
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.plots import data, style
 from fnas_jax.plots.data import Run

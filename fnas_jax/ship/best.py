@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from fnas_jax.core import disk, jsons, workdir
+from fnas_jax.core import disk, jsons
 from fnas_jax.core.logging import finite
 from fnas_jax.core.types import UserError
 
@@ -111,7 +111,7 @@ def read(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     missing = [name for name in (ARCHITECTURE, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{str(folder)!r} is not whole: it lacks {' and '.join(missing)}")
-    architecture = workdir.read_json(folder / ARCHITECTURE)
+    architecture = jsons.read(folder / ARCHITECTURE)
     where = repr(str(folder / ARCHITECTURE))
     jsons.record(architecture, {"format": int}, where)
     if architecture.get("format", 1) > FORMAT:

@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-from fnas_jax.core import workdir
+from fnas_jax.core import jsons
 from fnas_jax.core.types import UserError
 from fnas_jax.ship import best, inputs, outside
 
@@ -48,7 +48,7 @@ def artefact(folder: pathlib.Path, batch: int, passes: int) -> Timing:
     Raises UserError where there is no export to JAX, Flax or ONNX, or it cannot be loaded.
     """
     module = module_of(folder)
-    record: Any = workdir.read_json(folder / best.ARCHITECTURE)
+    record: Any = jsons.read(folder / best.ARCHITECTURE)
     try:
         taken = inputs.parse(record["inputs"])
     except inputs.DAMAGE as error:

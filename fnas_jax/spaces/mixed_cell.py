@@ -16,7 +16,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core.config import nearest
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.spaces import base, cell
 from fnas_jax.spaces.cell import EDGES

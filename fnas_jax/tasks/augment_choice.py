@@ -17,6 +17,8 @@ import jax
 import numpy as np
 
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.config_values import split_texts
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.objectives import regression
 from fnas_jax.tasks import augment, colour, data, policy
@@ -196,10 +198,10 @@ def _unknown_range(dataset: Dataset) -> str:
 
 def _left_out(keys: Keys) -> tuple[str, ...]:
     """The names of `task.augment.off`. Raises UserError, and for keys that the policy ignores."""
-    off = config_lib.split_texts(keys.off)
+    off = split_texts(keys.off)
     for name in off:
         if name not in _GROUPS:
-            near = config_lib.nearest(name, _GROUPS)
+            near = nearest(name, _GROUPS)
             raise UserError(f"task.augment.off is {name!r}; allowed are {', '.join(_GROUPS)}{near}")
         for key in _GROUPS[name]:
             if key in _given(keys):

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fnas_jax.core.config import nearest
 from fnas_jax.core.measure import Measure
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.spaces import categorical
 from fnas_jax.spaces.base import Space

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fnas_jax.core.config import nearest
 from fnas_jax.core.measure import ACCURACY, LOSS, Measure
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import delimited

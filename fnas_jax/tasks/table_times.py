@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fnas_jax.core.config import nearest
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import COSTS, UserError
 from fnas_jax.tasks import delimited
 from fnas_jax.tasks.delimited import LARGEST, SMALLEST, Content, Row

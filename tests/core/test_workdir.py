@@ -7,7 +7,7 @@ import time
 import filelock
 import pytest
 
-from fnas_jax.core import budget, disk, unchanged, workdir
+from fnas_jax.core import budget, config_json, disk, run_json, unchanged, workdir
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 
@@ -19,7 +19,7 @@ def config_with(**changes):
 
 def open_once(folder, config):
     with workdir.opened(folder, config) as path:
-        run = workdir.identify(path)
+        run = run_json.identify(path)
         workdir.start(path, config, run)
         return run
 
@@ -27,7 +27,7 @@ def open_once(folder, config):
 def test_a_new_folder_gets_the_configuration_and_reads_it_back(tmp_path):
     config = config_with(space__strides=(1, 2), children__lr=0.3)
     open_once(tmp_path / "a" / "b", config)
-    assert workdir.read_config(tmp_path / "a" / "b").to_dict() == config.to_dict()
+    assert config_json.read_config(tmp_path / "a" / "b").to_dict() == config.to_dict()
     open_once(tmp_path / "a" / "b", config)
 
 
@@ -64,10 +64,10 @@ def test_an_old_run_is_read_and_continued_under_the_names_of_today(tmp_path, mon
     flat["search.limit"] = flat.pop("search.budget")
     (tmp_path / "config.json").write_text(config_lib.nest(flat).to_json())
     with pytest.raises(UserError, match=r"unknown config key 'search\.limit'"):
-        workdir.read_config(tmp_path)
+        config_json.read_config(tmp_path)
     new = config_lib.Renamed("search.budget")
     monkeypatch.setattr(config_lib, "RENAMED", {"search.limit": new})
-    assert workdir.read_config(tmp_path) == config_with()
+    assert config_json.read_config(tmp_path) == config_with()
     open_once(tmp_path, config_with())  # is not another configuration
 
 
@@ -83,7 +83,7 @@ def test_a_read_only_folder_is_refused(tmp_path):
 
 def test_a_damaged_or_missing_configuration_is_told(tmp_path):
     with pytest.raises(UserError, match=r"it has no config\.json"):
-        workdir.read_config(tmp_path)
+        config_json.read_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json' cannot be read"):
         open_once(tmp_path, config_with())
@@ -105,7 +105,7 @@ def run_of_before(folder, **fields):
     (folder / "checkpoints" / "12").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("fields", [{}, {"format": workdir.FORMAT + 1, "more": 0}])
+@pytest.mark.parametrize("fields", [{}, {"format": run_json.FORMAT + 1, "more": 0}])
 def test_an_unfinished_run_of_another_version_is_refused_in_a_sentence(tmp_path, fields):
     run_of_before(tmp_path, **fields)
     for _ in range(2):  # nothing of the folder has changed
@@ -114,7 +114,7 @@ def test_an_unfinished_run_of_another_version_is_refused_in_a_sentence(tmp_path,
     assert json.loads((tmp_path / "run.json").read_text())["starts"] == 2
 
 
-@pytest.mark.parametrize("fields", [{}, {"format": workdir.FORMAT + 1}])
+@pytest.mark.parametrize("fields", [{}, {"format": run_json.FORMAT + 1}])
 def test_a_run_with_defaults_of_another_version_is_refused_with_what_to_do(tmp_path, fields):
     run = {"id": "ab" * 16, "starts": 1, "began": 1.7e9} | fields
     (tmp_path / "run.json").write_text(json.dumps(run))
@@ -127,15 +127,15 @@ def test_a_run_with_defaults_of_another_version_is_refused_with_what_to_do(tmp_p
         " defaults differ: finish it with that version, or start a new workdir; report and retrain"
         " still read it"
     )
-    assert workdir.read_config(tmp_path).ppo.hidden == 128
+    assert config_json.read_config(tmp_path).ppo.hidden == 128
     assert json.loads((tmp_path / "run.json").read_text()) == run
 
 
 def test_a_run_of_before_without_a_checkpoint_starts_under_its_id(tmp_path):
     run_of_before(tmp_path)
     (tmp_path / "checkpoints" / "12").rmdir()
-    assert open_once(tmp_path, config_with()) == workdir.Run("ab" * 16, 2, 1.7e9, workdir.FORMAT)
-    assert json.loads((tmp_path / "run.json").read_text())["format"] == workdir.FORMAT
+    assert open_once(tmp_path, config_with()) == run_json.Run("ab" * 16, 2, 1.7e9, run_json.FORMAT)
+    assert json.loads((tmp_path / "run.json").read_text())["format"] == run_json.FORMAT
 
 
 def test_versions_are_json_ready():
@@ -160,7 +160,7 @@ def test_a_run_that_began_keeps_everything(tmp_path):
     folder, config = tmp_path / "a", config_with()
     with pytest.raises(KeyboardInterrupt), workdir.opened(folder, config) as path:
         (path / "knowledge").mkdir()
-        workdir.start(path, config, workdir.identify(path))
+        workdir.start(path, config, run_json.identify(path))
         raise KeyboardInterrupt
     assert {p.name for p in folder.iterdir()} >= {"config.json", "run.json", "knowledge"}
 
@@ -193,21 +193,21 @@ def test_a_run_may_be_given_more_budget_and_another_end(tmp_path, changes, allow
         return
     run = open_once(tmp_path, config_with(**{"search__budget": 40} | changes))
     same = changes == {"search__budget": 40}
-    assert run.starts == 1 and workdir.identify(tmp_path).grown is not same
+    assert run.starts == 1 and run_json.identify(tmp_path).grown is not same
     assert (tmp_path / "result.json").exists() is same
     assert (tmp_path / "result-1.json").exists() is not same
     # It speaks of a network in best/, where the new winner will be.
     assert (tmp_path / "retrain.json").exists() is same
     assert (tmp_path / "retrain-1.json").exists() is not same
-    assert workdir.read_config(tmp_path) == config_with(**{"search__budget": 40} | changes)
+    assert config_json.read_config(tmp_path) == config_with(**{"search__budget": 40} | changes)
 
 
 def test_arrays_keep_the_largest_budget_that_a_run_has_had(tmp_path):
     def size(**changes):
         config = config_with(**changes)
-        search = workdir.room(tmp_path, config, workdir.identify(tmp_path)).search
+        search = workdir.room(tmp_path, config, run_json.identify(tmp_path)).search
         with workdir.opened(tmp_path, config) as path:
-            workdir.start(path, config, workdir.identify(path))
+            workdir.start(path, config, run_json.identify(path))
         return search.budget, budget.proposals(search.max_proposals, search.budget)
 
     assert size(search__budget=40) == (40, 800)

@@ -6,7 +6,7 @@ from absl import flags
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnas_jax.core import cli
+from fnas_jax.core import cli, exits
 from fnas_jax.core import config as config_lib
 from tests.fuzz import damage
 
@@ -52,7 +52,7 @@ def define(found):
 def parsed(given_):
     try:
         return cli.parse_config(given_, define, "usage")
-    except cli.Help as text:
+    except exits.Help as text:
         return text
 
 

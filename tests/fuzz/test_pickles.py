@@ -16,7 +16,7 @@ from jax._src.lru_cache import LRUCache
 from PIL import Image
 
 from fnas_jax import outcome, results
-from fnas_jax.core import checkpoint, compiled, keep, workdir
+from fnas_jax.core import checkpoint, compiled, config_json, keep, run_json
 from fnas_jax.core import logging as logs
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.knowledge import history, pins, pool_store, store, task_data, taught
@@ -82,7 +82,12 @@ def put_run(root):
 
 
 def read_run(root):
-    for reader in (workdir.read_run, workdir.read_config, workdir.known_config, outcome.read):
+    for reader in (
+        run_json.read_run,
+        config_json.read_config,
+        config_json.known_config,
+        outcome.read,
+    ):
         told(reader, root)
     told(results.Result, root)
     told(logs.metric_lines, root / "metrics.jsonl")

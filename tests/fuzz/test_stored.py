@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fnas_jax import main, outcome, results, standing, status
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import logging, stages, workdir
+from fnas_jax.core import config_json, logging, run_json, stages
 from fnas_jax.knowledge import history, pins, pool_store, sources, store, task_data, taught
 from fnas_jax.pages import assemble, summary
 from fnas_jax.ship import best
@@ -23,7 +23,9 @@ from tests.knowledge import test_sources as of_sources
 from tests.knowledge.test_pins import PIN
 from tests.plots.runs import run
 
-RUN = workdir.Run("0123abcd", 2, 1.5, 10, False, "key", "protocol", "accuracy", "maximize", "share")
+RUN = run_json.Run(
+    "0123abcd", 2, 1.5, 10, False, "key", "protocol", "accuracy", "maximize", "share"
+)
 CONFIG = config_lib.flatten(config_lib.default())
 METRIC = {"name": "accuracy", "direction": "maximize", "kind": "share", "scale": 1.0}
 NETWORK = {"arch": [0, 1], "accuracy": 0.5, "reward": 0.5, "mflops": 1.0}
@@ -61,8 +63,8 @@ LINE = {"step": 0, "iteration": 1, "proposed": 2, "best": 0.5}
 @given(damage.odd_json(RUN._asdict()))
 def test_run(content):
     with damage.folder({"run.json": content}) as root:
-        found = damage.read(workdir.read_run, root)
-        if isinstance(found, workdir.Run):
+        found = damage.read(run_json.read_run, root)
+        if isinstance(found, run_json.Run):
             assert isinstance(found.id, str) and isinstance(found.starts, int)
             damage.read(outcome.measure, root)
 
@@ -70,7 +72,7 @@ def test_run(content):
 @given(damage.odd_json(CONFIG, {"search": {"budget": 5}}))
 def test_config(content):
     with damage.folder({"config.json": content}) as root:
-        found = damage.read(workdir.read_config, root)
+        found = damage.read(config_json.read_config, root)
         if not isinstance(found, Exception):
             config_lib.validate(found)
 

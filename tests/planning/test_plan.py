@@ -8,7 +8,7 @@ import pytest
 
 from fnas_jax import loop, main
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import memory, workdir
+from fnas_jax.core import config_json, memory
 from fnas_jax.core.types import UserError
 from fnas_jax.planning import plan, schedule, speed, trial
 from fnas_jax.tasks import images
@@ -213,7 +213,7 @@ def test_a_plan_goes_on_where_its_products_are_not(measured, monkeypatch, tmp_pa
         monkeypatch.setattr(plan.choose, "has_short_products", lambda there=there: there)
         assert plan.settle(auto(), tmp_path).children.backend == backend
     assert capsys.readouterr().err.count("no products of bfloat16 numbers") == 1
-    assert not measured and workdir.may_change("children.backend")
+    assert not measured and config_json.may_change("children.backend")
 
 
 def test_the_loop_runs_what_was_planned(monkeypatch, tmp_path):

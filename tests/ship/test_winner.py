@@ -8,7 +8,7 @@ import pytest
 
 import fnas_jax
 from fnas_jax import main, retrain
-from fnas_jax.core import workdir
+from fnas_jax.core import config_json
 from fnas_jax.objectives import classification, regression
 from fnas_jax.objectives.base import Known
 from fnas_jax.pages import lists, summary
@@ -162,7 +162,7 @@ def test_a_winner_trained_on_from_inherited_weights_is_kept(data_file, tmp_path)
     model = judged_as_kept(tmp_path, data_file, winner["finetuned"]["accuracy"])
     assert model.architecture["training"]["weights"] == "inherited"
     assert model.arch == result["best"]["arch"]  # by which results name it
-    lr = workdir.read_config(tmp_path).children.lr
+    lr = config_json.read_config(tmp_path).children.lr
     assert model.architecture["training"]["lr"] == pytest.approx(lr / 10)
 
 

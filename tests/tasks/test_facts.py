@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fnas_jax import loop, retrain
-from fnas_jax.core import cli
+from fnas_jax.core import exits
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks import data, facts
 from tests.ship import winners
@@ -132,7 +132,7 @@ def test_classes_that_a_part_lacks_are_told(tmp_path):
 def test_commands_show_it_by_its_weight(tmp_path, capsys):
     labels = np.repeat([0, 1], [190, 10])
     dataset = loaded(tmp_path, images=pixels(200), labels=labels)
-    assert cli.run_command(lambda: facts.tell(dataset.notes)) == 0
+    assert exits.run_command(lambda: facts.tell(dataset.notes)) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["info", "info", "warning"]
     assert "200 images of 2 classes" in lines[0] and "classes have 6" in lines[2]

@@ -6,7 +6,7 @@ import difflib
 import os
 from pathlib import Path
 
-from fnas_jax.core.config import nearest
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers import canvas, formats, kept, masks
 from fnas_jax.tasks.readers.bundled import read_digits, read_mnist5k

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fnas_jax.core.config import nearest
+from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks.readers.examples import Example, Part, Source, collect, reason
 
