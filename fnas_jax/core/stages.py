@@ -19,12 +19,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from fnas_jax.core import disk, jsons, pace
 
 FILE = "live.json"
 SILENT = (10.0, 30.0, 60.0)  # seconds without a line, after which one comes; then each minute
+T = TypeVar("T")
 TICK = 1.0  # seconds after which the thread looks again
 WRITE_SECONDS = 2.0  # between two writes of FILE
 KINDS = {
@@ -160,7 +161,7 @@ def detach(bar: Bar) -> None:
 
 def content(now: float, unix: float) -> dict[str, Any]:
     """What FILE says at a moment, of `time.monotonic` and in seconds since 1970."""
-    stage = _now.stages[-1] if _now.stages else Stage("starting", now)
+    stage = _last(_now.stages) or Stage("starting", now)
     found, when = _now.told
     since = {"stage": stage.name, "since": unix - (now - stage.began)}
     process = {"pid": os.getpid(), "host": socket.gethostname(), "at": unix}
@@ -201,8 +202,9 @@ def waiting(stage: Stage, silent: float, now: float, left: float = math.inf, far
 
 def line(stage: Stage, silent: float, now: float) -> str:
     """As `waiting`, by what is shown or counted now."""
-    if _now.bars:
-        return waiting(stage, silent, now, _now.bars[-1].left(now))
+    bar = _last(_now.bars)
+    if bar is not None:
+        return waiting(stage, silent, now, bar.left(now))
     found, when = _now.told
     if when < stage.began:
         return waiting(stage, silent, now)
@@ -227,15 +229,20 @@ def _watch(end: threading.Event) -> None:
         if _now.heard != since:
             spoken, since = 0, _now.heard
         with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
-            if not _now.stages or not _takes(2):
+            stage = _last(_now.stages)
+            if stage is None or not _takes(2):
                 continue
-            stage = _now.stages[-1]
             if any([bar.move(stage.name) for bar in _now.bars]):  # noqa: C419 - each is to move
                 continue
             lines = due(spoken, now - since)
             if lines > spoken:
                 print(line(stage, now - since, now), file=sys.stderr, flush=True)
             spoken = lines
+
+
+def _last(those: tuple[T, ...]) -> T | None:
+    """The last one, if any; by one look, as another thread may exchange what `_now` has."""
+    return those[-1] if those else None
 
 
 def _takes(stream: int) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import time
 
 import numpy as np
@@ -53,6 +54,23 @@ def fast(monkeypatch):
     values = {"SILENT": (0.01, math.inf, math.inf), "TICK": 0.01, "WRITE_SECONDS": 0.0}
     for name, value in values.items():
         monkeypatch.setattr(stages, name, value)
+
+
+def test_a_stage_that_ends_just_when_it_is_told_of_is_no_error(fast, monkeypatch):
+    looked = []
+
+    def takes(stream):
+        looked.append(stream)
+        stages._now.stages = ()  # as the thread that works does at any moment
+        return True
+
+    monkeypatch.setattr(stages, "_takes", takes)
+    with stages.running(), stages.at("reading"):
+        while not looked:
+            time.sleep(0.01)
+        thread = next(t for t in threading.enumerate() if t.name == "stages")
+        thread.join(0.1)
+        assert thread.is_alive()
 
 
 def test_what_is_silent_for_long_is_told_once(fast, capfd):
