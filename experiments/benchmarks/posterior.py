@@ -183,7 +183,8 @@ def compare(
 ) -> dict[tuple[str, str], list[float]]:
     """Figures by method and metric, one a seed."""
     alone, seeds = ctx.alone, []
-    for seed in followed(BENCHMARK, range(options.seeds), lambda seed: f"seed {seed} of {name}"):
+    numbers = range(options.first_seed, options.first_seed + options.seeds)
+    for seed in followed(BENCHMARK, numbers, lambda seed: f"seed {seed} of {name}"):
         seeds.append(run_seed(ctx, seed, options))
         figures = seeds[-1].figures
         text = ", ".join(f"{m} {k} {v:.4g}" for (m, k), v in figures.items())
@@ -262,6 +263,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = records.parser(__doc__, __spec__.name)
     records.add_names(parser, "--tasks", TASKS)
     parser.add_argument("--seeds", type=int, default=3, help="0: only costs")
+    parser.add_argument("--first_seed", type=int, default=0, help="macro, mnas: 0-2 were tuned on")
     parser.add_argument("--steps", type=int, default=0, help="networks that train it; 0: TASKS")
     parser.add_argument("--samples", type=int, default=64, help="from the posterior")
     parser.add_argument("--search", type=int, default=8, help="samples of a one-shot search")
@@ -279,7 +281,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     numbers = ("priced", "samples", "search", "uniform", "own", "evolved", "child_steps", "long")
     records.check_least(parser, options, 1, *numbers)
     records.check_least(parser, options, 2, "alone")
-    records.check_least(parser, options, 0, "children", "seeds", "steps")
+    records.check_least(parser, options, 0, "children", "seeds", "steps", "first_seed")
     return options
 
 
