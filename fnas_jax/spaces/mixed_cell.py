@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,6 +31,19 @@ _PLACES = 2 ** np.arange(2 * len(OPS))[::-1]  # of two edges' switches as one nu
 _FIRST = tuple(EDGES.index(edge) for edge in ((0, 1), (1, 3)))
 _SECOND = tuple(EDGES.index(edge) for edge in ((0, 2), (2, 3)))
 _BETWEEN = EDGES.index((1, 2))
+_ALONE = np.eye(len(OPS), dtype=bool)[OPS.index("skip_connect")]  # an edge that only copies
+# Where operations of an edge may as well stand, because one node copies the other or is only added
+# to it: the edge and that other one, the edges that only copy then, and those that are empty then
+_MOVES = (
+    (((1, 2), (1, 3)), ((2, 3),), ()),  # node 2 is added to node 3, and goes nowhere else
+    (((0, 2), (0, 3)), ((2, 3),), ()),
+    (((1, 2), (0, 2)), ((0, 1),), ()),  # node 1 is the input
+    (((1, 3), (0, 3)), ((0, 1),), ()),
+    (((0, 1), (0, 2)), ((1, 2),), ((1, 3),)),  # node 1 is added to node 2 alone
+    (((0, 1), (0, 3)), ((1, 3),), ((1, 2),)),  # node 1 is added to node 3 alone
+    (((2, 3), (0, 3)), ((0, 2),), ((1, 2),)),  # node 2 is the input
+    (((2, 3), (1, 3)), ((1, 2),), ((0, 2),)),  # node 2 is node 1
+)
 
 
 class MixedCellSpec(NamedTuple):
@@ -81,17 +95,42 @@ def canonical(archs: Array) -> Array:
 
     Two are one network where the same operations stand between the same nodes, under whatever names
     of nodes 1 and 2, which can be exchanged where nothing stands between them. Edges that change
-    nothing are off. A node that is no more than a copy of another is a node of its own here, so
-    that vectors which `cell.network_form` would join may remain several.
+    nothing are off. Nor does it matter at which of two nodes operations stand where one only copies
+    the other, or is only added to it (`_MOVES`); an operation of which both have one stays at both.
+
+    Some networks still have several forms, which `cell.network_form` would join: where an operation
+    may stand before or behind a copy that is needed, or an average is taken twice.
     """
     chex.assert_shape(archs, (None, len(CARDINALITIES)))
-    edges = by_edge(prune(jnp.asarray(archs)))
+    archs = prune(jnp.asarray(archs))
+    archs, _ = jax.lax.scan(_moved, archs, _tables())  # compiled once, and not for each move
+    edges = by_edge(archs)
     first, second = (edges[:, list(of)].reshape(len(edges), -1) for of in (_FIRST, _SECOND))
     free = ~edges[:, _BETWEEN].any(-1)
     places = jnp.asarray(_PLACES, jnp.int32)
     exchange = (free & (first @ places < second @ places))[:, None, None]
     renamed = edges[:, [_renamed(e) for e in range(len(EDGES))]]
     return jnp.where(exchange, renamed, edges).reshape(archs.shape).astype(jnp.int32)
+
+
+def _tables() -> tuple[Any, ...]:
+    """Of each of `_MOVES`: its two edges [M, 2], and which only copy and are empty, [M, 6] bool."""
+    between, copies, empty = zip(*_MOVES, strict=True)
+    pairs = np.asarray([[EDGES.index(edge) for edge in pair] for pair in between])
+    return pairs, *(
+        np.asarray([[e in of for e in EDGES] for of in sets]) for sets in (copies, empty)
+    )
+
+
+def _moved(archs: Array, move: tuple[Any, ...]) -> tuple[Array, None]:
+    """`archs` [N, 24] with the operations of one edge on the other, by a row of `_tables`."""
+    edges, (between, copies, empty) = by_edge(archs), move
+    only_copies = (edges == _ALONE).all(-1)
+    may = (only_copies | ~copies).all(-1) & ~(edges.any(-1) & empty).any(-1)
+    one, other = edges[:, between[0]], edges[:, between[1]]
+    both = jnp.stack([one & other, one | other], axis=1)
+    edges = jnp.where(may[:, None, None], edges.at[:, between].set(both), edges)
+    return prune(edges.reshape(archs.shape)), None
 
 
 def _renamed(edge: int) -> int:

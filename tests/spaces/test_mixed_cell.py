@@ -1,5 +1,6 @@
 """The space of mixed cells: what is one network, string form, graph and descriptors."""
 
+import functools
 import itertools
 import json
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from fnas_jax.core.types import UserError
 from fnas_jax.networks import cell as networks
 from fnas_jax.networks.cost import cost
-from fnas_jax.spaces import base, cell, cells, mixed_cell
+from fnas_jax.spaces import base, cell, cells, mixed_cell, mixed_chain
 from tests.networks import agreement
 
 SPACE = mixed_cell.make()
@@ -39,13 +40,62 @@ def test_it_has_a_switch_for_each_operation_of_each_edge():
     assert SPACE.labels[0] == ("off", "on") and SPACE.largest.all()
 
 
-@pytest.mark.slow
-def test_all_vectors_are_14234416_networks():
-    """Forms are those that are their own; chunk by chunk, as all are 400 million numbers.
+def expression(arch, numbers):
+    """(last node as a sum, the term of each convolution {(edge, op): ..}) of `arch`, as texts.
 
-    By hand: nodes 1 and 2 with something between them, 15^3 16^3 cells; without, each is not there
-    or is one of 15^2, whichever comes first, and 16 are beside them.
+    `numbers` tell convolutions apart, {(edge, op): ..}.
     """
+    nodes, terms = [["x"], [], [], []], {}
+    for e, (source, target) in enumerate(cell.EDGES):
+        for op, on in zip(mixed_cell.OPS, arch.reshape(6, 4)[e], strict=True):
+            term = f"{op}{numbers.get((e, op), '')}({'+'.join(sorted(nodes[source]))})"
+            if on:
+                nodes[target] = nodes[target] + (nodes[source] if op == "skip_connect" else [term])
+            if on and "conv" in op:
+                terms[e, op] = term
+    return "+".join(sorted(nodes[3])), terms
+
+
+def network(arch):
+    """What `cell.network_form` says of cells, of mixed ones, and the terms of convolutions."""
+    return _network(tuple(mixed_cell.prune(np.asarray(arch)).tolist()))
+
+
+@functools.cache
+def _network(pruned):
+    arch, alike = np.asarray(pruned), {}
+    for place, term in expression(arch, {})[1].items():
+        alike.setdefault(term, []).append(place)
+    orders = itertools.product(*map(itertools.permutations, alike.values()))
+    numbered = ({place: i for of in order for i, place in enumerate(of)} for order in orders)
+    return min((expression(arch, numbers) for numbers in numbered), key=lambda found: found[0])
+
+
+def test_forms_are_of_one_network_each_and_most_networks_have_one():
+    """Of all vectors of two operations: 1,948 where nodes that only copy are nodes."""
+    for one in ("nor_conv_3x3", "avg_pool_3x3"):
+        on = base.enumerate_all(mixed_chain.make()).reshape(-1, 6, 2)
+        archs = np.zeros((4096, 6, 4), np.int32)
+        archs[:, :, [0, mixed_cell.OPS.index(one)]] = on
+        form, first, place = np.unique(
+            CANONICAL(archs.reshape(-1, 24)), axis=0, return_index=True, return_inverse=True
+        )
+        texts = [network(arch)[0] for arch in archs.reshape(-1, 24)]
+        assert texts == [texts[first[i]] for i in place.ravel()]
+        assert [network(arch)[0] for arch in form] == [texts[i] for i in first]
+        assert (len(form), len(set(texts))) == (1014, 917 if "conv" in one else 538)
+
+
+def test_random_vectors_are_the_networks_of_their_forms():
+    some = SOME[:: len(SOME) // 300]
+    forms = np.asarray(CANONICAL(some))
+    assert [network(form)[0] for form in forms] == [network(arch)[0] for arch in some]
+    assert (forms != mixed_cell.prune(some)).any(1).sum() > 30
+
+
+@pytest.mark.slow
+def test_all_vectors_have_12455664_forms():
+    """Those that are their own; chunk by chunk, as all are 400 million numbers."""
 
     @jax.jit
     def count(start):
@@ -53,8 +103,7 @@ def test_all_vectors_are_14234416_networks():
         archs = numbers[:, None] >> jnp.arange(23, -1, -1) & 1
         return (SPACE.canonical(archs) == archs).all(1).sum()
 
-    found = sum(int(count(start)) for start in range(0, 2**24, 2**18))
-    assert found == 15**3 * 16**3 + 16 * 226 * 227 // 2 == 14234416
+    assert sum(int(count(start)) for start in range(0, 2**24, 2**18)) == 12455664
 
 
 def test_pruned_are_the_edges_that_the_cell_space_prunes():
@@ -78,22 +127,16 @@ def test_the_canonical_form_is_pruned_idempotent_and_that_of_renamed_nodes():
     renamed = np.stack([exchanged(arch) for arch in SOME[free]])
     np.testing.assert_array_equal(CANONICAL(renamed), form[free])
     assert free.sum() > 1000 and (renamed != SOME[free]).any(1).sum() > 1000
-    # Nothing else is joined: a form is the pruned vector, or that of the other names.
-    pruned = mixed_cell.prune(SOME)
-    others = np.stack([exchanged(arch) for arch in pruned])
-    assert ((form == pruned).all(1) | (form == others).all(1)).all()
-    between = pruned.reshape(-1, 6, 4)[:, 2].any(1)
-    np.testing.assert_array_equal(form[between], pruned[between])
 
 
 def test_no_cells_are_joined_that_the_cell_space_parts():
-    """Of one operation an edge: its 5,260 networks have 8,765 forms here."""
+    """Of one operation an edge: its 5,260 networks have 5,575 forms here."""
     cells_ = base.enumerate_all(cell.make())
     one = (cells_[..., None] == 1 + np.arange(4)).astype(np.int32).reshape(len(cells_), -1)
     _, form = np.unique(CANONICAL(one), axis=0, return_inverse=True)
     networks_ = cell.representatives()
     pairs = np.unique(np.stack([form.ravel(), networks_]), axis=1)
-    assert pairs.shape[1] == len(np.unique(form)) == 8765
+    assert pairs.shape[1] == len(np.unique(form)) == 5575
     assert len(np.unique(networks_)) == 5260
 
 
@@ -105,28 +148,35 @@ def test_every_form_of_a_network_costs_the_same():
 
 
 def test_every_form_computes_the_same_once_weights_have_the_other_names():
-    """A vector and its canonical form, whose edges hold the weights of renamed nodes."""
+    """A vector and its canonical form, whose edges hold the weights of what stands there now."""
     net = networks.build(mixed_cell.MixedCellSpec(3, 1, 1), 2, 4)
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros(24, jnp.int32))
     params = agreement.filled(shapes)
     images = jax.random.normal(jax.random.key(1), (3, 5, 5, 2))
     run = jax.jit(lambda arch, p: net.apply(p, arch, images))
     (stage,) = params["stages"]
-    other = params | {"stages": [jax.tree.map(lambda p: p[:, [1, 0, 2, 3, 5, 4]], stage)]}
-    renamed = 0
+    moved = 0
     for arch, form in zip(SPARSE[:120], np.asarray(CANONICAL(SPARSE[:120])), strict=True):
-        same_names = (form == mixed_cell.prune(arch)).all()
-        renamed += not same_names
-        found = run(form, params if same_names else other)
+        (_, here), (_, there) = network(arch), network(form)
+        of = {term: edge for (edge, _), term in here.items()}
+        places = {size: list(range(6)) for size in "13"}
+        for (edge, op), term in there.items():
+            places[op[-1]][edge] = of[term]
+        taken = {
+            name: jax.tree.map(lambda p, at=places[name[-1]]: p[:, jnp.asarray(at)], leaf)
+            for name, leaf in stage.items()
+        }
+        moved += any(at != list(range(6)) for at in places.values())
+        found = run(form, params | {"stages": [taken]})
         np.testing.assert_allclose(found, run(arch, params), atol=1e-5)
-    assert renamed > 5
+    assert moved > 5
 
 
 def test_networks_without_a_path_are_one():
     """All but the sum of what leads nowhere is off."""
     nowhere = np.zeros((3, 24), np.int32)
     nowhere[1, :4], nowhere[2, 20:] = 1, 1  # into node 1 only; out of node 2 only
-    assert not np.asarray(SPACE.canonical(nowhere)).any()
+    assert not np.asarray(CANONICAL(nowhere)).any()
     assert SPACE.describe(nowhere[0])["text"] == "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
 
 
@@ -178,17 +228,17 @@ def test_sizes_below_one_are_refused():
 
 
 def test_graph_has_the_paths_of_the_cell():
-    ops, adjacency = map(np.asarray, SPACE.graph(np.ones((1, 24), np.int32)))
+    ops, adjacency = map(np.asarray, jax.jit(SPACE.graph)(np.ones((1, 24), np.int32)))
     assert ops[0].tolist() == [0, *[3, 4, 5, 6] * 6, 1]
     # Paths of one, two and three edges, each by any of four operations.
     walks = [np.linalg.matrix_power(adjacency[0].astype(int), n)[0, -1] for n in (2, 3, 4, 5)]
     assert walks == [4, 2 * 4**2, 4**3, 0]
-    off, _ = map(np.asarray, SPACE.graph(np.zeros((1, 24), np.int32)))
+    off, _ = map(np.asarray, jax.jit(SPACE.graph)(np.zeros((1, 24), np.int32)))
     assert off[0].tolist() == [0, *[2] * 24, 1] and ops.max() < SPACE.num_ops
 
 
 def test_blocks_are_those_of_the_canonical_form():
-    blocks = np.asarray(SPACE.blocks(SOME))
+    blocks = np.asarray(jax.jit(SPACE.blocks)(SOME))
     assert blocks.shape == (len(SOME), 24, 5)
     form = np.asarray(CANONICAL(SOME))
     np.testing.assert_array_equal(blocks.argmax(-1), form * np.tile([1, 2, 3, 4], 6))

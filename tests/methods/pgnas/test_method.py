@@ -34,6 +34,7 @@ def priced():
     return space, q, net, learn
 
 
+@pytest.mark.slow  # that a price moves phi at all, `the_budget_is_met` shows
 def test_expected_cost_falls_with_gamma(priced):
     *_, learn = priced
     mflops = [learn(gamma=gamma)[0] for gamma in (0.0, 0.1, 1.0)]
