@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable
 
 from fnas_jax import __main__ as program
-from fnas_jax.core import config
+from fnas_jax.core import config, config_values
 
 
 def configuration() -> str:
@@ -24,7 +24,7 @@ def configuration() -> str:
 
 def _row(name: str) -> tuple[str, str, str, str]:
     key = config.all_keys()[name]
-    allowed = config.allowed(key) or config.kind(key)
+    allowed = config_values.allowed(key) or config_values.kind(key)
     return f"`{name}`", f"`{key.default!r}`", plain(key.doc), plain(allowed)
 
 

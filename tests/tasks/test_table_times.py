@@ -141,7 +141,7 @@ def test_times_do_not_change_what_rows_are_comparable_with(tmp_path):
     (tmp_path / "t.csv").write_text(TEXT)
     of = [task_of(tmp_path, **keys) for keys in ({}, {"task.time": "", "task.metric": "acc"})]
     assert of[0].evaluator.protocol == of[1].evaluator.protocol
-    assert [task.simulated for task in of] == [True, False]
+    assert [bool(task.simulated) for task in of] == [True, False]
 
 
 def test_equal_networks_of_several_rows_take_the_time_of_the_one_that_was_asked_for():

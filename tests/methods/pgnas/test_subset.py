@@ -83,10 +83,10 @@ def test_all_estimators_fit_the_network(gradient, space):
 
 
 def test_spos_draws_uniform_subsets():
-    config = configuration("spos", **SIZES, **{"search.batch": 512})
+    config = configuration("spos", **SIZES, **{"search.batch": 512, "spos.sampling": "uniform"})
     task = registry.build_task(config)
     found, _ = spos.build(config, task.space, task, None)
-    _, proposal = found.ask(None, jax.random.key(0))
+    _, proposal = found.ask(found.init(jax.random.key(0)), jax.random.key(0))
     on = np.asarray(proposal.archs).reshape(512, 6, 4)
     assert np.abs(on.mean(0) - 0.5).max() < 0.1  # of 512, with a deviation of 0.022
     assert set(on.sum(-1).ravel().tolist()) == {0, 1, 2, 3, 4}
