@@ -99,18 +99,25 @@ def canonical(archs: Array) -> Array:
     the other, or is only added to it (`_MOVES`); an operation of which both have one stays at both.
 
     Some networks still have several forms, which `cell.network_form` would join: where an operation
-    may stand before or behind a copy that is needed, or an average is taken twice.
+    may stand before or behind a copy that is needed, one stands at two such nodes, or an average is
+    taken twice.
     """
     chex.assert_shape(archs, (None, len(CARDINALITIES)))
-    archs = prune(jnp.asarray(archs))
+    # Named before the moves, too: which of two equal operations is moved depends on the names.
+    archs = _named(prune(jnp.asarray(archs)))
     archs, _ = jax.lax.scan(_moved, archs, _tables())  # compiled once, and not for each move
+    return _named(archs).astype(jnp.int32)
+
+
+def _named(archs: Array) -> Array:
+    """`archs` [N, 24] with nodes 1 and 2 in one order, where nothing stands between them."""
     edges = by_edge(archs)
     first, second = (edges[:, list(of)].reshape(len(edges), -1) for of in (_FIRST, _SECOND))
     free = ~edges[:, _BETWEEN].any(-1)
     places = jnp.asarray(_PLACES, jnp.int32)
     exchange = (free & (first @ places < second @ places))[:, None, None]
     renamed = edges[:, [_renamed(e) for e in range(len(EDGES))]]
-    return jnp.where(exchange, renamed, edges).reshape(archs.shape).astype(jnp.int32)
+    return jnp.where(exchange, renamed, edges).reshape(archs.shape)
 
 
 def _tables() -> tuple[Any, ...]:

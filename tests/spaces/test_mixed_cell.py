@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fnas_jax.core.types import UserError
 from fnas_jax.networks import cell as networks
 from fnas_jax.networks.cost import cost
-from fnas_jax.spaces import base, cell, cells, mixed_cell, mixed_chain
+from fnas_jax.spaces import base, categorical, cell, cells, mixed_cell, mixed_chain
 from tests.networks import agreement
 
 SPACE = mixed_cell.make()
@@ -127,6 +127,17 @@ def test_the_canonical_form_is_pruned_idempotent_and_that_of_renamed_nodes():
     renamed = np.stack([exchanged(arch) for arch in SOME[free]])
     np.testing.assert_array_equal(CANONICAL(renamed), form[free])
     assert free.sum() > 1000 and (renamed != SOME[free]).any(1).sum() > 1000
+
+
+def test_names_do_not_matter_where_nodes_only_copy():
+    """All cells of skips and one convolution with nothing between nodes 1 and 2."""
+    on = base.enumerate_all(categorical.make((2,) * 10)).reshape(-1, 5, 2)
+    cells_ = np.zeros((len(on), 6, 4), np.int32)
+    cells_[:, [[0], [1], [3], [4], [5]], [0, 2]] = on  # skips and 3x3 convolutions; edge 1-2: none
+    archs = cells_.reshape(-1, 24)
+    renamed = np.stack([exchanged(arch) for arch in archs])
+    np.testing.assert_array_equal(CANONICAL(renamed), CANONICAL(archs))
+    np.testing.assert_array_equal(CANONICAL(CANONICAL(archs)), CANONICAL(archs))
 
 
 def test_no_cells_are_joined_that_the_cell_space_parts():
