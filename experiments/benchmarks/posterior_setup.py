@@ -185,7 +185,9 @@ def setup(name: str, options: argparse.Namespace) -> Setup:
     alone = drawn[np.sort(index)][: options.alone]
     accuracy_of = InheritedAccuracy(task)
     if options.seeds:
-        accuracy_of(jax.jit(accuracy_of.parts.network.init)(key, jnp.asarray(alone[0])), alone[:1])
+        params = jax.jit(accuracy_of.parts.network.init)(key, jnp.asarray(alone[0]))
+        accuracy_of(params, alone[:1])
+        evolved(uniform, uniform.init(key), accuracy_of, params, seed=0, n=1)
     found = Setup(config, task, accuracy_of, guided, uniform, *searches, alone)
     if options.children and options.seeds:
         run_ppo(found, 0, most=1)

@@ -13,8 +13,10 @@ from fnas_jax.core.types import UserError
 
 # Of checkpoints; to be counted up whenever the state of a method or an evaluator changes, or what
 # it takes from the knowledge store, so that an unfinished run of another version is refused.
-FORMAT = 11
-READABLE = (10,)  # formats of before whose checkpoints say less of their run, and are the same else
+FORMAT = 12
+# Formats of before whose checkpoints say less of their run, and are the same else; but for those of
+# `spos` before 12, whose numbers of arrays differ, which is told
+READABLE = (10, 11)
 
 
 class Run(NamedTuple):

@@ -21,22 +21,37 @@ CANDIDATES = 8  # draws for each child, of which those that are new are taken fi
 def children(
     space: Space, best: Ranking, mutation: float, key: Array, n: int, allowed: Allowed | None
 ) -> Array:
-    """[n, T] int32 canonical forms: half crossovers and half mutations of the networks of `best`.
+    """[n, T] int32: half crossovers and half mutations of the architectures of `best`.
 
-    None is one of these again, comes twice, or is not `allowed`, as far as draws suffice: then
-    uniform networks stand in, as in the paper.
+    Of an odd number, one more of either kind by chance. None is a network of `best` again, comes
+    twice, or is not `allowed`, as far as draws suffice: then uniform ones stand in, as in the
+    paper. `best` holds architectures as they were asked for, because their weights stand there.
     """
-    keys, draws = jax.random.split(key, 3), CANDIDATES * n
-    uniform = space.sample(keys[0], 2 * draws)
-    crossed = crossovers(best, keys[1], draws)
-    mutated = mutations(space, best, mutation, keys[2], draws)
-    networks = space.canonical(
-        jnp.concatenate([crossed, uniform[:draws], mutated, uniform[draws:]])
+    keys, draws = jax.random.split(key, 5), CANDIDATES * n
+    kinds = jnp.stack(
+        [crossovers(best, keys[0], draws), mutations(space, best, mutation, keys[1], draws)]
     )
-    new = first_of_each(networks) & ~contains(best.canonical, networks)
-    new &= ~forbidden(allowed, networks)
-    halves = zip(jnp.split(networks, 2), jnp.split(new, 2), (n - n // 2, n // 2), strict=True)
-    return jnp.concatenate([_first(*half) for half in halves])
+    kinds = jnp.where(jax.random.bernoulli(keys[2]), kinds, kinds[::-1])
+    known = best.rewards > -jnp.inf
+    taken = jnp.where(known[:, None], space.canonical(jnp.maximum(best.archs, 0)), -1)
+    found = []
+    for some, key_uniform, count in zip(kinds, keys[3:], (n - n // 2, n // 2), strict=True):
+        drawn = jnp.concatenate([some, space.sample(key_uniform, draws)])
+        networks = space.canonical(drawn)
+        new = first_of_each(networks) & ~contains(taken, networks)
+        new &= jnp.logical_not(forbidden(allowed, networks))
+        chosen = _first(new, count)
+        found.append(drawn[chosen])
+        taken = jnp.concatenate([taken, networks[chosen]])
+    return jnp.concatenate(found)
+
+
+def starts(space: Space, key: Array, n: int, allowed: Allowed | None) -> Array:
+    """[n, T] int32 uniform architectures, those first that are `allowed`."""
+    if allowed is None:
+        return space.sample(key, n)
+    drawn = space.sample(key, CANDIDATES * n)
+    return drawn[_first(allowed(space.canonical(drawn)), n)]
 
 
 def crossovers(best: Ranking, key: Array, n: int) -> Array:
@@ -56,11 +71,11 @@ def mutations(space: Space, best: Ranking, probability: float, key: Array, n: in
 
 
 def _parents(best: Ranking, key: Array, shape: tuple[int, ...]) -> Array:
-    """[*shape, T] of the networks that the ranking holds, each as likely as another."""
+    """[*shape, T] of the architectures that are ranked, each as likely as another."""
     places = jnp.where(best.rewards > -jnp.inf, 0.0, -jnp.inf)
-    return best.canonical[jax.random.categorical(key, places, shape=shape)]
+    return best.archs[jax.random.categorical(key, places, shape=shape)]
 
 
-def _first(networks: Array, wanted: Array, n: int) -> Array:
-    """[n, T]: the first of the networks [M, T] that are `wanted` [M], then any others."""
-    return networks[jnp.argsort(~wanted, stable=True)[:n]]
+def _first(wanted: Array, n: int) -> Array:
+    """[n] places of the first that are `wanted` [M], then of any others."""
+    return jnp.argsort(jnp.logical_not(wanted), stable=True)[:n]

@@ -50,7 +50,7 @@ class State(NamedTuple):
     weights: Weights
     best: Best
     parents: Ranking  # of the children
-    asked: Array  # [] int32 proposals so far
+    judged: Array  # [] int32 networks so far
     tally: Tally
 
 
@@ -72,7 +72,7 @@ def init(ctx: Context, key: Array) -> State:
         weights=ctx.net.start(ctx.initial(key)),
         best=no_best(decisions),
         parents=ranking.empty(ctx.config.parents, decisions),
-        asked=jnp.int32(0),
+        judged=jnp.int32(0),
         tally=stages.nothing(SCALARS),
     )
 
@@ -101,27 +101,28 @@ def settle(state: State) -> State:
 
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """N architectures, uniform over decision vectors, or children of the best so far."""
-    archs = ctx.space.sample(key, ctx.proposals)
-    log_q = -jnp.log(jnp.asarray(ctx.space.cardinalities, jnp.float32)).sum()
-    if ctx.config.sampling == "evolution":
-        key_children = jax.random.fold_in(key, 1)
-        children = evolution.children(
-            *(ctx.space, state.parents, ctx.config.mutation, key_children, ctx.proposals),
-            allowed=ctx.allowed,
-        )
-        starting = (state.asked < ctx.config.start) | ~jnp.isfinite(state.parents.rewards).any()
-        archs = jnp.where(starting, archs, children)
-        log_q = jnp.where(starting, log_q, 0.0)
-    proposal = propose(archs)._replace(log_prob=jnp.full(ctx.proposals, log_q))
-    return state._replace(asked=state.asked + ctx.proposals), proposal
+    if ctx.config.sampling == "uniform":
+        archs = ctx.space.sample(key, ctx.proposals)
+        log_q = -jnp.log(jnp.asarray(ctx.space.cardinalities, jnp.float32)).sum()
+        return state, propose(archs)._replace(log_prob=jnp.full(ctx.proposals, log_q))
+    starts = evolution.starts(ctx.space, key, ctx.proposals, ctx.allowed)
+    children = evolution.children(
+        *(ctx.space, state.parents, ctx.config.mutation, jax.random.fold_in(key, 1)),
+        n=ctx.proposals,
+        allowed=ctx.allowed,
+    )
+    nobody = ~jnp.isfinite(state.parents.rewards).any()
+    starting = (state.judged < ctx.config.start) | nobody
+    return state, propose(jnp.where(starting, starts, children))
 
 
 def tell(ctx: Context, state: State, proposal: Proposal, metrics: Metrics) -> State:
-    """The best so far."""
-    rewards = ranked_reward(proposal, metrics)
+    """The best so far; parents are those that were judged themselves, and not in another form."""
+    rewards = jnp.where(metrics.fresh, ranked_reward(proposal, metrics), -jnp.inf)
     return state._replace(
         best=update_best(state.best, proposal, metrics),
-        parents=ranking.add(state.parents, ctx.space.canonical(proposal.archs), rewards),
+        parents=ranking.add(state.parents, proposal.archs, rewards),
+        judged=state.judged + jnp.isfinite(rewards).sum(dtype=jnp.int32),
     )
 
 

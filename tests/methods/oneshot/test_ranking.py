@@ -19,7 +19,7 @@ def test_the_ranking_is_the_head_of_the_sorted_networks(batches):
         state = ranking.add(state, forms, forms[:, 0] / 10)
     best = sorted({x for batch in batches for x in batch}, reverse=True)[:2]
     best += [-1] * (2 - len(best))
-    assert state.canonical[:, 0].tolist() == best
+    assert state.archs[:, 0].tolist() == best
 
 
 def test_samples_that_change_nothing_are_counted():

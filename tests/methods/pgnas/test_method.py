@@ -78,5 +78,5 @@ def test_sampling_ends_when_the_best_stay_the_best():
     new = jnp.asarray([[0, 1], [0, 2], [1, 0]])
     state = method.tell(ctx, state, propose(new), search_toy.metrics([0.1, 0.65, 0.2]))
     assert not method.done(ctx, state)
-    np.testing.assert_array_equal(state.ranking.canonical, [[2, 2], [0, 2]])
+    np.testing.assert_array_equal(state.ranking.archs, [[2, 2], [0, 2]])
     np.testing.assert_array_equal(state.best.arch, [2, 2])

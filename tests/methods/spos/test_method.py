@@ -89,13 +89,16 @@ def test_after_uniform_ones_come_children_of_the_best(ctx):
     state = method.init(ctx, jax.random.key(0))
     state, first = method.ask(ctx, state, jax.random.key(1))
     np.testing.assert_array_equal(first.archs, space.sample(jax.random.key(1), 4))
-    np.testing.assert_allclose(first.log_prob, -12 * np.log(4), rtol=1e-6)
     state = method.tell(ctx, state, first, search_toy.metrics([0.1, 0.9, 0.2, 0.8]))
     state, second = method.ask(ctx, state, jax.random.key(2))
     best = np.asarray(first.archs)[[1, 3]]
     agrees = (np.asarray(second.archs)[:, None] == best).mean(-1).max(-1)
     assert (agrees > 0.45).all() and (agrees < 1).all()  # 0.25 on average for uniform ones
-    assert not second.log_prob.any()  # nothing has a probability
+    # What was known before is no parent in this form, nor does it count as judged.
+    again = search_toy.metrics([1.0] * 4)._replace(fresh=jnp.zeros(4, bool))
+    later = method.tell(ctx, state, second, again)
+    np.testing.assert_array_equal(later.parents.archs, state.parents.archs)
+    assert later.judged == state.judged == 4
 
 
 def test_where_nothing_could_be_judged_samples_stay_uniform(ctx):
