@@ -35,7 +35,6 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
@@ -51,6 +50,7 @@ from experiments.benchmarks.posterior_setup import (
     run_ppo,
     run_random,
     setup,
+    trained,
 )
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
@@ -78,17 +78,6 @@ class Seed(NamedTuple):
     figures: dict[tuple[str, str], float]  # by method and metric
     winners: dict[str, np.ndarray]  # by method, [T]
     inherited: dict[str, np.ndarray]  # by method, [A] of the architectures trained alone
-
-
-def trained(method: SearchMethod, key: jax.Array) -> tuple[Any, float, float]:
-    """(the method's state after its preparation, CPU seconds, mean nll in the end)."""
-    assert method.prepare is not None
-    state, nll = method.init(key), float("nan")
-    start = time.process_time()
-    for item in method.prepare(state, key):
-        state, nll = item[0], item[1].get("nll", nll)
-    jax.block_until_ready(state)
-    return state, time.process_time() - start, nll
 
 
 def first(values: np.ndarray, goal: float) -> float:
@@ -121,9 +110,7 @@ def run_seed(ctx: Setup, seed: int, options: argparse.Namespace) -> Seed:
     for name, (seconds, nll) in (("pgnas", pgnas_cost), ("spos", spos_cost)):
         figures[name, "seconds"], figures[name, "nll"] = seconds, nll
     phi = guided.learnt.phi
-    like = accuracy_of.parts.network.init(key, jnp.asarray(ctx.alone[0]))
-    unravel = jax.flatten_util.ravel_pytree(like)[1]
-    params = {name: unravel(w.vector) for name, w in weights.items()}
+    params = {name: accuracy_of.params(w.vector) for name, w in weights.items()}
 
     uniform_archs = np.asarray(space.sample(key_uniform, options.uniform))
     z = q.draw(phi, q.noise(key_posterior, options.samples))

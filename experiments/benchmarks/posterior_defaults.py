@@ -20,12 +20,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-import time
 from typing import Any
 
 import jax
-import jax.flatten_util
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -35,8 +32,10 @@ from experiments.benchmarks.posterior_setup import (
     TASKS,
     InheritedAccuracy,
     changed,
+    compile_training,
     configuration,
     make_space,
+    trained,
 )
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
@@ -81,13 +80,13 @@ def run_task(name: str, options: argparse.Namespace) -> list[Record]:
     accuracy_of = InheritedAccuracy(task)
     found: dict[str, dict[str, list[float]]] = {}
     winners = []
-    variants = [variant for variant in options.variants if has(name, config, task, variant)]
-    turns = itertools.product(variants, range(FIRST_SEED, FIRST_SEED + options.seeds))
+    methods = built(name, config, task, options.variants)
+    turns = itertools.product(methods, range(FIRST_SEED, FIRST_SEED + options.seeds))
     for variant, seed in followed(BENCHMARK, turns, lambda t: f"seed {t[1]} of {name}, {t[0]}"):
         if variant not in found:
-            method = build(config, task, variant)
+            compile_training(methods[variant])
         figures = found.setdefault(variant, {})
-        one, winner = run_seed(method, task, accuracy_of, seed, options)
+        one, winner = run_seed(methods[variant], task, accuracy_of, seed, options)
         winners.append(winner)
         for metric, value in one.items():
             figures.setdefault(metric, []).append(value)
@@ -100,20 +99,18 @@ def run_task(name: str, options: argparse.Namespace) -> list[Record]:
     return [r for variant in found for r in summed_up(name, variant, found)]
 
 
-def build(config: ml_collections.ConfigDict, task: Task, variant: str) -> SearchMethod:
-    """PGNAS with the keys of a variant. Raises UserError for what the space does not have."""
-    keys = {f"pgnas__{key}": value for key, value in VARIANTS[variant].items()}
-    return pgnas.build(changed(config, **keys), task.space, task, None)[0]
-
-
-def has(name: str, config: ml_collections.ConfigDict, task: Task, variant: str) -> bool:
-    """Whether the task's space has the estimator of a variant; says so where it has not."""
-    try:
-        build(config, task, variant)
-    except UserError as error:
-        say(f"{name}: {variant} left out: {error}")
-        return False
-    return True
+def built(
+    name: str, config: ml_collections.ConfigDict, task: Task, variants: list[str]
+) -> dict[str, SearchMethod]:
+    """PGNAS with the keys of each variant; says which the task's space has no estimator for."""
+    found = {}
+    for variant in variants:
+        keys = {f"pgnas__{key}": value for key, value in VARIANTS[variant].items()}
+        try:
+            found[variant], _ = pgnas.build(changed(config, **keys), task.space, task, None)
+        except UserError as error:
+            say(f"{name}: {variant} left out: {error}")
+    return found
 
 
 def run_seed(
@@ -124,20 +121,12 @@ def run_seed(
     options: argparse.Namespace,
 ) -> tuple[dict[str, float], np.ndarray]:
     """(figures, the best of the first samples [T])."""
-    assert method.prepare is not None
     key, q = jax.random.key(seed), posterior.of_space(task.space)
-    state = method.init(key)
-    next(method.prepare(state, key))  # compiles
-    start = time.process_time()
-    for item in method.prepare(state, key):
-        state = item[0]
-    jax.block_until_ready(state)
-    spent = time.process_time() - start
+    state, spent, _ = trained(method, key)
     phi, vector = state.learnt.phi, state.learnt.weights.vector
     z = q.draw(phi, q.noise(jax.random.fold_in(key, 1), options.samples))
     archs = np.asarray(q.to_archs(z))
-    like = accuracy_of.parts.network.init(key, jnp.asarray(archs[0]))
-    accuracy = accuracy_of(jax.flatten_util.ravel_pytree(like)[1](vector), archs)
+    accuracy = accuracy_of(accuracy_of.params(vector), archs)
     figures = {
         "mean_accuracy": float(accuracy.mean()),
         "best_accuracy": float(accuracy.max()),

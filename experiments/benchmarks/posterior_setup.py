@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -96,6 +97,24 @@ def _decaying(precision: float, oneshot: Callable[[], OneShot]) -> OneShot:
     return parts._replace(settings=dataclasses.replace(parts.settings, weight_decay=rate))
 
 
+def trained(method: SearchMethod, key: jax.Array) -> tuple[Any, float, float]:
+    """(the method's state after its preparation, CPU seconds, mean nll in the end)."""
+    assert method.prepare is not None
+    state, nll = method.init(key), float("nan")
+    start = time.process_time()
+    for item in method.prepare(state, key):
+        state, nll = item[0], item[1].get("nll", nll)
+    jax.block_until_ready(state)
+    return state, time.process_time() - start, nll
+
+
+def compile_training(method: SearchMethod) -> None:
+    """Runs the first part of its training."""
+    assert method.prepare is not None
+    key = jax.random.key(0)
+    next(method.prepare(method.init(key), key))
+
+
 class InheritedAccuracy:
     """Accuracy of architectures with the weights of one supernet."""
 
@@ -105,6 +124,11 @@ class InheritedAccuracy:
         parts = self.parts
         ctx = child.Context(parts.network, parts.settings, parts.pipeline, parts.objective)
         self._run = inherited.judging(ctx, parts.vmap)
+        largest = jnp.asarray(task.space.largest)
+        shapes = jax.eval_shape(parts.network.init, jax.random.key(0), largest)
+        like = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        # The parameters of a supernet's vector [P]
+        self.params = jax.flatten_util.ravel_pytree(like)[1]
 
     def __call__(self, params: Any, archs: np.ndarray) -> np.ndarray:
         """[N] accuracies of `archs` [N, T], each vector judged once."""
@@ -176,8 +200,7 @@ def setup(name: str, options: argparse.Namespace) -> Setup:
     guided, _ = pgnas.build(config, space, task, None)
     uniform, _ = spos.build(config, space, decaying_alike(config, task), None)
     for method in (guided, uniform) if options.seeds else ():
-        assert method.prepare is not None
-        next(method.prepare(method.init(key), key))
+        compile_training(method)
     both = ppo.build(config, space, task, None), (random.make(space, batch=1), task.evaluator)
     searches = [Trained(*pair, iteration.compiled(*pair)) for pair in both]
     drawn = np.asarray(space.canonical(space.sample(jax.random.key(99), 400)))

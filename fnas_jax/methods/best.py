@@ -22,15 +22,17 @@ def usable(proposal: Proposal, metrics: Metrics) -> Array:
 
 def measured_reward(proposal: Proposal, metrics: Metrics) -> Array:
     """[N] float32 reward where measured, else 0: finite everywhere."""
-    return jnp.where(
-        proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward), metrics.reward, 0
-    )
+    return jnp.where(_measured(proposal, metrics), metrics.reward, 0)
 
 
 def ranked_reward(proposal: Proposal, metrics: Metrics) -> Array:
     """[N] float32 reward where measured, else -inf: what may be the best."""
-    measured = proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward)
-    return jnp.where(measured, metrics.reward, -jnp.inf)
+    return jnp.where(_measured(proposal, metrics), metrics.reward, -jnp.inf)
+
+
+def _measured(proposal: Proposal, metrics: Metrics) -> Array:
+    """[N] bool: entries that have a reward of their own."""
+    return proposal.train_mask & metrics.ok & jnp.isfinite(metrics.reward)
 
 
 def update_best(best: Best, proposal: Proposal, metrics: Metrics) -> Best:

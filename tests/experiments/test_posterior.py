@@ -126,19 +126,14 @@ def test_random_search_has_the_seconds_of_pgnas_with_the_same_seed(monkeypatch):
         entropy=lambda phi: np.zeros(1),
     )
     monkeypatch.setattr(benchmark.posterior, "make", lambda cardinalities: q)
-    monkeypatch.setattr(
-        benchmark.jax.flatten_util, "ravel_pytree", lambda like: (None, lambda vector: None)
-    )
-    network = types.SimpleNamespace(init=lambda key, arch: None)
-    parts = types.SimpleNamespace(network=network)
     ctx = types.SimpleNamespace(
         task=types.SimpleNamespace(space=categorical.make((3, 3, 3))),
-        accuracy_of=types.SimpleNamespace(parts=parts),
         guided=None,
         uniform=None,
         alone=np.zeros((2, 3), int),
     )
-    ctx.accuracy_of = type("Judge", (), {"parts": parts, "__call__": lambda *rest: np.ones(2)})()
+    judge = {"params": lambda self, vector: None, "__call__": lambda *rest: np.ones(2)}
+    ctx.accuracy_of = type("Judge", (), judge)()
     options = argparse.Namespace(uniform=4, samples=4, own=2, evolved=3, search=2, children=0)
     found = benchmark.run_seed(ctx, 5, options)
     assert asked == [(5, 2.25)]  # training and the samples of the search
