@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from fnas_jax.core import disk
@@ -101,6 +103,20 @@ def seal(path: pathlib.Path) -> bool:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
     return True
+
+
+@contextlib.contextmanager
+def unkept() -> Iterator[None]:
+    """What this thread compiles inside is not kept on disk, where this JAX can do so."""
+    try:
+        from jax._src.config import persistent_cache_min_compile_time_secs as least
+
+        off = least(math.inf)
+    except (ImportError, TypeError) as error:
+        LOG.debug("no way to leave a program out of the cache: %s", error)
+        off = contextlib.nullcontext()
+    with off:
+        yield
 
 
 def _file(path: pathlib.Path, name: str) -> pathlib.Path:

@@ -45,7 +45,7 @@ def apply_eval(
 ) -> tuple[Array, Stats]:
     """See `choose.Backend`."""
     x = x.astype(dtype)
-    branches = [functools.partial(_whole, slot, case) for case in cases.of(slot)]
+    branches = [functools.partial(whole, slot, case) for case in cases.of(slot)]
     if len(branches) == 1:
         return branches[0](params, x, spec, stats, collect)
     index = cases.index_of(slot, spec)
@@ -59,12 +59,12 @@ def _branches(slot: Slot) -> tuple[Halves, ...]:
 
 def _in_training(slot: Slot, case: LayerSpec) -> Halves:
     return Halves(
-        lambda params, x, spec: _inner(slot, case, params, x, spec)[0],
-        lambda params, h, x, spec: _outer(slot, case, params, h, x, spec)[0],
+        lambda params, x, spec: inner(slot, case, params, x, spec)[0],
+        lambda params, h, x, spec: outer(slot, case, params, h, x, spec)[0],
     )
 
 
-def _whole(
+def whole(
     slot: Slot,
     case: LayerSpec,
     params: Params,
@@ -74,12 +74,12 @@ def _whole(
     collect: Array,
 ) -> tuple[Array, Stats]:
     """A layer outside training, and its statistics."""
-    h, new = _inner(slot, case, params, x, spec, stats, collect)
-    y, last = _outer(slot, case, params, h, x, spec, stats, collect)
+    h, new = inner(slot, case, params, x, spec, stats, collect)
+    y, last = outer(slot, case, params, h, x, spec, stats, collect)
     return y, parameters.zero_stats(params) | new | last
 
 
-def _inner(
+def inner(
     slot: Slot,
     case: LayerSpec,
     params: Params,
@@ -126,7 +126,7 @@ def _inner(
     return ops.fit_channels(convolutions.pointwise(h, w.astype(x.dtype)), widest), new
 
 
-def _outer(
+def outer(
     slot: Slot,
     case: LayerSpec,
     params: Params,

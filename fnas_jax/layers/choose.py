@@ -8,8 +8,11 @@ compiler, and for tests to compare with.
 masked: one piece of code for all kinds of layer, the widest, with zeros where the child has
 nothing, in bfloat16 on accelerators. No conditional, so nobody waits for a host.
 branched: a branch of code for each of a few sizes of layer, of which one runs, also in a batch of
-children; in bfloat16 on accelerators. Which of the last two is faster depends on device, images and
-batch, and is measured where children are trained (`tasks.population_trainer`).
+children; in bfloat16 on accelerators.
+exact: a program for each child, of its own layers and nothing else; in bfloat16 on accelerators.
+Which of the last three is the fastest depends on device, images, batch and how long children train,
+and is measured where they are trained (`tasks.population_trainer`). A network that many
+architectures share runs as `branched` where this is asked for.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.layers import branched, compile_kernels, kernels, masked, own, reference
+from fnas_jax.layers import branched, compile_kernels, exact, kernels, masked, own, reference
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import LayerSpec, Slot
 
@@ -117,6 +121,16 @@ def branched_in(dtype: Any) -> Backend:
     )
 
 
+@functools.cache
+def exact_in(dtype: Any) -> Backend:
+    """Of layers that are numbers when they are compiled; types as of `branched_in`."""
+    return Backend(
+        functools.partial(exact.apply, dtype),
+        functools.partial(exact.apply_eval, dtype),
+        looped=False,
+    )
+
+
 def candidates(name: str = "auto") -> tuple[str, ...]:
     """The backends that `name` may stand for on these devices, first the one that does unmeasured.
 
@@ -148,15 +162,17 @@ def choose(name: str = "auto") -> Backend:
     if name in KERNELS_OF and not (on_cpu and compile_kernels.available()):
         raise UserError(
             f"children.backend is {name!r}, and there are no kernels for these devices; allowed"
-            " are auto, reference, masked and branched"
+            " are auto, reference, masked, branched and exact"
         )
     if name == "kernels_bf16" and not has_short_products():
         raise UserError(
             "children.backend is 'kernels_bf16', and this CPU has no products of bfloat16 numbers"
-            " (Intel AMX); allowed are auto, kernels, reference, masked and branched"
+            " (Intel AMX); allowed are auto, kernels, reference, masked, branched and"
+            " exact"
         )
-    if name in ("masked", "branched"):
-        return {"masked": masked_in, "branched": branched_in}[name](short_type())
+    shortened = {"masked": masked_in, "branched": branched_in, "exact": branched_in}
+    if name in shortened:
+        return shortened[name](short_type())
     return REFERENCE if name == "reference" else KERNELS_OF[name]
 
 
@@ -168,10 +184,16 @@ def scan(backend: Backend, step: Callable[..., Any], x: Array, layers: Any) -> t
     if backend.looped:
         return lax.scan(step, x, layers)
     leaves, structure = jax.tree.flatten(layers)
-    # The derivative of a split is one concatenation; of indices, a sum of arrays full of zeros.
-    split = [lax.split(leaf, (1,) * leaf.shape[0]) for leaf in leaves]
     results = []
-    for of_layer in zip(*split, strict=True):
-        x, result = step(x, jax.tree.unflatten(structure, [leaf[0] for leaf in of_layer]))
+    for of_layer in zip(*map(_split, leaves), strict=True):
+        x, result = step(x, jax.tree.unflatten(structure, of_layer))
         results.append(result)
     return x, jax.tree.map(lambda *r: jnp.stack(r), *results)
+
+
+def _split(leaf: Array | np.ndarray) -> list[Any]:
+    """Its parts along axis 0; those of numpy arrays stay numbers in what is compiled."""
+    if isinstance(leaf, np.ndarray):
+        return list(leaf)
+    # The derivative of a split is one concatenation; of indices, a sum of arrays full of zeros.
+    return [part[0] for part in lax.split(leaf, (1,) * leaf.shape[0])]

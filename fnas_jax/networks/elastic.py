@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.layers import compile_kernels, ops
-from fnas_jax.layers.choose import candidates, choose, short_type
+from fnas_jax.layers.choose import candidates, choose, exact_in, short_type
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks import cell, flax_reference, mixed_op, mobile, mobile_spaces
 from fnas_jax.networks.base import Network, Stats
@@ -22,6 +22,7 @@ from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cells import SPECS
 
+EXACT = "exact"  # a program for each child
 CELL_BACKENDS = ("auto", "reference", "branched")
 
 
@@ -57,6 +58,8 @@ def backends(space: Space, backend: str) -> tuple[str, ...]:
     """Those that `backend` may stand for here; which is the fastest has to be tried."""
     cells = isinstance(space.spec, SPECS)
     found = tuple(name for name in candidates(backend) if not cells or name in CELL_BACKENDS)
+    if backend == "auto" and len(found) > 1:  # an accelerator
+        found = (EXACT, *found)
     return found or (backend,)
 
 
@@ -67,6 +70,18 @@ def described(space: Space, backend: str) -> str:
     if isinstance(space.spec, SPECS):
         lacks = ""  # that space never has kernels
     return " or ".join(found) + (f" (no kernels: {lacks})" if lacks else "")
+
+
+def exact_network(space: Space, channels: int, classes: Outputs, arch: Any) -> Network:
+    """The network of `arch` [T] with the parameters of `make`'s; for spaces of `has_exact`."""
+    made = (space.spec, arch, channels, classes, exact_in(short_type()))
+    by_layer = isinstance(space.spec, mobile_spaces.BY_LAYER)
+    return mobile.network(mobile.exact(*made), by_layer)
+
+
+def has_exact(space: Space) -> bool:
+    """Whether `exact_network` knows networks of `space`."""
+    return type(space.spec) in mobile_spaces.MODULES
 
 
 def fixed_network(

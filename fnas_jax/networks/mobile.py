@@ -51,6 +51,20 @@ def fixed(spec: Any, arch: Any, channels: int, classes: Outputs, backend: Backen
     return elastic(spec, channels, classes, backend)._replace(slots=slots, layers=lambda _: rows)
 
 
+def exact(spec: Any, arch: Any, channels: int, classes: Outputs, backend: Backend) -> Context:
+    """The context of `arch` [T] with the parameters of all children, of which it reads its own.
+
+    Its layers are numbers, as `backend` has to be `choose.exact_in`.
+    """
+    rows = LayerSpec(*np.broadcast_arrays(*mobile_spaces.layers(spec, np.asarray(arch, np.int32))))
+    return elastic(spec, channels, classes, backend)._replace(layers=functools.partial(_as, rows))
+
+
+def _as(rows: LayerSpec, arch: Array) -> LayerSpec:
+    """`rows`, whatever the architecture."""
+    return rows
+
+
 def network(c: Context, by_layer: bool = False) -> Network:
     """Stem 3x3, the stacks, 1x1 head (none if 0), average over pixels, linear classifier.
 
@@ -322,10 +336,15 @@ def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Ar
     dense_outputs = isinstance(c.classes, Dense)
     if not dense_outputs:
         x = x.mean((1, 2), ops.sum_type(x))
+    if not c.head:  # a layer may be as wide as its child's only
+        x = ops.fit_channels(x, c.slots[-1][-1].widest("cout"))
     if c.mix:
         x = ops.activate(c.act, x @ params["mix"] + params["mix_bias"])
     if not dense_outputs:
         return x @ params["classifier"] + params["bias"]
-    scores = [skip @ score for skip, score in zip(skips, params["scores"], strict=True)]
+    scores = [
+        ops.fit_channels(skip, len(score)) @ score
+        for skip, score in zip(skips, params["scores"], strict=True)
+    ]
     last = x @ params["classifier"] + params["bias"]
     return dense.total([*scores, last], images.shape[1:3])

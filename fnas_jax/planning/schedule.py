@@ -33,6 +33,7 @@ class Speed(NamedTuple):
     compilation: float  # seconds until the first one trains
     # Multiply-adds that take as long as one number that a layer writes and reads again
     moved: float = 0.0
+    own: float = 0.0  # seconds of a device that each child takes beside its images: its compilation
 
 
 class Size(NamedTuple):
@@ -64,11 +65,12 @@ def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule
     """
     compiled = COMPILATIONS * speed.compilation
     for_search = max(seconds * (1 - WINNER_SHARE) - compiled, 0.0) * facts.devices
-    images = for_search / (CHILDREN + UNCOUNTED) * speed.macs / size.mean
+    of_each = max(for_search / (CHILDREN + UNCOUNTED) - speed.own, 0.0)
+    images = of_each * speed.macs / size.mean
     steps = int((images - facts.judged * FORWARD) / facts.batch)
     most = max(int(CHILD_EPOCHS * facts.images / facts.batch), LEAST_STEPS)
     steps = min(max(steps, LEAST_STEPS), most)
-    each = (steps * facts.batch + facts.judged * FORWARD) * size.mean / speed.macs
+    each = (steps * facts.batch + facts.judged * FORWARD) * size.mean / speed.macs + speed.own
     children = int(for_search / each) - UNCOUNTED
     children = min(max(children, LEAST_CHILDREN), MOST_CHILDREN)
     searched = (children + UNCOUNTED) * each / facts.devices + compiled

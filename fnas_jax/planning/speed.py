@@ -17,7 +17,7 @@ from fnas_jax.networks import sizes
 from fnas_jax.planning.schedule import Size, Speed
 from fnas_jax.tasks import memory, population_trainer, trained
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.training import child, parts, population
+from fnas_jax.training import parts, population
 from fnas_jax.training.minibatches import Data
 
 _SAMPLE = 256  # architectures that stand for a space
@@ -60,10 +60,10 @@ def measure(ctx: TrainContext) -> Speed:
     """
     moves = memory.here(ctx).kernels
     chosen = [of_cost(ctx, share) for share in (_SHARES if moves else (0.5,))]
-    compilation, seconds = timed(ctx, jnp.stack([arch for arch, _ in chosen]))
+    compilation, seconds, alone = timed(ctx, jnp.stack([arch for arch, _ in chosen]))
     macs = np.array([macs for _, macs in chosen])
     if not moves:
-        return Speed(macs[0] / float(seconds[0]), compilation)
+        return Speed(macs[0] / float(seconds[0]), compilation, own=compilation * alone)
     return fitted(
         macs, np.array([kept_by(ctx, np.asarray(a)) for a, _ in chosen]), seconds
     )._replace(compilation=compilation)
@@ -81,13 +81,15 @@ def fitted(macs: np.ndarray, kept: np.ndarray, seconds: np.ndarray) -> Speed:
     return Speed(float(1 / each), 0.0, float(moving / each))
 
 
-def timed(ctx: TrainContext, archs: Array) -> tuple[float, np.ndarray]:
-    """(seconds of compilation, seconds of an image [N] on each device) of architectures [N, T]."""
+def timed(ctx: TrainContext, archs: Array) -> tuple[float, np.ndarray, bool]:
+    """(seconds of compilation, seconds of an image [N] on each device) of architectures [N, T].
+
+    And whether each child has a program of its own, so that each is compiled.
+    """
     network = trained.elastic_network(ctx)
     mesh = devices.children_mesh(jax.local_devices())  # of the host that plans
-    network, group = population_trainer.children_at_once(ctx, network, mesh)
-    trainee = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
-    run = population.make(population.Context(trainee, mesh, group))
+    by = population_trainer.children_by(ctx, network, mesh)
+    run, group = population.make(by), by.group
     count = group * mesh.shape[devices.CHILDREN]
     dataset = ctx.dataset
     images = np.asarray(dataset.train_images[:_IMAGES]), dataset.train_labels[:_IMAGES]
@@ -108,4 +110,4 @@ def timed(ctx: TrainContext, archs: Array) -> tuple[float, np.ndarray]:
             steps *= 2
         return max(taken, 1e-6) / (steps * batch * group)
 
-    return compilation, np.array([of_image(arch) for arch in archs])
+    return compilation, np.array([of_image(arch) for arch in archs]), by.own is not None

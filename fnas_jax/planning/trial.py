@@ -66,7 +66,7 @@ def run(ctx: TrainContext, steps: int) -> Trial:
     key = jnp.broadcast_to(jax.random.key(0), count)  # the same for all: rates alone differ
     children = Child(jnp.tile(arch, (count, 1)), jnp.ones(count, bool), key, jnp.asarray(rates))
     shared = devices.replicate(Shared(images, jnp.int32(steps)), mesh)
-    run = jax.jit(population.over_children(made, of_rate))
+    run = population.compiled(made, of_rate)
     loss = jax.device_get(run(shared, children))[: len(FACTORS)]
     return Trial(steps, rates[: len(FACTORS)], loss)
 

@@ -26,6 +26,7 @@ from fnas_jax.training.minibatches import Data, in_memory
 from fnas_jax.training.population import Population, Trained
 
 TIMED_STEPS = 8  # by which ways of training are compared
+ALONE = 4  # children that are compiled to time programs for each
 
 
 class Trainer(NamedTuple):
@@ -56,13 +57,9 @@ def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
     """Trains children of `network` that start from a pool of `layout`, or from fresh weights."""
     dataset, settings = ctx.dataset, ctx.settings
     mesh = devices.children_mesh(most=ctx.config.search.batch)
-    network, group = children_at_once(ctx, network, mesh)
-    trained = population.Context(
-        child=child.Context(network, settings, ctx.pipeline, ctx.objective),
-        mesh=mesh,
-        group=group,
-        start=None if layout is None else functools.partial(pools.inherit, layout),
-    )
+    trained = children_by(ctx, network, mesh)
+    if layout is not None:
+        trained = trained._replace(start=functools.partial(pools.inherit, layout))
     chunk = images_at_once(settings.device_images, dataset, mesh)
     images = (dataset.train_images, dataset.train_labels, dataset.val_images, dataset.val_labels)
     examples = Data(*images)
@@ -100,8 +97,37 @@ def images_at_once(wanted: int, dataset: Dataset, mesh: Mesh) -> int | None:
     return wanted if wanted < count else None
 
 
-def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> tuple[Network, int]:
-    """(`network` by the code that is the fastest here, how many children a device trains at once).
+def children_by(ctx: TrainContext, network: Network, mesh: Mesh) -> population.Context:
+    """How children of `network` are trained on `mesh`: by the way that is the fastest there."""
+    way = way_of(ctx, mesh)
+    # What children share is that of the first backend, also where each has a program of its own.
+    if way.backend in (elastic.EXACT, shared_backends(ctx)[0]):
+        return _trained(ctx, network, way, mesh)
+    return _trained(ctx, _network(ctx, way.backend), way, mesh)
+
+
+def shared_backends(ctx: TrainContext) -> tuple[str, ...]:
+    """Those that run programs of many children."""
+    found = elastic.backends(ctx.space, ctx.settings.backend)
+    return tuple(name for name in found if name != elastic.EXACT) or found
+
+
+def _trained(ctx: TrainContext, network: Network, way: Way, mesh: Mesh) -> population.Context:
+    own, dataset = None, ctx.dataset
+    if way.backend == elastic.EXACT:
+        sizes = dataset.image_shape[-1], dataset.outputs
+        own = functools.partial(elastic.exact_network, ctx.space, *sizes)
+    trained = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
+    return population.Context(trained, mesh, way.group, own=own)
+
+
+def _network(ctx: TrainContext, backend: str) -> Network:
+    dataset = ctx.dataset
+    return elastic.make(ctx.space, dataset.image_shape[-1], dataset.outputs, backend)
+
+
+def way_of(ctx: TrainContext, mesh: Mesh) -> Way:
+    """The fastest way of training children on `mesh`.
 
     As `children.backend` and `children.group` say, where these leave nothing open.
     """
@@ -110,30 +136,34 @@ def children_at_once(ctx: TrainContext, network: Network, mesh: Mesh) -> tuple[N
     backends = elastic.backends(ctx.space, settings.backend)
     if jax.default_backend() == "cpu":
         # Together they would only share what each has to itself in turn.
-        return network, min(settings.group or 1, most)
-    if settings.group and len(backends) == 1:
-        return network, min(settings.group, most)
-    groups = (min(settings.group, most),) if settings.group else tuple(dict.fromkeys((most, 1)))
+        return Way(
+            backends[0], 1 if backends[0] == elastic.EXACT else min(settings.group or 1, most)
+        )
+    ways = ways_of(backends, settings.group, most)
+    if settings.group and len(ways) == 1:
+        return ways[0]
     own = devices.children_mesh(jax.local_devices()[:1])
     count = images_at_once(settings.device_images, dataset, own)
     seconds = functools.partial(seconds_of_a_step, ctx, own, most, count)
     kind, shape = jax.local_devices()[0].device_kind, dataset.image_shape
     described = (ctx.space.spec, shape, dataset.outputs, count, most)
     name = f"{kind} jax {jax.__version__} {described} {settings}"
-    cache = ctx.config.jax.cache_dir
-    way = Way(backends[0], 1)
+    steps = settings.steps * ctx.config.search.budget / mesh.shape[devices.CHILDREN]
+    chosen = np.zeros(2, np.int32)
     if hosts.is_first():
-        way = autotune.fastest(seconds, backends, groups, name, cache)
-    chosen = np.asarray([backends.index(way.backend), way.group], np.int32)
+        way = autotune.fastest(seconds, ways, name, ctx.config.jax.cache_dir, steps)
+        chosen = np.asarray([backends.index(way.backend), way.group], np.int32)
     if mesh.is_multi_process:  # a plan is made by one host, with its own devices
         chosen = hosts.broadcast(chosen)
-    way = Way(backends[int(chosen[0])], int(chosen[1]))
-    return _network(ctx, way.backend), way.group
+    return Way(backends[int(chosen[0])], int(chosen[1]))
 
 
-def _network(ctx: TrainContext, backend: str) -> Network:
-    dataset = ctx.dataset
-    return elastic.make(ctx.space, dataset.image_shape[-1], dataset.outputs, backend)
+def ways_of(backends: tuple[str, ...], group: int, most: int) -> list[Way]:
+    """Those that `children.group` leaves open, in the order in which they are tried."""
+    groups = (min(group, most),) if group else tuple(dict.fromkeys((most, 1)))
+    shared = [Way(name, size) for name in backends if name != elastic.EXACT for size in groups]
+    alone = [Way(elastic.EXACT, 1)] * (elastic.EXACT in backends and (1 in groups or not shared))
+    return [*alone, *shared]
 
 
 def seconds_of_a_step(
@@ -141,14 +171,14 @@ def seconds_of_a_step(
 ) -> float | None:
     """Of a child, where `most` are trained `way` on `count` images (None: all).
 
-    None where memory does not suffice. Compiled before it is timed.
+    With its share of the compilation, where each child has a program of its own. None where memory
+    does not suffice.
     """
-    dataset = ctx.dataset
+    exact, dataset = way.backend == elastic.EXACT, ctx.dataset
+    most = min(most, ALONE) if exact else most
     images = (dataset.train_images[:count], dataset.train_labels[:count])
     examples = devices.replicate(Data(*images, *(part[:256] for part in images)), own)
-    network = _network(ctx, way.backend)
-    trained = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
-    run = population.make(population.Context(trained, own, way.group))
+    run = population.make(_trained(ctx, _network(ctx, way.backend), way, own))
     archs = ctx.canonical(ctx.space.sample(jax.random.key(0), most))
     keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
     given = devices.shard((archs, jnp.ones(most, bool), keys), own)
@@ -158,9 +188,10 @@ def seconds_of_a_step(
         return parts.timed(lambda: run(examples, *given, last))[1]
 
     try:
-        seconds(1)
+        compiling = seconds(1)
         few = seconds(1)
-        return max(seconds(1 + TIMED_STEPS) - few, 1e-9) / (TIMED_STEPS * most)
+        step = max(seconds(1 + TIMED_STEPS) - few, 1e-9) / (TIMED_STEPS * most)
+        return step + (compiling - few) / (most * ctx.settings.steps) if exact else step
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

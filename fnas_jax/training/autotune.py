@@ -5,23 +5,26 @@ runs what a child needs does less. Which is faster depends on the device, the im
 and is measured: each backend with as many children at once as fit into memory, and with one at a
 time. What memory does not hold is halved. The fastest is remembered for each device, if all
 children of a batch fitted: that fewer do may be another program's doing, which will not always be
-there.
+there. A program for all children takes minutes to compile, so that a search that a program for each
+child ends sooner than others are tried has that.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fnas_jax.core import jsons
+from fnas_jax.core import jsons, stages
 from fnas_jax.core.logging import write_json
 
 logger = logging.getLogger(__name__)
 
 # Another name than those of earlier versions, which held numbers of children only.
 FILE = "children_ways.json"
+TRYING = 600.0  # seconds that it may take to compile and time all ways
 
 
 class Way(NamedTuple):
@@ -33,32 +36,37 @@ class Way(NamedTuple):
 
 def fastest(
     seconds: Callable[[Way], float | None],
-    backends: Sequence[str],
-    groups: Sequence[int],
+    ways: Sequence[Way],
     name: str,
     folder: str | pathlib.Path,
+    steps: float = math.inf,
 ) -> Way:
     """The way of the fewest `seconds` (of a step of a child; None: memory does not hold it).
 
-    Tried is each of `backends` with each of `groups`; a number that does not fit is halved until
-    one does, 1 is taken to fit. Where there is one way, it is not timed unless it may not fit. The
-    answer is kept in `folder` ('': nowhere) under `name`, which says all that it depends on.
+    A number at once that does not fit is halved until one does, 1 is taken to fit. Where there is
+    one way, it is not timed unless it may not fit. Where the first one makes all `steps` of a
+    device's children in less than TRYING, no other is tried. If all were, the answer is kept in
+    `folder` ('': nowhere) under `name`, which says all that it depends on.
     """
     path = pathlib.Path(folder).expanduser() / FILE if folder else None
     known = _read(path).get(name)
-    if known is not None and known.backend in backends and known.group in groups:
+    if known is not None and known in ways:
         return known
-    only = len(backends) == 1 and set(groups) == {1}
-    found: dict[Way, float] = {Way(backends[0], 1): 0.0} if only else {}
+    if len(ways) == 1 and ways[0].group == 1:
+        return ways[0]
+    found: dict[Way, float] = {}
     all_fit = True
-    for backend in backends if not only else ():
-        for group in groups:
-            size = group
-            while (taken := seconds(Way(backend, size))) is None and size > 1:
+    for way in ways:
+        with stages.at(f"trying to train children by {way.backend}, {way.group} at once"):
+            size = way.group
+            while (taken := seconds(way._replace(group=size))) is None and size > 1:
                 logger.info("%d children at once do not fit into the memory of the device", size)
                 size, all_fit = size // 2, False
-            # What not even one child fits into will say so itself, when children are trained.
-            found[Way(backend, size)] = float("inf") if taken is None else taken
+        # What not even one child fits into will say so itself, when children are trained.
+        found[way._replace(group=size)] = float("inf") if taken is None else taken
+        if len(found) == 1 and taken is not None and taken * steps < TRYING:
+            logger.info("a step of a child takes %.2f ms by %s", 1e3 * taken, way.backend)
+            return way._replace(group=size)
     best = min(found, key=lambda way: found[way])
     if len(found) > 1:
         told = (f"{w.backend}, {w.group} at once {1e3 * s:.2f} ms" for w, s in found.items())

@@ -27,8 +27,9 @@ class Children:
     backend: str = key(
         "auto",
         "code of the layers: kernels, kernels_bf16 (products of bfloat16 numbers, by Intel AMX) and"
-        " reference for CPUs, masked and branched for accelerators",
-        choices=("auto", "kernels", "kernels_bf16", "reference", "masked", "branched"),
+        " reference for CPUs; for accelerators masked and branched, and exact, which compiles a"
+        " program for each child",
+        choices=("auto", "kernels", "kernels_bf16", "reference", "masked", "branched", "exact"),
     )
     device_images: int = key(
         0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9

@@ -1,4 +1,4 @@
-"""Training of a whole population at once, over devices and with one program for all children."""
+"""Training of a whole population at once, over devices: one program for all children, or each."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from fnas_jax.core.devices import CHILDREN
 from fnas_jax.core.types import Array
 from fnas_jax.layers.ops import Params
-from fnas_jax.networks.base import Stats
+from fnas_jax.networks.base import Network, Stats
 from fnas_jax.training import child as child_lib
+from fnas_jax.training import one_each
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data
 
@@ -46,6 +48,9 @@ class Context(NamedTuple):
     group: int = 1
     start: Start | None = None  # None: from fresh parameters
     keep: bool = False  # what was trained is handed over: parameters and statistics
+    # Each child has a program of its own, of the network that this makes of its architecture [T],
+    # with parameters as `child.network` has them; None: one program serves all
+    own: Callable[[np.ndarray], Network] | None = None
 
 
 class Shared(NamedTuple):
@@ -65,18 +70,25 @@ class Child(NamedTuple):
     source: Any = None  # the last argument of `Context.start`
 
 
-def make(ctx: Context) -> jax.stages.Wrapped:
-    """The jitted function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
+def make(ctx: Context) -> Population:
+    """The compiled function of (data, archs [N, T], active [N], keys [N], steps []) -> Trained.
 
     Keys may also be their data, [N, 2] uint32, which can be sent between hosts. With `ctx.start` it
     takes two arguments more, the first and the last of it: one pytree for all children, and one
     with leaves [N, ..]. N is a multiple of the number of devices.
     """
-    return jax.jit(functools.partial(train, ctx))
+    if ctx.own is None:
+        return jitted(ctx)
+    return functools.partial(train, compiled(ctx, train_child))
+
+
+def jitted(ctx: Context) -> jax.stages.Wrapped:
+    """`make` where one program serves all."""
+    return jax.jit(functools.partial(train, over_children(ctx, train_child)))
 
 
 def train(
-    ctx: Context,
+    run: Callable[..., Trained],
     data: Data,
     archs: Array,
     active: Array,
@@ -87,7 +99,7 @@ def train(
 ) -> Trained:
     """What `make` compiles."""
     children = Child(archs, active, checked_keys(archs, active, keys), sources)
-    return over_children(ctx, train_child)(Shared(data, steps, pool), children)
+    return run(Shared(data, steps, pool), children)
 
 
 def train_child(ctx: Context, shared: Shared, child: Child) -> Trained:
@@ -110,21 +122,47 @@ def handed_over(ctx: Context, outcome: Any, params: Params, stats: Stats) -> Tra
     return Trained(outcome, params if wanted else None, stats if ctx.keep else None)
 
 
-def over_children(
-    ctx: Context, function: Callable[[Context, Any, Any], Any]
-) -> Callable[[Any, Any], Any]:
-    """`function(ctx, shared, child)` over all children (leaves [N, ..]) and all devices."""
-    return jax.shard_map(
+def compiled(
+    ctx: Context, function: Callable[..., Any], overwrites: bool = False
+) -> Callable[..., Any]:
+    """(shared, *children with leaves [N, ..]) -> `function(ctx, shared, *child)` of all, [N, ..].
+
+    `overwrites`: the first of the children's arguments.
+    """
+    if ctx.own is None:
+        donated = (1,) if overwrites else ()
+        return jax.jit(over_children(ctx, function), donate_argnums=donated)
+    of = functools.partial(_alone, ctx, function)
+    return functools.partial(one_each.run, one_each.Context(ctx.mesh, of, _told, overwrites), {})
+
+
+def _alone(ctx: Context, function: Callable[..., Any], arch: np.ndarray) -> Callable[..., Any]:
+    """`function` of the child `arch` [T], for a program of its own."""
+    assert ctx.own is not None
+    ctx = ctx._replace(child=ctx.child._replace(network=ctx.own(arch)), group=1)
+    return functools.partial(function, ctx)
+
+
+def _told(children: tuple[Any, ...]) -> tuple[Array, Array]:
+    """(archs [N, T], active [N]) of what the functions of children are given."""
+    own = next(item for item in children if isinstance(item, Child))
+    return own.arch, own.active
+
+
+def over_children(ctx: Context, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(ctx, shared, *child)` over all children (leaves [N, ..]) and all devices."""
+    over = jax.shard_map(
         functools.partial(_on_device, ctx, function),
         mesh=ctx.mesh,
         in_specs=(PartitionSpec(), PartitionSpec(CHILDREN)),
         out_specs=PartitionSpec(CHILDREN),
         check_vma=False,
     )
+    return lambda shared, *children: over(shared, children)
 
 
 def _on_device(ctx: Context, function: Callable[..., Any], shared: Any, children: Any) -> Any:
-    return in_groups(functools.partial(function, ctx, shared), children, ctx.group)
+    return in_groups(lambda child: function(ctx, shared, *child), children, ctx.group)
 
 
 def checked_keys(archs: Array, active: Array, keys: Array) -> Array:

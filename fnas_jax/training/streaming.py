@@ -39,12 +39,12 @@ class Compiled(NamedTuple):
     """The compiled parts of a training in chunks, for all children at once."""
 
     begin: Callable[[Any, Child], Progress]
-    advance: Callable[[Progress, Span, Child], Progress]  # overwrites the progress
+    advance: Callable[[Span, Progress, Child], Progress]  # overwrites the progress
     lost: Callable[[Progress, Child], Array]  # [] bool: every child that is trained
     empty: Callable[[int, int], State]  # (children, evaluation images) -> states, leaves [N, ..]
-    # (a part of the images and the place of its first, (progress, children, states)) -> what each
+    # (a part of the images and the place of its first, progress, children, states) -> what each
     # child's network holds, and its state with this part
-    judge: Callable[[Part, tuple[Progress, Child, State]], Judged]
+    judge: Callable[[Part, Progress, Child, State], Judged]
     end: Callable[[State], Outcome]  # of all children
 
 
@@ -92,15 +92,12 @@ def told(chunk: int, ctx: Context) -> int:
 
 def compiled(ctx: Context) -> Compiled:
     """The steps below for all children at once."""
-    advance = population.over_children(ctx, advance_child)
     return Compiled(
-        begin=jax.jit(population.over_children(ctx, begin_child)),
-        advance=jax.jit(
-            lambda progress, span, children: advance(span, (progress, children)), donate_argnums=0
-        ),
+        begin=population.compiled(ctx, begin_child),
+        advance=population.compiled(ctx, advance_child, overwrites=True),
         lost=jax.jit(lost, out_shardings=NamedSharding(ctx.mesh, PartitionSpec())),
         empty=functools.partial(empty, ctx),
-        judge=jax.jit(population.over_children(ctx, judge_child)),
+        judge=population.compiled(ctx, judge_child),
         end=jax.jit(jax.vmap(functools.partial(child.outcome, ctx.child))),
     )
 
@@ -111,9 +108,8 @@ def begin_child(ctx: Context, pool: Any, own: Child) -> Progress:
     return child.begin(ctx.child, own.arch, own.key, start)
 
 
-def advance_child(ctx: Context, span: Span, item: tuple[Progress, Child]) -> Progress:
+def advance_child(ctx: Context, span: Span, progress: Progress, own: Child) -> Progress:
     """A child after the steps of a chunk."""
-    progress, own = item
     last = span.last
     if ctx.group == 1:  # together, a number per child would make the loop select
         last = jnp.where(own.active, span.last, span.first)
@@ -132,9 +128,8 @@ def empty(ctx: Context, children: int, total: int) -> State:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (children, *x.shape)), one)
 
 
-def judge_child(ctx: Context, part: Part, item: tuple[Progress, Child, State]) -> Judged:
+def judge_child(ctx: Context, part: Part, progress: Progress, own: Child, state: State) -> Judged:
     """How a child does on a part of the evaluation images."""
-    progress, own, state = item
     params = child.params_of(ctx.child, own.arch, progress)
     active = own.active if ctx.group == 1 else jnp.bool_(True)
     stats, state = child.collect(ctx.child, part.data, own.arch, params, active, state, part.first)
@@ -169,7 +164,7 @@ def training_of(ctx: Context, steps_of: Compiled, children: Child, steps: int) -
     def advance(data: Data, progress: Progress, done: int, upto: int, first: int) -> Progress:
         numbers = tuple(map(np.int32, (done, upto, first, steps)))
         span = Span(data, *devices.replicate(numbers, ctx.mesh))
-        return steps_of.advance(progress, span, children)
+        return steps_of.advance(span, progress, children)
 
     def all_lost(progress: Progress) -> bool:
         return bool(np.asarray(steps_of.lost(progress, children)))
@@ -204,7 +199,7 @@ def judged(
     state = steps_of.empty(len(trained[1].active), total)
     state = devices.shard(state, ctx.mesh)
     for given in _given(ctx, data, chunk):
-        found = steps_of.judge(given, (*trained, state))
+        found = steps_of.judge(given, *trained, state)
         state = found.state
     # Statistics come from training images and are those of every part; but where parts are
     # less than a batch, those of another one may come from batches of one image more.

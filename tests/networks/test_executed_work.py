@@ -11,7 +11,7 @@ import pytest
 
 from experiments.benchmarks.executed import multiply_adds
 from experiments.benchmarks.throughput import common
-from fnas_jax.layers.choose import branched_in, masked_in
+from fnas_jax.layers.choose import branched_in, exact_in, masked_in
 from fnas_jax.networks import cell as cell_network
 from fnas_jax.networks import mobile
 from fnas_jax.networks.cost import one_cost
@@ -65,6 +65,17 @@ def ratio(name, children, group, step, backend=branched_in):
 )
 def test_little_is_executed_for_nothing(group, most):
     assert 0.99 <= ratio("macro", 3, group, True) <= most
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in ("small", "macro", "full"))]
+)
+def test_nothing_is_by_a_program_for_each_child(name, monkeypatch):
+    space = SPACES[name][0]
+    arch = np.asarray(space.canonical(space.sample(jax.random.key(0), 1)))[0]
+    made = mobile.exact(space.spec, arch, 3, CLASSES, exact_in(jnp.bfloat16))
+    monkeypatch.setattr(f"{__name__}.network", lambda *_: mobile.network(made))
+    assert 0.99 <= ratio(name, 1, 1, True) <= 1.01
 
 
 @pytest.mark.slow

@@ -14,13 +14,18 @@ FACTS = st.builds(
     devices=st.integers(1, 64),
     batch=st.sampled_from([16, 64, 256]),
 )
-SPEEDS = st.builds(Speed, macs=st.floats(1e8, 1e14), compilation=st.floats(0.1, 60))
+SPEEDS = st.builds(
+    Speed,
+    macs=st.floats(1e8, 1e14),
+    compilation=st.floats(0.1, 60),
+    own=st.one_of(st.just(0.0), st.floats(0.1, 60)),
+)
 SIZES = st.floats(1e5, 1e9).map(lambda mean: Size(mean, 1.4 * mean))
 
 
 def child_seconds(facts, speed, size, steps):
     """By hand: steps of training images, and validation images, which cost a third."""
-    return (steps * facts.batch + facts.judged / 3) * size.mean / speed.macs
+    return (steps * facts.batch + facts.judged / 3) * size.mean / speed.macs + speed.own
 
 
 @given(FACTS, SPEEDS, SIZES, st.floats(60, 1e6))
@@ -54,6 +59,14 @@ def test_the_figures_of_a_case():
     # What is left of 920 s at 0.064 s a step, which two devices share.
     assert found.winner_steps == int((920 - found.search_seconds) / 0.064)
     assert found.winner_epochs == pytest.approx(found.winner_steps * 64 / 67_000)
+
+
+def test_children_that_are_compiled_each_are_fewer():
+    """By hand: as above, where 3 s of each child are its compilation."""
+    facts, size = Facts(images=64_000, judged=3000, devices=2, batch=64), Size(1e6, 2e6)
+    found = schedule.schedule(facts, Speed(1e9, 20.0, own=3.0), size, 920.0)
+    assert found.steps == int((400 * 2 / 62 - 3 - 1) / 0.064) and found.children == 48
+    assert found.child_seconds == pytest.approx(found.steps * 0.064 + 1 + 3)
 
 
 def test_few_images_have_an_end():

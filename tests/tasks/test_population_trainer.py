@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from fnas_jax.core import devices
 from fnas_jax.core.types import UserError
-from fnas_jax.layers.choose import branched_in, masked_in
+from fnas_jax.layers.choose import branched_in, exact_in, masked_in
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import macro
 from fnas_jax.tasks import data, images, inherited, population_trainer
@@ -94,9 +95,24 @@ def test_a_cpu_trains_one_child_at_a_time_by_the_network_that_it_has(dataset, tm
     mesh = devices.children_mesh(jax.devices()[:1])
     network = elastic.make(SMALL, 1, 10, "reference")
     ctx = context(dataset, tmp_path)
-    assert population_trainer.children_at_once(ctx, network, mesh) == (network, 1)
+    by = population_trainer.children_by(ctx, network, mesh)
+    assert (by.child.network, by.group, by.own) == (network, 1, None)
     ctx = context(dataset, tmp_path, group=7)
-    assert population_trainer.children_at_once(ctx, network, mesh)[1] == 4  # no more than there are
+    assert population_trainer.way_of(ctx, mesh).group == 4  # no more than there are
+
+
+def test_a_program_for_each_child_reads_the_network_that_children_share(dataset, tmp_path):
+    mesh = devices.children_mesh(jax.devices()[:1])
+    ctx = context(dataset, tmp_path, backend="exact", group=3)
+    network = elastic.make(SMALL, 1, 10, "exact")
+    by = population_trainer.children_by(ctx, network, mesh)
+    assert (by.child.network, by.group) == (network, 1)
+    arch = np.asarray(SMALL.largest)
+    own = by.own(arch)
+    assert own.apply.args[0].backend is exact_in(jnp.float32)
+    key = jax.random.key(0)
+    shapes = (jax.eval_shape(net.init, key, arch) for net in (network, own))
+    chex.assert_trees_all_equal(*shapes)
 
 
 def test_an_accelerator_trains_by_the_fastest_backend_and_group(dataset, tmp_path, monkeypatch):
@@ -107,35 +123,60 @@ def test_an_accelerator_trains_by_the_fastest_backend_and_group(dataset, tmp_pat
 
     def seconds(ctx, own, most, count, way):
         asked.append((most, count, way))
-        return {("masked", 4): 1.0, ("branched", 1): 2.0}.get(way, 3.0)
+        return {("masked", 4): 1e3, ("branched", 1): 2e3}.get(way, 3e3)  # too long for one way
+
+    def chosen(ctx):
+        by = population_trainer.children_by(ctx, network, mesh)
+        return backend_of(by.child.network), by.group, by.own is not None
 
     monkeypatch.setattr(population_trainer, "seconds_of_a_step", seconds)
     ctx = context(dataset, tmp_path)
-    found, group = population_trainer.children_at_once(ctx, network, mesh)
-    assert (backend_of(found), group) == (masked_in(jnp.bfloat16), 4)
-    ways = {Way(backend, group) for backend in ("masked", "branched") for group in (4, 1)}
-    assert {way for *_, way in asked} == ways and {most for most, *_ in asked} == {4}
+    assert chosen(ctx) == (masked_in(jnp.bfloat16), 4, False)
+    ways = [Way("exact", 1), *(Way(b, group) for b in ("branched", "masked") for group in (4, 1))]
+    assert [way for *_, way in asked] == ways and {most for most, *_ in asked} == {4}
     kept = json.loads((tmp_path / autotune.FILE).read_text())
     assert list(kept.values()) == [{"backend": "masked", "group": 4}]
     asked.clear()
-    assert population_trainer.children_at_once(ctx, network, mesh)[1] == 4 and not asked
+    assert chosen(ctx)[1] == 4 and not asked
     one = context(dataset, tmp_path, backend="branched")
-    found, group = population_trainer.children_at_once(one, network, mesh)
-    assert (backend_of(found), group) == (branched_in(jnp.bfloat16), 1)
+    found = population_trainer.children_by(one, elastic.make(SMALL, 1, 10, "branched"), mesh)
+    assert (backend_of(found.child.network), found.group) == (branched_in(jnp.bfloat16), 1)
     asked.clear()
     given = context(dataset, tmp_path, backend="branched", group=2)
-    assert population_trainer.children_at_once(given, network, mesh) == (network, 2) and not asked
+    assert chosen(given)[1:] == (2, False) and not asked
+    given = context(dataset, tmp_path, backend="exact")
+    assert chosen(given)[1:] == (1, True) and not asked
+
+
+def test_a_short_search_on_an_accelerator_compiles_programs_for_each_child_only(
+    dataset, tmp_path, monkeypatch
+):
+    mesh = devices.children_mesh(jax.devices()[:1])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    asked = []
+
+    def seconds(ctx, own, most, count, way):
+        asked.append(way)
+        return 1e-3
+
+    monkeypatch.setattr(population_trainer, "seconds_of_a_step", seconds)
+    ctx = context(dataset, tmp_path)
+    assert population_trainer.way_of(ctx, mesh) == Way("exact", 1) and asked == [Way("exact", 1)]
+    ctx.config.search.budget = int(autotune.TRYING / 1e-3 / ctx.settings.steps) + 1
+    population_trainer.way_of(ctx, mesh)
+    assert len(asked) == 6
 
 
 @pytest.mark.slow
-def test_a_way_is_timed_by_training_so(dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", [Way("branched", 2), Way("exact", 1)])
+def test_a_way_is_timed_by_training_so(dataset, tmp_path, monkeypatch, way):
     """The backend and group that are trained are those of the way; a full memory is told."""
     ctx = context(dataset, tmp_path)
     own = devices.children_mesh(jax.devices()[:1])
     made, contexts = population.make, []
     monkeypatch.setattr(population, "make", lambda ctx: contexts.append(ctx) or made(ctx))
-    assert population_trainer.seconds_of_a_step(ctx, own, 4, None, Way("branched", 2)) > 0
-    assert contexts[0].group == 2
+    assert population_trainer.seconds_of_a_step(ctx, own, 4, None, way) > 0
+    assert (contexts[0].group, contexts[0].own is not None) == (way.group, way.backend == "exact")
     assert backend_of(contexts[0].child.network) is branched_in(jnp.float32)
 
     def full(ctx):

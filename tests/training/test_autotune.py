@@ -21,7 +21,8 @@ def device(seconds, room=math.inf):
 
 
 def fastest(time, folder, backends=("branched", "masked"), groups=(12, 1), name="device"):
-    return autotune.fastest(time, backends, groups, name, folder)
+    ways = [Way(backend, group) for backend in backends for group in groups]
+    return autotune.fastest(time, ways, name, folder)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,15 @@ def test_what_earlier_versions_found_is_not_taken_for_what_is_the_fastest(tmp_pa
 
 def test_without_a_folder_nothing_is_kept():
     assert fastest(device({Way("masked", 1): 0.1})[1], "") == Way("masked", 1)
+
+
+WAYS = [Way("exact", 1), Way("masked", 4), Way("masked", 1)]
+
+
+@pytest.mark.parametrize(("steps", "tried"), [(599, 1), (601, 3)])
+def test_no_other_way_is_tried_where_the_first_ends_the_search_sooner(tmp_path, steps, tried):
+    asked, time = device({Way("masked", 4): 0.5})
+    found = autotune.fastest(time, WAYS, "device", tmp_path, steps)
+    assert asked == WAYS[:tried]
+    assert found == (WAYS[0] if tried == 1 else WAYS[1])
+    assert (tmp_path / autotune.FILE).exists() == (tried == 3)  # of one, nothing is known

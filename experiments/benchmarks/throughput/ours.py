@@ -48,7 +48,7 @@ def contest(space: str, size: int, backend: str) -> tuple:
     mesh = devices.children_mesh()
     one = child.Context(network, settings(), pipeline, classification.of(common.CLASSES))
     at_once = 1 if jax.default_backend() == "cpu" else size
-    run = population.make(population.Context(one, mesh, at_once))
+    run = population.jitted(population.Context(one, mesh, at_once))
     data = devices.replicate(Data(*common.images()), mesh)
     nothing = np.zeros((size, len(common.space(space).cardinalities)), np.int32)
     children = shard(space, nothing, np.zeros(size, bool), mesh, 0)

@@ -74,7 +74,7 @@ def ours(side: int, batch: int, steps: int, child: int) -> dict[str, float]:
     network = elastic.make(mnas.make(), common.CHANNELS, common.CLASSES)
     objective = classification.of(common.CLASSES)
     one = child_lib.Context(network, Children(batch_size=batch), pipeline, objective)
-    run = population.make(population.Context(one, mesh))
+    run = population.jitted(population.Context(one, mesh))
     data = devices.replicate(Data(*images(side), *images(side)), mesh)
     keys = jax.random.key_data(jax.random.split(jax.random.key(1), CHILDREN))
     given = devices.shard((jnp.asarray(children()), jnp.ones(CHILDREN, bool), keys), mesh)
