@@ -27,7 +27,7 @@ ARCHS = np.asarray([[0, 0], [1, 0], [0, 2]])  # the ghost at both places, behind
 NAME = "tests.layers.own_layers"
 
 
-@pytest.fixture(scope="module", params=["kernels", "reference", "masked", "branched"])
+@pytest.fixture(scope="module", params=["kernels", "reference", "masked", "branched", "exact"])
 def case(request):
     if request.param == "kernels" and not compile_kernels.available():
         pytest.skip("no C++ compiler for the kernels")

@@ -4,6 +4,7 @@ Used by one test file per space, which test runners can then spread over process
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -65,11 +66,21 @@ class Case(NamedTuple):
 def case(
     space: Any, backend: str | Backend = "auto", archs: Any = None, outputs: Any = CLASSES
 ) -> Case:
-    """Elastic and Flax network of `archs`, by default those of `every_choice`."""
+    """Elastic and Flax network of `archs`, by default those of `every_choice`.
+
+    By "exact", each has a network of its own.
+    """
     space = SPACES[space] if isinstance(space, str) else space
-    net, archs = network(space, backend, outputs), every_choice(space) if archs is None else archs
+    archs = every_choice(space) if archs is None else archs
     images = jax.random.normal(jax.random.key(1), (8, 5, 7, CHANNELS))
-    return compared(space, net, archs, images, *weights(net, archs[0]), outputs)
+    given = weights(network(space, backend, outputs), archs[0])
+    if backend != elastic.EXACT:
+        return compared(space, network(space, backend, outputs), archs, images, *given, outputs)
+    each = []
+    for arch in archs:
+        net = elastic.exact_network(space, CHANNELS, outputs, arch)
+        each.append(compared(space, net, [arch], images, *given, outputs))
+    return Case(*(list(itertools.chain(*found)) for found in zip(*each, strict=True)))
 
 
 def in_double(space: Any, outputs: Any = CLASSES) -> Case:
