@@ -60,9 +60,9 @@ def trained(keep=keeping.NOWHERE, size=100, chunk=None, given=None, compiled=COM
 def recording(spans):
     """The compiled steps, which write down which of them are made."""
 
-    def advance(progress, span, children):
+    def advance(span, progress, children):
         spans.append((int(span.first), int(span.last)))
-        return COMPILED.advance(progress, span, children)
+        return COMPILED.advance(span, progress, children)
 
     return COMPILED._replace(advance=advance)
 
