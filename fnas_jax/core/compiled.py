@@ -113,7 +113,7 @@ def unkept() -> Iterator[None]:
 
         off = least(math.inf)
     except (ImportError, TypeError) as error:
-        LOG.debug("no way to leave a program out of the cache: %s", error)
+        LOG.warning("the program of each child is kept on disk, too: %s", error)
         off = contextlib.nullcontext()
     with off:
         yield

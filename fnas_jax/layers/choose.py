@@ -149,7 +149,7 @@ def has_short_products() -> bool:
 
 
 def short_type() -> Any:
-    """The type that convolutions of `branched` and `masked` have on these devices."""
+    """The type that convolutions of `branched`, `masked` and `exact` have on these devices."""
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
 
 
@@ -167,8 +167,8 @@ def choose(name: str = "auto") -> Backend:
     if name == "kernels_bf16" and not has_short_products():
         raise UserError(
             "children.backend is 'kernels_bf16', and this CPU has no products of bfloat16 numbers"
-            " (Intel AMX); allowed are auto, kernels, reference, masked, branched and"
-            " exact"
+            " (Intel AMX); allowed are auto, kernels, reference, masked,"
+            " branched and exact"
         )
     shortened = {"masked": masked_in, "branched": branched_in, "exact": branched_in}
     if name in shortened:

@@ -58,7 +58,7 @@ def backends(space: Space, backend: str) -> tuple[str, ...]:
     """Those that `backend` may stand for here; which is the fastest has to be tried."""
     cells = isinstance(space.spec, SPECS)
     found = tuple(name for name in candidates(backend) if not cells or name in CELL_BACKENDS)
-    if backend == "auto" and len(found) > 1:  # an accelerator
+    if backend == "auto" and jax.default_backend() != "cpu" and not cells:
         found = (EXACT, *found)
     return found or (backend,)
 
@@ -73,15 +73,10 @@ def described(space: Space, backend: str) -> str:
 
 
 def exact_network(space: Space, channels: int, classes: Outputs, arch: Any) -> Network:
-    """The network of `arch` [T] with the parameters of `make`'s; for spaces of `has_exact`."""
+    """The network of `arch` [T] with the parameters of `make`'s; not for spaces of cells."""
     made = (space.spec, arch, channels, classes, exact_in(short_type()))
     by_layer = isinstance(space.spec, mobile_spaces.BY_LAYER)
     return mobile.network(mobile.exact(*made), by_layer)
-
-
-def has_exact(space: Space) -> bool:
-    """Whether `exact_network` knows networks of `space`."""
-    return type(space.spec) in mobile_spaces.MODULES
 
 
 def fixed_network(

@@ -163,6 +163,8 @@ def network_for(
 def children_at_once(ctx: TrainContext, machine: Machine, own: Sizes) -> int:
     """Children that a device trains at once: `children.group`, or as many as fit, by halves."""
     most = -(-ctx.config.search.batch // machine.devices)
+    if ctx.settings.backend == elastic.EXACT:
+        return 1
     if machine.shared or ctx.settings.group:
         return 1 if machine.shared else min(ctx.settings.group, most)
     fitting = (
@@ -251,7 +253,8 @@ def time_lines(ctx: TrainContext, machine: Machine, cluster: Cluster | None) -> 
         measured = speed.measure(ctx)
         compiled = schedule.COMPILATIONS * measured.compilation
         size = speed.size_of(ctx, measured.moved)
-        taken = work.seconds(work.of(ctx, size), measured.macs, len(jax.devices())) + compiled
+        found, count = work.of(ctx, size), len(jax.devices())
+        taken = work.seconds(found, measured.macs, count, measured.own) + compiled
         rate = measured.macs * speed.size_of(ctx).mean / size.mean
         lines = [
             f"time: {duration(taken)}, at {rate / 1e9:.3g} thousand million multiply-adds"

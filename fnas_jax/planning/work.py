@@ -55,13 +55,14 @@ def total(work: Work) -> float:
     return work.children * work.child + work.finals + work.judged
 
 
-def seconds(work: Work, speed: float, devices: int) -> float:
+def seconds(work: Work, speed: float, devices: int, own: float = 0.0) -> float:
     """How long it takes where a device trains at `speed` multiply-adds of forward passes a second.
 
+    And needs `own` seconds more for each child.
     Of a batch of children each has one device; the winner has those that share a minibatch
     (`devices.sharing`; of one host), and one to be judged.
     """
     sharing = devices_lib.sharing(work.batch, parallel.LEAST_IMAGES, devices)
     busy = min(devices, work.at_once)
     batches = math.ceil(work.children / work.at_once) * math.ceil(work.at_once / busy)
-    return (batches * work.child + work.finals / sharing + work.judged) / speed
+    return (batches * work.child + work.finals / sharing + work.judged) / speed + batches * own

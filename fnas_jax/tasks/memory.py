@@ -23,7 +23,7 @@ from fnas_jax.networks.base import Network
 from fnas_jax.networks.sizes import Kept
 from fnas_jax.tasks import long_batches, trained
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.training import child
+from fnas_jax.training import child, one_each
 from fnas_jax.training.minibatches import Data
 
 SAMPLE = 64  # random children, of which the one that keeps most has to fit
@@ -115,10 +115,11 @@ def need(ctx: TrainContext, machine: Machine, own: Sizes, batch: int = 0, group:
     # Of long batches all children are there in parts, each with its momentum.
     waiting = max(-(-ctx.config.search.batch // machine.devices) - group, 0)
     stepwise = waiting if long_batches.are_long(ctx) else 0
+    copies = 1 if machine.shared else one_each.COPIES
     # Of an accelerator the first one, which gathers what all have trained.
     share = 1 / machine.devices if machine.shared else 1.0
     return Need(
-        parameters=(group * COPIES + stepwise * 2) * own.parameters,
+        parameters=(group * COPIES + stepwise * 2 * copies) * own.parameters,
         activations=group * (step * own.kept.layers + most * own.kept.largest),
         images=images_bytes(ctx, machine.memory) + group * 3 * most * image,  # e.g. normalised
         pool=pool * (1 + share),

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fnas_jax.core import devices, hosts
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.pool import Layout, Pool, Source
 from fnas_jax.networks import elastic
@@ -129,11 +129,17 @@ def _network(ctx: TrainContext, backend: str) -> Network:
 def way_of(ctx: TrainContext, mesh: Mesh) -> Way:
     """The fastest way of training children on `mesh`.
 
-    As `children.backend` and `children.group` say, where these leave nothing open.
+    As `children.backend` and `children.group` say, where these leave nothing open. Raises UserError
+    for a group where each child has a program of its own.
     """
     settings, dataset = ctx.settings, ctx.dataset
     most = devices.padded_size(ctx.config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
     backends = elastic.backends(ctx.space, settings.backend)
+    if settings.backend == elastic.EXACT and settings.group > 1:
+        raise UserError(
+            f"children.group is {settings.group}, and children.backend=exact has a program for each"
+            " child, one of which runs at a time; allowed are 0 and 1"
+        )
     if jax.default_backend() == "cpu":
         # Together they would only share what each has to itself in turn.
         return Way(
@@ -149,7 +155,7 @@ def way_of(ctx: TrainContext, mesh: Mesh) -> Way:
     described = (ctx.space.spec, shape, dataset.outputs, count, most)
     name = f"{kind} jax {jax.__version__} {described} {settings}"
     steps = settings.steps * ctx.config.search.budget / mesh.shape[devices.CHILDREN]
-    chosen = np.zeros(2, np.int32)
+    chosen = np.array([0, 1], np.int32)
     if hosts.is_first():
         way = autotune.fastest(seconds, ways, name, ctx.config.jax.cache_dir, steps)
         chosen = np.asarray([backends.index(way.backend), way.group], np.int32)
@@ -159,9 +165,13 @@ def way_of(ctx: TrainContext, mesh: Mesh) -> Way:
 
 
 def ways_of(backends: tuple[str, ...], group: int, most: int) -> list[Way]:
-    """Those that `children.group` leaves open, in the order in which they are tried."""
+    """Those that `children.group` leaves open, in the order in which they are tried.
+
+    That is of how long they took on a GPU (docs/performance.md).
+    """
     groups = (min(group, most),) if group else tuple(dict.fromkeys((most, 1)))
-    shared = [Way(name, size) for name in backends if name != elastic.EXACT for size in groups]
+    names = [name for name in reversed(backends) if name != elastic.EXACT]
+    shared = [Way(name, size) for size in groups for name in names]
     alone = [Way(elastic.EXACT, 1)] * (elastic.EXACT in backends and (1 in groups or not shared))
     return [*alone, *shared]
 
@@ -171,8 +181,8 @@ def seconds_of_a_step(
 ) -> float | None:
     """Of a child, where `most` are trained `way` on `count` images (None: all).
 
-    With its share of the compilation, where each child has a program of its own. None where memory
-    does not suffice.
+    With its share of the compilation, where each child has a program of its own; the devices of a
+    host share its cores. None where memory does not suffice.
     """
     exact, dataset = way.backend == elastic.EXACT, ctx.dataset
     most = min(most, ALONE) if exact else most
@@ -191,7 +201,10 @@ def seconds_of_a_step(
         compiling = seconds(1)
         few = seconds(1)
         step = max(seconds(1 + TIMED_STEPS) - few, 1e-9) / (TIMED_STEPS * most)
-        return step + (compiling - few) / (most * ctx.settings.steps) if exact else step
+        if not exact:
+            return step
+        compiling = (compiling - few) * len(jax.local_devices()) / most
+        return step + compiling / ctx.settings.steps
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

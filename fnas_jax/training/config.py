@@ -28,7 +28,7 @@ class Children:
         "auto",
         "code of the layers: kernels, kernels_bf16 (products of bfloat16 numbers, by Intel AMX) and"
         " reference for CPUs; for accelerators masked and branched, and exact, which compiles a"
-        " program for each child",
+        " program for each child (networks that many share run as branched)",
         choices=("auto", "kernels", "kernels_bf16", "reference", "masked", "branched", "exact"),
     )
     device_images: int = key(

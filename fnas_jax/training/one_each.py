@@ -1,7 +1,7 @@
 """A program for each child, of its own layers only, where other ways have one for all children.
 
-Programs are compiled side by side while the devices run those that are there already. Those of the
-last children are kept, but not on disk: most architectures are trained once.
+Programs are compiled side by side while each device runs those of its own that are there. Those of
+the last children are kept, but not on disk: most architectures are trained once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from fnas_jax.core import compiled, devices
 
-KEPT = 64  # programs, or as many as a batch has
+KEPT = 64  # programs of one function, or as many as a batch has
+COPIES = 3  # of what each child has, at once: what is given, results, and these as one array
 Function = Callable[..., Any]  # (shared, *what is a child's own) -> its result
 Programs = dict[Any, futures.Future]  # by architecture, device and shapes; the newest last
 
@@ -29,15 +30,16 @@ class Context(NamedTuple):
     of: Callable[[np.ndarray], Function]  # arch [T] -> the function of that child
     # What a child is: those of several, leaves [N, ..] -> (archs [N, T], active [N])
     told: Callable[[Any], tuple[Any, Any]]
-    overwrites: bool  # the first of what is a child's own
 
 
 class Given(NamedTuple):
     """What a device has to do."""
 
+    device: jax.Device
     shared: Any
-    children: list[tuple[Any, futures.Future | None]]  # and their programs; None: none is asked for
-    function: Function  # of any child, for the shapes of its result
+    children: Any  # leaves [n, ..]
+    programs: list[futures.Future | None]  # of each; None: it is not asked for
+    of: Callable[[], Function]  # any child's function, for the shapes of its result
 
 
 def run(ctx: Context, programs: Programs, shared: Any, *children: Any) -> Any:
@@ -46,17 +48,16 @@ def run(ctx: Context, programs: Programs, shared: Any, *children: Any) -> Any:
     `shared` is on all devices. `programs` is what was compiled before, to which this is added.
     """
     local = ctx.mesh.local_devices
-    compilers = futures.ThreadPoolExecutor(devices.cores())
-    try:
-        used: set[Any] = set()
-        given = [_given(ctx, programs, used, compilers, shared, children, d) for d in local]
-        # A device that loops asks its thread how long to go on, so that each needs one.
-        with futures.ThreadPoolExecutor(len(local)) as drivers:
+    used: set[Any] = set()
+    # A device that loops asks its thread how long to go on, so that each needs one.
+    with futures.ThreadPoolExecutor(len(local)) as drivers:
+        compilers = futures.ThreadPoolExecutor(devices.cores())
+        try:
+            given = [_given(ctx, programs, used, compilers, shared, children, d) for d in local]
             parts = list(drivers.map(_results, given))
-    finally:
-        compilers.shutdown(cancel_futures=True)
-    for key in list(programs)[: max(0, len(programs) - max(KEPT, len(used)))]:
-        del programs[key]
+        finally:  # before the devices' threads are waited for: nobody waits for what is left out
+            compilers.shutdown(cancel_futures=True)
+            _trim(programs, len(used))
     return jax.tree.map(lambda *leaves: _joined(ctx.mesh, leaves), *parts)
 
 
@@ -72,38 +73,60 @@ def _given(
     """What `device` has to do, whose programs are being compiled."""
     shared, own = _on(device, shared), _on(device, children)
     archs, active = map(np.asarray, ctx.told(own))
-    of_each = [jax.tree.map(lambda leaf, i=i: leaf[i], own) for i in range(len(archs))]
-    found: list[tuple[Any, futures.Future | None]] = []
-    for arch, wanted, child in zip(archs, active, of_each, strict=True):
+    one = jax.tree.map(lambda leaf: leaf[0], own)
+    kind = device.id, _kind((shared, one))
+    found: list[futures.Future | None] = []
+    for arch, wanted in zip(archs, active, strict=True):
         if not wanted:
-            found.append((child, None))
+            found.append(None)
             continue
-        key = arch.tobytes(), device.id, _kind((shared, child))
+        key = arch.tobytes(), *kind
         known = programs.pop(key, None)  # the newest is the last
-        programs[key] = known or compilers.submit(_compile, ctx, arch, shared, child)
+        programs[key] = known or compilers.submit(_compile, ctx.of, arch, device, shared, one)
         used.add(key)
-        found.append((child, programs[key]))
-    return Given(shared, found, ctx.of(archs[0]))
+        found.append(programs[key])
+    return Given(device, shared, own, found, lambda: ctx.of(archs[0]))
 
 
-def _compile(ctx: Context, arch: np.ndarray, shared: Any, child: Any) -> Any:
-    function = jax.jit(ctx.of(arch), donate_argnums=(1,) if ctx.overwrites else ())
+def _compile(
+    of: Callable[[np.ndarray], Function], arch: np.ndarray, device: jax.Device, *given: Any
+) -> Any:
+    here = SingleDeviceSharding(device)
+    shared, child = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), given
+    )
     with compiled.unkept():
-        return function.lower(shared, *child).compile()
+        return jax.jit(of(arch)).lower(shared, *child).compile()
+
+
+def _trim(programs: Programs, used: int) -> None:
+    """Drops what was not compiled, and the oldest beyond what is kept."""
+    for key, program in list(programs.items()):
+        if program.cancelled() or program.exception():
+            del programs[key]
+    for key in list(programs)[: max(0, len(programs) - max(KEPT, used))]:
+        del programs[key]
 
 
 def _results(given: Given) -> Any:
-    """Leaves [n, ..] of the children of a device."""
-    found = [
-        None if program is None else program.result()(given.shared, *child)
-        for child, program in given.children
-    ]
-    some = next((result for result in found if result is not None), None)
-    if some is None:
-        some = jax.eval_shape(given.function, given.shared, *given.children[0][0])
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), some)
-    found = [nothing if result is None else result for result in found]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+    """Leaves [n, ..] of the children of a device, of which those run first that are compiled."""
+    waiting = {program for program in given.programs if program is not None}
+    found: dict[int, Any] = {}
+    for program in futures.as_completed(waiting):
+        for i, own in enumerate(given.programs):
+            if own is program:
+                child = jax.tree.map(lambda leaf, i=i: leaf[i], given.children)
+                found[i] = program.result()(given.shared, *child)
+    if found:
+        shapes = next(iter(found.values()))
+    else:
+        child = jax.tree.map(lambda leaf: leaf[0], given.children)
+        shapes = jax.eval_shape(given.of(), given.shared, *child)
+    with jax.default_device(given.device):
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        each = [found.get(i, nothing) for i in range(len(given.programs))]
+        together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    return jax.device_put(together, given.device)
 
 
 def _kind(tree: Any) -> Any:

@@ -127,13 +127,13 @@ def compiled(
 ) -> Callable[..., Any]:
     """(shared, *children with leaves [N, ..]) -> `function(ctx, shared, *child)` of all, [N, ..].
 
-    `overwrites`: the first of the children's arguments.
+    `overwrites`: the first of the children's arguments may be, and is where one program serves all.
     """
     if ctx.own is None:
         donated = (1,) if overwrites else ()
         return jax.jit(over_children(ctx, function), donate_argnums=donated)
     of = functools.partial(_alone, ctx, function)
-    return functools.partial(one_each.run, one_each.Context(ctx.mesh, of, _told, overwrites), {})
+    return functools.partial(one_each.run, one_each.Context(ctx.mesh, of, _told), {})
 
 
 def _alone(ctx: Context, function: Callable[..., Any], arch: np.ndarray) -> Callable[..., Any]:

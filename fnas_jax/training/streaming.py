@@ -39,7 +39,7 @@ class Compiled(NamedTuple):
     """The compiled parts of a training in chunks, for all children at once."""
 
     begin: Callable[[Any, Child], Progress]
-    advance: Callable[[Span, Progress, Child], Progress]  # overwrites the progress
+    advance: Callable[[Span, Progress, Child], Progress]  # may overwrite the progress
     lost: Callable[[Progress, Child], Array]  # [] bool: every child that is trained
     empty: Callable[[int, int], State]  # (children, evaluation images) -> states, leaves [N, ..]
     # (a part of the images and the place of its first, progress, children, states) -> what each
@@ -93,7 +93,7 @@ def told(chunk: int, ctx: Context) -> int:
 def compiled(ctx: Context) -> Compiled:
     """The steps below for all children at once."""
     return Compiled(
-        begin=population.compiled(ctx, begin_child),
+        begin=jax.jit(population.over_children(ctx, begin_child)),  # no layer of a child is run
         advance=population.compiled(ctx, advance_child, overwrites=True),
         lost=jax.jit(lost, out_shardings=NamedSharding(ctx.mesh, PartitionSpec())),
         empty=functools.partial(empty, ctx),

@@ -150,6 +150,15 @@ def test_the_folder_that_was_last_asked_for_is_used_and_its_programs_have_digest
     assert not entries(plain)
 
 
+def test_what_is_not_to_be_kept_is_not_kept(of_no_process, tmp_path):
+    devices.enable_compilation_cache(str(tmp_path))
+    with compiled.unkept():
+        jax.jit(lambda x: 3 * x + 5).lower(jnp.ones(3)).compile()
+    assert not entries(tmp_path)
+    jax.jit(lambda x: 3 * x + 7).lower(jnp.ones(3)).compile()
+    assert len(entries(tmp_path)) == 1
+
+
 def test_a_jax_whose_cache_cannot_be_checked_keeps_none(of_no_process, caplog, monkeypatch):
     monkeypatch.delattr(of_jax, "_initialize_cache")
     before = jax.config.jax_compilation_cache_dir

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from experiments.benchmarks import (
+    child_steps,
     children_throughput,
     image_search,
     method_overhead,
@@ -95,3 +96,15 @@ def test_pytorch_trains_the_same_children_in_one_process_and_in_one_a_core(tmp_p
     # Two steps from the same weights on the same images, summed up in another order.
     accuracies = (found[name, "accuracy"] for name in ("torch", "torch_per_core"))
     assert next(accuracies) == pytest.approx(next(accuracies), abs=0.05)
+
+
+def test_a_step_of_a_child_by_each_way(tmp_path, capsys):
+    pytest.importorskip("torch")
+    path, sizes = tmp_path / "out.json", ["--side=8", "--children=2", "--batch=8", "--steps=2"]
+    assert child_steps.main(["--methods=masked,torch", *sizes, f"--json={path}"]) == 0
+    found = {(r["method"], r["metric"]): r["value"] for r in json.loads(path.read_text())}
+    assert {method for method, _ in found} == {"masked", "torch"}
+    assert all(found[method, "prepare_s"] > 0 for method in ("masked", "torch"))
+    assert found["torch", "step_ms"] > 0
+    assert child_steps.main(["--methods=torch_graph", *sizes]) == 2
+    assert "needs a GPU that PyTorch sees" in capsys.readouterr().err

@@ -142,14 +142,17 @@ def test_compiled_programs(data):
             assert damage.read(cache.get, key) in (None, content)
 
 
-WAYS = {"a": {"backend": "masked", "group": 4}, "b": {"backend": "branched", "group": 1}}
+WAYS = {
+    "a": {"backend": "masked", "group": 4, "steps": None},
+    "b": {"backend": "branched", "group": 1, "steps": 1e3},
+}
 
 
 @given(damage.odd_json(WAYS))
 def test_measured_ways(content):
     with damage.folder({autotune.FILE: content}) as root:
         found = damage.read(autotune._read, root / autotune.FILE)
-        assert all(isinstance(way, autotune.Way) and way.group >= 1 for way in found.values())
+        assert all(isinstance(k.way, autotune.Way) and k.way.group >= 1 for k in found.values())
 
 
 @given(data=st.data())

@@ -16,6 +16,7 @@ from fnas_jax.tasks import data, images, long_batches, population_trainer
 from fnas_jax.training import parts, population, streaming
 from fnas_jax.training.minibatches import Data
 from tests.training.test_child import CONTEXT, toy_data
+from tests.training.test_one_each import told as one_network
 
 STEPS = 13  # epochs of 90 images have 5 of 16
 SPACE = mnas.make(blocks=1, strides=(1,), width=0.5, stem=16, stem_stride=1, head=16)
@@ -74,6 +75,14 @@ def test_wherever_a_batch_is_cut_it_is_that_of_one_program():
     for chunk in (None, 40):
         chex.assert_trees_all_equal(trained(size=1, chunk=chunk), trained(size=4, chunk=chunk))
     chex.assert_trees_all_equal(trained(size=1), whole)
+
+
+@pytest.mark.parametrize("chunk", [None, 40])
+def test_programs_for_each_child_give_the_same_batch_wherever_it_is_cut(chunk):
+    each = streaming.compiled(HOW._replace(own=lambda arch: one_network([], arch)))
+    found = trained(size=4, chunk=chunk, compiled=each)
+    chex.assert_trees_all_close(found, trained(chunk=chunk), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_equal(found, trained(size=1, chunk=chunk, compiled=each))
 
 
 @pytest.mark.parametrize("chunk", [None, 40])

@@ -103,7 +103,7 @@ def test_a_cpu_trains_one_child_at_a_time_by_the_network_that_it_has(dataset, tm
 
 def test_a_program_for_each_child_reads_the_network_that_children_share(dataset, tmp_path):
     mesh = devices.children_mesh(jax.devices()[:1])
-    ctx = context(dataset, tmp_path, backend="exact", group=3)
+    ctx = context(dataset, tmp_path, backend="exact")
     network = elastic.make(SMALL, 1, 10, "exact")
     by = population_trainer.children_by(ctx, network, mesh)
     assert (by.child.network, by.group) == (network, 1)
@@ -132,10 +132,10 @@ def test_an_accelerator_trains_by_the_fastest_backend_and_group(dataset, tmp_pat
     monkeypatch.setattr(population_trainer, "seconds_of_a_step", seconds)
     ctx = context(dataset, tmp_path)
     assert chosen(ctx) == (masked_in(jnp.bfloat16), 4, False)
-    ways = [Way("exact", 1), *(Way(b, group) for b in ("branched", "masked") for group in (4, 1))]
+    ways = [Way("exact", 1), *(Way(b, group) for group in (4, 1) for b in ("masked", "branched"))]
     assert [way for *_, way in asked] == ways and {most for most, *_ in asked} == {4}
     kept = json.loads((tmp_path / autotune.FILE).read_text())
-    assert list(kept.values()) == [{"backend": "masked", "group": 4}]
+    assert list(kept.values()) == [{"backend": "masked", "group": 4, "steps": None}]
     asked.clear()
     assert chosen(ctx)[1] == 4 and not asked
     one = context(dataset, tmp_path, backend="branched")
@@ -164,7 +164,13 @@ def test_a_short_search_on_an_accelerator_compiles_programs_for_each_child_only(
     assert population_trainer.way_of(ctx, mesh) == Way("exact", 1) and asked == [Way("exact", 1)]
     ctx.config.search.budget = int(autotune.TRYING / 1e-3 / ctx.settings.steps) + 1
     population_trainer.way_of(ctx, mesh)
-    assert len(asked) == 6
+    assert len(asked) == 1 + 5
+
+
+def test_a_program_for_each_child_has_no_group(dataset, tmp_path):
+    ctx = context(dataset, tmp_path, backend="exact", group=3)
+    with pytest.raises(UserError, match=r"children.group is 3.*allowed are 0 and 1"):
+        population_trainer.way_of(ctx, devices.children_mesh(jax.devices()[:1]))
 
 
 @pytest.mark.slow

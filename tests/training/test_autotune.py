@@ -32,7 +32,8 @@ def test_backend_and_group_of_the_fewest_seconds_are_chosen_and_remembered(tmp_p
     asked, time = device({best: 0.1})
     assert fastest(time, tmp_path) == best
     assert sorted(asked) == sorted(Way(b, g) for b in ("branched", "masked") for g in (12, 1))
-    assert json.loads((tmp_path / autotune.FILE).read_text()) == {"device": best._asdict()}
+    kept = json.loads((tmp_path / autotune.FILE).read_text())
+    assert kept == {"device": best._asdict() | {"steps": None}}
     again, time = device({})
     assert fastest(time, tmp_path) == best and not again
     assert fastest(time, tmp_path, name="another") and again
@@ -44,9 +45,17 @@ def test_what_is_not_possible_any_more_is_not_taken_from_memory(tmp_path):
     assert fastest(device({})[1], tmp_path, groups=(4, 1)).group in (4, 1)
 
 
+@pytest.mark.parametrize("steps", ["NaN", '"a"', "[]"])
+def test_steps_that_are_none_count_as_nothing(tmp_path, steps):
+    kept = f'{{"device": {{"backend": "masked", "group": 1, "steps": {steps}}}}}'
+    (tmp_path / autotune.FILE).write_text(kept)
+    best = Way("branched", 1)
+    assert fastest(device({best: 0.1})[1], tmp_path) == best
+
+
 @pytest.mark.parametrize("group", ["Infinity", "NaN", '"a"', "1e400", "null", "-1"])
 def test_what_is_kept_and_no_number_counts_as_nothing(tmp_path, group):
-    kept = f'{{"device": {{"backend": "masked", "group": {group}}}}}'
+    kept = f'{{"device": {{"backend": "masked", "group": {group}, "steps": null}}}}'
     (tmp_path / autotune.FILE).write_text(kept)
     best = Way("branched", 1)
     assert fastest(device({best: 0.1})[1], tmp_path) == best
@@ -79,8 +88,15 @@ def test_a_damaged_file_counts_as_nothing(tmp_path, content):
     assert fastest(device({Way("branched", 12): 0.1})[1], tmp_path) == Way("branched", 12)
 
 
-def test_what_earlier_versions_found_is_not_taken_for_what_is_the_fastest(tmp_path):
-    (tmp_path / "children_at_once.json").write_text('{"device": 1}')
+@pytest.mark.parametrize(
+    ("file", "kept"),
+    [
+        ("children_at_once.json", '{"device": 1}'),
+        ("children_ways.json", '{"device": {"backend": "masked", "group": 12}}'),
+    ],
+)
+def test_what_earlier_versions_found_is_not_taken_for_what_is_the_fastest(tmp_path, file, kept):
+    (tmp_path / file).write_text(kept)
     assert fastest(device({Way("branched", 12): 0.1})[1], tmp_path) == Way("branched", 12)
 
 
@@ -89,12 +105,17 @@ def test_without_a_folder_nothing_is_kept():
 
 
 WAYS = [Way("exact", 1), Way("masked", 4), Way("masked", 1)]
+ENOUGH = int(autotune.TRYING)  # steps, of a second each
 
 
-@pytest.mark.parametrize(("steps", "tried"), [(599, 1), (601, 3)])
-def test_no_other_way_is_tried_where_the_first_ends_the_search_sooner(tmp_path, steps, tried):
-    asked, time = device({Way("masked", 4): 0.5})
-    found = autotune.fastest(time, WAYS, "device", tmp_path, steps)
-    assert asked == WAYS[:tried]
-    assert found == (WAYS[0] if tried == 1 else WAYS[1])
-    assert (tmp_path / autotune.FILE).exists() == (tried == 3)  # of one, nothing is known
+def test_no_other_way_is_tried_where_one_ends_the_search_sooner(tmp_path):
+    def found(steps):
+        asked, time = device({Way("masked", 4): 0.5})
+        return autotune.fastest(time, WAYS, "device", tmp_path, steps), asked
+
+    assert found(ENOUGH - 1) == (WAYS[0], WAYS[:1])
+    assert found(ENOUGH - 2) == (WAYS[0], [])  # is known
+    assert found(ENOUGH + 1) == (WAYS[1], WAYS[:2])  # takes half as long
+    assert found(2 * ENOUGH - 1) == (WAYS[1], [])
+    assert found(2 * ENOUGH + 1) == (WAYS[1], WAYS)
+    assert found(math.inf) == (WAYS[1], [])
