@@ -21,7 +21,7 @@ from jax.extend import core
 
 from fnas_jax.layers.convolutions import TAPS
 
-_LARGEST = 4096  # elements of an array whose numbers are followed
+_LARGEST = 2**14  # elements of an array whose numbers are followed
 _BY_NUMPY = {
     "add": np.add,
     "sub": np.subtract,
