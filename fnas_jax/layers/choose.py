@@ -11,7 +11,7 @@ branched: a branch of code for each of a few sizes of layer, of which one runs, 
 children; in bfloat16 on accelerators.
 exact: a program for each child, of its own layers and nothing else; in bfloat16 on accelerators.
 Which of the last three is the fastest depends on device, images, batch and how long children train,
-and is measured where they are trained (`tasks.population_trainer`). A network that many
+and is measured where they are trained (`tasks.ways`). A network that many
 architectures share runs as `branched` where this is asked for.
 """
 

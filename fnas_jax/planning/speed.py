@@ -15,7 +15,7 @@ from fnas_jax.core import devices
 from fnas_jax.core.types import Array
 from fnas_jax.networks import sizes
 from fnas_jax.planning.schedule import Size, Speed
-from fnas_jax.tasks import memory, population_trainer, trained
+from fnas_jax.tasks import memory, trained, ways
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.training import parts, population
 from fnas_jax.training.minibatches import Data
@@ -88,7 +88,7 @@ def timed(ctx: TrainContext, archs: Array) -> tuple[float, np.ndarray, bool]:
     """
     network = trained.elastic_network(ctx)
     mesh = devices.children_mesh(jax.local_devices())  # of the host that plans
-    by = population_trainer.children_by(ctx, network, mesh)
+    by = ways.children_by(ctx, network, mesh)
     run, group = population.make(by), by.group
     count = group * mesh.shape[devices.CHILDREN]
     dataset = ctx.dataset

@@ -17,7 +17,7 @@ from fnas_jax.core import devices
 from fnas_jax.core.types import Array
 from fnas_jax.planning import speed
 from fnas_jax.planning.schedule import Facts, Size, Speed
-from fnas_jax.tasks import population_trainer, trained
+from fnas_jax.tasks import trained, ways
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import child as child_lib
@@ -59,7 +59,7 @@ def run(ctx: TrainContext, steps: int) -> Trial:
     count = devices.padded_size(len(FACTORS), mesh)
     rates = ctx.settings.lr * np.resize(np.asarray(FACTORS, np.float32), count)
     images = some_of(ctx.dataset, steps * ctx.settings.batch_size)
-    made = population_trainer.children_by(ctx, trained.elastic_network(ctx), mesh)
+    made = ways.children_by(ctx, trained.elastic_network(ctx), mesh)
     key = jnp.broadcast_to(jax.random.key(0), count)  # the same for all: rates alone differ
     children = Child(jnp.tile(arch, (count, 1)), jnp.ones(count, bool), key, jnp.asarray(rates))
     shared = devices.replicate(Shared(images, jnp.int32(steps)), mesh)

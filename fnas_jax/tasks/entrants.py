@@ -22,7 +22,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers import choose
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
-from fnas_jax.tasks import population_trainer, protocols
+from fnas_jax.tasks import protocols, ways
 from fnas_jax.tasks import recipe as recipes
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.training import child, parallel, parts, streaming
@@ -86,7 +86,7 @@ def train(
 
 def at_once(ctx: TrainContext, mesh: Mesh) -> int | None:
     """How many images are on each of the devices at a time, which is told; None: all."""
-    chunk = population_trainer.images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
+    chunk = ways.images_at_once(ctx.settings.device_images, ctx.dataset, mesh)
     if chunk is None:
         return None
     chunk = max(chunk, ctx.settings.batch_size)

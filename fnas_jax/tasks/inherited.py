@@ -37,7 +37,7 @@ from fnas_jax.tasks.base import Apart, Evaluator, Hooks, Judged, OneShot, Traine
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext
-from fnas_jax.tasks.population_trainer import images_at_once
+from fnas_jax.tasks.ways import images_at_once
 from fnas_jax.training import child, parallel
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.config import Recipe

@@ -86,7 +86,7 @@ def described(
 ) -> tuple[str, str]:
     """(what a batch is of: equal texts, equal numbers at every step; a name that tells batches).
 
-    But for rounding, where an accelerator's backend is chosen anew (`way_of`). `given`
+    But for rounding, where an accelerator's backend is chosen anew (`ways.way_of`). `given`
     are architectures, which of them are active, and keys. What they start from, be it a pool or
     not, is in `begun`.
     """

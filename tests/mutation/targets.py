@@ -73,6 +73,7 @@ TESTS = {
     "tasks/table_times.py": "tasks/test_table_times.py",
     "tasks/table_metric.py": "tasks/test_table_metric.py tasks/test_plain_table.py",
     "tasks/tabular.py": "tasks/test_tabular.py",
+    "tasks/ways.py": "tasks/test_ways.py",
     "tasks/winner.py": "tasks/test_winner.py tasks/test_images.py",
     "tasks/images.py": "tasks/test_winner.py tasks/test_images.py",
     "tasks/latency.py": "tasks/test_latency.py",

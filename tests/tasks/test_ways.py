@@ -14,7 +14,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.layers.choose import branched_in, exact_in, masked_in
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import macro
-from fnas_jax.tasks import data, images, inherited, population_trainer
+from fnas_jax.tasks import data, images, inherited, ways
 from fnas_jax.training import autotune, population
 from fnas_jax.training.autotune import Way
 from tests.tasks.test_children_evaluator import KEY, SPACE, evaluator, settings
@@ -38,21 +38,21 @@ class Mesh:
 
 def test_small_sets_are_on_the_device_whole(dataset):
     mesh = devices.children_mesh()
-    assert population_trainer.images_at_once(0, dataset, mesh) is None
-    assert population_trainer.images_at_once(0, dataset, Mesh()) is None
+    assert ways.images_at_once(0, dataset, mesh) is None
+    assert ways.images_at_once(0, dataset, Mesh()) is None
 
 
 def test_large_sets_come_in_chunks_that_leave_room_for_others(dataset):
     large = dataset._replace(
         train_images=np.zeros((1000, 32, 32, 1), np.uint8), train_labels=np.zeros(1000, np.int32)
     )
-    assert population_trainer.images_at_once(0, large, Mesh()) == 2**20 // 6 // 1024
+    assert ways.images_at_once(0, large, Mesh()) == 2**20 // 6 // 1024
 
 
 def test_the_number_of_images_can_be_chosen(dataset):
     mesh = devices.children_mesh()
-    assert population_trainer.images_at_once(100, dataset, mesh) == 100
-    assert population_trainer.images_at_once(10**6, dataset, mesh) is None
+    assert ways.images_at_once(100, dataset, mesh) == 100
+    assert ways.images_at_once(10**6, dataset, mesh) is None
 
 
 def test_one_shot_methods_need_all_images_at_once(dataset):
@@ -95,17 +95,17 @@ def test_a_cpu_trains_one_child_at_a_time_by_the_network_that_it_has(dataset, tm
     mesh = devices.children_mesh(jax.devices()[:1])
     network = elastic.make(SMALL, 1, 10, "reference")
     ctx = context(dataset, tmp_path)
-    by = population_trainer.children_by(ctx, network, mesh)
+    by = ways.children_by(ctx, network, mesh)
     assert (by.child.network, by.group, by.own) == (network, 1, None)
     ctx = context(dataset, tmp_path, group=7)
-    assert population_trainer.way_of(ctx, mesh).group == 4  # no more than there are
+    assert ways.way_of(ctx, mesh).group == 4  # no more than there are
 
 
 def test_a_program_for_each_child_reads_the_network_that_children_share(dataset, tmp_path):
     mesh = devices.children_mesh(jax.devices()[:1])
     ctx = context(dataset, tmp_path, backend="exact")
     network = elastic.make(SMALL, 1, 10, "exact")
-    by = population_trainer.children_by(ctx, network, mesh)
+    by = ways.children_by(ctx, network, mesh)
     assert (by.child.network, by.group) == (network, 1)
     arch = np.asarray(SMALL.largest)
     own = by.own(arch)
@@ -126,20 +126,20 @@ def test_an_accelerator_trains_by_the_fastest_backend_and_group(dataset, tmp_pat
         return {("masked", 4): 1e3, ("branched", 1): 2e3}.get(way, 3e3)  # too long for one way
 
     def chosen(ctx):
-        by = population_trainer.children_by(ctx, network, mesh)
+        by = ways.children_by(ctx, network, mesh)
         return backend_of(by.child.network), by.group, by.own is not None
 
-    monkeypatch.setattr(population_trainer, "seconds_of_a_step", seconds)
+    monkeypatch.setattr(ways, "seconds_of_a_step", seconds)
     ctx = context(dataset, tmp_path)
     assert chosen(ctx) == (masked_in(jnp.bfloat16), 4, False)
-    ways = [Way("exact", 1), *(Way(b, group) for group in (4, 1) for b in ("masked", "branched"))]
-    assert [way for *_, way in asked] == ways and {most for most, *_ in asked} == {4}
+    tried = [Way("exact", 1), *(Way(b, group) for group in (4, 1) for b in ("masked", "branched"))]
+    assert [way for *_, way in asked] == tried and {most for most, *_ in asked} == {4}
     kept = json.loads((tmp_path / autotune.FILE).read_text())
     assert list(kept.values()) == [{"backend": "masked", "group": 4, "steps": None}]
     asked.clear()
     assert chosen(ctx)[1] == 4 and not asked
     one = context(dataset, tmp_path, backend="branched")
-    found = population_trainer.children_by(one, elastic.make(SMALL, 1, 10, "branched"), mesh)
+    found = ways.children_by(one, elastic.make(SMALL, 1, 10, "branched"), mesh)
     assert (backend_of(found.child.network), found.group) == (branched_in(jnp.bfloat16), 1)
     asked.clear()
     given = context(dataset, tmp_path, backend="branched", group=2)
@@ -159,18 +159,18 @@ def test_a_short_search_on_an_accelerator_compiles_programs_for_each_child_only(
         asked.append(way)
         return 1e-3
 
-    monkeypatch.setattr(population_trainer, "seconds_of_a_step", seconds)
+    monkeypatch.setattr(ways, "seconds_of_a_step", seconds)
     ctx = context(dataset, tmp_path)
-    assert population_trainer.way_of(ctx, mesh) == Way("exact", 1) and asked == [Way("exact", 1)]
+    assert ways.way_of(ctx, mesh) == Way("exact", 1) and asked == [Way("exact", 1)]
     ctx.config.search.budget = int(autotune.TRYING / 1e-3 / ctx.settings.steps) + 1
-    population_trainer.way_of(ctx, mesh)
+    ways.way_of(ctx, mesh)
     assert len(asked) == 1 + 5
 
 
 def test_a_program_for_each_child_has_no_group(dataset, tmp_path):
     ctx = context(dataset, tmp_path, backend="exact", group=3)
     with pytest.raises(UserError, match=r"children.group is 3.*allowed are 0 and 1"):
-        population_trainer.way_of(ctx, devices.children_mesh(jax.devices()[:1]))
+        ways.way_of(ctx, devices.children_mesh(jax.devices()[:1]))
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_a_way_is_timed_by_training_so(dataset, tmp_path, monkeypatch, way):
     own = devices.children_mesh(jax.devices()[:1])
     made, contexts = population.make, []
     monkeypatch.setattr(population, "make", lambda ctx: contexts.append(ctx) or made(ctx))
-    assert population_trainer.seconds_of_a_step(ctx, own, 4, None, way) > 0
+    assert ways.seconds_of_a_step(ctx, own, 4, None, way) > 0
     assert (contexts[0].group, contexts[0].own is not None) == (way.group, way.backend == "exact")
     assert backend_of(contexts[0].child.network) is branched_in(jnp.float32)
 
@@ -192,4 +192,4 @@ def test_a_way_is_timed_by_training_so(dataset, tmp_path, monkeypatch, way):
         return run
 
     monkeypatch.setattr(population, "make", full)
-    assert population_trainer.seconds_of_a_step(ctx, own, 4, None, Way("branched", 2)) is None
+    assert ways.seconds_of_a_step(ctx, own, 4, None, Way("branched", 2)) is None
