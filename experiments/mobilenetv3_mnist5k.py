@@ -7,8 +7,9 @@ All five stages at half of MobileNetV3-Large's width, with a stride less. By FNA
 
 Seed 0, 24 networks: six to ten minutes of CPU time. Test accuracy of the winner (1,000 images) and
 of a MobileNetV3 of its cost: FNAS 97.9% and 98.5% (18 MFLOPs, every block found in the pool),
-evolution 97.9% and 98.5% (18), SPOS 97.8% and 97.9% (15), TNAS 97.7% and 98.1% (12), PGNAS
-97.6% and 98.2% (11). With so few, short trainings none finds more than the standard network has.
+evolution 97.9% and 98.5% (18), SPOS, which judges uniform networks only of so few, 97.8% and 97.9%
+(15), TNAS 97.7% and 98.1% (12), PGNAS 97.6% and 98.2% (11). With so few, short trainings none finds
+more than the standard network has.
 """
 
 from fnas_jax.core.config import default

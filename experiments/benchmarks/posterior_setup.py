@@ -109,10 +109,11 @@ def trained(method: SearchMethod, key: jax.Array) -> tuple[Any, float, float]:
 
 
 def compile_training(method: SearchMethod) -> None:
-    """Runs the first part of its training."""
+    """Trains once, as the operations between the parts and behind the last are compiled, too."""
     assert method.prepare is not None
     key = jax.random.key(0)
-    next(method.prepare(method.init(key), key))
+    for _ in method.prepare(method.init(key), key):
+        pass
 
 
 class InheritedAccuracy:
@@ -210,7 +211,7 @@ def setup(name: str, options: argparse.Namespace) -> Setup:
     if options.seeds:
         params = jax.jit(accuracy_of.parts.network.init)(key, jnp.asarray(alone[0]))
         accuracy_of(params, alone[:1])
-        evolved(uniform, uniform.init(key), accuracy_of, params, seed=0, n=1)
+        evolved(uniform, uniform.init(key), accuracy_of, params, seed=0, n=config.search.batch + 1)
     found = Setup(config, task, accuracy_of, guided, uniform, *searches, alone)
     if options.children and options.seeds:
         run_ppo(found, 0, most=1)

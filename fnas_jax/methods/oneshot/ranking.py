@@ -22,7 +22,7 @@ class Ranking(NamedTuple):
 def empty(size: int, decisions: int) -> Ranking:
     """Before the first sample."""
     nobody = jnp.full((size, decisions), -1, jnp.int32)
-    return Ranking(nobody, jnp.full(size, -jnp.inf), jnp.int32(0))
+    return Ranking(nobody, jnp.full(size, -jnp.inf, jnp.float32), jnp.int32(0))
 
 
 def add(ranking: Ranking, archs: Array, rewards: Array) -> Ranking:

@@ -53,7 +53,7 @@ def configure(config: Any, space: Space, parts: OneShot) -> Pgnas:
     if numbers.gradient in elbo.BY_SWITCH and parts.network.apply_mixed is None:
         raise UserError(
             f"pgnas.gradient is {numbers.gradient!r}; the space {space.name!r} allows local and"
-            " score only, because its decisions are not operations of their own, as many each time"
+            " score only, because its network has no derivatives in the switches of its decisions"
         )
     return numbers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ from fnas_jax.spaces.base import Space
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
 
+LOG = logging.getLogger(__name__)
+
 
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """SPOS with the numbers of the sections `spos`, `oneshot` and `children`. Raises UserError."""
@@ -32,8 +35,16 @@ def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[Search
         *(parts.network, settings, largest, numbers.steps, parts.vmap, loss),
         axis=stages.axis_of(parts.mesh),
     )
+    own = read(Spos, config.spos)
+    if own.sampling == "evolution" and config.search.budget <= own.start:
+        LOG.info(
+            "spos.start is %d, and search.budget %d: all networks are uniform ones, and none is a"
+            " child of the best",
+            own.start,
+            config.search.budget,
+        )
     ctx = method.Context(
-        *(space, net, read(Spos, config.spos), settings.weight_decay, config.search.batch),
+        *(space, net, own, settings.weight_decay, config.search.batch),
         initial=initial_of(parts, largest),
         allowed=task.allowed,
     )
