@@ -1,5 +1,6 @@
 """The ranking of samples against sorting."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given
@@ -28,3 +29,14 @@ def test_samples_that_change_nothing_are_counted():
         form = jnp.asarray([[int(abs(reward) * 10) if np.isfinite(reward) else 7]])
         state = ranking.add(state, form, jnp.asarray([reward]))
         assert state.stable == stable
+
+
+def test_what_is_added_has_the_types_of_what_was_there():
+    """So that what takes a ranking is compiled once."""
+    archs, rewards = jnp.zeros((2, 3), jnp.int32), jnp.zeros(2)
+    empty = ranking.empty(4, 3)
+    later = jax.eval_shape(ranking.add, empty, archs, rewards)
+    shapes = jax.eval_shape(lambda: empty)
+    assert jax.tree.map(lambda a: (a.dtype, a.weak_type), later) == jax.tree.map(
+        lambda a: (a.dtype, a.weak_type), shapes
+    )

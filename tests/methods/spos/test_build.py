@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -46,3 +47,16 @@ def test_children_are_judged_with_the_weights_of_the_supernet():
     fresh = jax.jit(task.oneshot().network.init)(jax.random.key(0), largest)
     own = jax.flatten_util.ravel_pytree(fresh)[0]
     np.testing.assert_array_equal(state.weights.vector, own)  # without a pool: fresh ones
+
+
+@pytest.mark.parametrize(
+    ("budget", "sampling", "told"),
+    [(50, "evolution", True), (51, "evolution", False), (50, "uniform", False)],
+)
+def test_a_budget_without_children_of_the_best_is_told(caplog, budget, sampling, told):
+    config = configuration("spos")
+    config.search.budget, config.spos.sampling = budget, sampling
+    task = registry.build_task(config)
+    with caplog.at_level(logging.INFO):
+        build.build(config, task.space, task, None)
+    assert ("none is a child of the best" in caplog.text) == told
