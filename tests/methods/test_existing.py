@@ -61,7 +61,7 @@ def trace_of(config, name, iterations, seeds=2):
         "gp",
         pytest.param("bananas", marks=pytest.mark.slow),
         "ppo",
-        "fnas",
+        pytest.param("fnas", marks=pytest.mark.slow),
         pytest.param("tnas", marks=pytest.mark.slow),
     ],
 )

@@ -79,18 +79,14 @@ def test_the_first_proposals_are_the_design(like):
     np.testing.assert_array_equal(state.design[0, 0], archs[mean.argmax()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
         {"most_listed": 10, "pool": 48, "proposals": 2},
-        *(
-            pytest.param(changes, marks=pytest.mark.slow)
-            for changes in (
-                {"acquisition": "ucb", "target": "standard", "design": "random"},
-                {"adapt": "all", "adapt_steps": 2},
-                {"adapt": "none", "proposals": 3},
-            )
-        ),
+        {"acquisition": "ucb", "target": "standard", "design": "random"},
+        {"adapt": "all", "adapt_steps": 2},
+        {"adapt": "none", "proposals": 3},
     ],
     ids=["drawn", "ucb", "all", "none"],
 )
@@ -178,9 +174,14 @@ def test_the_space_is_listed_by_network():
 
 def after_two(ctx):
     """A state that was told of two architectures."""
-    state = method.init(ctx, jax.random.key(0))
-    state, proposal = method.ask(ctx, state, jax.random.key(1))
-    return method.make(ctx).tell(state, proposal, toy.metrics([0.3, 0.8]))
+
+    @jax.jit
+    def told():
+        state = method.init(ctx, jax.random.key(0))
+        state, proposal = method.ask(ctx, state, jax.random.key(1))
+        return method.make(ctx).tell(state, proposal, toy.metrics([0.3, 0.8]))
+
+    return told()
 
 
 def test_components_are_weighted_by_their_evidence_and_the_trust(weights):
