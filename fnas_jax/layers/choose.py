@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -102,33 +103,18 @@ REFERENCE = Backend(reference.apply, reference.apply_eval, looped=True)
 
 
 @functools.cache  # one backend for one type, as compiled functions compare it by identity
-def masked_in(dtype: Any) -> Backend:
-    """Convolutions and activations in `dtype`, normalisations in float32."""
+def _in_type(code: ModuleType, looped: bool, dtype: Any) -> Backend:
+    """By `code`, with convolutions and activations in `dtype`, normalisations in float32."""
+    apply, apply_eval = code.apply, code.apply_eval
     return Backend(
-        functools.partial(masked.apply, dtype),
-        functools.partial(masked.apply_eval, dtype),
-        looped=True,
+        functools.partial(apply, dtype), functools.partial(apply_eval, dtype), looped=looped
     )
 
 
-@functools.cache
-def branched_in(dtype: Any) -> Backend:
-    """Convolutions and activations in `dtype`, normalisations in float32."""
-    return Backend(
-        functools.partial(branched.apply, dtype),
-        functools.partial(branched.apply_eval, dtype),
-        looped=True,
-    )
-
-
-@functools.cache
-def exact_in(dtype: Any) -> Backend:
-    """Of layers that are numbers when they are compiled; types as of `branched_in`."""
-    return Backend(
-        functools.partial(exact.apply, dtype),
-        functools.partial(exact.apply_eval, dtype),
-        looped=False,
-    )
+# dtype -> Backend
+masked_in = functools.partial(_in_type, masked, True)
+branched_in = functools.partial(_in_type, branched, True)
+exact_in = functools.partial(_in_type, exact, False)  # its layers are numbers when compiled
 
 
 def candidates(name: str = "auto") -> tuple[str, ...]:
@@ -167,8 +153,7 @@ def choose(name: str = "auto") -> Backend:
     if name == "kernels_bf16" and not has_short_products():
         raise UserError(
             "children.backend is 'kernels_bf16', and this CPU has no products of bfloat16 numbers"
-            " (Intel AMX); allowed are auto, kernels, reference, masked,"
-            " branched and exact"
+            " (Intel AMX); allowed are auto, kernels, reference, masked, branched and exact"
         )
     shortened = {"masked": masked_in, "branched": branched_in, "exact": branched_in}
     if name in shortened:

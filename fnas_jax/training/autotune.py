@@ -71,8 +71,9 @@ def fastest(
                 size, all_fit = size // 2, False
         # What not even one child fits into will say so itself, when children are trained.
         found[way._replace(group=size)] = math.inf if taken is None else taken
-        if way != ways[-1] and min(found.values()) * steps < TRYING:
-            upto = TRYING / min(found.values())
+        least = min(found.values())
+        if way != ways[-1] and least * steps < TRYING:
+            upto = TRYING / least
             break
     best = min(found, key=lambda way: found[way])
     told = (f"{w.backend}, {w.group} at once {1e3 * s:.2f} ms" for w, s in found.items())

@@ -1,9 +1,6 @@
 """A program for each child: the numbers of one program for all, and no more compiled than that."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import chex
@@ -14,6 +11,7 @@ import pytest
 
 from fnas_jax.core import devices
 from fnas_jax.training import one_each, population, streaming
+from tests import forced
 from tests.training.test_child import CONTEXT, STEPS, toy_data, toy_network
 
 ARCHS = np.array([[0], [1], [2], [0]])
@@ -148,12 +146,7 @@ print(json.dumps([found.outcome.accuracy.tolist(), found.outcome.loss.tolist()])
 
 
 def test_two_devices_give_the_results_of_one():
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
-    env = os.environ | {"XLA_FLAGS": flags}
-    done = subprocess.run(
-        [sys.executable, "-c", _TWO_DEVICES], env=env, capture_output=True, text=True, check=True
-    )
-    accuracy, loss = json.loads(done.stdout)
+    accuracy, loss = json.loads(forced.printed(_TWO_DEVICES, 2))
     one = trained(context([])).outcome
     np.testing.assert_allclose(accuracy, one.accuracy, atol=1e-3)
     np.testing.assert_allclose(loss, one.loss, rtol=1e-4)

@@ -2,9 +2,6 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
 
 import chex
 import jax
@@ -20,6 +17,7 @@ from fnas_jax.training import child, minibatches, optimizer, parallel, streaming
 from fnas_jax.training import recipe as recipes
 from fnas_jax.training.config import Recipe
 from fnas_jax.training.minibatches import Data, Pipeline
+from tests import forced
 from tests.training.test_child import CONTEXT, toy_data
 
 NO_ARCH = jnp.zeros(0, jnp.int32)
@@ -220,21 +218,13 @@ def check_devices(count: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_devices_make_the_steps_of_the_mean_over_their_parts(count):
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     code = (
         "import json; from tests.training import test_parallel as t;"
         f"print(json.dumps(t.check_devices({count})))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    found = json.loads(forced.printed(code, 4))
     one = trained(parallel.make(toy_context(mixup=0.3), mesh_of(1)), ())[1].outcome.accuracy
-    assert json.loads(done.stdout)["accuracy"] == pytest.approx(float(one), abs=0.1)
+    assert found["accuracy"] == pytest.approx(float(one), abs=0.1)
 
 
 def test_a_minibatch_that_cannot_be_divided_is_refused():

@@ -2,9 +2,6 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
 
 import chex
 import jax
@@ -14,6 +11,7 @@ import pytest
 
 from fnas_jax.core import devices
 from fnas_jax.training import child, population
+from tests import forced
 from tests.training.test_child import CONTEXT, STEPS, toy_data, toy_network
 
 
@@ -62,12 +60,7 @@ print(json.dumps([result.accuracy.tolist(), result.loss.tolist()]))
 
 
 def test_four_devices_give_the_results_of_one():
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    env = os.environ | {"XLA_FLAGS": flags}
-    done = subprocess.run(
-        [sys.executable, "-c", _FOUR_DEVICES], env=env, capture_output=True, text=True, check=True
-    )
-    accuracy, loss = json.loads(done.stdout)
+    accuracy, loss = json.loads(forced.printed(_FOUR_DEVICES, 4))
     one = outcomes(1, np.ones(8, bool))
     np.testing.assert_allclose(accuracy, one.accuracy, atol=1e-3)
     np.testing.assert_allclose(loss, one.loss, rtol=1e-4)

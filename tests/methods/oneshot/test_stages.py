@@ -1,8 +1,5 @@
 """The training stage: cut anywhere, reported by parts, and shared by devices."""
 
-import os
-import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import chex
@@ -23,6 +20,7 @@ from fnas_jax.methods.pgnas import step as steps
 from fnas_jax.methods.spos import method as spos
 from fnas_jax.training import parts
 from fnas_jax.training.minibatches import Data
+from tests import forced
 from tests.methods.pgnas import toy
 
 Q = posterior.make((3, 2))
@@ -215,13 +213,4 @@ def check_two_devices() -> None:
 
 
 def test_two_devices_make_the_steps_of_the_mean_over_their_halves():
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
-    code = "from tests.methods.oneshot import test_stages as t; t.check_two_devices()"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    forced.printed("from tests.methods.oneshot import test_stages as t; t.check_two_devices()", 2)
