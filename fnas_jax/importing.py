@@ -161,19 +161,16 @@ def rows(earlier: Earlier) -> Sequence[history.Row]:
     score = np.asarray(measures.score(earlier.measure, jnp.asarray(accuracy)), np.float64)
     reward = np.where(ok, score, 0.0)
     seconds = np.full(len(ok), np.nan) if earlier.seconds is None else earlier.seconds
-    costs: dict[str, Any] = {
-        name: earlier.costs.get(name, np.full(len(ok), np.nan)) for name in COSTS
-    }
+    costs = {name: earlier.costs.get(name, np.full(len(ok), np.nan)) for name in COSTS}
+    numbers: dict[str, np.ndarray[Any, Any]] = {"accuracy": accuracy, "reward": reward}
+    numbers |= {"seconds": seconds, **costs}
     return [
         history.Row(
             position=i,
             decisions=arch.tolist(),
             trained=True,
             ok=bool(ok[i]),
-            accuracy=float(accuracy[i]),
-            reward=float(reward[i]),
-            seconds=float(seconds[i]),
-            **{name: float(values[i]) for name, values in costs.items()},
+            **{name: values[i].item() for name, values in numbers.items()},
         )
         for i, arch in enumerate(earlier.archs)
     ]

@@ -173,10 +173,11 @@ def _best(
 
 def _rows(proposal: Proposal, metrics: Metrics) -> list[Row]:
     """A row for each newly trained and each predicted architecture; known ones have theirs."""
-    rows = []
+    rows, figures = [], dict[str, Any]()
     for i, arch in enumerate(proposal.archs):
         if metrics.fresh[i]:
-            figures = {name: float(getattr(metrics, name)[i]) for name in (*FIGURES, "seconds")}
+            numbers = (*FIGURES, "seconds", *(["stopped"] if metrics.stopped is not None else []))
+            figures = {name: getattr(metrics, name)[i].item() for name in numbers}
             rows.append(Row(i, arch, trained=True, ok=bool(metrics.ok[i]), **figures))
         elif not proposal.train_mask[i]:
             figures = dict.fromkeys((*FIGURES, "seconds"), np.nan)

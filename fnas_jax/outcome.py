@@ -34,8 +34,9 @@ def content(
     """
     space, measure = ctx.task.space, ctx.task.measure
     listed = measures.valued(measure, readings(finals, space))
-    counts = {name: state.counts[name] for name in COUNTS} | {"finalists": len(listed)}
     won, rows = None if winner is None else best(ctx, state, finals), own_rows(ctx)
+    counts = {name: state.counts[name] for name in COUNTS} | {"finalists": len(listed)}
+    counts |= stopped(rows)
     return {
         "best": measures.valued(measure, won),
         "finalists": listed,
@@ -54,6 +55,18 @@ def content(
         "versions": workdir.versions(ctx.task.layers),
         "resumed": ctx.run.starts,
     }
+
+
+def stopped(rows: history.Rows) -> dict[str, int]:
+    """How many children were stopped early, and the training steps that they have not made.
+
+    Nothing where none was.
+    """
+    early = rows.stopped > 0
+    if not early.any():
+        return {}
+    saved = int((rows.steps - rows.stopped)[early].sum())
+    return {"stopped": int(early.sum()), "steps_saved": saved}
 
 
 _NUMBER = jsons.MAYBE_NUMBER

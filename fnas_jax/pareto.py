@@ -38,9 +38,11 @@ def networks(rows: Rows, space: Space, sign: float = 1.0) -> list[dict[str, Any]
     """The front of the measured ones among `rows`, the most accurate first.
 
     `value` is the accuracy, or the task's own metric (`sign`: of its `Measure`). A cost counts
-    that is known of all of them; others stand there as None.
+    that is known of all of them; others stand there as None. Children that were stopped early are
+    left out: what they would have come to is an expectation.
     """
-    measured = np.flatnonzero(rows.trained & rows.ok & np.isfinite(rows.accuracy))
+    whole = rows.trained & rows.ok & (rows.stopped == 0)
+    measured = np.flatnonzero(whole & np.isfinite(rows.accuracy))
     costs = {name: getattr(rows, name)[measured] for name in COSTS}
     known = [values for values in costs.values() if np.isfinite(values).all()]
     table = np.column_stack(known) if known else np.zeros((len(measured), 0))

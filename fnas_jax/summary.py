@@ -21,6 +21,8 @@ def summary(result: dict, folder: str) -> str:
     lines[0] += "" if total is None else f" in {total:.0f} s"
     if counts.get("over_limit"):
         lines[0] += f", {counts['over_limit']} not, because they are above a limit"
+    if counts.get("stopped"):
+        lines[0] += f", {counts['stopped']} of them stopped early"
     if times := result.get(simulated.NAME):
         until = "" if times["to_best"] is None else f", {times['to_best']:,.0f} s up to the best"
         lines.append(f"training took {times['total']:,.0f} s by the table{until}")

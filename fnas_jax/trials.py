@@ -36,6 +36,7 @@ COLUMNS = {
     "arch": list,
     **dict.fromkeys(("trained", "ok"), bool),
     **dict.fromkeys(("value", *history.NUMBERS), float),
+    "stopped": int,
 }
 USAGE = """Prints what the search of a workdir has tried, a line each, in the order of the search.
 
@@ -51,8 +52,9 @@ def read(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     """Every proposal of the run in `folder`, in its order; None where a number is unknown.
 
     Each has `number`, `text`, `arch`, `trained` (else predicted), `ok`, `value` (the accuracy, or
-    the task's own metric as it was returned), and `history.NUMBERS`. Raises UserError where there
-    is no run, or its knowledge store is not there.
+    the task's own metric as it was returned), `history.NUMBERS`, and `stopped`, the steps after
+    which its training was stopped early, so that its accuracy is an expectation, or None. Raises
+    UserError where there is no run, or its knowledge store is not there.
     """
     return in_space(folder)[0]
 
@@ -82,6 +84,7 @@ def in_space(folder: str | pathlib.Path) -> tuple[list[dict[str, Any]], Space | 
             "trained": bool(rows.trained[i]),
             "ok": bool(rows.ok[i]),
             **{name: None if v[i] != v[i] else v[i] for name, v in numbers.items()},
+            "stopped": int(rows.stopped[i]) or None,
         }
         for i, arch in enumerate(rows.decisions.tolist())
     ]
@@ -153,7 +156,9 @@ def _figures(row: dict[str, Any], names: Iterable[str]) -> str:
 def _remark(trial: dict[str, Any]) -> str:
     if not trial["trained"]:
         return " (predicted)"
-    return "" if trial["ok"] else " (failed)"
+    if not trial["ok"]:
+        return " (failed)"
+    return f" (expected, stopped after {trial['stopped']} steps)" if trial["stopped"] else ""
 
 
 def define(values: flags.FlagValues) -> None:

@@ -123,7 +123,8 @@ def search(
         float(state.best[0]),
         most if children is None else children,
         state.counts["trained"],
-        (state.counts["trained"] + prepared_ones + again) * config.children.steps,
+        (state.counts["trained"] + prepared_ones + again) * config.children.steps
+        - int(log[-1].get("steps_saved", 0)),
         covered / checked if checked else float("nan"),
         float(np.mean(taus)) if taus else float("nan"),
         seconds["children"] + seconds["method"],
@@ -143,15 +144,16 @@ def as_many(like: Search, steps: int, most: int) -> int:
 
 
 def against(
-    task: str, name: str, mine: list[Search], theirs: list[Search], tested: dict[Any, float]
+    task: str, mine: list[Search], theirs: list[Search], tested: dict[Any, float]
 ) -> list[Record]:
-    """How a method compares with `AGAINST`; `tested`: accuracy by method and seed."""
-    both, names = (mine, theirs), (BENCHMARK, task, name)
+    """How a method compares with another one; `tested`: accuracy by method and seed."""
+    both, other = (mine, theirs), theirs[0].method
+    names = BENCHMARK, task, mine[0].method
     accuracies = [[tested[s.method, s.seed] for s in searches] for searches in both]
-    found = records.paired(*names, "test_accuracy", AGAINST, *accuracies, records.DIFFERENCE)
+    found = records.paired(*names, "test_accuracy", other, *accuracies, records.DIFFERENCE)
     for metric in ("steps", "seconds"):
         costs = [[float(getattr(s, metric)) for s in searches] for searches in both]
-        found += records.paired(*names, metric, AGAINST, *costs, records.RATIO)
+        found += records.paired(*names, metric, other, *costs, records.RATIO)
     return found
 
 
@@ -201,15 +203,16 @@ def run(options: argparse.Namespace) -> list[Record]:
     devices.enable_compilation_cache(config.jax.cache_dir)
     configs = {n: configure(config, n, options.short) for n in in_order(options.methods)}
     # Presets that train children in the same way share the compiled programs.
-    tasks: dict[tuple[int, bool], Task] = {}
+    tasks: dict[tuple[int, bool, int], Task] = {}
     for c in configs.values():
-        kind = (c.children.steps, c.akp.enabled)
+        kind = (c.children.steps, c.akp.enabled, c.children.halving)
         tasks[kind] = tasks.get(kind) or build_task(c)
     searches: dict[tuple[str, int], Search] = {}
     turns = list(itertools.product(range(options.seeds), configs))
     for seed, name in followed(BENCHMARK, turns, lambda turn: f"seed {turn[0]}, {turn[1]}"):
         c = configs[name]
-        task, children = tasks[c.children.steps, c.akp.enabled], None
+        kind = (c.children.steps, c.akp.enabled, c.children.halving)
+        task, children = tasks[kind], None
         if PRESETS[name].like:
             like = searches[PRESETS[name].like, seed]
             children = as_many(like, c.children.steps, options.proposals)
@@ -227,8 +230,8 @@ def run(options: argparse.Namespace) -> list[Record]:
     every = {name: [searches[name, seed] for seed in range(options.seeds)] for name in configs}
     for name, mine in every.items():
         out += figures(task.name, name, mine, [tested[name, s.seed] for s in mine])
-        if AGAINST in every and name != AGAINST:
-            out += against(task.name, name, mine, every[AGAINST], tested)
+        for other in {AGAINST, PRESETS[name].beside} & set(every) - {name}:
+            out += against(task.name, mine, every[other], tested)
     return out
 
 

@@ -19,7 +19,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 GROUPS = {
     "search": "iteration new trained predicted failed proposed over_limit best_accuracy best_reward"
     " replayed trained_now predicted_now samples stable simulated_seconds",
-    "children": "accuracy reward children",
+    "children": "accuracy reward children stopped steps_saved",
     "policy": "entropy kl kl_last clip_fraction ess loss log_q imagined imagined_kl",
     "critic": "agreement calibration calibration_explored checked coverage coverage_explored"
     " covered explored for_exploration for_uncertainty for_verification for_warmup for_acquisition"

@@ -47,6 +47,9 @@ class Metrics(NamedTuple):
     seconds: Array
     ok: Array  # [N] bool
     fresh: Array  # [N] bool; False: known before or masked out, so it cost nothing
+    # [N] int32 training steps after which a child was stopped early (`children.halving`), whose
+    # accuracy is what all steps are expected to give; 0: it was not. None: no child ever is
+    stopped: Array | None = None
 
 
 def propose(archs: Array) -> Proposal:

@@ -39,6 +39,7 @@ KINDS = {
     "run": str,
     "protocol": str,
     "steps": np.int64,
+    "stopped": np.int64,
 }
 
 # The rows of an iteration are of one task, space and moment (`record`), and stand in one place: by
@@ -73,6 +74,7 @@ class Row(NamedTuple):
     mflops: float
     params_m: float
     seconds: float
+    stopped: int = 0  # as `Metrics.stopped`
 
 
 class Rows(NamedTuple):
@@ -91,6 +93,7 @@ class Rows(NamedTuple):
     run: np.ndarray  # [R] str
     protocol: np.ndarray  # [R] str digest of it, "" where unknown
     steps: np.ndarray  # [R] int64 training steps of a child
+    stopped: np.ndarray  # [R] int64 steps after which it was stopped early; 0: it was not
     known: np.ndarray  # [R] bool: the row says which space it is of, not only its name
 
 
@@ -150,12 +153,13 @@ def record(connection: sqlite3.Connection, run: Run, iteration: int, rows: Seque
         "protocol": _digest(run.protocol),
         "method": run.method or None,
     }
-    own = ("position", "decisions", "trained", "ok", *NUMBERS)
+    own = ("position", "decisions", "trained", "ok", *NUMBERS, "stopped")
     values = []
     for row in rows:
         arch = json.dumps([int(d) for d in row.decisions])
         numbers = (_null(getattr(row, name)) for name in NUMBERS)
-        values.append((*same.values(), row.position, arch, int(row.trained), int(row.ok), *numbers))
+        flags = int(row.trained), int(row.ok)
+        values.append((*same.values(), row.position, arch, *flags, *numbers, row.stopped or None))
     names = (*same, *own)
     described = [(_digest(t), t) for t in (run.space_identity, run.protocol) if t]
     insert = (
@@ -199,7 +203,8 @@ def rows(
         unknown = "space_key IS NULL AND json_array_length(decisions) = ?"
         where.append(f"(space_key = ? OR ({unknown}))")
         values += [space.key, len(space.cardinalities)]
-    fields = (*KINDS, "space_key IS NOT NULL", "time")
+    kept = ("coalesce(stopped, 0)" if name == "stopped" else name for name in KINDS)
+    fields = (*kept, "space_key IS NOT NULL", "time")
     # In the order of the primary key, which costs nothing; times are nearly in order then.
     cursor = connection.execute(
         f"SELECT {', '.join(fields)} FROM evaluations WHERE {' AND '.join(where)}"

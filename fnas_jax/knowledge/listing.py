@@ -20,7 +20,7 @@ COLUMNS = {
     **dict.fromkeys(("trained", "ok"), bool),
     "metric": str,
     **dict.fromkeys(("value", *history.NUMBERS), float),
-    **dict.fromkeys(("steps", "seed"), int),
+    **dict.fromkeys(("steps", "stopped", "seed"), int),
     "protocol": str,
     "time": float,
     "space_key": str,  # "": unknown
@@ -52,8 +52,8 @@ def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any
     of = "task, space, coalesce(space_key, ''), coalesce(protocol, '')"
     names = (
         "task, space, coalesce(method, ''), run, iteration, position, decisions, trained, ok,"
-        f" {', '.join(history.NUMBERS)}, steps, seed, coalesce(protocol, '') AS protocol, time,"
-        " coalesce(space_key, '') AS space_key"
+        f" {', '.join(history.NUMBERS)}, steps, nullif(stopped, 0), seed,"
+        " coalesce(protocol, '') AS protocol, time, coalesce(space_key, '') AS space_key"
     )
     if asked.best:
         where += ["trained", "ok", "accuracy IS NOT NULL"]
@@ -77,7 +77,7 @@ def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any
     measured: dict[str, Any] = {}
     for row in connection.execute(query, values):
         *start, text, trained, ok = row[:9]
-        numbers, (steps, seed, protocol, when, key) = row[9:-5], row[-5:]
+        numbers, (*counts, protocol, when, key) = row[9:-6], row[-6:]
         arch = history.decisions(text)
         if key not in described:
             described[key] = words(texts.get(key, ""))
@@ -89,7 +89,7 @@ def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any
         found = [
             *(*start, described[key](arch), arch, bool(trained), bool(ok)),
             *(None if measure is None else measure.name, None),
-            *(*numbers, steps, seed, protocol, when, key),
+            *(*numbers, *counts, protocol, when, key),
         ]
         line = dict(zip(COLUMNS, found, strict=True))
         yield line | ({} if unknown else {"value": measure.sign * accuracy})

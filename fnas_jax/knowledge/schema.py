@@ -48,12 +48,13 @@ CREATE TABLE IF NOT EXISTS descriptions (
     text TEXT NOT NULL            -- canonical JSON of which it is the digest
 ) WITHOUT ROWID""",
 }
-# Columns of `evaluations` that the first version did not have; mostly digests of `descriptions`.
-ADDED = (
-    "space_key",  # of the full description of the space
-    "protocol",  # of all that makes the numbers of a task comparable
-    "method",  # no digest: its name, "imported" of rows that no search has made
-)
+# Columns of `evaluations` that the first version did not have, and what they hold.
+ADDED = {
+    "space_key": "TEXT",  # digest of the full description of the space
+    "protocol": "TEXT",  # digest of all that makes the numbers of a task comparable
+    "method": "TEXT",  # its name, "imported" of rows that no search has made
+    "stopped": "INTEGER",  # steps after which a child was stopped early; NULL or 0: it was not
+}
 # Of the file (PRAGMA user_version), which earlier versions left at 0; to be counted up with a
 # change that they would misread. A column more is none: they name those that they write.
 FORMAT = 1
@@ -73,7 +74,7 @@ def prepare(connection: sqlite3.Connection) -> None:
         for statement in (*TABLES.values(), *INDICES):
             connection.execute(statement)
         for column in missing(connection):
-            connection.execute(f"ALTER TABLE evaluations ADD COLUMN {column} TEXT")
+            connection.execute(f"ALTER TABLE evaluations ADD COLUMN {column} {ADDED[column]}")
         connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 

@@ -29,11 +29,16 @@ class Lookup(NamedTuple):
     source: Array  # [N] int32: place in the cache after `remember`, -1 where nothing is known
 
 
-def empty(capacity: int, decisions: int) -> EvaluationCache:
-    """A cache of `capacity` places for architectures of `decisions` decisions."""
+def empty(capacity: int, decisions: int, stops: bool = False) -> EvaluationCache:
+    """A cache of `capacity` places for architectures of `decisions` decisions.
+
+    `stops`: it remembers `Metrics.stopped`, too.
+    """
     zeros = jnp.zeros(capacity, jnp.float32)
     never = jnp.zeros(capacity, bool)
     metrics = Metrics(zeros, zeros, zeros, zeros, zeros, zeros, ok=never, fresh=never)
+    if stops:
+        metrics = metrics._replace(stopped=jnp.zeros(capacity, jnp.int32))
     return EvaluationCache(jnp.full((capacity, decisions), -1, jnp.int32), metrics, jnp.int32(0))
 
 
@@ -64,11 +69,8 @@ def remember(
     place = jnp.where(lookup.new, lookup.source, capacity)  # the rest falls outside: dropped
     return EvaluationCache(
         canonical=cached.canonical.at[place].set(canonical, mode="drop"),
-        metrics=Metrics(
-            *(
-                old.at[place].set(value, mode="drop")
-                for old, value in zip(cached.metrics, measured, strict=True)
-            )
+        metrics=jax.tree.map(
+            lambda old, value: old.at[place].set(value, mode="drop"), cached.metrics, measured
         ),
         size=cached.size + lookup.new.sum(dtype=jnp.int32),
     )
@@ -80,7 +82,8 @@ def recall(cached: EvaluationCache, lookup: Lookup) -> Metrics:
     What was remembered without being `fresh` was never judged, and is not now.
     """
     found = lookup.source >= 0
-    stored = Metrics(*(values[lookup.source] for values in cached.metrics))
+    stored = jax.tree.map(lambda values: values[lookup.source], cached.metrics)
+    stopped = None if stored.stopped is None else jnp.where(found, stored.stopped, 0)
     return Metrics(
         accuracy=jnp.where(found, stored.accuracy, 0.0),
         reward=jnp.where(found, stored.reward, 0.0),
@@ -90,6 +93,7 @@ def recall(cached: EvaluationCache, lookup: Lookup) -> Metrics:
         seconds=jnp.where(lookup.new, stored.seconds, 0.0),
         ok=found & stored.ok,
         fresh=lookup.new & stored.fresh,
+        stopped=stopped,
     )
 
 

@@ -76,7 +76,8 @@ def statistics(
 def initial(ctx: TrainContext, init: Callable[[], Any]) -> State:
     """Before the first evaluation."""
     capacity = budget.places(ctx.config.search, refused=ctx.limits.any)
-    return State(cache.empty(capacity, len(ctx.space.cardinalities)), init())
+    decisions = len(ctx.space.cardinalities)
+    return State(cache.empty(capacity, decisions, bool(ctx.settings.halving)), init())
 
 
 def evaluate(
@@ -98,11 +99,12 @@ def evaluate(
         )
         latency = latencies(ctx, priced._replace(new=lookup.new & cheap))
         costs = (latency, priced.macs / 1e6, priced.params / 1e6)
-        batch = priced._replace(new=lookup.new & within(ctx.limits, *costs))
+        new = lookup.new & within(ctx.limits, *costs)
+        batch = priced._replace(new=new, latency_ms=latency)
         learnt, outcome = state.learnt, nothing(len(archs))
         if batch.new.any():
             learnt, outcome = judge(state.learnt, batch, key)
-        measured = measure(ctx, batch, outcome, costs, start)
+        measured = below_the_best(state.cache, measure(ctx, batch, outcome, costs, start))
         state = State(_remember(state.cache, lookup, canonical, measured), learnt)
     return state, _recall(state.cache, lookup)
 
@@ -156,7 +158,33 @@ def measure(
         seconds=jnp.asarray(seconds, jnp.float32),
         ok=ok,
         fresh=batch.new,
+        stopped=stopped(ctx, batch, outcome),
     )
+
+
+def stopped(ctx: TrainContext, batch: Batch, outcome: Outcome) -> Array | None:
+    """[N] int32 as `Metrics.stopped`."""
+    if not ctx.settings.halving:
+        return None
+    if outcome.stopped is None:
+        return jnp.zeros(len(batch.new), jnp.int32)
+    return jnp.where(batch.new & outcome.ok, outcome.stopped, 0)
+
+
+def below_the_best(cached: EvaluationCache, measured: Metrics) -> Metrics:
+    """`measured`, of which no child that was stopped has the reward of the best that was not.
+
+    So what is only expected never wins.
+    """
+    if measured.stopped is None or cached.metrics.stopped is None:
+        return measured
+    best = jnp.float32(-jnp.inf)
+    for known in (cached.metrics, measured):
+        full = known.ok & known.fresh & (jnp.asarray(known.stopped) == 0)
+        best = jnp.maximum(best, jnp.where(full, known.reward, -jnp.inf).max())
+    most = jnp.where(jnp.isfinite(best), jnp.nextafter(best, -jnp.inf), jnp.inf)
+    reward = jnp.where(measured.stopped > 0, jnp.minimum(measured.reward, most), measured.reward)
+    return measured._replace(reward=reward)
 
 
 _look_up = jax.jit(cache.look_up)

@@ -57,6 +57,7 @@ class Batch(NamedTuple):
     new: Array  # [N] bool: to be judged now; others are known, not wanted, or padding
     params: Array  # [N] int32 number of parameters, exact where it fits
     macs: Array  # [N] int32 multiply-adds of an image, exact where it fits
+    latency_ms: Array | None = None  # [N] float32, NaN where not known; None: nobody has asked
 
 
 def batch_of(ctx: TrainContext, asked: Array, new: Array) -> Batch:

@@ -9,13 +9,14 @@ and a batch consists of several calls: nothing to those that take long, but thos
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import devices, hosts, identity
-from fnas_jax.core.keep import BATCHES
+from fnas_jax.core.keep import BATCHES, Keep
 from fnas_jax.core.types import Array
 from fnas_jax.tasks import protocols
 from fnas_jax.tasks.context import TrainContext
@@ -75,7 +76,7 @@ def train(
     begun = steps_of.begin(pool, children)
     of, name = described(ctx, (archs, active, raw(keys)), begun, chunk)
     training = streaming.training_of(how, steps_of, children, total)._replace(name=name, of=of)
-    start = kept(ctx, training, begun, how)
+    start = kept(ctx.keep, training, begun, how)
     spans = streaming.spans(how.child.settings, how.mesh, data, total, chunk, start.step)
     progress = parts.run(training, start, spans, ctx.keep)
     return streaming.judged(how, steps_of, chunk, data, (progress, children))
@@ -107,10 +108,10 @@ def raw(keys: Array) -> Array:
     return jax.random.key_data(keys) if typed else keys
 
 
-def kept(ctx: TrainContext, training: parts.Training, begun: Progress, how: Context) -> Kept:
+def kept(keep: Keep, training: parts.Training, begun: Any, how: Context) -> Kept:
     """The newest state of a batch that was kept, on the devices; `begun` where there is none."""
     first = Kept(0, 0.0, hosts.gather(begun))
-    found = ctx.keep.load(training.name, training.of, first)
+    found = keep.load(training.name, training.of, first)
     if not hosts.broadcast(np.int32(found.step)):
         return first._replace(progress=begun)
     found = Kept(*hosts.broadcast(tuple(found)))

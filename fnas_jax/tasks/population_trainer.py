@@ -15,10 +15,12 @@ from fnas_jax.core.types import Array
 from fnas_jax.knowledge import pool as pools
 from fnas_jax.knowledge.pool import Layout, Pool, Source
 from fnas_jax.networks.base import Network
-from fnas_jax.tasks import long_batches, ways
+from fnas_jax.tasks import halved, long_batches, ways
 from fnas_jax.tasks.context import Batch, TrainContext
-from fnas_jax.training import population, streaming
+from fnas_jax.tasks.halved import Halved, Ranked
+from fnas_jax.training import halving, population, streaming
 from fnas_jax.training.child import Outcome
+from fnas_jax.training.halving import Ladder
 from fnas_jax.training.minibatches import Data, in_memory
 from fnas_jax.training.population import Population, Trained
 
@@ -35,6 +37,7 @@ class Trainer(NamedTuple):
     # Compiled; None without a pool. (pool, canonical archs [N, T]) -> Source of the children
     find: Any = None
     deposit: Any = None  # `deposit` below
+    halved: halved.How | None = None  # None: `children.halving` stops nobody
 
 
 class Work(NamedTuple):
@@ -45,6 +48,8 @@ class Work(NamedTuple):
     order: Any  # [M] int32 in which the children are dealt to the devices
     owner: Any  # [] uint32 the run
     learns: Any  # [] bool: the pool learns from it
+    halves: Any  # [] bool: children that fall behind stop early
+    by: halved.Ranked | None = None  # what children are compared by then, in order of the batch
 
 
 def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
@@ -72,51 +77,84 @@ def make(ctx: TrainContext, network: Network, layout: Layout | None) -> Trainer:
         steps=devices.replicate(np.int32(settings.steps), mesh),
         find=None if layout is None else jax.jit(functools.partial(pools.find, layout)),
         deposit=None if layout is None else jax.jit(functools.partial(deposit, layout)),
+        halved=halved.make(ctx, trained, chunk) if halved.rungs(ctx) else None,
     )
 
 
 def train_population(
-    trainer: Trainer, pool: Pool | None, batch: Batch, key: Array
-) -> tuple[Pool | None, dict[str, Array], Outcome]:
-    """(the pool that has learnt from the new ones of `batch`, its statistics, outcomes [N]).
+    trainer: Trainer, pool: Pool | None, batch: Batch, key: Array, ladder: Ladder | None = None
+) -> tuple[Pool | None, dict[str, Array], Outcome, Ladder | None]:
+    """(the pool that has learnt from the new ones of `batch`, statistics, outcomes [N], ladder).
 
-    Without a pool: None and no statistics.
+    Without a pool: None and no statistics. With a `ladder` children stop that fall behind those
+    that it knows, and it learns from them; without one, all are trained in full.
     """
-    return _order(trainer, pool, batch, key, learns=True)
+    work = work_of(trainer, batch, key, learns=True, ladder=ladder)
+    pool, stats, outcome, ended = _order(trainer, pool, work)
+    if ladder is not None and ended is not None:
+        ladder, outcome = settle(trainer, ladder, outcome, ended, work.batch.new)
+    return pool, stats, _cut(outcome, len(batch.new)), ladder
 
 
 def judge_population(trainer: Trainer, pool: Pool | None, batch: Batch, key: Array) -> Outcome:
     """Outcomes [N] as of `train_population`, of which the pool learns nothing."""
-    return _order(trainer, pool, batch, key, learns=False)[-1]
+    work = work_of(trainer, batch, key, learns=False)
+    return _cut(_order(trainer, pool, work)[2], len(batch.new))
+
+
+def settle(
+    trainer: Trainer, ladder: Ladder, outcome: Outcome, ended: Halved, new: Any
+) -> tuple[Ladder, Outcome]:
+    """The ladder that knows the M children, and outcomes that can be compared."""
+    at, total = halved.rungs(trainer.context), trainer.context.settings.steps
+    known = np.where(outcome.ok & new, outcome.accuracy, np.nan)
+    ladder, settled = halving.settle(
+        ladder,
+        jnp.asarray(at, jnp.int32),
+        jnp.asarray(ended.readings),
+        jnp.asarray(ended.rewards),
+        jnp.asarray(known, jnp.float32),
+        jnp.asarray(ended.going),
+        jnp.int32(total),
+    )
+    settled = jax.device_get(settled)
+    accuracy = np.where(settled.stopped > 0, settled.accuracy, outcome.accuracy)
+    return ladder, outcome._replace(accuracy=jnp.asarray(accuracy), stopped=settled.stopped)
 
 
 def _order(
-    trainer: Trainer, pool: Pool | None, batch: Batch, key: Array, learns: bool
-) -> tuple[Pool | None, dict[str, Array], Outcome]:
-    """What `carry_out` gives for `batch`, after the other hosts have been told to do the same."""
-    work = work_of(trainer, batch, key, learns)
+    trainer: Trainer, pool: Pool | None, work: Work
+) -> tuple[Pool | None, dict[str, Array], Outcome, Halved | None]:
+    """What `carry_out` gives for `work`, after the other hosts have been told to do the same."""
     hosts.broadcast_command(len(work.order))
-    pool, stats, outcome = carry_out(trainer, pool, hosts.broadcast(work))
-    return pool, stats, _cut(outcome, len(batch.new))
+    return carry_out(trainer, pool, hosts.broadcast(work))
 
 
-def work_of(trainer: Trainer, batch: Batch, key: Array, learns: bool) -> Work:
+def work_of(
+    trainer: Trainer, batch: Batch, key: Array, learns: bool, ladder: Ladder | None = None
+) -> Work:
     """What all hosts have to know of `batch` and its `key`."""
     size = devices.padded_size(len(batch.new), trainer.mesh)
     padded = jax.tree.map(lambda x: _padded(x, size), batch)
     # A child's key depends on neither the number of devices nor the order.
     keys = jax.random.key_data(jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(size)))
     order = devices.balanced(np.where(padded.new, padded.macs, 0.0), trainer.mesh)
-    nothing: Any = np.zeros(size, np.int32)
-    padded = padded._replace(params=nothing, macs=nothing)  # what the others have no use for
+    by = None
+    if trainer.halved is not None:
+        rungs = len(halved.rungs(trainer.context))
+        known = halving.empty(rungs) if ladder is None else ladder
+        by = halved.ranked(known, padded)
+    nothing: Any = np.zeros(size, np.int32)  # what the others have no use for
+    padded = padded._replace(params=nothing, macs=nothing, latency_ms=None)
     order = order.astype(np.int32)
-    return Work(padded, np.asarray(keys), order, _owner(trainer), np.bool_(learns))
+    flags = np.bool_(learns), np.bool_(ladder is not None)
+    return Work(padded, np.asarray(keys), order, _owner(trainer), *flags, by)
 
 
 def carry_out(
     trainer: Trainer, pool: Pool | None, work: Work
-) -> tuple[Pool | None, dict[str, Array], Outcome]:
-    """(the pool that has learnt what is to be learnt, its statistics, outcomes [M]).
+) -> tuple[Pool | None, dict[str, Array], Outcome, Halved | None]:
+    """(the pool that has learnt what is to be learnt, its statistics, outcomes [M], who stopped).
 
     Called on every host with the same `work`. Each keeps the pool, and has it learn the same as the
     others, so that it is sent only where it is another one: at first, and after other runs have
@@ -130,29 +168,40 @@ def carry_out(
         entry = np.asarray(hosts.broadcast(np.asarray(source.entry)))[order]
     # Trained in canonical form, so that equal networks get equal parameters too.
     children = jax.tree.map(lambda x: np.asarray(x)[order], (batch.canonical, batch.new, work.keys))
-    trained = train_everywhere(trainer, children, pool, entry)
+    by = None
+    if work.by is not None and work.halves:
+        by = work.by._replace(costs=np.asarray(work.by.costs)[:, order])
+    trained, ended = train_everywhere(trainer, children, pool, entry, by)
     back = np.argsort(order)
-    outcome = jax.tree.map(lambda x: x[back], trained.outcome)
+    outcome, ended = jax.tree.map(lambda x: x[back], (trained.outcome, ended))
     if pool is None or not work.learns:
-        return pool, {}, outcome
+        return pool, {}, outcome, ended
+    # The pool learns what children are, not what they would have become.
     learnt = (batch, source, outcome, trained.params, back, work.owner)
-    return *trainer.deposit(pool, *learnt), outcome
+    return *trainer.deposit(pool, *learnt), outcome, ended
 
 
-def train_everywhere(trainer: Trainer, children: Any, pool: Pool | None, entry: Any) -> Trained:
-    """(outcomes on the host, parameters), in the order of `children`.
+def train_everywhere(
+    trainer: Trainer, children: Any, pool: Pool | None, entry: Any, by: Ranked | None = None
+) -> tuple[Trained, Halved | None]:
+    """((outcomes on the host, parameters), who stopped where), in the order of `children`.
+
+    `by`: what they are compared by, where those that fall behind stop.
 
     Called on every host, with the same arguments. Parameters are large, so those of a single host
     stay on its devices.
     """
     given = devices.shard(children, trainer.mesh)
-    if pool is None:
-        trained = trainer.population(trainer.examples, *given, trainer.steps)
-        return Trained(hosts.gather(trained.outcome), None)
-    start_from = devices.replicate(pool, trainer.mesh), devices.shard(entry, trainer.mesh)
-    trained = trainer.population(trainer.examples, *given, trainer.steps, *start_from)
-    params = devices.collect(trained.params, trainer.mesh)
-    return Trained(hosts.gather(trained.outcome), params)
+    start_from: tuple[Any, ...] = ()
+    if pool is not None:
+        start_from = devices.replicate(pool, trainer.mesh), devices.shard(entry, trainer.mesh)
+    ended = None
+    if by is not None and trainer.halved is not None:
+        trained, ended = halved.train(trainer.halved, by, trainer.examples, *given, *start_from)
+    else:
+        trained = trainer.population(trainer.examples, *given, trainer.steps, *start_from)
+    params = None if pool is None else devices.collect(trained.params, trainer.mesh)
+    return Trained(hosts.gather(trained.outcome), params), ended
 
 
 def deposit(
@@ -182,15 +231,19 @@ def worker_loop(trainer: Trainer, pool: Pool | None) -> None:
 
     `pool` has the shapes of the first host's.
     """
-    decisions = len(trainer.context.space.cardinalities)
+    ctx = trainer.context
+    decisions = len(ctx.space.cardinalities)
     key = jax.random.key_data(jax.random.key(0))
     while size := hosts.broadcast_command():
         archs: Any = np.zeros((size, decisions), np.int32)
         numbers: Any = np.zeros(size, np.int32)
         batch = Batch(archs, archs, numbers > 0, numbers, numbers)
         keys = np.zeros((size, *key.shape), np.uint32)
-        shapes = Work(batch, keys, numbers, np.uint32(0), np.bool_(False))
-        pool, _, _ = carry_out(trainer, pool, hosts.broadcast(shapes))
+        by, no = None, np.bool_(False)
+        if trainer.halved is not None:
+            by = halved.ranked(halving.empty(len(halved.rungs(ctx))), batch)
+        shapes = Work(batch, keys, numbers, np.uint32(0), no, no, by)
+        pool, *_ = carry_out(trainer, pool, hosts.broadcast(shapes))
 
 
 def _cut(outcome: Outcome, n: int) -> Outcome:

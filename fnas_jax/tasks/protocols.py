@@ -26,6 +26,7 @@ from fnas_jax.timing import whole
 
 # Of the section `children`: they change the speed only, up to rounding.
 SPEED = ("group", "backend", "device_images", "eval_batch")
+HALVING = ("halving", "rungs")  # only where children stop early: others are as they were before
 
 
 def of_images(ctx: TrainContext, weights: str) -> str:
@@ -36,7 +37,9 @@ def of_images(ctx: TrainContext, weights: str) -> str:
     same one.
     """
     task, numbers = ctx.config.task, dataclasses.asdict(ctx.settings)
-    without = (*SPEED, "steps") if weights == "inherited" else SPEED
+    without = {*SPEED, "steps", *HALVING} if weights == "inherited" else {*SPEED}
+    if not ctx.settings.halving:
+        without |= {*HALVING}
     height, width, channels = ctx.dataset.image_shape
     source = timed() if ctx.times else ctx.latency.identity
     return identity.text(

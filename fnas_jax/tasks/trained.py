@@ -30,6 +30,7 @@ from fnas_jax.spaces.base import fair_round
 from fnas_jax.tasks import (
     children_evaluator,
     finalists,
+    halved,
     pool_access,
     population_trainer,
     protocols,
@@ -39,7 +40,9 @@ from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext, batches_of
 from fnas_jax.tasks.pool_access import PoolAccess
 from fnas_jax.tasks.population_trainer import Trainer
+from fnas_jax.training import halving
 from fnas_jax.training.child import Outcome
+from fnas_jax.training.halving import Ladder
 
 
 class Learnt(NamedTuple):
@@ -49,6 +52,7 @@ class Learnt(NamedTuple):
     rounds: Array  # [] int32 fair rounds so far
     seen: Array  # [] int32 newest version of the stored pool by another run that this one knows
     stats: dict[str, Array]  # of the pool, at the last evaluation
+    ladder: Ladder | None = None  # None: no child stops early
 
 
 def evaluator(ctx: TrainContext) -> Evaluator:
@@ -72,7 +76,7 @@ def evaluator(ctx: TrainContext) -> Evaluator:
         ctx,
         functools.partial(judge, trainer),
         init,
-        lambda learnt: learnt.stats,
+        statistics,
         hooks,
         protocols.of_images(ctx, "fresh" if access is None else "pool"),
     )
@@ -86,19 +90,30 @@ def elastic_network(ctx: TrainContext) -> Network:
 
 def initial(ctx: TrainContext, access: PoolAccess | None) -> Learnt:
     """Before the first child: the pool of earlier runs, or a fresh one."""
+    rungs = len(halved.rungs(ctx))
+    ladder = halving.empty(rungs) if rungs else None
     if access is None:
-        return Learnt(None, jnp.int32(0), jnp.int32(0), {})
+        return Learnt(None, jnp.int32(0), jnp.int32(0), {}, ladder)
     pool, seen = pool_access.load(access)
     # Where another run has trained blocks, nothing has to be warmed up.
     rounds = ctx.config.akp.rounds if seen and pools.is_trained(pool) else 0
     stats = pools.no_statistics(access.layout, pool)
-    return Learnt(pool, jnp.int32(rounds), jnp.int32(seen), stats)
+    return Learnt(pool, jnp.int32(rounds), jnp.int32(seen), stats, ladder)
+
+
+def statistics(learnt: Learnt) -> dict[str, Array]:
+    """What is worth logging."""
+    if learnt.ladder is None:
+        return learnt.stats
+    return learnt.stats | {"stopped": learnt.ladder.stopped, "steps_saved": learnt.ladder.saved}
 
 
 def judge(trainer: Trainer, learnt: Learnt, batch: Batch, key: Array) -> tuple[Learnt, Outcome]:
     """Trains the new ones of `batch`; the pool learns from them."""
-    pool, stats, outcome = population_trainer.train_population(trainer, learnt.pool, batch, key)
-    return learnt._replace(pool=pool, stats=stats), outcome
+    pool, stats, outcome, ladder = population_trainer.train_population(
+        trainer, learnt.pool, batch, key, learnt.ladder
+    )
+    return learnt._replace(pool=pool, stats=stats, ladder=ladder), outcome
 
 
 def read(trainer: Trainer, learnt: Learnt, batch: Batch, key: Array) -> Outcome:
@@ -113,7 +128,11 @@ def prepare(trainer: Trainer, state: State, key: Array) -> Iterator[tuple[State,
         key_round, key_train = jax.random.split(jax.random.fold_in(key, learnt.rounds))
         archs = fair_round(ctx.space.cardinalities, key_round)
         for i, batch in batches_of(ctx, archs):
-            learnt, _ = judge(trainer, learnt, batch, jax.random.fold_in(key_train, i))
+            # All in full: every choice is to be trained equally often.
+            equally, _ = judge(
+                trainer, learnt._replace(ladder=None), batch, jax.random.fold_in(key_train, i)
+            )
+            learnt = equally._replace(ladder=learnt.ladder)
         learnt = learnt._replace(rounds=learnt.rounds + 1)
         yield state._replace(learnt=learnt), {"children": len(archs), **learnt.stats}
 

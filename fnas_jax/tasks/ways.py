@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -17,6 +18,7 @@ from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import autotune, child, parts, population
 from fnas_jax.training.autotune import Way
+from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data
 
 TIMED_STEPS = 8  # by which ways of training are compared
@@ -75,6 +77,8 @@ def way_of(ctx: TrainContext, mesh: Mesh) -> Way:
     for a group where each child has a program of its own.
     """
     settings, dataset = ctx.settings, ctx.dataset
+    if settings.halving:
+        settings = dataclasses.replace(settings, group=_alone(settings))
     most = devices.padded_size(ctx.config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
     backends = elastic.backends(ctx.space, settings.backend)
     if settings.backend == elastic.EXACT and settings.group > 1:
@@ -104,6 +108,17 @@ def way_of(ctx: TrainContext, mesh: Mesh) -> Way:
     if mesh.is_multi_process:  # a plan is made by one host, with its own devices
         chosen = hosts.broadcast(chosen)
     return Way(backends[int(chosen[0])], int(chosen[1]))
+
+
+def _alone(settings: Children) -> int:
+    """The group where children stop early, which those of one program at once cannot. UserError."""
+    if settings.group > 1:
+        raise UserError(
+            f"children.group is {settings.group}, and with children.halving={settings.halving} some"
+            " children stop before others, which those that are trained at once cannot; allowed are"
+            " 0 and 1"
+        )
+    return 1
 
 
 def ways_of(backends: tuple[str, ...], group: int, most: int) -> list[Way]:

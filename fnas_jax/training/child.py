@@ -55,6 +55,8 @@ class Outcome(NamedTuple):
     ok: Array  # [] bool: loss and metric stayed finite
     # All metrics of the objective, [] float32 each; None of what was not judged
     figures: dict[str, Array] | None = None
+    # [] int32 as `Metrics.stopped`: then `accuracy` is expected, the others are as they were read
+    stopped: Array | None = None
 
 
 class Progress(NamedTuple):

@@ -37,6 +37,19 @@ class Children:
     eval_batch: int = key(
         256, "images per step of validation and test; fewer where they are large", 1, 65536
     )
+    halving: int = key(
+        0,
+        "successive halving: of the children that come to a rung, one in so many goes on, others"
+        " stop; 0: all are trained in full",
+        0,
+        16,
+    )
+    rungs: int = key(
+        2,
+        "with halving, how often children are judged on the way: after steps / halving^k",
+        1,
+        8,
+    )
     max_grad_norm: float = 5.0  # gradients are clipped to this norm
     # Of `eval_batch` images, from which normalisation statistics are estimated
     calibration: int = 4

@@ -43,6 +43,7 @@ class Training(NamedTuple):
     together: bool = False  # by all hosts, of which the first decides where it is cut and kept
     # Whether more steps cannot make anything of a progress, on all hosts alike: none are made
     lost: Callable[[Any], bool] = lambda progress: False
+    edges: tuple[int, ...] = ()  # steps behind which a part ends in any case, rising
 
 
 class Kept(NamedTuple):
@@ -68,7 +69,8 @@ def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], 
             stack.enter_context(signals.deferred())
         for data, first, last in spans:
             while done < last:
-                upto = _agreed(training, min(done + size, last))
+                edge = next((step for step in training.edges if step > done), last)
+                upto = _agreed(training, min(done + size, last, edge))
                 before, count = time.monotonic(), upto - done
                 progress = training.advance(data, progress, done, upto, first)
                 jax.block_until_ready(progress)

@@ -1,0 +1,174 @@
+"""Batches of children of which those stop early that fall behind (`training.halving`).
+
+They train side by side, from rung to rung; at each, those that are still there are judged, and all
+hosts decide alike which go on. A child that does is trained by the very steps that it would have
+made without the others. Long batches are kept on the way, as all are (`long_batches`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnas_jax.core import devices, hosts, identity
+from fnas_jax.core.keep import NOWHERE
+from fnas_jax.core.types import Array
+from fnas_jax.tasks import long_batches
+from fnas_jax.tasks.context import Batch, TrainContext
+from fnas_jax.training import halving, parts, population, streaming
+from fnas_jax.training.child import Progress
+from fnas_jax.training.halving import Ladder
+from fnas_jax.training.minibatches import Data
+from fnas_jax.training.population import Child, Context, Trained
+from fnas_jax.training.streaming import Compiled
+
+
+class Climbing(NamedTuple):
+    """M children in training, R rungs; on the devices over which children are divided."""
+
+    progress: Progress
+    going: Array  # [M] bool
+    readings: Array  # [M, R] float32 accuracies at the rungs, NaN where a child did not come
+    rewards: Array  # [M, R] float32 of these, NaN also for failed ones
+
+
+class Ranked(NamedTuple):
+    """What children are compared by, beside their readings; numpy, the same on all hosts."""
+
+    ladder: Ladder
+    costs: Any  # [3, M] float32: latency (ms), multiply-adds (millions), parameters (millions)
+
+
+class Halved(NamedTuple):
+    """M children after their training; numpy, the same on all hosts."""
+
+    going: Any  # as `Climbing` has these
+    readings: Any
+    rewards: Any
+
+
+class How(NamedTuple):
+    """How batches are trained; nothing that changes."""
+
+    context: TrainContext
+    population: Context
+    compiled: Compiled
+    chunk: int | None  # images on a device at a time; None: all
+
+
+def make(ctx: TrainContext, trained: Context, chunk: int | None) -> How:
+    """The compiled parts of trainings by `trained`."""
+    return How(ctx, trained, streaming.compiled(trained), chunk)
+
+
+def rungs(ctx: TrainContext) -> tuple[int, ...]:
+    """Steps after which children are judged; (): all are trained in full."""
+    settings = ctx.settings
+    return halving.rungs(settings.steps, settings.halving, settings.rungs)
+
+
+def ranked(ladder: Ladder, batch: Batch) -> Ranked:
+    """For the children of `batch`, numbers that nobody knows being NaN."""
+    latency = np.full(len(batch.new), np.nan) if batch.latency_ms is None else batch.latency_ms
+    costs = (latency, np.asarray(batch.macs) / 1e6, np.asarray(batch.params) / 1e6)
+    return Ranked(jax.device_get(ladder), np.stack(costs).astype(np.float32))
+
+
+def train(
+    how: How, by: Ranked, data: Data, archs: Array, active: Array, keys: Array, *start: Any
+) -> tuple[Trained, Halved]:
+    """Trains children; arguments as of `population.make`, whose `start` are the last two."""
+    ctx, total, at = how.context, how.context.settings.steps, rungs(how.context)
+    pool, sources = start or (None, None)
+    children = Child(archs, active, population.checked_keys(archs, active, keys), sources)
+    unread = np.full((len(active), len(at)), np.nan, np.float32)
+    unread = devices.shard(unread, how.population.mesh)
+    begun = Climbing(how.compiled.begin(pool, children), active, unread, unread)
+    keep = ctx.keep if long_batches.are_long(ctx) else NOWHERE
+    given = archs, active, long_batches.raw(keys)
+    of, name = long_batches.described(ctx, given, begun.progress, how.chunk)
+    of += identity.of_arrays(tuple(jax.tree.leaves(by)))
+    training = streaming.training_of(how.population, how.compiled, children, total)._replace(
+        name=name,
+        of=of,
+        advance=functools.partial(advance, how, by, data, children, at),
+        lost=functools.partial(lost, how, children),
+        edges=at,
+    )
+    first = long_batches.kept(keep, training, begun, how.population)
+    settings, mesh = ctx.settings, how.population.mesh
+    spans = streaming.spans(settings, mesh, data, total, how.chunk, first.step)
+    end = parts.run(training, first, spans, keep)
+    whole = streaming.judged(
+        how.population, how.compiled, how.chunk, data, (end.progress, children)
+    )
+    return whole, Halved(*hosts.gather((end.going, end.readings, end.rewards)))
+
+
+def advance(
+    how: How,
+    by: Ranked,
+    everything: Data,
+    children: Child,
+    at: tuple[int, ...],
+    data: Data,
+    now: Climbing,
+    done: int,
+    upto: int,
+    first: int,
+) -> Climbing:
+    """As `parts.Training` has it: after the steps up to `upto`, and the rung there, if any."""
+    mesh, own = how.population.mesh, children._replace(active=now.going)
+    numbers = tuple(map(np.int32, (done, upto, first, how.context.settings.steps)))
+    span = streaming.Span(data, *devices.replicate(numbers, mesh))
+    progress = how.compiled.advance(span, now.progress, own)
+    if how.population.own is not None:  # programs for each child give nothing where none is run
+        progress = _where(now.going, progress, now.progress)
+    now = now._replace(progress=progress)
+    if upto not in at:
+        return now
+    return decided(how, by, everything, own, at.index(upto), now)
+
+
+def decided(
+    how: How, by: Ranked, data: Data, children: Child, rung: int, now: Climbing
+) -> Climbing:
+    """`now` after the children that are still there, the active ones, have come to a rung."""
+    ctx, mesh = how.context, how.population.mesh
+    judged = streaming.judged(
+        how.population, how.compiled, how.chunk, data, (now.progress, children)
+    )
+    outcome, going, *read = hosts.gather((judged.outcome, now.going, now.readings, now.rewards))
+    accuracy = np.where(going, outcome.accuracy, np.nan).astype(np.float32)
+    reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *map(jnp.asarray, by.costs)))
+    reward = np.where(outcome.ok & np.isfinite(reward), reward, np.nan).astype(np.float32)
+    read = [_with(r, rung, v) for r, v in zip(read, (accuracy, reward), strict=True)]
+    going = going & halving.goes_on(by.ladder, rung, reward, ctx.settings.halving)
+    return Climbing(now.progress, *devices.shard((going, *read), mesh))
+
+
+@jax.jit
+def _where(mask: Array, these: Progress, others: Progress) -> Progress:
+    """`these` [M, ..] of the children of `mask` [M], and `others` of the rest."""
+
+    def chosen(a: Array, b: Array) -> Array:
+        return jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(chosen, these, others)
+
+
+def _with(numbers: np.ndarray, column: int, values: np.ndarray) -> np.ndarray:
+    """A copy of `numbers` [M, R] with other values [M] in one column."""
+    changed = np.array(numbers)
+    changed[:, column] = values
+    return changed
+
+
+def lost(how: How, children: Child, now: Climbing) -> bool:
+    """Whether nothing will come of any child that goes on; False where none does."""
+    own = children._replace(active=now.going)
+    return bool(np.asarray(how.compiled.lost(now.progress, own) & now.going.any()))
