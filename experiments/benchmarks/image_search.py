@@ -24,7 +24,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -90,11 +92,18 @@ def search(
     name: str,
     seed: int,
     children: int | None = None,
+    build: Callable[..., Any] | None = None,
+    most_steps: int | None = None,
 ) -> Search:
-    """One search of `search.budget` proposals, without files, or until so many are trained."""
+    """One search of `search.budget` proposals, without files.
+
+    Or until so many `children` are trained, or have made `most_steps`, fair rounds included.
+    `build` makes the method; None: that of the preset `name`.
+    """
     key, clock, prepared_ones = jax.random.key(seed), Clock(), 0
     most = config.search.budget
-    method, evaluator = BUILDERS[PRESETS[name].method](config, task.space, task, None)
+    build = BUILDERS[PRESETS[name].method] if build is None else build
+    method, evaluator = build(config, task.space, task, None)
     if children is not None:
         method = limited(method, children)
     steps = iteration.compiled(method, evaluator)
@@ -105,7 +114,12 @@ def search(
                 state = state._replace(evaluator=prepared)
                 prepared_ones += figures["children"]
     log: list[dict[str, Any]] = []
-    while unfinished(state.counts, most, children):
+
+    def made(others: int = 0) -> int:
+        all_ = (state.counts["trained"] + prepared_ones + others) * config.children.steps
+        return all_ - int(log[-1].get("steps_saved", 0) if log else 0)
+
+    while unfinished(state.counts, most, children) and made() < (most_steps or math.inf):
         state, _, scalars = iteration.iterate(steps, state, key, clock)
         log.append(scalars)
     held = finals.hold(evaluator, state, key, clock)
@@ -123,8 +137,7 @@ def search(
         float(state.best[0]),
         most if children is None else children,
         state.counts["trained"],
-        (state.counts["trained"] + prepared_ones + again) * config.children.steps
-        - int(log[-1].get("steps_saved", 0)),
+        made(again),
         covered / checked if checked else float("nan"),
         float(np.mean(taus)) if taus else float("nan"),
         seconds["children"] + seconds["method"],

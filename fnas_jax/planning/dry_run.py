@@ -235,10 +235,12 @@ def work_lines(ctx: TrainContext, found: Work, size: Size) -> list[str]:
     settings, count = ctx.settings, len(ctx.dataset.train_labels)
     epochs = settings.steps * min(settings.batch_size, count) / count
     more = work.extra(ctx)
+    made, _ = work.of_children(ctx)
+    stopping = f", of which {100 * made:.0f}% are made on average" if made < 1 else ""
     besides = f" ({more} of them for the pool and as finalists)" if more else ""
     return [
         f"children: {found.children}{besides}, each {settings.steps} steps of"
-        f" {settings.batch_size} images ({epochs:.3g} epochs)",
+        f" {settings.batch_size} images ({epochs:.3g} epochs){stopping}",
         f"networks: {size.mean / 1e6:.4g} million multiply-adds on average,"
         f" {size.high / 1e6:.4g} the upper quarter",
         f"work: {machines.operations(work.total(found)):.3g} floating-point operations, of which"

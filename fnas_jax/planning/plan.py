@@ -111,6 +111,8 @@ def new(
         judged=len(dataset.val_labels),
         devices=len(jax.devices()),
         batch=min(own.children.batch_size, len(dataset.train_labels)),
+        halving=own.children.halving,
+        rungs=own.children.rungs,
     )
     seconds = config.search.seconds - (time.monotonic() - began)
     plan = widest(own, dataset, facts, measured, seconds, widths)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fnas_jax.training import halving
+
 WINNER_SHARE = 0.5  # of the time
 CHILDREN = 48  # which teach a controller something
 LEAST_CHILDREN, MOST_CHILDREN = 8, 2000
@@ -24,6 +26,8 @@ class Facts(NamedTuple):
     judged: int  # validation images
     devices: int
     batch: int  # images of a training step
+    halving: int = 0  # `children.halving`
+    rungs: int = 0
 
 
 class Speed(NamedTuple):
@@ -51,7 +55,7 @@ class Schedule(NamedTuple):
 
     children: int
     steps: int  # of each
-    child_seconds: float  # of each, on one device
+    child_seconds: float  # of each, on one device, on average
     search_seconds: float  # until the winner is known
     winner_steps: int  # expected; how many fit is measured when the winner is known
     winner_epochs: float
@@ -67,19 +71,39 @@ def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule
     for_search = max(seconds * (1 - WINNER_SHARE) - compiled, 0.0) * facts.devices
     of_each = max(for_search / (CHILDREN + UNCOUNTED) - speed.own, 0.0)
     images = of_each * speed.macs / size.mean
-    steps = int((images - facts.judged * FORWARD) / facts.batch)
+    # Most steps leave rungs at the same shares of them.
     most = max(int(CHILD_EPOCHS * facts.images / facts.batch), LEAST_STEPS)
+    made, judged = expected(facts, most)
+    # Of all children, of which those that are not counted are trained in full.
+    made = (CHILDREN * made + UNCOUNTED) / (CHILDREN + UNCOUNTED)
+    judged = (CHILDREN * judged + UNCOUNTED) / (CHILDREN + UNCOUNTED)
+    steps = int((images - judged * facts.judged * FORWARD) / (made * facts.batch))
     steps = min(max(steps, LEAST_STEPS), most)
-    each = (steps * facts.batch + facts.judged * FORWARD) * size.mean / speed.macs + speed.own
-    children = int(for_search / each) - UNCOUNTED
+    full = child_seconds(facts, speed, size, steps)
+    each = child_seconds(facts, speed, size, steps, *expected(facts, steps))
+    children = int((for_search - UNCOUNTED * full) / each)
     children = min(max(children, LEAST_CHILDREN), MOST_CHILDREN)
-    searched = (children + UNCOUNTED) * each / facts.devices + compiled
+    searched = (children * each + UNCOUNTED * full) / facts.devices + compiled
     everything = facts.images + facts.judged
     a_second = speed.macs * facts.devices / size.high / facts.batch
     winner_steps = int(max(seconds - searched, 0.0) * a_second)
     winner_steps = min(max(winner_steps, LEAST_STEPS), most_winner_steps(facts))
     epochs = winner_steps * facts.batch / everything
     return Schedule(children, steps, each, searched, winner_steps, epochs)
+
+
+def expected(facts: Facts, steps: int) -> tuple[float, float]:
+    """(share of `steps` that a child makes, how often it is judged), on average."""
+    at = halving.rungs(steps, facts.halving, facts.rungs)
+    return halving.share(at, steps, facts.halving), halving.judgings(at, facts.halving)
+
+
+def child_seconds(
+    facts: Facts, speed: Speed, size: Size, steps: int, made: float = 1.0, judged: float = 1.0
+) -> float:
+    """Of a child on a device that makes a share of `steps`, and is judged so often."""
+    images = made * steps * facts.batch + judged * facts.judged * FORWARD
+    return images * size.mean / speed.macs + speed.own
 
 
 def most_winner_steps(facts: Facts) -> int:

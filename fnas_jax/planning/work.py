@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from fnas_jax.core import devices as devices_lib
 from fnas_jax.planning.schedule import FORWARD, Size
+from fnas_jax.tasks import halved
 from fnas_jax.tasks.context import TrainContext
-from fnas_jax.training import parallel
+from fnas_jax.training import halving, parallel
 
 
 class Work(NamedTuple):
@@ -16,7 +17,7 @@ class Work(NamedTuple):
 
     children: int  # that are trained: the budget, fair rounds, finalists
     at_once: int  # children of a batch, which devices share
-    child: float  # work of the images that one trains on, and a third of those that judge it
+    child: float  # on average: of the images that one trains on, a third of those that judge it
     finals: float  # of the winner's training, and of its reference's
     judged: float  # of the images that judge these, a third
     batch: int  # images of the winner's minibatches, which devices share
@@ -27,8 +28,9 @@ def of(ctx: TrainContext, size: Size) -> Work:
     config, dataset = ctx.config, ctx.dataset
     count = len(dataset.train_labels)
     batch = min(ctx.settings.batch_size, count)
-    steps = ctx.settings.steps * batch
-    judged = FORWARD * len(dataset.val_labels)
+    made, judgings = of_children(ctx)
+    steps = made * ctx.settings.steps * batch
+    judged = judgings * FORWARD * len(dataset.val_labels)
     networks = (1 + config.winner.reference) * (config.winner.steps > 0)
     everything = min(ctx.settings.batch_size, count + len(dataset.val_labels))
     return Work(
@@ -39,6 +41,18 @@ def of(ctx: TrainContext, size: Size) -> Work:
         judged=networks * FORWARD * len(dataset.test_labels) * size.high,
         batch=everything,
     )
+
+
+def of_children(ctx: TrainContext) -> tuple[float, float]:
+    """(share of their steps that children make, how often they are judged), on average.
+
+    Those beside the budget are trained in full.
+    """
+    at, eta = halved.rungs(ctx), ctx.settings.halving
+    budget, others = ctx.config.search.budget, extra(ctx)
+    each = halving.share(at, ctx.settings.steps, eta), halving.judgings(at, eta)
+    made, judged = ((budget * x + others) / (budget + others) for x in each)
+    return made, judged
 
 
 def extra(ctx: TrainContext) -> int:

@@ -21,7 +21,7 @@ from fnas_jax.layers import choose
 from fnas_jax.networks import mobile_spaces, sizes
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.sizes import Kept
-from fnas_jax.tasks import long_batches, trained
+from fnas_jax.tasks import halved, long_batches, trained
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.training import child, one_each
 from fnas_jax.training.minibatches import Data
@@ -114,7 +114,7 @@ def need(ctx: TrainContext, machine: Machine, own: Sizes, batch: int = 0, group:
     pool = pool_bytes(ctx, own.parameters)
     # Of long batches all children are there in parts, each with its momentum.
     waiting = max(-(-ctx.config.search.batch // machine.devices) - group, 0)
-    stepwise = waiting if long_batches.are_long(ctx) else 0
+    stepwise = waiting if long_batches.are_long(ctx) or halved.rungs(ctx) else 0
     copies = 1 if machine.shared else one_each.COPIES
     # Of an accelerator the first one, which gathers what all have trained.
     share = 1 / machine.devices if machine.shared else 1.0

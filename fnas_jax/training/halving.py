@@ -13,6 +13,7 @@ children can be compared, and learnt from; which of them were read is told (`Met
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -56,6 +57,18 @@ def rungs(steps: int, eta: int, most: int) -> tuple[int, ...]:
         return ()
     found = {round(steps / eta**k) for k in range(1, most + 1)}
     return tuple(sorted(found - {0, steps}))
+
+
+def share(at: tuple[int, ...], steps: int, eta: int) -> float:
+    """Of `steps`, how many a child is expected to make where one in `eta` goes on at rungs `at`."""
+    ends = (0, *at, steps)
+    parts = itertools.pairwise(ends)
+    return sum((b - a) / eta**k for k, (a, b) in enumerate(parts)) / steps if at else 1.0
+
+
+def judgings(at: tuple[int, ...], eta: int) -> float:
+    """How often a child is expected to be judged: at the rungs that it reaches, and in the end."""
+    return 1.0 + sum(1 / eta**k for k in range(len(at)))
 
 
 def goes_on(ladder: Ladder, rung: int, rewards: np.ndarray, eta: int) -> np.ndarray:

@@ -13,7 +13,9 @@ FACTS = st.builds(
     judged=st.integers(50, 5000),
     devices=st.integers(1, 64),
     batch=st.sampled_from([16, 64, 256]),
+    halving=st.just(0),
 )
+HALVED = st.builds(Facts._replace, FACTS, halving=st.sampled_from([2, 3]), rungs=st.integers(1, 3))
 SPEEDS = st.builds(
     Speed,
     macs=st.floats(1e8, 1e14),
@@ -42,6 +44,18 @@ def test_what_is_enough_keeps_to_the_time(facts, speed, size, seconds):
     assert searching + training <= 1.001 * seconds + facts.batch * size.high / speed.macs
 
 
+@given(HALVED, SPEEDS, SIZES, st.floats(60, 1e6))
+def test_what_stopped_children_leave_is_used_for_longer_ones_or_for_more(
+    facts, speed, size, seconds
+):
+    found = schedule.schedule(facts, speed, size, seconds)
+    plain = schedule.schedule(facts._replace(halving=0), speed, size, seconds)
+    assert found.search_seconds <= max(plain.search_seconds, 0.53 * seconds) * 1.05
+    most = facts.rungs + 1  # judgings of a child, which for few steps are more than these save
+    if plain.steps > 200 and facts.judged * most < facts.batch * plain.steps / 8:
+        assert found.steps * found.children >= plain.steps * plain.children
+
+
 @given(FACTS, SPEEDS, SIZES, st.floats(60, 1e6))
 def test_twice_the_time_is_no_less_of_anything(facts, speed, size, seconds):
     one, two = (schedule.schedule(facts, speed, size, t) for t in (seconds, 2 * seconds))
@@ -67,6 +81,20 @@ def test_children_that_are_compiled_each_are_fewer():
     found = schedule.schedule(facts, Speed(1e9, 20.0, own=3.0), size, 920.0)
     assert found.steps == int((400 * 2 / 62 - 3 - 1) / 0.064) and found.children == 48
     assert found.child_seconds == pytest.approx(found.steps * 0.064 + 1 + 3)
+
+
+def test_children_that_stop_early_leave_time_for_longer_ones():
+    """By hand: as above, where half stop at a half; 14 children are trained in full."""
+    facts = Facts(images=64_000, judged=3000, devices=2, batch=64, halving=2, rungs=1)
+    found = schedule.schedule(facts, Speed(1e9, compilation=20.0), Size(1e6, 2e6), 920.0)
+    # 48 make 3 / 4 of the steps and are judged twice: 800 s = 48 (2 + 0.75 s) + 14 (1 + s)
+    assert found.steps == int((800 - 48 * 2 - 14) / (48 * 0.75 + 14) / 0.064)
+    half = round(found.steps / 2)
+    assert found.child_seconds == pytest.approx((half + (found.steps - half) / 2) * 0.064 + 2)
+    assert found.children == 48
+    assert found.search_seconds == pytest.approx(
+        (48 * found.child_seconds + 14 * (found.steps * 0.064 + 1)) / 2 + 60
+    )
 
 
 def test_few_images_have_an_end():

@@ -29,6 +29,22 @@ def test_rungs_are_shares_of_the_steps(steps, eta, most, found):
     assert halving.rungs(steps, eta, most) == found
 
 
+@given(st.integers(1, 60), st.integers(0, 4).filter(lambda n: n != 1), st.integers(1, 3))
+def test_what_children_are_expected_to_make_is_what_many_make(steps, eta, most):
+    """Of eta^3 times 8 children, of which exactly one in eta goes on at each rung."""
+    at = halving.rungs(steps, eta, most)
+    children = left = 8 * max(eta, 1) ** 3
+    made, judged, before = 0, 0, 0
+    for rung in at:
+        made += left * (rung - before)
+        judged += left
+        left, before = left // eta, rung
+    made += left * (steps - before)
+    assert halving.share(at, steps, eta) == pytest.approx(made / children / steps)
+    # All are judged again in the end.
+    assert halving.judgings(at, eta) == pytest.approx((judged + children) / children)
+
+
 def ladder(rewards=(), rungs=1):
     """A ladder that knows these rewards at its first rung."""
     empty = halving.empty(rungs)
