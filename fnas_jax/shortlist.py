@@ -33,7 +33,8 @@ def ranked(
 
     Each has `arch` (its canonical form), `text`, and `search`: `accuracy` and `reward` of the
     `reading` by which it ranks. Finalists come first, by their readings on equal terms ("finals"),
-    then the others, by the first one ("search"). `result` is the content of result.json, `tried`
+    then the others, by the first one ("search"), which of those that were stopped early is an
+    expectation. `result` is the content of result.json, `tried`
     what `trials.read` gives.
     """
     entries = [*_by_reward(result.get("finalists", ()), "finals")]

@@ -103,8 +103,11 @@ def tell_lost(folder: pathlib.Path, there: int) -> None:
 
 
 def best(trials: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The `count` measured ones of the highest reward, the best first, each network once."""
-    measured = [t for t in trials if t["trained"] and t["ok"]]
+    """The `count` measured ones of the highest reward, the best first, each network once.
+
+    Without those that were stopped early, of which more is expected than was measured.
+    """
+    measured = [t for t in trials if t["trained"] and t["ok"] and not t["stopped"]]
     first: dict[str, dict[str, Any]] = {}
     for trial in sorted(measured, key=lambda t: -t["reward"]):
         first.setdefault(trial["text"], trial)

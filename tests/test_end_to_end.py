@@ -21,6 +21,7 @@ ARGUMENTS = [
     "--config.space.head=64",
     "--config.children.steps=30",
     "--config.children.batch_size=32",
+    "--config.children.halving=2",  # of the children of the search; others are trained in full
     "--config.search.budget=8",
     "--config.search.batch=3",
     "--config.winner.steps=40",
@@ -116,6 +117,7 @@ def test_a_search_on_digits_finds_trains_and_tests_a_winner(whole):
     assert 8 <= result["counts"]["trained"] <= 10
     assert result["counts"]["failed"] == 0
     assert result["counts"]["prepared"] == 6  # a fair round
+    assert 0 < result["counts"]["stopped"] < result["counts"]["trained"]
     assert result["winner"]["accuracy"] > 0.5
     assert result["best"]["accuracy"] > 0.5
     assert result["space"] == "mnas"

@@ -1,5 +1,6 @@
 """The front against its definition."""
 
+import contextlib
 import logging
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from fnas_jax import pareto
 from fnas_jax.core.types import UserError
+from fnas_jax.knowledge import history
+from fnas_jax.spaces import categorical
 
 
 @given(arrays(int, st.tuples(st.integers(0, 12), st.integers(1, 4)), elements=st.integers(0, 3)))
@@ -32,6 +35,16 @@ def network(text, accuracy, mflops, latency_ms=None):
 
 
 FRONT = [network("a", 0.9, 3.0), network("bb", 0.8, 2.0, 7.0), network("ccc", 0.7, 1.0, 4.0)]
+
+
+def test_what_was_stopped_early_is_in_no_front(tmp_path):
+    space = categorical.make((4,), "cells")
+    with contextlib.closing(history.open_(tmp_path)) as store:
+        rows = [history.Row(i, (i,), True, True, 0.5 + i / 10, 0.5, *[np.nan] * 4) for i in (0, 1)]
+        rows[1] = rows[1]._replace(stopped=3)
+        history.record(store, history.Run("a", "cells", "t", 9, 0, {}), 0, rows)
+        found = pareto.networks(history.rows(store, "cells"), space)
+    assert [f["arch"].tolist() for f in found] == [[0]]
 
 
 @pytest.mark.parametrize(

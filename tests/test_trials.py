@@ -58,6 +58,15 @@ def test_every_format_says_the_same(folder, capsys):
     assert sum("(predicted)" in line for line in lines) == sum(not t["trained"] for t in found)
 
 
+def test_what_was_stopped_early_is_told_and_not_among_the_best(folder):
+    found = trials.read(folder)
+    assert {t["stopped"] for t in found} == {None}
+    top = trials.best(found, 1)[0]
+    changed = [t | {"stopped": 7} if t["text"] == top["text"] else t for t in found]
+    assert trials.best(changed, 1)[0]["text"] != top["text"]
+    assert " (expected, stopped after 7 steps)" in trials.table(changed)
+
+
 def test_wrong_input_is_one_sentence(folder, tmp_path, capsys):
     assert trials.command([f"--workdir={folder}", "--format=cvs"]) == 2
     assert "allowed are table, csv, json, parquet; did you mean 'csv'?" in capsys.readouterr().err

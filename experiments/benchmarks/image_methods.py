@@ -16,7 +16,6 @@ from fnas_jax.methods.fnas import build as fnas
 
 BUILDERS = {"fnas": fnas.build, "ppo": ppo.build, "random": random.build}
 FRESH = {"akp.enabled": False}
-HALVING = {"children.halving": 2}  # with as many rungs as that has by default
 
 
 class Preset(NamedTuple):
@@ -26,7 +25,6 @@ class Preset(NamedTuple):
     settings: dict[str, Any]
     short: bool  # children train for a share of the steps only
     like: str = ""  # trains children for as many steps as the search of this preset has cost
-    beside: str = ""  # the preset that it is compared with, too
 
 
 PRESETS = {
@@ -35,12 +33,9 @@ PRESETS = {
     "ppo_pool": Preset("ppo", {}, short=True),
     "random": Preset("random", FRESH, short=False, like="fnas"),
     "fnas": Preset("fnas", {}, short=True),
-    "fnas_halving": Preset("fnas", HALVING, short=True, beside="fnas"),
     "fnas_no_akp": Preset("fnas", FRESH, short=False),
     "fnas_no_uac": Preset("fnas", {"uac.enabled": False}, short=True),
     "fnas_no_aeb": Preset("fnas", {"aeb.enabled": False}, short=True),
-    "no_akp_halving": Preset("fnas", FRESH | HALVING, short=False, beside="fnas_no_akp"),
-    "random_halving": Preset("random", FRESH | HALVING, short=False, beside="random"),
 }
 
 

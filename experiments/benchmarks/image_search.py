@@ -93,7 +93,7 @@ def search(
     seed: int,
     children: int | None = None,
     build: Callable[..., Any] | None = None,
-    most_steps: int | None = None,
+    most_steps: float = math.inf,
 ) -> Search:
     """One search of `search.budget` proposals, without files.
 
@@ -114,14 +114,13 @@ def search(
                 state = state._replace(evaluator=prepared)
                 prepared_ones += figures["children"]
     log: list[dict[str, Any]] = []
-
-    def made(others: int = 0) -> int:
-        all_ = (state.counts["trained"] + prepared_ones + others) * config.children.steps
-        return all_ - int(log[-1].get("steps_saved", 0) if log else 0)
-
-    while unfinished(state.counts, most, children) and made() < (most_steps or math.inf):
+    while unfinished(state.counts, most, children):
         state, _, scalars = iteration.iterate(steps, state, key, clock)
         log.append(scalars)
+        saved = int(scalars.get("steps_saved", 0))
+        made = (state.counts["trained"] + prepared_ones) * config.children.steps - saved
+        if made >= most_steps:
+            break
     held = finals.hold(evaluator, state, key, clock)
     state, again = finals.decide(state, held), len(held.ok) if held is not None else 0
     seconds = clock.seconds()
@@ -137,7 +136,7 @@ def search(
         float(state.best[0]),
         most if children is None else children,
         state.counts["trained"],
-        made(again),
+        made + again * config.children.steps,
         covered / checked if checked else float("nan"),
         float(np.mean(taus)) if taus else float("nan"),
         seconds["children"] + seconds["method"],
@@ -157,16 +156,15 @@ def as_many(like: Search, steps: int, most: int) -> int:
 
 
 def against(
-    task: str, mine: list[Search], theirs: list[Search], tested: dict[Any, float]
+    task: str, name: str, mine: list[Search], theirs: list[Search], tested: dict[Any, float]
 ) -> list[Record]:
-    """How a method compares with another one; `tested`: accuracy by method and seed."""
-    both, other = (mine, theirs), theirs[0].method
-    names = BENCHMARK, task, mine[0].method
+    """How a method compares with `AGAINST`; `tested`: accuracy by method and seed."""
+    both, names = (mine, theirs), (BENCHMARK, task, name)
     accuracies = [[tested[s.method, s.seed] for s in searches] for searches in both]
-    found = records.paired(*names, "test_accuracy", other, *accuracies, records.DIFFERENCE)
+    found = records.paired(*names, "test_accuracy", AGAINST, *accuracies, records.DIFFERENCE)
     for metric in ("steps", "seconds"):
         costs = [[float(getattr(s, metric)) for s in searches] for searches in both]
-        found += records.paired(*names, metric, other, *costs, records.RATIO)
+        found += records.paired(*names, metric, AGAINST, *costs, records.RATIO)
     return found
 
 
@@ -216,16 +214,15 @@ def run(options: argparse.Namespace) -> list[Record]:
     devices.enable_compilation_cache(config.jax.cache_dir)
     configs = {n: configure(config, n, options.short) for n in in_order(options.methods)}
     # Presets that train children in the same way share the compiled programs.
-    tasks: dict[tuple[int, bool, int], Task] = {}
+    tasks: dict[tuple[int, bool], Task] = {}
     for c in configs.values():
-        kind = (c.children.steps, c.akp.enabled, c.children.halving)
+        kind = (c.children.steps, c.akp.enabled)
         tasks[kind] = tasks.get(kind) or build_task(c)
     searches: dict[tuple[str, int], Search] = {}
     turns = list(itertools.product(range(options.seeds), configs))
     for seed, name in followed(BENCHMARK, turns, lambda turn: f"seed {turn[0]}, {turn[1]}"):
         c = configs[name]
-        kind = (c.children.steps, c.akp.enabled, c.children.halving)
-        task, children = tasks[kind], None
+        task, children = tasks[c.children.steps, c.akp.enabled], None
         if PRESETS[name].like:
             like = searches[PRESETS[name].like, seed]
             children = as_many(like, c.children.steps, options.proposals)
@@ -243,8 +240,8 @@ def run(options: argparse.Namespace) -> list[Record]:
     every = {name: [searches[name, seed] for seed in range(options.seeds)] for name in configs}
     for name, mine in every.items():
         out += figures(task.name, name, mine, [tested[name, s.seed] for s in mine])
-        for other in {AGAINST, PRESETS[name].beside} & set(every) - {name}:
-            out += against(task.name, mine, every[other], tested)
+        if AGAINST in every and name != AGAINST:
+            out += against(task.name, name, mine, every[AGAINST], tested)
     return out
 
 

@@ -34,7 +34,8 @@ class Asked(NamedTuple):
     task: str = ""
     space: str = ""  # its name
     method: str = ""
-    best: int = 0  # of each task, protocol and space so many networks, measured ones, each once
+    # Of each task, protocol and space so many networks, measured in full, each once
+    best: int = 0
 
 
 def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any]]:
@@ -56,7 +57,7 @@ def rows(connection: sqlite3.Connection, asked: Asked) -> Iterator[dict[str, Any
         " coalesce(protocol, '') AS protocol, time, coalesce(space_key, '') AS space_key"
     )
     if asked.best:
-        where += ["trained", "ok", "accuracy IS NOT NULL"]
+        where += ["trained", "ok", "accuracy IS NOT NULL", "coalesce(stopped, 0) = 0"]
         order = "ORDER BY accuracy DESC, run, iteration, position"
         once = (
             f"SELECT *, row_number() OVER (PARTITION BY {of}, decisions {order}) AS again"

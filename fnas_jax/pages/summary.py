@@ -14,9 +14,10 @@ from fnas_jax.core.types import COSTS
 from fnas_jax.pages import network
 from fnas_jax.pages.elements import Markup, Table, capital, join, number, paragraph, table, tag
 from fnas_jax.plots import best_so_far, data
-from fnas_jax.plots.data import FAILED, PREDICTED, Run
+from fnas_jax.plots.data import FAILED, PREDICTED, STOPPED, Run
 
-JUDGED = {"predicted": PREDICTED, "failed": FAILED}  # what is counted beside trained ones
+# What is counted beside trained ones, or, of those that were stopped early, among them
+JUDGED = {"stopped": STOPPED, "predicted": PREDICTED, "failed": FAILED}
 SHORT = {"latency_ms": "ms", "mflops": "MFLOPs", "params_m": "M parameters"}
 
 
@@ -158,7 +159,7 @@ def best_value(run: Run) -> float | None:
 
 
 def counts(run: Run) -> dict[str, int]:
-    """Networks "trained", "predicted" and "failed"; by the metrics, where there is no history."""
+    """Networks "trained", and those of JUDGED; by the metrics, where there is no history."""
     t, line = run.trials, run.lines[-1] if run.lines else {}
     found = {
         "trained": int(t.evaluations[-1]) if len(t.evaluations) else 0,

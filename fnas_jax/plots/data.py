@@ -19,10 +19,11 @@ from fnas_jax.knowledge import store
 from fnas_jax.spaces.base import Space
 
 # Of a network: how it was judged, or that it was not
-TRAINED, INHERITED, MEASURED, PREDICTED, FAILED = KINDS = (
+TRAINED, INHERITED, MEASURED, STOPPED, PREDICTED, FAILED = KINDS = (
     "trained",
     "inherited weights",
     "measured",  # by a table or a function
+    "stopped early",  # its value is an expectation
     "predicted",
     "failed",
 )
@@ -172,7 +173,8 @@ def table(
     """
     evaluated = np.array([r["trained"] for r in records], bool)
     ok = np.array([r["ok"] for r in records], bool)
-    kind = np.where(evaluated, np.where(ok, judged, FAILED), PREDICTED)
+    stopped = np.array([bool(r.get("stopped")) for r in records], bool)
+    kind = np.where(evaluated, np.where(ok, np.where(stopped, STOPPED, judged), FAILED), PREDICTED)
     known = evaluated & ok
     value = np.where(known, _floats(records, "value"), np.nan)
     ends = series(lines, "trained") + series(lines, "predicted")

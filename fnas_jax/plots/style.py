@@ -23,6 +23,7 @@ MARKS = {
     data.TRAINED: (GREY, "circle"),
     data.INHERITED: (GREY, "diamond"),
     data.MEASURED: (GREY, "circle"),
+    data.STOPPED: (ORANGE, "triangle-down-open"),
     data.PREDICTED: (SKY, "circle-open"),
     data.FAILED: (VERMILLION, "x"),
 }

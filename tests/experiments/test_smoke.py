@@ -8,6 +8,7 @@ import pytest
 from experiments.benchmarks import (
     child_steps,
     children_throughput,
+    early_stopping,
     image_search,
     method_overhead,
     pool_convergence,
@@ -27,6 +28,11 @@ SMALL = {
         {"ppo", "ppo_short", "ppo_pool", "random", "fnas", "fnas_no_akp"},
         {"test_accuracy", "validation_accuracy", "trained_share", "steps", "seconds"}
         | {"test_accuracy_minus_ppo", "steps_over_ppo", "seconds_won_from_ppo"},
+    ),
+    early_stopping: (
+        "--methods=random,fnas --etas=0,2 --seeds=1 --steps=4 --budget=40 --judge_steps=1",
+        {"random", "random_eta2", "fnas", "fnas_eta2"},
+        {"test_accuracy", "steps", "seconds", "test_accuracy_minus_fnas"},
     ),
     pool_convergence: (
         "--tasks=mnist5k --seeds=1 --archs=2 --steps=8 --long=1 --pool=1 --rounds=1 --pool_steps=1",

@@ -48,6 +48,13 @@ def test_rows_come_back_as_arrays(store):
     assert list(found.run) == ["a"] * 3
 
 
+def test_who_was_stopped_early_is_known_and_rows_of_before_were_not(store):
+    history.record(store, run(), 0, [row(0), row(1)._replace(stopped=38)])
+    assert history.rows(store, "cells").stopped.tolist() == [0, 38]
+    kinds = "SELECT typeof(stopped) FROM evaluations ORDER BY position"
+    assert [kind for (kind,) in store.execute(kinds)] == ["null", "integer"]
+
+
 def test_rows_are_chosen_by_space_task_run_and_kind(store):
     history.record(store, run("a", task="t1"), 0, [row(0), row(1, trained=False)])
     history.record(store, run("b", task="t2"), 0, [row(0, (1, 1))])

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from fnas_jax import trials
 from fnas_jax.core import identity
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
@@ -94,6 +95,15 @@ def test_the_best_are_measured_and_of_each_task_each_network_once(store):
     found = [(r["task"], r["run"], r["value"]) for r in listed(store, best=2)]
     assert found == [("t", "b", 0.9), ("t", "a", 0.5), ("u", "c", 0.25), ("v", "d", None)]
     assert [r["value"] for r in listed(store, best=1, task="t")] == [0.9]
+
+
+def test_what_was_stopped_early_is_listed_as_such_and_not_among_the_best(store):
+    better = [row(0, (0, 1), 0.95)._replace(stopped=11)]
+    history.record(store, run("e"), 0, better)
+    found = {line["accuracy"]: line["stopped"] for line in listed(store, task="t")}
+    assert found.pop(0.95) == 11 and set(found.values()) == {None}
+    assert [line["accuracy"] for line in listed(store, task="t", best=1)] == [0.9]
+    assert "(expected, stopped after 11 steps)" in "\n".join(trials.store_table(listed(store)))
 
 
 def test_the_least_loss_is_the_best(store):

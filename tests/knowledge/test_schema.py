@@ -88,7 +88,7 @@ def test_what_old_rows_do_not_say_is_told_and_steps_tell_them_apart(old, caplog)
 
 
 def test_a_crash_half_way_leaves_the_old_file(old, monkeypatch):
-    monkeypatch.setattr(schema, "ADDED", (*schema.ADDED, "order"))
+    monkeypatch.setattr(schema, "ADDED", schema.ADDED | {"order": "TEXT"})
     with pytest.raises(OSError, match=r"history\.sqlite"):
         history.open_(old)
     monkeypatch.undo()

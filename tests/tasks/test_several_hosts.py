@@ -62,7 +62,7 @@ def three_batches(trainer, pool):
         batch = Batch(archs, archs, jnp.array([True, i > 0, True]), *[jnp.arange(3)] * 2)
         given = trainer, pool, batch, jax.random.key(10 + i)
         if learns:
-            pool, _, outcome = population_trainer.train_population(*given)
+            pool, _, outcome, _ = population_trainer.train_population(*given)
         else:
             outcome = population_trainer.judge_population(*given)
         found.append(np.asarray(outcome.accuracy))
