@@ -39,7 +39,10 @@ def finals_expected(config: Any, evaluator: Evaluator, state: State) -> float:
     held = evaluator.hooks.finals is not None and finalists > 1
     if not held or not measured:
         return 0.0
-    return finalists * state.seconds["children"] / measured
+    made = measured * config.children.steps
+    # In full, of which those that were stopped early have made a part only.
+    share = 1 - float(evaluator.stats(state.evaluator).get("steps_saved", 0)) / max(made, 1)
+    return finalists * state.seconds["children"] / measured / share
 
 
 def why(config: Any, evaluator: Evaluator, state: State) -> str:

@@ -162,15 +162,9 @@ def rows(earlier: Earlier) -> Sequence[history.Row]:
     reward = np.where(ok, score, 0.0)
     seconds = np.full(len(ok), np.nan) if earlier.seconds is None else earlier.seconds
     costs = {name: earlier.costs.get(name, np.full(len(ok), np.nan)) for name in COSTS}
-    numbers: dict[str, np.ndarray[Any, Any]] = {"accuracy": accuracy, "reward": reward}
-    numbers |= {"seconds": seconds, **costs}
-    return [
-        history.Row(
-            position=i,
-            decisions=arch.tolist(),
-            trained=True,
-            ok=bool(ok[i]),
-            **{name: values[i].item() for name, values in numbers.items()},
-        )
-        for i, arch in enumerate(earlier.archs)
-    ]
+    numbers = {"accuracy": accuracy, "reward": reward, "seconds": seconds, **costs}
+    rows = []
+    for i, arch in enumerate(earlier.archs):
+        figures: dict[str, Any] = {name: float(values[i]) for name, values in numbers.items()}
+        rows.append(history.Row(i, arch.tolist(), trained=True, ok=bool(ok[i]), **figures))
+    return rows

@@ -120,13 +120,15 @@ def details(steps: Steps, state: State) -> dict[str, Any]:
 
 
 def pairs(proposal: Proposal, metrics: Metrics) -> dict[str, Any]:
-    """Under "pairs" what the method had predicted of newly trained networks, beside what came out.
+    """Under "pairs" what the method had predicted of networks newly trained in full, and what came.
 
     Lists of rewards "predicted" and "measured", and "std" of the prediction, at most N long; {}
     where it had predicted nothing that counts.
     """
     known = metrics.fresh & metrics.ok & np.isfinite(proposal.predicted)
     known &= np.isfinite(proposal.uncertainty)
+    if metrics.stopped is not None:
+        known &= metrics.stopped == 0
     if not known.any():
         return {}
     of = {"predicted": proposal.predicted, "measured": metrics.reward, "std": proposal.uncertainty}
@@ -176,8 +178,9 @@ def _rows(proposal: Proposal, metrics: Metrics) -> list[Row]:
     rows, figures = [], dict[str, Any]()
     for i, arch in enumerate(proposal.archs):
         if metrics.fresh[i]:
-            numbers = (*FIGURES, "seconds", *(["stopped"] if metrics.stopped is not None else []))
-            figures = {name: getattr(metrics, name)[i].item() for name in numbers}
+            figures = {name: float(getattr(metrics, name)[i]) for name in (*FIGURES, "seconds")}
+            if metrics.stopped is not None:
+                figures["stopped"] = int(metrics.stopped[i])
             rows.append(Row(i, arch, trained=True, ok=bool(metrics.ok[i]), **figures))
         elif not proposal.train_mask[i]:
             figures = dict.fromkeys((*FIGURES, "seconds"), np.nan)

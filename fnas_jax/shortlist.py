@@ -33,12 +33,12 @@ def ranked(
 
     Each has `arch` (its canonical form), `text`, and `search`: `accuracy` and `reward` of the
     `reading` by which it ranks. Finalists come first, by their readings on equal terms ("finals"),
-    then the others, by the first one ("search"), which of those that were stopped early is an
-    expectation. `result` is the content of result.json, `tried`
-    what `trials.read` gives.
+    then the others that were trained in full, by the first one ("search"). `result` is the content
+    of result.json, `tried` what `trials.read` gives.
     """
     entries = [*_by_reward(result.get("finalists", ()), "finals")]
-    entries += _by_reward((t for t in tried if t["trained"] and t["ok"]), "search")
+    whole = (t for t in tried if t["trained"] and t["ok"] and not t["stopped"])
+    entries += _by_reward(whole, "search")
     if not entries:
         return []
     archs = jnp.asarray([arch for arch, _ in entries], jnp.int32)

@@ -8,12 +8,13 @@ from fnas_jax import ending
 from fnas_jax.core import config as config_lib
 
 
-def seconds(held=True, trained=10, prepared=6, **changes):
+def seconds(held=True, trained=10, prepared=6, saved=0, **changes):
     flat = config_lib.flatten(config_lib.default()) | {"search.winner_share": 0.5} | changes
     hooks = types.SimpleNamespace(finals=len if held else None)
     counts = {"trained": trained, "prepared": prepared}
-    state = types.SimpleNamespace(counts=counts, seconds={"children": 32.0})
-    evaluator = types.SimpleNamespace(hooks=hooks)
+    state = types.SimpleNamespace(counts=counts, seconds={"children": 32.0}, evaluator=saved)
+    stats = {} if not saved else {"steps_saved": saved}
+    evaluator = types.SimpleNamespace(hooks=hooks, stats=lambda state: stats)
     return ending.finals_seconds(config_lib.nest(flat), evaluator, state)
 
 
@@ -27,6 +28,8 @@ def seconds(held=True, trained=10, prepared=6, **changes):
         ({"held": False}, 0.0),
         ({"search.winner_share": 0.0}, 0.0),
         ({"trained": 0, "prepared": 0}, 0.0),
+        # Of 16 children of 150 steps, half were not made; finalists make all.
+        ({"saved": 1200}, 8 * 4.0),
     ],
 )
 def test_finals_take_what_as_many_children_have_taken(given, expected):

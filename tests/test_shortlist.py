@@ -14,8 +14,9 @@ from fnas_jax.tasks.base import Task
 SPACE = categorical.make((4, 4))._replace(canonical=lambda archs: archs.at[:, 0].set(0))
 
 
-def trial(arch, reward, trained=True, ok=True):
-    return {"arch": arch, "trained": trained, "ok": ok, "accuracy": reward / 2, "reward": reward}
+def trial(arch, reward, trained=True, ok=True, stopped=None):
+    figures = {"accuracy": reward / 2, "reward": reward, "stopped": stopped}
+    return {"arch": arch, "trained": trained, "ok": ok, **figures}
 
 
 def test_finalists_come_first_by_their_second_readings_and_each_network_once():
@@ -32,6 +33,7 @@ def test_finalists_come_first_by_their_second_readings_and_each_network_once():
         trial([3, 3], 0.7),
         trial([0, 0], 2.0, trained=False),
         trial([1, 0], 3.0, ok=False),
+        trial([1, 0], 4.0, stopped=5),
     ]
     found = shortlist.ranked({"finalists": finalists}, tried, SPACE, 9)
     assert [entry["arch"] for entry in found] == [[0, 3], [0, 1], [0, 2], [0, 0]]

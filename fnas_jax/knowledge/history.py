@@ -257,6 +257,7 @@ def best(connection: sqlite3.Connection, run_id: str) -> list[int] | None:
     """The decisions of the measured row of highest reward of run `run_id`; None where none is."""
     query = (
         "SELECT decisions FROM evaluations WHERE run = ? AND trained AND ok AND reward IS NOT NULL"
+        " AND coalesce(stopped, 0) = 0"
         " ORDER BY reward DESC, iteration, position LIMIT 1"
     )
     found = connection.execute(query, (run_id,)).fetchone()

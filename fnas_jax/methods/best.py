@@ -26,8 +26,14 @@ def measured_reward(proposal: Proposal, metrics: Metrics) -> Array:
 
 
 def ranked_reward(proposal: Proposal, metrics: Metrics) -> Array:
-    """[N] float32 reward where measured, else -inf: what may be the best."""
-    return jnp.where(_measured(proposal, metrics), metrics.reward, -jnp.inf)
+    """[N] float32 reward where measured, else -inf: what may be the best.
+
+    What is expected of a child that was stopped early never is.
+    """
+    whole = _measured(proposal, metrics)
+    if metrics.stopped is not None:
+        whole &= metrics.stopped == 0
+    return jnp.where(whole, metrics.reward, -jnp.inf)
 
 
 def _measured(proposal: Proposal, metrics: Metrics) -> Array:

@@ -52,8 +52,8 @@ class Trials(NamedTuple):
 
     @property
     def measured(self) -> np.ndarray:
-        """[R] bool: it has a value."""
-        return np.isfinite(self.value) & np.isfinite(self.reward)
+        """[R] bool: it has a value, and none that is only expected."""
+        return np.isfinite(self.value) & np.isfinite(self.reward) & (self.kind != STOPPED)
 
 
 class Run(NamedTuple):

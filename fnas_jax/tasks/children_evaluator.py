@@ -104,7 +104,7 @@ def evaluate(
         learnt, outcome = state.learnt, nothing(len(archs))
         if batch.new.any():
             learnt, outcome = judge(state.learnt, batch, key)
-        measured = below_the_best(state.cache, measure(ctx, batch, outcome, costs, start))
+        measured = measure(ctx, batch, outcome, costs, start)
         state = State(_remember(state.cache, lookup, canonical, measured), learnt)
     return state, _recall(state.cache, lookup)
 
@@ -169,22 +169,6 @@ def stopped(ctx: TrainContext, batch: Batch, outcome: Outcome) -> Array | None:
     if outcome.stopped is None:
         return jnp.zeros(len(batch.new), jnp.int32)
     return jnp.where(batch.new & outcome.ok, outcome.stopped, 0)
-
-
-def below_the_best(cached: EvaluationCache, measured: Metrics) -> Metrics:
-    """`measured`, of which no child that was stopped has the reward of the best that was not.
-
-    So what is only expected never wins.
-    """
-    if measured.stopped is None or cached.metrics.stopped is None:
-        return measured
-    best = jnp.float32(-jnp.inf)
-    for known in (cached.metrics, measured):
-        full = known.ok & known.fresh & (jnp.asarray(known.stopped) == 0)
-        best = jnp.maximum(best, jnp.where(full, known.reward, -jnp.inf).max())
-    most = jnp.where(jnp.isfinite(best), jnp.nextafter(best, -jnp.inf), jnp.inf)
-    reward = jnp.where(measured.stopped > 0, jnp.minimum(measured.reward, most), measured.reward)
-    return measured._replace(reward=reward)
 
 
 _look_up = jax.jit(cache.look_up)

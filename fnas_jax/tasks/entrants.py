@@ -114,6 +114,8 @@ def described(
     settings = dataclasses.asdict(recipes.settings(ctx))
     # The order of the vector of parameters is the backend's.
     settings["backend"] = choose.candidates(ctx.settings.backend)[0]
+    for name in protocols.HALVING:  # no winner stops
+        del settings[name]
     return identity.text(
         {
             "network": entrant.of,

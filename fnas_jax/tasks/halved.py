@@ -16,7 +16,7 @@ import numpy as np
 
 from fnas_jax.core import devices, hosts, identity
 from fnas_jax.core.keep import NOWHERE
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.tasks import long_batches
 from fnas_jax.tasks.context import Batch, TrainContext
 from fnas_jax.training import halving, parts, population, streaming
@@ -34,13 +34,16 @@ class Climbing(NamedTuple):
     going: Array  # [M] bool
     readings: Array  # [M, R] float32 accuracies at the rungs, NaN where a child did not come
     rewards: Array  # [M, R] float32 of these, NaN also for failed ones
+    # [M, 3] float32 latency (ms), multiply-adds (millions), parameters (millions): as they were
+    # when the batch began, also where it goes on after a kill and is timed anew
+    costs: Array
 
 
 class Ranked(NamedTuple):
     """What children are compared by, beside their readings; numpy, the same on all hosts."""
 
     ladder: Ladder
-    costs: Any  # [3, M] float32: latency (ms), multiply-adds (millions), parameters (millions)
+    costs: Any  # [M, 3] float32, as `Climbing` has them
 
 
 class Halved(NamedTuple):
@@ -62,20 +65,32 @@ class How(NamedTuple):
 
 def make(ctx: TrainContext, trained: Context, chunk: int | None) -> How:
     """The compiled parts of trainings by `trained`."""
+    if chunk is not None:
+        chunk = max(chunk, ctx.settings.batch_size)  # as `streaming.told` has it
     return How(ctx, trained, streaming.compiled(trained), chunk)
 
 
 def rungs(ctx: TrainContext) -> tuple[int, ...]:
-    """Steps after which children are judged; (): all are trained in full."""
+    """Steps after which children are judged; (): all are trained in full.
+
+    Raises UserError where nobody could stop although that is asked for.
+    """
     settings = ctx.settings
-    return halving.rungs(settings.steps, settings.halving, settings.rungs)
+    found = halving.rungs(settings.steps, settings.halving, settings.rungs)
+    if settings.halving and not found:
+        raise UserError(
+            f"children.halving is {settings.halving} and children.steps {settings.steps}, so that"
+            " children have no rung at which they could stop; allowed are 0 (all are trained in"
+            " full) and 2 to 16, with more steps than that"
+        )
+    return found
 
 
 def ranked(ladder: Ladder, batch: Batch) -> Ranked:
     """For the children of `batch`, numbers that nobody knows being NaN."""
     latency = np.full(len(batch.new), np.nan) if batch.latency_ms is None else batch.latency_ms
     costs = (latency, np.asarray(batch.macs) / 1e6, np.asarray(batch.params) / 1e6)
-    return Ranked(jax.device_get(ladder), np.stack(costs).astype(np.float32))
+    return Ranked(jax.device_get(ladder), np.stack(costs, axis=1).astype(np.float32))
 
 
 def train(
@@ -86,20 +101,21 @@ def train(
     pool, sources = start or (None, None)
     children = Child(archs, active, population.checked_keys(archs, active, keys), sources)
     unread = np.full((len(active), len(at)), np.nan, np.float32)
-    unread = devices.shard(unread, how.population.mesh)
-    begun = Climbing(how.compiled.begin(pool, children), active, unread, unread)
-    keep = ctx.keep if long_batches.are_long(ctx) else NOWHERE
-    given = archs, active, long_batches.raw(keys)
-    of, name = long_batches.described(ctx, given, begun.progress, how.chunk)
-    of += identity.of_arrays(tuple(jax.tree.leaves(by)))
+    unread, costs = devices.shard((unread, by.costs), how.population.mesh)
+    begun = Climbing(how.compiled.begin(pool, children), active, unread, unread, costs)
     training = streaming.training_of(how.population, how.compiled, children, total)._replace(
-        name=name,
-        of=of,
-        advance=functools.partial(advance, how, by, data, children, at),
+        advance=functools.partial(advance, how, by.ladder, data, children, at),
         lost=functools.partial(lost, how, children),
+        over=nobody,
         edges=at,
     )
-    first = long_batches.kept(keep, training, begun, how.population)
+    first, keep = parts.Kept(0, 0.0, begun), NOWHERE
+    if long_batches.are_long(ctx):
+        given, keep = (archs, active, long_batches.raw(keys)), ctx.keep
+        of, name = long_batches.described(ctx, given, begun.progress, how.chunk)
+        of += identity.of_arrays(tuple(by.ladder))
+        training = training._replace(name=name, of=of)
+        first = long_batches.kept(keep, training, begun, how.population)
     settings, mesh = ctx.settings, how.population.mesh
     spans = streaming.spans(settings, mesh, data, total, how.chunk, first.step)
     end = parts.run(training, first, spans, keep)
@@ -111,7 +127,7 @@ def train(
 
 def advance(
     how: How,
-    by: Ranked,
+    ladder: Ladder,
     everything: Data,
     children: Child,
     at: tuple[int, ...],
@@ -131,24 +147,32 @@ def advance(
     now = now._replace(progress=progress)
     if upto not in at:
         return now
-    return decided(how, by, everything, own, at.index(upto), now)
+    return decided(how, ladder, everything, own, at.index(upto), now)
 
 
 def decided(
-    how: How, by: Ranked, data: Data, children: Child, rung: int, now: Climbing
+    how: How, ladder: Ladder, data: Data, children: Child, rung: int, now: Climbing
 ) -> Climbing:
     """`now` after the children that are still there, the active ones, have come to a rung."""
     ctx, mesh = how.context, how.population.mesh
     judged = streaming.judged(
         how.population, how.compiled, how.chunk, data, (now.progress, children)
     )
-    outcome, going, *read = hosts.gather((judged.outcome, now.going, now.readings, now.rewards))
+    outcome, going, costs, *read = hosts.gather(
+        (judged.outcome, now.going, now.costs, now.readings, now.rewards)
+    )
     accuracy = np.where(going, outcome.accuracy, np.nan).astype(np.float32)
-    reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *map(jnp.asarray, by.costs)))
+    reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *jnp.asarray(costs).T))
     reward = np.where(outcome.ok & np.isfinite(reward), reward, np.nan).astype(np.float32)
     read = [_with(r, rung, v) for r, v in zip(read, (accuracy, reward), strict=True)]
-    going = going & halving.goes_on(by.ladder, rung, reward, ctx.settings.halving)
-    return Climbing(now.progress, *devices.shard((going, *read), mesh))
+    going = going & halving.goes_on(ladder, rung, reward, ctx.settings.halving)
+    going, readings, rewards = devices.shard((going, *read), mesh)
+    return now._replace(going=going, readings=readings, rewards=rewards)
+
+
+def nobody(now: Climbing) -> bool:
+    """Whether no child goes on."""
+    return not hosts.gather(now.going).any()
 
 
 @jax.jit

@@ -170,7 +170,7 @@ def carry_out(
     children = jax.tree.map(lambda x: np.asarray(x)[order], (batch.canonical, batch.new, work.keys))
     by = None
     if work.by is not None and work.halves:
-        by = work.by._replace(costs=np.asarray(work.by.costs)[:, order])
+        by = work.by._replace(costs=np.asarray(work.by.costs)[order])
     trained, ended = train_everywhere(trainer, children, pool, entry, by)
     back = np.argsort(order)
     outcome, ended = jax.tree.map(lambda x: x[back], (trained.outcome, ended))

@@ -26,7 +26,8 @@ from fnas_jax.timing import whole
 
 # Of the section `children`: they change the speed only, up to rounding.
 SPEED = ("group", "backend", "device_images", "eval_batch")
-HALVING = ("halving", "rungs")  # only where children stop early: others are as they were before
+# Only where children stop early; texts of others are as they were before there was any halving.
+HALVING = ("halving", "rungs")
 
 
 def of_images(ctx: TrainContext, weights: str) -> str:

@@ -77,7 +77,7 @@ def described(
     rate = {"lr": added.lr or ctx.settings.lr}
     changed = rate | changed | {"label_smoothing": added.smoothing}
     used = dataclasses.asdict(dataclasses.replace(ctx.settings, **changed))
-    left_out = (*protocols.SPEED, "steps")
+    left_out = (*protocols.SPEED, *protocols.HALVING, "steps")
     return {
         "weights": weights,
         "steps": steps,

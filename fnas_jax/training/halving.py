@@ -32,7 +32,7 @@ class Ladder(NamedTuple):
     gains: Array  # [R, W] float32 accuracy after all steps, less that at the rung
     finished: Array  # [W] float32 accuracies after all steps
     stopped: Array  # [] int32 children so far
-    saved: Array  # [] int32 training steps that these have not made
+    saved: Array  # [] float32 training steps that these have not made
 
 
 class Settled(NamedTuple):
@@ -45,7 +45,7 @@ class Settled(NamedTuple):
 def empty(rungs: int) -> Ladder:
     """Before the first child."""
     unknown = jnp.full((rungs, WINDOW), jnp.nan, jnp.float32)
-    return Ladder(unknown, unknown, unknown[0], jnp.int32(0), jnp.int32(0))
+    return Ladder(unknown, unknown, unknown[0], jnp.int32(0), jnp.float32(0))
 
 
 def rungs(steps: int, eta: int, most: int) -> tuple[int, ...]:
@@ -123,7 +123,7 @@ def settle(
         gains=gains,
         finished=finished,
         stopped=ladder.stopped + stopped.sum(dtype=jnp.int32),
-        saved=ladder.saved + jnp.where(stopped, total - made, 0).sum(dtype=jnp.int32),
+        saved=ladder.saved + jnp.where(stopped, total - made, 0).sum(dtype=jnp.float32),
     )
     return ladder, Settled(jnp.where(stopped, expected, accuracy), made)
 

@@ -43,6 +43,8 @@ class Training(NamedTuple):
     together: bool = False  # by all hosts, of which the first decides where it is cut and kept
     # Whether more steps cannot make anything of a progress, on all hosts alike: none are made
     lost: Callable[[Any], bool] = lambda progress: False
+    # Whether a progress is what was asked for, on all hosts alike: no more steps are made
+    over: Callable[[Any], bool] = lambda progress: False
     edges: tuple[int, ...] = ()  # steps behind which a part ends in any case, rising
 
 
@@ -80,6 +82,8 @@ def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], 
                         "%s: no number is finite after %d of %d steps, and no more are made",
                         *(training.label, done, training.steps),
                     )
+                    return progress
+                if training.over(progress):
                     return progress
                 size = steps_of_part(size, (now - before) / count)
                 if bar is not None:
