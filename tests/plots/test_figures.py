@@ -5,7 +5,17 @@ import pytest
 
 from fnas_jax.core.types import UserError
 from fnas_jax.methods.pgnas import posterior
-from fnas_jax.plots import critics, decisions, fronts, policies, pools, spent, supernets
+from fnas_jax.plots import (
+    best_so_far,
+    critics,
+    data,
+    decisions,
+    fronts,
+    policies,
+    pools,
+    spent,
+    supernets,
+)
 from fnas_jax.spaces import categorical, mixed_chain
 from tests.plots.runs import line, named, run, trial
 
@@ -23,6 +33,16 @@ def test_the_front_is_what_no_other_beats_at_its_cost():
     expected = sorted((c, v) for v, c, b in zip(values, costs, beaten, strict=True) if not b)
     np.testing.assert_array_equal(np.column_stack([x, y]), expected)
     assert len(named(figure, "measured")[0]) == 40
+
+
+def test_what_was_stopped_early_is_drawn_apart_and_beats_nothing():
+    records = [trial(0.5, mflops=2.0), trial(0.9, mflops=1.0, stopped=7), trial(0.4, mflops=1.0)]
+    known = run(records, [line(3)])
+    x, y = named(fronts.front([known], "mflops"), "no other is better at its cost")
+    assert list(zip(x, y, strict=True)) == [(1.0, 0.4), (2.0, 0.5)]
+    drawn = best_so_far.evaluations(known, "evaluations")
+    assert named(drawn, data.STOPPED)[1].tolist() == [0.9]
+    assert best_so_far.curve(known.trials, "evaluations").value[-1] == 0.5
 
 
 def test_bounds_and_unknown_costs_stand_in_the_front():
