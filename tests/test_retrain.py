@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     config.space.name, config.jax.cache_dir = "macro", ""
     write_json(tmp_path / "config.json", config.to_dict())
     tried = [
-        {"arch": [1, i], "trained": True, "ok": True, "accuracy": r, "reward": r}
+        {"arch": [1, i], "trained": True, "ok": True, "accuracy": r, "reward": r, "stopped": None}
         for i, r in enumerate((0.5, 0.9, 0.7, 0.8))
     ]
     best = {"arch": [1, 1], "description": {"text": "b"}, "accuracy": 0.9, "reward": 0.9}

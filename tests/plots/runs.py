@@ -15,7 +15,8 @@ SPACE = categorical.choices({"depth": [1, 2, 3, 4], "wide": [1, 2, 3]})
 def trial(value, reward=None, trained=True, ok=True, arch=(0, 0), text="a", **costs):
     """A record as `trials.read` gives them."""
     reward = value if reward is None else reward
-    blank = dict.fromkeys(("accuracy", "latency_ms", "mflops", "params_m", "seconds"))
+    names = ("accuracy", "latency_ms", "mflops", "params_m", "seconds", "stopped")
+    blank = dict.fromkeys(names)
     known = {"trained": trained, "ok": ok, "value": value if ok and trained else None}
     return {**blank, "text": text, "arch": list(arch), "reward": reward, **known, **costs}
 
