@@ -18,16 +18,14 @@ import itertools
 import sys
 
 import ml_collections
-import numpy as np
 
 from experiments.benchmarks import records
-from experiments.benchmarks.final_accuracy import final_accuracy
 from experiments.benchmarks.image_methods import BUILDERS, FRESH
-from experiments.benchmarks.image_search import Search, configuration, figures, search
+from experiments.benchmarks.image_search import Search, configuration, figures, judged, search
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import devices, stages
+from fnas_jax.core import devices
 from fnas_jax.registry import build_task
 from fnas_jax.tasks.base import Task
 
@@ -71,7 +69,11 @@ def run(options: argparse.Namespace) -> list[Record]:
     devices.enable_compilation_cache(config.jax.cache_dir)
     kinds = list(itertools.product(options.methods, map(int, options.etas)))
     configs = {(name, eta): configure(config, name, eta) for name, eta in kinds}
+    # Searches that train children in the same way share the compiled programs.
     tasks: dict[tuple[bool, int], Task] = {}
+    for (_, eta), c in configs.items():
+        kind = (c.akp.enabled, eta)
+        tasks[kind] = tasks.get(kind) or build_task(c)
     searches: dict[tuple[str, int], Search] = {}
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     turns = list(itertools.product(seeds, kinds))
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> list[Record]:
         BENCHMARK, turns, lambda turn: f"seed {turn[0]}, {label(*turn[1])}"
     ):
         c = configs[name, eta]
-        task = tasks.setdefault((c.akp.enabled, eta), build_task(c))
+        task = tasks[c.akp.enabled, eta]
         build = BUILDERS[METHODS[name][0]]
         found = search(c, task, label(name, eta), seed, build=build, most_steps=options.budget)
         searches[found.method, seed] = found
@@ -87,11 +89,8 @@ def run(options: argparse.Namespace) -> list[Record]:
             f"seed {seed} {found.method:<12} trained {found.trained:>4}, {found.steps:>5} steps,"
             f" best {found.found:.4f} (validation), {found.seconds:.0f} s"
         )
-    winners = np.stack([s.arch for s in searches.values()])
     task = next(iter(tasks.values()))
-    with stages.at(f"final training of {len(winners)} winners"):
-        accuracy = final_accuracy(config, task, winners, options.judge_steps)
-    tested = dict(zip(searches, map(float, accuracy), strict=True))
+    tested = judged(config, task, searches, options.judge_steps)
     out: list[Record] = []
     for name, eta in kinds:
         mine = [searches[label(name, eta), seed] for seed in seeds]

@@ -168,6 +168,16 @@ def against(
     return found
 
 
+def judged(
+    config: ml_collections.ConfigDict, task: Task, searches: dict[Any, Search], steps: int
+) -> dict[Any, float]:
+    """Test accuracies of the winners of all `searches`, trained again together for `steps`."""
+    winners = np.stack([s.arch for s in searches.values()])
+    with stages.at(f"final training of {len(winners)} winners"):
+        accuracy = final_accuracy(config, task, winners, steps)
+    return dict(zip(searches, map(float, accuracy), strict=True))
+
+
 def figures(task: str, name: str, searches: list[Search], accuracy: list[float]) -> list[Record]:
     """The records of one method: its searches, and the test accuracies of their winners."""
     metrics: dict[str, list[float]] = {
@@ -232,10 +242,7 @@ def run(options: argparse.Namespace) -> list[Record]:
             f" best {found.found:.4f} (validation), coverage {found.coverage:.2f},"
             f" tau {found.tau:.2f}, {found.seconds:.0f} s"
         )
-    winners = np.stack([s.arch for s in searches.values()])
-    with stages.at(f"final training of {len(winners)} winners"):
-        accuracy = final_accuracy(config, task, winners, options.judge_steps)
-    tested = dict(zip(searches, map(float, accuracy), strict=True))
+    tested = judged(config, task, searches, options.judge_steps)
     out: list[Record] = []
     every = {name: [searches[name, seed] for seed in range(options.seeds)] for name in configs}
     for name, mine in every.items():

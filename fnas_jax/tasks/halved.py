@@ -66,7 +66,7 @@ class How(NamedTuple):
 def make(ctx: TrainContext, trained: Context, chunk: int | None) -> How:
     """The compiled parts of trainings by `trained`."""
     if chunk is not None:
-        chunk = max(chunk, ctx.settings.batch_size)  # as `streaming.told` has it
+        chunk = streaming.with_a_batch(chunk, trained)
     return How(ctx, trained, streaming.compiled(trained), chunk)
 
 
@@ -139,8 +139,7 @@ def advance(
 ) -> Climbing:
     """As `parts.Training` has it: after the steps up to `upto`, and the rung there, if any."""
     mesh, own = how.population.mesh, children._replace(active=now.going)
-    numbers = tuple(map(np.int32, (done, upto, first, how.context.settings.steps)))
-    span = streaming.Span(data, *devices.replicate(numbers, mesh))
+    span = streaming.span_of(mesh, data, done, upto, first, how.context.settings.steps)
     progress = how.compiled.advance(span, now.progress, own)
     if how.population.own is not None:  # programs for each child give nothing where none is run
         progress = _where(now.going, progress, now.progress)

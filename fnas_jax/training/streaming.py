@@ -85,9 +85,14 @@ def make(ctx: Context, chunk: int) -> Population:
 
 def told(chunk: int, ctx: Context) -> int:
     """Images that come at a time, which is said: `chunk`, and a minibatch at least."""
-    chunk = max(chunk, ctx.child.settings.batch_size)
+    chunk = with_a_batch(chunk, ctx)
     LOG.info("images come to the devices %d at a time", chunk)
     return chunk
+
+
+def with_a_batch(chunk: int, ctx: Context) -> int:
+    """`chunk` images, and a minibatch at least."""
+    return max(chunk, ctx.child.settings.batch_size)
 
 
 def compiled(ctx: Context) -> Compiled:
@@ -162,8 +167,7 @@ def training_of(ctx: Context, steps_of: Compiled, children: Child, steps: int) -
     """The training of `children`, which has no name yet."""
 
     def advance(data: Data, progress: Progress, done: int, upto: int, first: int) -> Progress:
-        numbers = tuple(map(np.int32, (done, upto, first, steps)))
-        span = Span(data, *devices.replicate(numbers, ctx.mesh))
+        span = span_of(ctx.mesh, data, done, upto, first, steps)
         return steps_of.advance(span, progress, children)
 
     def all_lost(progress: Progress) -> bool:
@@ -172,6 +176,12 @@ def training_of(ctx: Context, steps_of: Compiled, children: Child, steps: int) -
     label, host = f"{len(children.active)} children", hosts.gather
     made = Training("", "", label, steps, advance, host, quiet=QUIET, together=True)
     return made._replace(lost=all_lost)
+
+
+def span_of(mesh: Mesh, data: Data, done: int, upto: int, first: int, steps: int) -> Span:
+    """The `Span` on the devices of what `parts.Training.advance` is given, of `steps` in all."""
+    numbers = tuple(map(np.int32, (done, upto, first, steps)))
+    return Span(data, *devices.replicate(numbers, mesh))
 
 
 def spans(
