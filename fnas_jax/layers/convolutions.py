@@ -10,7 +10,7 @@ GPU, children at once would make grouped convolutions of all, whose derivatives 
 compile and to run: there, children at once have shifted products (`_shifted`) and products of
 matrices (`_patched`).
 
-The rest is help for its CPU compiler only (`lax.platform_dependent`):
+The rest is help for its CPU compiler only (`_by_platform`):
 - inside a conditional or a loop, only plain convolutions (no dilation, kernel no larger than the
   image) reach its fast routine, the others take a hundred times as long. So derivatives are
   written as plain convolutions of dilated or transposed images.
@@ -78,15 +78,8 @@ def average_pool(x: Array, stride: int) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def depthwise(x: Array, w: Array, size: Array | int, sizes: Sizes, stride: int) -> Array:
     """Depthwise convolution: x [B, H, W, C], w [K, K, C], kernel `sizes[size]`."""
-    return lax.platform_dependent(
-        size,
-        x,
-        w,
-        cpu=_by_size(_shifted, sizes, stride),
-        default=alone_or_together(
-            _by_size(_grouped, sizes, stride), _by_size(_shifted, sizes, stride)
-        ),
-    )
+    alone, together = (_by_size(op, sizes, stride) for op in (_grouped, _shifted))
+    return _by_platform(x.dtype, together, alone_or_together(alone, together), size, x, w)
 
 
 def _depthwise_bwd(
@@ -96,9 +89,12 @@ def _depthwise_bwd(
         branches = [functools.partial(_shifted_input_gradient, x, stride, k) for k in sizes]
         return _switch(size, branches, w, g), _tap_sums(x, g, size, sizes, w.shape[0], stride)
 
-    return *lax.platform_dependent(
-        *residuals, g, cpu=cpu, default=_derivatives(_grouped, _shifted, sizes, stride)
-    ), None
+    def together(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+        branches = [functools.partial(_shifted_derivatives, stride, k) for k in sizes]
+        return _switch(size, branches, w, x, g)
+
+    accelerators = alone_or_together(_derivatives(_grouped, sizes, stride), together)
+    return *_by_platform(g.dtype, cpu, accelerators, *residuals, g), None
 
 
 depthwise.defvjp(
@@ -110,15 +106,8 @@ depthwise.defvjp(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def conv(x: Array, w: Array, size: Array | int, sizes: Sizes, stride: int) -> Array:
     """Full convolution: x [B, H, W, I], w [K, K, I, O], kernel `sizes[size]`."""
-    return lax.platform_dependent(
-        size,
-        x,
-        w,
-        cpu=_by_size(_padded, sizes, stride),
-        default=alone_or_together(
-            _by_size(_direct, sizes, stride), _by_size(_patched, sizes, stride)
-        ),
-    )
+    cpu, alone, together = (_by_size(op, sizes, stride) for op in (_padded, _direct, _patched))
+    return _by_platform(x.dtype, cpu, alone_or_together(alone, together), size, x, w)
 
 
 def _conv_bwd(
@@ -128,14 +117,26 @@ def _conv_bwd(
         branches = [functools.partial(_conv_derivatives, stride, k) for k in sizes]
         return _switch(size, branches, w, x, g)
 
-    return *lax.platform_dependent(
-        *residuals, g, cpu=cpu, default=_derivatives(_direct, _patched, sizes, stride)
-    ), None
+    alone, together = (_derivatives(op, sizes, stride) for op in (_direct, _patched))
+    return *_by_platform(g.dtype, cpu, alone_or_together(alone, together), *residuals, g), None
 
 
 conv.defvjp(
     lambda x, w, size, sizes, stride: (conv(x, w, size, sizes, stride), (x, w, size)), _conv_bwd
 )
+
+
+def _by_platform(
+    dtype: Any, cpu: Callable[..., Any], accelerators: Callable[..., Any], *given: Array | int
+) -> Any:
+    """`cpu(*given)` or `accelerators(*given)`, arrays of type `dtype`.
+
+    In bfloat16, which is for accelerators, theirs alone is traced: a tenth of the time until the
+    program of one child can be compiled.
+    """
+    if dtype == jnp.bfloat16:
+        return accelerators(*given)
+    return lax.platform_dependent(*given, cpu=cpu, default=accelerators)
 
 
 def _conv_derivatives(stride: int, k: int, w: Array, x: Array, g: Array) -> tuple[Array, Array]:
@@ -185,6 +186,19 @@ def _shifted(x: Array, w: Array, stride: int) -> Array:
 
 def _shifted_input_gradient(x: Array, stride: int, k: int, w: Array, g: Array) -> Array:
     return jax.vjp(lambda x: _shifted(x, crop(w, k), stride), x)[1](g)[0]
+
+
+def _shifted_derivatives(stride: int, k: int, w: Array, x: Array, g: Array) -> tuple[Array, Array]:
+    """Gradients of input and weights [K, K, C] of the depthwise convolution by their k x k centre.
+
+    Those of weights as one sum over all taps: JAX's own has one for each, which for eight children
+    of 144 channels at 32x32 takes 2.5 times as long on a GPU (docs/performance.md).
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    products = jnp.stack(_taps(x, k, stride)).astype(wide) * g.astype(wide)
+    dw, margin = products.sum((1, 2, 3)).reshape(k, k, -1), (w.shape[0] - k) // 2
+    dw = jnp.pad(dw, ((margin, margin), (margin, margin), (0, 0))).astype(w.dtype)
+    return _shifted_input_gradient(x, stride, k, w, g), dw
 
 
 def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, stride: int) -> Array:
@@ -238,13 +252,13 @@ def _patched(x: Array, w: Array, stride: int) -> Array:
     return patches @ w.reshape(-1, w.shape[-1])
 
 
-def _derivatives(alone: Op, together: Op, sizes: Sizes, stride: int) -> Callable[..., Any]:
-    """Gradients of x and w by JAX, of the operation `alone`, and under `vmap` of `together`."""
+def _derivatives(op: Op, sizes: Sizes, stride: int) -> Callable[..., Any]:
+    """(x, w, size, g) -> gradients of x and w by JAX, of the operation `op`."""
 
-    def by(op: Op, x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
+    def of(x: Array, w: Array, size: Array, g: Array) -> tuple[Array, Array]:
         return jax.vjp(lambda x, w: _by_size(op, sizes, stride)(size, x, w), x, w)[1](g)
 
-    return alone_or_together(functools.partial(by, alone), functools.partial(by, together))
+    return of
 
 
 def alone_or_together(

@@ -7,7 +7,7 @@ zeros. Normalisation keeps it so, because it multiplies scale and bias by the ma
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers.spec import HARD_GATE, HARD_SWISH, NONE, RELU6
 
 BN_EPSILON = 1e-5
+_PIXELS = 128  # that are summed first: XLA would divide a sum of more by itself
 Params = dict[str, Any]
 
 
@@ -76,8 +77,10 @@ def norm_act(
     batch's moments, which are used instead where `collect` [] bool says so.
     """
     channels = x.shape[-1]
-    mask = jnp.arange(channels) < active
-    scale, bias = p["scale"][:channels] * mask, p["bias"][:channels] * mask
+    scale, bias = p["scale"][:channels], p["bias"][:channels]
+    if not isinstance(active, int) or active < channels:
+        mask = jnp.arange(channels) < active
+        scale, bias = scale * mask, bias * mask
     if moments is None:
         return _norm_act(x, scale, bias, act % HARD_GATE), None
     batch = _moments(x)
@@ -90,11 +93,33 @@ def norm_act(
 
 
 def _moments(x: Array) -> Moments:
-    axes = tuple(range(x.ndim - 1))
-    x = x.astype(sum_type(x))
-    mean = x.mean(axes)
+    count, long = x.size / x.shape[-1], x.astype(sum_type(x))
+    mean, square = (total / count for total in _sums(x.dtype, long, long * long))
     # Clipped, because rounding can make this difference negative.
-    return Moments(mean, jnp.maximum((x * x).mean(axes) - mean * mean, 0.0))
+    return Moments(mean, jnp.maximum(square - mean * mean, 0.0))
+
+
+def _sums(dtype: Any, *arrays: Array) -> list[Array]:
+    """Each of `arrays` [B, H, W, C] summed to [C]; `dtype` is that of the network's images.
+
+    A GPU sums the few channels of a small image by few of its processors, and each array for
+    itself. So in bfloat16, which is for accelerators, sums are of some pixels first, and of all
+    arrays at once.
+    """
+    if dtype != jnp.bfloat16:
+        return [array.sum(tuple(range(array.ndim - 1))) for array in arrays]
+    channels = arrays[0].shape[-1]
+    pixels = arrays[0].size // channels
+    some = max(n for n in range(1, _PIXELS + 1) if pixels % n == 0)
+    parts = _added([array.reshape(-1, some, channels) for array in arrays], 1)
+    # Without the barrier, XLA would make one sum of both.
+    return _added(lax.optimization_barrier(parts), 0)
+
+
+def _added(arrays: Sequence[Array], axis: int) -> list[Array]:
+    """Sums of all `arrays` over `axis`, in one pass."""
+    zeros = [jnp.zeros((), array.dtype) for array in arrays]
+    return list(lax.reduce(list(arrays), zeros, lambda a, b: list(map(jnp.add, a, b)), (axis,)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -115,13 +140,12 @@ def _norm_act_fwd(x: Array, scale: Array, bias: Array, act: int) -> tuple[Array,
 
 def _norm_act_bwd(act: int, residuals: Any, g: Array) -> tuple[Array, Array, Array]:
     x, scale, bias, mean, rstd = residuals
-    axes = tuple(range(x.ndim - 1))
     count = x.size / x.shape[-1]
     normed = (x - mean) * rstd
     if act != NONE:
         g = _activation_gradient(act, normed * scale + bias, g)
     g = g.astype(sum_type(x))
-    dbias, dscale = g.sum(axes), (g * normed).sum(axes)
+    dbias, dscale = _sums(x.dtype, g, g * normed)
     dx = (scale * rstd) * (g - (dbias + normed * dscale) / count)
     return dx.astype(x.dtype), dscale, dbias
 

@@ -101,6 +101,34 @@ def test_accelerators_have_the_same_values_and_gradients(monkeypatch, op, image,
     check(ours, groups, image, stride, shape)
 
 
+@pytest.mark.parametrize(("image", "stride"), CASES)
+@pytest.mark.parametrize("op", ["depthwise", "conv"])
+def test_children_at_once_have_them_on_accelerators(monkeypatch, op, image, stride):
+    as_on_an_accelerator(monkeypatch)
+    groups = {"depthwise": CHANNELS, "conv": 1}[op]
+    shape = {"depthwise": (1, CHANNELS), "conv": (CHANNELS, FEATURES)}[op]
+
+    def ours(x, w, size):
+        w = w[:, :, 0] if op == "depthwise" else w
+        one = functools.partial(getattr(convolutions, op), size=size, sizes=SIZES, stride=stride)
+        return jax.vmap(lambda x, w: one(x, w))(jnp.stack([x, -x]), jnp.stack([w, 2 * w]))[0]
+
+    check(ours, groups, image, stride, shape)
+
+
+def test_numbers_of_accelerators_have_no_code_for_cpus():
+    def both(x, w):
+        narrow = convolutions.depthwise(x, w[..., 0], 0, (3,), 1)
+        return convolutions.conv(narrow, w, 0, (3,), 1).astype(jnp.float32).sum()
+
+    def traced(dtype):
+        x, w = jnp.ones((BATCH, 4, 4, CHANNELS), dtype), jnp.ones((3, 3, CHANNELS, 4), dtype)
+        return str(jax.make_jaxpr(jax.grad(both, argnums=(0, 1)))(x, w))
+
+    assert "platform_index" in traced(jnp.float32)
+    assert "platform_index" not in traced(jnp.bfloat16)
+
+
 def test_children_at_once_have_products_of_matrices_on_accelerators(monkeypatch):
     """No grouped convolution: of many children, these took minutes to compile and to run."""
     as_on_an_accelerator(monkeypatch)

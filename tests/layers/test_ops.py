@@ -53,6 +53,35 @@ def test_norm_act_and_its_gradient_in_training(act):
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-4), found, wanted)
 
 
+@pytest.mark.parametrize("pixels", [(2, 8, 8), (3, 7, 9), (131, 1, 1), (1, 1, 1)])
+def test_sums_in_two_steps_are_those_of_all_pixels(pixels):
+    """As where the network's images are in bfloat16; 131 has no divisor to begin with."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 3, *pixels, CHANNELS)).astype(np.float32)
+    found = jax.jit(jax.vmap(functools.partial(ops._sums, jnp.bfloat16)))(a, b)
+    for total, array in zip(found, (a, b), strict=True):
+        expected = array.astype(np.float64).sum((1, 2, 3))
+        np.testing.assert_allclose(total, expected, atol=1e-4, rtol=1e-5)
+
+
+def test_norm_act_and_its_gradient_of_short_numbers():
+    """What is summed is rounded once, as bfloat16; nothing else is."""
+    x = X.astype(jnp.bfloat16)
+    weights = jax.random.normal(jax.random.key(3), X.shape).astype(jnp.bfloat16)
+
+    def ours(x, p):
+        y = ops.norm_act(x, p, CHANNELS, RELU, None)[0]
+        return (y * weights).astype(jnp.float32).sum()
+
+    def expected(x, p):
+        x = x.astype(jnp.float32)
+        y = formula(x, p, CHANNELS, RELU, x.mean((0, 1, 2)), x.var((0, 1, 2)))
+        return (y * weights).sum()
+
+    found, wanted = (jax.grad(f, argnums=1)(x, P) for f in (ours, expected))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-2, rtol=1e-2), found, wanted)
+
+
 def test_in_float64_nothing_is_rounded_to_float32():
     rng = np.random.default_rng(0)
     x, g = rng.standard_normal((2, 4, 3, 5, CHANNELS))
