@@ -25,7 +25,6 @@ from fnas_jax.methods.scores import align, rank_scores
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
 
-CAPACITY = 100  # own rows that `gp_warm_own` learns from
 SHIFT = 0.3  # variance of what sets tasks apart, over that of one
 
 
@@ -33,8 +32,8 @@ class State(NamedTuple):
     """M networks of a listed space."""
 
     predicted: Array  # [M] float32 score by the other task
-    rows: Array  # [CAPACITY] int32 of the networks trained; M: none yet
-    rewards: Array  # [CAPACITY] float32
+    rows: Array  # [N] int32 of the networks trained, N as many as there may be; M: none yet
+    rewards: Array  # [N] float32
     count: Array  # [] int32
     best: Best
 
@@ -50,12 +49,12 @@ def predict(space: Space, source: SourceTasks, key: Array, networks: Array) -> A
     return kernel(space.cardinalities, networks, archs) @ gp_math.weights(white, scores)
 
 
-def init(space: Space, source: SourceTasks, networks: Array, key: Array) -> State:
+def init(space: Space, source: SourceTasks, networks: Array, most: int, key: Array) -> State:
     """What the other task says; nothing is trained."""
     return State(
         predicted=predict(space, source, key, networks),
-        rows=jnp.full(CAPACITY, len(networks), jnp.int32),
-        rewards=jnp.zeros(CAPACITY, jnp.float32),
+        rows=jnp.full(most, len(networks), jnp.int32),
+        rewards=jnp.zeros(most, jnp.float32),
         count=jnp.int32(0),
         best=no_best(len(space.cardinalities)),
     )
@@ -81,7 +80,7 @@ def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
 
 def improvement(space: Space, networks: Array, state: State) -> Array:
     """[M] log expected improvement by the prediction and what the own rows say beyond it."""
-    mask = jnp.arange(CAPACITY) < state.count
+    mask = jnp.arange(len(state.rows)) < state.count
     rows = jnp.minimum(state.rows, len(networks) - 1)
     prior = state.predicted[rows]
     scores, _ = align(rank_scores(state.rewards, mask), prior, mask)
@@ -97,12 +96,15 @@ def improvement(space: Space, networks: Array, state: State) -> Array:
     return jnp.where(mask.any(), gain, mean)
 
 
-def make(space: Space, source: SourceTasks, own: bool) -> SearchMethod:
-    """`gp_warm`, or with `own` rows `gp_warm_own`; ValueError for a space too large to list."""
+def make(space: Space, source: SourceTasks, own: bool, most: int) -> SearchMethod:
+    """`gp_warm`, or with `own` rows `gp_warm_own`, for searches of `most` networks.
+
+    Raises ValueError for a space too large to list.
+    """
     networks = jnp.asarray(enumerate_networks(space))
     value = partial(improvement, space, networks) if own else lambda state: state.predicted
     return SearchMethod(
-        partial(init, space, source, networks),
+        partial(init, space, source, networks, most),
         partial(ask, networks, value),
         tell,
         best=lambda state: state.best,

@@ -42,8 +42,10 @@ PRESETS = {
     "gp_ucb": Preset(lambda space: gp.make(space, Gp("ucb"), batch=1, capacity=150), 150),
     "ppo": Preset(lambda space: ppo.make(space, Ppo(), batch=8), 200),
     "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
-    "gp_warm": Preset(lambda space, source: floors.make(space, source, False), 400, warm=True),
-    "gp_warm_own": Preset(lambda space, source: floors.make(space, source, True), 100, warm=True),
+    "gp_warm": Preset(lambda space, source: floors.make(space, source, False, 400), 400, warm=True),
+    "gp_warm_own": Preset(
+        lambda space, source: floors.make(space, source, True, 150), 150, warm=True
+    ),
     "fnas_warm": Preset(lambda space, source: fnas.make(space, FNAS, source), 30, warm=True),
 }
 

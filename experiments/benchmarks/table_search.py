@@ -29,6 +29,7 @@ from fnas_jax.tasks.tables import Table
 
 REGRET_AT = (25, 50, 100, 200, 500)
 READINGS, HISTORY, LEARNING, MISLEADING = 2, 3, 4, 5  # purposes of a seed's key; 0, 1: a search
+MISLEADS = ("_misled", "_reversed")  # histories: accuracies permuted, and the order upside down
 
 
 class Ground(NamedTuple):
@@ -89,6 +90,13 @@ def drawn(known: SourceTasks, key: Array) -> SourceTasks:
     rows = history_rows(key, len(known.reward), known.rows)
     archs, reward, task = (jnp.asarray(x)[rows] for x in known[:3])
     return known._replace(archs=archs, reward=reward, task=task)
+
+
+def misled(reward: Array, key: Array, kind: str) -> Array:
+    """What a history says instead of `reward` [n], if its `kind` is one of `MISLEADS`."""
+    if kind == "_misled":
+        return jax.random.permutation(jax.random.fold_in(key, MISLEADING), reward)
+    return reward.min() + reward.max() - reward if kind == "_reversed" else reward
 
 
 def search(

@@ -4,13 +4,16 @@
 
 Tables: NATS-Bench CIFAR-10 to CIFAR-100 and back. The history is 200 random rows of the other task,
 drawn and meta-learnt anew for each seed; `_full`: the whole other task, learnt once; `_misled`: the
-200 rows with their accuracies permuted; the tasks without an arrow: no history at all. Evaluations
-count distinct networks. Both tables hold test accuracies only. Tasks without images have no use for
-the data-set encoder: phi of the one known task is learnt, that of the new one is 0.
+200 rows with their accuracies permuted; `_reversed`: with their order upside down; the tasks
+without an arrow: no history at all. Evaluations count distinct networks. Both tables hold test
+accuracies only. Tasks without images have no use for the data-set encoder: phi of the one known
+task is learnt, that of the new one is 0.
 
 Seeds are those of `sample_efficiency`, and all warm methods know the same rows with the same seed.
 Each method is compared with `gp_ei` and with `gp_warm_own` seed by seed (`.._over_gp_ei`: median
 ratio of evaluations; `.._won_from_gp_ei`: share of seeds that needed fewer), where these ran.
+`latest`: evaluations of the seed that took the most; null where one never arrived. Where a history
+misleads, searches are of 150 evaluations at least.
 
 With `--knowledge DIR`, the image tasks of `image_tasks.py`, too.
 """
@@ -30,10 +33,9 @@ from experiments.benchmarks import image_transfer, records
 from experiments.benchmarks.presets import OTHER
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
-from experiments.benchmarks.table_search import comparable
+from experiments.benchmarks.table_search import MISLEADS, comparable
 from experiments.benchmarks.transfer_methods import BASELINES, DEFAULT, VARIANTS
 from experiments.benchmarks.transfer_searches import (
-    KINDS,
     REGRET_AT,
     Outcome,
     baseline,
@@ -49,7 +51,10 @@ from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "transfer"
 AGAINST = ("gp_ei", "gp_warm_own")  # methods that the others are compared with, seed by seed
-PARTS = ("history", "full", "misled", "scratch", "speed")
+FULL = "_full"
+# Parts that have one, and how it is called in names of tasks.
+HISTORIES = {"history": "", "full": FULL, **{kind[1:]: kind for kind in MISLEADS}}
+PARTS = (*HISTORIES, "scratch", "speed")
 
 
 def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
@@ -60,6 +65,7 @@ def figures(task: str, method: str, outcome: Outcome) -> list[Record]:
     found += [over_seeds(f"regret@{k}", outcome.regret[:, i]) for i, k in enumerate(REGRET_AT)]
     if np.isfinite(outcome.tau).all():
         found.append(over_seeds("tau_zero_shot", outcome.tau))
+    found.append(records.record(*names, "latest", float(outcome.hits.max()), n))
     reached = float(np.isfinite(outcome.hits).mean())
     found.append(records.record(*names, "reached", reached, n))
     return [*found, records.record(*names, "seconds", outcome.seconds, n)]
@@ -131,19 +137,29 @@ class Turn(NamedTuple):
 
 def with_history(options: argparse.Namespace, name: str, table: Table, other: Table) -> list[Turn]:
     """Every method on one table that knows rows of another one."""
-    arrow, found = f"{OTHER[name]}_to_{name.removeprefix('nats_')}", []
-    for method in options.methods:
-        if method in BASELINES:
-            if "history" in options.parts:
-                of = functools.partial(baseline, table, BASELINES[method], options.seeds, other)
-                found.append(Turn(arrow, method, of))
-            continue
-        for kind, part in zip(KINDS, PARTS[: len(KINDS)], strict=True):
-            if part in options.parts and (not kind or method == "tnas"):
-                config = VARIANTS[method]
-                of = functools.partial(transferred, table, config, options.seeds, other, kind)
-                found.append(Turn(arrow + kind, method, of))
-    return found
+    arrow = f"{OTHER[name]}_to_{name.removeprefix('nats_')}"
+    kinds = [kind for part, kind in HISTORIES.items() if part in options.parts]
+    return [
+        Turn(arrow + kind, method, measure)
+        for method in options.methods
+        for kind, measure in measures(method, kinds, options.seeds, table, other)
+    ]
+
+
+def measures(
+    method: str, kinds: list[str], seeds: int, table: Table, other: Table
+) -> list[tuple[str, Callable[[], Outcome]]]:
+    """(kind, its measurement) of those kinds of history that are there for `method`."""
+    partial = functools.partial
+    if method in VARIANTS:
+        of = partial(transferred, table, VARIANTS[method], seeds, other)
+        return [(kind, partial(of, kind)) for kind in kinds if not kind or method == "tnas"]
+    chosen, kinds = BASELINES[method], [kind for kind in kinds if kind != FULL]
+    if chosen.warm:
+        return [(kind, partial(baseline, table, chosen, seeds, other, kind)) for kind in kinds]
+    # It knows no history: what is measured once stands beside each.
+    once = functools.cache(partial(baseline, table, chosen, seeds, None))
+    return [(kind, once) for kind in kinds]
 
 
 def without_history(options: argparse.Namespace, name: str, table: Table) -> list[Turn]:

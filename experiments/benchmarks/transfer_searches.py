@@ -29,7 +29,7 @@ from fnas_jax.tasks.tables import Table
 
 REGRET_AT = (1, 2, 3, 5, 10, 20, 30, 40, 50)
 ROWS = SOURCE_ROWS  # of the history
-KINDS = ("", "_full", "_misled")  # of the history
+MISLED_ITERATIONS = 150  # at least, where it misleads: the rest of a search has to make up for it
 
 
 class Outcome(NamedTuple):
@@ -59,26 +59,34 @@ def searches(
     return table_search.hits(hits), regret, evaluations
 
 
-def baseline(table: Table, chosen: Preset, seeds: int, other: Table | None) -> Outcome:
-    """A method that needs no meta-learning; a warm one knows rows of `other`."""
+def baseline(
+    table: Table, chosen: Preset, seeds: int, other: Table | None, kind: str = ""
+) -> Outcome:
+    """A method that needs no meta-learning; a warm one knows rows of `other`.
+
+    By a `kind` of `transfer.HISTORIES`, but for the full one.
+    """
     start = time.perf_counter()
     known = source(other) if chosen.warm and other is not None else None
 
     def make(key: Array) -> SearchMethod:
-        given = [] if known is None else [table_search.drawn(known, key)]
-        return chosen.make(table.space, *given)
+        if known is None:
+            return chosen.make(table.space)
+        rows = table_search.drawn(known, key)
+        told = table_search.misled(jnp.asarray(rows.reward), key, kind)
+        return chosen.make(table.space, rows._replace(reward=told))
 
     keys = table_search.seed_keys(seeds)
-    found = searches(table, make, keys, chosen.iterations, seeds)
+    longer = kind in table_search.MISLEADS
+    iterations = max(chosen.iterations, MISLED_ITERATIONS) if longer else chosen.iterations
+    found = searches(table, make, keys, iterations, seeds)
     return Outcome(*found, time.perf_counter() - start, np.full(seeds, np.nan))
 
 
-def draw(space: Space, other: Table, key: Array, misled: bool) -> SourceTasks:
-    """The rows of the other task that a seed knows; with accuracies permuted where `misled`."""
+def draw(space: Space, other: Table, key: Array, kind: str) -> SourceTasks:
+    """The rows of the other task that a seed knows, by one of `transfer.HISTORIES`."""
     rows = table_search.history_rows(key, len(other.archs), ROWS)
-    reward = jnp.asarray(other.judged)[rows]
-    if misled:
-        reward = jax.random.permutation(jax.random.fold_in(key, table_search.MISLEADING), reward)
+    reward = table_search.misled(jnp.asarray(other.judged)[rows], key, kind)
     everyone = jnp.ones(ROWS, bool)
     forms = space.canonical(jnp.asarray(other.archs)[rows])
     return SourceTasks(
@@ -99,10 +107,11 @@ def search(
     known: SourceTasks,
     w: Weights,
     support: SourceTasks | None = None,
+    capacity: int = EVALUATIONS,
 ) -> SearchMethod:
     """TNAS with weights that were learnt from the `known` tasks."""
     ctx = tnas.context(
-        space, config, proposals=1, capacity=EVALUATIONS, source=known, weights=w, support=support
+        space, config, proposals=1, capacity=capacity, source=known, weights=w, support=support
     )
     return tnas.make(ctx)
 
@@ -144,14 +153,17 @@ def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str)
         return Outcome(*found, time.perf_counter() - start, np.full(seeds, tau))
 
     def prepared(key: Array) -> tuple[SourceTasks, Weights, Array]:
-        known = draw(space, other, key, kind == "_misled")
+        known = draw(space, other, key, kind)
         w = learn(space, config, known, jax.random.fold_in(key, table_search.LEARNING))
         return known, w, zero_shot(space, some, config, w, known)
 
     known, w, tau = jax.block_until_ready(jax.jit(lambda k: jax.lax.map(prepared, k))(keys))
     spent = (time.perf_counter() - start) / seeds
     say(f"  {spent:.1f} s a seed of meta-learning")
-    found = searches(table, lambda own: search(space, config, *own), (known, w), EVALUATIONS, seeds)
+    most = MISLED_ITERATIONS if kind else EVALUATIONS
+    found = searches(
+        table, lambda own: search(space, config, *own, capacity=most), (known, w), most, seeds
+    )
     return Outcome(*found, time.perf_counter() - start, np.asarray(tau))
 
 

@@ -7,6 +7,7 @@ zeros. Normalisation keeps it so, because it multiplies scale and bias by the ma
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers.spec import HARD_GATE, HARD_SWISH, NONE, RELU6
 
 BN_EPSILON = 1e-5
-_PIXELS = 128  # that are summed first: XLA would divide a sum of more by itself
+_LEAST = 8  # parts of a sum that is taken in two steps
 Params = dict[str, Any]
 
 
@@ -102,16 +103,15 @@ def _moments(x: Array) -> Moments:
 def _sums(dtype: Any, *arrays: Array) -> list[Array]:
     """Each of `arrays` [B, H, W, C] summed to [C]; `dtype` is that of the network's images.
 
-    A GPU sums the few channels of a small image by few of its processors, and each array for
-    itself. So in bfloat16, which is for accelerators, sums are of some pixels first, and of all
-    arrays at once.
+    In bfloat16, which is for accelerators, in two steps of about as many numbers each: a GPU sums
+    the few channels of small images by few of its threads (docs/performance.md).
     """
-    if dtype != jnp.bfloat16:
-        return [array.sum(tuple(range(array.ndim - 1))) for array in arrays]
     channels = arrays[0].shape[-1]
     pixels = arrays[0].size // channels
-    some = max(n for n in range(1, _PIXELS + 1) if pixels % n == 0)
-    parts = _added([array.reshape(-1, some, channels) for array in arrays], 1)
+    some = max((n for n in range(1, math.isqrt(pixels) + 1) if pixels % n == 0), default=1)
+    if dtype != jnp.bfloat16 or some < _LEAST:
+        return [array.sum(tuple(range(array.ndim - 1))) for array in arrays]
+    parts = _added([array.reshape(some, -1, channels) for array in arrays], 1)
     # Without the barrier, XLA would make one sum of both.
     return _added(lax.optimization_barrier(parts), 0)
 

@@ -219,7 +219,9 @@ def test_the_warm_floors_train_what_the_other_task_says_first():
     known = presets.source(table)._replace(rows=40)
 
     def hits(own, source, iterations):
-        preset = presets.Preset(lambda space: floors.make(space, source, own), iterations)
+        preset = presets.Preset(
+            lambda space: floors.make(space, source, own, iterations), iterations
+        )
         outcome = table_search.measure(table, preset, 8)
         assert (outcome.evaluations == iterations).all()
         return outcome.hits

@@ -1,5 +1,6 @@
 """The benchmarks of transfer: their histories, tasks, records and command lines."""
 
+import argparse
 import contextlib
 import json
 
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import (
+    floors,
     image_tasks,
     image_transfer,
     presets,
     table_search,
     transfer,
+    transfer_methods,
     transfer_searches,
 )
 from fnas_jax.core.types import UserError
@@ -32,18 +35,20 @@ def table():
     return tables.Table("t", toy.SPACE, small.ARCHS, values, values[:, None], *[nothing] * 3, "")
 
 
-def test_a_history_is_made_of_different_rows_and_a_misleading_one_of_their_permutation():
+def test_a_history_is_made_of_different_rows_and_a_misleading_one_of_the_same():
     found = {
-        misled: transfer_searches.draw(toy.SPACE, table(), jax.random.key(0), misled)
-        for misled in (False, True)
+        kind: transfer_searches.draw(toy.SPACE, table(), jax.random.key(0), kind)
+        for kind in ("", "_misled", "_reversed")
     }
-    right, wrong = found[False], found[True]
+    right, wrong, upside_down = found.values()
     assert len(np.unique(right.archs[0], axis=0)) == transfer_searches.ROWS
     np.testing.assert_array_equal(right.archs, wrong.archs)
     np.testing.assert_allclose(np.sort(right.scores[0]), np.sort(wrong.scores[0]), atol=1e-6)
     truth = toy.accuracy(np.asarray(right.archs[0]))
     assert np.corrcoef(truth, right.scores[0])[0, 1] > 0.9
     assert abs(np.corrcoef(truth, wrong.scores[0])[0, 1]) < 0.3
+    np.testing.assert_array_equal(right.archs, upside_down.archs)
+    np.testing.assert_allclose(upside_down.scores, -right.scores, atol=1e-5)
 
 
 def test_records_are_complete_and_named():
@@ -55,6 +60,7 @@ def test_records_are_complete_and_named():
     assert "tau_zero_shot" not in by
     hit = by["evals_to_top0.1pct"]
     assert hit["low"] <= hit["value"] <= hit["high"] and hit["n"] == 3
+    assert by["latest"]["value"] == outcome.hits.max()
     assert "a_to_b" in transfer.row(list(by.values()))
     told = outcome._replace(hits=np.array([2.0, np.inf, np.inf]), tau=np.full(3, 0.5))
     by = {r["metric"]: r for r in transfer.figures("a_to_b", "tnas", told)}
@@ -131,7 +137,7 @@ def test_all_warm_methods_know_the_same_rows_with_the_same_seed(monkeypatch):
     transfer_searches.baseline(table(), presets.Preset(make, 1, warm=True), 2, table())
     jax.effects_barrier()
     for key, handed in zip(table_search.seed_keys(2), seen, strict=True):
-        history = transfer_searches.draw(toy.SPACE, table(), key, False)
+        history = transfer_searches.draw(toy.SPACE, table(), key, "")
         np.testing.assert_array_equal(toy.SPACE.canonical(handed), history.archs[0])
     assert not np.array_equal(*seen)
     drawn = table_search.drawn(presets.source(table()), table_search.seed_keys(2)[1])
@@ -241,3 +247,55 @@ def test_rotated_and_inverted_images_are_what_they_are_called():
 def test_histories_that_lack_networks_are_refused(tmp_path):
     with pytest.raises(UserError, match="lacks networks of digits_low"):
         image_tasks.tables_of(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["", "_misled", "_reversed"])
+def test_what_a_history_says_to_warm_methods_is_what_it_says_to_tnas(kind):
+    seen = []
+
+    def make(space, source):
+        told = source.archs, source.reward
+        jax.debug.callback(lambda *told: seen.append(tuple(map(np.array, told))), *told)
+        return floors.make(space, source, False, 150)
+
+    chosen = presets.Preset(make, 1, warm=True)
+    outcome = transfer_searches.baseline(table(), chosen, 1, table(), kind)
+    jax.effects_barrier()
+    assert outcome.evaluations[0] == (150 if kind else 1)
+    archs, reward = seen[0]
+    key = table_search.seed_keys(1)[0]
+    history = transfer_searches.draw(toy.SPACE, table(), key, kind)
+    np.testing.assert_array_equal(toy.SPACE.canonical(archs), history.archs[0])
+    scores = source_tasks.standardise(reward, np.ones(len(reward), bool))
+    np.testing.assert_allclose(scores, history.scores[0], atol=1e-5)
+
+
+def test_each_part_has_its_methods_and_what_knows_no_history_is_measured_once(monkeypatch):
+    measured = []
+
+    def measure(table, chosen, seeds, other, kind=""):
+        measured.append((chosen, kind))
+
+    monkeypatch.setattr(transfer, "baseline", measure)
+    monkeypatch.setattr(transfer, "transferred", measure)
+    methods = ["gp_ei", "fnas_warm", "tnas", "tnas_joint"]
+    every = argparse.Namespace(methods=methods, parts=list(transfer.PARTS), seeds=1)
+    turns = transfer.with_history(every, "nats_cifar10", None, None)
+    for turn in turns:
+        turn.measure()
+    arrow = "nats_cifar100_to_cifar10"
+    found = {m: [t.task.removeprefix(arrow) for t in turns if t.method == m] for m in methods}
+    told = ["", "_misled", "_reversed"]
+    assert found == {
+        "gp_ei": told,
+        "fnas_warm": told,
+        "tnas": ["", "_full", "_misled", "_reversed"],
+        "tnas_joint": [""],
+    }
+    presets_of = transfer_methods.BASELINES
+    by = {m: [kind for chosen, kind in measured if chosen is presets_of[m]] for m in methods[:2]}
+    assert by == {"gp_ei": [""], "fnas_warm": told}
+    some = argparse.Namespace(methods=methods[:2], parts=["reversed"], seeds=1)
+    assert {turn.task for turn in transfer.with_history(some, "nats_cifar10", None, None)} == {
+        f"{arrow}_reversed"
+    }
