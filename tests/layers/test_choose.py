@@ -42,7 +42,7 @@ def test_elastic_child_equals_flax_network(case, check):
 
 
 # Relative distances of bfloat16 from float32: of outputs in training, and of gradients, by their
-# norms. The bounds are about 1.5 to 2 times the largest that was measured, which stands behind them.
+# norms. The bounds are about 1.5 to 2 times the largest that was measured, which stands behind.
 SHORT = {
     ("mnas", "branched"): (0.016, 0.33),  # 0.0084, 0.1549
     ("mnas", "masked"): (0.016, 0.33),  # 0.0084, 0.1549
