@@ -197,7 +197,8 @@ def _shifted_derivatives(stride: int, k: int, w: Array, x: Array, g: Array) -> t
     a layer takes 1.3 to 2.7 times as long on a GPU (docs/performance.md).
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    products = jnp.stack(_taps(x, k, stride)).astype(wide) * g.astype(wide)
+    with jax.named_scope(TAPS):
+        products = jnp.stack(_taps(x, k, stride)).astype(wide) * g.astype(wide)
     dw, margin = products.sum((1, 2, 3)).reshape(k, k, -1), (w.shape[0] - k) // 2
     dw = jnp.pad(dw, ((margin, margin), (margin, margin), (0, 0))).astype(w.dtype)
     return _shifted_input_gradient(x, stride, k, w, g), dw
