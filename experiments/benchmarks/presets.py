@@ -6,6 +6,7 @@ Their numbers are the product's defaults; what is changed is named here, with th
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +31,11 @@ class Preset(NamedTuple):
     warm: bool = False  # starts from rows of the other task of the same file
 
 
+def _floor(own: bool, iterations: int) -> Preset:
+    make = functools.partial(floors.make, own=own, most=iterations)
+    return Preset(make, iterations, warm=True)
+
+
 # One architecture an iteration is trained, the best predicted; the other seven of the batch teach
 # the controller by predictions, unless the critic is quite unsure of them. The replay buffer is so
 # small that a hundred seeds side by side find room.
@@ -42,10 +48,8 @@ PRESETS = {
     "gp_ucb": Preset(lambda space: gp.make(space, Gp("ucb"), batch=1, capacity=150), 150),
     "ppo": Preset(lambda space: ppo.make(space, Ppo(), batch=8), 200),
     "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
-    "gp_warm": Preset(lambda space, source: floors.make(space, source, False, 400), 400, warm=True),
-    "gp_warm_own": Preset(
-        lambda space, source: floors.make(space, source, True, 150), 150, warm=True
-    ),
+    "gp_warm": _floor(False, 400),
+    "gp_warm_own": _floor(True, 150),
     "fnas_warm": Preset(lambda space, source: fnas.make(space, FNAS, source), 30, warm=True),
 }
 

@@ -29,7 +29,8 @@ from fnas_jax.tasks.tables import Table
 
 REGRET_AT = (25, 50, 100, 200, 500)
 READINGS, HISTORY, LEARNING, MISLEADING = 2, 3, 4, 5  # purposes of a seed's key; 0, 1: a search
-MISLEADS = ("_misled", "_reversed")  # histories: accuracies permuted, and the order upside down
+# Histories that mislead: accuracies permuted, and the order upside down.
+MISLEADS = PERMUTED, REVERSED = "_misled", "_reversed"
 
 
 class Ground(NamedTuple):
@@ -94,9 +95,9 @@ def drawn(known: SourceTasks, key: Array) -> SourceTasks:
 
 def misled(reward: Array, key: Array, kind: str) -> Array:
     """What a history says instead of `reward` [n], if its `kind` is one of `MISLEADS`."""
-    if kind == "_misled":
+    if kind == PERMUTED:
         return jax.random.permutation(jax.random.fold_in(key, MISLEADING), reward)
-    return reward.min() + reward.max() - reward if kind == "_reversed" else reward
+    return reward.min() + reward.max() - reward if kind == REVERSED else reward
 
 
 def search(

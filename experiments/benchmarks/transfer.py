@@ -36,6 +36,7 @@ from experiments.benchmarks.records import Record
 from experiments.benchmarks.table_search import MISLEADS, comparable
 from experiments.benchmarks.transfer_methods import BASELINES, DEFAULT, VARIANTS
 from experiments.benchmarks.transfer_searches import (
+    FULL,
     REGRET_AT,
     Outcome,
     baseline,
@@ -51,7 +52,6 @@ from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "transfer"
 AGAINST = ("gp_ei", "gp_warm_own")  # methods that the others are compared with, seed by seed
-FULL = "_full"
 # Parts that have one, and how it is called in names of tasks.
 HISTORIES = {"history": "", "full": FULL, **{kind[1:]: kind for kind in MISLEADS}}
 PARTS = (*HISTORIES, "scratch", "speed")

@@ -29,6 +29,7 @@ from fnas_jax.tasks.tables import Table
 
 REGRET_AT = (1, 2, 3, 5, 10, 20, 30, 40, 50)
 ROWS = SOURCE_ROWS  # of the history
+FULL = "_full"  # the kind of history that is the whole other task
 MISLED_ITERATIONS = 150  # at least, where it misleads: the rest of a search has to make up for it
 
 
@@ -136,7 +137,7 @@ def transferred(table: Table, config: Tnas, seeds: int, other: Table, kind: str)
     """TNAS on `table` with a history of the `other` task."""
     space, some, start = table.space, sampled(table), time.perf_counter()
     keys = table_search.seed_keys(seeds)
-    if kind == "_full":
+    if kind == FULL:
         task = np.zeros(len(other.archs), np.int32)
         whole = source_tasks.gather(space, other.archs, other.judged, task)
         support = source_tasks.support(whole, config.support)

@@ -51,6 +51,12 @@ def crop(w: Array, size: int) -> Array:
     return w[margin : margin + size, margin : margin + size]
 
 
+def _uncropped(w: Array, size: int) -> Array:
+    """W [K, K, ..] as the centre of size x size zeros: the derivative of `crop`."""
+    margin = (size - w.shape[0]) // 2
+    return jnp.pad(w, ((margin, margin), (margin, margin), *((0, 0),) * (w.ndim - 2)))
+
+
 def centre(w: Array, size: Array | int) -> Array:
     """W [K, K, ..], zero outside its size x size centre."""
     largest = w.shape[0]
@@ -143,10 +149,9 @@ def _by_platform(
 
 def _conv_derivatives(stride: int, k: int, w: Array, x: Array, g: Array) -> tuple[Array, Array]:
     """Gradients of input and weights [K, K, I, O] of the convolution by their k x k centre."""
-    margin = (w.shape[0] - k) // 2
     dw = _conv_weight_gradient(x, g, k, stride)
     dx = _conv_input_gradient(x, crop(w, k), g, stride)
-    return dx, jnp.pad(dw, ((margin, margin), (margin, margin), (0, 0), (0, 0)))
+    return dx, _uncropped(dw, w.shape[0])
 
 
 def _switch(index: Array | int, branches: list, *operands: Array) -> Any:
@@ -199,9 +204,9 @@ def _shifted_derivatives(stride: int, k: int, w: Array, x: Array, g: Array) -> t
     wide = jnp.promote_types(x.dtype, jnp.float32)
     with jax.named_scope(TAPS):
         products = jnp.stack(_taps(x, k, stride)).astype(wide) * g.astype(wide)
-    dw, margin = products.sum((1, 2, 3)).reshape(k, k, -1), (w.shape[0] - k) // 2
-    dw = jnp.pad(dw, ((margin, margin), (margin, margin), (0, 0))).astype(w.dtype)
-    return _shifted_input_gradient(x, stride, k, w, g), dw
+    dw = products.sum((1, 2, 3)).reshape(k, k, -1)
+    dx = _shifted_input_gradient(x, stride, k, w, g)
+    return dx, _uncropped(dw, w.shape[0]).astype(w.dtype)
 
 
 def _tap_sums(x: Array, g: Array, size: Array, sizes: Sizes, largest: int, stride: int) -> Array:

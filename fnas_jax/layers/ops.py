@@ -106,10 +106,11 @@ def _sums(dtype: Any, *arrays: Array) -> list[Array]:
     In bfloat16, which is for accelerators, in two steps of about as many numbers each: a GPU sums
     the few channels of small images by few of its threads (docs/performance.md).
     """
-    channels = arrays[0].shape[-1]
-    pixels = arrays[0].size // channels
-    some = max((n for n in range(1, math.isqrt(pixels) + 1) if pixels % n == 0), default=1)
-    if dtype != jnp.bfloat16 or some < _LEAST:
+    channels, some = arrays[0].shape[-1], 1
+    if dtype == jnp.bfloat16:
+        pixels = arrays[0].size // channels
+        some = max((n for n in range(1, math.isqrt(pixels) + 1) if pixels % n == 0), default=1)
+    if some < _LEAST:
         return [array.sum(tuple(range(array.ndim - 1))) for array in arrays]
     parts = _added([array.reshape(some, -1, channels) for array in arrays], 1)
     # Without the barrier, XLA would make one sum of both.
