@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from fnas_jax import registry
+from fnas_jax import registry, unread
 from fnas_jax.core import hosts
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
@@ -22,17 +22,21 @@ def build(
     """`registry.build_all` with the arguments that are `given`, and what the task is said at once.
 
     So that it stands in the first lines, because methods may take long to build, say something of
-    their own, or refuse.
+    their own, or refuse. Behind it stands which settings have no effect.
     """
-    say = functools.partial(tell, config.search) if hosts.is_first() else None
+    say = functools.partial(tell, config) if hosts.is_first() else None
     return registry.build_all(config, knowledge, tell=say, **given)
 
 
-def tell(search: ml_collections.ConfigDict, task: Task) -> None:
-    """Says what the task and its data are, and where the `search` will train more than was told."""
+def tell(config: ml_collections.ConfigDict, task: Task) -> None:
+    """Says what the task and its data are, where more is trained than `config` says, and which of
+    its keys have no effect.
+    """
+    search = config.search
     if task.dataset is not None:
         facts.tell(task.dataset.notes)
-    for line in (*task.said, *above_budget(search.batch, search.budget)):
+    lines = (*task.said, *above_budget(search.batch, search.budget), unread.line(config))
+    for line in lines:
         if line:
             print(line, file=sys.stderr, flush=True)
 

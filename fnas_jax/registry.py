@@ -68,6 +68,7 @@ class Method:
     )
 
 
+ONE_SHOT = ("pgnas", "spos")  # those that train one network for all children
 # The dataclass of every section of the configuration, in the order of --help. They are imported
 # when the keys are first asked for, so their modules should hold little else.
 SECTIONS = {

@@ -26,5 +26,5 @@ def test_a_batch_that_is_more_than_the_budget_is_told(batch, told, tmp_path, cap
 
 def test_a_task_that_has_nothing_to_say_of_a_thing_leaves_no_empty_line(capsys):
     task = Task("a", None, None, None, said=("", "something", ""))
-    opening.tell(config_lib.default().search, task)
+    opening.tell(config_lib.default(), task)
     assert capsys.readouterr().err == "something\n"

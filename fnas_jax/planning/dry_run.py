@@ -31,7 +31,6 @@ from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.memory import GIB, Machine, Need, Sizes
 from fnas_jax.training import parallel
 
-_SUPERNETS = ("pgnas", "spos")  # methods that train one network for all children
 _FORM = "NUMBER[+TEST]xHEIGHTxWIDTHxCHANNELSxCLASSES"
 
 
@@ -79,7 +78,7 @@ def check(config: ml_collections.ConfigDict, asked: Asked) -> None:
     """Raises UserError for what cannot be planned."""
     if not config.task.name.startswith("images/"):
         raise UserError(f"--plan is for searches on images, and task.name is {config.task.name!r}")
-    if config.method.name in _SUPERNETS:
+    if config.method.name in registry.ONE_SHOT:
         raise UserError(
             f"--plan counts children, and method.name={config.method.name} trains one network for"
             " all of them"
