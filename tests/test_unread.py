@@ -116,10 +116,8 @@ def test_shipped_files_set_nothing_in_vain(name):
             {"akp__enabled": False, "akp__rounds": 3, "fnas__verify": 2},
             "akp.rounds (akp.enabled is False)",
         ),
-        (
-            {"space__name": "macro", "akp__weights": (1,) * 7},
-            "akp.weights (not of space.name=macro)",
-        ),
+        ({"space__name": "macro", "akp__mib": 9, "akp__weights": (1,) * 7}, OF_MACRO),
+        ({"task__name": "tabular/a.csv", "space__width": 2.0}, OF_TABLE),
         ({"fnas__verify": 2, "reward__cost": "mflops", "reward__target": 3.0}, ""),
         ({"children__halving": 2, "children__rungs": 3, "ppo__hidden": 8}, ""),
         ({"method__name": "ppo", "fnas__verify": 2, "search__plan": "auto"}, ""),  # the plan's
