@@ -41,7 +41,8 @@ class Latency:
     source: str = key(
         "device",
         "device: timed on this one, where the reward or a limit asks; table:FILE, of `fnas-jax"
-        " latency`: looked up for every child; python:MODULE:FUNCTION of your own",
+        " latency`: looked up for every child; python:MODULE:FUNCTION of your own;"
+        " training:RATE:MOVED: computed, what an image takes in training (plans choose it)",
     )
     batch_size: int = key(1, "images per timed pass", 1, 4096)
     repeats: int = key(

@@ -45,6 +45,11 @@ def by_kernels(space: Space, image_shape: tuple[int, int, int], arch: Any) -> Ke
     )
 
 
+def numbers_kept(space: Space, image_shape: tuple[int, int, int], arch: Any) -> float:
+    """What the layers of `by_kernels` write of an image, and read again."""
+    return by_kernels(space, image_shape, arch).layers / FLOAT
+
+
 def widest(space: Space, image_shape: tuple[int, int, int]) -> Kept:
     """Of an image through a network that has the largest layer at every place: no child keeps more.
 

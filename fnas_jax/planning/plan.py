@@ -25,8 +25,8 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core import config_json, devices, hosts
 from fnas_jax.core.types import UserError
 from fnas_jax.layers import choose
-from fnas_jax.planning import layout, schedule, speed, trial
-from fnas_jax.planning.schedule import Facts, Schedule, Size
+from fnas_jax.planning import layout, price, schedule, speed, trial
+from fnas_jax.planning.schedule import Facts, Schedule, Size, Speed
 from fnas_jax.tasks import images, memory
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
@@ -44,6 +44,7 @@ KEYS = (
     *("space.width", "children.steps", "search.budget", "winner.steps", "winner.reference"),
     *("winner.smoothing", "task.val_fraction", "task.augment.policy", "search.winner_share"),
     *("children.lr", "children.backend", "children.weight_decay", "winner.lr", "fnas.verify"),
+    *price.KEYS,
 )
 
 
@@ -124,7 +125,10 @@ def new(
         seconds = config.search.seconds - (time.monotonic() - began)
         own = changed(own, of_trial(own, tried))
         plan = widest(own, dataset, facts, measured, seconds, widths)
-    for line in (*lines(plan, facts, config.search.seconds, seconds), *trial_lines(tried)):
+        chosen = price.chosen(plan.config, left_open(plan.config), measured, plan.size, tried)
+        plan = plan._replace(config=changed(plan.config, chosen))
+    said = (*lines(plan, facts, config.search.seconds, seconds), *trial_lines(tried))
+    for line in (*said, *price.lines(plan.config)):
         print(line, file=sys.stderr, flush=True)
     flat = config_lib.flatten(plan.config)
     return {name: flat[name] for name in left_open(config)}
@@ -210,7 +214,7 @@ def widest(
     config: ml_collections.ConfigDict,
     dataset: Dataset,
     facts: Facts,
-    measured: schedule.Speed,
+    measured: Speed,
     seconds: float,
     widths: tuple[float, ...],
 ) -> Plan:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fnas_jax.training import halving
 
-WINNER_SHARE = 0.5  # of the time
+WINNER_SHARE = 0.6  # of the time
 CHILDREN = 48  # which teach a controller something
 LEAST_CHILDREN, MOST_CHILDREN = 8, 2000
 UNCOUNTED = 14  # children beside the budget: a fair round for the pool, and the finalists

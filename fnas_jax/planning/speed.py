@@ -22,7 +22,13 @@ from fnas_jax.training.minibatches import Data
 
 _SAMPLE = 256  # architectures that stand for a space
 _IMAGES = 1024  # of the data set, which suffice for a few steps
-_SHARES = (0.1, 0.5, 0.9)  # of a space's architectures that cost less than those that are timed
+_SHARES = (
+    0.1,
+    0.3,
+    0.5,
+    0.7,
+    0.9,
+)  # of a space's architectures that cost less than those that are timed
 _LEAST = 1.0  # seconds that are timed, so that a clock and a neighbour matter little
 _MOST_STEPS = 512
 
@@ -50,7 +56,7 @@ def size_of(ctx: TrainContext, moved: float = 0.0) -> Size:
 
 def kept_by(ctx: TrainContext, arch: np.ndarray) -> float:
     """Numbers that the layers of `arch` [T] keep of an image, by the kernels for CPUs."""
-    return sizes.by_kernels(ctx.space, ctx.dataset.image_shape, arch).layers / sizes.FLOAT
+    return sizes.numbers_kept(ctx.space, ctx.dataset.image_shape, arch)
 
 
 def measure(ctx: TrainContext) -> Speed:

@@ -37,6 +37,7 @@ class Trial(NamedTuple):
     steps: int
     rates: np.ndarray  # [R] float
     loss: np.ndarray  # [R] on validation images; infinite where it is no number
+    accuracy: np.ndarray  # [R] as `Outcome` has it
 
     @property
     def best(self) -> int:
@@ -64,8 +65,8 @@ def run(ctx: TrainContext, steps: int) -> Trial:
     children = Child(jnp.tile(arch, (count, 1)), jnp.ones(count, bool), key, jnp.asarray(rates))
     shared = devices.replicate(Shared(images, jnp.int32(steps)), mesh)
     run = population.compiled(made, of_rate)
-    loss = jax.device_get(run(shared, devices.shard(children, mesh)))[: len(FACTORS)]
-    return Trial(steps, rates[: len(FACTORS)], loss)
+    found = jax.device_get(run(shared, devices.shard(children, mesh)))
+    return Trial(steps, *(x[: len(FACTORS)] for x in (rates, *found)))
 
 
 def some_of(dataset: Dataset, count: int) -> Data:
@@ -83,8 +84,8 @@ def some_of(dataset: Dataset, count: int) -> Data:
     )
 
 
-def of_rate(ctx: population.Context, shared: Shared, child: Child) -> Array:
-    """[] the loss on validation images after training by one rate.
+def of_rate(ctx: population.Context, shared: Shared, child: Child) -> tuple[Array, Array]:
+    """([] loss, [] accuracy) on validation images after training by one rate.
 
     The rate is `child.source` [], data, so that all rates are one program.
     """
@@ -92,4 +93,4 @@ def of_rate(ctx: population.Context, shared: Shared, child: Child) -> Array:
     own, data = ctx.child._replace(settings=settings), shared.data
     params = child_lib.train(own, data, child.arch, child.key, shared.steps)
     found = child_lib.evaluate(own, data, child.arch, params, child.active)[1]
-    return jnp.where(found.ok, found.loss, jnp.inf)
+    return jnp.where(found.ok, found.loss, jnp.inf), found.accuracy

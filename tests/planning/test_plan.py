@@ -38,7 +38,7 @@ def test_all_that_is_left_open_is_planned(measured, tmp_path, capsys):
     config = plan.settle(auto(), tmp_path)
     assert config.space.strides == (1, 2, 1) and config.space.stem_stride == 1
     assert config.task.augment.policy == "auto" and not config.winner.reference
-    assert config.search.winner_share == 0.5
+    assert config.search.winner_share == schedule.WINNER_SHARE
     dataset = images.load(config)
     facts = schedule.Facts(len(dataset.train_labels), len(dataset.val_labels), 1, 64)
     facts = facts._replace(devices=len(jax.devices()))
@@ -125,6 +125,7 @@ TRIED = trial.Trial(
     steps=100,
     rates=np.array([0.05, 0.1, 0.2, 0.4]),
     loss=np.array([0.9, 0.7, 0.5, np.inf]),
+    accuracy=np.array([0.6, 0.7, 0.8, 0.0]),
 )
 
 

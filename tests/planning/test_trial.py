@@ -34,7 +34,7 @@ def halves():
 
 
 def by_itself(ctx, rate, steps):
-    """The loss on validation images of the child of a trial, trained alone."""
+    """(loss, accuracy) on validation images of the child of a trial, trained alone."""
     archs, macs = speed.sampled(ctx)
     arch, d = archs[int(np.argsort(macs)[len(macs) // 2])], ctx.dataset
     settings = dataclasses.replace(ctx.settings, lr=rate)
@@ -47,14 +47,16 @@ def by_itself(ctx, rate, steps):
         return child.evaluate(own, data, arch, params, jnp.bool_(True))[1]
 
     found = jax.jit(run)(jax.random.key(0), jnp.int32(steps))
-    return float(found.loss)
+    return float(found.loss), float(found.accuracy)
 
 
 def test_each_rate_trains_the_same_child():
     ctx = halves()
     found = trial.run(ctx, steps=20)
     np.testing.assert_allclose(found.rates, ctx.settings.lr * np.array(trial.FACTORS), rtol=1e-6)
-    assert found.loss[2] == pytest.approx(by_itself(ctx, found.rates[2], steps=20), rel=1e-3)
+    loss, accuracy = by_itself(ctx, found.rates[2], steps=20)
+    assert found.loss[2] == pytest.approx(loss, rel=1e-3)
+    assert found.accuracy[2] == pytest.approx(accuracy, abs=0.02)
     assert len(np.unique(found.loss)) == len(trial.FACTORS)
 
 
@@ -70,7 +72,7 @@ def test_a_trial_holds_no_more_images_than_it_looks_at(monkeypatch):
 
 
 def test_a_loss_that_is_no_number_is_the_worst():
-    found = trial.Trial(10, np.array([0.1, 0.2, 0.4]), np.array([0.5, 0.4, np.inf]))
+    found = trial.Trial(10, np.array([0.1, 0.2, 0.4]), np.array([0.5, 0.4, np.inf]), np.zeros(3))
     assert found.best == 1
 
 

@@ -1,0 +1,75 @@
+"""What a network is worth that trains faster, where the winner's training ends by the clock.
+
+Of two networks of equal accuracy after equal steps, the faster one gets more steps in the same time
+and ends ahead. By how much follows from how the error falls with the steps: as a power of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import ml_collections
+
+from fnas_jax.planning.schedule import Size, Speed
+from fnas_jax.planning.trial import Trial
+from fnas_jax.tasks import training_time
+
+# What is chosen, all or nothing
+KEYS = ("reward.cost", "reward.target", "reward.alpha", "reward.beta", "latency.source")
+# An error falls as steps to the power of minus this. Of one network on Fashion-MNIST, validation
+# images, 1.8 to 14.5 epochs of training (docs/auto.md).
+POWER = 0.2
+MOST = 0.07  # of a latency in MnasNet (arXiv 1807.11626)
+
+
+def error_after(error: float, steps: int, trained: int) -> float:
+    """The error expected after `steps` of a training, where it is `error` after `trained`."""
+    return error * (max(steps, 1) / max(trained, 1)) ** -POWER
+
+
+def exponent(error: float) -> float:
+    """Of (time / target) in the reward of networks that have about this `error` (0 to 1).
+
+    With error = c time^POWER, d accuracy / accuracy = -POWER error / (1 - error) d time / time.
+    """
+    return -min(POWER * error / max(1 - error, 1e-6), MOST)
+
+
+def chosen(
+    config: ml_collections.ConfigDict,
+    free: Collection[str],
+    measured: Speed,
+    size: Size,
+    tried: Trial,
+) -> dict[str, Any]:
+    """{key: value} of a reward by which networks that train faster are worth more.
+
+    Where all of `KEYS` are `free`, the winner's training ends by the clock, an accuracy is searched
+    for and no limit on latencies is given, and where it is known what networks take: by the kernels
+    for CPUs. {} elsewhere.
+    """
+    accuracy = config.task.objective == "classification" and config.task.metric in ("", "accuracy")
+    clocked = config.search.winner_share > 0 and not config.limits.latency_ms
+    if not (set(KEYS) <= set(free) and accuracy and clocked and measured.moved):
+        return {}
+    error = 1 - float(tried.accuracy[tried.best])
+    power = round(exponent(error_after(error, config.children.steps, tried.steps)), 4)
+    return {
+        "reward.cost": "latency_ms",
+        "reward.target": float(f"{size.mean / measured.macs * 1e3:.3g}"),
+        "reward.alpha": power,
+        "reward.beta": power,
+        "latency.source": training_time.name_of(measured.macs, measured.moved),
+    }
+
+
+def lines(config: ml_collections.ConfigDict) -> list[str]:
+    """What faster training counts for, in words."""
+    if not config.latency.source.startswith(training_time.PREFIX):
+        return []
+    percent = 100 * (2**-config.reward.alpha - 1)
+    return [
+        f"plan: a network that trains in half the time counts as {percent:.2g}% more accurate, as"
+        " the winner then gets twice as many epochs"
+    ]
