@@ -224,7 +224,7 @@ def widest(
         ctx = context(own, dataset)
         size = speed.size_of(ctx, measured.moved)
         found = schedule.schedule(facts, measured, size, seconds)
-        if enough := schedule.enough(found, seconds):
+        if enough := schedule.enough(facts, found, seconds):
             break
     values = {
         "children.steps": found.steps,
@@ -275,6 +275,6 @@ def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
         said.append(
             f"warning: {given:g} seconds are little for {facts.images + facts.judged} images of"
             f" this size: a plan wants {schedule.CHILDREN // 2} children of"
-            f" {schedule.LEAST_STEPS} steps and {schedule.WINNER_EPOCHS:g} epochs for the winner"
+            f" {schedule.good_steps(facts)} steps and {schedule.WINNER_EPOCHS:g} epochs for the winner"
         )
     return said

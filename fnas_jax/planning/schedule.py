@@ -11,8 +11,10 @@ CHILDREN = 48  # which teach a controller something
 LEAST_CHILDREN, MOST_CHILDREN = 8, 2000
 UNCOUNTED = 14  # children beside the budget: a fair round for the pool, and the finalists
 LEAST_STEPS = 50  # of a child, from inherited weights
+# Of a child, or an epoch: fewer say little of what becomes of a network. Narrower ones are searched.
+GOOD_STEPS = 500
 CHILD_EPOCHS = 3.0  # at most; with more time there are more children
-WINNER_EPOCHS = 15.0  # of which a network learns most of what it can
+WINNER_EPOCHS = 20.0  # of which a network learns most of what it can
 MOST_WINNER_EPOCHS = 200.0
 LEAST_WINNER_STEPS = 1500  # also of few images
 COMPILATIONS = 3.0  # of a child's program: what a search compiles in all
@@ -112,7 +114,13 @@ def most_winner_steps(facts: Facts) -> int:
     return max(int(MOST_WINNER_EPOCHS * epoch), LEAST_WINNER_STEPS)
 
 
-def enough(plan: Schedule, seconds: float) -> bool:
+def good_steps(facts: Facts) -> int:
+    """Of a child that says something, at least."""
+    return max(min(GOOD_STEPS, facts.images // facts.batch), LEAST_STEPS)
+
+
+def enough(facts: Facts, plan: Schedule, seconds: float) -> bool:
     """Whether networks of this size leave time for all: children, steps and the winner's epochs."""
     fits = plan.search_seconds <= seconds * (1 - WINNER_SHARE) * 1.05
-    return fits and plan.children >= CHILDREN // 2 and plan.winner_epochs >= WINNER_EPOCHS
+    children = plan.children >= CHILDREN // 2 and plan.steps >= good_steps(facts)
+    return fits and children and plan.winner_epochs >= WINNER_EPOCHS

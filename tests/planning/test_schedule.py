@@ -33,7 +33,7 @@ def child_seconds(facts, speed, size, steps):
 @given(FACTS, SPEEDS, SIZES, st.floats(60, 1e6))
 def test_what_is_enough_keeps_to_the_time(facts, speed, size, seconds):
     found = schedule.schedule(facts, speed, size, seconds)
-    assume(schedule.enough(found, seconds))
+    assume(schedule.enough(facts, found, seconds))
     children = (found.children + schedule.UNCOUNTED) * child_seconds(
         facts, speed, size, found.steps
     )
