@@ -22,7 +22,7 @@ import numpy as np
 
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import config_json, devices, hosts
+from fnas_jax.core import config_json, devices, hosts, stages
 from fnas_jax.core.types import UserError
 from fnas_jax.layers import choose
 from fnas_jax.planning import layout, price, schedule, speed, trial
@@ -106,7 +106,8 @@ def new(
         dataset = images.load(own, arrays)
     widths = fitting(own, dataset)
     usual = next((width for width in widths if width <= own.space.width), widths[0])
-    measured = speed.measure(context(changed(own, {"space.width": usual}), dataset))
+    with stages.at("planning, measuring how fast networks train"):
+        measured = speed.measure(context(changed(own, {"space.width": usual}), dataset))
     facts = Facts(
         images=len(dataset.train_labels),
         judged=len(dataset.val_labels),
@@ -117,11 +118,12 @@ def new(
     )
     seconds = config.search.seconds - (time.monotonic() - began)
     plan = widest(own, dataset, facts, measured, seconds, widths)
-    steps = 0
+    steps, tried = 0, None
     if "children.lr" in left_open(config):
         steps = trial.steps_within(facts, measured, plan.size, seconds)
-    tried = trial.run(context(plan.config, dataset), steps) if steps else None
-    if tried is not None:
+    if steps:
+        with stages.at("planning, trying learning rates"):
+            tried = trial.run(context(plan.config, dataset), steps)
         seconds = config.search.seconds - (time.monotonic() - began)
         own = changed(own, of_trial(own, tried))
         plan = widest(own, dataset, facts, measured, seconds, widths)
@@ -275,6 +277,7 @@ def lines(plan: Plan, facts: Facts, given: float, left: float) -> list[str]:
         said.append(
             f"warning: {given:g} seconds are little for {facts.images + facts.judged} images of"
             f" this size: a plan wants {schedule.CHILDREN // 2} children of"
-            f" {schedule.good_steps(facts)} steps and {schedule.WINNER_EPOCHS:g} epochs for the winner"
+            f" {schedule.good_steps(facts)} steps and {schedule.WINNER_EPOCHS:g} epochs for the"
+            " winner"
         )
     return said

@@ -11,7 +11,7 @@ CHILDREN = 48  # which teach a controller something
 LEAST_CHILDREN, MOST_CHILDREN = 8, 2000
 UNCOUNTED = 14  # children beside the budget: a fair round for the pool, and the finalists
 LEAST_STEPS = 50  # of a child, from inherited weights
-# Of a child, or an epoch: fewer say little of what becomes of a network. Narrower ones are searched.
+# Of a child, or an epoch: fewer say little of a network, and narrower ones are searched
 GOOD_STEPS = 500
 CHILD_EPOCHS = 3.0  # at most; with more time there are more children
 WINNER_EPOCHS = 20.0  # of which a network learns most of what it can
@@ -66,21 +66,16 @@ class Schedule(NamedTuple):
 def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule:
     """The most that fits into `seconds`, of which the winner's training has `WINNER_SHARE`.
 
-    Children get `LEAST_STEPS` at least and `CHILD_EPOCHS` at most; between these there are
-    `CHILDREN` of them, and more or fewer beyond. All devices share the winner's minibatches.
+    There are `CHILDREN`, of `good_steps` at least; fewer, down to half as many, where these do not
+    fit; and then fewer steps, but no fewer than `LEAST_STEPS`. Beyond `CHILD_EPOCHS` there are more
+    children. All devices share the winner's minibatches.
     """
     compiled = COMPILATIONS * speed.compilation
     for_search = max(seconds * (1 - WINNER_SHARE) - compiled, 0.0) * facts.devices
-    of_each = max(for_search / (CHILDREN + UNCOUNTED) - speed.own, 0.0)
-    images = of_each * speed.macs / size.mean
-    # Most steps leave rungs at the same shares of them.
-    most = max(int(CHILD_EPOCHS * facts.images / facts.batch), LEAST_STEPS)
-    made, judged = expected(facts, most)
-    # Of all children, of which those that are not counted are trained in full.
-    made = (CHILDREN * made + UNCOUNTED) / (CHILDREN + UNCOUNTED)
-    judged = (CHILDREN * judged + UNCOUNTED) / (CHILDREN + UNCOUNTED)
-    steps = int((images - judged * facts.judged * FORWARD) / (made * facts.batch))
-    steps = min(max(steps, LEAST_STEPS), most)
+    steps = steps_for(CHILDREN, facts, speed, size, for_search)
+    if steps < good_steps(facts):
+        fewer = steps_for(CHILDREN // 2, facts, speed, size, for_search)
+        steps = min(fewer, good_steps(facts))
     full = child_seconds(facts, speed, size, steps)
     each = child_seconds(facts, speed, size, steps, *expected(facts, steps))
     children = int((for_search - UNCOUNTED * full) / each)
@@ -92,6 +87,28 @@ def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule
     winner_steps = min(max(winner_steps, LEAST_STEPS), most_winner_steps(facts))
     epochs = winner_steps * facts.batch / everything
     return Schedule(children, steps, each, searched, winner_steps, epochs)
+
+
+def steps_for(children: int, facts: Facts, speed: Speed, size: Size, seconds: float) -> int:
+    """Of each of so many children, and of those that are not counted, in `seconds` of a device.
+
+    `LEAST_STEPS` at least and `CHILD_EPOCHS` at most.
+    """
+    of_each = max(seconds / (children + UNCOUNTED) - speed.own, 0.0)
+    images = of_each * speed.macs / size.mean
+    # Most steps leave rungs at the same shares of them.
+    most = max(int(CHILD_EPOCHS * facts.images / facts.batch), LEAST_STEPS)
+    made, judged = expected(facts, most)
+    # Of all children, of which those that are not counted are trained in full.
+    made = (children * made + UNCOUNTED) / (children + UNCOUNTED)
+    judged = (children * judged + UNCOUNTED) / (children + UNCOUNTED)
+    steps = int((images - judged * facts.judged * FORWARD) / (made * facts.batch))
+    return min(max(steps, LEAST_STEPS), most)
+
+
+def good_steps(facts: Facts) -> int:
+    """Of a child that says something, at least."""
+    return max(min(GOOD_STEPS, facts.images // facts.batch), LEAST_STEPS)
 
 
 def expected(facts: Facts, steps: int) -> tuple[float, float]:
@@ -112,11 +129,6 @@ def most_winner_steps(facts: Facts) -> int:
     """Of a training that has all the time that it wants."""
     epoch = (facts.images + facts.judged) / facts.batch
     return max(int(MOST_WINNER_EPOCHS * epoch), LEAST_WINNER_STEPS)
-
-
-def good_steps(facts: Facts) -> int:
-    """Of a child that says something, at least."""
-    return max(min(GOOD_STEPS, facts.images // facts.batch), LEAST_STEPS)
 
 
 def enough(facts: Facts, plan: Schedule, seconds: float) -> bool:

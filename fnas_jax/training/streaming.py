@@ -24,12 +24,13 @@ from fnas_jax.core import devices, hosts
 from fnas_jax.core.keep import NOWHERE
 from fnas_jax.core.types import Array
 from fnas_jax.objectives.base import State
-from fnas_jax.training import child, parts, population
+from fnas_jax.training import child, parts, population, prefetch
 from fnas_jax.training.child import Outcome, Progress
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.parts import Training
 from fnas_jax.training.population import Child, Context, Population, Trained
+from fnas_jax.training.prefetch import Pace
 
 LOG = logging.getLogger(__name__)
 QUIET = 10.0  # seconds of a batch of which nothing is shown
@@ -228,26 +229,28 @@ def _given(ctx: Context, data: Data, chunk: int | None) -> Iterator[Part]:
 def prefetched(
     data: Data, settings: Children, steps: int, chunk: int, mesh: Mesh, done: int = 0
 ) -> Iterator[tuple[Data, tuple[int, int]]]:
-    """(chunk on the devices, its first step and the one after its last), one chunk ahead.
+    """(chunk on the devices, its first step and the one after its last); a thread reads the next.
 
     Without the chunks whose steps are `done` already.
     """
-    ahead: tuple[Data, tuple[int, int]] | None = None
-    for rows, span in _visits(len(data.train_labels), settings.batch_size, steps, chunk):
-        if span[1] <= done:
-            continue
-        part = Data(
-            data.train_images[rows],
-            data.train_labels[rows],
-            data.eval_images[:1],
-            data.eval_labels[:1],
-        )
-        following = devices.replicate(part, mesh), span  # begins to copy and returns
-        if ahead is not None:
-            yield ahead
-        ahead = following
-    if ahead is not None:
-        yield ahead
+    visits = _visits(len(data.train_labels), settings.batch_size, steps, chunk)
+    wanted = (visit for visit in visits if visit[1][1] > done)
+    read = functools.partial(_read, data, mesh)
+    for (_, span), part in prefetch.ahead(wanted, read, functools.partial(_tell, chunk)):
+        yield part, span
+
+
+def _read(data: Data, mesh: Mesh, visit: tuple[np.ndarray, tuple[int, int]]) -> Data:
+    """The images of a chunk on all devices; of evaluation images one, which no step looks at."""
+    rows, _ = visit
+    images, labels = data.train_images[rows], data.train_labels[rows]
+    return devices.replicate(Data(images, labels, data.eval_images[:1], data.eval_labels[:1]), mesh)
+
+
+def _tell(chunk: int, pace: Pace) -> None:
+    """Says so where the devices waited long for chunks."""
+    if told := prefetch.starved(pace, chunk):
+        LOG.warning(told)
 
 
 def _visits(
@@ -276,16 +279,13 @@ def _visits(
 def eval_parts(data: Data, settings: Children, chunk: int) -> Iterator[tuple[int, Data]]:
     """(place of its first, part of the evaluation images), each with what statistics need."""
     enough = settings.calibration * settings.eval_batch
-    for part in _parts(len(data.eval_labels), chunk):
-        yield (
-            part.start,
-            Data(
-                data.train_images[:enough],
-                data.train_labels[:enough],
-                data.eval_images[part],
-                data.eval_labels[part],
-            ),
-        )
+    images, labels = data.train_images[:enough], data.train_labels[:enough]
+
+    def read(part: slice) -> Data:
+        return Data(images, labels, data.eval_images[part], data.eval_labels[part])
+
+    for part, rows in prefetch.ahead(iter(_parts(len(data.eval_labels), chunk)), read):
+        yield part.start, rows
 
 
 def _parts(count: int, chunk: int) -> list[slice]:

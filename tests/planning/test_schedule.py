@@ -64,37 +64,57 @@ def test_twice_the_time_is_no_less_of_anything(facts, speed, size, seconds):
     assert two.children * two.steps >= one.children * one.steps * 0.9
 
 
+CASE = Facts(images=64_000, judged=3000, devices=2, batch=64)
+STEP = 0.064 / 3  # seconds, at 3e9 multiply-adds a second; a child's judging takes 1 / 3 s
+
+
 def test_the_figures_of_a_case():
-    """By hand: 400 s of two devices; a step of 64 images takes 0.064 s, a child's judging 1 s."""
-    facts, size = Facts(images=64_000, judged=3000, devices=2, batch=64), Size(1e6, 2e6)
-    found = schedule.schedule(facts, Speed(1e9, compilation=20.0), size, 1150.0)
-    # (460 - 60) * 2 / (48 + 14) = 12.9 s a child, of which 11.9 s are 186 steps
-    assert found.steps == 185 and found.children == 48
-    assert found.child_seconds == pytest.approx(185 * 0.064 + 1)
-    # What is left of 1150 s at 0.064 s a step, which two devices share.
-    assert found.winner_steps == int((1150 - found.search_seconds) / 0.064)
+    """By hand: 400 s of two devices."""
+    found = schedule.schedule(CASE, Speed(3e9, compilation=20.0), Size(1e6, 2e6), 1150.0)
+    # (460 - 60) * 2 / (48 + 14) = 12.9 s a child, of which 12.6 s are 589 steps
+    assert found.steps == 589 and found.children == 48
+    assert found.child_seconds == pytest.approx(589 * STEP + 1 / 3)
+    # What is left of 1150 s, in steps of twice the work, which two devices share.
+    assert found.winner_steps == int((1150 - found.search_seconds) / STEP)
     assert found.winner_epochs == pytest.approx(found.winner_steps * 64 / 67_000)
 
 
-def test_children_that_are_compiled_each_are_fewer():
-    """By hand: as above, where 3 s of each child are its compilation."""
-    facts, size = Facts(images=64_000, judged=3000, devices=2, batch=64), Size(1e6, 2e6)
-    found = schedule.schedule(facts, Speed(1e9, 20.0, own=3.0), size, 1150.0)
-    assert found.steps == int((400 * 2 / 62 - 3 - 1) / 0.064) and found.children == 48
-    assert found.child_seconds == pytest.approx(found.steps * 0.064 + 1 + 3)
+@pytest.mark.parametrize(("macs", "steps", "children"), [(2e9, 500, 34), (1e9, 313, 24)])
+def test_children_are_fewer_before_they_have_too_few_steps(macs, steps, children):
+    """By hand: (800 s - 14 full ones) / 16.5 s; half of the children, 800 s / 38 = 21.05 s each."""
+    found = schedule.schedule(CASE, Speed(macs, compilation=20.0), Size(1e6, 2e6), 1150.0)
+    assert (found.steps, found.children) == (steps, children)
+    assert schedule.enough(CASE, found, 1150.0) == (steps == 500)
+
+
+def test_networks_are_narrow_enough_for_good_children():
+    quick = CASE._replace(batch=32)  # steps are of half the work, and a winner's epochs more
+    found = schedule.schedule(quick, Speed(4e9, compilation=20.0), Size(1e6, 1e6), 1150.0)
+    assert schedule.good_steps(quick) == 500 and schedule.enough(quick, found, 1150.0)
+    assert not schedule.enough(quick, found._replace(steps=499), 1150.0)
+    assert not schedule.enough(quick, found._replace(winner_epochs=19.9), 1150.0)
+    assert schedule.good_steps(CASE._replace(images=6400)) == 100  # an epoch
+    assert schedule.good_steps(CASE._replace(images=640)) == schedule.LEAST_STEPS
+
+
+def test_children_that_are_compiled_each_are_shorter():
+    """By hand: as the first case, where 0.5 s of each child are its compilation."""
+    found = schedule.schedule(CASE, Speed(3e9, 20.0, own=0.5), Size(1e6, 2e6), 1150.0)
+    assert found.steps == int((400 * 2 / 62 - 0.5 - 1 / 3) / STEP) and found.children == 48
+    assert found.child_seconds == pytest.approx(found.steps * STEP + 1 / 3 + 0.5)
 
 
 def test_children_that_stop_early_leave_time_for_longer_ones():
-    """By hand: as above, where half stop at a half; 14 children are trained in full."""
-    facts = Facts(images=64_000, judged=3000, devices=2, batch=64, halving=2, rungs=1)
-    found = schedule.schedule(facts, Speed(1e9, compilation=20.0), Size(1e6, 2e6), 1150.0)
-    # 48 make 3 / 4 of the steps and are judged twice: 800 s = 48 (2 + 0.75 s) + 14 (1 + s)
-    assert found.steps == int((800 - 48 * 2 - 14) / (48 * 0.75 + 14) / 0.064)
+    """By hand: as the first case, where half stop at a half; 14 children are trained in full."""
+    facts = CASE._replace(halving=2, rungs=1)
+    found = schedule.schedule(facts, Speed(3e9, compilation=20.0), Size(1e6, 2e6), 1150.0)
+    # 48 make 3 / 4 of the steps and are judged twice: 800 s = 48 (2/3 + 0.75 s) + 14 (1/3 + s)
+    assert found.steps == int((800 - 48 * 2 / 3 - 14 / 3) / (48 * 0.75 + 14) / STEP)
     half = round(found.steps / 2)
-    assert found.child_seconds == pytest.approx((half + (found.steps - half) / 2) * 0.064 + 2)
+    assert found.child_seconds == pytest.approx((half + (found.steps - half) / 2) * STEP + 2 / 3)
     assert found.children == 48
     assert found.search_seconds == pytest.approx(
-        (48 * found.child_seconds + 14 * (found.steps * 0.064 + 1)) / 2 + 60
+        (48 * found.child_seconds + 14 * (found.steps * STEP + 1 / 3)) / 2 + 60
     )
 
 
