@@ -233,14 +233,14 @@ def prefetched(
 
     Without the chunks whose steps are `done` already.
     """
-    visits = _visits(len(data.train_labels), settings.batch_size, steps, chunk)
-    wanted = (visit for visit in visits if visit[1][1] > done)
-    read = functools.partial(_read, data, mesh)
+    every = visits(len(data.train_labels), settings.batch_size, steps, chunk)
+    wanted = (visit for visit in every if visit[1][1] > done)
+    read = functools.partial(placed, data, mesh)
     for (_, span), part in prefetch.ahead(wanted, read, functools.partial(_tell, chunk)):
         yield part, span
 
 
-def _read(data: Data, mesh: Mesh, visit: tuple[np.ndarray, tuple[int, int]]) -> Data:
+def placed(data: Data, mesh: Mesh, visit: tuple[np.ndarray, tuple[int, int]]) -> Data:
     """The images of a chunk on all devices; of evaluation images one, which no step looks at."""
     rows, _ = visit
     images, labels = data.train_images[rows], data.train_labels[rows]
@@ -253,7 +253,7 @@ def _tell(chunk: int, pace: Pace) -> None:
         LOG.warning(told)
 
 
-def _visits(
+def visits(
     count: int, batch: int, steps: int, chunk: int
 ) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
     """(sorted rows of a chunk, its span of steps) until there are `steps`.

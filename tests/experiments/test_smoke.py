@@ -10,6 +10,7 @@ from experiments.benchmarks import (
     children_throughput,
     early_stopping,
     image_search,
+    input_streams,
     method_overhead,
     pool_convergence,
     posterior,
@@ -59,6 +60,11 @@ SMALL = {
         "--devices=1 --seeds=1 --steps=2",
         {"devices_1"},
         {"test_accuracy", "test_accuracy_minus_devices_1", "seconds"},
+    ),
+    input_streams: (
+        "--images=200 --side=8 --chunk=70 --turns=1",
+        {"resident", "ahead", "in_turn"},
+        {"images_per_second", "share_of_resident"},
     ),
     method_overhead: (
         "--iterations=1 --seeds=1 --proposals=8",

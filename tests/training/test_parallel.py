@@ -120,7 +120,7 @@ def test_images_in_chunks_may_be_cut_anywhere_and_are_those_of_streaming():
     chex.assert_trees_all_equal(whole[1], cut[1])
     progress = child.begin(ctx, NO_ARCH, KEY)
     advance = jax.jit(functools.partial(child.advance, ctx))
-    for rows, (first, last) in streaming._visits(90, 16, STEPS, 40):
+    for rows, (first, last) in streaming.visits(90, 16, STEPS, 40):
         data = Data(host.train_images[rows], host.train_labels[rows], *host[2:])
         progress = advance(data, NO_ARCH, KEY, progress, first, last, STEPS)
     np.testing.assert_allclose(whole[0].vector, progress.vector, rtol=1e-5, atol=1e-6)

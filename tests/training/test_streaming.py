@@ -81,7 +81,7 @@ def test_children_learn_from_chunks(chunk):
 @given(st.integers(16, 200), st.integers(1, 60), st.integers(1, 8))
 def test_every_step_is_made_once_and_no_row_comes_twice_in_an_epoch(count, steps, batches):
     batch, chunk = 16, 16 * batches
-    visits = list(streaming._visits(count, batch, steps, chunk))
+    visits = list(streaming.visits(count, batch, steps, chunk))
     done = 0
     for rows, (first, last) in visits:
         assert first == done
