@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from fnas_jax.layers.convolutions import TAPS
+from fnas_jax.layers.taps import TAPS
 
 _LARGEST = 2**14  # elements of an array whose numbers are followed
 _BY_NUMPY = {
@@ -47,7 +47,7 @@ def multiply_adds(function: Callable[..., Any], *given: Any) -> int:
     Leaves of `given` are arrays, whose numbers are followed where they are small integers or
     booleans, or `jax.ShapeDtypeStruct`. Positions of kernels on padding count, as in
     `networks.cost`; zeros that a convolution inserts between pixels do not. Depthwise convolutions
-    that are written as shifted products count, too (`convolutions.TAPS`). Raises ValueError where
+    that are written as shifted products count, too (`taps.TAPS`). Raises ValueError where
     what is executed depends on numbers that are not given.
     """
     leaves, structure = jax.tree.flatten(given)

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import cases, convolutions, ops, own, parameters, reference
+from fnas_jax.layers import cases, convolutions, ops, own, parameters, reference, taps
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, IDENTITY, MBCONV, NONE, OWN, PASS, POOL, LayerSpec, Slot
 from fnas_jax.layers.switch import Halves, select, switch
@@ -99,8 +99,8 @@ def inner(
     widest, x, new = slot.widest("cout"), ops.fit_channels(x, case.cin), {}
 
     def centre(w: Array) -> Array:
-        w = convolutions.crop(w.astype(x.dtype), case.kernel)
-        return convolutions.centre(w, spec.kernel)
+        w = taps.crop(w.astype(x.dtype), case.kernel)
+        return taps.centre(w, spec.kernel)
 
     def norm(name: str, h: Array) -> Array:
         args = (h, spec.middle, case.act, stats, collect)
@@ -110,7 +110,7 @@ def inner(
     if case.op == CONV:
         w = parameters.full_weights(params)[:, :, : case.cin, : case.cout]
         if case.kernel == 1:
-            w = convolutions.crop(w, 1)[0, 0].astype(x.dtype)
+            w = taps.crop(w, 1)[0, 0].astype(x.dtype)
             return ops.fit_channels(convolutions.pointwise(x, w, slot.stride), widest), new
         h = convolutions.conv(x, centre(w), 0, (case.kernel,), slot.stride)
         return ops.fit_channels(h, widest), new

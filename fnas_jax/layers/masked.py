@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, ops, own, parameters, reference
+from fnas_jax.layers import convolutions, ops, own, parameters, reference, taps
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.spec import CONV, MBCONV, NONE, PASS, SEPCONV, LayerSpec, Slot
 
@@ -76,7 +76,7 @@ def _full(slot: Slot, params: Params, x: Array, spec: LayerSpec) -> Array | None
         return None
     if "shortcut" in params:
         return convolutions.pointwise(x, params["shortcut"].astype(x.dtype), slot.stride)
-    w = convolutions.centre(params["conv"].astype(x.dtype), spec.kernel)
+    w = taps.centre(params["conv"].astype(x.dtype), spec.kernel)
     return convolutions.conv(x, w, 0, w.shape[:1], slot.stride)
 
 
@@ -105,7 +105,7 @@ def _deep(
     if SEPCONV in slot.ops:
         is_separable = jnp.asarray(spec.op == SEPCONV)
         h = jnp.where(is_separable, ops.fit_channels(x, h.shape[-1]), h)
-    w = convolutions.centre(params["depthwise"].astype(x.dtype), spec.kernel)
+    w = taps.centre(params["depthwise"].astype(x.dtype), spec.kernel)
     h = convolutions.depthwise(h, w, 0, w.shape[:1], slot.stride)
     h = reference.gate(params, norm("norm_depthwise", h), spec)
     return convolutions.pointwise(h, params["project"].astype(x.dtype)), new

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import convolutions, own
+from fnas_jax.layers import own, taps
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.layers.parameters import full_weights
 from fnas_jax.layers.spec import CONV, MBCONV, OWN, LayerSpec
@@ -117,13 +117,13 @@ def _layer(name: str, v: LayerSpec, p: Params, s: dict[str, Moments], out: _Vari
                 tree[name] = leaf[own.name(v.op)]
         return
     if v.op == CONV:
-        kernel = convolutions.crop(full_weights(p), v.kernel)[:, :, : v.cin, : v.cout]
+        kernel = taps.crop(full_weights(p), v.kernel)[:, :, : v.cin, : v.cout]
         out.kernel(name, "conv", value=kernel)
     else:
         if v.op == MBCONV:
             out.kernel(name, "expand", value=p["expand"][: v.cin, : v.middle])
             norm("norm_expand", v.middle)
-        kernel = convolutions.crop(p["depthwise"], v.kernel)[:, :, None, : v.middle]
+        kernel = taps.crop(p["depthwise"], v.kernel)[:, :, None, : v.middle]
         out.kernel(name, "depthwise", value=kernel)
         norm("norm_depthwise", v.middle)
         out.kernel(name, "project", value=p["project"][: v.middle, : v.cout])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array, UserError
@@ -55,6 +56,6 @@ def milliseconds(
     archs: Array | np.ndarray,
 ) -> np.ndarray:
     """[N] float32 of an image in a training step of networks `archs` [N, T], on one device."""
-    macs = np.asarray(cost.cost(space, image_shape, outputs)(archs)[1], np.float64)
+    macs = np.asarray(cost.cost(space, image_shape, outputs)(jnp.asarray(archs))[1], np.float64)
     kept = [sizes.numbers_kept(space, image_shape, arch) for arch in np.asarray(archs)]
     return ((macs + moved * np.array(kept)) / rate * 1e3).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fnas_jax.layers import convolutions
+from fnas_jax.layers import convolutions, cpu_convolutions, taps
 
 SIZES = (3, 5)
 BATCH, CHANNELS, FEATURES = 6, 3, 4
@@ -71,7 +71,7 @@ def test_conv_equals_convolution(image, stride):
 
 
 def test_all_platforms_forms_are_equal_under_vmap():
-    forms = (convolutions._padded, convolutions._direct, convolutions._patched)
+    forms = (cpu_convolutions.padded, convolutions._direct, convolutions._patched)
     forms = [functools.partial(form, stride=2) for form in forms]
     key = jax.random.key(0)
     x = jax.random.normal(key, (2, BATCH, 5, 6, CHANNELS))
@@ -218,6 +218,6 @@ def test_pointwise_equals_a_convolution(stride):
 @pytest.mark.parametrize("size", [1, 2, 7, 8])
 def test_same_padding_is_xlas(size):
     for kernel, stride in itertools.product((1, 3, 5), (1, 2)):
-        low, high, out = convolutions.same_padding(size, kernel, stride)
+        low, high, out = taps.same_padding(size, kernel, stride)
         assert [(low, high)] == lax.padtype_to_pads((size,), (kernel,), (stride,), "SAME")
         assert out == (size + low + high - kernel) // stride + 1 or stride > kernel
