@@ -12,7 +12,7 @@ import numpy as np
 
 from fnas_jax.core import attributes, callables, devices
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.networks import readable
+from fnas_jax.networks import cost, readable
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import data, training_time
 from fnas_jax.tasks.data import Dataset
@@ -79,8 +79,9 @@ def open_(config: Any, space: Space, dataset: Dataset) -> Source:
             return Source(name, of, identity=known)
     if name.startswith(training_time.PREFIX):
         numbers = training_time.parse(name, space)
-        shape, outputs = dataset.image_shape, dataset.outputs
-        of = functools.partial(training_time.milliseconds, space, shape, outputs, *numbers)
+        shape = dataset.image_shape
+        costs = cost.cost(space, shape, dataset.outputs)
+        of = functools.partial(training_time.milliseconds, costs, space, shape, *numbers)
         return Source(name, of, identity={"kind": name})
     raise UserError(
         f"latency.source is {name!r}; allowed are {DEVICE}, {TABLE}FILE, {PYTHON}MODULE:FUNCTION"

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.networks import cost, mobile_spaces, sizes
-from fnas_jax.networks.dense import Outputs
+from fnas_jax.networks import mobile_spaces, sizes
+from fnas_jax.networks.cost import Cost
 from fnas_jax.spaces.base import Space
 
 PREFIX = "training:"
@@ -48,14 +48,17 @@ def parse(name: str, space: Space) -> tuple[float, float]:
 
 
 def milliseconds(
+    costs: Cost,
     space: Space,
     image_shape: tuple[int, int, int],
-    outputs: Outputs,
     rate: float,
     moved: float,
     archs: Array | np.ndarray,
 ) -> np.ndarray:
-    """[N] float32 of an image in a training step of networks `archs` [N, T], on one device."""
-    macs = np.asarray(cost.cost(space, image_shape, outputs)(jnp.asarray(archs))[1], np.float64)
+    """[N] float32 of an image in a training step of networks `archs` [N, T], on one device.
+
+    `costs` is the `networks.cost.cost` of these networks.
+    """
+    macs = np.asarray(costs(jnp.asarray(archs))[1], np.float64)
     kept = [sizes.numbers_kept(space, image_shape, arch) for arch in np.asarray(archs)]
     return ((macs + moved * np.array(kept)) / rate * 1e3).astype(np.float32)
