@@ -5,20 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from fnas_jax.core import budget
+from fnas_jax.core.types import UserError
 from fnas_jax.iteration import State
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.tasks.base import Evaluator
+from fnas_jax.tasks.base import Evaluator, Task
+
+
+def check(search: Any, task: Task, one_shot: bool) -> None:
+    """Raises UserError where the section `search` counts images, and nobody trains children."""
+    if search.images and (one_shot or not task.trains):
+        why = "one network is trained for all" if one_shot else f"{task.name} trains no networks"
+        raise UserError(
+            f"search.images is {search.images}, and {why}: search.budget says how many"
+            " architectures are evaluated"
+        )
 
 
 def over(config: Any, method: SearchMethod, evaluator: Evaluator, state: State) -> bool:
-    """The budget or the time is spent, nothing new is left to ask for, or the method says so.
+    """The budget, time or images are spent, nothing new is left to ask for, or the method says so.
 
     `config` is the run's, and the time that of `state`, with what the finals will take.
     """
     seconds = state.seconds["total"] + finals_seconds(config, evaluator, state)
     if budget.spent(config.search, state.counts, state.iteration, seconds):
         return True
-    if used_up(config.search, evaluator, state):
+    if out_of_images(config, evaluator, state) or used_up(config.search, evaluator, state):
         return True
     return method.done is not None and bool(method.done(state.method))
 
@@ -33,16 +44,46 @@ def finals_expected(config: Any, evaluator: Evaluator, state: State) -> float:
 
     `config` is the run's.
     """
-    trained = state.counts["trained"]
-    measured = trained + state.counts["prepared"]
-    finalists = min(config.winner.finalists, trained)
-    held = evaluator.hooks.finals is not None and finalists > 1
-    if not held or not measured:
+    measured, coming = children(state), finalists(config, evaluator, state)
+    if not coming or not measured:
         return 0.0
-    made = measured * config.children.steps
     # In full, of which those that were stopped early have made a part only.
-    share = 1 - float(evaluator.stats(state.evaluator).get("steps_saved", 0)) / max(made, 1)
-    return finalists * state.seconds["children"] / measured / share
+    share = steps_made(config, evaluator, state) / (measured * config.children.steps)
+    return coming * state.seconds["children"] / measured / share
+
+
+def trains_children(task: Task, evaluator: Evaluator) -> bool:
+    """Whether each child is trained by itself; others are judged with inherited weights."""
+    return task.trains and evaluator.hooks.load_weights is None
+
+
+def children(state: State) -> int:
+    """How many have been trained, those of the pool's fair rounds among them."""
+    return state.counts["trained"] + state.counts["prepared"]
+
+
+def steps_made(config: Any, evaluator: Evaluator, state: State) -> int:
+    """Of all children."""
+    saved = int(evaluator.stats(state.evaluator).get("steps_saved", 0))
+    return children(state) * config.children.steps - saved
+
+
+def finalists(config: Any, evaluator: Evaluator, state: State) -> int:
+    """How many will be trained again in the finals, by the children so far."""
+    count = min(config.winner.finalists, state.counts["trained"])
+    return count if evaluator.hooks.finals is not None and count > 1 else 0
+
+
+def images(config: Any, evaluator: Evaluator, state: State) -> int:
+    """On how many children have been trained, and finalists will be: a minibatch a step."""
+    finals = finalists(config, evaluator, state) * config.children.steps
+    return (steps_made(config, evaluator, state) + finals) * config.children.batch_size
+
+
+def out_of_images(config: Any, evaluator: Evaluator, state: State) -> bool:
+    """Whether `search.images` have been shown, and one iteration is made, which a result needs."""
+    most = config.search.images
+    return most > 0 and state.iteration > 0 and images(config, evaluator, state) >= most
 
 
 def why(config: Any, evaluator: Evaluator, state: State) -> str:
@@ -50,6 +91,12 @@ def why(config: Any, evaluator: Evaluator, state: State) -> str:
     search = config.search
     seconds = state.seconds["total"] + finals_seconds(config, evaluator, state)
     reason = used_up(search, evaluator, state)
+    if not reason and out_of_images(config, evaluator, state):
+        shown = images(config, evaluator, state)
+        reason = (
+            f"search.images is {search.images:,}: the search ends here, after {shown:,} with those"
+            " of the finals"
+        )
     if not reason and budget.out_of_time(search, state.iteration, seconds):
         left = f", of which search.winner_share={search.winner_share:g} is the winner's"
         reason = (

@@ -199,7 +199,7 @@ def search(ctx: Context) -> dict[str, Any]:
         trained = state.counts["trained"]
         remaining = functools.partial(search_seconds_left, ctx)
         progress = Progress(
-            ctx.config.search.budget,
+            budget.children(ctx.config),
             trained,
             ctx.config.method.name,
             remaining=remaining,
@@ -313,10 +313,9 @@ def keep_winner(ctx: Context, progress: Progress, state: State, winner: Judged) 
 
 def _origin(ctx: Context) -> history.Run:
     """What is the same for all rows that the run writes."""
-    # Children judged with inherited weights were trained for no steps of their own.
-    trains = ctx.task.trains and ctx.evaluator.hooks.load_weights is None
-    steps = ctx.config.children.steps if trains else 0
     task = ctx.task
+    trains = ending.trains_children(task, ctx.evaluator)
+    steps = ctx.config.children.steps if trains else 0
     return history.Run(
         id=ctx.run.id,
         space=task.space.name,

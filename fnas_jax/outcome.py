@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from fnas_jax import ending, pareto, simulated
 from fnas_jax import finals as finals_lib
-from fnas_jax import pareto, simulated
 from fnas_jax.core import jsons, run_json, workdir
 from fnas_jax.core import measure as measures
 from fnas_jax.core.measure import Measure
@@ -37,6 +37,9 @@ def content(
     won, rows = None if winner is None else best(ctx, state, finals), own_rows(ctx)
     counts = {name: state.counts[name] for name in COUNTS} | {"finalists": len(listed)}
     counts |= stopped(rows)
+    shown = None
+    if ending.trains_children(ctx.task, ctx.evaluator):
+        shown = ending.images(ctx.config, ctx.evaluator, state)
     return {
         "best": measures.valued(measure, won),
         "finalists": listed,
@@ -45,6 +48,7 @@ def content(
         "counts": counts,
         "iterations": state.iteration,
         "seconds": ctx.clock.seconds(),
+        "images": shown,
         simulated.NAME: simulated.result(ctx.task, rows, None if won is None else won["arch"]),
         "target": None if winner is None else target(ctx, state),
         "metric": measure._asdict(),

@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from fnas_jax import parts, simulated
+from fnas_jax import ending, parts, simulated
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
@@ -196,6 +196,7 @@ def build_all(
         build = parts.find("method", name, own.method, METHODS)
     task = build_task(config, knowledge, arrays, own)
     simulated.check(config.search, task)
+    ending.check(config.search, task, name in ONE_SHOT)
     if tell is not None:
         tell(task)
     if task.fits is not None:

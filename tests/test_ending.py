@@ -34,3 +34,32 @@ def seconds(held=True, trained=10, prepared=6, saved=0, **changes):
 )
 def test_finals_take_what_as_many_children_have_taken(given, expected):
     assert seconds(**given) == expected
+
+
+def images(limit=0, iteration=3, saved=0, trained=10, prepared=6, held=True, **changes):
+    """(images that are counted, whether they end the search)."""
+    flat = config_lib.flatten(config_lib.default()) | {"search.images": limit} | changes
+    hooks = types.SimpleNamespace(finals=len if held else None)
+    counts = {"trained": trained, "prepared": prepared}
+    state = types.SimpleNamespace(counts=counts, evaluator=saved, iteration=iteration)
+    evaluator = types.SimpleNamespace(hooks=hooks, stats=lambda state: {"steps_saved": saved})
+    given = config_lib.nest(flat), evaluator, state
+    return ending.images(*given), ending.out_of_images(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        ({}, (10 + 6 + 8) * 150),
+        ({"held": False}, (10 + 6) * 150),
+        ({"trained": 2}, (2 + 6 + 2) * 150),
+        ({"winner.finalists": 0}, (10 + 6) * 150),
+        ({"saved": 400}, (10 + 6 + 8) * 150 - 400),
+        ({"children.steps": 7}, (10 + 6 + 8) * 7),
+    ],
+)
+def test_images_are_those_of_all_trainings_with_the_finals(given, steps):
+    shown, over = images(**given)
+    assert shown == 64 * steps and not over
+    assert images(limit=shown, **given)[1] and not images(limit=shown + 1, **given)[1]
+    assert not images(limit=1, iteration=0, **given)[1]  # which has no result yet

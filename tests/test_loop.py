@@ -134,7 +134,8 @@ def test_result_holds_what_is_documented(undisturbed):
     folder, result = undisturbed
     assert result == json.loads((folder / "result.json").read_text())
     assert set(result) == {
-        *("best", "finalists", "winner", "counts", "iterations", "seconds", "method", "space"),
+        *("best", "finalists", "winner", "counts", "iterations", "seconds", "images", "method"),
+        "space",
         *("task", "seed", "versions", "resumed", "pareto", "metric", "target", "simulated_seconds"),
     }
     assert set(result["best"]) == {

@@ -149,3 +149,42 @@ def test_a_search_ends_when_its_time_is_over_and_goes_on_with_more(
 def test_one_iteration_is_held_whatever_the_time(table, tmp_path):
     found = search(tmp_path / "a", table, 60, "random", **{"search.seconds": 1e-9})
     assert found.content["iterations"] == 1 and found.best is not None
+
+
+CHILDREN = {
+    **{"space.blocks": 1, "space.strides": (1,), "space.stem": 8, "space.stem_stride": 1},
+    **{"space.head": 16, "children.steps": 2, "children.batch_size": 16, "winner.steps": 0},
+    **{"akp.enabled": False, "search.batch": 2, "log.tensorboard": False},
+}
+
+
+def shown(folder, images):
+    """A search until children have been trained on so many images."""
+    options = CHILDREN | {"search.images": images}
+    return fnas_jax.search(task="images/digits", method="random", workdir=folder, **options)
+
+
+def test_images_end_a_search_that_goes_on_with_more_of_them(tmp_path, capsys):
+    first = shown(tmp_path / "a", 100)  # 32 of each of two children
+    assert first.counts["trained"] == 4 and first.content["images"] == 128
+    assert "search.images is 100: the search ends here, after 128 with" in capsys.readouterr().err
+    grown, whole = shown(tmp_path / "a", 200), shown(tmp_path / "b", 200)
+    assert grown.counts["trained"] == 8 and grown.content["images"] == 256
+    assert timeless(grown.content) == timeless(whole.content)
+    with pytest.raises(fnas_jax.UserError, match="trained children on 256 images or more already"):
+        shown(tmp_path / "a", 100)
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "sentence"),
+    [
+        ("table", "random", "table.csv trains no networks: search.budget says how many"),
+        ("images/digits", "pgnas", "one network is trained for all: search.budget says how many"),
+    ],
+)
+def test_images_are_not_counted_where_no_child_is_trained(task, method, sentence, table, tmp_path):
+    name = f"tabular/{table}" if task == "table" else task
+    options = {} if task == "table" else CHILDREN
+    options = options | {"search.images": 9}
+    with pytest.raises(fnas_jax.UserError, match=sentence):
+        fnas_jax.search(task=name, method=method, workdir=tmp_path / "a", **options)

@@ -1,7 +1,8 @@
-"""How long a search is: architectures that are trained, proposals in all, and time."""
+"""How long a search is: architectures that are trained, proposals in all, time, and images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,13 @@ def seconds(search: Any) -> float:
 def out_of_time(search: Any, iterations: int, taken: float) -> bool:
     """Whether the search's `seconds` have passed, and one iteration, which a result needs."""
     return 0 < seconds(search) <= taken and iterations > 0
+
+
+def children(config: Any) -> int:
+    """How many architectures a search trains at most, by `search.budget` and `search.images`."""
+    search, own = config.search, config.children
+    by_images = -(-search.images // (own.steps * own.batch_size)) if search.images else math.inf
+    return int(min(search.budget, by_images))
 
 
 def places(search: Any, refused: bool) -> int:

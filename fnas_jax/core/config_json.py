@@ -14,7 +14,7 @@ from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 
 # Keys of the end of a search
-ENDS = ("budget", "max_proposals", "seconds", "simulated_seconds", "winner_share")
+ENDS = ("budget", "max_proposals", "seconds", "images", "simulated_seconds", "winner_share")
 
 
 def read_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:

@@ -65,6 +65,13 @@ class Search:
         0.0,
         1e9,
     )
+    images: int = key(
+        0,
+        "stop after the iteration in which children have been trained on so many images, batch by"
+        " batch, with the pool's fair rounds and the finals to come; 0: no limit",
+        0,
+        10**15,
+    )
     simulated_seconds: float = key(
         0.0,
         "tables with training times: stop after the iteration in which so many of these seconds"

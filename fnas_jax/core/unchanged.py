@@ -124,6 +124,14 @@ def check_budget(
             f"search.seconds is {search.seconds:g}, {place} taken {seconds:.1f} s already: give"
             f" {math.ceil(seconds)} or more, 0 for no limit, or another workdir"
         )
+    own = config.children
+    # Some of those that were stopped early, and the fair rounds', are not known here.
+    shown = 0 if own.halving else trained * own.steps * own.batch_size
+    if search.images and search.images < min(shown, old["search.images"] or math.inf):
+        raise UserError(
+            f"search.images is {search.images}, {place} trained children on {shown} images or more"
+            f" already: give {shown} or more, 0 for no limit, or another workdir"
+        )
     most_simulated, allowed_simulated = search.simulated_seconds, old["search.simulated_seconds"]
     if most_simulated and most_simulated < min(simulated, allowed_simulated or math.inf):
         raise UserError(
