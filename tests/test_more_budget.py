@@ -152,9 +152,17 @@ def test_one_iteration_is_held_whatever_the_time(table, tmp_path):
 
 
 CHILDREN = {
-    **{"space.blocks": 1, "space.strides": (1,), "space.stem": 8, "space.stem_stride": 1},
-    **{"space.head": 16, "children.steps": 2, "children.batch_size": 16, "winner.steps": 0},
-    **{"akp.enabled": False, "search.batch": 2, "log.tensorboard": False},
+    "space.blocks": 1,
+    "space.strides": (1,),
+    "space.stem": 8,
+    "space.stem_stride": 1,
+    "space.head": 16,
+    "children.steps": 2,
+    "children.batch_size": 16,
+    "winner.steps": 0,
+    "akp.enabled": False,
+    "search.batch": 2,
+    "log.tensorboard": False,
 }
 
 
