@@ -11,17 +11,19 @@ from fnas_jax.methods.base import SearchMethod
 from fnas_jax.tasks.base import Evaluator, Task
 
 
-def check(search: Any, task: Task, one_shot: bool) -> None:
+def check(search: Any, task: Task, evaluator: Evaluator) -> None:
     """Raises UserError where the section `search` counts images, and nobody trains children."""
-    if search.images and (one_shot or not task.trains):
-        why = "one network is trained for all" if one_shot else f"{task.name} trains no networks"
+    if search.images and not trains_children(task, evaluator):
+        why = "one network is trained for all" if task.trains else f"{task.name} trains no networks"
         raise UserError(
             f"search.images is {search.images}, and {why}: search.budget says how many"
             " architectures are evaluated"
         )
 
 
-def over(config: Any, method: SearchMethod, evaluator: Evaluator, state: State) -> bool:
+def over(
+    config: Any, task: Task, method: SearchMethod, evaluator: Evaluator, state: State
+) -> bool:
     """The budget, time or images are spent, nothing new is left to ask for, or the method says so.
 
     `config` is the run's, and the time that of `state`, with what the finals will take.
@@ -29,7 +31,7 @@ def over(config: Any, method: SearchMethod, evaluator: Evaluator, state: State) 
     seconds = state.seconds["total"] + finals_seconds(config, evaluator, state)
     if budget.spent(config.search, state.counts, state.iteration, seconds):
         return True
-    if out_of_images(config, evaluator, state) or used_up(config.search, evaluator, state):
+    if out_of_images(config, task, evaluator, state) or used_up(config.search, evaluator, state):
         return True
     return method.done is not None and bool(method.done(state.method))
 
@@ -74,25 +76,34 @@ def finalists(config: Any, evaluator: Evaluator, state: State) -> int:
     return count if evaluator.hooks.finals is not None and count > 1 else 0
 
 
-def images(config: Any, evaluator: Evaluator, state: State) -> int:
-    """On how many children have been trained, and finalists will be: a minibatch a step."""
-    finals = finalists(config, evaluator, state) * config.children.steps
-    return (steps_made(config, evaluator, state) + finals) * config.children.batch_size
+def images(
+    config: Any, task: Task, evaluator: Evaluator, state: State, finals: int | None = None
+) -> int:
+    """On how many children have been trained, a minibatch a step, and finalists.
+
+    `finals`: how many of these there were; None: they are to come. A child that came to no number,
+    and so to an early end, counts as if it had none.
+    """
+    batch = config.children.batch_size
+    if task.dataset is not None:
+        batch = min(batch, len(task.dataset.train_labels))
+    coming = finalists(config, evaluator, state) if finals is None else finals
+    return (steps_made(config, evaluator, state) + coming * config.children.steps) * batch
 
 
-def out_of_images(config: Any, evaluator: Evaluator, state: State) -> bool:
+def out_of_images(config: Any, task: Task, evaluator: Evaluator, state: State) -> bool:
     """Whether `search.images` have been shown, and one iteration is made, which a result needs."""
     most = config.search.images
-    return most > 0 and state.iteration > 0 and images(config, evaluator, state) >= most
+    return most > 0 and state.iteration > 0 and images(config, task, evaluator, state) >= most
 
 
-def why(config: Any, evaluator: Evaluator, state: State) -> str:
+def why(config: Any, task: Task, evaluator: Evaluator, state: State) -> str:
     """Why the search that is over has not spent its budget, in words; "" where it need not say."""
     search = config.search
     seconds = state.seconds["total"] + finals_seconds(config, evaluator, state)
     reason = used_up(search, evaluator, state)
-    if not reason and out_of_images(config, evaluator, state):
-        shown = images(config, evaluator, state)
+    if not reason and out_of_images(config, task, evaluator, state):
+        shown = images(config, task, evaluator, state)
         reason = (
             f"search.images is {search.images:,}: the search ends here, after {shown:,} with those"
             " of the finals"

@@ -245,7 +245,7 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
     outputs.progress.begin()
     # Asked once an iteration: time passes between two questions. Of a restored state by its own
     # time, so that the start of this process takes nothing of the search.
-    over = functools.partial(ending.over, ctx.config, ctx.method, ctx.evaluator)
+    over = functools.partial(ending.over, ctx.config, ctx.task, ctx.method, ctx.evaluator)
     search, spent = ctx.config.search, simulated.before(ctx.task, ctx.knowledge.history, ctx.run.id)
     last, quiet = over(state) or simulated.over(search, spent), 0
     while not last:
@@ -267,7 +267,7 @@ def run_iterations(ctx: Context, outputs: Outputs, state: State, key: jax.Array)
                 line = iteration.line(scalars, ctx.task.measure)
                 outputs.progress.show(state.counts["trained"], line)
         state = step(ctx, outputs, state, last)
-    reason = ending.why(ctx.config, ctx.evaluator, state) or simulated.why(search, spent)
+    reason = ending.why(ctx.config, ctx.task, ctx.evaluator, state) or simulated.why(search, spent)
     if reason:
         outputs.progress.say(reason)
     return state

@@ -35,7 +35,8 @@ def tell(config: ml_collections.ConfigDict, task: Task) -> None:
     search = config.search
     if task.dataset is not None:
         facts.tell(task.dataset.notes)
-    lines = (*task.said, *above_budget(search.batch, search.budget), unread.line(config))
+    told = (*above_budget(search.batch, search.budget), *below_images(config), unread.line(config))
+    lines = (*task.said, *told)
     for line in lines:
         if line:
             print(line, file=sys.stderr, flush=True)
@@ -48,4 +49,17 @@ def above_budget(batch: int, budget: int) -> tuple[str, ...]:
     return (
         f"search.budget is {budget}, and search.batch {batch}: a search ends after a whole batch,"
         f" so that up to {batch} architectures are trained",
+    )
+
+
+def below_images(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """What to say where the budget ends the search before `search.images` can."""
+    search, own = config.search, config.children
+    most = (search.budget + search.batch + config.winner.finalists) * own.steps * own.batch_size
+    if most >= search.images:
+        return ()
+    return (
+        f"search.images is {search.images:,}, and search.budget {search.budget}, which ends the"
+        f" search before: {search.budget} children of {own.steps} steps are"
+        f" {search.budget * own.steps * own.batch_size:,} images",
     )

@@ -39,7 +39,7 @@ def content(
     counts |= stopped(rows)
     shown = None
     if ending.trains_children(ctx.task, ctx.evaluator):
-        shown = ending.images(ctx.config, ctx.evaluator, state)
+        shown = ending.images(ctx.config, ctx.task, ctx.evaluator, state, len(listed))
     return {
         "best": measures.valued(measure, won),
         "finalists": listed,

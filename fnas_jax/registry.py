@@ -196,7 +196,6 @@ def build_all(
         build = parts.find("method", name, own.method, METHODS)
     task = build_task(config, knowledge, arrays, own)
     simulated.check(config.search, task)
-    ending.check(config.search, task, name in ONE_SHOT)
     if tell is not None:
         tell(task)
     if task.fits is not None:
@@ -210,4 +209,5 @@ def build_all(
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], SearchMethod)):
         made = type(found).__name__
         raise UserError(f"method.name is {name!r}, which made {made}, not a SearchMethod")
+    ending.check(config.search, task, found[1])
     return task, *found

@@ -1,4 +1,8 @@
-"""Settings of the user's that no part of a search reads: none has no effect without a word."""
+"""Settings of the user's that no part of a search reads, so that these are not without a word.
+
+By whole sections and plain switches: whose each is stands in tables. What is read in some
+searches of a method only is not known here.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,8 @@ SPACES = {
 }
 # Sections and keys of tasks with images alone; so is `space`. And of tables alone
 IMAGES = (
-    *("children", "akp", "winner", "task.augment", "latency", "search.winner_share"),
+    *("children", "akp", "winner", "task.augment", "latency"),
+    *("reward.training", "reward.training_mean", "reward.training_moved"),
     *("task.image_size", "task.val_fraction", "task.test_fraction", "task.labels"),
     *("task.cache_dir", "task.alpha", "task.split_seed", "task.objective", "task.class_weights"),
 )
@@ -53,7 +58,11 @@ SWITCHES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "akp.enabled": (False, ("akp.capacity", "akp.mib", "akp.rounds", "akp.weights")),
     "children.halving": (0, ("children.rungs",)),
     "reward.cost": ("none", ("reward.target", "reward.alpha", "reward.beta")),
+    "reward.training": (0, ("reward.training_mean", "reward.training_moved")),
     "search.seconds": (0, ("search.winner_share",)),
+    "fnas.verify": (0, ("fnas.verify_every",)),
+    "gp.acquisition": ("ei", ("gp.beta",)),
+    "winner.policy": ("none", ("winner.policy_layers", "winner.policy_magnitude")),
 }
 
 
@@ -75,7 +84,7 @@ def found(config: Any) -> dict[str, str]:
     the user's.
     """
     flat, keys = config_lib.flatten(config), config_lib.all_keys()
-    chosen = plan.KEYS if config.search.plan == plan.AUTO else ()
+    chosen = plan.settable(config.space.name) if config.search.plan == plan.AUTO else ()
     given = [name for name, key in keys.items() if flat[name] != key.default and name not in chosen]
     reasons: dict[str, str] = {}
     for rule in (_by_task, _by_space, _by_method, _by_switch):

@@ -5,6 +5,7 @@ import types
 import pytest
 
 from fnas_jax import ending
+from fnas_jax.core import budget
 from fnas_jax.core import config as config_lib
 
 
@@ -43,7 +44,8 @@ def images(limit=0, iteration=3, saved=0, trained=10, prepared=6, held=True, **c
     counts = {"trained": trained, "prepared": prepared}
     state = types.SimpleNamespace(counts=counts, evaluator=saved, iteration=iteration)
     evaluator = types.SimpleNamespace(hooks=hooks, stats=lambda state: {"steps_saved": saved})
-    given = config_lib.nest(flat), evaluator, state
+    task = types.SimpleNamespace(dataset=types.SimpleNamespace(train_labels=range(500)))
+    given = config_lib.nest(flat), task, evaluator, state
     return ending.images(*given), ending.out_of_images(*given)
 
 
@@ -63,3 +65,17 @@ def test_images_are_those_of_all_trainings_with_the_finals(given, steps):
     assert shown == 64 * steps and not over
     assert images(limit=shown, **given)[1] and not images(limit=shown + 1, **given)[1]
     assert not images(limit=1, iteration=0, **given)[1]  # which has no result yet
+
+
+def test_a_minibatch_has_no_more_images_than_there_are():
+    assert images(**{"children.batch_size": 4096})[0] == 500 * (10 + 6 + 8) * 150
+
+
+def test_images_say_about_how_many_children_there_will_be():
+    config = config_lib.default()
+    config.search.images, config.search.budget = 20 * 150 * 64 - 1, 64
+    assert budget.children(config) == 20 and budget.children(config, others=14) == 6
+    config.search.budget = 9
+    assert budget.children(config) == 9
+    config.children.halving, config.search.budget = 2, 64  # a child may take less
+    assert budget.children(config) == 64

@@ -24,6 +24,17 @@ def test_a_batch_that_is_more_than_the_budget_is_told(batch, told, tmp_path, cap
     assert ("up to 5 architectures are trained" in said) == told
 
 
+@pytest.mark.parametrize(("images", "told"), [(86 * 10 * 8, False), (86 * 10 * 8 + 1, True)])
+def test_images_that_the_budget_does_not_reach_are_told(images, told):
+    config = config_lib.default()  # 64 children, a batch of 8 and 8 finalists
+    config.children.steps, config.children.batch_size, config.search.batch = 10, 8, 14
+    config.search.images = images
+    said = opening.below_images(config)
+    assert bool(said) == told
+    if told:
+        assert "64 children of 10 steps are 5,120 images" in said[0]
+
+
 def test_a_task_that_has_nothing_to_say_of_a_thing_leaves_no_empty_line(capsys):
     task = Task("a", None, None, None, said=("", "something", ""))
     opening.tell(config_lib.default(), task)

@@ -103,6 +103,15 @@ def test_shipped_files_set_nothing_in_vain(name):
         ({"space__stages": 3}, "space.stages (not of space.name=mnas)"),
         ({"children__rungs": 3}, "children.rungs (children.halving is 0)"),
         ({"reward__target": 3.0}, "reward.target (reward.cost is none)"),
+        ({"reward__target": 3.0, "search__plan": "auto"}, "reward.target (reward.cost is none)"),
+        ({"reward__training_mean": 3.0}, "reward.training_mean (reward.training is 0)"),
+        ({"winner__policy_layers": 3}, "winner.policy_layers (winner.policy is none)"),
+        (
+            {"space__name": "mobilenetv3", "space__blocks": 3, "search__plan": "auto"},
+            "space.blocks (not of space.name=mobilenetv3)",
+        ),
+        # Read of tables, too: the search ends earlier.
+        ({"task__name": "tabular/a.csv", "search__seconds": 9.0, "search__winner_share": 0.5}, ""),
         ({"task__noisy": False}, "task.noisy (of tables, and this task has images)"),
         (
             {"method__name": "pgnas", "children__halving": 2},

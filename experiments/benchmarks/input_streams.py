@@ -146,7 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", help="where the file is written; the system's own by default")
     options = parser.parse_args(arguments)
     records.check_least(parser, options, 1, "epochs", "turns")
-    records.check_least(parser, options, BATCH, "images", "chunk")
+    records.check_least(parser, options, BATCH, "chunk")
+    records.check_least(parser, options, options.chunk, "images")
     return records.main(options, lambda: run(options))
 
 

@@ -33,11 +33,17 @@ def out_of_time(search: Any, iterations: int, taken: float) -> bool:
     return 0 < seconds(search) <= taken and iterations > 0
 
 
-def children(config: Any) -> int:
-    """How many architectures a search trains at most, by `search.budget` and `search.images`."""
+def children(config: Any, others: int = 0) -> int:
+    """About how many architectures a search trains, by `search.budget` and `search.images`.
+
+    `others` are trained besides: in fair rounds and finals. With halving nobody knows how many
+    images a child takes.
+    """
     search, own = config.search, config.children
-    by_images = -(-search.images // (own.steps * own.batch_size)) if search.images else math.inf
-    return int(min(search.budget, by_images))
+    if not search.images or own.halving:
+        return search.budget
+    by_images = math.ceil(search.images / (own.steps * own.batch_size)) - others
+    return min(search.budget, max(by_images, 1))
 
 
 def places(search: Any, refused: bool) -> int:

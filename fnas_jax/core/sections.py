@@ -17,12 +17,28 @@ class Run:
 
 @dataclass(frozen=True)
 class Reward:
-    """reward = accuracy * (cost / target) ^ (alpha if cost <= target else beta)."""
+    """reward = accuracy * (cost / target) ^ (alpha if cost <= target else beta).
+
+    And * (work in training / training_mean) ^ training.
+    """
 
     cost: str = key("none", "cost in the reward", choices=CHOICES)
     target: float = key(0.0, "target of the cost, in its unit; needed unless cost is none", 0.0)
     alpha: float = key(-0.07, "exponent at or below the target", -10.0, 0.0)
     beta: float = key(-0.07, "exponent above the target", -10.0, 0.0)
+    training: float = key(
+        0.0,
+        "exponent of a network's work in training, so that what trains faster is worth more; 0:"
+        " nothing (plans choose it)",
+        -1.0,
+        0.0,
+    )
+    training_mean: float = key(
+        0.0, "with it, work of an image that counts as 1, in million multiply-adds", 0.0
+    )
+    training_moved: float = key(
+        0.0, "with it, multiply-adds that a number counts for that a layer writes", 0.0
+    )
 
 
 @dataclass(frozen=True)
@@ -41,8 +57,7 @@ class Latency:
     source: str = key(
         "device",
         "device: timed on this one, where the reward or a limit asks; table:FILE, of `fnas-jax"
-        " latency`: looked up for every child; python:MODULE:FUNCTION of your own;"
-        " training:RATE:MOVED: computed, what an image takes in training (plans choose it)",
+        " latency`: looked up for every child; python:MODULE:FUNCTION of your own",
     )
     batch_size: int = key(1, "images per timed pass", 1, 4096)
     repeats: int = key(
@@ -68,7 +83,8 @@ class Search:
     images: int = key(
         0,
         "stop after the iteration in which children have been trained on so many images, batch by"
-        " batch, with the pool's fair rounds and the finals to come; 0: no limit",
+        " batch, with the pool's fair rounds and the finals to come, unless the budget ends it"
+        " before; 0: no limit",
         0,
         10**15,
     )

@@ -126,7 +126,8 @@ def check_budget(
         )
     own = config.children
     # Some of those that were stopped early, and the fair rounds', are not known here.
-    shown = 0 if own.halving else trained * own.steps * own.batch_size
+    known = not own.halving and not config.task.name.startswith("tabular/")
+    shown = trained * own.steps * own.batch_size if known else 0
     if search.images and search.images < min(shown, old["search.images"] or math.inf):
         raise UserError(
             f"search.images is {search.images}, {place} trained children on {shown} images or more"

@@ -24,9 +24,10 @@ from jax import lax
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import cpu_convolutions
-from fnas_jax.layers.cpu_convolutions import LAYOUT, Sizes
 from fnas_jax.layers.taps import (
+    LAYOUT,
     TAPS,
+    Sizes,
     crop,
     same_padding,
     shifted,

@@ -14,10 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers.taps import crop, pad, same_padding, uncropped
+from fnas_jax.layers.taps import LAYOUT, Sizes, crop, pad, same_padding, uncropped
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-Sizes = tuple[int, ...]
 _GROUP = 4  # images per pass of a depthwise weight gradient: more leave the cache, fewer loop more
 
 

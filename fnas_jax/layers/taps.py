@@ -14,6 +14,8 @@ from jax import lax
 
 from fnas_jax.core.types import Array
 
+Sizes = tuple[int, ...]
+LAYOUT = ("NHWC", "HWIO", "NHWC")
 TAPS = "depthwise_taps"  # name, in programs and profiles, of convolutions as shifted products
 
 

@@ -115,6 +115,7 @@ def new(
         batch=min(own.children.batch_size, len(dataset.train_labels)),
         halving=own.children.halving,
         rungs=own.children.rungs,
+        winner_share=own.search.winner_share,
     )
     seconds = config.search.seconds - (time.monotonic() - began)
     plan = widest(own, dataset, facts, measured, seconds, widths)
@@ -127,7 +128,8 @@ def new(
         seconds = config.search.seconds - (time.monotonic() - began)
         own = changed(own, of_trial(own, tried))
         plan = widest(own, dataset, facts, measured, seconds, widths)
-        chosen = price.chosen(plan.config, left_open(plan.config), measured, plan.size, tried)
+        given = plan.schedule, measured, plan.size, tried
+        chosen = price.chosen(plan.config, left_open(plan.config), *given)
         plan = plan._replace(config=changed(plan.config, chosen))
     said = (*lines(plan, facts, config.search.seconds, seconds), *trial_lines(tried))
     for line in (*said, *price.lines(plan.config)):
@@ -149,11 +151,15 @@ def check(config: ml_collections.ConfigDict) -> None:
 def left_open(config: ml_collections.ConfigDict) -> list[str]:
     """The keys that a plan may set and that have their default; of MNAS's, only in its space."""
     flat, keys = config_lib.flatten(config), config_lib.all_keys()
-    mine = [name for name in KEYS if flat[name] == keys[name].default]
-    if config.space.name == "mnas":
-        return mine
-    widens = config.space.name in WIDENED
-    return [n for n in mine if not n.startswith("space.") or (widens and n == "space.width")]
+    return [name for name in settable(config.space.name) if flat[name] == keys[name].default]
+
+
+def settable(space: str) -> list[str]:
+    """Those of `KEYS` that a plan may set in a search of this space."""
+    if space == "mnas":
+        return list(KEYS)
+    widens = space in WIDENED
+    return [n for n in KEYS if not n.startswith("space.") or (widens and n == "space.width")]
 
 
 def changed(

@@ -11,12 +11,11 @@ from typing import Any
 
 import ml_collections
 
-from fnas_jax.planning.schedule import Size, Speed
+from fnas_jax.planning.schedule import Schedule, Size, Speed
 from fnas_jax.planning.trial import Trial
-from fnas_jax.tasks import training_time
 
 # What is chosen, all or nothing
-KEYS = ("reward.cost", "reward.target", "reward.alpha", "reward.beta", "latency.source")
+KEYS = ("reward.training", "reward.training_mean", "reward.training_moved")
 # An error falls as steps to the power of minus this. Of one network on Fashion-MNIST, validation
 # images, 1.8 to 14.5 epochs of training (docs/auto.md).
 POWER = 0.2
@@ -29,7 +28,7 @@ def error_after(error: float, steps: int, trained: int) -> float:
 
 
 def exponent(error: float) -> float:
-    """Of (time / target) in the reward of networks that have about this `error` (0 to 1).
+    """Of (time / mean time) in the reward of networks that have about this `error` (0 to 1).
 
     With error = c time^POWER, d accuracy / accuracy = -POWER error / (1 - error) d time / time.
     """
@@ -39,36 +38,37 @@ def exponent(error: float) -> float:
 def chosen(
     config: ml_collections.ConfigDict,
     free: Collection[str],
+    found: Schedule,
     measured: Speed,
     size: Size,
     tried: Trial,
 ) -> dict[str, Any]:
     """{key: value} of a reward by which networks that train faster are worth more.
 
-    Where all of `KEYS` are `free`, the winner's training ends by the clock, an accuracy is searched
-    for and no limit on latencies is given, and where it is known what networks take: by the kernels
-    for CPUs. {} elsewhere.
+    Where `KEYS` are `free` and an accuracy alone is searched for, where the clock ends the winner's
+    training before `winner.steps` do, and where it is known what networks take: by the kernels for
+    CPUs. {} elsewhere.
     """
     accuracy = config.task.objective == "classification" and config.task.metric in ("", "accuracy")
-    clocked = config.search.winner_share > 0 and not config.limits.latency_ms
-    if not (set(KEYS) <= set(free) and accuracy and clocked and measured.moved):
+    alone = accuracy and config.reward.cost == "none"
+    clocked = config.search.winner_share > 0 and found.winner_steps < config.winner.steps
+    if not (set(KEYS) <= set(free) and alone and clocked and measured.moved):
         return {}
     error = 1 - float(tried.accuracy[tried.best])
-    power = round(exponent(error_after(error, config.children.steps, tried.steps)), 4)
     return {
-        "reward.cost": "latency_ms",
-        "reward.target": float(f"{size.mean / measured.macs * 1e3:.3g}"),
-        "reward.alpha": power,
-        "reward.beta": power,
-        "latency.source": training_time.name_of(measured.macs, measured.moved),
+        "reward.training": round(
+            exponent(error_after(error, config.children.steps, tried.steps)), 4
+        ),
+        "reward.training_mean": float(f"{size.mean / 1e6:.3g}"),
+        "reward.training_moved": float(f"{measured.moved:.3g}"),
     }
 
 
 def lines(config: ml_collections.ConfigDict) -> list[str]:
     """What faster training counts for, in words."""
-    if not config.latency.source.startswith(training_time.PREFIX):
+    if not config.reward.training:
         return []
-    percent = 100 * (2**-config.reward.alpha - 1)
+    percent = 100 * (2**-config.reward.training - 1)
     return [
         f"plan: a network that trains in half the time counts as {percent:.2g}% more accurate, as"
         " the winner then gets twice as many epochs"

@@ -30,6 +30,7 @@ class Facts(NamedTuple):
     batch: int  # images of a training step
     halving: int = 0  # `children.halving`
     rungs: int = 0
+    winner_share: float = WINNER_SHARE  # of the time
 
 
 class Speed(NamedTuple):
@@ -64,14 +65,14 @@ class Schedule(NamedTuple):
 
 
 def schedule(facts: Facts, speed: Speed, size: Size, seconds: float) -> Schedule:
-    """The most that fits into `seconds`, of which the winner's training has `WINNER_SHARE`.
+    """The most that fits into `seconds`, of which the winner's training has `facts.winner_share`.
 
     There are `CHILDREN`, of `good_steps` at least; fewer, down to half as many, where these do not
     fit; and then fewer steps, but no fewer than `LEAST_STEPS`. Beyond `CHILD_EPOCHS` there are more
     children. All devices share the winner's minibatches.
     """
     compiled = COMPILATIONS * speed.compilation
-    for_search = max(seconds * (1 - WINNER_SHARE) - compiled, 0.0) * facts.devices
+    for_search = max(seconds * (1 - facts.winner_share) - compiled, 0.0) * facts.devices
     steps = steps_for(CHILDREN, facts, speed, size, for_search)
     if steps < good_steps(facts):
         fewer = steps_for(CHILDREN // 2, facts, speed, size, for_search)
@@ -133,6 +134,6 @@ def most_winner_steps(facts: Facts) -> int:
 
 def enough(facts: Facts, plan: Schedule, seconds: float) -> bool:
     """Whether networks of this size leave time for all: children, steps and the winner's epochs."""
-    fits = plan.search_seconds <= seconds * (1 - WINNER_SHARE) * 1.05
+    fits = plan.search_seconds <= seconds * (1 - facts.winner_share) * 1.05
     children = plan.children >= CHILDREN // 2 and plan.steps >= good_steps(facts)
     return fits and children and plan.winner_epochs >= WINNER_EPOCHS

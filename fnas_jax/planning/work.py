@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from fnas_jax.core import budget as budget_lib
 from fnas_jax.core import devices as devices_lib
 from fnas_jax.planning.schedule import FORWARD, Size
 from fnas_jax.tasks import halved
@@ -34,7 +35,7 @@ def of(ctx: TrainContext, size: Size) -> Work:
     networks = (1 + config.winner.reference) * (config.winner.steps > 0)
     everything = min(ctx.settings.batch_size, count + len(dataset.val_labels))
     return Work(
-        children=config.search.budget + extra(ctx),
+        children=budget_lib.children(config, extra(ctx)) + extra(ctx),
         at_once=config.search.batch,
         child=(steps + judged) * size.mean,
         finals=networks * config.winner.steps * everything * size.high,
@@ -49,7 +50,8 @@ def of_children(ctx: TrainContext) -> tuple[float, float]:
     Those beside the budget are trained in full.
     """
     at, eta = halved.rungs(ctx), ctx.settings.halving
-    budget, others = ctx.config.search.budget, extra(ctx)
+    others = extra(ctx)
+    budget = budget_lib.children(ctx.config, others)
     each = halving.share(at, ctx.settings.steps, eta), halving.judgings(at, eta)
     made, judged = ((budget * x + others) / (budget + others) for x in each)
     return made, judged

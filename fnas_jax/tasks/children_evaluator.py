@@ -149,9 +149,10 @@ def measure(
     seconds = (time.monotonic() - start) * work / max(work.sum(), 1.0)
     ok = outcome.ok & batch.new
     accuracy = jnp.where(ok, outcome.accuracy, 0.0)
+    reward = ctx.reward(accuracy, *costs) * ctx.prices(batch.canonical)
     return Metrics(
         accuracy=accuracy,
-        reward=jnp.where(ok, ctx.reward(accuracy, *costs), 0.0),
+        reward=jnp.where(ok, reward, 0.0),
         latency_ms=costs[0],
         mflops=costs[1],
         params_m=costs[2],

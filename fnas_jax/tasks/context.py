@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from fnas_jax.core import limits as limits_lib
 from fnas_jax.core.keep import NOWHERE, Keep
@@ -17,6 +18,7 @@ from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.augment_choice import Applied
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.latency import Source
+from fnas_jax.tasks.pricing import Price
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Pipeline
 
@@ -39,6 +41,7 @@ class TrainContext(NamedTuple):
     store: Store | None = None  # where the pool is kept; None: nowhere
     limits: Limits = limits_lib.NONE
     latency: Source = DEVICE  # where those come from that rewards and limits go by
+    price: Price | None = None  # factors of the reward for faster training; None: there are none
     augment: Applied = Applied()  # what `pipeline` does to training images, for records
     keep: Keep = NOWHERE  # of long trainings of the run
 
@@ -47,6 +50,10 @@ class TrainContext(NamedTuple):
         """Whether children are timed on this device: where reward or limit asks for it."""
         asked = self.config.reward.cost == "latency_ms" or self.limits.latency_ms > 0
         return asked and self.latency.of is None
+
+    def prices(self, archs: Array | np.ndarray) -> np.ndarray:
+        """[N] float32 factors of the rewards of `archs` [N, T], in canonical form."""
+        return np.ones(len(archs), np.float32) if self.price is None else self.price(archs)
 
 
 class Batch(NamedTuple):

@@ -56,7 +56,7 @@ def judged(ctx: TrainContext, archs: np.ndarray, first: Metrics, second: Outcome
     """
     accuracy = np.where(second.ok, second.accuracy, 0).astype(np.float32)
     costs = (jnp.asarray(x) for x in (first.latency_ms, first.mflops, first.params_m))
-    reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *costs))
+    reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *costs)) * ctx.prices(archs)
     ok = second.ok & np.isfinite(reward)
     rewards = np.where(ok, reward, 0).astype(np.float32)
     return Finals(archs, first, accuracy, rewards, ok, jax.device_get(second.figures))

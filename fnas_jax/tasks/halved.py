@@ -34,8 +34,8 @@ class Climbing(NamedTuple):
     going: Array  # [M] bool
     readings: Array  # [M, R] float32 accuracies at the rungs, NaN where a child did not come
     rewards: Array  # [M, R] float32 of these, NaN also for failed ones
-    # [M, 3] float32 latency (ms), multiply-adds (millions), parameters (millions): as they were
-    # when the batch began, also where it goes on after a kill and is timed anew
+    # [M, 4] float32 latency (ms), multiply-adds (millions), parameters (millions), and the price:
+    # as they were when the batch began, also where it goes on after a kill and is timed anew
     costs: Array
 
 
@@ -43,7 +43,7 @@ class Ranked(NamedTuple):
     """What children are compared by, beside their readings; numpy, the same on all hosts."""
 
     ladder: Ladder
-    costs: Any  # [M, 3] float32, as `Climbing` has them
+    costs: Any  # [M, 4] float32, as `Climbing` has them
 
 
 class Halved(NamedTuple):
@@ -86,10 +86,11 @@ def rungs(ctx: TrainContext) -> tuple[int, ...]:
     return found
 
 
-def ranked(ladder: Ladder, batch: Batch) -> Ranked:
+def ranked(ctx: TrainContext, ladder: Ladder, batch: Batch) -> Ranked:
     """For the children of `batch`, numbers that nobody knows being NaN."""
     latency = np.full(len(batch.new), np.nan) if batch.latency_ms is None else batch.latency_ms
     costs = (latency, np.asarray(batch.macs) / 1e6, np.asarray(batch.params) / 1e6)
+    costs = (*costs, ctx.prices(batch.canonical))
     return Ranked(jax.device_get(ladder), np.stack(costs, axis=1).astype(np.float32))
 
 
@@ -161,7 +162,8 @@ def decided(
         (judged.outcome, now.going, now.costs, now.readings, now.rewards)
     )
     accuracy = np.where(going, outcome.accuracy, np.nan).astype(np.float32)
-    reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *jnp.asarray(costs).T))
+    reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *jnp.asarray(costs[:, :3]).T))
+    reward = reward * costs[:, 3]
     reward = np.where(outcome.ok & np.isfinite(reward), reward, np.nan).astype(np.float32)
     read = [_with(r, rung, v) for r, v in zip(read, (accuracy, reward), strict=True)]
     going = going & halving.goes_on(ladder, rung, reward, ctx.settings.halving)

@@ -35,6 +35,7 @@ from fnas_jax.tasks import (
     limited,
     memory,
     policy,
+    pricing,
     trained,
     winner,
 )
@@ -168,6 +169,7 @@ def train_context(
         store=store,
         limits=limits.from_config(config),
         latency=latency.open_(config, space, dataset),
+        price=pricing.of(config, space, dataset, objective.measure),
         augment=applied,
         keep=NOWHERE if knowledge is None else knowledge.keep,
     )

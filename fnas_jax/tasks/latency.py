@@ -12,9 +12,9 @@ import numpy as np
 
 from fnas_jax.core import attributes, callables, devices
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.networks import cost, readable
+from fnas_jax.networks import readable
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import data, training_time
+from fnas_jax.tasks import data
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.timing import lookup, units, whole
 from fnas_jax.timing import table as tables
@@ -77,15 +77,8 @@ def open_(config: Any, space: Space, dataset: Dataset) -> Source:
             of = functools.partial(ask, name, function, space, dataset)
             known = {"kind": name, "digest": _digest(name, function)}
             return Source(name, of, identity=known)
-    if name.startswith(training_time.PREFIX):
-        numbers = training_time.parse(name, space)
-        shape = dataset.image_shape
-        costs = cost.cost(space, shape, dataset.outputs)
-        of = functools.partial(training_time.milliseconds, costs, space, shape, *numbers)
-        return Source(name, of, identity={"kind": name})
     raise UserError(
-        f"latency.source is {name!r}; allowed are {DEVICE}, {TABLE}FILE, {PYTHON}MODULE:FUNCTION"
-        f" and {training_time.FORM}"
+        f"latency.source is {name!r}; allowed are {DEVICE}, {TABLE}FILE and {PYTHON}MODULE:FUNCTION"
     )
 
 

@@ -143,7 +143,7 @@ def work_of(
     if trainer.halved is not None:
         rungs = len(halved.rungs(trainer.context))
         known = halving.empty(rungs) if ladder is None else ladder
-        by = halved.ranked(known, padded)
+        by = halved.ranked(trainer.context, known, padded)
     nothing: Any = np.zeros(size, np.int32)  # what the others have no use for
     padded = padded._replace(params=nothing, macs=nothing, latency_ms=None)
     order = order.astype(np.int32)

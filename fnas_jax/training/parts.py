@@ -67,6 +67,7 @@ def run(training: Training, start: Kept, spans: Iterable[tuple[Any, int, int]], 
     done, size = start.step, 1
     kept = math.isfinite(keep.seconds)  # where nothing is, to end on the way would lose all
     with contextlib.ExitStack() as stack:
+        stack.callback(getattr(spans, "close", int))  # of a generator, which may read ahead
         if kept:
             stack.enter_context(signals.deferred())
         for data, first, last in spans:

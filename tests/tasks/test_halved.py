@@ -34,7 +34,7 @@ from tests.training.test_one_each import told as one_network
 STEPS, AT = 16, (4, 8)  # epochs of 90 images have 5 steps of 16
 STARTS = np.array([0.0, 0.5, 0.2, 1.0, 0.0, 1.5], np.float32)  # the higher, the worse
 ACTIVE = np.array([True, True, True, True, False, True])
-FREE = np.ones((6, 3), np.float32)
+FREE = np.ones((6, 4), np.float32)
 
 
 def start(pool, arch, source):
@@ -128,11 +128,12 @@ def test_earlier_children_count_and_where_all_fall_behind_all_stop():
 def test_children_are_compared_by_their_reward_with_their_own_costs():
     costs = FREE.copy()
     costs[:, 0] = [8, 1, 8, 1, 8, 1]  # the good ones are the slow ones
+    costs[:, 3] = [1, 2, 1, 2, 1, 2]  # prices
     _, ended = trained_by(how(cost=True), costs=costs)
     _, free = trained_by(how())
     assert free.going[[0, 2]].any() and not ended.going[[0, 2]].any()
     came = ~np.isnan(ended.rewards)
-    expected = (ended.readings * (0.1 / costs[:, 0])[:, None])[came]
+    expected = (ended.readings * (0.1 / costs[:, 0] * costs[:, 3])[:, None])[came]
     np.testing.assert_allclose(ended.rewards[came], expected, rtol=1e-6)
 
 
@@ -294,7 +295,7 @@ def test_rewards_at_a_rung_go_by_the_costs_of_the_very_child():
     ctx = context(config)
     batch = batch_of(ctx, SPACE.canonical(SPACE.sample(KEY, 3)), jnp.ones(3, bool))
     batch = batch._replace(latency_ms=jnp.array([3.0, 1.0, 2.0]))
-    by = halved.ranked(halving.empty(2), batch)
+    by = halved.ranked(ctx, halving.empty(2), batch)
     np.testing.assert_allclose(by.costs[:, 0], [3, 1, 2])
     np.testing.assert_allclose(by.costs[:, 1], np.asarray(batch.macs) / 1e6, rtol=1e-6)
     np.testing.assert_allclose(by.costs[:, 2], np.asarray(batch.params) / 1e6, rtol=1e-6)

@@ -161,9 +161,9 @@ def test_a_limit_that_nothing_keeps_is_told_with_the_fastest_of_all(dataset, sou
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tabel:x.json", "'tabel:x.json'; allowed are device, table:FILE, python:MODULE"),
+        ("tabel:x.json", "'tabel:x.json'; allowed are device, table:FILE and python:MODULE"),
         ("table:", "cannot be read"),
-        ("python:nothing", "allowed are device, table:FILE, python:MODULE"),
+        ("python:nothing", "allowed are device, table:FILE and python:MODULE"),
         ("python:no.such:f", "no.such cannot be imported"),
         ("python:tests.tasks.test_latency:FIXED", "a float, which cannot be called"),
         ("python:tests.tasks.test_latency:constan", "has no 'constan'; did you mean 'constant'"),
