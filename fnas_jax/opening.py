@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from fnas_jax import registry, unread
-from fnas_jax.core import hosts
+from fnas_jax.core import budget, hosts
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.tasks import facts
@@ -35,31 +35,34 @@ def tell(config: ml_collections.ConfigDict, task: Task) -> None:
     search = config.search
     if task.dataset is not None:
         facts.tell(task.dataset.notes)
-    told = (*above_budget(search.batch, search.budget), *below_images(config), unread.line(config))
+    told = (*above_budget(search.batch, search.budget), *below_images(config, task), unread.line(config))
     lines = (*task.said, *told)
     for line in lines:
         if line:
             print(line, file=sys.stderr, flush=True)
 
 
-def above_budget(batch: int, budget: int) -> tuple[str, ...]:
+def above_budget(batch: int, most: int) -> tuple[str, ...]:
     """What to say where the first batch alone is more than the budget."""
-    if batch <= budget:
+    if batch <= most:
         return ()
     return (
-        f"search.budget is {budget}, and search.batch {batch}: a search ends after a whole batch,"
+        f"search.budget is {most}, and search.batch {batch}: a search ends after a whole batch,"
         f" so that up to {batch} architectures are trained",
     )
 
 
-def below_images(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+def below_images(config: ml_collections.ConfigDict, task: Task) -> tuple[str, ...]:
     """What to say where the budget ends the search before `search.images` can."""
     search, own = config.search, config.children
-    most = (search.budget + search.batch + config.winner.finalists) * own.steps * own.batch_size
-    if most >= search.images:
+    if not search.images or task.dataset is None:
+        return ()
+    each = own.steps * min(own.batch_size, len(task.dataset.train_labels))
+    most = search.budget + search.batch + budget.others(config, task.space.cardinalities)
+    if most * each >= search.images:
         return ()
     return (
         f"search.images is {search.images:,}, and search.budget {search.budget}, which ends the"
         f" search before: {search.budget} children of {own.steps} steps are"
-        f" {search.budget * own.steps * own.batch_size:,} images",
+        f" {search.budget * each:,} images",
     )

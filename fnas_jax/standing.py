@@ -58,7 +58,7 @@ def read(folder: str | pathlib.Path, now: float) -> Status:
         measure=outcome.measure(path),
         line=lines[-1] if lines else {},
         seconds_each=pace.seconds_each(marks),
-        left=pace.left(marks, budget.children(config)) if marks else math.inf,
+        left=pace.left(marks, budget.children(config, config.winner.finalists)) if marks else math.inf,
         best=_incumbent(path, config, run, result),
         checkpoint=_newest(path / workdir.CHECKPOINTS, now),
         result=result,

@@ -1,5 +1,7 @@
 """What a search says before it begins."""
 
+import types
+
 import pytest
 
 from fnas_jax import opening
@@ -26,10 +28,12 @@ def test_a_batch_that_is_more_than_the_budget_is_told(batch, told, tmp_path, cap
 
 @pytest.mark.parametrize(("images", "told"), [(86 * 10 * 8, False), (86 * 10 * 8 + 1, True)])
 def test_images_that_the_budget_does_not_reach_are_told(images, told):
-    config = config_lib.default()  # 64 children, a batch of 8 and 8 finalists
-    config.children.steps, config.children.batch_size, config.search.batch = 10, 8, 14
+    config = config_lib.default()  # 64 children, a batch of 8, 6 of a fair round, 8 finalists
+    config.children.steps, config.children.batch_size = 10, 80
     config.search.images = images
-    said = opening.below_images(config)
+    space = types.SimpleNamespace(cardinalities=(2, 3, 2))
+    data = types.SimpleNamespace(train_labels=range(8))  # less than a minibatch
+    said = opening.below_images(config, types.SimpleNamespace(space=space, dataset=data))
     assert bool(said) == told
     if told:
         assert "64 children of 10 steps are 5,120 images" in said[0]

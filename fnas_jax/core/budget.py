@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -44,6 +44,17 @@ def children(config: Any, others: int = 0) -> int:
         return search.budget
     by_images = math.ceil(search.images / (own.steps * own.batch_size)) - others
     return min(search.budget, max(by_images, 1))
+
+
+def others(config: Any, cardinalities: Sequence[int]) -> int:
+    """How many children of a space of these `cardinalities` are trained beside the budget.
+
+    With a pool, those of its fair rounds and the finalists.
+    """
+    if not config.akp.enabled:
+        return 0
+    finalists = config.winner.finalists if config.winner.finalists > 1 else 0
+    return config.akp.rounds * math.lcm(*cardinalities) + finalists
 
 
 def places(search: Any, refused: bool) -> int:

@@ -128,7 +128,7 @@ def new(
         seconds = config.search.seconds - (time.monotonic() - began)
         own = changed(own, of_trial(own, tried))
         plan = widest(own, dataset, facts, measured, seconds, widths)
-        given = plan.schedule, measured, plan.size, tried
+        given = facts, plan.schedule, measured, plan.size, tried
         chosen = price.chosen(plan.config, left_open(plan.config), *given)
         plan = plan._replace(config=changed(plan.config, chosen))
     said = (*lines(plan, facts, config.search.seconds, seconds), *trial_lines(tried))

@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from fnas_jax.planning.schedule import Schedule, Size, Speed
+from fnas_jax.planning.schedule import Facts, Schedule, Size, Speed, most_winner_steps
 from fnas_jax.planning.trial import Trial
 
 # What is chosen, all or nothing
@@ -38,6 +38,7 @@ def exponent(error: float) -> float:
 def chosen(
     config: ml_collections.ConfigDict,
     free: Collection[str],
+    facts: Facts,
     found: Schedule,
     measured: Speed,
     size: Size,
@@ -51,7 +52,8 @@ def chosen(
     """
     accuracy = config.task.objective == "classification" and config.task.metric in ("", "accuracy")
     alone = accuracy and config.reward.cost == "none"
-    clocked = config.search.winner_share > 0 and found.winner_steps < config.winner.steps
+    most = min(config.winner.steps, most_winner_steps(facts))
+    clocked = config.search.winner_share > 0 and found.winner_steps < most
     if not (set(KEYS) <= set(free) and alone and clocked and measured.moved):
         return {}
     error = 1 - float(tried.accuracy[tried.best])

@@ -59,11 +59,7 @@ def of_children(ctx: TrainContext) -> tuple[float, float]:
 
 def extra(ctx: TrainContext) -> int:
     """Children beside the budget: with a pool, its fair rounds and the finalists."""
-    config = ctx.config
-    if not config.akp.enabled:
-        return 0
-    finalists = config.winner.finalists if config.winner.finalists > 1 else 0
-    return config.akp.rounds * math.lcm(*ctx.space.cardinalities) + finalists
+    return budget_lib.others(ctx.config, ctx.space.cardinalities)
 
 
 def total(work: Work) -> float:

@@ -155,6 +155,7 @@ def train_context(
             images=dataset.names,
             objective=config.task.objective,
         )
+    of_networks = costs.cost(space, dataset.image_shape, dataset.outputs)
     return TrainContext(
         config=config,
         space=space,
@@ -165,11 +166,11 @@ def train_context(
         reward=rewards.from_config(config, objective.measure),
         latency_ms=functools.partial(latency_ms, config, space, dataset),
         canonical=jax.jit(space.canonical),
-        cost=costs.cost(space, dataset.image_shape, dataset.outputs),
+        cost=of_networks,
         store=store,
         limits=limits.from_config(config),
         latency=latency.open_(config, space, dataset),
-        price=pricing.of(config, space, dataset, objective.measure),
+        price=pricing.of(config, space, dataset, objective.measure, of_networks),
         augment=applied,
         keep=NOWHERE if knowledge is None else knowledge.keep,
     )

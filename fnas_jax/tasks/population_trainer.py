@@ -241,7 +241,7 @@ def worker_loop(trainer: Trainer, pool: Pool | None) -> None:
         keys = np.zeros((size, *key.shape), np.uint32)
         by, no = None, np.bool_(False)
         if trainer.halved is not None:
-            by = halved.ranked(halving.empty(len(halved.rungs(ctx))), batch)
+            by = halved.ranked(ctx, halving.empty(len(halved.rungs(ctx))), batch)
         shapes = Work(batch, keys, numbers, np.uint32(0), no, no, by)
         pool, *_ = carry_out(trainer, pool, hosts.broadcast(shapes))
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import Array, UserError
-from fnas_jax.networks import cost, mobile_spaces, sizes
+from fnas_jax.networks import mobile_spaces, sizes
 from fnas_jax.networks.cost import Cost
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.data import Dataset
@@ -24,10 +24,12 @@ from fnas_jax.tasks.data import Dataset
 Price = Callable[[Array | np.ndarray], np.ndarray]  # archs [N, T] -> factors [N] float32
 
 
-def of(config: Any, space: Space, dataset: Dataset, measure: Measure) -> Price | None:
+def of(
+    config: Any, space: Space, dataset: Dataset, measure: Measure, costs: Cost
+) -> Price | None:
     """The factors of `config.reward`, for networks of `space` on `dataset`; None: there are none.
 
-    Raises UserError without a mean, for a `measure` of unknown values, and for a space of which
+    `costs` is the `networks.cost.cost` of these. Raises UserError without a mean, for a `measure` of unknown values, and for a space of which
     nobody knows what networks move.
     """
     reward = config.reward
@@ -49,7 +51,6 @@ def of(config: Any, space: Space, dataset: Dataset, measure: Measure) -> Price |
             f" {space.name!r} move in training; it is for mnas, mobilenetv3 and macro"
         )
     shape = dataset.image_shape
-    costs = cost.cost(space, shape, dataset.outputs)
     mean = 1e6 * reward.training_mean
     return functools.partial(
         factors, costs, space, shape, reward.training, mean, reward.training_moved

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from fnas_jax import loop
 from fnas_jax.core import config_json
-from fnas_jax.planning import plan, price
-from fnas_jax.planning.schedule import Schedule, Size, Speed
+from fnas_jax.planning import plan, price, schedule
+from fnas_jax.planning.schedule import Facts, Schedule, Size, Speed
 from fnas_jax.planning.trial import Trial
 from fnas_jax.tasks import images
 from tests.planning.test_plan import auto
 
 TRIED = Trial(300, np.array([0.1, 0.2]), np.array([0.5, 0.4]), np.array([0.7, 0.88]))
 SPEED, SIZE = Speed(3e9, 2.0, moved=100.0), Size(6e6, 9e6)
+FACTS = Facts(images=64_000, judged=3000, devices=2, batch=64)
 FOUND = Schedule(48, 300, 2.0, 100.0, winner_steps=2000, winner_epochs=30.0)
 
 
@@ -26,7 +27,8 @@ def planned(**changes):
 
 
 def chosen(config, measured=SPEED, found=FOUND):
-    return price.chosen(config, plan.left_open(config), found, measured, SIZE, TRIED)
+    free = plan.left_open(config)
+    return price.chosen(config, free, FACTS, found, measured, SIZE, TRIED)
 
 
 @given(st.floats(0.01, 0.25), st.floats(0.5, 2.0))
@@ -64,12 +66,19 @@ def test_the_price_is_that_of_the_best_rate_at_the_length_of_children():
         {"search.winner_share": 0.0},
         {"winner.steps": 2000},  # of the user's: the clock does not end it
         {"winner.steps": 0},
+        {"reward.training_mean": 1.0},  # the switch
         {"task.metric": "balanced_accuracy"},
         {"task.objective": "multilabel"},
     ],
 )
 def test_what_the_user_says_stays_and_nothing_is_priced_in_vain(changes):
     assert chosen(planned(**changes)) == {}
+
+
+def test_no_price_where_there_is_time_for_all_steps():
+    most = FOUND._replace(winner_steps=schedule.most_winner_steps(FACTS))
+    assert chosen(planned(**{"winner.steps": 10**7}), found=most) == {}
+    assert chosen(planned(**{"winner.steps": 10**7}))
 
 
 def test_no_price_where_nobody_knows_what_training_takes():
@@ -110,10 +119,12 @@ def test_a_run_that_was_planned_without_a_price_goes_on_without(tried, tmp_path)
     assert (config.children.steps, config.search.winner_share) == (77, 0.5)
 
 
+@pytest.mark.slow
 def test_a_priced_search_ends_with_a_network(tried, tmp_path, capsys):
     values = {"search.seconds": 25.0, "space.blocks": 1, "space.strides": (2,), "space.stem": 8}
     values |= {"space.stem_stride": 1, "space.width": 0.25, "space.head": 16, "fnas.verify": 2}
     values |= {"search.budget": 4, "search.batch": 4, "children.steps": 3, "akp.rounds": 0}
+    values |= {"winner.steps": 10**7}
     result = loop.run(auto(**values, **{"log.tensorboard": False}), tmp_path)
     config = config_json.read_config(tmp_path)
     assert config.reward.training < 0

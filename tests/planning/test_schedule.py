@@ -97,6 +97,16 @@ def test_networks_are_narrow_enough_for_good_children():
     assert schedule.good_steps(CASE._replace(images=640)) == schedule.LEAST_STEPS
 
 
+def test_the_share_of_the_winner_is_the_users():
+    usual, less = (
+        schedule.schedule(CASE._replace(winner_share=x), Speed(3e9, 20.0), Size(1e6, 2e6), 1150.0)
+        for x in (0.6, 0.2)
+    )
+    # (920 - 60) * 2 / (48 + 14) = 27.7 s a child, of which 27.4 s are 1284 steps
+    assert less.steps == 1284 and usual.steps == 589
+    assert less.winner_steps == int((1150 - less.search_seconds) / STEP) < usual.winner_steps
+
+
 def test_children_that_are_compiled_each_are_shorter():
     """By hand: as the first case, where 0.5 s of each child are its compilation."""
     found = schedule.schedule(CASE, Speed(3e9, 20.0, own=0.5), Size(1e6, 2e6), 1150.0)

@@ -9,9 +9,10 @@ import pytest
 
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.measure import Measure
 from fnas_jax.core.types import UserError
 from fnas_jax.networks import cost, sizes
-from fnas_jax.tasks import children_evaluator, finalists, halved, images
+from fnas_jax.tasks import children_evaluator, finalists, halved, images, pricing
 from fnas_jax.tasks.context import batch_of
 from fnas_jax.training import halving
 from fnas_jax.training.child import Outcome
@@ -111,9 +112,14 @@ def test_a_target_and_a_price_are_both_in_the_reward(archs, expected):
     [
         ({"reward__training_mean": 0.0}, "reward.training_mean is 0; with reward.training -0.5"),
         ({"space__name": "cell", "space__width": 1.0}, "'cell' move in training; it is for mnas"),
-        ({"task__objective": "regression"}, "the metric is 'rmse'|only an accuracy, or another"),
     ],
 )
 def test_what_cannot_be_priced_is_refused(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         context(**changes)
+
+
+def test_a_measure_of_unknown_values_is_not_weighed(ctx):
+    of_anything = Measure("x", kind="number")
+    with pytest.raises(UserError, match="the metric is 'x': only an accuracy"):
+        pricing.of(ctx.config, ctx.space, ctx.dataset, of_anything, ctx.cost)

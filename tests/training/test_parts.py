@@ -66,3 +66,19 @@ def test_hosts_that_wait_for_a_command_are_told(monkeypatch):
     assert said == [hosts.STOPPED]
     with pytest.raises(Failed, match="first host"):  # and on a host that no signal has reached
         hosts.broadcast_command(hosts.STOPPED)
+
+
+def test_who_reads_ahead_is_closed_where_a_training_ends_early():
+    closed = []
+
+    def spans():
+        try:
+            yield None, 0, STEPS
+            yield None, STEPS, 2 * STEPS
+        finally:
+            closed.append(True)
+
+    given = spans()
+    training = parts.Training(*("name", "of", "label"), 2 * STEPS, lambda *given: 1)
+    parts.run(training._replace(over=lambda progress: True), parts.Kept(0, 0.0, 0), given, Keep())
+    assert closed == [True]
