@@ -21,9 +21,7 @@ def check(search: Any, task: Task, evaluator: Evaluator) -> None:
         )
 
 
-def over(
-    config: Any, task: Task, method: SearchMethod, evaluator: Evaluator, state: State
-) -> bool:
+def over(config: Any, task: Task, method: SearchMethod, evaluator: Evaluator, state: State) -> bool:
     """The budget, time or images are spent, nothing new is left to ask for, or the method says so.
 
     `config` is the run's, and the time that of `state`, with what the finals will take.

@@ -199,9 +199,7 @@ def search(ctx: Context) -> dict[str, Any]:
         trained = state.counts["trained"]
         remaining = functools.partial(search_seconds_left, ctx)
         progress = Progress(
-            budget.children(
-                ctx.config, budget.others(ctx.config, ctx.task.space.cardinalities)
-            ),
+            budget.children(ctx.config, budget.others(ctx.config, ctx.task.space.cardinalities)),
             trained,
             ctx.config.method.name,
             remaining=remaining,

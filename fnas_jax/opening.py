@@ -35,9 +35,8 @@ def tell(config: ml_collections.ConfigDict, task: Task) -> None:
     search = config.search
     if task.dataset is not None:
         facts.tell(task.dataset.notes)
-    told = (*above_budget(search.batch, search.budget), *below_images(config, task), unread.line(config))
-    lines = (*task.said, *told)
-    for line in lines:
+    ends = (*above_budget(search.batch, search.budget), *below_images(config, task))
+    for line in (*task.said, *ends, unread.line(config)):
         if line:
             print(line, file=sys.stderr, flush=True)
 

@@ -49,6 +49,7 @@ def read(folder: str | pathlib.Path, now: float) -> Status:
     marks = pace.of_metrics(lines)
     done = (path / "result.json").exists()
     result = outcome.read(path) if done else None
+    most = budget.children(config, config.winner.finalists)
     return Status(
         str(folder),
         running,
@@ -58,7 +59,7 @@ def read(folder: str | pathlib.Path, now: float) -> Status:
         measure=outcome.measure(path),
         line=lines[-1] if lines else {},
         seconds_each=pace.seconds_each(marks),
-        left=pace.left(marks, budget.children(config, config.winner.finalists)) if marks else math.inf,
+        left=pace.left(marks, most) if marks else math.inf,
         best=_incumbent(path, config, run, result),
         checkpoint=_newest(path / workdir.CHECKPOINTS, now),
         result=result,

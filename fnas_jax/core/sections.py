@@ -28,8 +28,8 @@ class Reward:
     beta: float = key(-0.07, "exponent above the target", -10.0, 0.0)
     training: float = key(
         0.0,
-        "images: exponent of a network's work in training, so that what trains faster is worth more; 0:"
-        " nothing (plans choose it)",
+        "images: exponent of a network's work in training, so that what trains faster is worth"
+        " more; 0: nothing (plans choose it)",
         -1.0,
         0.0,
     )

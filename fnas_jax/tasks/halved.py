@@ -90,8 +90,8 @@ def ranked(ctx: TrainContext, ladder: Ladder, batch: Batch) -> Ranked:
     """For the children of `batch`, numbers that nobody knows being NaN."""
     latency = np.full(len(batch.new), np.nan) if batch.latency_ms is None else batch.latency_ms
     costs = (latency, np.asarray(batch.macs) / 1e6, np.asarray(batch.params) / 1e6)
-    costs = (*costs, ctx.prices(batch.canonical))
-    return Ranked(jax.device_get(ladder), np.stack(costs, axis=1).astype(np.float32))
+    numbers = (*costs, ctx.prices(batch.canonical))
+    return Ranked(jax.device_get(ladder), np.stack(numbers, axis=1).astype(np.float32))
 
 
 def train(

@@ -24,13 +24,11 @@ from fnas_jax.tasks.data import Dataset
 Price = Callable[[Array | np.ndarray], np.ndarray]  # archs [N, T] -> factors [N] float32
 
 
-def of(
-    config: Any, space: Space, dataset: Dataset, measure: Measure, costs: Cost
-) -> Price | None:
+def of(config: Any, space: Space, dataset: Dataset, measure: Measure, costs: Cost) -> Price | None:
     """The factors of `config.reward`, for networks of `space` on `dataset`; None: there are none.
 
-    `costs` is the `networks.cost.cost` of these. Raises UserError without a mean, for a `measure` of unknown values, and for a space of which
-    nobody knows what networks move.
+    `costs` is the `networks.cost.cost` of these. Raises UserError without a mean, for a `measure`
+    of unknown values, and for a space of which nobody knows what networks move.
     """
     reward = config.reward
     if not reward.training:

@@ -14,6 +14,7 @@ FACTS = st.builds(
     devices=st.integers(1, 64),
     batch=st.sampled_from([16, 64, 256]),
     halving=st.just(0),
+    winner_share=st.just(schedule.WINNER_SHARE),
 )
 HALVED = st.builds(Facts._replace, FACTS, halving=st.sampled_from([2, 3]), rungs=st.integers(1, 3))
 SPEEDS = st.builds(

@@ -19,8 +19,13 @@ from fnas_jax.training.child import Outcome
 
 KEY = jax.random.key(0)
 PRICED = {
-    "reward.training": -0.5, "reward.training_mean": 2.0, "reward.training_moved": 50.0,
-    "space.blocks": 2, "space.strides": (1, 2), "space.stem_stride": 1, "akp.enabled": False,
+    "reward.training": -0.5,
+    "reward.training_mean": 2.0,
+    "reward.training_moved": 50.0,
+    "space.blocks": 2,
+    "space.strides": (1, 2),
+    "space.stem_stride": 1,
+    "akp.enabled": False,
 }
 
 
