@@ -82,11 +82,15 @@ def images(
     `finals`: how many of these there were; None: they are to come. A child that came to no number,
     and so to an early end, counts as if it had none.
     """
-    batch = config.children.batch_size
-    if task.dataset is not None:
-        batch = min(batch, len(task.dataset.train_labels))
     coming = finalists(config, evaluator, state) if finals is None else finals
-    return (steps_made(config, evaluator, state) + coming * config.children.steps) * batch
+    steps = steps_made(config, evaluator, state) + coming * config.children.steps
+    return steps * batch_of(config, task)
+
+
+def batch_of(config: Any, task: Task) -> int:
+    """Images of a training step of a child."""
+    batch = config.children.batch_size
+    return batch if task.dataset is None else min(batch, len(task.dataset.train_labels))
 
 
 def out_of_images(config: Any, task: Task, evaluator: Evaluator, state: State) -> bool:

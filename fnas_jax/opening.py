@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from fnas_jax import registry, unread
+from fnas_jax import ending, registry, unread
 from fnas_jax.core import budget, hosts
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
@@ -56,7 +56,7 @@ def below_images(config: ml_collections.ConfigDict, task: Task) -> tuple[str, ..
     search, own = config.search, config.children
     if not search.images or task.dataset is None:
         return ()
-    each = own.steps * min(own.batch_size, len(task.dataset.train_labels))
+    each = own.steps * ending.batch_of(config, task)
     most = search.budget + search.batch + budget.others(config, task.space.cardinalities)
     if most * each >= search.images:
         return ()

@@ -32,7 +32,7 @@ _CELLS = ("cell", "mixed_cell", "mixed_chain")
 SPACES = {
     "space.blocks": ("mnas",),
     "space.stages": ("mobilenetv3",),
-    "space.width": ("mnas", "mobilenetv3", "macro"),
+    "space.width": plan.WIDENED,
     "space.strides": ("mnas", "mobilenetv3"),
     "space.stem": ("mnas",),
     "space.stem_stride": ("mnas", "mobilenetv3"),

@@ -50,6 +50,19 @@ def numbers_kept(space: Space, image_shape: tuple[int, int, int], arch: Any) -> 
     return by_kernels(space, image_shape, arch).layers / FLOAT
 
 
+def work(
+    space: Space, image_shape: tuple[int, int, int], archs: Any, macs: np.ndarray, moved: float
+) -> np.ndarray:
+    """[N] `macs` [N] of children `archs` [N, T], and `moved` for each number that they keep.
+
+    0: nothing is asked of the layers, so that the space may be any.
+    """
+    if not moved:
+        return macs
+    kept = [numbers_kept(space, image_shape, arch) for arch in np.asarray(archs)]
+    return macs + moved * np.array(kept)
+
+
 def widest(space: Space, image_shape: tuple[int, int, int]) -> Kept:
     """Of an image through a network that has the largest layer at every place: no child keeps more.
 

@@ -22,13 +22,8 @@ from fnas_jax.training.minibatches import Data
 
 _SAMPLE = 256  # architectures that stand for a space
 _IMAGES = 1024  # of the data set, which suffice for a few steps
-_SHARES = (
-    0.1,
-    0.3,
-    0.5,
-    0.7,
-    0.9,
-)  # of a space's architectures that cost less than those that are timed
+# Of a space's architectures that cost less than those that are timed
+_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 _LEAST = 1.0  # seconds that are timed, so that a clock and a neighbour matter little
 _MOST_STEPS = 512
 
@@ -48,9 +43,8 @@ def of_cost(ctx: TrainContext, share: float) -> tuple[Array, float]:
 
 def size_of(ctx: TrainContext, moved: float = 0.0) -> Size:
     """Of `_SAMPLE` random architectures, where a number that is moved counts `moved`."""
-    archs, work = sampled(ctx)
-    if moved:
-        work = work + moved * np.array([kept_by(ctx, arch) for arch in np.asarray(archs)])
+    archs, macs = sampled(ctx)
+    work = sizes.work(ctx.space, ctx.dataset.image_shape, archs, macs, moved)
     return Size(float(work.mean()), float(np.quantile(work, 0.75)))
 
 

@@ -65,8 +65,6 @@ def factors(
     archs: Array | np.ndarray,
 ) -> np.ndarray:
     """[N] float32 of networks `archs` [N, T], whose `networks.cost.cost` is `costs`."""
-    work = np.asarray(costs(jnp.asarray(archs))[1], np.float64)
-    if moved:
-        kept = [sizes.numbers_kept(space, image_shape, arch) for arch in np.asarray(archs)]
-        work = work + moved * np.array(kept)
+    macs = np.asarray(costs(jnp.asarray(archs))[1], np.float64)
+    work = sizes.work(space, image_shape, archs, macs, moved)
     return ((work / mean) ** power).astype(np.float32)
