@@ -2,7 +2,8 @@
 
 kernels: the kernels of CPUs, to which sizes are data. They know no layers of the user's own: places
 where one may occur run as those of `reference`.
-kernels_bf16: the same with products of bfloat16 numbers, where the CPU has these.
+kernels_bf16: the same with products of bfloat16 numbers, where the CPU has these, and memory for
+half of the bytes.
 reference: XLA's code, a branch for every kind of layer, of which one runs. For CPUs without
 compiler, and for tests to compare with.
 masked: one piece of code for all kinds of layer, the widest, with zeros where the child has
@@ -153,7 +154,8 @@ def choose(name: str = "auto") -> Backend:
     if name == "kernels_bf16" and not has_short_products():
         raise UserError(
             "children.backend is 'kernels_bf16', and this CPU has no products of bfloat16 numbers"
-            " (Intel AMX); allowed are auto, kernels, reference, masked, branched and exact"
+            " (AVX512-BF16, Intel AMX); allowed are auto, kernels, reference, masked, branched and"
+            " exact"
         )
     shortened = {"masked": masked_in, "branched": branched_in, "exact": branched_in}
     if name in shortened:

@@ -46,23 +46,30 @@ def available() -> bool:
 
 
 def kept_size(
-    images: int, in_pixels: int, out_pixels: int, middle: int, cout: int, hidden: int
+    images: int,
+    in_pixels: int,
+    out_pixels: int,
+    middle: int,
+    cout: int,
+    hidden: int,
+    short: bool = False,
 ) -> int:
     """Floats that the widest child of a layer keeps for its backward pass, as kept.h lays them out.
 
     Pixels are those of an image; `middle`: channels of the depthwise convolution, 0 without;
-    `hidden`: units of squeeze-excitation, 0 without. Raises OSError where there are no kernels.
+    `hidden`: units of squeeze-excitation, 0 without; `short`: as bfloat16 numbers, of which two are
+    a float. Raises OSError where there are no kernels.
     """
     library = _library()
     if library is None:
         raise OSError("there are no kernels for this CPU")
     ask = library.FnasKeptSize
-    ask.argtypes, ask.restype = [ctypes.c_int64] * 6, ctypes.c_int64
-    return ask(images, in_pixels, out_pixels, middle, cout, hidden)
+    ask.argtypes, ask.restype = [ctypes.c_int64] * 7, ctypes.c_int64
+    return ask(images, in_pixels, out_pixels, middle, cout, hidden, short)
 
 
 def short_products() -> bool:
-    """Whether this CPU has the products of bfloat16 numbers that kernels use, Intel AMX."""
+    """Whether this CPU multiplies bfloat16 numbers faster than others (AVX512-BF16, Intel AMX)."""
     library = _library()
     if library is None:
         return False

@@ -31,7 +31,7 @@ class Layout(NamedTuple):
     paths: tuple[tuple[str, ...], ...]  # of each in `Params`; (): the layer has none
     shapes: tuple[tuple[int, ...], ...]  # of each; (0,): the layer has none
     stride: int
-    short: bool = False  # products are of bfloat16 numbers
+    short: bool = False  # products are of bfloat16 numbers, as which their results are kept
 
     @property
     def counts(self) -> list[int]:
@@ -138,9 +138,9 @@ def apply(
 ) -> Array:
     """See `choose.Backend`; the derivative of a `root`'s input is zero, and costs no time.
 
-    `params` may be those of `pack`, and `spec` one of `rows`. `short`: products of full and of
-    large 1x1 convolutions are of bfloat16 numbers, summed in float32, where
-    `compile_kernels.short_products`.
+    `params` may be those of `pack`, and `spec` one of `rows`. `short`: products of full and of 1x1
+    convolutions are of bfloat16 numbers, summed in float32, and what is kept for the derivative are
+    bfloat16 numbers, too; faster where `compile_kernels.short_products`.
     """
     chex.assert_rank(x, 4)
     own, vector = _read(slot, params, short)
@@ -206,7 +206,9 @@ def _kept(own: Layout, x: Array, y: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruc
     """Room for what the widest child keeps; memory that a child does not use is never touched."""
     cout, _, _, middle, _, hidden = own.sizes
     in_pixels, out_pixels = (shape[1] * shape[2] for shape in (x.shape, y.shape))
-    size = compile_kernels.kept_size(x.shape[0], in_pixels, out_pixels, middle, cout, hidden)
+    size = compile_kernels.kept_size(
+        x.shape[0], in_pixels, out_pixels, middle, cout, hidden, own.short
+    )
     return jax.ShapeDtypeStruct((size,), jnp.float32)
 
 

@@ -23,7 +23,7 @@ from fnas_jax.spaces.cell import CellSpec
 from fnas_jax.spaces.cells import SPECS, edges_of, everywhere
 from fnas_jax.spaces.mixed_cell import OPS
 
-FLOAT = 4  # bytes
+FLOAT, SHORT = 4, 2  # bytes of a float32 and of a bfloat16
 _LANES = 16  # floats to whose multiple kernels round channels, at most (csrc/vector.h)
 # Tensors that an operation of a cell keeps at most: rectified, convolved, normalised, ..
 _OF_OPERATION = 5
@@ -37,12 +37,16 @@ class Kept(NamedTuple):
     largest: float  # that the layer with the most of them works in besides
 
 
-def by_kernels(space: Space, image_shape: tuple[int, int, int], arch: Any) -> Kept:
-    """Of an image through the child `arch` [T] of an elastic network, by the kernels."""
+def by_kernels(
+    space: Space, image_shape: tuple[int, int, int], arch: Any, number: int = FLOAT
+) -> Kept:
+    """Of an image through the child `arch` [T] of an elastic network, by the kernels.
+
+    `number`: bytes of what convolutions result in and is kept, FLOAT, or SHORT by "kernels_bf16".
+    """
     fields = np.broadcast_arrays(*mobile_spaces.layers(space.spec, np.asarray(arch)))
-    return _mobile(
-        space.spec, image_shape, [[LayerSpec(*row)] for row in np.stack(fields, 1).tolist()]
-    )
+    choices = [[LayerSpec(*row)] for row in np.stack(fields, 1).tolist()]
+    return _mobile(space.spec, image_shape, choices, number)
 
 
 def numbers_kept(space: Space, image_shape: tuple[int, int, int], arch: Any) -> float:
@@ -63,17 +67,17 @@ def work(
     return macs + moved * np.array(kept)
 
 
-def widest(space: Space, image_shape: tuple[int, int, int]) -> Kept:
+def widest(space: Space, image_shape: tuple[int, int, int], number: int = FLOAT) -> Kept:
     """Of an image through a network that has the largest layer at every place: no child keeps more.
 
-    Raises ValueError for a space without networks.
+    `number` as in `by_kernels`. Raises ValueError for a space without networks.
     """
     if isinstance(space.spec, SPECS):
         return _cells(space.spec, image_shape)
     if type(space.spec) not in mobile_spaces.MODULES:
         raise ValueError(f"the space {space.name!r} has no networks")
     slots = [slot for stack in mobile_spaces.slots(space.spec) for slot in stack]
-    return _mobile(space.spec, image_shape, [slot.choices for slot in slots])
+    return _mobile(space.spec, image_shape, [slot.choices for slot in slots], number)
 
 
 def traced(network: Network, decisions: int, images: tuple[int, int, int, int]) -> Kept:
@@ -121,7 +125,10 @@ def _parameters(v: LayerSpec, image_shape: tuple[int, int, int]) -> float:
 
 
 def _mobile(
-    spec: Any, image_shape: tuple[int, int, int], choices: Sequence[Sequence[LayerSpec]]
+    spec: Any,
+    image_shape: tuple[int, int, int],
+    choices: Sequence[Sequence[LayerSpec]],
+    number: int,
 ) -> Kept:
     """Of stem, slots and head, where each slot has one of its `choices`, the largest."""
     slots = [slot for stack in mobile_spaces.slots(spec) for slot in stack]
@@ -141,15 +148,15 @@ def _mobile(
         inside = height * width
         height, width = -(-height // stride), -(-width // stride)
         out = height * width
-        kept = max(_layer(one, inside, out) for one in found)
-        layers += kept + out * cout
+        kept = number * max(_layer(one, inside, out) for one in found)
+        layers += kept + FLOAT * out * cout
         # Cotangents of all that it kept, of its input and of its output
-        largest = max(largest, kept + inside * cin + out * cout)
-    return Kept(FLOAT * layers, FLOAT * largest)
+        largest = max(largest, kept + FLOAT * (inside * cin + out * cout))
+    return Kept(layers, largest)
 
 
 def _layer(v: LayerSpec, inside: int, out: int) -> float:
-    """Floats that a layer keeps of an image with `inside` pixels, `out` behind it."""
+    """Numbers that a layer keeps of an image with `inside` pixels, `out` behind it."""
     if v.op == PASS:
         return 0.0
     if v.op > MBCONV:

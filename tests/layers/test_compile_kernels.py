@@ -3,7 +3,10 @@
 import logging
 import os
 import pathlib
+import platform
+import shutil
 import subprocess
+import sys
 import time
 
 import pytest
@@ -12,7 +15,7 @@ from fnas_jax.layers import compile_kernels
 
 # A library of nothing but the names that the kernels have.
 SOURCE = "".join(f'extern "C" int {name}() {{ return 1; }}' for name in compile_kernels.SYMBOLS)
-HAS_COMPILER = any(map(compile_kernels.shutil.which, ("c++", "g++", "clang++")))
+HAS_COMPILER = any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
 @pytest.fixture
@@ -214,3 +217,20 @@ def test_what_is_written_is_on_disk_before_it_has_its_name(small, monkeypatch):
     compile_kernels._load()
     assert order == ["sync", "name"]
     assert pathlib.Path(kept(small)).suffix == ".so"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("without", ["-mno-avx512bf16", "-mno-avx512f", "-mno-avx"])
+def test_the_code_for_other_cpus_computes_the_same(without, tmp_path):
+    """What this CPU has is left out, and kernels are kept elsewhere, as names tell CPUs apart."""
+    if platform.machine() != "x86_64":
+        pytest.skip("flags of x86_64")
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")))
+    env = {**os.environ, "CXX": f"{compiler} {without}", "HOME": str(tmp_path)}
+    tests = str(pathlib.Path(__file__).parent / "test_kernels.py")
+    names = "layers_are_those_of_xla or rounding or exact or number"
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "not slow", tests, "-k", names]
+    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    assert found.returncode == 0, found.stdout[-3000:]
+    assert " passed" in found.stdout and "skipped" not in found.stdout
+    assert list(tmp_path.glob(".cache/fnas_jax/kernels/*.so"))

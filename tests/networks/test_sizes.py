@@ -30,13 +30,17 @@ SPACES = {
 
 
 @pytest.mark.skipif(not compile_kernels.available(), reason="no kernels for this CPU")
-def test_the_formula_is_what_the_kernels_keep():
+@pytest.mark.parametrize(
+    ("backend", "number"), [("kernels", sizes.FLOAT), ("kernels_bf16", sizes.SHORT)]
+)
+def test_the_formula_is_what_the_kernels_keep(backend, number, monkeypatch):
     """Of a network of one architecture, whose layers have no room for others."""
+    monkeypatch.setattr(compile_kernels, "short_products", lambda: True)  # traced only
     space = small()
     for arch in np.asarray(space.canonical(space.sample(jax.random.key(0), 3))):
-        network = elastic.fixed_network(space, arch, SHAPE, 10, backend="kernels")
+        network = elastic.fixed_network(space, arch, SHAPE, 10, backend=backend)
         traced = sizes.traced(network, len(arch), (BATCH, *SHAPE))
-        formula = sizes.by_kernels(space, SHAPE, arch)
+        formula = sizes.by_kernels(space, SHAPE, arch, number)
         # Layers of the elastic network have results of the widest child.
         assert traced.layers <= 1.05 * BATCH * formula.layers
         assert BATCH * formula.layers <= 1.6 * traced.layers

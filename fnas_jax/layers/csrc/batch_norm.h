@@ -14,12 +14,9 @@ constexpr float kEpsilon = 1e-5f;  // ops.BN_EPSILON
 enum Act { kNone = 0, kRelu = 1, kRelu6 = 2, kHardSwish = 3, kActs };
 
 // Comparisons are written so that NaN stays NaN: a child that diverges has to be seen.
-inline Vec relu(Vec z) { return z < 0.0f ? Vec{} : z; }
+inline Vec relu(Vec z) { return larger(Vec{}, z); }
 
-inline Vec relu6(Vec z) {
-  z = relu(z);
-  return z > 6.0f ? Vec{} + 6.0f : z;
-}
+inline Vec relu6(Vec z) { return smaller(Vec{} + 6.0f, relu(z)); }
 
 template <Act A>
 inline Vec activate(Vec z) {
@@ -52,10 +49,12 @@ inline void with_act(long act, Body body) {
 
 // One normalisation of p channels; scale and bias are zero beyond the child's.
 struct Norm {
-  explicit Norm(long p) : p(p), scale(p), bias(p), mean(p), rstd(p), slope(p), sum(p), square(p) {}
+  explicit Norm(long p)
+      : p(p), scale(p), bias(p), mean(p), rstd(p), slope(p), offset(p), sum(p), square(p) {}
 
   // Adds x [rows, p] to the batch's sums.
-  void collect(const float* x, long rows) {
+  template <class T>
+  void collect(const T* x, long rows) {
     for (long c = 0; c < p; c += kLanes) {
       Vec s = {}, q = {};
       for (long r = 0; r < rows; ++r) {
@@ -82,35 +81,43 @@ struct Norm {
     mean[c] = m;
     rstd[c] = 1.0f / std::sqrt(variance + kEpsilon);
     slope[c] = scale[c] * rstd[c];
+    offset[c] = bias[c] - m * slope[c];
   }
 
   // Moments that were kept, mean [p] and 1 / standard deviation [p].
   void restore(const float* kept_mean, const float* kept_rstd) {
     std::copy(kept_mean, kept_mean + p, mean.begin());
     std::copy(kept_rstd, kept_rstd + p, rstd.begin());
-    for (long c = 0; c < p; ++c) slope[c] = scale[c] * rstd[c];
+    for (long c = 0; c < p; ++c) {
+      slope[c] = scale[c] * rstd[c];
+      offset[c] = bias[c] - mean[c] * slope[c];
+    }
   }
 
   float variance(long c) const { return 1.0f / (rstd[c] * rstd[c]) - kEpsilon; }
 
-  // z of channels c..c + 15 of the pixel x [p], before the activation
-  Vec at(const float* x, long c) const {
-    return (load(x + c) - load(&mean[c])) * load(&slope[c]) + load(&bias[c]);
-  }
+  // x -> z of the channels from c on, before the activation
+  struct Lanes {
+    Vec slope, offset;
+    Vec operator()(Vec x) const { return x * slope + offset; }
+  };
+  Lanes lanes(long c) const { return {load(&slope[c]), load(&offset[c])}; }
 
   long p;
-  std::vector<float> scale, bias, mean, rstd, slope;  // [p] each; slope = scale * rstd
-  std::vector<double> sum, square;                    // [p] over the batch
+  // [p] each; the result is slope * x + offset
+  std::vector<float> scale, bias, mean, rstd, slope, offset;
+  std::vector<double> sum, square;  // [p] over the batch
 };
 
 // act(norm(x)) -> out, both [rows, p]; times `gate` [p] where there is one
-inline void norm_act(const Norm& norm, long act, const float* x, long rows, const float* gate,
-                     float* out) {
+template <class T, class Out>
+inline void norm_act(const Norm& norm, long act, const T* x, long rows, const float* gate,
+                     Out* out) {
   const long p = norm.p;
   with_act(act, [&](auto a) {
     for (long r = 0; r < rows; ++r)
       for (long c = 0; c < p; c += kLanes) {
-        Vec h = activate<a.value>(norm.at(x + r * p, c));
+        Vec h = activate<a.value>(norm.lanes(c)(load(x + r * p + c)));
         if (gate != nullptr) h *= load(gate + c);
         store(out + r * p + c, h);
       }
@@ -122,25 +129,31 @@ struct NormGradient {
   explicit NormGradient(const Norm& norm)
       : norm(norm), dscale(norm.p), dbias(norm.p), a(norm.p), b(norm.p), c(norm.p) {}
 
-  // dh [rows, p], cotangents of the gated act(norm(x)), become those of norm(x), in place, and are
+  // dh [rows, p], cotangents of the gated act(norm(x)) -> g [rows, p], those of norm(x), which are
   // added to the sums. `gate` [p] multiplied the activations and `dmean` [p] is what their mean
-  // adds to every pixel's cotangents; both may be null.
-  void norm_act_backward(long act, const float* x, long rows, const float* gate, const float* dmean,
-                         float* dh) {
+  // adds to every pixel's cotangents; the activations are put into h [rows, p]. These may be null.
+  template <class T>
+  void norm_act_backward(long act, const T* x, long rows, const float* gate, const float* dmean,
+                         const float* dh, T* g, T* h = nullptr) {
     const long p = norm.p;
     with_act(act, [&](auto A) {
       for (long k = 0; k < p; k += kLanes) {
         Vec sum = {}, product = {};
+        const Norm::Lanes lanes = norm.lanes(k);
         const Vec mean = load(&norm.mean[k]), rstd = load(&norm.rstd[k]);
         const Vec gain = gate ? load(gate + k) : Vec{} + 1.0f;
         const Vec add = dmean ? load(dmean + k) : Vec{};
         for (long r = 0; r < rows; ++r) {
-          float* at = dh + r * p + k;
-          const Vec v = activate_backward<A.value>(norm.at(x + r * p, k), load(at) * gain + add);
-          store(at, v);
+          const long at = r * p + k;
+          const Vec in = load(x + at);
+          const Vec z = lanes(in);
+          const Vec v = activate_backward<A.value>(z, load(dh + at) * gain + add);
+          store(g + at, v);
+          if (h != nullptr) store(h + at, activate<A.value>(z));
           sum += v;
-          product += v * ((load(x + r * p + k) - mean) * rstd);
+          product += v * (in - mean);
         }
+        product *= rstd;
         for (long i = 0; i < kLanes; ++i) {
           dbias[k + i] += sum[i];
           dscale[k + i] += product[i];
@@ -160,7 +173,8 @@ struct NormGradient {
   }
 
   // After `use_sums`: x, cotangents g of norm(x) -> cotangents dx of x, all [rows, p]; dx may be g.
-  void input_backward(const float* x, const float* g, long rows, float* dx) const {
+  template <class T, class Out>
+  void input_backward(const T* x, const T* g, long rows, Out* dx) const {
     const long p = norm.p;
     for (long r = 0; r < rows; ++r)
       for (long k = 0; k < p; k += kLanes)

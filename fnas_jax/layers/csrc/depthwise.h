@@ -14,9 +14,9 @@ struct Tap {
 };
 
 // N pixels from `at` on, of the kLanes channels from c on
-template <int N>
+template <int N, class T>
 inline void tap_pixels(const Tap* taps, int count, long at, long step_in, long step_out, long c,
-                       float* out) {
+                       T* out) {
   Vec sum[N] = {};
   for (int t = 0; t < count; ++t) {
     const Vec weight = load(taps[t].weight + c);
@@ -26,9 +26,10 @@ inline void tap_pixels(const Tap* taps, int count, long at, long step_in, long s
   for (int i = 0; i < N; ++i) store(out + (at + i) * step_out + c, sum[i]);
 }
 
-// out[i] = sum over taps of in[i] * weight, for i < n; steps are floats between pixels.
+// out[i] = sum over taps of in[i] * weight, for i < n; steps are numbers between pixels.
+template <class T>
 inline void tap_row(const Tap* taps, int count, long n, long step_in, long step_out, long channels,
-                    float* out) {
+                    T* out) {
   for (long c = 0; c < channels; c += kLanes) {
     long i = 0;
     for (; i + 8 <= n; i += 8) tap_pixels<8>(taps, count, i, step_in, step_out, c, out);
@@ -42,8 +43,9 @@ inline void tap_row(const Tap* taps, int count, long n, long step_in, long step_
 
 // padded [h.padded, w.padded, c] * weights [kernel * kernel, c] -> out [out_pixels, c]; c is whole
 // vectors
+template <class T>
 inline void depthwise(const Geometry& g, const float* padded, const float* weights, long c,
-                      float* out) {
+                      T* out) {
   Tap taps[kLargestKernel * kLargestKernel];
   for (long i = 0; i < g.h.out; ++i) {
     for (long t = 0; t < g.kernel * g.kernel; ++t) {

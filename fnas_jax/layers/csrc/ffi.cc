@@ -62,30 +62,33 @@ Slot slot_of(const Call& call, bool is_conv, int64_t stride, const Layout& layou
   slot.middle = layout.sizes[3];
   slot.gated = layout.sizes[4];
   slot.hidden = layout.sizes[5];
-  slot.tiles = layout.sizes[6] != 0 && tiles_available();
   return slot;
 }
 
 // A layer and the pointers that it reads its parameters through.
+template <class T>
 struct BoundLayer {
   BoundLayer(const Call& call, int64_t stride, const Layout& layout) {
-    if (layout.offsets.size() != kParams + 1 || layout.sizes.size() != 7 ||
+    if (layout.offsets.size() != kParams + 1 ||
         size_t(layout.offsets[kParams]) != call.in_count(kParameters))
       throw std::invalid_argument("parameters are not those of the layer's layout");
     for (size_t i = 0; i < kParams; ++i) params[i] = call.in(kParameters) + layout.offsets[i];
     const LayerSpec spec(call.integers(kRow));
-    layer = std::make_unique<Layer>(slot_of(call, spec.op == kConv, stride, layout), spec,
-                                    params.data());
+    layer = std::make_unique<Layer<T>>(slot_of(call, spec.op == kConv, stride, layout), spec,
+                                       params.data());
   }
   std::array<const float*, kParams> params;
-  std::unique_ptr<Layer> layer;
+  std::unique_ptr<Layer<T>> layer;
 };
 
+// Calls `body` with the layer, whose numbers are those of the layout.
 template <class Body>
-ffi::Error guarded(Body body) {
+ffi::Error with_layer(const Call& call, int64_t stride, const Layout& layout, Body body) {
   try {
     const Lease lease;
-    return body();
+    if (layout.sizes.size() != 7) throw std::invalid_argument("sizes of a layer are missing");
+    if (layout.sizes[6]) return body(*BoundLayer<Short>(call, stride, layout).layer);
+    return body(*BoundLayer<float>(call, stride, layout).layer);
   } catch (const std::exception& error) {
     return ffi::Error::Internal(error.what());
   }
@@ -95,26 +98,23 @@ ffi::Error guarded(Body body) {
 
 // x, row, params -> y, kept
 ffi::Error Forward(Args args, Rets rets, int64_t stride, Ints offsets, Ints sizes) {
-  return guarded([&] {
-    const Call call{args, rets};
-    const BoundLayer bound(call, stride, {offsets, sizes});
-    if (bound.layer->kept_size() > long(call.out_count(1)))
+  const Call call{args, rets};
+  return with_layer(call, stride, {offsets, sizes}, [&](auto& layer) {
+    if (layer.kept_size() > long(call.out_count(1)))
       return ffi::Error::Internal("the layer keeps more than there is room for");
-    bound.layer->forward(call.in(kX), call.out(0), call.out(1));
+    layer.forward(call.in(kX), call.out(0), call.out(1));
     return ffi::Error::Success();
   });
 }
 
 // x, row, params, kept, dy -> dx, dparams
 ffi::Error Backward(Args args, Rets rets, int64_t stride, Ints offsets, Ints sizes) {
-  return guarded([&] {
-    const Call call{args, rets};
-    const BoundLayer bound(call, stride, {offsets, sizes});
+  const Call call{args, rets};
+  return with_layer(call, stride, {offsets, sizes}, [&](auto& layer) {
     std::array<float*, kParams> dparams;
     for (size_t i = 0; i < kParams; ++i) dparams[i] = call.out(1) + offsets[i];
     std::memset(call.out(1), 0, call.out_count(1) * sizeof(float));
-    bound.layer->backward(call.in(kX), call.in(kRest), call.in(kRest + 1), call.out(0),
-                          dparams.data());
+    layer.backward(call.in(kX), call.in(kRest), call.in(kRest + 1), call.out(0), dparams.data());
     return ffi::Error::Success();
   });
 }
@@ -122,9 +122,8 @@ ffi::Error Backward(Args args, Rets rets, int64_t stride, Ints offsets, Ints siz
 // x, row, params, means, variances, collect -> y, means, variances; those of all normalisations,
 // one behind the other
 ffi::Error Evaluate(Args args, Rets rets, int64_t stride, Ints offsets, Ints sizes) {
-  return guarded([&] {
-    const Call call{args, rets};
-    const BoundLayer bound(call, stride, {offsets, sizes});
+  const Call call{args, rets};
+  return with_layer(call, stride, {offsets, sizes}, [&](auto& layer) {
     Evaluation evaluation;
     for (size_t n = 0; n < kNorms; ++n) {
       const int64_t first = offsets[kScale + n] - offsets[kScale];
@@ -135,18 +134,18 @@ ffi::Error Evaluate(Args args, Rets rets, int64_t stride, Ints offsets, Ints siz
     }
     for (size_t i : {1, 2}) std::memset(call.out(i), 0, call.out_count(i) * sizeof(float));
     evaluation.collect = *call.integers(kRest + 2) != 0;
-    bound.layer->evaluate(call.in(kX), evaluation, call.out(0));
+    layer.evaluate(call.in(kX), evaluation, call.out(0));
     return ffi::Error::Success();
   });
 }
 
-#define FNAS_EXPORT(name)                                            \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(Fnas##name, name,                    \
-                                ffi::Ffi::Bind()                     \
-                                    .RemainingArgs()                 \
-                                    .RemainingRets()                 \
-                                    .Attr<int64_t>("stride")         \
-                                    .Attr<Ints>("offsets")           \
+#define FNAS_EXPORT(name)                                    \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(Fnas##name, name,            \
+                                ffi::Ffi::Bind()             \
+                                    .RemainingArgs()         \
+                                    .RemainingRets()         \
+                                    .Attr<int64_t>("stride") \
+                                    .Attr<Ints>("offsets")   \
                                     .Attr<Ints>("sizes"))
 
 FNAS_EXPORT(Forward);
@@ -156,13 +155,20 @@ FNAS_EXPORT(Evaluate);
 }  // namespace fnas
 
 // Whether products of bfloat16 numbers are faster here than those of float32.
-extern "C" int64_t FnasShortProducts() { return fnas::tiles_available(); }
+extern "C" int64_t FnasShortProducts() {
+#if defined(__AVX512BF16__)
+  return 1;
+#else
+  return 0;
+#endif
+}
 
 // Floats that the widest child of a slot keeps; a layer without depthwise convolution has `middle`
-// 0, one without squeeze-excitation `hidden` 0.
+// 0, one without squeeze-excitation `hidden` 0. `is_short`: results are kept as bfloat16 numbers.
 extern "C" int64_t FnasKeptSize(int64_t images, int64_t in_pixels, int64_t out_pixels,
-                                int64_t middle, int64_t cout, int64_t hidden) {
+                                int64_t middle, int64_t cout, int64_t hidden, int64_t is_short) {
   const fnas::KeptSizes widest{
       images, in_pixels, out_pixels, {middle, middle, cout}, std::max(middle, cout), hidden};
-  return fnas::Kept<float>::layout(widest, nullptr).size;
+  return is_short ? fnas::Kept<fnas::Short, float>::layout(widest, nullptr).size
+                  : fnas::Kept<float, float>::layout(widest, nullptr).size;
 }

@@ -4,19 +4,9 @@
 // B and C are dense rows of whole vectors.
 #pragma once
 
-#include "vector.h"
+#include "register_tiles.h"
 
 namespace fnas {
-
-// A tile of C, in vectors and rows, that is accumulated in registers.
-constexpr int kTileVecs = 3;
-#if defined(__AVX512F__) || defined(__aarch64__)
-template <int V>
-constexpr int kTileRows = 8;  // 24 of 32 registers
-#else
-template <int V>
-constexpr int kTileRows = 12 / V;  // 12 of 16 registers
-#endif
 
 // Its columns come in `runs` of equal length, which may stand anywhere: the pixels of an image that
 // a kernel covers are read where they are.
@@ -48,41 +38,13 @@ inline void tile(long depth, Matrix a, const float* b, float* c, long ld, bool a
     for (int j = 0; j < V; ++j) store(c + i * ld + j * kLanes, sum[i][j]);
 }
 
-// The last rows of a panel, fewer than kTileRows<V>.
-template <int R, int V>
-inline void last_rows(long rows, long depth, Matrix a, const float* b, float* c, long ld,
-                      bool add) {
-  if constexpr (R > 0) {
-    if (rows == R) return tile<R, V>(depth, a, b, c, ld, add);
-    last_rows<R - 1, V>(rows, depth, a, b, c, ld, add);
-  }
-}
-
-// V vectors of columns of C
-template <int V>
-inline void panel(long rows, long depth, Matrix a, const float* b, float* c, long ld, bool add) {
-  auto below = [&](long i) {
-    Matrix rest = a;
-    rest.data += i * a.row;
-    return rest;
-  };
-  long i = 0;
-  for (; i + kTileRows<V> <= rows; i += kTileRows<V>)
-    tile<kTileRows<V>, V>(depth, below(i), b, c + i * ld, ld, add);
-  last_rows<kTileRows<V> - 1, V>(rows - i, depth, below(i), b, c + i * ld, ld, add);
-}
-
 inline void product(long rows, long cols, long depth, Matrix a, const float* b, float* c,
                     bool add) {
-  for (long j = 0; j < cols;) {
-    const long left = (cols - j) / kLanes;
-    // Four vectors are two and two: a single one would be limited by its loads.
-    const long take = left == kTileVecs + 1 ? 2 : std::min<long>(left, kTileVecs);
-    if (take == 3) panel<3>(rows, depth, a, b + j, c + j, cols, add);
-    if (take == 2) panel<2>(rows, depth, a, b + j, c + j, cols, add);
-    if (take == 1) panel<1>(rows, depth, a, b + j, c + j, cols, add);
-    j += take * kLanes;
-  }
+  in_tiles(rows, cols, [&](auto r, auto v, long i, long j) {
+    Matrix below = a;
+    below.data += i * a.row;
+    tile<r.value, v.value>(depth, below, b + j, c + i * cols + j, cols, add);
+  });
 }
 
 // C [rows, cols] = A [rows, depth] B [depth, cols]; cols a multiple of kLanes.

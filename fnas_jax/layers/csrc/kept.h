@@ -1,5 +1,6 @@
 // What a forward pass keeps for the backward pass: the results of the convolutions, before their
-// normalisation. Everything else is computed again where it is needed, while it is in the cache.
+// normalisation, as float or Short. Everything else is computed again where it is needed, while it
+// is in the cache.
 #pragma once
 
 #include "vector.h"
@@ -14,11 +15,11 @@ struct KeptSizes {
   long gated, hidden;     // channels and hidden units of squeeze-excitation
 };
 
-template <class Float>  // float in a forward pass, const float in a backward pass
+template <class T, class Float>  // each const in a backward pass
 struct Kept {
-  Float* expanded;      // [images, in_pixels, channels[kExpand]']
-  Float* filtered;      // [images, out_pixels, channels[kDepthwise]']
-  Float* out;           // [images, out_pixels, channels[kOut]']
+  T* expanded;          // [images, in_pixels, channels[kExpand]']
+  T* filtered;          // [images, out_pixels, channels[kDepthwise]']
+  T* out;               // [images, out_pixels, channels[kOut]']
   Float* mean[kNorms];  // [channels[n]']
   Float* rstd[kNorms];  // [channels[n]'], 1 / standard deviation
   Float* pooled;        // [images, gated'], input of squeeze-excitation
@@ -34,9 +35,13 @@ struct Kept {
       kept.size += floats;
       return start;
     };
-    kept.expanded = take(n.images * n.in_pixels * pitch(n.channels[kExpand]));
-    kept.filtered = take(n.images * n.out_pixels * pitch(n.channels[kDepthwise]));
-    kept.out = take(n.images * n.out_pixels * pitch(n.channels[kOut]));
+    auto take_results = [&](long pixels, NormIndex norm) {
+      const long size = n.images * pixels * pitch(n.channels[norm]) * sizeof(T);
+      return reinterpret_cast<T*>(take(size / sizeof(float)));  // pitches are even
+    };
+    kept.expanded = take_results(n.in_pixels, kExpand);
+    kept.filtered = take_results(n.out_pixels, kDepthwise);
+    kept.out = take_results(n.out_pixels, kOut);
     for (int i = 0; i < kNorms; ++i) {
       kept.mean[i] = take(pitch(n.channels[i]));
       kept.rstd[i] = take(pitch(n.channels[i]));

@@ -7,7 +7,8 @@
 
 namespace fnas {
 
-Layer::Layer(const Slot& slot, const LayerSpec& spec, const float* const* params)
+template <class T>
+Layer<T>::Layer(const Slot& slot, const LayerSpec& spec, const float* const* params)
     : slot(slot),
       spec(spec),
       params(params),
@@ -28,7 +29,8 @@ Layer::Layer(const Slot& slot, const LayerSpec& spec, const float* const* params
   }
 }
 
-bool Layer::fits_slot() const {
+template <class T>
+bool Layer<T>::fits_slot() const {
   if (spec.op == kPass) return slot.stride == 1 && slot.cin == slot.cout;
   return spec.cin <= slot.cin && spec.cout <= slot.cout && spec.middle <= slot.middle &&
          spec.kernel <= std::min(slot.kernel, kLargestKernel) && spec.kernel % 2 == 1 &&
@@ -38,12 +40,14 @@ bool Layer::fits_slot() const {
          (spec.hard_gate == 0 || spec.hard_gate == 1);
 }
 
-long Layer::channels(NormIndex n) const {
+template <class T>
+long Layer<T>::channels(NormIndex n) const {
   if (n == kOut) return spec.op == kPass ? 0 : spec.cout;
   return n == kDepthwise || spec.op == kBottleneck ? spec.middle : 0;
 }
 
-KeptSizes Layer::kept_sizes() const {
+template <class T>
+KeptSizes Layer<T>::kept_sizes() const {
   return {slot.images,    g.in_pixels(),
           g.out_pixels(), {channels(kExpand), channels(kDepthwise), channels(kOut)},
           gated(),        slot.hidden};
@@ -51,8 +55,9 @@ KeptSizes Layer::kept_sizes() const {
 
 // ---- passes
 
-void Layer::forward(const float* x, float* y, float* memory) {
-  const auto kept = Kept<float>::layout(kept_sizes(), memory);
+template <class T>
+void Layer<T>::forward(const float* x, float* y, float* memory) {
+  const auto kept = KeptOut::layout(kept_sizes(), memory);
   run(x, slot.images, kept, nullptr, y);
   for (int n = 0; n < kNorms; ++n) {
     std::copy(norms[n].mean.begin(), norms[n].mean.end(), kept.mean[n]);
@@ -60,8 +65,9 @@ void Layer::forward(const float* x, float* y, float* memory) {
   }
 }
 
-void Layer::backward(const float* x, const float* memory, const float* dy, float* dx,
-                     float* const* dparams) {
+template <class T>
+void Layer<T>::backward(const float* x, const float* memory, const float* dy, float* dx,
+                        float* const* dparams) {
   const long in = slot.images * g.in_pixels(), out = slot.images * g.out_pixels();
   if (spec.op == kPass) {
     std::memcpy(dx, dy, in * slot.cin * sizeof(float));
@@ -70,7 +76,7 @@ void Layer::backward(const float* x, const float* memory, const float* dy, float
   const auto kept = KeptIn::layout(kept_sizes(), memory);
   for (int n = 0; n < kNorms; ++n) norms[n].restore(kept.mean[n], kept.rstd[n]);
   const long expanded = in * pitch(channels(kExpand)), filtered = out * pitch(channels(kDepthwise));
-  float* whole = work().whole.get(expanded + filtered + out * out_pitch);
+  T* whole = factors<T>(work().whole, expanded + filtered + out * out_pitch);
   Gradients d{dx,
               dparams,
               whole,
@@ -88,10 +94,11 @@ void Layer::backward(const float* x, const float* memory, const float* dy, float
   expand_backward(x, kept, d);
 }
 
-void Layer::evaluate(const float* x, const Evaluation& evaluation, float* y) {
+template <class T>
+void Layer<T>::evaluate(const float* x, const Evaluation& evaluation, float* y) {
   by_batch = evaluation.collect;
   if (!by_batch) use_estimates(evaluation);
-  const auto kept = Kept<float>::layout(kept_sizes(), work().whole.get(kept_size()));
+  const auto kept = KeptOut::layout(kept_sizes(), work().whole.get(kept_size()));
   // With moments that are known, a few images go through the whole layer while in the cache.
   const long group = by_batch ? slot.images : images_at_once();
   for (long image = 0; image < slot.images; image += group)
@@ -99,8 +106,9 @@ void Layer::evaluate(const float* x, const Evaluation& evaluation, float* y) {
         &evaluation, y + image * g.out_pixels() * slot.cout);
 }
 
-void Layer::run(const float* x, long images, const Kept<float>& kept, const Evaluation* evaluation,
-                float* y) {
+template <class T>
+void Layer<T>::run(const float* x, long images, const KeptOut& kept, const Evaluation* evaluation,
+                   float* y) {
   const double in = double(images) * g.in_pixels(), out = double(images) * g.out_pixels();
   if (spec.op == kPass) {
     std::memcpy(y, x, images * g.in_pixels() * slot.cin * sizeof(float));
@@ -124,7 +132,8 @@ void Layer::run(const float* x, long images, const Kept<float>& kept, const Eval
 // ---- moments and derivatives of normalisations
 
 // Once a normalisation's sums over the `count` pixels of the batch are complete.
-void Layer::use_batch(NormIndex n, double count, const Evaluation* evaluation) {
+template <class T>
+void Layer<T>::use_batch(NormIndex n, double count, const Evaluation* evaluation) {
   if (!by_batch) return;
   norms[n].use_sums(count);
   if (evaluation == nullptr) return;
@@ -134,14 +143,16 @@ void Layer::use_batch(NormIndex n, double count, const Evaluation* evaluation) {
   }
 }
 
-void Layer::use_estimates(const Evaluation& evaluation) {
+template <class T>
+void Layer<T>::use_estimates(const Evaluation& evaluation) {
   for (int n = 0; n < kNorms; ++n)
     for (long c = 0; c < channels(NormIndex(n)); ++c)
       norms[n].set(c, evaluation.mean[n][c], evaluation.var[n][c]);
 }
 
 // Once a normalisation's cotangents of the `count` pixels of the batch are summed.
-void Layer::store_gradient(NormIndex n, double count, Gradients& d) {
+template <class T>
+void Layer<T>::store_gradient(NormIndex n, double count, Gradients& d) {
   d.norm[n].use_sums(count);
   const auto &dscale = d.norm[n].dscale, &dbias = d.norm[n].dbias;
   std::copy(dscale.begin(), dscale.begin() + channels(n), d.params[kScale + n]);
@@ -150,54 +161,59 @@ void Layer::store_gradient(NormIndex n, double count, Gradients& d) {
 
 // ---- the end of every layer: normalisation, activation and gate of the last result, and the skip
 
-void Layer::output(const float* x, long images, const Kept<float>& kept, float* y) {
+template <class T>
+void Layer<T>::output(const float* x, long images, const KeptOut& kept, float* y) {
   const long pixels = g.out_pixels();
   const long act = spec.op == kConv ? spec.act : long(kNone);
   float* rows = work().activations.get(pixels * out_pitch);
   for (long image = 0; image < images; ++image) {
-    const float* out = kept.out + image * pixels * out_pitch;
+    const T* out = kept.out + image * pixels * out_pitch;
     const float* gate = gates_output() ? kept.gate + image * out_pitch : nullptr;
     if (gates_output()) squeeze_excite(norms[kOut], out, image, kept);
     norm_act(norms[kOut], act, out, pixels, gate, rows);
     add_skip(x + image * g.in_pixels() * slot.cin, rows, out_pitch);
     float* to = y + image * pixels * slot.cout;
     unpad_rows(rows, pixels, spec.cout, to, slot.cout);
-    for (long r = 0; r < pixels; ++r)
+    for (long r = 0; r < pixels && spec.cout < slot.cout; ++r)
       std::fill(to + r * slot.cout + spec.cout, to + (r + 1) * slot.cout, 0.0f);
   }
 }
 
-void Layer::output_backward(const KeptIn& kept, const float* dy, Gradients& d) {
+template <class T>
+void Layer<T>::output_backward(const KeptIn& kept, const float* dy, Gradients& d) {
   const long pixels = g.out_pixels();
   const long act = spec.op == kConv ? spec.act : long(kNone);
-  pad_rows(dy, slot.cout, slot.images * pixels, spec.cout, d.out);
   float* rows = work().activations.get(pixels * out_pitch);
   float* dgate = work().dgate.get(out_pitch);
   for (long image = 0; image < slot.images; ++image) {
     add_skip_backward(dy + image * pixels * slot.cout, slot.cout,
                       d.x + image * g.in_pixels() * slot.cin);
-    const float* out = kept.out + image * pixels * out_pitch;
+    const T* out = kept.out + image * pixels * out_pitch;
     const float* gate = gates_output() ? kept.gate + image * out_pitch : nullptr;
     const float* dmean = nullptr;
-    float* dout = d.out + image * pixels * out_pitch;
+    T* dout = d.out + image * pixels * out_pitch;
+    float* drows = results(dout, pixels * out_pitch);
+    pad_rows(dy + image * pixels * slot.cout, slot.cout, pixels, spec.cout, drows);
     if (gates_output()) {
       norm_act(norms[kOut], act, out, pixels, nullptr, rows);
-      gate_backward(rows, dout, gate, pixels, out_pitch, dgate);
+      gate_backward(rows, drows, gate, pixels, out_pitch, dgate);
       dmean = squeeze_excite_backward(kept, image, dgate, d);
     }
-    d.norm[kOut].norm_act_backward(act, out, pixels, gate, dmean, dout);
+    d.norm[kOut].norm_act_backward(act, out, pixels, gate, dmean, drows, dout);
   }
   store_gradient(kOut, double(slot.images) * pixels, d);
   d.norm[kOut].input_backward(kept.out, d.out, slot.images * pixels, d.out);
 }
 
-void Layer::add_skip(const float* x, float* y, long ldy) const {
+template <class T>
+void Layer<T>::add_skip(const float* x, float* y, long ldy) const {
   const long shared = std::min(spec.cin, spec.cout);
   if (spec.skip == kIdentity) add_rows(x, slot.cin, g.out_pixels(), shared, y, ldy);
   if (spec.skip == kPool) add_pooled(pool, x, slot.cin, shared, y, ldy);
 }
 
-void Layer::add_skip_backward(const float* dy, long ldy, float* dx) const {
+template <class T>
+void Layer<T>::add_skip_backward(const float* dy, long ldy, float* dx) const {
   const long shared = std::min(spec.cin, spec.cout);
   if (spec.skip == kIdentity) add_rows(dy, ldy, g.out_pixels(), shared, dx, slot.cin);
   if (spec.skip == kPool) add_pooled_backward(pool, dy, ldy, shared, dx, slot.cin);
@@ -205,7 +221,8 @@ void Layer::add_skip_backward(const float* dy, long ldy, float* dx) const {
 
 // ---- squeeze-excitation
 
-SqueezeExcite Layer::squeeze_excite_params() const {
+template <class T>
+SqueezeExcite Layer<T>::squeeze_excite_params() const {
   return {gated(),
           spec.se_hidden,
           slot.hidden,
@@ -217,8 +234,8 @@ SqueezeExcite Layer::squeeze_excite_params() const {
           params[kSqueezeB2]};
 }
 
-void Layer::squeeze_excite(const Norm& norm, const float* rows, long image,
-                           const Kept<float>& kept) {
+template <class T>
+void Layer<T>::squeeze_excite(const Norm& norm, const T* rows, long image, const KeptOut& kept) {
   const long p = norm.p;
   float *pooled = kept.pooled + image * p, *gate = kept.gate + image * p;
   mean_act(norm, spec.act, rows, g.out_pixels(), pooled);
@@ -226,8 +243,9 @@ void Layer::squeeze_excite(const Norm& norm, const float* rows, long image,
   squeeze_excite_params().forward(pooled, kept.units + image * pitch(slot.hidden), gate);
 }
 
-const float* Layer::squeeze_excite_backward(const KeptIn& kept, long image, float* dgate,
-                                            Gradients& d) {
+template <class T>
+const float* Layer<T>::squeeze_excite_backward(const KeptIn& kept, long image, float* dgate,
+                                               Gradients& d) {
   const long p = pitch(gated());
   float* dpooled = work().dpooled.zeros(p);
   squeeze_excite_params().backward(
@@ -241,9 +259,13 @@ const float* Layer::squeeze_excite_backward(const KeptIn& kept, long image, floa
 
 // ---- weights whose kernel is the centre of a larger one
 
-long Layer::center_tap(long t) const {
+template <class T>
+long Layer<T>::center_tap(long t) const {
   const long margin = (slot.kernel - spec.kernel) / 2;
   return (margin + t / spec.kernel) * slot.kernel + margin + t % spec.kernel;
 }
+
+template class Layer<float>;
+template class Layer<Short>;
 
 }  // namespace fnas

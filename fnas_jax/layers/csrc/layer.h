@@ -46,7 +46,6 @@ struct Slot {
   long kernel;         // of the arrays of weights
   long middle;         // channels of the depthwise convolution
   long hidden, gated;  // of the arrays of squeeze-excitation
-  bool tiles = false;  // large products are of bfloat16 numbers, by tiles.h
 };
 
 // What is the child's own, from a row of int32.
@@ -66,7 +65,7 @@ struct LayerSpec {
   long se_hidden;  // units of squeeze-excitation, 0 without
   long skip, act;
   long hard_gate;  // 1: squeeze-excitation weighs by hard sigmoids
-  long root;  // the input is data: nobody asks for its derivative
+  long root;       // the input is data: nobody asks for its derivative
 };
 
 // Moments for an evaluation: those to use, or where to put the batch's. Channels as `kScale`.
@@ -78,13 +77,15 @@ struct Evaluation {
   bool collect;
 };
 
+// T: what the results of convolutions are kept as, and the factors of products
+template <class T>
 class Layer {
  public:
   // Throws std::invalid_argument where the child does not fit the slot.
   Layer(const Slot& slot, const LayerSpec& spec, const float* const* params);
 
   // Floats that a training pass keeps.
-  long kept_size() const { return Kept<float>::layout(kept_sizes(), nullptr).size; }
+  long kept_size() const { return KeptOut::layout(kept_sizes(), nullptr).size; }
 
   // In training: x [images, in_pixels, Cin] -> y [images, out_pixels, Cout], `kept` [kept_size()].
   void forward(const float* x, float* y, float* kept);
@@ -95,15 +96,16 @@ class Layer {
   void evaluate(const float* x, const Evaluation& evaluation, float* y);
 
  private:
-  using KeptIn = Kept<const float>;
+  using KeptOut = Kept<T, float>;
+  using KeptIn = Kept<const T, const float>;
 
   // Cotangents of a backward pass; those of `Kept` have its shapes.
   struct Gradients {
     float* x;              // [images, in_pixels, Cin]
     float* const* params;  // as `Param`
-    float* expanded;       // [images, in_pixels, middle']
-    float* filtered;       // [images, out_pixels, middle']
-    float* out;            // [images, out_pixels, cout']
+    T* expanded;           // [images, in_pixels, middle']
+    T* filtered;           // [images, out_pixels, middle']
+    T* out;                // [images, out_pixels, cout']
     NormGradient norm[kNorms];
   };
 
@@ -114,14 +116,14 @@ class Layer {
   // Squeeze-excitation follows the last convolution.
   bool gates_output() const { return spec.op == kConv && spec.se_hidden; }
   // Narrower rows take longer to prepare for tiles than to multiply.
-  bool rows_by_tiles() const { return slot.tiles && std::min(spec.cin, spec.cout) >= kTile; }
+  bool wide() const { return std::min(spec.cin, spec.cout) >= kTile; }
   KeptSizes kept_sizes() const;
   long images_at_once() const {
     return std::max(1L, std::min(slot.images, kRowsAtOnce / g.out_pixels()));
   }
 
   // The passes. `images`: number of those in x, from the start of `kept`.
-  void run(const float* x, long images, const Kept<float>& kept, const Evaluation* evaluation,
+  void run(const float* x, long images, const KeptOut& kept, const Evaluation* evaluation,
            float* y);
   void use_batch(NormIndex n, double count, const Evaluation* evaluation);
   void use_estimates(const Evaluation& evaluation);
@@ -129,23 +131,24 @@ class Layer {
 
   // The stages: each reads what comes before it in `Kept` and writes the next, and its derivative
   // goes the other way. x [images, in_pixels, Cin].
-  void convolve(const float* x, long images, const Kept<float>& kept);
+  void convolve(const float* x, long images, const KeptOut& kept);
   void convolve_backward(const float* x, Gradients& d);
   void convolve_dw(const float* x, Gradients& d) const;
+  void convolve_dw_by_pairs(const float* x, Gradients& d) const;
   void convolve_dw_by_tiles(const float* x, Gradients& d) const;
   void convolve_dx(Gradients& d) const;
 
-  void expand(const float* x, long images, const Kept<float>& kept);
+  void expand(const float* x, long images, const KeptOut& kept);
   void expand_backward(const float* x, const KeptIn& kept, Gradients& d);
 
-  void filter(const float* x, long images, const Kept<float>& kept);
+  void filter(const float* x, long images, const KeptOut& kept);
   void filter_backward(const float* x, const KeptIn& kept, Gradients& d);
 
-  void project(long images, const Kept<float>& kept);
+  void project(long images, const KeptOut& kept);
   void project_backward(const KeptIn& kept, Gradients& d);
 
   // y [images, out_pixels, Cout], dy alike
-  void output(const float* x, long images, const Kept<float>& kept, float* y);
+  void output(const float* x, long images, const KeptOut& kept, float* y);
   void output_backward(const KeptIn& kept, const float* dy, Gradients& d);
 
   // Of one image: x [in_pixels, Cin], y [out_pixels, ldy]
@@ -153,23 +156,23 @@ class Layer {
   void add_skip_backward(const float* dy, long ldy, float* dx) const;
 
   // Of one image: rows [out_pixels, gated'] before their normalisation -> `kept.gate`
-  void squeeze_excite(const Norm& norm, const float* rows, long image, const Kept<float>& kept);
+  void squeeze_excite(const Norm& norm, const T* rows, long image, const KeptOut& kept);
   // dgate [gated'], which is overwritten -> what it adds to every pixel's cotangents [gated']
   const float* squeeze_excite_backward(const KeptIn& kept, long image, float* dgate, Gradients& d);
   SqueezeExcite squeeze_excite_params() const;
 
   // Of one image, with its padding: x -> padded [h.padded, w.padded, cin]
-  void pad_input(const float* x, long image, float* padded) const;
+  template <class To>
+  void pad_input(const float* x, long image, To* padded) const;
   // x or kept.expanded -> padded [h.padded, w.padded, middle'], what the depthwise convolution sees
-  void pad_filter_input(const float* x, const float* expanded, long image, float* padded) const;
+  void pad_filter_input(const float* x, const T* expanded, long image, float* padded) const;
 
   // Of tap t of the child's kernel, which is the centre of the arrays': its place in these.
   long center_tap(long t) const;
   // The child's part of the weights -> [kernel, kernel, cin, cout'] or [kernel, kernel, middle']
   void conv_weights(float* weights) const;
   void phase_weights(long y_phase, long x_phase, float* weights) const;
-  std::vector<Product> phase_products() const;
-  Pixels pixels(const float* padded, long size) const;
+  std::vector<Product<T>> phase_products() const;
   void store_conv_gradient(const float* dweights, long channels, Gradients& d) const;
   void depthwise_weights(float* weights) const;
   void store_depthwise_gradient(const float* dweights, Gradients& d) const;

@@ -1,105 +1,164 @@
-// Products of rows of pixels with weights, and of their cotangents, in float32 or by tiles.
+// Products of rows of pixels with weights, and of their cotangents. Factors are float32 or bfloat16
+// numbers, sums float32.
 #pragma once
 
 #include "gemm.h"
+#include "pairs.h"
 #include "tiles.h"
 #include "workspace.h"
 
 namespace fnas {
 
-inline Short* shorts(Scratch& scratch, long count) {
-  return reinterpret_cast<Short*>(scratch.get((count + 1) / 2));
-}
+// What products of shorts read beyond their factors, which has to be numbers
+constexpr long kSlack = std::max(kDepth, kPairSlack);
 
-// a [rows, ld] of `cols` columns -> [rows, cols], with zeros behind it
-inline Short* shortened(Scratch& scratch, const float* a, long ld, long rows, long cols) {
-  Short* to = shorts(scratch, rows * cols + kSlack);
-  if (ld == cols) shorten(a, rows * cols, to);
-  for (long r = 0; r < rows && ld != cols; ++r) shorten(a + r * ld, cols, to + r * cols);
-  std::memset(to + rows * cols, 0, kSlack * sizeof(Short));
+// Room for `count` factors
+template <class T>
+inline T* factors(Scratch& scratch, long count) {
+  if constexpr (std::is_same_v<T, float>) return scratch.get(count);
+  T* to = scratch.of<T>(count + kSlack);
+  std::memset(to + count, 0, kSlack * sizeof(T));
   return to;
 }
 
-// Pixels of an image with its padding, or of some rows
-struct Pixels {
-  const float* data;
-  const Short* shorts;  // null: products are in float32
+template <class T>
+struct Rows {
+  const T* data;
+  long ld;
 };
 
+// a [rows, ld] of `cols` columns as factors
+template <class T>
+inline Rows<T> as_factors(Scratch& scratch, const float* a, long ld, long rows, long cols) {
+  if constexpr (std::is_same_v<T, float>)
+    return {a, ld};
+  else {
+    T* to = factors<T>(scratch, rows * cols);
+    copy_rows(a, ld, rows, cols, to, cols);
+    return {to, cols};
+  }
+}
+
+// Results of products, which are float32, on their way to where they are kept as T
+template <class T>
+inline float* results(T* kept, long count) {
+  if constexpr (std::is_same_v<T, float>)
+    return kept;
+  else
+    return work().results.get(count);
+}
+
+template <class T>
+inline void keep(const float* results, long count, T* kept) {
+  if constexpr (!std::is_same_v<T, float>) copy_row(results, count, kept);
+}
+
 // C [n, cols] = A [n, runs * length] B; B [runs * length, cols], cols a multiple of kLanes
-class Product {
+template <class T>
+class Product;
+
+template <>
+class Product<float> {
  public:
-  // Numbers that `tiled` holds
-  static long tiled_size(long runs, long length, long cols) {
-    return runs * tiles_of(length, kDepth) * kDepth * cols;
-  }
+  static long packed_size(long, long, long) { return 0; }
 
-  // `tiled` null: in float32
-  Product(const float* b, long runs, long length, long cols, Short* tiled)
-      : b_(b), runs_(runs), length_(length), cols_(cols), tiled_(tiled) {
-    if (tiled != nullptr) tile_weights(b, runs, length, cols, tiled);
-  }
+  Product(const float* b, long runs, long length, long cols, float*, bool = true)
+      : b_(b), runs_(runs), length_(length), cols_(cols) {}
 
-  // A begins at number `first` of the pixels, with `row` numbers from row to row and `jump` from
-  // run to run.
-  void operator()(long n, Pixels pixels, long first, long row, long jump, float* c) const {
-    if (tiled_ == nullptr)
-      gemm(n, cols_, runs_ * length_, {pixels.data + first, row, 1, runs_, jump}, b_, c);
-    else
-      tile_gemm(n, cols_, length_, {pixels.shorts + first, row, runs_, jump}, tiled_, c);
+  // A has `row` numbers from row to row and `jump` from run to run.
+  void operator()(long n, const float* a, long row, long jump, float* c) const {
+    gemm(n, cols_, runs_ * length_, {a, row, 1, runs_, jump}, b_, c);
   }
 
  private:
   const float* b_;
   long runs_, length_, cols_;
-  const Short* tiled_;
 };
 
-// C [n, cols] = A [n, depth] B [depth, cols]
-class RowsTimes {
+template <>
+class Product<Short> {
  public:
-  RowsTimes(bool tiles, const float* b, long depth, long cols)
-      : depth_(depth),
-        tiles_(tiles),
-        product_(
-            b, 1, depth, cols,
-            tiles ? shorts(work().tiled_weights, Product::tiled_size(1, depth, cols)) : nullptr) {}
+  // Numbers that `packed` holds
+  static long packed_size(long runs, long length, long cols) {
+    return runs * tiles_of(length, kDepth) * kDepth * cols + kSlack;
+  }
 
-  void operator()(long n, const float* a, long ld, float* c) const {
+  // `wide`: large enough for tiles, where the CPU has them
+  Product(const float* b, long runs, long length, long cols, Short* packed, bool wide = true)
+      : runs_(runs), length_(length), cols_(cols), tiles_(wide && tiles_available()), b_(packed) {
+    const Rows<Short> rows = as_factors<Short>(work().short_weights, b, cols, runs * length, cols);
+    if (tiles_) tile_weights(rows.data, runs, length, cols, packed);
+    for (long run = 0; run < runs && !tiles_; ++run, packed += 2 * pairs_of(length) * cols)
+      interleave(rows.data + run * length * cols, cols, length, cols, packed);
+  }
+
+  void operator()(long n, const Short* a, long row, long jump, float* c) const {
     if (tiles_)
-      product_(n, {nullptr, shortened(work().short_rows, a, ld, n, depth_)}, 0, depth_, 0, c);
+      tile_gemm(n, cols_, length_, {a, row, runs_, jump}, b_, c);
     else
-      product_(n, {a, nullptr}, 0, ld, 0, c);
+      pair_gemm(n, cols_, pairs_of(length_), {a, row, 2, runs_, jump}, b_, c, false);
   }
 
  private:
-  long depth_;
+  long runs_, length_, cols_;
   bool tiles_;
-  Product product_;
+  const Short* b_;
+};
+
+// C [n, cols] = A [n, depth] B [depth, cols]; `wide` as above
+template <class T>
+class RowsTimes {
+ public:
+  RowsTimes(bool wide, const float* b, long depth, long cols)
+      : product_(b, 1, depth, cols,
+                 work().packed_weights.of<T>(Product<T>::packed_size(1, depth, cols)), wide) {}
+
+  void operator()(long n, Rows<T> a, float* c) const { product_(n, a.data, a.ld, 0, c); }
+
+ private:
+  Product<T> product_;
 };
 
 // Sums of A^T B, [rows, cols], over parts of A [n, rows] and B [n, cols]; cols a multiple of kLanes
+template <class T>
 class Outer {
  public:
-  Outer(bool tiles, long rows, long cols)
+  Outer(bool wide, long rows, long cols)
       : sum(work().dweights.zeros(tiles_of(rows, kTile) * kTile * cols)),
-        tiles_(tiles),
+        tiles_(wide && tiles_available()),
         rows_(rows),
         cols_(cols) {}
 
-  void add(long n, const float* a, long ld, const float* b) {
-    if (!tiles_) return add_gemm(rows_, cols_, n, {a, 1, ld}, b, sum);
-    const long depth = tiles_of(n, kDepth), high = tiles_of(rows_, kTile);
-    Short* left = shorts(work().tiled_left, depth * high * kBlock);
-    Short* right = shorts(work().tiled_right, depth * cols_ / kTile * kBlock);
-    tile_rows_of<true>(a, ld, n, rows_, left);
-    tile_rows_of<false>(b, cols_, n, cols_, right);
-    tile_outer(high * kTile, cols_, depth, left, right, sum);
+  void add(long n, Rows<T> a, const T* b) {
+    if constexpr (std::is_same_v<T, float>)
+      add_gemm(rows_, cols_, n, {a.data, 1, a.ld}, b, sum);
+    else if (tiles_)
+      add_by_tiles(n, a, b);
+    else
+      add_by_pairs(n, a, b);
   }
 
   float* const sum;  // [rows, cols]
 
  private:
+  void add_by_pairs(long n, Rows<T> a, const T* b) {
+    const long pairs = pairs_of(n);
+    Short* left = factors<Short>(work().packed_left, 2 * pairs * rows_);
+    Short* right = factors<Short>(work().packed_right, 2 * pairs * cols_);
+    interleave(a.data, a.ld, n, rows_, left);
+    interleave(b, cols_, n, cols_, right);
+    pair_gemm(rows_, cols_, pairs, {left, 2, 2 * rows_}, right, sum, true);
+  }
+
+  void add_by_tiles(long n, Rows<T> a, const T* b) {
+    const long depth = tiles_of(n, kDepth), high = tiles_of(rows_, kTile);
+    Short* left = factors<Short>(work().packed_left, depth * high * kBlock);
+    Short* right = factors<Short>(work().packed_right, depth * cols_ / kTile * kBlock);
+    tile_rows_of<true>(a.data, a.ld, n, rows_, left);
+    tile_rows_of<false>(b, cols_, n, cols_, right);
+    tile_outer(high * kTile, cols_, depth, left, right, sum);
+  }
+
   bool tiles_;
   long rows_, cols_;
 };

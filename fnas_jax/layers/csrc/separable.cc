@@ -5,34 +5,39 @@ namespace fnas {
 
 // ---- expand: x -> kept.expanded, some rows of pixels at once
 
-void Layer::expand(const float* x, long images, const Kept<float>& kept) {
+template <class T>
+void Layer<T>::expand(const float* x, long images, const KeptOut& kept) {
   float* weights = work().weights.get(spec.cin * middle_pitch);
   pad_rows(params[kExpandWeights], slot.middle, spec.cin, spec.middle, weights);
-  const RowsTimes product(rows_by_tiles(), weights, spec.cin, middle_pitch);
+  const RowsTimes<T> product(wide(), weights, spec.cin, middle_pitch);
   const long rows = images * g.in_pixels();
   for (long r = 0; r < rows; r += kRowsAtOnce) {
-    const long n = std::min(kRowsAtOnce, rows - r);
-    float* expanded = kept.expanded + r * middle_pitch;
-    product(n, x + r * slot.cin, slot.cin, expanded);
+    const long n = std::min(kRowsAtOnce, rows - r), size = n * middle_pitch;
+    T* to = kept.expanded + r * middle_pitch;
+    float* expanded = results(to, size);
+    product(n, as_factors<T>(work().short_rows, x + r * slot.cin, slot.cin, n, spec.cin), expanded);
     if (by_batch) norms[kExpand].collect(expanded, n);
+    keep(expanded, size, to);
   }
 }
 
 // d.expanded holds cotangents of the normalisation's result.
-void Layer::expand_backward(const float* x, const KeptIn& kept, Gradients& d) {
+template <class T>
+void Layer<T>::expand_backward(const float* x, const KeptIn& kept, Gradients& d) {
   const long in_pitch = pitch(spec.cin), rows = slot.images * g.in_pixels();
   float* transposed = work().transposed.get(spec.middle * in_pitch);
   transpose(params[kExpandWeights], slot.middle, spec.cin, spec.middle, transposed);
-  float* dexpanded = work().drows.get(kRowsAtOnce * middle_pitch);
   float* dinput = work().dinput.get(kRowsAtOnce * in_pitch);
-  const RowsTimes product(rows_by_tiles(), transposed, spec.middle, in_pitch);
-  Outer dweights(rows_by_tiles(), spec.cin, middle_pitch);
+  const RowsTimes<T> product(wide(), transposed, spec.middle, in_pitch);
+  Outer<T> dweights(wide(), spec.cin, middle_pitch);
   for (long r = 0; r < rows; r += kRowsAtOnce) {
     const long n = std::min(kRowsAtOnce, rows - r);
+    T* dexpanded = factors<T>(work().drows, n * middle_pitch);
     d.norm[kExpand].input_backward(kept.expanded + r * middle_pitch, d.expanded + r * middle_pitch,
                                    n, dexpanded);
-    dweights.add(n, x + r * slot.cin, slot.cin, dexpanded);
-    product(n, dexpanded, middle_pitch, dinput);
+    dweights.add(n, as_factors<T>(work().short_rows, x + r * slot.cin, slot.cin, n, spec.cin),
+                 dexpanded);
+    product(n, {dexpanded, middle_pitch}, dinput);
     add_rows(dinput, in_pitch, n, spec.cin, d.x + r * slot.cin, slot.cin);
   }
   unpad_rows(dweights.sum, spec.cin, spec.middle, d.params[kExpandWeights], slot.middle);
@@ -40,28 +45,28 @@ void Layer::expand_backward(const float* x, const KeptIn& kept, Gradients& d) {
 
 // ---- filter: kept.expanded or x -> kept.filtered, image by image
 
-void Layer::filter(const float* x, long images, const Kept<float>& kept) {
+template <class T>
+void Layer<T>::filter(const float* x, long images, const KeptOut& kept) {
   float* weights = work().weights.get(spec.kernel * spec.kernel * middle_pitch);
   depthwise_weights(weights);
   float* padded = work().padded.zeros(g.padded_size(middle_pitch));
   for (long image = 0; image < images; ++image) {
     pad_filter_input(x, kept.expanded, image, padded);
-    float* filtered = kept.filtered + image * g.out_pixels() * middle_pitch;
+    T* filtered = kept.filtered + image * g.out_pixels() * middle_pitch;
     depthwise(g, padded, weights, middle_pitch, filtered);
     if (by_batch) norms[kDepthwise].collect(filtered, g.out_pixels());
   }
 }
 
 // d.filtered holds cotangents of the normalisation's result.
-void Layer::filter_backward(const float* x, const KeptIn& kept, Gradients& d) {
+template <class T>
+void Layer<T>::filter_backward(const float* x, const KeptIn& kept, Gradients& d) {
   const long pixels = g.in_pixels(), out = g.out_pixels(), taps = spec.kernel * spec.kernel;
-  const bool expands = spec.op == kBottleneck;
   const PaddedOutput layout(g);
   float* weights = work().weights.get(taps * middle_pitch);
   depthwise_weights(weights);
   float* padded = work().padded.zeros(g.padded_size(middle_pitch));
   float* dfiltered = work().padded_dfiltered.zeros(layout.size(middle_pitch));
-  float* dinput = work().dinput.get(expands ? 0 : pixels * middle_pitch);
   float* dweights = work().dweights.zeros(taps * middle_pitch);
   for (long image = 0; image < slot.images; ++image) {
     for (long i = 0; i < g.h.out; ++i) {
@@ -71,21 +76,22 @@ void Layer::filter_backward(const float* x, const KeptIn& kept, Gradients& d) {
     }
     pad_filter_input(x, kept.expanded, image, padded);
     depthwise_dw(g, layout, padded, dfiltered, middle_pitch, dweights);
-    if (expands) {
-      const long first = image * pixels * middle_pitch;
-      depthwise_dx(g, layout, dfiltered, weights, middle_pitch, d.expanded + first);
-      d.norm[kExpand].norm_act_backward(spec.act, kept.expanded + first, pixels, nullptr, nullptr,
-                                        d.expanded + first);
-    } else {
-      depthwise_dx(g, layout, dfiltered, weights, middle_pitch, dinput);
+    const long size = pixels * middle_pitch;
+    T* dexpanded = spec.op == kBottleneck ? d.expanded + image * size : nullptr;
+    float* dinput = dexpanded ? results(dexpanded, size) : work().dinput.get(size);
+    depthwise_dx(g, layout, dfiltered, weights, middle_pitch, dinput);
+    if (dexpanded)
+      d.norm[kExpand].norm_act_backward(spec.act, kept.expanded + image * size, pixels, nullptr,
+                                        nullptr, dinput, dexpanded);
+    else
       add_rows(dinput, middle_pitch, pixels, spec.cin, d.x + image * pixels * slot.cin, slot.cin);
-    }
   }
   store_depthwise_gradient(dweights, d);
 }
 
-void Layer::pad_filter_input(const float* x, const float* expanded, long image,
-                             float* padded) const {
+template <class T>
+void Layer<T>::pad_filter_input(const float* x, const T* expanded, long image,
+                                float* padded) const {
   for (long i = 0; i < g.h.size; ++i) {
     const long row = image * g.in_pixels() + i * g.w.size;
     float* to = padded + g.inside(i, 0, middle_pitch);
@@ -96,13 +102,15 @@ void Layer::pad_filter_input(const float* x, const float* expanded, long image,
   }
 }
 
-void Layer::depthwise_weights(float* weights) const {
+template <class T>
+void Layer<T>::depthwise_weights(float* weights) const {
   for (long t = 0; t < spec.kernel * spec.kernel; ++t)
     pad_rows(params[kDepthwiseWeights] + center_tap(t) * slot.middle, slot.middle, 1, spec.middle,
              weights + t * middle_pitch);
 }
 
-void Layer::store_depthwise_gradient(const float* dweights, Gradients& d) const {
+template <class T>
+void Layer<T>::store_depthwise_gradient(const float* dweights, Gradients& d) const {
   for (long t = 0; t < spec.kernel * spec.kernel; ++t)
     unpad_rows(dweights + t * middle_pitch, 1, spec.middle,
                d.params[kDepthwiseWeights] + center_tap(t) * slot.middle, slot.middle);
@@ -110,55 +118,67 @@ void Layer::store_depthwise_gradient(const float* dweights, Gradients& d) const 
 
 // ---- project: kept.filtered -> kept.out, some images at once
 
-void Layer::project(long images, const Kept<float>& kept) {
+template <class T>
+void Layer<T>::project(long images, const KeptOut& kept) {
   float* weights = work().weights.get(spec.middle * out_pitch);
   pad_rows(params[kProjectWeights], slot.cout, spec.middle, spec.cout, weights);
   const long pixels = g.out_pixels(), group = images_at_once();
-  float* rows = work().activations.get(group * pixels * middle_pitch);
-  const RowsTimes product(rows_by_tiles(), weights, spec.middle, out_pitch);
+  const RowsTimes<T> product(wide(), weights, spec.middle, out_pitch);
   for (long image = 0; image < images; image += group) {
     const long n = std::min(group, images - image);
+    T* rows = factors<T>(work().activations, n * pixels * middle_pitch);
     for (long i = 0; i < n; ++i) {
-      const float* filtered = kept.filtered + (image + i) * pixels * middle_pitch;
+      const T* filtered = kept.filtered + (image + i) * pixels * middle_pitch;
       const float* gate = spec.se_hidden ? kept.gate + (image + i) * middle_pitch : nullptr;
       if (spec.se_hidden) squeeze_excite(norms[kDepthwise], filtered, image + i, kept);
       norm_act(norms[kDepthwise], spec.act, filtered, pixels, gate,
                rows + i * pixels * middle_pitch);
     }
-    float* out = kept.out + image * pixels * out_pitch;
-    product(n * pixels, rows, middle_pitch, out);
+    const long size = n * pixels * out_pitch;
+    T* to = kept.out + image * pixels * out_pitch;
+    float* out = results(to, size);
+    product(n * pixels, {rows, middle_pitch}, out);
     if (by_batch) norms[kOut].collect(out, n * pixels);
+    keep(out, size, to);
   }
 }
 
 // Writes to d.filtered cotangents of the normalisation's result.
-void Layer::project_backward(const KeptIn& kept, Gradients& d) {
+template <class T>
+void Layer<T>::project_backward(const KeptIn& kept, Gradients& d) {
   const long pixels = g.out_pixels(), group = images_at_once(), size = pixels * middle_pitch;
   float* transposed = work().transposed.get(spec.cout * middle_pitch);
   transpose(params[kProjectWeights], slot.cout, spec.middle, spec.cout, transposed);
-  float* rows = work().activations.get(group * size);
   float* dgate = work().dgate.get(middle_pitch);
-  const RowsTimes product(rows_by_tiles(), transposed, spec.cout, middle_pitch);
-  Outer dweights(rows_by_tiles(), spec.middle, out_pitch);
+  const RowsTimes<T> product(wide(), transposed, spec.cout, middle_pitch);
+  Outer<T> dweights(wide(), spec.middle, out_pitch);
   for (long image = 0; image < slot.images; image += group) {
     const long n = std::min(group, slot.images - image);
-    const float* dout = d.out + image * pixels * out_pitch;
-    product(n * pixels, dout, out_pitch, d.filtered + image * size);
+    T* rows = factors<T>(work().activations, n * size);
+    const T* dout = d.out + image * pixels * out_pitch;
+    T* dfiltered = d.filtered + image * size;
+    float* drows = results(dfiltered, n * size);
+    product(n * pixels, {dout, out_pitch}, drows);
     for (long i = 0; i < n; ++i) {
-      const float* filtered = kept.filtered + (image + i) * size;
+      const T* filtered = kept.filtered + (image + i) * size;
       const float* gate = spec.se_hidden ? kept.gate + (image + i) * middle_pitch : nullptr;
       const float* dmean = nullptr;
-      float *h = rows + i * size, *dh = d.filtered + (image + i) * size;
-      norm_act(norms[kDepthwise], spec.act, filtered, pixels, nullptr, h);
+      T* h = rows + i * size;
+      float* dh = drows + i * size;
       if (spec.se_hidden) {
+        norm_act(norms[kDepthwise], spec.act, filtered, pixels, nullptr, h);
         gate_backward(h, dh, gate, pixels, middle_pitch, dgate);
         dmean = squeeze_excite_backward(kept, image + i, dgate, d);
       }
-      d.norm[kDepthwise].norm_act_backward(spec.act, filtered, pixels, gate, dmean, dh);
+      d.norm[kDepthwise].norm_act_backward(spec.act, filtered, pixels, gate, dmean, dh,
+                                           dfiltered + i * size, spec.se_hidden ? nullptr : h);
     }
-    dweights.add(n * pixels, rows, middle_pitch, dout);
+    dweights.add(n * pixels, {rows, middle_pitch}, dout);
   }
   unpad_rows(dweights.sum, spec.middle, spec.cout, d.params[kProjectWeights], slot.cout);
 }
+
+template class Layer<float>;
+template class Layer<Short>;
 
 }  // namespace fnas

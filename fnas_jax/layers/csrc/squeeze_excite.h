@@ -11,19 +11,22 @@
 namespace fnas {
 
 // Mean over rows of act(norm(x)), x [rows, p] -> out [p]
-inline void mean_act(const Norm& norm, long act, const float* x, long rows, float* out) {
+template <class T>
+inline void mean_act(const Norm& norm, long act, const T* x, long rows, float* out) {
   const long p = norm.p;
   with_act(act, [&](auto a) {
     for (long c = 0; c < p; c += kLanes) {
       Vec sum = {};
-      for (long r = 0; r < rows; ++r) sum += activate<a.value>(norm.at(x + r * p, c));
+      const Norm::Lanes lanes = norm.lanes(c);
+      for (long r = 0; r < rows; ++r) sum += activate<a.value>(lanes(load(x + r * p + c)));
       store(out + c, sum / float(rows));
     }
   });
 }
 
 // h [rows, p], dout [rows, p] of h * gate -> dgate [p]; h becomes h * gate.
-inline void gate_backward(float* h, const float* dout, const float* gate, long rows, long p,
+template <class T>
+inline void gate_backward(T* h, const float* dout, const float* gate, long rows, long p,
                           float* dgate) {
   for (long c = 0; c < p; c += kLanes) {
     Vec sum = {};

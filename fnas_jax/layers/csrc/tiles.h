@@ -4,7 +4,7 @@
 // A tile is 16 rows of 64 bytes. A [h, 32] times B [32, 16] is added to C [h, 16], where B holds
 // pairs of rows interleaved: [16, 16, 2]. What is narrower than a tile is padded with zeros in B,
 // so that it does not matter what A has there; but it has to be a number, which is why buffers end
-// with `kSlack` zeros.
+// with `kSlack` zeros (products.h).
 #pragma once
 
 #include <cstdint>
@@ -20,12 +20,9 @@
 
 namespace fnas {
 
-typedef uint16_t Short;  // the upper half of a float32
-
 constexpr long kTile = 16;               // rows and columns of C
 constexpr long kDepth = 32;              // of a product of two tiles
 constexpr long kBlock = kTile * kDepth;  // numbers of A or B
-constexpr long kSlack = kDepth;
 
 inline long tiles_of(long size, long tile) { return (size + tile - 1) / tile; }
 
@@ -45,7 +42,8 @@ inline bool tiles_available() {
   return allowed;
 }
 
-// Intrinsics of tiles do not tell compilers that they read memory: what was written has to be there.
+// Intrinsics of tiles do not tell compilers that they read memory: what was written has to be
+// there.
 inline void settle() { asm volatile("" ::: "memory"); }
 
 // How many rows A and C have on this thread; 0: its registers are not in use.
@@ -73,25 +71,15 @@ inline void release_tiles() {
   tile_rows = 0;
 }
 
-// from [count] -> to [count]
-inline void shorten(const float* from, long count, Short* to) {
-  for (long i = 0; i < count; i += 16) {
-    const __mmask16 there = i + 16 <= count ? 0xffff : __mmask16((1u << (count - i)) - 1);
-    const __m256bh v = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(there, from + i));
-    _mm256_mask_storeu_epi16(to + i, there, (__m256i)v);
-  }
-}
-
 // Up to 32 `rows` [rows, ld] of `cols` <= 16 columns -> a tile of B
-inline void pair_rows(const float* from, long ld, long rows, long cols, __m512i* pairs) {
+inline void pair_rows(const Short* from, long ld, long rows, long cols, __m512i* pairs) {
   const __mmask16 there = cols >= kTile ? 0xffff : __mmask16((1u << cols) - 1);
-  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
-                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   for (long r = 0; r < kTile; ++r) {
     const __mmask16 first = 2 * r < rows ? there : 0, second = 2 * r + 1 < rows ? there : 0;
-    const __m512 a = _mm512_maskz_loadu_ps(first, from + 2 * r * ld);
-    const __m512 b = _mm512_maskz_loadu_ps(second, from + (2 * r + 1) * ld);
-    pairs[r] = _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+    const __m256i a = _mm256_maskz_loadu_epi16(first, from + 2 * r * ld);
+    const __m256i b = _mm256_maskz_loadu_epi16(second, from + (2 * r + 1) * ld);
+    pairs[r] =
+        _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
   }
 }
 
@@ -183,12 +171,12 @@ inline void tile_gemm(long rows, long cols, long length, ShortMatrix a, const Sh
 }
 
 // b [runs * length, cols] -> tiles of B, one column of them after another
-inline void tile_weights(const float* b, long runs, long length, long cols, Short* to) {
+inline void tile_weights(const Short* b, long runs, long length, long cols, Short* to) {
   __m512i pairs[kTile];
   for (long n = 0; n < cols; n += kTile)
     for (long run = 0; run < runs; ++run)
       for (long k = 0; k < length; k += kDepth, to += kBlock) {
-        const float* from = b + (run * length + k) * cols + n;
+        const Short* from = b + (run * length + k) * cols + n;
         pair_rows(from, cols, std::min(kDepth, length - k), kTile, pairs);
         std::memcpy(to, pairs, sizeof pairs);
       }
@@ -197,7 +185,7 @@ inline void tile_weights(const float* b, long runs, long length, long cols, Shor
 // a [rows, ld] of `cols` columns -> [cols in tiles][rows in tiles] tiles of its transpose, or of
 // itself as B
 template <bool Transposed>
-inline void tile_rows_of(const float* a, long ld, long rows, long cols, Short* to) {
+inline void tile_rows_of(const Short* a, long ld, long rows, long cols, Short* to) {
   __m512i pairs[kTile];
   for (long n = 0; n < cols; n += kTile)
     for (long r = 0; r < rows; r += kDepth, to += kBlock) {
@@ -281,7 +269,7 @@ inline void taps_of_row(long taps, long depth, const Short* a, long row, const S
 }
 
 // a [places, cols] -> its transpose [cols, row], where `row` has room for whole tiles
-inline void channel_rows(const float* a, long places, long cols, Short* to, long row) {
+inline void channel_rows(const Short* a, long places, long cols, Short* to, long row) {
   __m512i pairs[kTile];
   for (long c = 0; c < cols; c += kTile)
     for (long p = 0; p < places; p += kDepth) {
@@ -296,14 +284,13 @@ inline void channel_rows(const float* a, long places, long cols, Short* to, long
 
 inline bool tiles_available() { return false; }
 inline void release_tiles() {}
-inline void shorten(const float*, long, Short*) {}
 inline void tile_gemm(long, long, long, ShortMatrix, const Short*, float*) {}
-inline void tile_weights(const float*, long, long, long, Short*) {}
+inline void tile_weights(const Short*, long, long, long, Short*) {}
 template <bool Transposed>
-inline void tile_rows_of(const float*, long, long, long, Short*) {}
+inline void tile_rows_of(const Short*, long, long, long, Short*) {}
 inline void tile_outer(long, long, long, const Short*, const Short*, float*) {}
 inline void taps_of_row(long, long, const Short*, long, const Short*, float*, long, long) {}
-inline void channel_rows(const float*, long, long, Short*, long) {}
+inline void channel_rows(const Short*, long, long, Short*, long) {}
 inline void use_tiles(long) {}
 
 #endif

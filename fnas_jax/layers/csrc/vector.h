@@ -1,14 +1,19 @@
 // Vectors of as many floats as a register holds, and rows of them.
 //
-// Tensors in here are dense: rows of pixels, each of `pitch(channels)` floats, a multiple of
+// Tensors in here are dense: rows of pixels, each of `pitch(channels)` numbers, a multiple of
 // `kLanes` whose tail holds zeros, so that no loop over channels needs a remainder. In comments on
 // shapes, c' is pitch(c).
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 namespace fnas {
 
@@ -30,26 +35,116 @@ inline Vec load(const float* p) {
 
 inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
+// a > b ? a : b, and a < b ? a : b: b where one of them is NaN
+#if defined(__AVX512F__)
+inline Vec larger(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+inline Vec smaller(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX__)
+inline Vec larger(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+inline Vec smaller(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+#endif
+
+// A bfloat16: the upper half of a float32. Memory holds them, arithmetic is in float32.
+typedef uint16_t Short;
+typedef Short ShortVec __attribute__((vector_size(kLanes * sizeof(Short))));
+typedef uint32_t Bits __attribute__((vector_size(kLanes * sizeof(float))));
+
+inline Bits load_bits(const Short* p) {
+#if defined(__AVX512F__)  // which compilers make two halves of
+  return (Bits)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+#else
+  ShortVec v;
+  std::memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, Bits);
+#endif
+}
+
+inline Vec load(const Short* p) { return (Vec)(load_bits(p) << 16); }
+
+// Rounded to the nearest, of two the even one; NaN stays NaN.
+inline ShortVec shortened(Vec v) {
+#if defined(__AVX512BF16__)
+  return (ShortVec)_mm512_cvtneps_pbh((__m512)v);
+#else
+  const Bits bits = (Bits)v, rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return __builtin_convertvector(v == v ? rounded : bits >> 16 | 0x40, ShortVec);
+#endif
+}
+
+inline void store(Short* p, Vec v) {
+  const ShortVec s = shortened(v);
+  std::memcpy(p, &s, sizeof s);
+}
+
 inline long pitch(long channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
+// Rows are short: a call of the library's function takes longer than most of them. from [n] -> to
+// [n]
+inline void copy_row(const float* from, long n, float* to) {
+  long i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
+  if (i == n) return;
+#if defined(__AVX512F__)
+  const __mmask16 there = __mmask16((1u << (n - i)) - 1);
+  _mm512_mask_storeu_ps(to + i, there, _mm512_maskz_loadu_ps(there, from + i));
+#else
+  for (; i < n; ++i) to[i] = from[i];
+#endif
+}
+
+inline void copy_row(const Short* from, long n, Short* to) {
+  long i = 0;
+  for (; i + kLanes <= n; i += kLanes) std::memcpy(to + i, from + i, kLanes * sizeof(Short));
+  for (; i < n; ++i) to[i] = from[i];
+}
+
+inline void copy_row(const Short* from, long n, float* to) {
+  long i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
+  for (; i < n; ++i) {
+    const uint32_t bits = uint32_t(from[i]) << 16;
+    std::memcpy(to + i, &bits, sizeof bits);
+  }
+}
+
+inline void copy_row(const float* from, long n, Short* to) {
+  long i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
+  if (i == n) return;
+#if defined(__AVX512BF16__)
+  const __mmask16 there = __mmask16((1u << (n - i)) - 1);
+  const __m256bh v = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(there, from + i));
+  _mm256_mask_storeu_epi16(to + i, there, (__m256i)v);
+#else
+  Vec last = {};
+  std::memcpy(&last, from + i, (n - i) * sizeof(float));
+  const ShortVec s = shortened(last);
+  std::memcpy(to + i, &s, (n - i) * sizeof(Short));
+#endif
+}
+
 // from [rows, cols] with row stride `ld` -> to [rows, cols']
-inline void pad_rows(const float* from, long ld, long rows, long cols, float* to) {
+template <class From, class To>
+inline void pad_rows(const From* from, long ld, long rows, long cols, To* to) {
   const long p = pitch(cols);
   for (long r = 0; r < rows; ++r, from += ld, to += p) {
-    std::memcpy(to, from, cols * sizeof(float));
-    std::fill(to + cols, to + p, 0.0f);
+    if (p > cols) store(to + p - kLanes, Vec{});
+    copy_row(from, cols, to);
   }
 }
 
 // from [rows, cols] -> to [rows, cols], each with its row stride; what lies between stays.
-inline void copy_rows(const float* from, long ld_from, long rows, long cols, float* to,
-                      long ld_to) {
+template <class From, class To>
+inline void copy_rows(const From* from, long ld_from, long rows, long cols, To* to, long ld_to) {
   if (ld_from == cols && ld_to == cols) cols *= rows, rows = 1;
-  for (long r = 0; r < rows; ++r, from += ld_from, to += ld_to)
-    std::memcpy(to, from, cols * sizeof(float));
+  for (long r = 0; r < rows; ++r, from += ld_from, to += ld_to) copy_row(from, cols, to);
 }
 
-// The reverse: from [rows, cols'] -> to [rows, cols] with row stride `ld`; what lies between stays.
+// The reverse of `pad_rows`: from [rows, cols'] -> to [rows, cols] with row stride `ld`; what lies
+// between stays.
 inline void unpad_rows(const float* from, long rows, long cols, float* to, long ld) {
   copy_rows(from, pitch(cols), rows, cols, to, ld);
 }
@@ -77,6 +172,18 @@ class Scratch {
       size_ = size;
     }
     return data_;
+  }
+
+  template <class T>
+  T* of(long count) {
+    return reinterpret_cast<T*>(get((count * sizeof(T) + sizeof(float) - 1) / sizeof(float)));
+  }
+
+  template <class T>
+  T* zeros_of(long count) {
+    T* data = of<T>(count);
+    std::memset(data, 0, count * sizeof(T));
+    return data;
   }
 
   float* zeros(long size) {

@@ -18,8 +18,10 @@ struct Workspace {
   Scratch dgate, dpooled;                 // of one image
   Scratch drows, dinput;                  // rows of pixels, of a part of the batch
   Scratch padded_dfiltered;               // of one image, as `PaddedOutput`
-  // Of products by tiles
-  Scratch tiled_weights, short_rows, tiled_left, tiled_right;
+  Scratch results;                        // of products, of a part of the batch
+  // Factors of products of shorts
+  Scratch short_weights, packed_weights, short_rows, short_padded, packed_left, packed_right,
+      shifted;
 };
 
 // The workspace of the layer that runs on this thread, which has to hold a `Lease`.
