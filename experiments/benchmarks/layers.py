@@ -6,6 +6,11 @@ Milliseconds of the value and all derivatives of a layer of 32 channels on 64 im
 by the kernels for CPUs, by XLA's code for that layer alone, and by PyTorch in channels_last; the
 kernels and PyTorch also with products of bfloat16 numbers (`torch.autocast`). They take turns; the
 least of `--repeats` counts.
+
+Beside them stands the roofline of the core (Williams et al., Roofline, CACM 2009), for each type of
+number: multiply-adds a second with what is in registers, bytes a second that are copied in memory,
+and the milliseconds in which a layer could do its multiply-adds, or move each tensor that has to be
+moved once, whichever is more. What share of it the kernels reach is told.
 """
 
 from __future__ import annotations
@@ -16,17 +21,18 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 if "jax" not in sys.modules:
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"  # one core each
 
 import jax
+import numpy as np
 
 from experiments.benchmarks import records
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
-from fnas_jax.layers import kernels, ops, parameters, reference
+from fnas_jax.layers import compile_kernels, kernels, ops, parameters, reference
 from fnas_jax.layers.choose import choose
 from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpec, Slot
 
@@ -110,6 +116,50 @@ def milliseconds(contestants: dict[str, Callable[[], Any]], repeats: int) -> dic
     return {name: min(times[1:]) for name, times in found.items()}
 
 
+def moved(op: str, expansion: int, _: int, number: int) -> float:
+    """Bytes that both passes of the batch have to move, if each tensor is read or written once.
+
+    `number`: bytes of a result of a convolution, which is kept for the backward pass. Input, output
+    and their derivatives are float32, and the input is read in both passes.
+    """
+    middle = expansion * CHANNELS
+    kept = {"conv": 0, "sepconv": middle, "mbconv": 2 * middle}[op] + CHANNELS
+    return BATCH * SIDE**2 * (5 * 4 * CHANNELS + 2 * number * kept)
+
+
+def bandwidth() -> float:
+    """Bytes a second that one core reads and writes, copying more than caches hold."""
+    source, target = np.ones(2**26, np.float32), np.ones(2**26, np.float32)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        np.copyto(target, source)
+        times.append(time.perf_counter() - start)
+    return 2 * source.nbytes / min(times)
+
+
+class Core(NamedTuple):
+    """What one core can do, by measurement."""
+
+    memory: float  # bytes a second
+    peaks: dict[str, float]  # multiply-adds a second, by the numbers of each of our contestants
+
+    def roof_ms(self, own: str, layer: tuple[str, int, int]) -> float:
+        """The least milliseconds of a layer."""
+        return 1000 * max(
+            3 * macs(*layer) / self.peaks[own], moved(*layer, NUMBERS[own]) / self.memory
+        )
+
+
+def core_of(ours: list[str]) -> Core:
+    """This core. Raises UserError where it cannot run one of `ours`."""
+    for name in ours:
+        choose(name)  # compiles them, or says why not
+    peaks = {name: compile_kernels.peak(short=NUMBERS[name] == 2) for name in ours}
+    return Core(bandwidth() if ours else 0.0, peaks)
+
+
+NUMBERS = {"kernels": 4, "kernels_bf16": 2}  # bytes of what they keep
 CONTESTANTS: dict[str, Callable[[LayerSpec], Callable[[], Any]]] = {
     "kernels": functools.partial(with_jax, kernels.apply),
     "kernels_bf16": functools.partial(with_jax, functools.partial(kernels.apply, short=True)),
@@ -123,20 +173,25 @@ PACKAGES = {"torch": "torch", "torch_bf16": "torch"}
 def run(options: argparse.Namespace) -> list[Record]:
     """The comparison, in a table too. Raises UserError."""
     records.check_packages(options.methods, PACKAGES)
-    for name in ("kernels", "kernels_bf16"):
-        if name in options.methods:
-            choose(name)  # compiles them, or says why not
-    made = []
+    ours = [name for name in NUMBERS if name in options.methods]
+    core, made = core_of(ours), []
+    for name, peak in core.peaks.items():
+        say(f"{name}: {peak / 1e9:.0f} GMAC/s in registers, {core.memory / 1e9:.0f} GB/s in memory")
+        made.append(records.record(BENCHMARK, "core", name, "peak_gmacs", peak / 1e9))
+        made.append(records.record(BENCHMARK, "core", name, "memory_gb_s", core.memory / 1e9))
     head = "".join(f" {name:>12}" for name in options.methods)
-    say(f"{'layer':14}{head}   GMAC/s of the first")
+    shares = "".join(f" {name + ' of roof':>20}" for name in ours)
+    say(f"{'layer':14}{head}{shares}")
     for layer in followed(BENCHMARK, LAYERS, named):
-        op, expansion, kernel = layer
         spec = spec_of(*layer)
         contestants = {name: CONTESTANTS[name](spec) for name in options.methods}
         found = milliseconds(contestants, options.repeats)
         name = named(layer)
-        speed = 3 * macs(op, expansion, kernel) / found[options.methods[0]] / 1e6
-        say(f"{name:14}" + "".join(f" {ms:12.1f}" for ms in found.values()) + f"   {speed:.0f}")
+        roofs = {own: core.roof_ms(own, layer) for own in ours}
+        times = "".join(f" {ms:12.1f}" for ms in found.values())
+        say(f"{name:14}{times}" + "".join(f" {ms / found[own]:>20.0%}" for own, ms in roofs.items()))
+        for own, ms in roofs.items():
+            made.append(records.record(BENCHMARK, name, own, "roof_ms", ms))
         for method, ms in found.items():
             names = (BENCHMARK, name, method, "forward_backward_ms")
             made.append(records.record(*names, ms, options.repeats))

@@ -37,7 +37,7 @@ FLAGS = (
 )
 TARGETS = ("FnasForward", "FnasBackward", "FnasEvaluate")
 ABANDONED = 3600.0  # seconds after which a draft is nobody's: compilers take a minute
-SYMBOLS = (*TARGETS, "FnasKeptSize", "FnasShortProducts")
+SYMBOLS = (*TARGETS, "FnasKeptSize", "FnasPeak", "FnasShortProducts")
 
 
 def available() -> bool:
@@ -76,6 +76,19 @@ def short_products() -> bool:
     ask = library.FnasShortProducts
     ask.argtypes, ask.restype = [], ctypes.c_int64
     return bool(ask())
+
+
+def peak(short: bool = False) -> float:
+    """Multiply-adds a second that this core does with numbers in registers, measured in a moment.
+
+    `short`: of bfloat16 numbers. Raises OSError where there are no kernels.
+    """
+    library = _library()
+    if library is None:
+        raise OSError("there are no kernels for this CPU")
+    ask = library.FnasPeak
+    ask.argtypes, ask.restype = [ctypes.c_int64], ctypes.c_double
+    return ask(short)
 
 
 def missing() -> str:

@@ -131,7 +131,8 @@ struct NormGradient {
 
   // dh [rows, p], cotangents of the gated act(norm(x)) -> g [rows, p], those of norm(x), which are
   // added to the sums. `gate` [p] multiplied the activations and `dmean` [p] is what their mean
-  // adds to every pixel's cotangents; the activations are put into h [rows, p]. These may be null.
+  // adds to every pixel's cotangents; the activations are put into h [rows, p]. `gate`, `dmean` and
+  // `h` may be null.
   template <class T>
   void norm_act_backward(long act, const T* x, long rows, const float* gate, const float* dmean,
                          const float* dh, T* g, T* h = nullptr) {

@@ -12,45 +12,32 @@ void Layer<T>::convolve(const float* x, long images, const KeptOut& kept) {
   const long packed = Product<T>::packed_size(spec.kernel, run, out_pitch);
   const Product<T> product(weights, spec.kernel, run, out_pitch,
                            work().packed_weights.of<T>(packed));
-  T* padded = work().short_padded.zeros_of<T>(g.padded_size(spec.cin) + kSlack);
+  T* padded = work().padded.zeros_of<T>(g.padded_size(spec.cin) + kSlack);
   for (long image = 0; image < images; ++image) {
     pad_input(x, image, padded);
     T* to = kept.out + image * size;
-    float* out = results(to, size);
+    float* out = room_for(to, size);
     for (long i = 0; i < g.h.out; ++i)
       product(g.w.out, padded + i * g.stride * g.w.padded * spec.cin, g.stride * spec.cin,
               g.w.padded * spec.cin, out + i * g.w.out * out_pitch);
-    if (by_batch) norms[kOut].collect(out, g.out_pixels());
     keep(out, size, to);
+    if (by_batch) norms[kOut].collect(to, g.out_pixels());
   }
 }
 
-template <class T>
-void Layer<T>::convolve_backward(const float* x, Gradients& d) {
-  if constexpr (std::is_same_v<T, float>)
-    convolve_dw(x, d);
-  else if (slot.stride > 1 || spec.cin < 4)  // few channels would leave registers empty
-    convolve_dw(x, d);
-  else if (tiles_available())
-    convolve_dw_by_tiles(x, d);
-  else
-    convolve_dw_by_pairs(x, d);
-  if (!spec.root) convolve_dx(d);
-}
-
+// In float32, whatever T is
 template <class T>
 void Layer<T>::convolve_dw(const float* x, Gradients& d) const {
   const long run = spec.kernel * spec.cin, row = g.w.padded * spec.cin, pixels = g.out_pixels();
   float* padded = work().padded.zeros(g.padded_size(spec.cin));
-  float* drows = work().drows.get(pixels * out_pitch);
   float* dweights = work().dweights.zeros(spec.kernel * run * out_pitch);
   for (long image = 0; image < slot.images; ++image) {
     pad_input(x, image, padded);
-    copy_row(d.out + image * pixels * out_pitch, pixels * out_pitch, drows);
+    const float* dout = as_floats(d.out + image * pixels * out_pitch, pixels * out_pitch);
     // Of kernel row k, what its taps meet: [kernel * cin, out_pixels]
     for (long k = 0; k < spec.kernel; ++k) {
       const Matrix met{padded + k * row, 1, g.stride * spec.cin, g.h.out, g.stride * row};
-      add_gemm(run, out_pitch, pixels, met, drows, dweights + k * run * out_pitch);
+      add_gemm(run, out_pitch, pixels, met, dout, dweights + k * run * out_pitch);
     }
   }
   store_conv_gradient(dweights, spec.cin, d);
@@ -59,14 +46,14 @@ void Layer<T>::convolve_dw(const float* x, Gradients& d) const {
 // An image with its padding is a row of pixels here. A tap of the kernel meets them from one place
 // on, and cotangents stand at the same places, with zeros where there is no pixel of the output.
 // Pairs of pixels begin at even places or, for every second tap, at odd ones.
-template <class T>
-void Layer<T>::convolve_dw_by_pairs(const float* x, Gradients& d) const {
+template <>
+void Layer<Short>::convolve_dw_by_pairs(const float* x, Gradients& d) const {
   const long cin = spec.cin, width = g.w.padded, places = g.h.padded * width;
   const long pairs = pairs_of(g.h.out * width), beyond = places + spec.kernel + 1;
-  Short* padded = work().short_padded.zeros_of<Short>(beyond * cin + kSlack);
+  Short* padded = work().padded.zeros_of<Short>(beyond * cin + kSlack);
   Short* met[2] = {factors<Short>(work().packed_left, 2 * pairs_of(beyond) * cin),
-                   factors<Short>(work().shifted, 2 * pairs_of(beyond) * cin)};
-  Short* dout = work().padded_dfiltered.zeros_of<Short>(g.h.out * width * out_pitch + kSlack);
+                   factors<Short>(work().packed_odd, 2 * pairs_of(beyond) * cin)};
+  Short* dout = work().padded_dfiltered.zeros_of<Short>(g.h.out * width * out_pitch);
   Short* right = factors<Short>(work().packed_right, 2 * pairs * out_pitch);
   float* dweights = work().dweights.zeros(spec.kernel * spec.kernel * cin * out_pitch);
   for (long image = 0; image < slot.images; ++image) {
@@ -87,13 +74,13 @@ void Layer<T>::convolve_dw_by_pairs(const float* x, Gradients& d) const {
 
 // Channels of the padded image are rows here. A tap of the kernel meets them from one place on, and
 // cotangents stand at the same places, with zeros where there is no pixel of the output.
-template <class T>
-void Layer<T>::convolve_dw_by_tiles(const float* x, Gradients& d) const {
+template <>
+void Layer<Short>::convolve_dw_by_tiles(const float* x, Gradients& d) const {
   const long channels = tiles_of(spec.cin, kTile) * kTile, width = g.w.padded;
   const long places = g.h.padded * width, depth = tiles_of(g.h.out * width, kDepth);
   const long row =
       tiles_of((spec.kernel - 1) * (width + 1), kDepth) * kDepth + depth * kDepth + 2 * kDepth;
-  Short* padded = work().short_padded.zeros_of<Short>(g.padded_size(spec.cin));
+  Short* padded = work().padded.zeros_of<Short>(g.padded_size(spec.cin));
   Short* rows = work().packed_left.zeros_of<Short>(channels * row);
   Short* dout = work().padded_dfiltered.zeros_of<Short>(g.h.out * width * out_pitch);
   Short* right = work().packed_right.of<Short>(depth * out_pitch / kTile * kBlock);
@@ -115,6 +102,19 @@ void Layer<T>::convolve_dw_by_tiles(const float* x, Gradients& d) const {
                       channels * out_pitch, out_pitch);
   }
   store_conv_gradient(dweights, channels, d);
+}
+
+template <class T>
+void Layer<T>::convolve_backward(const float* x, Gradients& d) {
+  bool by_rows = true;
+  if constexpr (!std::is_same_v<T, float>) {
+    // With a stride, pixels that meet a tap are no neighbours; few channels leave registers empty.
+    by_rows = slot.stride > 1 || spec.cin < 4;
+    if (!by_rows && tiles_available()) convolve_dw_by_tiles(x, d);
+    if (!by_rows && !tiles_available()) convolve_dw_by_pairs(x, d);
+  }
+  if (by_rows) convolve_dw(x, d);
+  if (!spec.root) convolve_dx(d);
 }
 
 // Pixels of a row of the input whose distance is the stride meet the same taps of the kernel, at

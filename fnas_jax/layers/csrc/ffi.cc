@@ -81,7 +81,7 @@ struct BoundLayer {
   std::unique_ptr<Layer<T>> layer;
 };
 
-// Calls `body` with the layer, whose numbers are those of the layout.
+// Calls `body` with the layer; the last of `layout.sizes` says what it keeps, and multiplies.
 template <class Body>
 ffi::Error with_layer(const Call& call, int64_t stride, const Layout& layout, Body body) {
   try {

@@ -192,7 +192,7 @@ void Layer<T>::output_backward(const KeptIn& kept, const float* dy, Gradients& d
     const float* gate = gates_output() ? kept.gate + image * out_pitch : nullptr;
     const float* dmean = nullptr;
     T* dout = d.out + image * pixels * out_pitch;
-    float* drows = results(dout, pixels * out_pitch);
+    float* drows = room_for(dout, pixels * out_pitch);
     pad_rows(dy + image * pixels * slot.cout, slot.cout, pixels, spec.cout, drows);
     if (gates_output()) {
       norm_act(norms[kOut], act, out, pixels, nullptr, rows);

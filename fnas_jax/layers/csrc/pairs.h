@@ -1,5 +1,5 @@
 // Matrix products of bfloat16 numbers, summed in float32, for CPUs that multiply and add them two
-// by two (AVX512-BF16): twice as many multiply-adds as those of float32 numbers. Others do the same
+// by two (AVX512-BF16): up to twice as many multiply-adds as of float32 numbers. Others do the same
 // in float32.
 //
 // A pair is two neighbours along the depth of a product, which is padded with zeros to an even one:
@@ -10,13 +10,13 @@
 
 namespace fnas {
 
-// What interleaved rows are written beyond their end
+// `interleave` writes fewer numbers than that beyond the end.
 constexpr long kPairSlack = 2 * kLanes;
 
 inline long pairs_of(long depth) { return (depth + 1) / 2; }
 
-// from [rows, ld] of `cols` columns -> [pairs_of(rows), cols, 2]; reads kLanes numbers beyond
-// `from`
+// from [rows, ld] of `cols` columns -> [pairs_of(rows), cols, 2]; reads fewer than kLanes
+// numbers beyond `from`
 inline void interleave(const Short* from, long ld, long rows, long cols, Short* to) {
   for (long r = 0; r < rows; r += 2, from += 2 * ld, to += 2 * cols)
     for (long c = 0; c < cols; c += kLanes) {

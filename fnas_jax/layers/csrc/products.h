@@ -9,7 +9,7 @@
 
 namespace fnas {
 
-// What products of shorts read beyond their factors, which has to be numbers
+// What products of shorts read beyond their factors, which has to be numbers, or write
 constexpr long kSlack = std::max(kDepth, kPairSlack);
 
 // Room for `count` factors
@@ -39,18 +39,27 @@ inline Rows<T> as_factors(Scratch& scratch, const float* a, long ld, long rows, 
   }
 }
 
-// Results of products, which are float32, on their way to where they are kept as T
+// Room for `count` float32 numbers that will be kept as T: where they are kept, if T is float
 template <class T>
-inline float* results(T* kept, long count) {
+inline float* room_for(T* kept, long count) {
   if constexpr (std::is_same_v<T, float>)
     return kept;
   else
-    return work().results.get(count);
+    return work().floats.get(count);
 }
 
+// What was written there -> `kept`
 template <class T>
-inline void keep(const float* results, long count, T* kept) {
-  if constexpr (!std::is_same_v<T, float>) copy_row(results, count, kept);
+inline void keep(const float* written, long count, T* kept) {
+  if constexpr (!std::is_same_v<T, float>) copy_row(written, count, kept);
+}
+
+// The reverse: what was kept, as float32 numbers
+template <class T>
+inline const float* as_floats(T* kept, long count) {
+  float* floats = room_for(kept, count);
+  if constexpr (!std::is_same_v<T, float>) copy_row(kept, count, floats);
+  return floats;
 }
 
 // C [n, cols] = A [n, runs * length] B; B [runs * length, cols], cols a multiple of kLanes

@@ -14,10 +14,10 @@ void Layer<T>::expand(const float* x, long images, const KeptOut& kept) {
   for (long r = 0; r < rows; r += kRowsAtOnce) {
     const long n = std::min(kRowsAtOnce, rows - r), size = n * middle_pitch;
     T* to = kept.expanded + r * middle_pitch;
-    float* expanded = results(to, size);
+    float* expanded = room_for(to, size);
     product(n, as_factors<T>(work().short_rows, x + r * slot.cin, slot.cin, n, spec.cin), expanded);
-    if (by_batch) norms[kExpand].collect(expanded, n);
     keep(expanded, size, to);
+    if (by_batch) norms[kExpand].collect(to, n);
   }
 }
 
@@ -78,7 +78,7 @@ void Layer<T>::filter_backward(const float* x, const KeptIn& kept, Gradients& d)
     depthwise_dw(g, layout, padded, dfiltered, middle_pitch, dweights);
     const long size = pixels * middle_pitch;
     T* dexpanded = spec.op == kBottleneck ? d.expanded + image * size : nullptr;
-    float* dinput = dexpanded ? results(dexpanded, size) : work().dinput.get(size);
+    float* dinput = dexpanded ? room_for(dexpanded, size) : work().dinput.get(size);
     depthwise_dx(g, layout, dfiltered, weights, middle_pitch, dinput);
     if (dexpanded)
       d.norm[kExpand].norm_act_backward(spec.act, kept.expanded + image * size, pixels, nullptr,
@@ -136,10 +136,10 @@ void Layer<T>::project(long images, const KeptOut& kept) {
     }
     const long size = n * pixels * out_pitch;
     T* to = kept.out + image * pixels * out_pitch;
-    float* out = results(to, size);
+    float* out = room_for(to, size);
     product(n * pixels, {rows, middle_pitch}, out);
-    if (by_batch) norms[kOut].collect(out, n * pixels);
     keep(out, size, to);
+    if (by_batch) norms[kOut].collect(to, n * pixels);
   }
 }
 
@@ -157,7 +157,7 @@ void Layer<T>::project_backward(const KeptIn& kept, Gradients& d) {
     T* rows = factors<T>(work().activations, n * size);
     const T* dout = d.out + image * pixels * out_pitch;
     T* dfiltered = d.filtered + image * size;
-    float* drows = results(dfiltered, n * size);
+    float* drows = room_for(dfiltered, n * size);
     product(n * pixels, {dout, out_pitch}, drows);
     for (long i = 0; i < n; ++i) {
       const T* filtered = kept.filtered + (image + i) * size;

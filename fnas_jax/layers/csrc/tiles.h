@@ -1,5 +1,5 @@
 // Matrix products of bfloat16 numbers, summed in float32, by the tile registers of CPUs that have
-// them (Intel AMX): eight times as many multiply-adds as vectors do.
+// them (Intel AMX): eight times as many multiply-adds as vectors of float32 numbers do.
 //
 // A tile is 16 rows of 64 bytes. A [h, 32] times B [32, 16] is added to C [h, 16], where B holds
 // pairs of rows interleaved: [16, 16, 2]. What is narrower than a tile is padded with zeros in B,

@@ -47,13 +47,14 @@ inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
 #endif
 
-// A bfloat16: the upper half of a float32. Memory holds them, arithmetic is in float32.
+// A bfloat16: the upper half of a float32. Memory holds them; but for products, arithmetic is in
+// float32.
 typedef uint16_t Short;
 typedef Short ShortVec __attribute__((vector_size(kLanes * sizeof(Short))));
 typedef uint32_t Bits __attribute__((vector_size(kLanes * sizeof(float))));
 
 inline Bits load_bits(const Short* p) {
-#if defined(__AVX512F__)  // which compilers make two halves of
+#if defined(__AVX512F__)  // of the code below compilers make two halves
   return (Bits)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
 #else
   ShortVec v;
@@ -98,7 +99,13 @@ inline void copy_row(const float* from, long n, float* to) {
 inline void copy_row(const Short* from, long n, Short* to) {
   long i = 0;
   for (; i + kLanes <= n; i += kLanes) std::memcpy(to + i, from + i, kLanes * sizeof(Short));
+  if (i == n) return;
+#if defined(__AVX512BF16__)
+  const __mmask16 there = __mmask16((1u << (n - i)) - 1);
+  _mm256_mask_storeu_epi16(to + i, there, _mm256_maskz_loadu_epi16(there, from + i));
+#else
   for (; i < n; ++i) to[i] = from[i];
+#endif
 }
 
 inline void copy_row(const Short* from, long n, float* to) {
@@ -127,8 +134,7 @@ inline void copy_row(const float* from, long n, Short* to) {
 }
 
 // from [rows, cols] with row stride `ld` -> to [rows, cols']
-template <class From, class To>
-inline void pad_rows(const From* from, long ld, long rows, long cols, To* to) {
+inline void pad_rows(const float* from, long ld, long rows, long cols, float* to) {
   const long p = pitch(cols);
   for (long r = 0; r < rows; ++r, from += ld, to += p) {
     if (p > cols) store(to + p - kLanes, Vec{});
@@ -186,11 +192,7 @@ class Scratch {
     return data;
   }
 
-  float* zeros(long size) {
-    float* data = get(size);
-    std::memset(data, 0, size * sizeof(float));
-    return data;
-  }
+  float* zeros(long size) { return zeros_of<float>(size); }
 
  private:
   float* data_ = nullptr;

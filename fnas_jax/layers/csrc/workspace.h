@@ -18,10 +18,9 @@ struct Workspace {
   Scratch dgate, dpooled;                 // of one image
   Scratch drows, dinput;                  // rows of pixels, of a part of the batch
   Scratch padded_dfiltered;               // of one image, as `PaddedOutput`
-  Scratch results;                        // of products, of a part of the batch
+  Scratch floats;                         // on their way to or from where shorts are kept
   // Factors of products of shorts
-  Scratch short_weights, packed_weights, short_rows, short_padded, packed_left, packed_right,
-      shifted;
+  Scratch short_weights, packed_weights, short_rows, packed_left, packed_right, packed_odd;
 };
 
 // The workspace of the layer that runs on this thread, which has to hold a `Lease`.
