@@ -58,7 +58,7 @@ settings.load_profile("fnas_jax")
 
 
 # Files of which single tests take a minute. A worker that got one at the end would be waited for.
-FIRST = ("test_end_to_end.py", "test_meta_train.py")
+FIRST = ("test_end_to_end.py", "test_meta_train.py", "test_compile_kernels.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -152,7 +152,7 @@ class Core(NamedTuple):
 
 
 def core_of(ours: list[str]) -> Core:
-    """This core. Raises UserError where it cannot run one of `ours`."""
+    """What the core at hand can do. Raises UserError where it cannot run one of `ours`."""
     for name in ours:
         choose(name)  # compiles them, or says why not
     peaks = {name: compile_kernels.peak(short=NUMBERS[name] == 2) for name in ours}
@@ -189,7 +189,9 @@ def run(options: argparse.Namespace) -> list[Record]:
         name = named(layer)
         roofs = {own: core.roof_ms(own, layer) for own in ours}
         times = "".join(f" {ms:12.1f}" for ms in found.values())
-        say(f"{name:14}{times}" + "".join(f" {ms / found[own]:>20.0%}" for own, ms in roofs.items()))
+        say(
+            f"{name:14}{times}" + "".join(f" {ms / found[own]:>20.0%}" for own, ms in roofs.items())
+        )
         for own, ms in roofs.items():
             made.append(records.record(BENCHMARK, name, own, "roof_ms", ms))
         for method, ms in found.items():

@@ -69,7 +69,7 @@ def kept_size(
 
 
 def short_products() -> bool:
-    """Whether this CPU multiplies bfloat16 numbers faster than others (AVX512-BF16, Intel AMX)."""
+    """Whether this CPU has instructions for products of bfloat16 numbers (AVX512-BF16, AMX)."""
     library = _library()
     if library is None:
         return False
@@ -138,10 +138,13 @@ def _load() -> ctypes.CDLL:
 
 
 def _key(compiler: list[str], sources: list[pathlib.Path]) -> str:
-    """How the names of libraries of these sources begin, made by `compiler` for this machine."""
+    """How the names of libraries of these sources begin, made by `compiler` for this machine.
+
+    Its words are part of it: CXX may say for which processor.
+    """
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     digest = hashlib.sha256()
-    flags = " ".join(FLAGS).encode()
+    flags = " ".join([*compiler, *FLAGS]).encode()
     for part in (version, flags, jaxlib.__version__.encode(), _processor(), *map(_read, sources)):
         digest.update(hashlib.sha256(part).digest())
     return f"kernels-{digest.hexdigest()[:16]}"

@@ -31,7 +31,7 @@ class Layout(NamedTuple):
     paths: tuple[tuple[str, ...], ...]  # of each in `Params`; (): the layer has none
     shapes: tuple[tuple[int, ...], ...]  # of each; (0,): the layer has none
     stride: int
-    short: bool = False  # products are of bfloat16 numbers, as which their results are kept
+    short: bool = False  # products are of bfloat16 numbers, as are results of convolutions
 
     @property
     def counts(self) -> list[int]:

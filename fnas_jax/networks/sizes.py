@@ -38,19 +38,19 @@ class Kept(NamedTuple):
 
 
 def by_kernels(
-    space: Space, image_shape: tuple[int, int, int], arch: Any, number: int = FLOAT
+    space: Space, image_shape: tuple[int, int, int], arch: Any, each: int = FLOAT
 ) -> Kept:
     """Of an image through the child `arch` [T] of an elastic network, by the kernels.
 
-    `number`: bytes of what convolutions result in and is kept, FLOAT, or SHORT by "kernels_bf16".
+    `each`: bytes of a number that layers keep, FLOAT, or SHORT by "kernels_bf16".
     """
     fields = np.broadcast_arrays(*mobile_spaces.layers(space.spec, np.asarray(arch)))
     choices = [[LayerSpec(*row)] for row in np.stack(fields, 1).tolist()]
-    return _mobile(space.spec, image_shape, choices, number)
+    return _mobile(space.spec, image_shape, choices, each)
 
 
 def numbers_kept(space: Space, image_shape: tuple[int, int, int], arch: Any) -> float:
-    """What the layers of `by_kernels` write of an image, and read again."""
+    """What the layers of `by_kernels` write of an image, and read again; of whatever type."""
     return by_kernels(space, image_shape, arch).layers / FLOAT
 
 
@@ -67,17 +67,17 @@ def work(
     return macs + moved * np.array(kept)
 
 
-def widest(space: Space, image_shape: tuple[int, int, int], number: int = FLOAT) -> Kept:
+def widest(space: Space, image_shape: tuple[int, int, int], each: int = FLOAT) -> Kept:
     """Of an image through a network that has the largest layer at every place: no child keeps more.
 
-    `number` as in `by_kernels`. Raises ValueError for a space without networks.
+    `each` as in `by_kernels`. Raises ValueError for a space without networks.
     """
     if isinstance(space.spec, SPECS):
         return _cells(space.spec, image_shape)
     if type(space.spec) not in mobile_spaces.MODULES:
         raise ValueError(f"the space {space.name!r} has no networks")
     slots = [slot for stack in mobile_spaces.slots(space.spec) for slot in stack]
-    return _mobile(space.spec, image_shape, [slot.choices for slot in slots], number)
+    return _mobile(space.spec, image_shape, [slot.choices for slot in slots], each)
 
 
 def traced(network: Network, decisions: int, images: tuple[int, int, int, int]) -> Kept:
@@ -128,23 +128,32 @@ def _mobile(
     spec: Any,
     image_shape: tuple[int, int, int],
     choices: Sequence[Sequence[LayerSpec]],
-    number: int,
+    each: int,
 ) -> Kept:
-    """Of stem, slots and head, where each slot has one of its `choices`, the largest."""
+    """Of stem, slots and head, where each slot has one of its `choices`, the largest.
+
+    Slots with layers of the user's own run without kernels, in float32.
+    """
     slots = [slot for stack in mobile_spaces.slots(spec) for slot in stack]
     height, width, channels = image_shape
     act, last = mobile_spaces.act(spec), slots[-1].widest("cout")
     stem = LayerSpec(CONV, 3, channels, 0, spec.stem, 0, NO_SKIP, act)
     head = [LayerSpec(CONV, 1, last, 0, spec.head, 0, NO_SKIP, act)] if spec.head else []
-    places: list[tuple[int, int, int, Sequence[LayerSpec]]]
-    places = [(spec.stem_stride, channels, spec.stem, [stem])]
+    places: list[tuple[int, int, int, int, Sequence[LayerSpec]]]
+    places = [(each, spec.stem_stride, channels, spec.stem, [stem])]
     places += [
-        (slot.stride, slot.widest("cin"), slot.widest("cout"), found)
-        for slot, found in zip(slots, choices, strict=True)
+        (
+            FLOAT if own.codes(slot) else each,
+            slot.stride,
+            slot.widest("cin"),
+            slot.widest("cout"),
+            f,
+        )
+        for slot, f in zip(slots, choices, strict=True)
     ]
-    places += [(1, last, spec.head, [one]) for one in head]
+    places += [(each, 1, last, spec.head, [one]) for one in head]
     layers = largest = 0.0
-    for stride, cin, cout, found in places:
+    for number, stride, cin, cout, found in places:
         inside = height * width
         height, width = -(-height // stride), -(-width // stride)
         out = height * width

@@ -27,8 +27,8 @@ class Children:
     backend: str = key(
         "auto",
         "code of the layers: kernels, kernels_bf16 (products of bfloat16 numbers, by AVX512-BF16 or"
-        " Intel AMX) and reference for CPUs; for accelerators masked and branched, and exact, which compiles a"
-        " program for each child (networks that many share run as branched)",
+        " Intel AMX) and reference for CPUs; for accelerators masked and branched, and exact, which"
+        " compiles a program for each child (networks that many share run as branched)",
         choices=("auto", "kernels", "kernels_bf16", "reference", "masked", "branched", "exact"),
     )
     device_images: int = key(

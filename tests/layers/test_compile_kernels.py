@@ -219,18 +219,40 @@ def test_what_is_written_is_on_disk_before_it_has_its_name(small, monkeypatch):
     assert pathlib.Path(kept(small)).suffix == ".so"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/cpuinfo is Linux's")
+@pytest.mark.skipif(not compile_kernels.available(), reason="no kernels for this CPU")
+def test_products_of_bfloat16_are_there_where_the_system_says_so():
+    has = " avx512_bf16 " in pathlib.Path("/proc/cpuinfo").read_text().replace("\n", " ")
+    assert compile_kernels.short_products() == has
+
+
+@pytest.mark.skipif(not compile_kernels.available(), reason="no kernels for this CPU")
+def test_the_roof_is_what_a_core_can_do():
+    assert 1e8 < compile_kernels.peak() < 1e13
+    assert 1e8 < compile_kernels.peak(short=True) < 1e14
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler")
+def test_another_command_of_the_compiler_makes_another_library():
+    compiler, sources = compile_kernels._compiler(), [pathlib.Path(__file__)]
+    keys = {compile_kernels._key([*compiler, *more], sources) for more in ([], ["-O1"])}
+    assert len(keys) == 2
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("without", ["-mno-avx512bf16", "-mno-avx512f", "-mno-avx"])
+@pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86_64")
+@pytest.mark.parametrize(
+    "without", ["-mno-amx-bf16", "-mno-avx512bf16", "-mno-avx512f", "-mno-avx"]
+)
 def test_the_code_for_other_cpus_computes_the_same(without, tmp_path):
-    """What this CPU has is left out, and kernels are kept elsewhere, as names tell CPUs apart."""
-    if platform.machine() != "x86_64":
-        pytest.skip("flags of x86_64")
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")))
+    """What this CPU has is left out. The user's own folder of kernels stays as it is."""
+    compiler = " ".join(compile_kernels._compiler())
     env = {**os.environ, "CXX": f"{compiler} {without}", "HOME": str(tmp_path)}
     tests = str(pathlib.Path(__file__).parent / "test_kernels.py")
     names = "layers_are_those_of_xla or rounding or exact or number"
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "not slow", tests, "-k", names]
-    found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "not slow", "-k", names]
+    found = subprocess.run([*command, tests], env=env, capture_output=True, text=True, timeout=900)
     assert found.returncode == 0, found.stdout[-3000:]
     assert " passed" in found.stdout and "skipped" not in found.stdout
     assert list(tmp_path.glob(".cache/fnas_jax/kernels/*.so"))

@@ -159,14 +159,19 @@ def test_short_products_differ_by_their_rounding(kind, places, data):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "side"), [(1, 1, 5), (3, 1, 18), (5, 2, 9), (7, 1, 6)]
+    ("kernel", "stride", "side", "cin", "cout"),
+    [
+        *((1, 1, 5, 24, 40), (3, 1, 18, 24, 40), (5, 2, 9, 24, 40), (7, 1, 6, 24, 40)),
+        # Odd depths, which products pad, few channels, and a kernel larger than the image
+        *((3, 1, 7, 3, 5), (3, 1, 6, 9, 3), (1, 2, 5, 1, 17), (7, 2, 4, 5, 16)),
+    ],
 )
-def test_short_products_of_short_numbers_are_exact(kernel, stride, side):
+def test_short_products_of_short_numbers_are_exact(kernel, stride, side, cin, cout):
     """What bfloat16 holds exactly is multiplied, summed and kept as in float32: all places count.
 
     The sums are whole numbers below 256.
     """
-    spec = LayerSpec(CONV, kernel, 24, 0, 40, 0, NO_SKIP, RELU6)
+    spec = LayerSpec(CONV, kernel, cin, 0, cout, 0, NO_SKIP, RELU6)
     slot = Slot(stride, (spec,))
 
     def whole(key, shape, most=2):
@@ -176,7 +181,7 @@ def test_short_products_of_short_numbers_are_exact(kernel, stride, side):
     name = "conv" if "conv" in params else "shortcut"
     few = jax.random.bernoulli(KEY, 0.1, params[name].shape)
     params[name] = few * whole(KEY, few.shape, 4)
-    x = whole(jax.random.key(1), (3, side, side, 24))
+    x = whole(jax.random.key(1), (3, side, side, cin))
     a, b = (
         jax.jit(lambda s=s: kernels_lib.apply(slot, params, x, spec, short=s))() for s in (0, 1)
     )
@@ -193,6 +198,39 @@ def test_short_products_of_short_numbers_are_exact(kernel, stride, side):
     assert jnp.any(dx != ex)
     for exact, rounded in ((dx, ex), (dp[name], ep[name])):
         assert jnp.max(jnp.abs(exact - rounded)) < 0.02 * jnp.max(jnp.abs(exact))
+
+
+def identity(x, normalised):
+    """x [B, H, W, C] by a 1x1 convolution that changes nothing but for rounding."""
+    channels = x.shape[-1]
+    spec = LayerSpec(CONV, 1, channels, 0, channels, 0, NO_SKIP, NONE)
+    slot = Slot(1, (spec,))
+    params = ops.realise(KEY, parameters.init(slot, spec))
+    params[next(name for name in ("conv", "shortcut") if name in params)] = jnp.eye(
+        channels
+    ).reshape(params.get("conv", params.get("shortcut")).shape)
+    stats = parameters.zero_stats(params)
+    stats["norm_out"] = stats["norm_out"]._replace(var=jnp.full(channels, 1 - ops.BN_EPSILON))
+    given = (slot, params, x, spec, stats, jnp.bool_(normalised))
+    return kernels_lib.apply_eval(*given, short=True)[0]
+
+
+def test_numbers_are_rounded_to_the_nearest_of_two_the_even_one():
+    bits = np.random.default_rng(0).integers(0x3F000000, 0x41000000, (2, 5, 5, 24), np.uint32)
+    bits[0] = bits[0] & 0xFFFF0000 | 0x8000  # in the middle between two
+    x = jnp.asarray(bits.view(np.float32))
+    rounded = x.astype(jnp.bfloat16).astype(jnp.float32)
+    np.testing.assert_allclose(identity(x, False), rounded, rtol=3e-7)
+    assert (rounded != x).mean() > 0.9
+
+
+def test_what_is_normalised_are_the_numbers_that_are_kept():
+    """Far from 0 all are rounded by a good part of their deviation; their moments are theirs."""
+    x = 100 + jax.random.normal(KEY, (4, 8, 8, 16))
+    rounded = np.asarray(x.astype(jnp.bfloat16), np.float64)
+    mean, var = rounded.mean((0, 1, 2)), rounded.var((0, 1, 2))
+    expected = (rounded - mean) / np.sqrt(var + ops.BN_EPSILON)
+    np.testing.assert_allclose(identity(x, True), expected, atol=2e-3)
 
 
 def layer(x, kind=3, short=False):

@@ -11,7 +11,9 @@ from fnas_jax import loop, registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import memory as memory_lib
 from fnas_jax.core.types import UserError
+from fnas_jax.layers import compile_kernels
 from fnas_jax.methods.baselines import random
+from fnas_jax.planning import dry_run
 from fnas_jax.tasks import images, memory, trained
 from fnas_jax.tasks.memory import Machine
 
@@ -117,6 +119,24 @@ def test_this_machine(dataset):
     assert here.shared and 0 < here.memory * here.devices <= memory_lib.host_bytes()
     reference = context(dataset, **{"children.backend": "reference"})
     assert not memory.here(reference).kernels
+
+
+@pytest.mark.skipif(not compile_kernels.available(), reason="no kernels for this CPU")
+def test_what_kernels_keep_as_bfloat16_takes_half(dataset, monkeypatch):
+    monkeypatch.setattr(compile_kernels, "short_products", lambda: True)  # nothing runs
+    whole, half = (
+        context(dataset, **{"children.backend": name}) for name in ("kernels", "kernels_bf16")
+    )
+    machines = [memory.here(ctx) for ctx in (whole, half)]
+    assert [m.each for m in machines] == [4, 2]
+    network = trained.elastic_network(whole)
+    for found in (
+        [memory.bound(whole, m).kept for m in machines],
+        [memory.of_children(whole, network, m).kept for m in machines],
+    ):
+        assert 0.5 < sum(found[1]) / sum(found[0]) < 0.75  # results between layers are float32
+    needs = [dry_run.of_winner(whole, None, m).activations for m in machines]
+    assert 0.5 < needs[1] / needs[0] < 0.75
 
 
 def test_judging_has_no_more_pixels_at_a_time_than_the_images_of_a_step(dataset):
