@@ -23,6 +23,7 @@ from experiments.benchmarks import records
 from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import photographs
+from fnas_jax.layers.choose import choose
 
 BENCHMARK = "children_memory"
 PACKAGES = {"torch": "torch"}
@@ -42,7 +43,7 @@ def begin(method: str, child: int, options: argparse.Namespace) -> subprocess.Po
 
 def measure(method: str, options: argparse.Namespace) -> dict[str, float]:
     """{figure: MiB} of all processes of a contestant; RuntimeError where one fails."""
-    count = 1 if method == "ours" else photographs.CHILDREN
+    count = photographs.CHILDREN if method in PACKAGES else 1
     running = [begin(method, child, options) for child in range(count)]
     total: dict[str, float] = {}
     for process in running:
@@ -57,6 +58,8 @@ def measure(method: str, options: argparse.Namespace) -> dict[str, float]:
 def run(options: argparse.Namespace) -> list[Record]:
     """The peaks of all contestants, one after another. Raises UserError without PyTorch."""
     records.check_packages(options.methods, PACKAGES)
+    if "ours_bf16" in options.methods:
+        choose("kernels_bf16")  # or says why not
     task, found = f"{options.side}x{options.side}, batch {options.batch}", []
     peaks = {}
     for method in followed(BENCHMARK, options.methods):
@@ -65,8 +68,8 @@ def run(options: argparse.Namespace) -> list[Record]:
         for name, value in figures.items():
             count = photographs.CHILDREN
             found.append(records.record(BENCHMARK, task, method, f"{name}_mib", value, count))
-    if len(peaks) == len(photographs.METHODS):
-        print(f"peak memory, ours / torch: {peaks['ours'] / peaks['torch']:.2f}")
+    for method in [name for name in peaks if name not in PACKAGES and "torch" in peaks]:
+        print(f"peak memory, {method} / torch: {peaks[method] / peaks['torch']:.2f}")
     return found
 
 
@@ -77,7 +80,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="images of a training step")
     parser.add_argument("--steps", type=int, default=4, help="training steps of a child")
     parser.add_argument("--cache", default="", help="folder of compiled programs")
-    records.add_names(parser, "--methods", photographs.METHODS, "ours, torch")
+    usual = [name for name in photographs.METHODS if not name.endswith("_bf16")]
+    records.add_names(parser, "--methods", usual, f"of {', '.join(photographs.METHODS)}")
     options = parser.parse_args(arguments)
     records.check_names(parser, "method", options.methods, photographs.METHODS)
     records.check_least(parser, options, 1, "side", "batch", "steps")

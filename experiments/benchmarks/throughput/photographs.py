@@ -2,12 +2,14 @@
 
     python -m experiments.benchmarks.throughput.photographs METHOD SIDE BATCH STEPS CHILD
 
-METHOD is `ours` (both children at once, CHILD is 0) or `torch` (one of them, 0 or 1; a process for
-each). Images are noise of so many pixels a side: memory does not depend on what is on them.
+METHOD is `ours` (both children at once, CHILD is 0), `ours_bf16` (the same by
+`children.backend=kernels_bf16`) or `torch` (one of them, 0 or 1; a process for each). Images are
+noise of so many pixels a side: memory does not depend on what is on them.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -17,7 +19,7 @@ import numpy as np
 
 from experiments.benchmarks.throughput import common
 
-METHODS = ("ours", "torch")
+METHODS = ("ours", "ours_bf16", "torch")
 CHILDREN = 2  # at once
 _IMAGES = 256
 _SAMPLE = 64
@@ -50,7 +52,7 @@ def images(side: int) -> tuple[np.ndarray, np.ndarray]:
     return pixels, (np.arange(_IMAGES) % common.CLASSES).astype(np.int32)
 
 
-def ours(side: int, batch: int, steps: int, child: int) -> dict[str, float]:
+def ours(backend: str, side: int, batch: int, steps: int, child: int) -> dict[str, float]:
     """Both children at once, a device each: trained, then judged."""
     flag = f"--xla_force_host_platform_device_count={CHILDREN}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
@@ -71,7 +73,7 @@ def ours(side: int, batch: int, steps: int, child: int) -> dict[str, float]:
     pipeline = Pipeline(
         lambda x: (x.astype(np.float32) - _MEAN) / _DEVIATION, minibatches.unchanged
     )
-    network = elastic.make(mnas.make(), common.CHANNELS, common.CLASSES)
+    network = elastic.make(mnas.make(), common.CHANNELS, common.CLASSES, backend)
     objective = classification.of(common.CLASSES)
     one = child_lib.Context(network, Children(batch_size=batch), pipeline, objective)
     run = population.jitted(population.Context(one, mesh))
@@ -120,7 +122,9 @@ def torch(side: int, batch: int, steps: int, child: int) -> dict[str, float]:
 def main() -> int:
     """Prints the figures of the contestant, MiB."""
     method, *numbers = sys.argv[1:]
-    found = {"ours": ours, "torch": torch}[method](*map(int, numbers))
+    own = {"ours": "auto", "ours_bf16": "kernels_bf16"}
+    contestant = functools.partial(ours, own[method]) if method in own else torch
+    found = contestant(*map(int, numbers))
     print(json.dumps(found))
     return 0
 
