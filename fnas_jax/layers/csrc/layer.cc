@@ -165,16 +165,18 @@ template <class T>
 void Layer<T>::output(const float* x, long images, const KeptOut& kept, float* y) {
   const long pixels = g.out_pixels();
   const long act = spec.op == kConv ? spec.act : long(kNone);
-  float* rows = work().activations.get(pixels * out_pitch);
+  const bool whole = out_pitch == slot.cout;  // rows of y are whole vectors
   for (long image = 0; image < images; ++image) {
     const T* out = kept.out + image * pixels * out_pitch;
+    float* to = y + image * pixels * slot.cout;
+    float* rows = whole ? to : work().activations.get(pixels * out_pitch);
     const float* gate = gates_output() ? kept.gate + image * out_pitch : nullptr;
     if (gates_output()) squeeze_excite(norms[kOut], out, image, kept);
     norm_act(norms[kOut], act, out, pixels, gate, rows);
     add_skip(x + image * g.in_pixels() * slot.cin, rows, out_pitch);
-    float* to = y + image * pixels * slot.cout;
+    if (whole) continue;
     unpad_rows(rows, pixels, spec.cout, to, slot.cout);
-    for (long r = 0; r < pixels && spec.cout < slot.cout; ++r)
+    for (long r = 0; r < pixels; ++r)
       std::fill(to + r * slot.cout + spec.cout, to + (r + 1) * slot.cout, 0.0f);
   }
 }

@@ -82,55 +82,44 @@ inline void store(Short* p, Vec v) {
 
 inline long pitch(long channels) { return (channels + kLanes - 1) / kLanes * kLanes; }
 
-// Rows are short: a call of the library's function takes longer than most of them. from [n] -> to
-// [n]
-inline void copy_row(const float* from, long n, float* to) {
-  long i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
-  if (i == n) return;
-#if defined(__AVX512F__)
-  const __mmask16 there = __mmask16((1u << (n - i)) - 1);
-  _mm512_mask_storeu_ps(to + i, there, _mm512_maskz_loadu_ps(there, from + i));
-#else
-  for (; i < n; ++i) to[i] = from[i];
-#endif
+// The first n < kLanes numbers of a vector: those behind them are 0, or stay.
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+inline __mmask16 first(long n) { return __mmask16((1u << n) - 1); }
+
+inline Vec load_first(const float* p, long n) { return (Vec)_mm512_maskz_loadu_ps(first(n), p); }
+
+inline Vec load_first(const Short* p, long n) {
+  const __m256i v = _mm256_maskz_loadu_epi16(first(n), p);
+  return (Vec)((Bits)_mm512_cvtepu16_epi32(v) << 16);
 }
 
-inline void copy_row(const Short* from, long n, Short* to) {
-  long i = 0;
-  for (; i + kLanes <= n; i += kLanes) std::memcpy(to + i, from + i, kLanes * sizeof(Short));
-  if (i == n) return;
-#if defined(__AVX512BF16__)
-  const __mmask16 there = __mmask16((1u << (n - i)) - 1);
-  _mm256_mask_storeu_epi16(to + i, there, _mm256_maskz_loadu_epi16(there, from + i));
+inline void store_first(float* p, long n, Vec v) { _mm512_mask_storeu_ps(p, first(n), (__m512)v); }
+
+inline void store_first(Short* p, long n, Vec v) {
+  _mm256_mask_storeu_epi16(p, first(n), (__m256i)shortened(v));
+}
 #else
-  for (; i < n; ++i) to[i] = from[i];
-#endif
+template <class T>
+inline Vec load_first(const T* p, long n) {
+  T whole[kLanes] = {};
+  for (long i = 0; i < n; ++i) whole[i] = p[i];
+  return load(whole);
 }
 
-inline void copy_row(const Short* from, long n, float* to) {
-  long i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
-  for (; i < n; ++i) {
-    const uint32_t bits = uint32_t(from[i]) << 16;
-    std::memcpy(to + i, &bits, sizeof bits);
-  }
+template <class T>
+inline void store_first(T* p, long n, Vec v) {
+  T whole[kLanes];
+  store(whole, v);
+  for (long i = 0; i < n; ++i) p[i] = whole[i];
 }
+#endif
 
-inline void copy_row(const float* from, long n, Short* to) {
+// from [n] -> to [n]. Rows are short: a call of the library's function takes longer than most.
+template <class From, class To>
+inline void copy_row(const From* from, long n, To* to) {
   long i = 0;
   for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
-  if (i == n) return;
-#if defined(__AVX512BF16__)
-  const __mmask16 there = __mmask16((1u << (n - i)) - 1);
-  const __m256bh v = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(there, from + i));
-  _mm256_mask_storeu_epi16(to + i, there, (__m256i)v);
-#else
-  Vec last = {};
-  std::memcpy(&last, from + i, (n - i) * sizeof(float));
-  const ShortVec s = shortened(last);
-  std::memcpy(to + i, &s, (n - i) * sizeof(Short));
-#endif
+  if (i < n) store_first(to + i, n - i, load_first(from + i, n - i));
 }
 
 // from [rows, cols] with row stride `ld` -> to [rows, cols']
