@@ -2,8 +2,9 @@
 
     python -m experiments.benchmarks.children_memory --side 224 --json OUT
 
-Both train the same two of 64 random architectures (that of middle cost and the costliest), a few
-steps, and judge 256 images. Ours are two at once in one process; PyTorch's have a process and a
+All train the same two of 64 random architectures (that of middle cost and the costliest), a few
+steps, and judge 256 images. Ours are two at once in one process, `ours_bf16` by
+`children.backend=kernels_bf16`; PyTorch's have a process and a
 thread each, at the same time, and `peak_mib` is that of both. It holds what a process has before
 (`idle_mib`: interpreter and libraries); `compiling_mib` is ours until the program is compiled, with
 `--cache` folder of compiled programs filled by an earlier run the time that it takes to read it.
@@ -43,7 +44,7 @@ def begin(method: str, child: int, options: argparse.Namespace) -> subprocess.Po
 
 def measure(method: str, options: argparse.Namespace) -> dict[str, float]:
     """{figure: MiB} of all processes of a contestant; RuntimeError where one fails."""
-    count = photographs.CHILDREN if method in PACKAGES else 1
+    count = photographs.CHILDREN if method == "torch" else 1
     running = [begin(method, child, options) for child in range(count)]
     total: dict[str, float] = {}
     for process in running:
@@ -56,7 +57,10 @@ def measure(method: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def run(options: argparse.Namespace) -> list[Record]:
-    """The peaks of all contestants, one after another. Raises UserError without PyTorch."""
+    """The peaks of all contestants, one after another.
+
+    Raises UserError without PyTorch, and where a CPU without products of bfloat16 numbers has to.
+    """
     records.check_packages(options.methods, PACKAGES)
     if "ours_bf16" in options.methods:
         choose("kernels_bf16")  # or says why not
@@ -68,8 +72,9 @@ def run(options: argparse.Namespace) -> list[Record]:
         for name, value in figures.items():
             count = photographs.CHILDREN
             found.append(records.record(BENCHMARK, task, method, f"{name}_mib", value, count))
-    for method in [name for name in peaks if name not in PACKAGES and "torch" in peaks]:
-        print(f"peak memory, {method} / torch: {peaks[method] / peaks['torch']:.2f}")
+    if "torch" in peaks:
+        for method in [name for name in peaks if name != "torch"]:
+            print(f"peak memory, {method} / torch: {peaks[method] / peaks['torch']:.2f}")
     return found
 
 

@@ -10,7 +10,8 @@ least of `--repeats` counts.
 Beside them stands the roofline of the core (Williams et al., Roofline, CACM 2009), for each type of
 number: multiply-adds a second with what is in registers, bytes a second that are copied in memory,
 and the milliseconds in which a layer could do its multiply-adds, or move each tensor that has to be
-moved once, whichever is more. What share of it the kernels reach is told.
+moved once, whichever is more. What share of it the kernels reach is told; caches, which hold a part
+of the tensors, may take a layer beyond it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from fnas_jax.layers.spec import CONV, MBCONV, NO_SKIP, RELU6, SEPCONV, LayerSpe
 
 BENCHMARK = "layers"
 BATCH, SIDE, CHANNELS = 64, 16, 32
+NUMBERS = {"kernels": 4, "kernels_bf16": 2}  # bytes of what they keep
 OPS = {"conv": CONV, "sepconv": SEPCONV, "mbconv": MBCONV}
 LAYERS = (
     ("conv", 1, 3),
@@ -63,12 +65,13 @@ def named(layer: tuple[str, int, int]) -> str:
     return f"{op}_e{expansion}_k{kernel}"
 
 
-def macs(op: str, expansion: int, kernel: int) -> float:
-    """Multiply-adds of one forward pass of the batch."""
-    middle = expansion * CHANNELS
-    per_pixel = kernel**2 * CHANNELS**2 if op == "conv" else kernel**2 * middle + middle * CHANNELS
-    per_pixel += middle * CHANNELS if op == "mbconv" else 0
-    return BATCH * SIDE**2 * per_pixel
+def macs(op: str, expansion: int, kernel: int) -> tuple[float, float]:
+    """Multiply-adds of one forward pass: those of products, and of a depthwise convolution."""
+    middle, pixels = expansion * CHANNELS, BATCH * SIDE**2
+    if op == "conv":
+        return pixels * kernel**2 * CHANNELS**2, 0.0
+    products = middle * CHANNELS * (2 if op == "mbconv" else 1)
+    return pixels * products, pixels * kernel**2 * middle
 
 
 def with_jax(apply: Callable[..., Any], spec: LayerSpec) -> Callable[[], Any]:
@@ -116,15 +119,15 @@ def milliseconds(contestants: dict[str, Callable[[], Any]], repeats: int) -> dic
     return {name: min(times[1:]) for name, times in found.items()}
 
 
-def moved(op: str, expansion: int, _: int, number: int) -> float:
+def moved(op: str, expansion: int, number_bytes: int) -> float:
     """Bytes that both passes of the batch have to move, if each tensor is read or written once.
 
-    `number`: bytes of a result of a convolution, which is kept for the backward pass. Input, output
+    `number_bytes`: of a result of a convolution, which is kept for the backward pass. Input, output
     and their derivatives are float32, and the input is read in both passes.
     """
     middle = expansion * CHANNELS
     kept = {"conv": 0, "sepconv": middle, "mbconv": 2 * middle}[op] + CHANNELS
-    return BATCH * SIDE**2 * (5 * 4 * CHANNELS + 2 * number * kept)
+    return BATCH * SIDE**2 * (5 * 4 * CHANNELS + 2 * number_bytes * kept)
 
 
 def bandwidth() -> float:
@@ -142,24 +145,27 @@ class Core(NamedTuple):
     """What one core can do, by measurement."""
 
     memory: float  # bytes a second
-    peaks: dict[str, float]  # multiply-adds a second, by the numbers of each of our contestants
+    peaks: dict[str, float]  # multiply-adds a second, by the factors of each of our contestants
 
     def roof_ms(self, own: str, layer: tuple[str, int, int]) -> float:
-        """The least milliseconds of a layer."""
-        return 1000 * max(
-            3 * macs(*layer) / self.peaks[own], moved(*layer, NUMBERS[own]) / self.memory
-        )
+        """Milliseconds of a layer's multiply-adds or, where they are more, of what it moves.
+
+        Depthwise convolutions are in float32 by both contestants.
+        """
+        products, depthwise = macs(*layer)
+        computing = products / self.peaks[own] + depthwise / self.peaks["kernels"]
+        return 1000 * max(3 * computing, moved(*layer[:2], NUMBERS[own]) / self.memory)
 
 
 def core_of(ours: list[str]) -> Core:
     """What the core at hand can do. Raises UserError where it cannot run one of `ours`."""
     for name in ours:
         choose(name)  # compiles them, or says why not
-    peaks = {name: compile_kernels.peak(short=NUMBERS[name] == 2) for name in ours}
-    return Core(bandwidth() if ours else 0.0, peaks)
+    if not ours:
+        return Core(0.0, {})
+    return Core(bandwidth(), {name: compile_kernels.peak(n == 2) for name, n in NUMBERS.items()})
 
 
-NUMBERS = {"kernels": 4, "kernels_bf16": 2}  # bytes of what they keep
 CONTESTANTS: dict[str, Callable[[LayerSpec], Callable[[], Any]]] = {
     "kernels": functools.partial(with_jax, kernels.apply),
     "kernels_bf16": functools.partial(with_jax, functools.partial(kernels.apply, short=True)),
@@ -175,7 +181,8 @@ def run(options: argparse.Namespace) -> list[Record]:
     records.check_packages(options.methods, PACKAGES)
     ours = [name for name in NUMBERS if name in options.methods]
     core, made = core_of(ours), []
-    for name, peak in core.peaks.items():
+    for name in ours:
+        peak = core.peaks[name]
         say(f"{name}: {peak / 1e9:.0f} GMAC/s in registers, {core.memory / 1e9:.0f} GB/s in memory")
         made.append(records.record(BENCHMARK, "core", name, "peak_gmacs", peak / 1e9))
         made.append(records.record(BENCHMARK, "core", name, "memory_gb_s", core.memory / 1e9))

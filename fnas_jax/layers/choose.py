@@ -2,8 +2,8 @@
 
 kernels: the kernels of CPUs, to which sizes are data. They know no layers of the user's own: places
 where one may occur run as those of `reference`.
-kernels_bf16: the same with products of bfloat16 numbers, where the CPU has these; what layers keep
-for the derivative are such numbers, too, and take half of the memory.
+kernels_bf16: the same with products of bfloat16 numbers, where the CPU has these, and half of the
+bytes for what layers keep for the derivative. What goes from layer to layer is float32.
 reference: XLA's code, a branch for every kind of layer, of which one runs. For CPUs without
 compiler, and for tests to compare with.
 masked: one piece of code for all kinds of layer, the widest, with zeros where the child has

@@ -138,9 +138,9 @@ def apply(
 ) -> Array:
     """See `choose.Backend`; the derivative of a `root`'s input is zero, and costs no time.
 
-    `params` may be those of `pack`, and `spec` one of `rows`. `short`: products of full and of 1x1
-    convolutions are of bfloat16 numbers, summed in float32, and what is kept for the derivative are
-    bfloat16 numbers, too; faster where `compile_kernels.short_products`.
+    `params` may be those of `pack`, and `spec` one of `rows`. `short`: factors of full and of 1x1
+    convolutions are bfloat16 numbers, summed in float32, and so is what is kept for the derivative;
+    faster where `compile_kernels.short_products`.
     """
     chex.assert_rank(x, 4)
     own, vector = _read(slot, params, short)

@@ -38,15 +38,15 @@ class Kept(NamedTuple):
 
 
 def by_kernels(
-    space: Space, image_shape: tuple[int, int, int], arch: Any, each: int = FLOAT
+    space: Space, image_shape: tuple[int, int, int], arch: Any, number_bytes: int = FLOAT
 ) -> Kept:
     """Of an image through the child `arch` [T] of an elastic network, by the kernels.
 
-    `each`: bytes of a number that layers keep, FLOAT, or SHORT by "kernels_bf16".
+    `number_bytes`: of a result of a convolution, which is kept, FLOAT, or SHORT by "kernels_bf16".
     """
     fields = np.broadcast_arrays(*mobile_spaces.layers(space.spec, np.asarray(arch)))
     choices = [[LayerSpec(*row)] for row in np.stack(fields, 1).tolist()]
-    return _mobile(space.spec, image_shape, choices, each)
+    return _mobile(space.spec, image_shape, choices, number_bytes)
 
 
 def numbers_kept(space: Space, image_shape: tuple[int, int, int], arch: Any) -> float:
@@ -67,17 +67,17 @@ def work(
     return macs + moved * np.array(kept)
 
 
-def widest(space: Space, image_shape: tuple[int, int, int], each: int = FLOAT) -> Kept:
+def widest(space: Space, image_shape: tuple[int, int, int], number_bytes: int = FLOAT) -> Kept:
     """Of an image through a network that has the largest layer at every place: no child keeps more.
 
-    `each` as in `by_kernels`. Raises ValueError for a space without networks.
+    `number_bytes` as in `by_kernels`. Raises ValueError for a space without networks.
     """
     if isinstance(space.spec, SPECS):
         return _cells(space.spec, image_shape)
     if type(space.spec) not in mobile_spaces.MODULES:
         raise ValueError(f"the space {space.name!r} has no networks")
     slots = [slot for stack in mobile_spaces.slots(space.spec) for slot in stack]
-    return _mobile(space.spec, image_shape, [slot.choices for slot in slots], each)
+    return _mobile(space.spec, image_shape, [slot.choices for slot in slots], number_bytes)
 
 
 def traced(network: Network, decisions: int, images: tuple[int, int, int, int]) -> Kept:
@@ -124,11 +124,19 @@ def _parameters(v: LayerSpec, image_shape: tuple[int, int, int]) -> float:
     return float(own.cost(v.op, *size)[0] if v.op >= OWN else cost.layer_cost(v, 1, *size)[0])
 
 
+class _Place(NamedTuple):
+    stride: int
+    cin: int  # of the array that comes in
+    cout: int
+    choices: Sequence[LayerSpec]  # that one may occur of
+    number_bytes: int
+
+
 def _mobile(
     spec: Any,
     image_shape: tuple[int, int, int],
     choices: Sequence[Sequence[LayerSpec]],
-    each: int,
+    number_bytes: int,
 ) -> Kept:
     """Of stem, slots and head, where each slot has one of its `choices`, the largest.
 
@@ -139,25 +147,18 @@ def _mobile(
     act, last = mobile_spaces.act(spec), slots[-1].widest("cout")
     stem = LayerSpec(CONV, 3, channels, 0, spec.stem, 0, NO_SKIP, act)
     head = [LayerSpec(CONV, 1, last, 0, spec.head, 0, NO_SKIP, act)] if spec.head else []
-    places: list[tuple[int, int, int, int, Sequence[LayerSpec]]]
-    places = [(each, spec.stem_stride, channels, spec.stem, [stem])]
-    places += [
-        (
-            FLOAT if own.codes(slot) else each,
-            slot.stride,
-            slot.widest("cin"),
-            slot.widest("cout"),
-            f,
-        )
-        for slot, f in zip(slots, choices, strict=True)
-    ]
-    places += [(each, 1, last, spec.head, [one]) for one in head]
+    places = [_Place(spec.stem_stride, channels, spec.stem, [stem], number_bytes)]
+    for slot, found in zip(slots, choices, strict=True):
+        size = FLOAT if own.codes(slot) else number_bytes
+        widths = slot.widest("cin"), slot.widest("cout")
+        places.append(_Place(slot.stride, *widths, found, size))
+    places += [_Place(1, last, spec.head, [one], number_bytes) for one in head]
     layers = largest = 0.0
-    for number, stride, cin, cout, found in places:
+    for stride, cin, cout, found, size in places:
         inside = height * width
         height, width = -(-height // stride), -(-width // stride)
         out = height * width
-        kept = number * max(_layer(one, inside, out) for one in found)
+        kept = size * max(_layer(one, inside, out) for one in found)
         layers += kept + FLOAT * out * cout
         # Cotangents of all that it kept, of its input and of its output
         largest = max(largest, kept + FLOAT * (inside * cin + out * cout))

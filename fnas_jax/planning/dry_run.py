@@ -218,7 +218,7 @@ def of_winner(ctx: TrainContext, cluster: Cluster | None, machine: Machine) -> N
     images = ctx.settings.batch_size
     batch = images // devices.sharing(images, parallel.LEAST_IMAGES, machine.devices)
     if machine.kernels:
-        kept = sizes.by_kernels(ctx.space, shape, arch, machine.each)
+        kept = sizes.by_kernels(ctx.space, shape, arch, machine.number_bytes)
     else:
         network = network_for(ctx, cluster, arch)
         traced = sizes.traced(network, len(arch), (batch, *shape))

@@ -57,7 +57,7 @@ class Machine(NamedTuple):
     memory: float  # bytes that each has, of which nothing is taken yet
     kernels: bool  # layers run by the kernels for CPUs
     shared: bool  # the devices are cores, which have one memory and train a child each
-    each: int = sizes.FLOAT  # bytes of a number that layers keep by kernels
+    number_bytes: int = sizes.FLOAT  # of what layers keep by kernels
 
 
 class Sizes(NamedTuple):
@@ -77,14 +77,15 @@ def here(ctx: TrainContext) -> Machine:
     mobile = type(ctx.space.spec) in mobile_spaces.MODULES
     backend = choose.choose(ctx.settings.backend) if mobile else None
     kernels = backend in choose.KERNELS_OF.values()
-    each = sizes.SHORT if backend is choose.SHORT_KERNELS else sizes.FLOAT
-    return Machine(device.device_kind, count, memory, kernels, on_cpu, each)
+    number_bytes = sizes.SHORT if backend is choose.SHORT_KERNELS else sizes.FLOAT
+    return Machine(device.device_kind, count, memory, kernels, on_cpu, number_bytes)
 
 
 def bound(ctx: TrainContext, machine: Machine) -> Sizes:
     """By formula: no child needs more."""
     shape, outputs = ctx.dataset.image_shape, ctx.dataset.outputs
-    most, times = sizes.widest(ctx.space, shape, machine.each), 1 if machine.kernels else _TRACED
+    most = sizes.widest(ctx.space, shape, machine.number_bytes)
+    times = 1 if machine.kernels else _TRACED
     kept = Kept(times * most.layers, times * most.largest)
     return Sizes(kept, sizes.most_parameters(ctx.space, shape, outputs))
 
@@ -95,7 +96,8 @@ def of_children(ctx: TrainContext, network: Network, machine: Machine) -> Sizes:
     parameters = sizes.parameters(network, len(space.cardinalities))
     if machine.kernels:
         archs = np.asarray(ctx.canonical(space.sample(jax.random.key(0), SAMPLE)))
-        kept = max((sizes.by_kernels(space, shape, a, machine.each) for a in archs), key=sum)
+        number = machine.number_bytes
+        kept = max((sizes.by_kernels(space, shape, arch, number) for arch in archs), key=sum)
         return Sizes(kept, parameters)
     batch = ctx.settings.batch_size
     kept = sizes.traced(network, len(space.cardinalities), (batch, *shape))

@@ -32,7 +32,7 @@ if not compile_kernels.available():
 
 KEY = jax.random.key(0)
 # (stride, widest input, widest output, pixels): odd and even sizes, kernels larger than the image
-PLACES = ((1, 24, 24, 9), (2, 16, 40, 8), (2, 40, 16, 3))
+PLACES = ((1, 24, 24, 9), (2, 16, 40, 8), (2, 40, 16, 3), (1, 16, 16, 6))
 WIDTHS = (8, 16, 24, 40)
 
 
@@ -115,10 +115,11 @@ def drawn(data, places):
     ("kind", "places"),
     [
         pytest.param(0, PLACES[1:2], id="conv"),
+        pytest.param(0, PLACES[3:], id="conv, whole vectors"),
         pytest.param(1, PLACES[1:2], id="sepconv"),
         pytest.param(2, PLACES[1:2], id="mbconv3"),
-        pytest.param(3, PLACES[::2], id="mbconv6"),  # which has every kind of tensor but conv's
-        pytest.param(0, PLACES[::2], id="conv elsewhere", marks=pytest.mark.slow),
+        pytest.param(3, PLACES[:3:2], id="mbconv6"),  # which has every kind of tensor but conv's
+        pytest.param(0, PLACES[:3:2], id="conv elsewhere", marks=pytest.mark.slow),
         pytest.param(3, PLACES[1:2], id="mbconv6 elsewhere", marks=pytest.mark.slow),
     ],
 )
@@ -135,7 +136,8 @@ def test_layers_are_those_of_xla(kind, places, data):
     ("kind", "places"),
     [
         pytest.param(3, PLACES[:1], id="mbconv6"),
-        pytest.param(0, PLACES, id="conv", marks=pytest.mark.slow),
+        pytest.param(0, PLACES[3:], id="conv"),
+        pytest.param(0, PLACES[:3], id="conv elsewhere", marks=pytest.mark.slow),
         pytest.param(1, PLACES[:1], id="sepconv", marks=pytest.mark.slow),
     ],
 )
@@ -200,37 +202,69 @@ def test_short_products_of_short_numbers_are_exact(kernel, stride, side, cin, co
         assert jnp.max(jnp.abs(exact - rounded)) < 0.02 * jnp.max(jnp.abs(exact))
 
 
-def identity(x, normalised):
-    """x [B, H, W, C] by a 1x1 convolution that changes nothing but for rounding."""
+FACTOR = 1.0078125  # a bfloat16 number; products with others have twice as many bits
+
+
+def scaled(op, x, normalised, bias=0.0):
+    """(y, moments) of a layer whose 1x1 convolutions multiply by FACTOR, and the others by 1."""
     channels = x.shape[-1]
-    spec = LayerSpec(CONV, 1, channels, 0, channels, 0, NO_SKIP, NONE)
+    middle = 0 if op == CONV else channels
+    spec = LayerSpec(op, 1, channels, middle, channels, 0, NO_SKIP, NONE)
     slot = Slot(1, (spec,))
     params = ops.realise(KEY, parameters.init(slot, spec))
-    params[next(name for name in ("conv", "shortcut") if name in params)] = jnp.eye(
-        channels
-    ).reshape(params.get("conv", params.get("shortcut")).shape)
+    for name in {"conv", "shortcut", "expand", "project"} & set(params):
+        params[name] = FACTOR * jnp.eye(channels).reshape(params[name].shape)
+    if op != CONV:
+        params["depthwise"] = jnp.ones_like(params["depthwise"])
+        params["norm_depthwise"]["bias"] += bias
     stats = parameters.zero_stats(params)
-    stats["norm_out"] = stats["norm_out"]._replace(var=jnp.full(channels, 1 - ops.BN_EPSILON))
-    given = (slot, params, x, spec, stats, jnp.bool_(normalised))
-    return kernels_lib.apply_eval(*given, short=True)[0]
+    one = jnp.full(channels, 1 - ops.BN_EPSILON)
+    stats = {name: moments._replace(var=one) for name, moments in stats.items()}
+    return kernels_lib.apply_eval(slot, params, x, spec, stats, jnp.bool_(normalised), short=True)
+
+
+def rounded(x):
+    """To bfloat16 numbers."""
+    return jnp.asarray(x).astype(jnp.bfloat16).astype(jnp.float32)
 
 
 def test_numbers_are_rounded_to_the_nearest_of_two_the_even_one():
     bits = np.random.default_rng(0).integers(0x3F000000, 0x41000000, (2, 5, 5, 24), np.uint32)
     bits[0] = bits[0] & 0xFFFF0000 | 0x8000  # in the middle between two
+    bits[:, 0] |= 0x80000000
     x = jnp.asarray(bits.view(np.float32))
-    rounded = x.astype(jnp.bfloat16).astype(jnp.float32)
-    np.testing.assert_allclose(identity(x, False), rounded, rtol=3e-7)
-    assert (rounded != x).mean() > 0.9
+    expected = rounded(rounded(x) * FACTOR)
+    np.testing.assert_allclose(scaled(CONV, x, False)[0], expected, rtol=3e-7)
+    assert (rounded(x) * FACTOR != expected).mean() > 0.9, "one rounding of two does nothing"
 
 
-def test_what_is_normalised_are_the_numbers_that_are_kept():
-    """Far from 0 all are rounded by a good part of their deviation; their moments are theirs."""
+def moments_of(x):
+    x = np.asarray(x, np.float64)
+    return x.mean((0, 1, 2)), x.var((0, 1, 2))
+
+
+@pytest.mark.parametrize(("op", "norm"), [(CONV, "norm_out"), (MBCONV, "norm_expand")])
+def test_moments_are_those_of_the_numbers_that_are_kept(op, norm):
+    """Far from 0 all are rounded by a good part of their deviation."""
     x = 100 + jax.random.normal(KEY, (4, 8, 8, 16))
-    rounded = np.asarray(x.astype(jnp.bfloat16), np.float64)
-    mean, var = rounded.mean((0, 1, 2)), rounded.var((0, 1, 2))
-    expected = (rounded - mean) / np.sqrt(var + ops.BN_EPSILON)
-    np.testing.assert_allclose(identity(x, True), expected, atol=2e-3)
+    kept = rounded(rounded(x) * FACTOR)
+    mean, var = moments_of(kept)
+    y, found = scaled(op, x, True)
+    np.testing.assert_allclose(found[norm].mean, mean, atol=1e-4)
+    np.testing.assert_allclose(found[norm].var, var, atol=2e-2)
+    if op == CONV:
+        expected = (np.asarray(kept) - mean) / np.sqrt(var + ops.BN_EPSILON)
+        np.testing.assert_allclose(y, expected, atol=2e-3)
+
+
+def test_moments_of_a_projection_are_those_of_what_is_kept():
+    x = jax.random.normal(KEY, (4, 8, 8, 16))
+    filtered = np.asarray(rounded(x), np.float64)
+    mean, var = moments_of(filtered)
+    rows = rounded(np.float32((filtered - mean) / np.sqrt(var + ops.BN_EPSILON) + 100))
+    kept = rounded(rows * FACTOR)
+    found = scaled(SEPCONV, x, True, bias=100.0)[1]["norm_out"]
+    np.testing.assert_allclose(found.mean, moments_of(kept)[0], atol=3e-3)
 
 
 def layer(x, kind=3, short=False):

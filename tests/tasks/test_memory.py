@@ -128,7 +128,7 @@ def test_what_kernels_keep_as_bfloat16_takes_half(dataset, monkeypatch):
         context(dataset, **{"children.backend": name}) for name in ("kernels", "kernels_bf16")
     )
     machines = [memory.here(ctx) for ctx in (whole, half)]
-    assert [m.each for m in machines] == [4, 2]
+    assert [m.number_bytes for m in machines] == [4, 2]
     network = trained.elastic_network(whole)
     for found in (
         [memory.bound(whole, m).kept for m in machines],

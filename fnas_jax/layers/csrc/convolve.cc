@@ -25,7 +25,7 @@ void Layer<T>::convolve(const float* x, long images, const KeptOut& kept) {
   }
 }
 
-// In float32, whatever T is
+// In float32, whatever T is: pairs of pixels would have to be neighbours.
 template <class T>
 void Layer<T>::convolve_dw(const float* x, Gradients& d) const {
   const long run = spec.kernel * spec.cin, row = g.w.padded * spec.cin, pixels = g.out_pixels();
@@ -106,14 +106,16 @@ void Layer<Short>::convolve_dw_by_tiles(const float* x, Gradients& d) const {
 
 template <class T>
 void Layer<T>::convolve_backward(const float* x, Gradients& d) {
-  bool by_rows = true;
-  if constexpr (!std::is_same_v<T, float>) {
-    // With a stride, pixels that meet a tap are no neighbours; few channels leave registers empty.
-    by_rows = slot.stride > 1 || spec.cin < 4;
-    if (!by_rows && tiles_available()) convolve_dw_by_tiles(x, d);
-    if (!by_rows && !tiles_available()) convolve_dw_by_pairs(x, d);
-  }
-  if (by_rows) convolve_dw(x, d);
+  // With a stride, pixels that meet a tap are no neighbours; few channels leave registers empty.
+  const bool by_rows = slot.stride > 1 || spec.cin < 4;
+  if constexpr (std::is_same_v<T, float>)
+    convolve_dw(x, d);
+  else if (by_rows)
+    convolve_dw(x, d);
+  else if (tiles_available())
+    convolve_dw_by_tiles(x, d);
+  else
+    convolve_dw_by_pairs(x, d);
   if (!spec.root) convolve_dx(d);
 }
 

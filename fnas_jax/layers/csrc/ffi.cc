@@ -81,7 +81,8 @@ struct BoundLayer {
   std::unique_ptr<Layer<T>> layer;
 };
 
-// Calls `body` with the layer; the last of `layout.sizes` says what it keeps, and multiplies.
+// Calls `body` with the layer. The last of `layout.sizes` says whether it keeps and multiplies
+// bfloat16 numbers.
 template <class Body>
 ffi::Error with_layer(const Call& call, int64_t stride, const Layout& layout, Body body) {
   try {

@@ -165,7 +165,9 @@ template <class T>
 void Layer<T>::output(const float* x, long images, const KeptOut& kept, float* y) {
   const long pixels = g.out_pixels();
   const long act = spec.op == kConv ? spec.act : long(kNone);
-  const bool whole = out_pitch == slot.cout;  // rows of y are whole vectors
+  // Rows of y are whole vectors, in which channels beyond the child's become zero, if all are
+  // finite.
+  const bool whole = out_pitch == slot.cout;
   for (long image = 0; image < images; ++image) {
     const T* out = kept.out + image * pixels * out_pitch;
     float* to = y + image * pixels * slot.cout;

@@ -186,4 +186,10 @@ class Layer {
   bool by_batch = true;  // normalisations use the batch's own moments
 };
 
+// Products of shorts are all that these do.
+template <>
+void Layer<Short>::convolve_dw_by_pairs(const float* x, Gradients& d) const;
+template <>
+void Layer<Short>::convolve_dw_by_tiles(const float* x, Gradients& d) const;
+
 }  // namespace fnas

@@ -27,7 +27,7 @@ inline Span averaged(const Axis& axis, long stride, long i) {
 inline Span averaging(const Axis& axis, long stride, long i) {
   const long last = (i + axis.low) / stride;
   const long first = (i + axis.low - kPoolWindow + stride) / stride;
-  return {i + axis.low < kPoolWindow ? 0 : first, std::min(last + 1, axis.out)};
+  return {std::max(first, 0L), std::min(last + 1, axis.out)};
 }
 
 struct Term {
@@ -65,6 +65,7 @@ inline void add_pooled(const Geometry& g, const float* x, long ldx, long c, floa
   }
 }
 
+// The transpose: adds to dx what each of its pixels has a share of in dy.
 inline void add_pooled_backward(const Geometry& g, const float* dy, long ldy, long c, float* dx,
                                 long ldx) {
   Term terms[kPoolWindow * kPoolWindow];

@@ -39,7 +39,8 @@ inline Rows<T> as_factors(Scratch& scratch, const float* a, long ld, long rows, 
   }
 }
 
-// Room for `count` float32 numbers that will be kept as T: where they are kept, if T is float
+// Room for `count` float32 numbers that will be kept as T: where they are kept, if T is float; else
+// until the next call of this or of `as_floats`
 template <class T>
 inline float* room_for(T* kept, long count) {
   if constexpr (std::is_same_v<T, float>)

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <type_traits>
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -99,6 +100,18 @@ inline void store_first(Short* p, long n, Vec v) {
   _mm256_mask_storeu_epi16(p, first(n), (__m256i)shortened(v));
 }
 #else
+#if defined(__AVX__) && !defined(__AVX512F__)
+// n times -1, then zeros
+inline __m256i first(long n) {
+  static const int32_t both[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(both + kLanes - n));
+}
+
+inline Vec load_first(const float* p, long n) { return (Vec)_mm256_maskload_ps(p, first(n)); }
+
+inline void store_first(float* p, long n, Vec v) { _mm256_maskstore_ps(p, first(n), (__m256)v); }
+#endif
+
 template <class T>
 inline Vec load_first(const T* p, long n) {
   T whole[kLanes] = {};
@@ -118,7 +131,10 @@ inline void store_first(T* p, long n, Vec v) {
 template <class From, class To>
 inline void copy_row(const From* from, long n, To* to) {
   long i = 0;
-  for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
+  if constexpr (std::is_same_v<From, Short> && std::is_same_v<To, Short>)
+    for (; i + kLanes <= n; i += kLanes) std::memcpy(to + i, from + i, kLanes * sizeof(Short));
+  else
+    for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
   if (i < n) store_first(to + i, n - i, load_first(from + i, n - i));
 }
 
