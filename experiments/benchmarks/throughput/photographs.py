@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def torch(side: int, batch: int, steps: int, child: int) -> dict[str, float]:
 def main() -> int:
     """Prints the figures of the contestant, MiB."""
     method, *numbers = sys.argv[1:]
-    contestants = {
+    contestants: dict[str, Callable[[int, int, int, int], dict[str, float]]] = {
         "ours": functools.partial(ours, "auto"),
         "ours_bf16": functools.partial(ours, "kernels_bf16"),
         "torch": torch,
