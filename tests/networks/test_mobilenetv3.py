@@ -217,7 +217,7 @@ def test_twenty_random_children_equal_flax_networks_in_float64(name):
 # Relative distances of bfloat16's logits from float64's, by their norms. The bounds are twice the
 # largest of 20 that was measured on eight images each, which stands behind them.
 SHORT = {
-    "kernels_bf16": ("kernels_bf16", 0.1),  # 0.048
+    "kernels_bf16": ("kernels_bf16", 0.2),  # 0.097
     "masked": (choose.masked_in(jnp.bfloat16), 0.24),  # 0.119
     "branched": (choose.branched_in(jnp.bfloat16), 0.23),  # 0.112
 }
