@@ -133,12 +133,8 @@ def moved(op: str, expansion: int, number_bytes: int) -> float:
 def bandwidth() -> float:
     """Bytes a second that one core reads and writes, copying more than caches hold."""
     source, target = np.ones(2**26, np.float32), np.ones(2**26, np.float32)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        np.copyto(target, source)
-        times.append(time.perf_counter() - start)
-    return 2 * source.nbytes / min(times)
+    copy = functools.partial(np.copyto, target, source)
+    return 2 * source.nbytes / (milliseconds({"copy": copy}, 3)["copy"] / 1000)
 
 
 class Core(NamedTuple):

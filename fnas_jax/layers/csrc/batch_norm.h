@@ -77,21 +77,19 @@ struct Norm {
     }
   }
 
-  void set(long c, float m, float variance) {
+  void set(long c, float m, float variance) { use(c, m, 1.0f / std::sqrt(variance + kEpsilon)); }
+
+  // `inverse`: 1 / standard deviation
+  void use(long c, float m, float inverse) {
     mean[c] = m;
-    rstd[c] = 1.0f / std::sqrt(variance + kEpsilon);
-    slope[c] = scale[c] * rstd[c];
+    rstd[c] = inverse;
+    slope[c] = scale[c] * inverse;
     offset[c] = bias[c] - m * slope[c];
   }
 
   // Moments that were kept, mean [p] and 1 / standard deviation [p].
   void restore(const float* kept_mean, const float* kept_rstd) {
-    std::copy(kept_mean, kept_mean + p, mean.begin());
-    std::copy(kept_rstd, kept_rstd + p, rstd.begin());
-    for (long c = 0; c < p; ++c) {
-      slope[c] = scale[c] * rstd[c];
-      offset[c] = bias[c] - mean[c] * slope[c];
-    }
+    for (long c = 0; c < p; ++c) use(c, kept_mean[c], kept_rstd[c]);
   }
 
   float variance(long c) const { return 1.0f / (rstd[c] * rstd[c]) - kEpsilon; }

@@ -36,7 +36,7 @@ void Layer<T>::convolve_dw(const float* x, Gradients& d) const {
     const float* dout = as_floats(d.out + image * pixels * out_pitch, pixels * out_pitch);
     // Of kernel row k, what its taps meet: [kernel * cin, out_pixels]
     for (long k = 0; k < spec.kernel; ++k) {
-      const Matrix met{padded + k * row, 1, g.stride * spec.cin, g.h.out, g.stride * row};
+      const Matrix<float> met{padded + k * row, 1, g.stride * spec.cin, g.h.out, g.stride * row};
       add_gemm(run, out_pitch, pixels, met, dout, dweights + k * run * out_pitch);
     }
   }
@@ -50,6 +50,7 @@ template <>
 void Layer<Short>::convolve_dw_by_pairs(const float* x, Gradients& d) const {
   const long cin = spec.cin, width = g.w.padded, places = g.h.padded * width;
   const long pairs = pairs_of(g.h.out * width), beyond = places + spec.kernel + 1;
+  const long row_size = g.w.out * out_pitch;
   Short* padded = work().padded.zeros_of<Short>(beyond * cin + kSlack);
   Short* met[2] = {factors<Short>(work().packed_left, 2 * pairs_of(beyond) * cin),
                    factors<Short>(work().packed_odd, 2 * pairs_of(beyond) * cin)};
@@ -59,14 +60,13 @@ void Layer<Short>::convolve_dw_by_pairs(const float* x, Gradients& d) const {
   for (long image = 0; image < slot.images; ++image) {
     pad_input(x, image, padded);
     for (long odd : {0, 1}) interleave(padded + odd * cin, cin, beyond - odd, cin, met[odd]);
-    for (long i = 0; i < g.h.out; ++i)
-      copy_row(d.out + (image * g.h.out + i) * g.w.out * out_pitch, g.w.out * out_pitch,
-               dout + i * width * out_pitch);
+    copy_rows(d.out + image * g.h.out * row_size, row_size, g.h.out, row_size, dout,
+              width * out_pitch);
     interleave(dout, out_pitch, g.h.out * width, out_pitch, right);
     for (long t = 0; t < spec.kernel * spec.kernel; ++t) {
       const long first = t / spec.kernel * width + t % spec.kernel;
-      const PairMatrix taps{met[first % 2] + first / 2 * 2 * cin, 2, 2 * cin};
-      pair_gemm(cin, out_pitch, pairs, taps, right, dweights + t * cin * out_pitch, true);
+      const Matrix<Short> taps{met[first % 2] + first / 2 * 2 * cin, 2, 2 * cin};
+      add_gemm(cin, out_pitch, pairs, taps, right, dweights + t * cin * out_pitch);
     }
   }
   store_conv_gradient(dweights, cin, d);
@@ -78,6 +78,7 @@ template <>
 void Layer<Short>::convolve_dw_by_tiles(const float* x, Gradients& d) const {
   const long channels = tiles_of(spec.cin, kTile) * kTile, width = g.w.padded;
   const long places = g.h.padded * width, depth = tiles_of(g.h.out * width, kDepth);
+  const long row_size = g.w.out * out_pitch;
   const long row =
       tiles_of((spec.kernel - 1) * (width + 1), kDepth) * kDepth + depth * kDepth + 2 * kDepth;
   Short* padded = work().padded.zeros_of<Short>(g.padded_size(spec.cin));
@@ -89,9 +90,8 @@ void Layer<Short>::convolve_dw_by_tiles(const float* x, Gradients& d) const {
   for (long image = 0; image < slot.images; ++image) {
     pad_input(x, image, padded);
     channel_rows(padded, places, spec.cin, rows, row);
-    for (long i = 0; i < g.h.out; ++i)
-      copy_row(d.out + (image * g.h.out + i) * g.w.out * out_pitch, g.w.out * out_pitch,
-               dout + i * width * out_pitch);
+    copy_rows(d.out + image * g.h.out * row_size, row_size, g.h.out, row_size, dout,
+              width * out_pitch);
     tile_rows_of<false>(dout, out_pitch, g.h.out * width, out_pitch, right);
     for (long m = 0; m < channels; m += kTile)
       for (long n = 0; n < out_pitch; n += kTile)
@@ -106,16 +106,12 @@ void Layer<Short>::convolve_dw_by_tiles(const float* x, Gradients& d) const {
 
 template <class T>
 void Layer<T>::convolve_backward(const float* x, Gradients& d) {
+  constexpr bool floats = std::is_same_v<T, float>;
   // With a stride, pixels that meet a tap are no neighbours; few channels leave registers empty.
-  const bool by_rows = slot.stride > 1 || spec.cin < 4;
-  if constexpr (std::is_same_v<T, float>)
+  if (floats || slot.stride > 1 || spec.cin < 4)
     convolve_dw(x, d);
-  else if (by_rows)
-    convolve_dw(x, d);
-  else if (tiles_available())
-    convolve_dw_by_tiles(x, d);
-  else
-    convolve_dw_by_pairs(x, d);
+  else if constexpr (!floats)
+    tiles_available() ? convolve_dw_by_tiles(x, d) : convolve_dw_by_pairs(x, d);
   if (!spec.root) convolve_dx(d);
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "gemm.h"
-#include "pairs.h"
 #include "tiles.h"
 #include "workspace.h"
 
@@ -77,7 +76,7 @@ class Product<float> {
 
   // A has `row` numbers from row to row and `jump` from run to run.
   void operator()(long n, const float* a, long row, long jump, float* c) const {
-    gemm(n, cols_, runs_ * length_, {a, row, 1, runs_, jump}, b_, c);
+    gemm<float>(n, cols_, runs_ * length_, {a, row, 1, runs_, jump}, b_, c);
   }
 
  private:
@@ -104,9 +103,9 @@ class Product<Short> {
 
   void operator()(long n, const Short* a, long row, long jump, float* c) const {
     if (tiles_)
-      tile_gemm(n, cols_, length_, {a, row, runs_, jump}, b_, c);
+      tile_gemm(n, cols_, length_, {a, row, 1, runs_, jump}, b_, c);
     else
-      pair_gemm(n, cols_, pairs_of(length_), {a, row, 2, runs_, jump}, b_, c, false);
+      gemm<Short>(n, cols_, runs_ * pairs_of(length_), {a, row, 2, runs_, jump}, b_, c);
   }
 
  private:
@@ -141,7 +140,7 @@ class Outer {
 
   void add(long n, Rows<T> a, const T* b) {
     if constexpr (std::is_same_v<T, float>)
-      add_gemm(rows_, cols_, n, {a.data, 1, a.ld}, b, sum);
+      add_gemm<T>(rows_, cols_, n, {a.data, 1, a.ld}, b, sum);
     else if (tiles_)
       add_by_tiles(n, a, b);
     else
@@ -157,7 +156,7 @@ class Outer {
     Short* right = factors<Short>(work().packed_right, 2 * pairs * cols_);
     interleave(a.data, a.ld, n, rows_, left);
     interleave(b, cols_, n, cols_, right);
-    pair_gemm(rows_, cols_, pairs, {left, 2, 2 * rows_}, right, sum, true);
+    add_gemm<Short>(rows_, cols_, pairs, {left, 2, 2 * rows_}, right, sum);
   }
 
   void add_by_tiles(long n, Rows<T> a, const T* b) {

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "vector.h"
+#include "gemm.h"
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
 #define FNAS_TILES 1
@@ -25,13 +25,6 @@ constexpr long kDepth = 32;              // of a product of two tiles
 constexpr long kBlock = kTile * kDepth;  // numbers of A or B
 
 inline long tiles_of(long size, long tile) { return (size + tile - 1) / tile; }
-
-// A of a product: rows of `runs` runs of equal length, as `Matrix` of gemm.h
-struct ShortMatrix {
-  const Short* data;
-  long row;
-  long runs, jump;
-};
 
 #ifdef FNAS_TILES
 
@@ -112,7 +105,7 @@ inline void transpose_pairs(__m512i* rows) {
 
 // M x N tiles of C, all of their depth. Tiles 0 to 3 are C, 4 and 5 A, 6 and 7 B.
 template <int M, int N>
-inline void tile_block(ShortMatrix a, long a_next, long length, const Short* b, long b_next,
+inline void tile_block(Matrix<Short> a, long a_next, long length, const Short* b, long b_next,
                        float* c, long c_next, long ld) {
   const long chunks = tiles_of(length, kDepth), row = a.row * sizeof(Short);
   _tile_zero(0);
@@ -143,7 +136,8 @@ inline void tile_block(ShortMatrix a, long a_next, long length, const Short* b, 
 }
 
 // C [rows, cols] = A [rows, runs * length] B; cols a multiple of `kTile`, b of `tile_weights`.
-inline void tile_gemm(long rows, long cols, long length, ShortMatrix a, const Short* b, float* c) {
+inline void tile_gemm(long rows, long cols, long length, Matrix<Short> a, const Short* b,
+                      float* c) {
   const long parts = tiles_of(rows, kTile), h = tiles_of(rows, parts), columns = cols / kTile;
   const long b_next = a.runs * tiles_of(length, kDepth) * kBlock;
   use_tiles(h);
@@ -152,7 +146,7 @@ inline void tile_gemm(long rows, long cols, long length, ShortMatrix a, const Sh
   auto start = [&](long part) { return std::min(part * h, rows - h); };
   for (long m = 0; m < parts; m += 2) {
     const long r = start(m), below = m + 1 < parts ? start(m + 1) - r : 0;
-    ShortMatrix from = a;
+    Matrix<Short> from = a;
     from.data += r * a.row;
     for (long n = 0; n < columns; n += 2) {
       const Short* right = b + n * b_next;
@@ -284,7 +278,7 @@ inline void channel_rows(const Short* a, long places, long cols, Short* to, long
 
 inline bool tiles_available() { return false; }
 inline void release_tiles() {}
-inline void tile_gemm(long, long, long, ShortMatrix, const Short*, float*) {}
+inline void tile_gemm(long, long, long, Matrix<Short>, const Short*, float*) {}
 inline void tile_weights(const Short*, long, long, long, Short*) {}
 template <bool Transposed>
 inline void tile_rows_of(const Short*, long, long, long, Short*) {}
