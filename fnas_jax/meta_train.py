@@ -52,21 +52,22 @@ def train(config: Any, folder: str) -> str:
         knowledge = Knowledge(connection, pool=place / "pool")
         with stages.at("reading the data and building the task"):
             task = registry.build_task(config)
+            space = registry.informed(task)
         if not config.tnas.transfer:
             raise UserError("tnas.transfer is False: there is nothing to learn")
         numbers = build.configure(config)
-        found = build.load(config, task.space, task, knowledge)
+        found = build.load(config, space, task, knowledge)
         if found is None:
             raise UserError(
                 f"{folder!r} holds fewer than {sources.MIN_ROWS} rows of space"
                 f" {task.space.name!r} of tasks other than {task.name} that can be compared"
             )
         rows = f"{int(found.source.mask.sum())} rows of {', '.join(found.labels)}"
-        at = stored.place(numbers, config.seed, task.space, found, knowledge)
+        at = stored.place(numbers, config.seed, space, found, knowledge)
         if stored.load(at) is not None:
             return f"the kernel that is learnt from {rows} is there already"
         start, key = time.monotonic(), jax.random.key(config.seed)
-        method, _ = build.from_transfer(config, task.space, task, knowledge, found)
+        method, _ = build.from_transfer(config, space, task, knowledge, found)
         assert method.prepare is not None
         state = jax.jit(method.init)(jax.random.fold_in(key, INIT))
         bar = Progress(config.tnas.iterations, 0, "kernel")

@@ -68,6 +68,7 @@ class Method:
     )
 
 
+PREDICT = ("gp", "bananas", "fnas", "tnas")  # those that read `Space.features`
 ONE_SHOT = ("pgnas", "spos")  # those that train one network for all children
 # The dataclass of every section of the configuration, in the order of --help. They are imported
 # when the keys are first asked for, so their modules should hold little else.
@@ -80,6 +81,7 @@ SECTIONS = {
     "reward": "fnas_jax.core.sections.Reward",
     "limits": "fnas_jax.core.sections.Limits",
     "latency": "fnas_jax.core.sections.Latency",
+    "features": "fnas_jax.core.sections.Features",
     "search": "fnas_jax.core.sections.Search",
     "method": "fnas_jax.registry.Method",
     "ppo": "fnas_jax.methods.rl.config.Ppo",
@@ -176,6 +178,11 @@ def find_space(name: str, own: Parts = NONE) -> Any:
     return SPACES[name] if name in SPACES else parts.find("space", name, own.space, SPACES)
 
 
+def informed(task: Task) -> Space:
+    """The task's space, with what methods may know of its networks before they are trained."""
+    return task.space._replace(features=task.features())
+
+
 def build_all(
     config: ml_collections.ConfigDict,
     knowledge: Knowledge,
@@ -203,7 +210,8 @@ def build_all(
     if task.check is not None and not knowledge.begun:
         task.check()
     with parts.building("method", name, name not in METHODS):
-        found = build(config, task.space, task, knowledge)
+        space = task.space if name in METHODS and name not in PREDICT else informed(task)
+        found = build(config, space, task, knowledge)
     if isinstance(found, SearchMethod):
         found = (found, task.evaluator)
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], SearchMethod)):

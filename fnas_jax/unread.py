@@ -26,6 +26,7 @@ METHODS = {
     "oneshot": registry.ONE_SHOT,
     "pgnas": ("pgnas",),
     "spos": ("spos",),
+    "features": registry.PREDICT,
 }
 _CELLS = ("cell", "mixed_cell", "mixed_chain")
 # Keys of our spaces, and who reads them

@@ -44,9 +44,9 @@ def predict(space: Space, source: SourceTasks, key: Array, networks: Array) -> A
     drawn = jax.random.choice(key, len(source.reward), (source.rows,), replace=False)
     archs = space.canonical(jnp.asarray(source.archs)[drawn])
     scores = rank_scores(jnp.asarray(source.reward)[drawn], everyone)
-    own = kernel(space.cardinalities, archs, archs)
+    own = kernel(space, archs, archs)
     white = gp_math.whitening(gp_math.masked(own, Gp().noise, everyone))
-    return kernel(space.cardinalities, networks, archs) @ gp_math.weights(white, scores)
+    return kernel(space, networks, archs) @ gp_math.weights(white, scores)
 
 
 def init(space: Space, source: SourceTasks, networks: Array, most: int, key: Array) -> State:
@@ -85,9 +85,9 @@ def improvement(space: Space, networks: Array, state: State) -> Array:
     prior = state.predicted[rows]
     scores, _ = align(rank_scores(state.rewards, mask), prior, mask)
     archs = networks[rows]
-    own = SHIFT * kernel(space.cardinalities, archs, archs)
+    own = SHIFT * kernel(space, archs, archs)
     white = gp_math.whitening(gp_math.masked(own, Gp().noise, mask))
-    cross = jnp.where(mask[:, None], SHIFT * kernel(space.cardinalities, archs, networks), 0.0)
+    cross = jnp.where(mask[:, None], SHIFT * kernel(space, archs, networks), 0.0)
     prior_variance = jnp.full(len(networks), SHIFT)
     found = gp_math.posterior(white, jnp.where(mask, scores - prior, 0.0), cross, prior_variance)
     mean = state.predicted + found.mean
@@ -96,11 +96,14 @@ def improvement(space: Space, networks: Array, state: State) -> Array:
     return jnp.where(mask.any(), gain, mean)
 
 
-def make(space: Space, source: SourceTasks, own: bool, most: int) -> SearchMethod:
+def make(
+    space: Space, source: SourceTasks, own: bool, most: int, features: bool = False
+) -> SearchMethod:
     """`gp_warm`, or with `own` rows `gp_warm_own`, for searches of `most` networks.
 
-    Raises ValueError for a space too large to list.
+    They go by decisions alone, without `features`. Raises ValueError for a space too large to list.
     """
+    space = space if features else space._replace(features=None)
     networks = jnp.asarray(enumerate_networks(space))
     value = partial(improvement, space, networks) if own else lambda state: state.predicted
     return SearchMethod(

@@ -42,7 +42,7 @@ from fnas_jax import finals, iteration
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices, stages
 from fnas_jax.core.clock import Clock
-from fnas_jax.registry import build_task
+from fnas_jax.registry import build_task, informed
 from fnas_jax.tasks.base import Task
 
 BENCHMARK = "image_search"
@@ -103,7 +103,7 @@ def search(
     key, clock, prepared_ones = jax.random.key(seed), Clock(), 0
     most = config.search.budget
     build = BUILDERS[PRESETS[name].method] if build is None else build
-    method, evaluator = build(config, task.space, task, None)
+    method, evaluator = build(config, informed(task), task, None)
     if children is not None:
         method = limited(method, children)
     steps = iteration.compiled(method, evaluator)

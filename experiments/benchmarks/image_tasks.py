@@ -27,13 +27,14 @@ from experiments.benchmarks import records
 from experiments.benchmarks.progress import followed, say
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices, workdir
+from fnas_jax.core.sections import Features
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import history as store
 from fnas_jax.knowledge import task_data
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.enumerate import enumerate_networks
-from fnas_jax.tasks import data, images, tables, trained
+from fnas_jax.tasks import data, features, images, tables, trained
 from fnas_jax.tasks.data import Dataset
 
 LOW, HIGH, EVEN, ODD = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (0, 2, 4, 6, 8), (1, 3, 5, 7, 9)
@@ -64,8 +65,10 @@ TASKS = {
 
 
 def space() -> Space:
-    """One block of MnasNet's space."""
-    return mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)
+    """One block of MnasNet's space, with what the product's defaults let methods know of it."""
+    plain = mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)
+    known = features.of_networks(Features(), plain, (SIDE, SIDE, 1), len(LOW))
+    return plain._replace(features=known)
 
 
 def dataset(name: str, kind: Kind) -> Dataset:

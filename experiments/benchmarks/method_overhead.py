@@ -25,20 +25,29 @@ from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.table_search import measure
 from fnas_jax.core import stages
+from fnas_jax.core.sections import Features
 from fnas_jax.core.types import Metrics
 from fnas_jax.methods.fnas import method as fnas
 from fnas_jax.methods.fnas.config import Config, Uac
 from fnas_jax.spaces import base, macro
+from fnas_jax.spaces.base import Space
+from fnas_jax.tasks import features
 from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "method_overhead"
-SPACE = macro.make()
+IMAGE, CLASSES = (32, 32, 3), 10  # of CIFAR, which formulas of costs are asked about
 
 
 def accuracy(archs: jax.Array) -> jax.Array:
     """[N] made-up values in 0..1 with terms of one and of two decisions."""
     share = (archs == jnp.arange(8) % 3).mean(axis=-1)
     return 0.5 + 0.4 * share + 0.1 * (archs[..., 0] == archs[..., 7])
+
+
+def space() -> Space:
+    """NAS-Bench-Macro's, with what the product's defaults let methods know of its networks."""
+    plain = macro.make()
+    return plain._replace(features=features.of_networks(Features(), plain, IMAGE, CLASSES))
 
 
 class Times(NamedTuple):
@@ -51,7 +60,7 @@ class Times(NamedTuple):
 def milliseconds(batch: int, critic: Uac, iterations: int) -> Times:
     """Of the defaults with this batch."""
     config = Config(batch=batch, uac=critic)
-    method = fnas.make(SPACE, config)
+    method = fnas.make(space(), config)
     state = method.init(jax.random.key(0))
     ask, tell = jax.jit(method.ask), jax.jit(method.tell)
     times = []
@@ -78,10 +87,11 @@ def clocks() -> np.ndarray:
 
 def searches(seeds: int, proposals: int) -> float:
     """Seconds of `seeds` searches of FNAS as `sample_efficiency` sets it, after compilation."""
-    archs = base.enumerate_all(SPACE)
+    of_macro = space()
+    archs = base.enumerate_all(of_macro)
     values = np.asarray(accuracy(jnp.asarray(archs)), np.float32)
     nan = np.full(len(archs), np.nan, np.float32)
-    table = Table("made up", SPACE, archs, values, values[:, None], nan, nan, nan, "made up")
+    table = Table("made up", of_macro, archs, values, values[:, None], nan, nan, nan, "made up")
     preset = PRESETS["fnas"]._replace(iterations=-(-proposals // FNAS.batch))
     return measure(table, preset, seeds).seconds
 

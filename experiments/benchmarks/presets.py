@@ -20,6 +20,7 @@ from fnas_jax.methods.fnas import method as fnas
 from fnas_jax.methods.fnas import transfer
 from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
 from fnas_jax.methods.rl.config import Ppo
+from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.tables import Table
 
 
@@ -31,8 +32,8 @@ class Preset(NamedTuple):
     warm: bool = False  # starts from rows of the other task of the same file
 
 
-def _floor(own: bool, iterations: int) -> Preset:
-    make = functools.partial(floors.make, own=own, most=iterations)
+def _floor(own: bool, iterations: int, features: bool = False) -> Preset:
+    make = functools.partial(floors.make, own=own, most=iterations, features=features)
     return Preset(make, iterations, warm=True)
 
 
@@ -54,12 +55,21 @@ PRESETS = {
 }
 
 
+def _uninformed(preset: Preset) -> Preset:
+    """By decisions alone: the features of the space are kept from it."""
+
+    def make(space: Space, *source: transfer.SourceTasks) -> SearchMethod:
+        return preset.make(space._replace(features=None), *source)
+
+    return preset._replace(make=make)
+
+
 def _changed(**sections: Any) -> Preset:
     config = FNAS._replace(**sections)
     return Preset(lambda space: fnas.make(space, config), 145)
 
 
-# FNAS with one part off, or another kind of uncertainty; only run when they are named.
+# With one part off, or another one instead; only run when they are named.
 ABLATIONS = {
     "fnas_no_uac": _changed(uac=Uac(enabled=False)),
     # Without replay the product's PPO takes four passes over each batch; here, the same two.
@@ -74,6 +84,11 @@ ABLATIONS = {
     "fnas_no_imagination": _changed(fnas=Fnas(imagination=0)),
     "fnas_ensemble": _changed(uac=Uac(uncertainty="ensemble", tau=3.0)),
     "fnas_residual": _changed(uac=Uac(uncertainty="residual", tau=3.0)),
+    "fnas_no_features": _uninformed(PRESETS["fnas"]),
+    "fnas_warm_no_features": _uninformed(PRESETS["fnas_warm"]),
+    "gp_ei_no_features": _uninformed(PRESETS["gp_ei"]),
+    "gp_warm_features": _floor(False, 400, features=True),
+    "gp_warm_own_features": _floor(True, 150, features=True),
 }
 
 

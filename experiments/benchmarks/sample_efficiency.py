@@ -32,7 +32,7 @@ from experiments.benchmarks.presets import ABLATIONS, OTHER, PRESETS, Preset
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from experiments.benchmarks.rivals import RIVALS, Rival
-from experiments.benchmarks.table_search import REGRET_AT, Outcome, comparable, measure
+from experiments.benchmarks.table_search import REGRET_AT, Outcome, comparable, informed, measure
 from experiments.benchmarks.theory import random_quantiles
 from fnas_jax.core.types import UserError
 from fnas_jax.tasks import tables
@@ -199,6 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
         named = {name: tables.load(name, options.data) for name in options.tasks}
         asked = Asked(time=options.time)
         named |= {n: tables.load(path, options.data, asked) for n, path in options.tables.items()}
+        named = {name: informed(table) for name, table in named.items()}
         records.write(options.json, [])  # an unwritable place shows before the work
     except (UserError, OSError) as error:
         return records.fail(error)

@@ -18,6 +18,7 @@ import numpy as np
 
 from experiments.benchmarks.presets import Preset, source
 from fnas_jax import scan
+from fnas_jax.core.sections import Features
 from fnas_jax.core.types import Array
 from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
@@ -52,6 +53,13 @@ class Result(NamedTuple):
     evaluations: Array  # [] spent in all
     hit_seconds: Array  # [] training seconds of the table at `hit`; infinite: never
     trace: scan.Trace
+
+
+def informed(table: Table) -> Table:
+    """The table with what the product's defaults let methods know of its networks."""
+    where = table_index.of(table)
+    known = tabular.known(Features(), table, where, tabular.existing(table, where))
+    return table._replace(space=table.space._replace(features=known))
 
 
 def ground(table: Table, noisy: bool = True) -> Ground:

@@ -33,7 +33,7 @@ from experiments.benchmarks import image_transfer, records
 from experiments.benchmarks.presets import OTHER
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
-from experiments.benchmarks.table_search import MISLEADS, comparable
+from experiments.benchmarks.table_search import MISLEADS, comparable, informed
 from experiments.benchmarks.transfer_methods import BASELINES, DEFAULT, VARIANTS
 from experiments.benchmarks.transfer_searches import (
     FULL,
@@ -173,7 +173,7 @@ def without_history(options: argparse.Namespace, name: str, table: Table) -> lis
 
 def run(report: Report, options: argparse.Namespace) -> None:
     """Measures and prints every method on every task of tables. Raises UserError."""
-    named = {name: tables.load(name, options.data) for name in tables.FILES}
+    named = {name: informed(tables.load(name, options.data)) for name in tables.FILES}
     say(f"{'task':<34}{'method':<20}median   5% .. 95% regret@5  @10    @20    @50    tau seconds")
     turns = [
         turn

@@ -48,6 +48,8 @@ class Renamed(NamedTuple):
 
 # Refused in commands and config files, with a sentence; translated in the config.json of old runs.
 RENAMED = {"children.form": Renamed("children.backend", {"switched": "reference"})}
+# What searches did before there was a key for it, where today's default does something else.
+BEFORE = MappingProxyType({"features.structure": False, "features.costs": False})
 
 
 def key(
@@ -185,8 +187,8 @@ def renamed(name: str) -> str:
 
 
 def modernize(flat: dict[str, Any]) -> dict[str, Any]:
-    """The values of an old run under the names of today; what it did not know, at its default."""
-    found = {name: key.default for name, key in all_keys().items()}
+    """The values of an old run under the names of today; what it did not know, as it was then."""
+    found = {name: key.default for name, key in all_keys().items()} | BEFORE
     for name, value in flat.items():
         if name in RENAMED:
             name, values = RENAMED[name]

@@ -66,6 +66,18 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Features:
+    """What methods that predict know of a network before it is trained, beside its decisions."""
+
+    structure: bool = key(
+        True, "how many layers of each kind, how deep and wide; of spaces that have networks"
+    )
+    costs: bool = key(
+        True, "parameters and multiply-adds, latencies of a table of them, a table's own costs"
+    )
+
+
+@dataclass(frozen=True)
 class Search:
     """How much is searched."""
 

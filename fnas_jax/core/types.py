@@ -6,6 +6,7 @@ S blocks, K choices of a decision, B images of a minibatch, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -27,6 +28,16 @@ class Proposal(NamedTuple):
     # [N] float32 predicted reward; 0 where the method predicts nothing, NaN where it is unknown
     predicted: Array
     uncertainty: Array  # [N] float32 one standard deviation of `predicted`; inf where unknown
+
+
+class Features(NamedTuple):
+    """What is known of every network of a space before any of them is trained."""
+
+    names: tuple[str, ...]  # F of them, as "mflops"
+    # Canonical archs [N, T] -> [N, F] float32, pure and jittable. Over the space, each has mean 0
+    # and deviation 1; what is unknown is 0
+    of: Callable[[Array], Array]
+    identity: str  # what tells it from others of the space, as canonical JSON
 
 
 class Metrics(NamedTuple):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import identity
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, Features
 
 
 class Space(NamedTuple):
@@ -42,6 +42,9 @@ class Space(NamedTuple):
     # Where decisions are switches, off and on, of operations that are added up: how many each slot
     # of the network has, one slot behind the other, T in all. (): a decision is one choice of many
     slots: tuple[int, ...] = ()
+    # What methods may go by beside the decisions, where a task offers something; no part of what
+    # the space is
+    features: Features | None = None
 
     @property
     def labels(self) -> tuple[tuple[str, ...], ...]:

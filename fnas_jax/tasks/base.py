@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fnas_jax.core.measure import Measure
-from fnas_jax.core.types import Array, Metrics
+from fnas_jax.core.types import Array, Features, Metrics
 from fnas_jax.layers.ops import Params
 from fnas_jax.networks.base import Network
 from fnas_jax.objectives.base import Objective
@@ -145,6 +145,9 @@ class Task(NamedTuple):
     sample_images: np.ndarray | None = None
     # What the winner takes and is tested on; None: there are no images
     dataset: Dataset | None = None
+    # What is known of every network before it is trained, for methods that predict: they find it
+    # as `Space.features`. Built when it is asked for; None: nothing
+    features: Callable[[], Features | None] = lambda: None
     # Builds what one-shot methods need; None: architectures can only be looked up
     oneshot: Callable[[], OneShot] | None = None
     measure: Measure = Measure()

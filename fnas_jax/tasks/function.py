@@ -19,7 +19,7 @@ from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.measure import DIRECTIONS, Measure
 from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import cache, remaining
+from fnas_jax.tasks import cache, features, remaining
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 from fnas_jax.tasks.cache import EvaluationCache
 from fnas_jax.tasks.workers import Workers
@@ -68,6 +68,7 @@ class FunctionTask:
             ),
             final=lambda arch, key: Judged({"measures": "nothing beyond the search"}),
             measure=self.measure,
+            features=functools.partial(features.of, config.features, self.space, None, {}),
         )
 
 

@@ -176,7 +176,7 @@ def test_a_renamed_key_is_refused_with_its_new_name(renamed):
 
 
 def test_values_of_old_runs_are_read_under_the_names_of_today(renamed):
-    defaults = config_lib.flatten(config_lib.default())
+    defaults = config_lib.flatten(config_lib.default()) | config_lib.BEFORE
     assert config_lib.modernize({"search.limit": "few"}) == defaults | {"search.budget": 16}
     old = {"search.limit": 5, "seed": 1}
     assert config_lib.modernize(old) == defaults | {"search.budget": 5, "seed": 1}
@@ -189,6 +189,14 @@ def test_a_run_of_before_a_key_has_its_default_and_keeps_what_is_unknown_today()
     assert config_lib.validate(config_lib.nest(read)) == with_value("seed", 3)
     with pytest.raises(UserError, match=r"unknown config key 'evolution\.smaple'"):
         config_lib.validate(config_lib.nest(config_lib.modernize(flat | {"evolution.smaple": 7})))
+
+
+def test_searches_of_before_there_were_features_go_on_without_them():
+    flat = config_lib.flatten(config_lib.default())
+    known = {"features.structure": True, "features.costs": True}
+    assert known.items() <= flat.items() and config_lib.modernize(flat) == flat
+    old = {name: value for name, value in flat.items() if not name.startswith("features.")}
+    assert config_lib.modernize(old) == flat | dict.fromkeys(known, False)
 
 
 def test_renamed_keys_and_values_lead_to_those_of_today():

@@ -3,8 +3,9 @@
 AAAI 2021, arXiv 1910.11858. Before every batch, E networks are trained from new weights on what
 was evaluated; a candidate's value is a draw from N(mean, deviation^2) of their predictions,
 independently of the other candidates, and the highest draws are evaluated. Unlike the original,
-architectures are encoded by their canonical decisions rather than by the paths of their graph, so
-that every space can be searched, and targets are the Gaussian scores of the rewards' ranks.
+architectures are encoded by their canonical decisions and features rather than by the paths of
+their graph, so that every space can be searched, and targets are the Gaussian scores of the
+rewards' ranks.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from fnas_jax.core.rows import contains, first_of_each
 from fnas_jax.core.types import Array, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.baselines.config import Bananas
+from fnas_jax.methods.beside import one_hot_beside
 from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.candidates import Allowed, draw, forbidden, places
 from fnas_jax.methods.scores import rank_scores
-from fnas_jax.spaces.base import Space, one_hot
+from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
@@ -130,15 +132,16 @@ def init(ctx: Context, key: Array) -> State:
 def ask(ctx: Context, state: State, key: Array) -> tuple[State, Proposal]:
     """The candidates of the highest draws."""
     key_pool, key_fit, key_draw = jax.random.split(key, 3)
-    cards, capacity = ctx.space.cardinalities, ctx.capacity
+    capacity = ctx.capacity
     scores = rank_scores(state.rewards, state.observed)
     order = jnp.where(state.observed, scores, -jnp.inf)
     elite = state.canonical[jax.lax.top_k(order, min(ELITE, capacity))[1]]
     elite = jnp.where(elite >= 0, elite, state.best.arch)
     pool = max(ctx.config.pool, 3 * ctx.batch)
     archs = draw(ctx.space, key_pool, elite, pool, ctx.existing)
-    members = fit(ctx.config, key_fit, one_hot(cards, state.canonical), scores, state.observed)
-    predicted = jax.vmap(predict, (0, None))(members, one_hot(cards, archs))
+    known = one_hot_beside(ctx.space, jnp.maximum(state.canonical, 0))
+    members = fit(ctx.config, key_fit, known, scores, state.observed)
+    predicted = jax.vmap(predict, (0, None))(members, one_hot_beside(ctx.space, archs))
     noise = jax.random.normal(key_draw, (len(archs),))
     value = predicted.mean(axis=0) + predicted.std(axis=0) * noise
     # The first third of the candidates is random.

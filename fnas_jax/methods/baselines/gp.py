@@ -1,7 +1,8 @@
 """A Gaussian process on one-hot decisions with expected improvement or an upper bound.
 
-The kernel is k(a, b) = exp(-h(a, b) / 2) with h the Hamming distance of canonical forms, and the
-targets are the Gaussian scores of the rewards' ranks. With L L' = K + s I over the n evaluated
+The kernel is k(a, b) = exp(-h(a, b) / 2) with h the Hamming distance of canonical forms, or half of
+it and what their features differ by (`methods.beside`), and the targets are the Gaussian scores of
+the rewards' ranks. With L L' = K + s I over the n evaluated
 networks, W = L^-1 and V = W k(X, candidates), a candidate has
 
     mean = V' W y           variance = 1 - |V|^2 (by column)
@@ -26,10 +27,11 @@ from fnas_jax.core.types import Array, Proposal, UserError, propose
 from fnas_jax.methods import gp_math
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.baselines.config import ACQUISITIONS, Gp
+from fnas_jax.methods.beside import one_hot_beside
 from fnas_jax.methods.best import no_best, remember
 from fnas_jax.methods.candidates import Allowed, draw, forbidden, listed, places
 from fnas_jax.methods.scores import rank_scores
-from fnas_jax.spaces.base import Space, one_hot
+from fnas_jax.spaces.base import Space
 
 if TYPE_CHECKING:
     from fnas_jax.tasks.base import Evaluator, Task
@@ -92,10 +94,10 @@ def make(
     )
 
 
-def kernel(cardinalities: tuple[int, ...], x: Array, y: Array) -> Array:
-    """exp(-h / 2) of the Hamming distances h: [n, T], [m, T] -> [n, m]."""
-    equal = one_hot(cardinalities, x) @ one_hot(cardinalities, y).T
-    return jnp.exp((equal - len(cardinalities)) / 2)
+def kernel(space: Space, x: Array, y: Array) -> Array:
+    """exp(-h / 2) of the distances h: canonical [n, T], [m, T] -> [n, m]."""
+    codes = (one_hot_beside(space, archs) for archs in (x, y))
+    return jnp.exp(-gp_math.squared_distances(*codes) / 4)
 
 
 def init(ctx: Context, key: Array) -> State:
@@ -122,7 +124,7 @@ def candidates(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
     _, elite = jax.lax.top_k(scores, min(8, ctx.capacity))
     parents = jnp.maximum(state.canonical[elite], 0)
     drawn = draw(ctx.space, key, parents, ctx.pool, ctx.existing)
-    cross = kernel(ctx.space.cardinalities, state.canonical, drawn)
+    cross = kernel(ctx.space, jnp.maximum(state.canonical, 0), drawn)
     cross = jnp.where((state.canonical[:, 0] >= 0)[:, None], cross, 0.0)
     return drawn, state.white @ cross
 
@@ -157,7 +159,7 @@ def choose(
     j = jnp.argmax(jnp.where(taken, -jnp.inf, jnp.where(blind, random, learnt)))
     row, noise = solved[:, j], ctx.config.noise
     pivot = jnp.sqrt(jnp.maximum(1 + noise - row @ row, noise))
-    new = (kernel(ctx.space.cardinalities, archs[j][None], archs)[0] - row @ solved) / pivot
+    new = (kernel(ctx.space, archs[j][None], archs)[0] - row @ solved) / pivot
     # A network that is known already (nothing else was left) is not learnt again.
     place = jnp.where(taken[j], ctx.capacity, jnp.minimum(state.places, ctx.capacity))
     row = (-(row @ state.white) / pivot).at[place].set(1 / pivot, mode="drop")

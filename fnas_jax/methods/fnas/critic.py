@@ -27,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import poisson
 
-from fnas_jax.core.types import Array, UserError
+from fnas_jax.core.types import Array, Features, UserError
 from fnas_jax.methods import gp_math
+from fnas_jax.methods.beside import beside
 from fnas_jax.methods.fnas.config import Uac
 from fnas_jax.methods.whitening import inverse_factor
 from fnas_jax.spaces.base import one_hot
@@ -63,24 +64,33 @@ class Critic(NamedTuple):
     cardinalities: tuple[int, ...]  # T entries
     config: Uac
     embedding: int  # Z numbers that describe a task
+    features: Features | None = None  # `Space.features`
 
     @property
     def inputs(self) -> int:
         """F."""
-        return sum(self.cardinalities) + self.embedding
+        known = 0 if self.features is None else len(self.features.names)
+        return sum(self.cardinalities) + known + self.embedding
 
 
 BIAS = 0.2  # deviation of the biases
 
 
-def make(cardinalities: tuple[int, ...], config: Uac, embedding: int = 0) -> Critic:
+def make(
+    cardinalities: tuple[int, ...],
+    config: Uac,
+    embedding: int = 0,
+    features: Features | None = None,
+) -> Critic:
     """A critic of architectures on tasks that are described by `embedding` = Z numbers.
+
+    `features`: those of the space, which it looks at, too.
 
     Raises UserError for an odd number of hidden units.
     """
     if config.hidden % 2:
         raise UserError(f"a critic's layers have {config.hidden} units; the number must be even")
-    return Critic(cardinalities, config, embedding)
+    return Critic(cardinalities, config, embedding, features)
 
 
 def encode(critic: Critic, archs: Array, embedding: Array) -> Array:
@@ -90,6 +100,8 @@ def encode(critic: Critic, archs: Array, embedding: Array) -> Array:
     decisions = len(critic.cardinalities)
     unit = np.sqrt(1 / np.maximum(decisions * (1 - 1 / cards), 1e-9)) * (cards > 1)
     code = critic.config.gain * (one_hot(critic.cardinalities, archs) - 1 / cards) * unit
+    if critic.features is not None:
+        code = beside(code, critic.features.of(archs), 2 * critic.config.gain**2)
     shape = (archs.shape[0], critic.embedding)
     return jnp.concatenate([code, jnp.broadcast_to(embedding, shape)], 1)
 

@@ -1,7 +1,8 @@
 """The kernels that FNAS's Gaussian processes choose from: a fixed grid over canonical decisions.
 
 exp(-r d(x, x')), with d a squared distance of mean 1 over the space by one of two codes: how many
-decisions differ, or by how much, for decisions that are sizes in order.
+decisions differ, or by how much, for decisions that are sizes in order. Where something is known of
+networks before training (`Space.features`), it is one half of d at half of the points.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
-from fnas_jax.spaces.base import one_hot
+from fnas_jax.methods.beside import SHARE
+from fnas_jax.spaces.base import Space, one_hot
 
 RATES = (0.3, 0.75, 2.0, 4.0)
 NOISES = (0.01, 0.06, 0.3)  # variance, over that of the process
@@ -24,10 +26,18 @@ class Component(NamedTuple):
     """Points of the grid; every field has the same shape."""
 
     code: Array  # int32, which of `codes`
+    share: Array  # float32 of d that the features are
     rate: Array  # float32
     noise: Array  # float32
     rho: Array  # float32 correlation with other tasks; 0: they do not count
     log_prior: Array  # float32
+
+
+class Distances(NamedTuple):
+    """Squared distances of n architectures from m others, each kind of mean 1 over the space."""
+
+    decisions: Array  # [codes, n, m]
+    features: Array | None  # [n, m]; None: the space has none
 
 
 def codes(cardinalities: tuple[int, ...], archs: Array) -> tuple[Array, ...]:
@@ -48,21 +58,29 @@ def codes(cardinalities: tuple[int, ...], archs: Array) -> tuple[Array, ...]:
     return *found, (archs[:, decision] >= level) * unit
 
 
-def distances(cardinalities: tuple[int, ...], x: Array, y: Array) -> Array:
-    """[codes, n, m] squared distances of x [n, T] and y [m, T]."""
-    pairs = zip(codes(cardinalities, x), codes(cardinalities, y), strict=True)
-    return jnp.stack([gp_math.squared_distances(a, b) for a, b in pairs])
+def distances(space: Space, x: Array, y: Array) -> Distances:
+    """Of canonical x [n, T] and y [m, T]."""
+    pairs = zip(codes(space.cardinalities, x), codes(space.cardinalities, y), strict=True)
+    decisions = jnp.stack([gp_math.squared_distances(a, b) for a, b in pairs])
+    if space.features is None:
+        return Distances(decisions, None)
+    known = [space.features.of(archs) / (2 * len(space.features.names)) ** 0.5 for archs in (x, y)]
+    return Distances(decisions, gp_math.squared_distances(*known))
 
 
-def grid(cardinalities: tuple[int, ...]) -> Component:
+def grid(space: Space) -> Component:
     """[G] components without other tasks, equally likely."""
-    number = len(codes(cardinalities, jnp.zeros((1, len(cardinalities)), jnp.int32)))
-    points = np.array(list(itertools.product(range(number), RATES, NOISES)))
-    size, (code, rate, noise) = len(points), jnp.asarray(points, jnp.float32).T
+    number = len(codes(space.cardinalities, jnp.zeros((1, len(space.cardinalities)), jnp.int32)))
+    shares = (0.0,) if space.features is None else (0.0, SHARE)
+    points = np.array(list(itertools.product(range(number), shares, RATES, NOISES)))
+    size, (code, share, rate, noise) = len(points), jnp.asarray(points, jnp.float32).T
     zeros = jnp.zeros(size, jnp.float32)
-    return Component(code.astype(jnp.int32), rate, noise, zeros, zeros - np.log(size))
+    return Component(code.astype(jnp.int32), share, rate, noise, zeros, zeros - np.log(size))
 
 
-def kernel(component: Component, squared: Array) -> Array:
-    """[n, m] correlations by `distances` [codes, n, m]."""
-    return jnp.exp(-component.rate * squared[component.code])
+def kernel(component: Component, squared: Distances) -> Array:
+    """[n, m] correlations by the distances of n architectures from m."""
+    distance = squared.decisions[component.code]
+    if squared.features is not None:
+        distance = (1 - component.share) * distance + component.share * squared.features
+    return jnp.exp(-component.rate * distance)

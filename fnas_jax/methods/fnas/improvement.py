@@ -38,7 +38,7 @@ def believe(
     The means stay, the variances shrink (GP-BUCB, Desautels et al., JMLR 2014): one more row of
     an incremental factorisation, which takes the place `spare` [] of `own_cross`, of zeros so far.
     """
-    squared = distances(ctx.space.cardinalities, archs[i][None], archs)
+    squared = distances(ctx.space, archs[i][None], archs)
 
     def one(
         c: Conditioned, mean: Array, variance: Array, w: Array, v: Array
@@ -59,7 +59,6 @@ def means(ctx: Context, state: State, archs: Array) -> Array:
 
     Costs one product with kernels, chunk by chunk, so that whole spaces can be looked through.
     """
-    cards = ctx.space.cardinalities
 
     def weights(c: Conditioned) -> tuple[Array, Array]:
         """Of own samples [R] and of other tasks' rows [H]."""
@@ -74,8 +73,8 @@ def means(ctx: Context, state: State, archs: Array) -> Array:
     share = jax.nn.softmax(state.used.log_weight)
 
     def chunk(some: Array) -> Array:
-        near = distances(cards, state.archs, some)
-        far = None if state.foreign is None else distances(cards, state.foreign.archs, some)
+        near = distances(ctx.space, state.archs, some)
+        far = None if state.foreign is None else distances(ctx.space, state.foreign.archs, some)
 
         def one(c: Conditioned, own: Array, others: Array) -> Array:
             component = jax.tree.map(lambda x: x[c.place], state.components)

@@ -60,8 +60,8 @@ def context(
     size = 0 if source is None else source.embedding.shape[1]
     task = jnp.zeros(0) if source is None else jnp.asarray(source.embedding[-1])
     single = dataclasses.replace(config, members=1, bootstrap=False)
-    critic = critics.make(space.cardinalities, config, size)
-    residual = critics.make(space.cardinalities, single, size)
+    critic = critics.make(space.cardinalities, config, size, space.features)
+    residual = critics.make(space.cardinalities, single, size, space.features)
     return Context(space, config, fnas, capacity, critic, residual, source, task)
 
 

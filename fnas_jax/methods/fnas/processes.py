@@ -24,7 +24,7 @@ import numpy as np
 from fnas_jax.core.types import Array
 from fnas_jax.methods import gp_math
 from fnas_jax.methods import scores as scoring
-from fnas_jax.methods.fnas.grid import Component, distances, grid, kernel
+from fnas_jax.methods.fnas.grid import Component, Distances, distances, grid, kernel
 from fnas_jax.methods.fnas.transfer import SourceTasks
 from fnas_jax.methods.scores import rank_scores
 from fnas_jax.methods.whitening import inverse_factor
@@ -92,7 +92,7 @@ class Context(NamedTuple):
 
 
 def foreign_fit(
-    component: Component, squared: Array, same: Array, values: Array
+    component: Component, squared: Distances, same: Array, values: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Of rows of other tasks: the fields of `Foreign` after `archs`, and their log evidence []."""
     joint = kernel(component, squared) * jnp.where(same, 1.0, component.rho)
@@ -116,7 +116,6 @@ def profile(white: Array, solved: Array, count: Array, unit: Array) -> tuple[Arr
 
 def learn_source(ctx: Context, source: SourceTasks, key: Array) -> tuple[Component, Foreign]:
     """Warm components [Q] and what they know of `source.rows` of its rows, drawn at random."""
-    cards = ctx.space.cardinalities
     rows = jnp.arange(len(source.reward))
     if source.rows < len(source.reward):
         rows = jax.random.choice(key, len(source.reward), (source.rows,), replace=False)
@@ -124,8 +123,8 @@ def learn_source(ctx: Context, source: SourceTasks, key: Array) -> tuple[Compone
     archs = ctx.space.canonical(archs)
     tasks = len(source.embedding) - 1
     values = jnp.asarray(sum(rank_scores(reward, task == t) for t in range(tasks)))
-    squared, same = distances(cards, archs, archs), task[:, None] == task
-    cold = grid(cards)
+    squared, same = distances(ctx.space, archs, archs), task[:, None] == task
+    cold = grid(ctx.space)
     apart = cold._replace(rho=jnp.full_like(cold.rho, RHO[len(RHO) // 2]))
     evidence = jax.vmap(lambda c: foreign_fit(c, squared, same, values)[-1])(apart)
     _, likely = jax.lax.top_k(evidence, WARM_MEMBERS)
@@ -139,11 +138,11 @@ def learn_source(ctx: Context, source: SourceTasks, key: Array) -> tuple[Compone
 
 
 def foreign_moments(
-    state: State, component: Component, q: Array, squared: Array
+    state: State, component: Component, q: Array, squared: Distances
 ) -> tuple[Array, Array]:
     """[m] what the rows of other tasks say of m architectures, and whitened covariances [H, m].
 
-    `squared` [codes, H, m] are the distances from these rows; `q` [] is the warm component's place.
+    `squared` are the distances from these rows [H, m]; `q` [] is the warm component's place.
     """
     known = state.foreign
     assert known is not None
@@ -156,11 +155,15 @@ def foreign_moments(
 
 
 def condition(
-    state: State, own: tuple[Array, Array], squared: Array, from_foreign: Array | None, place: Array
+    state: State,
+    own: tuple[Array, Array],
+    squared: Distances,
+    from_foreign: Distances | None,
+    place: Array,
 ) -> Conditioned:
     """The component at `place` [] given own scores and their mask, each [R].
 
-    `squared` [codes, R, R] and `from_foreign` [codes, H, R] are distances; without the latter, the
+    `squared` [R, R] and `from_foreign` [H, R] are distances; without the latter, the
     component has to be a cold one.
     """
     (values, mask), component = own, jax.tree.map(lambda x: x[place], state.components)
@@ -211,7 +214,7 @@ def warm_place(state: State, place: Array) -> Array:
 
 def init(ctx: Context, key: Array) -> State:
     """A critic that knows no sample of this task, but what there is of others."""
-    components, foreign = grid(ctx.space.cardinalities), None
+    components, foreign = grid(ctx.space), None
     if ctx.source is not None:
         warm, foreign = learn_source(ctx, ctx.source, key)
         cold = components._replace(log_prior=components.log_prior + np.log(1 - WARM_SHARE))
@@ -234,8 +237,8 @@ def init(ctx: Context, key: Array) -> State:
 
 def fit(ctx: Context, state: State, archs: Array, values: Array, mask: Array) -> State:
     """The state that knows the masked samples: canonical `archs` [R, T] of scores [R]."""
-    cards, values = ctx.space.cardinalities, jnp.where(mask, values, 0.0)
-    squared = distances(cards, archs, archs)
+    values = jnp.where(mask, values, 0.0)
+    squared = distances(ctx.space, archs, archs)
     number = len(state.components.rho)
     warm = 0 if state.foreign is None else len(state.foreign.amplitude)
     one = partial(condition, state, (values, mask), squared)
@@ -244,7 +247,7 @@ def fit(ctx: Context, state: State, archs: Array, values: Array, mask: Array) ->
         _, likely = jax.lax.top_k(cold.log_weight, USED)
         used = jax.tree.map(lambda x: x[likely], cold)
     else:
-        between = distances(cards, state.foreign.archs, archs)
+        between = distances(ctx.space, state.foreign.archs, archs)
         others = jax.vmap(lambda i: one(between, i).log_weight)(jnp.arange(number - warm, number))
         _, likely = jax.lax.top_k(jnp.concatenate([cold.log_weight, others]), USED)
         # Computed again: what all of them hold of the other tasks' rows would fill the memory.
@@ -255,9 +258,8 @@ def fit(ctx: Context, state: State, archs: Array, values: Array, mask: Array) ->
 
 def posterior(ctx: Context, state: State, archs: Array) -> Posterior:
     """What the used components say of canonical `archs` [m, T]."""
-    cards = ctx.space.cardinalities
-    own = distances(cards, state.archs, archs)
-    foreign = None if state.foreign is None else distances(cards, state.foreign.archs, archs)
+    own = distances(ctx.space, state.archs, archs)
+    foreign = None if state.foreign is None else distances(ctx.space, state.foreign.archs, archs)
 
     def one(c: Conditioned) -> tuple[Array, ...]:
         component = jax.tree.map(lambda x: x[c.place], state.components)
@@ -288,7 +290,7 @@ def foreign_mean(ctx: Context, state: State, archs: Array) -> Array:
     """[n] scores of canonical `archs` [n, T] by rows of other tasks alone; 0 without."""
     if state.foreign is None:
         return jnp.zeros(len(archs), jnp.float32)
-    squared = distances(ctx.space.cardinalities, state.foreign.archs, archs)
+    squared = distances(ctx.space, state.foreign.archs, archs)
     first = len(state.components.rho) - len(state.foreign.amplitude)
     warm = jax.tree.map(lambda x: x[first:], state.components)
     each = jax.vmap(lambda c, white, solved: c.rho * (solved @ white @ kernel(c, squared)))

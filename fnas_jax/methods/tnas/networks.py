@@ -4,7 +4,8 @@
 
 psi is the graph's code, phi the data set's, and the MLP their fusion. The first part is ours: the
 features X of the nodes through one shared matrix W, which is the identity at the start, so that a
-kernel that has learnt nothing is one of the decisions' Hamming distance. The factor g is small at
+kernel that has learnt nothing is one of the decisions' Hamming distance, and of what is known of
+networks before training (`methods.beside`). The factor g is small at
 the start and grows as the fusion learns something.
 """
 
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
+from fnas_jax.methods.beside import SHARE, beside, mean_hamming
 from fnas_jax.methods.tnas import graph_encoder, layers, set_encoder
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.graph_encoder import Graphs
@@ -52,11 +54,15 @@ class Inputs(NamedTuple):
 
     graphs: Graphs
     one_hot: Array  # [N, sum K_t]
+    known: Array  # [N, G] `Space.features`, as far as they count; G may be 0
 
 
 def inputs(space: Space, archs: Array) -> Inputs:
     """Of canonical architectures `archs` [N, T]."""
-    return Inputs(graph_encoder.graphs(space, archs), one_hot(space.cardinalities, archs))
+    known = jnp.zeros((len(archs), 0))
+    if space.features is not None:
+        known = beside(known, space.features.of(archs), mean_hamming(space))
+    return Inputs(graph_encoder.graphs(space, archs), one_hot(space.cardinalities, archs), known)
 
 
 def start_hyper() -> Hyper:
@@ -106,6 +112,8 @@ def task_codes(
 def embed(config: Tnas, p: Weights, codes: Array, x: Inputs) -> Array:
     """The xi [N, D] of N architectures on the tasks of `codes` [N, K]."""
     plain = (x.graphs.features[:, 1:-1] @ p.nodes).reshape(len(codes), -1) / 2**0.5
+    if x.known.shape[1]:
+        plain = jnp.concatenate([(1 - SHARE) ** 0.5 * plain, x.known], axis=-1)
     if not config.deep:
         return plain
     psi = graph_encoder.encode(p.graph, x.graphs) if config.graph_encoder else x.one_hot

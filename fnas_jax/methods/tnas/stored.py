@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnas_jax.core.types import Array
+from fnas_jax.core.types import Array, Features
 from fnas_jax.knowledge import surrogates
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.tnas import meta, networks, source_tasks
@@ -45,16 +45,18 @@ def place(
     """
     if knowledge is None or knowledge.pool is None:
         return None
-    name = digest(config, seed, transfer)
+    name = digest(config, seed, transfer, space.features)
     path = surrogates.place(knowledge.pool.parent, space, name)
     return Place(path, space, config, source_tasks.codes_needed(transfer.source), transfer.features)
 
 
-def digest(config: Tnas, seed: int, transfer: Transfer) -> str:
-    """The name of the weights that these settings learn from these rows."""
+def digest(config: Tnas, seed: int, transfer: Transfer, features: Features | None = None) -> str:
+    """The name of the weights that these settings learn from these rows and `Space.features`."""
     seen = hashlib.blake2b(digest_size=12)
     seen.update(source_tasks.digest(transfer.labels, transfer.source).encode())
     seen.update(settings(config, seed).encode())
+    if features is not None:
+        seen.update(features.identity.encode())
     return seen.hexdigest()
 
 

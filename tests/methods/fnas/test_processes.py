@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from fnas_jax.core.types import Features
 from fnas_jax.methods import scores
 from fnas_jax.methods.fnas import grid, improvement, processes, transfer
 from fnas_jax.spaces import base
@@ -58,7 +59,7 @@ def reference_distance(code, x, y):
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_distances_count_what_differs_and_have_mean_one(code):
-    got = np.asarray(grid.distances(CARDS, jnp.asarray(ALL), jnp.asarray(ALL)))[code]
+    got = np.asarray(grid.distances(toy.SPACE, jnp.asarray(ALL), jnp.asarray(ALL)).decisions)[code]
     np.testing.assert_allclose(got, reference_distance(code, ALL, ALL), atol=2e-5)
     np.testing.assert_allclose(got.mean(), 1, rtol=1e-4)
 
@@ -67,19 +68,55 @@ def test_decisions_between_two_have_one_code():
     assert len(grid.codes((2, 2, 1), jnp.zeros((1, 3), jnp.int32))) == 1
 
 
+NUMBERS = np.random.default_rng(1).normal(size=(216, 3)).astype(np.float32)
+NUMBERS = (NUMBERS - NUMBERS.mean(0)) / NUMBERS.std(0)
+INFORMED = toy.SPACE._replace(
+    features=Features(
+        ("a", "b", "c"), lambda archs: jnp.asarray(NUMBERS)[archs @ base.place_values(CARDS)], "{}"
+    )
+)
+
+
+def apart_by_features(x, y):
+    """[n, m] of mean 1 over the space."""
+    mine, theirs = (NUMBERS[archs @ base.place_values(CARDS)] for archs in (x, y))
+    return ((mine[:, None] - theirs) ** 2).sum(-1) / 6
+
+
+def test_features_have_a_distance_of_mean_one_and_points_of_the_grid():
+    got = grid.distances(INFORMED, jnp.asarray(ALL), jnp.asarray(ALL[:50]))
+    np.testing.assert_allclose(got.features, apart_by_features(ALL, ALL[:50]), atol=2e-5)
+    assert apart_by_features(ALL, ALL).mean() == pytest.approx(1, rel=1e-4)
+    plain, points = grid.grid(toy.SPACE), grid.grid(INFORMED)
+    assert len(points.rate) == 2 * len(plain.rate) and not plain.share.any()
+    assert sorted(set(points.share.tolist())) == [0, 0.5]
+    assert np.exp(points.log_prior).sum() == pytest.approx(1, rel=1e-5)
+
+
 def component_of(state, u):
     index = int(state.used.place[u])
     return index, jax.tree.map(lambda x: np.asarray(x)[index].item(), state.components)
 
 
 def kernel(component, x, y):
-    return np.exp(-component.rate * reference_distance(component.code, x, y))
+    distance = (1 - component.share) * reference_distance(component.code, x, y)
+    if component.share:
+        distance += component.share * apart_by_features(x, y)
+    return np.exp(-component.rate * distance)
 
 
-def test_a_cold_component_is_a_gaussian_process(cold):
-    state = cold
-    found = posterior_of_cold(state, jnp.asarray(ALL))
-    own, y = ALL[SEEN][:20], np.asarray(SCORES)[:20]
+@pytest.mark.parametrize("space", [toy.SPACE, INFORMED], ids=["decisions", "features"])
+def test_a_cold_component_is_a_gaussian_process(cold, space):
+    state, found = cold, posterior_of_cold
+    if space.features is not None:
+        # Numbers that say all of the reward, so that components with them are the likeliest.
+        ctx = processes.Context(space, ROWS, None)
+        by_features = scores.rank_scores(jnp.asarray(NUMBERS[SEEN] @ [1.0, 1.0, 1.0]), MASK)
+        state, found = fitted(ctx, values=by_features), partial(processes.posterior, ctx)
+        assert all(component_of(state, u)[1].share for u in range(processes.USED))
+    values = SCORES if space.features is None else by_features
+    found = jax.jit(found)(state, jnp.asarray(ALL))
+    own, y = ALL[SEEN][:20], np.asarray(values)[:20]
     for u in range(processes.USED):
         _, c = component_of(state, u)
         full = kernel(c, own, own) + c.noise * np.eye(20)
@@ -97,7 +134,7 @@ def test_a_cold_component_is_a_gaussian_process(cold):
 def test_the_likeliest_components_are_used(cold):
     state = cold
     index = jnp.arange(len(state.components.rho))
-    squared = grid.distances(CARDS, state.archs, state.archs)
+    squared = grid.distances(toy.SPACE, state.archs, state.archs)
     one = partial(processes.condition, state, (SCORES, MASK), squared, None)
     weights = np.asarray(jax.jit(jax.vmap(one))(index).log_weight)
     best = np.argsort(-weights)[: processes.USED]
@@ -268,6 +305,7 @@ def test_a_cold_fit_factorises_every_process_once():
 
     state = jax.eval_shape(lambda: processes.init(COLD, jax.random.key(0)))
     archs, squared = jnp.asarray(ALL[SEEN]), jnp.zeros((2, ROWS, ROWS))
+    squared = grid.Distances(squared, None)
     one = factorised(
         lambda s: processes.condition(s, (SCORES, MASK), squared, None, jnp.int32(0)), state
     )

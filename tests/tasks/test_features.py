@@ -1,0 +1,132 @@
+"""What is known before training: whose numbers it is, on which scale, and that methods get it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnas_jax import registry
+from fnas_jax.core import config as config_lib
+from fnas_jax.core.sections import Features as Chosen
+from fnas_jax.networks.cost import cost
+from fnas_jax.spaces import categorical, cell, mnas
+from fnas_jax.tasks import features, table_index, tables, tabular
+
+ROWS = [(a, b, c) for a in range(3) for b in range(3) for c in range(2)]
+
+
+def write(path, costs=("mflops",), rows=ROWS, unknown=()):
+    """A table of three decisions, whose first cost grows with the first two."""
+    header = ",".join(["decision_a", "decision_b", "decision_c", "accuracy", *costs])
+    lines = [header]
+    for i, (a, b, c) in enumerate(rows):
+        price = "" if i in unknown else str(10 * 2**a * 3**b)
+        lines.append(
+            ",".join(
+                [str(a), str(b), str(c), f"{0.1 * (a + b) + 0.01 * c:.3f}"] + [price] * len(costs)
+            )
+        )
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def configured(task, **changed):
+    flat = {name.replace("__", "."): value for name, value in changed.items()}
+    flat = config_lib.flatten(config_lib.default()) | {"task.name": task} | flat
+    return config_lib.validate(config_lib.nest(flat))
+
+
+def of_table(path, **changed):
+    return registry.build_task(configured(f"tabular/{path}", **changed)).features()
+
+
+def test_columns_of_costs_are_logarithms_on_one_scale(tmp_path):
+    known = of_table(write(tmp_path / "net.csv"))
+    assert known.names == ("mflops",)
+    found = np.asarray(known.of(jnp.asarray(ROWS)))[:, 0]
+    logs = np.log([10 * 2**a * 3**b for a, b, _ in ROWS])
+    # Over the space, drawn at random: mean and deviation are those of 2,048 draws.
+    np.testing.assert_allclose(found, (logs - logs.mean()) / logs.std(), atol=0.1)
+    assert np.corrcoef(found, logs)[0, 1] == pytest.approx(1, abs=1e-6)
+
+
+def test_an_unknown_cost_is_the_mean_one(tmp_path):
+    known = of_table(write(tmp_path / "net.csv", unknown=(0, 17)))
+    found = np.asarray(known.of(jnp.asarray(ROWS)))[:, 0]
+    assert found[0] == found[17] == 0 and np.isfinite(found).all()
+    assert np.unique(found[1:17]).size > 4
+
+
+def test_a_table_with_gaps_is_measured_on_its_rows(tmp_path):
+    rows = [row for row in ROWS if row[0] < 2]
+    known = of_table(write(tmp_path / "net.csv", rows=[*rows, (2, 2, 1)]))
+    logs = np.log([10 * 2**a * 3**b for a, b, _ in [*rows, (2, 2, 1)]])
+    found = np.asarray(known.of(jnp.asarray([*rows, (2, 2, 1)])))[:, 0]
+    np.testing.assert_allclose(found, (logs - logs.mean()) / logs.std(), atol=0.15)
+    assert np.asarray(known.of(jnp.asarray([[2, 0, 0]])))[0, 0] == 0  # no row
+
+
+@pytest.mark.parametrize("changed", [{"features__costs": False}, {"without": True}])
+def test_without_costs_nothing_is_known_of_such_a_table(changed, tmp_path):
+    costs = () if changed.pop("without", False) else ("mflops",)
+    assert of_table(write(tmp_path / "net.csv", costs), **changed) is None
+
+
+def test_numbers_that_are_the_same_for_all_are_left_out():
+    space = categorical.make((2, 3))
+    parts = [
+        features.logarithms(("same", "grows"), lambda a: [jnp.full(len(a), 7.0), 1.0 + a[:, 1]])
+    ]
+    known = features.standard(space, parts, {})
+    assert known.names == ("grows",)
+    nothing = [features.logarithms(("same",), lambda a: [jnp.full(len(a), 7.0)])]
+    assert features.standard(space, nothing, {}) is None
+
+
+def test_a_published_table_without_costs_has_those_of_its_networks():
+    """As NATS-Bench: convolutions of CIFAR's images."""
+    space = cell.make()
+    archs = np.asarray(space.canonical(space.sample(jax.random.key(1), 300)))
+    nothing = np.full(len(archs), np.nan, np.float32)
+    judged = np.zeros(len(archs), np.float32)
+    table = tables.Table("x", space, archs, judged, judged[:, None], *[nothing] * 3, note="")
+    known = tabular.known(Chosen(), table, table_index.of(table), None)
+    assert {"params", "macs", "nor_conv_3x3", "longest_path"} <= set(known.names)
+    found = np.asarray(known.of(jnp.asarray(archs)))
+    of_networks = np.log(np.asarray(cost(space, (32, 32, 3), 10)(jnp.asarray(archs)), np.float64))
+    for i, name in enumerate(("params", "macs")):
+        mine = found[:, known.names.index(name)]
+        assert np.corrcoef(mine, of_networks[i])[0, 1] == pytest.approx(1, abs=1e-5)
+    assert np.abs(found.mean(0)).max() < 0.25 and np.abs(found.std(0) - 1).max() < 0.25
+
+
+@pytest.fixture(scope="module")
+def digits():
+    config = configured("images/digits", space__blocks=2, space__strides=(1, 2))
+    return registry.build_task(config)
+
+
+def test_images_have_costs_by_formula_and_the_structure(digits):
+    known = registry.informed(digits).features
+    assert known.names[-2:] == ("params", "macs") and "kernel" in known.names
+    archs = digits.space.canonical(digits.space.sample(jax.random.key(2), 100))
+    found = np.asarray(jax.jit(known.of)(archs))
+    of_networks = cost(digits.space, digits.dataset.image_shape, digits.dataset.num_classes)
+    for i, exact in enumerate(of_networks(archs)):
+        mine = found[:, i - 2]
+        assert np.corrcoef(mine, np.log(np.asarray(exact, float)))[0, 1] > 1 - 1e-5
+    assert digits.space.features is None  # the task's own space stays what it is
+    assert registry.informed(digits).identity == digits.space.identity
+
+
+def test_a_flag_each():
+    space = mnas.make(blocks=1, strides=(1,))
+    costs = features.logarithms(("params", "macs"), cost(space, (8, 8, 1), 10))
+    both = features.of(Chosen(), space, costs, {})
+    structure = features.of(Chosen(costs=False), space, costs, {})
+    alone = features.of(Chosen(structure=False), space, costs, {})
+    assert structure.names + alone.names == both.names and alone.names == ("params", "macs")
+    assert features.of(Chosen(False, False), space, costs, {}) is None
+    assert len({known.identity for known in (both, structure, alone)}) == 3
+    other = features.of(Chosen(), space, costs, {"image": [16, 16, 1]})
+    assert other.identity != both.identity
