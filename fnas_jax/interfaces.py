@@ -6,7 +6,7 @@ Public, as the names of `fnas_jax` are; where they are defined may change.
 """
 
 from fnas_jax.core.measure import Measure
-from fnas_jax.core.types import Array, Metrics, Proposal, propose
+from fnas_jax.core.types import Array, Features, Metrics, Proposal, propose
 from fnas_jax.methods.base import Best, SearchMethod
 from fnas_jax.methods.best import no_best, update_best
 from fnas_jax.spaces.base import Space
@@ -17,6 +17,7 @@ __all__ = [
     "Array",
     "Best",
     "Evaluator",
+    "Features",
     "Hooks",
     "Judged",
     "Measure",

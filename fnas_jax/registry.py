@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ SPACES: dict[str, Callable[[Any], Space]] = {
     "mixed_chain": lambda s: mixed_chain.make(s.cell_channels, s.cells_per_stage),
     "categorical": lambda s: categorical.make(s.cardinalities),
 }
+LOG = logging.getLogger(__name__)
 NONE = Parts()  # no part was given as an object
 # Modules with a `build`; only the chosen ones are imported.
 TASKS = {"images": "fnas_jax.tasks.images", "tabular": "fnas_jax.tasks.tabular"}
@@ -180,7 +182,10 @@ def find_space(name: str, own: Parts = NONE) -> Any:
 
 def informed(task: Task) -> Space:
     """The task's space, with what methods may know of its networks before they are trained."""
-    return task.space._replace(features=task.features())
+    known = task.features()
+    if known is not None:
+        LOG.info("known of every network before it is trained: %s", ", ".join(known.names))
+    return task.space._replace(features=known)
 
 
 def build_all(

@@ -1,5 +1,7 @@
 """What is known before training: whose numbers it is, on which scale, and that methods get it."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,13 @@ import pytest
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.sections import Features as Chosen
+from fnas_jax.knowledge import store
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.methods.baselines import random
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import categorical, cell, mnas
 from fnas_jax.tasks import features, table_index, tables, tabular
+from fnas_jax.tasks.latency import Source
 
 ROWS = [(a, b, c) for a in range(3) for b in range(3) for c in range(2)]
 
@@ -130,3 +136,32 @@ def test_a_flag_each():
     assert len({known.identity for known in (both, structure, alone)}) == 3
     other = features.of(Chosen(), space, costs, {"image": [16, 16, 1]})
     assert other.identity != both.identity
+
+
+@pytest.mark.parametrize("name", sorted(set(registry.METHODS) - set(registry.ONE_SHOT)))
+def test_methods_that_predict_are_told_and_others_are_not(name, tmp_path, monkeypatch):
+    given = []
+
+    def build(config, space, task, knowledge):
+        given.append((space, task))
+        return random.make(space, batch=2)
+
+    monkeypatch.setattr(importlib.import_module(registry.METHODS[name]), "build", build)
+    config = configured(f"tabular/{write(tmp_path / 'net.csv')}", method__name=name)
+    with store.tentative(tmp_path / "knowledge") as known:
+        registry.build_all(config, Knowledge(known))
+    ((space, task),) = given
+    assert (space.features is not None) == (name in registry.PREDICT)
+    assert task.space.features is None and space.identity == task.space.identity
+
+
+def test_latencies_of_a_table_are_known_and_measured_ones_are_not():
+    space = mnas.make(blocks=1, strides=(1,))
+    slow = Source("table:x", predict=lambda archs: 1.0 + archs.sum(1), identity={"digest": "x"})
+    known = features.of_networks(Chosen(structure=False), space, (8, 8, 1), 10, slow)
+    assert known.names == ("params", "macs", "latency_ms")
+    archs = space.canonical(space.sample(jax.random.key(4), 50))
+    logs = np.log(1.0 + np.asarray(archs).sum(1))
+    assert np.corrcoef(np.asarray(known.of(archs))[:, 2], logs)[0, 1] == pytest.approx(1, abs=1e-4)
+    here = features.of_networks(Chosen(structure=False), space, (8, 8, 1), 10)
+    assert here.names == ("params", "macs") and here.identity != known.identity
