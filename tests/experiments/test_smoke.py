@@ -9,6 +9,7 @@ from experiments.benchmarks import (
     child_steps,
     children_throughput,
     early_stopping,
+    equal_images,
     image_search,
     input_streams,
     method_overhead,
@@ -34,6 +35,17 @@ SMALL = {
         "--methods=random,fnas --etas=0,2 --seeds=1 --steps=4 --budget=40 --judge_steps=1",
         {"random", "random_eta2", "fnas", "fnas_eta2"},
         {"test_accuracy", "steps", "seconds", "test_accuracy_minus_fnas"},
+    ),
+    equal_images: (
+        "--task=digits --methods=fnas,fnas_no_features,gp,fnas_pool,random_pool --at=1,2 --seeds=1"
+        " --steps=4 --judge_steps=1",
+        {
+            f"{name}@{at}k"
+            for name in ("fnas", "fnas_no_features", "gp", "fnas_pool", "random_pool")
+            for at in (1, 2)
+        },
+        {"test_accuracy", "validation_accuracy", "trained"}
+        | {"test_accuracy_minus_fnas", "test_accuracy_won_from_fnas_pool"},
     ),
     pool_convergence: (
         "--tasks=mnist5k --seeds=1 --archs=2 --steps=8 --long=1 --pool=1 --rounds=1 --pool_steps=1",

@@ -1,0 +1,183 @@
+"""Methods on real children at equal numbers of training images: who has the better winner, when.
+
+    python -m experiments.benchmarks.equal_images --json OUT
+
+Every method searches until its children have been trained on the largest number of `--at`, in
+thousand images (fair rounds of the knowledge pool included); whenever one of the numbers is passed,
+the winner is who would win then. With the pool (`.._pool`) that needs second readings of the best
+eight, which are held then, for each number anew, and are not counted. All winners are trained again
+together, longer and from fresh weights, and judged on the test images, which no search has seen.
+Settings are the product's, but for space and minibatches, which suit small images. `.._no_features`
+is FNAS without what is known before training. Every method is compared with `fnas`, or `fnas_pool`,
+seed by seed. An iteration trains a batch, so that numbers are passed by as much as that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.benchmarks import image_methods, records
+from experiments.benchmarks.image_methods import FRESH
+from experiments.benchmarks.image_search import configuration, judged
+from experiments.benchmarks.progress import followed, say
+from experiments.benchmarks.records import Record
+from fnas_jax import finals, iteration
+from fnas_jax.core import config as config_lib
+from fnas_jax.core import devices
+from fnas_jax.core.clock import Clock
+from fnas_jax.methods.baselines import evolution, gp
+from fnas_jax.registry import PREDICT, build_task, informed
+from fnas_jax.tasks.base import Task
+
+BENCHMARK = "equal_images"
+BUILDERS = image_methods.BUILDERS | {"gp": gp.build, "evolution": evolution.build}
+BLIND = {"features.structure": False, "features.costs": False}
+POOL = "_pool"
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (name, {}) for name in ("random", "evolution", "gp", "ppo", "fnas")
+} | {"fnas_no_features": ("fnas", BLIND), "gp_no_features": ("gp", BLIND)}
+NAMES = (*METHODS, *(f"{name}{POOL}" for name in METHODS))
+SPARE = 2  # places for each child that a search of so many images trains
+
+
+class Winner(NamedTuple):
+    """Who would win a search after so many images."""
+
+    method: str  # with the images: "fnas@250k"
+    seed: int
+    arch: np.ndarray  # [T]
+    found: float  # validation accuracy by which it won
+    trained: int
+
+
+def configure(
+    config: ml_collections.ConfigDict, name: str, children: int
+) -> ml_collections.ConfigDict:
+    """`config` for a method of NAMES, which trains so many `children`."""
+    _, settings = METHODS[name.removesuffix(POOL)]
+    flat = config_lib.flatten(config) | settings | ({} if name.endswith(POOL) else FRESH)
+    flat["search.budget"] = SPARE * children
+    return config_lib.validate(config_lib.nest(flat))
+
+
+def label(name: str, thousands: int) -> str:
+    """A method at a number of images."""
+    return f"{name}@{thousands}k"
+
+
+def search(
+    config: ml_collections.ConfigDict, task: Task, name: str, seed: int, at: list[int]
+) -> list[Winner]:
+    """The winner of a search at each of the thousands of images `at`, in rising order."""
+    key, clock = jax.random.key(seed), Clock()
+    kind, _ = METHODS[name.removesuffix(POOL)]
+    space = informed(task) if kind in PREDICT else task.space
+    method, evaluator = BUILDERS[kind](config, space, task, None)
+    steps = iteration.compiled(method, evaluator)
+    state = iteration.initial(method, evaluator, len(task.space.cardinalities), key)
+    of_child, prepared_ones = config.children.steps * config.children.batch_size, 0
+    if evaluator.hooks.prepare is not None:
+        for prepared, figures in evaluator.hooks.prepare(state.evaluator, key):
+            state, prepared_ones = state._replace(evaluator=prepared), figures["children"]
+    found: list[Winner] = []
+    while len(found) < len(at):
+        if evaluator.left is not None and int(evaluator.left(state.evaluator)) == 0:
+            raise RuntimeError(f"{name} has trained all networks before {at[-1]},000 images")
+        state, _, _ = iteration.iterate(steps, state, key, clock)
+        images = (state.counts["trained"] + prepared_ones) * of_child
+        while len(found) < len(at) and images >= 1000 * at[len(found)]:
+            ended = finals.decide(state, finals.hold(evaluator, state, key, clock))
+            now, trained = label(name, at[len(found)]), state.counts["trained"]
+            found.append(Winner(now, seed, ended.best_arch, float(ended.best[0]), trained))
+    clock.close()
+    return found
+
+
+def figures(
+    task: str, names: list[str], at: list[int], tested: dict[Any, float], found: list[Winner]
+) -> list[Record]:
+    """Test and validation accuracy of each method at each number, and how it compares."""
+    out: list[Record] = []
+    by = {(w.method, w.seed): w for w in found}
+    seeds = sorted({w.seed for w in found})
+    for name, thousands in itertools.product(names, at):
+        now, fnas = label(name, thousands), "fnas" + (POOL if name.endswith(POOL) else "")
+        metrics = {
+            "test_accuracy": [tested[now, seed] for seed in seeds],
+            "validation_accuracy": [by[now, seed].found for seed in seeds],
+            "trained": [float(by[now, seed].trained) for seed in seeds],
+        }
+        out += [
+            records.over_seeds(BENCHMARK, task, now, metric, values, records.mean)
+            for metric, values in metrics.items()
+        ]
+        if fnas in names and fnas != name:
+            theirs = [tested[label(fnas, thousands), seed] for seed in seeds]
+            of = BENCHMARK, task, now, "test_accuracy", fnas
+            out += records.paired(*of, metrics["test_accuracy"], theirs, records.DIFFERENCE)
+    return out
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = records.parser(__doc__, __spec__.name)
+    parser.add_argument("--task", default="mnist5k", choices=("digits", "mnist5k"))
+    records.add_names(parser, "--methods", NAMES)
+    records.add_names(parser, "--at", ("250", "500", "1000", "2000"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=150, help="of a child")
+    parser.add_argument("--judge_steps", type=int, default=600, help="of a winner at the end")
+    options = parser.parse_args(arguments)
+    records.check_names(parser, "method", options.methods, NAMES)
+    if not all(text.isdecimal() and int(text) for text in options.at):
+        parser.error(f"--at is {','.join(options.at)}; it must be thousands of images, above 0")
+    options.at = sorted({int(text) for text in options.at})
+    records.check_least(parser, options, 1, "seeds", "steps", "judge_steps")
+    options.proposals = 1  # of `configuration`; `configure` says how many there may be
+    return options
+
+
+def run(options: argparse.Namespace) -> list[Record]:
+    """Searches with every method and seed in turn, then judges all winners together."""
+    config = configuration(options)
+    devices.enable_compilation_cache(config.jax.cache_dir)
+    children = -(-1000 * options.at[-1] // (options.steps * config.children.batch_size))
+    configs = {name: configure(config, name, children) for name in options.methods}
+    # Searches that train children in the same way share the compiled programs.
+    tasks: dict[bool, Task] = {}
+    for c in configs.values():
+        tasks[c.akp.enabled] = tasks.get(c.akp.enabled) or build_task(c)
+    found: list[Winner] = []
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    turns = list(itertools.product(seeds, configs))
+    for seed, name in followed(BENCHMARK, turns, lambda turn: f"seed {turn[0]}, {turn[1]}"):
+        c = configs[name]
+        # Which features there are, the configuration says, which tasks of both kinds share.
+        task = tasks[c.akp.enabled]
+        if not c.features.structure:
+            task = task._replace(features=lambda: None)
+        new = search(c, task, name, seed, options.at)
+        say(" ".join(f"{w.method} seed {w.seed}: {w.found:.4f} of {w.trained}" for w in new))
+        found += new
+    task = next(iter(tasks.values()))
+    searches: dict[Any, Any] = {(w.method, w.seed): w for w in found}
+    tested = judged(config, task, searches, options.judge_steps)
+    return figures(task.name, options.methods, options.at, tested, found)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, or 2 for bad input."""
+    options = parse(arguments)
+    return records.main(options, lambda: run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
