@@ -98,7 +98,7 @@ def run(
     wrong input, before anything is trained.
     """
     with contextlib.closing(Clock()) as clock:
-        config = config_lib.validate(config)
+        config = resuming.as_begun(folder, config_lib.validate(config))
         tracking.check(config.log)
         if not hosts.is_first():
             return work_for_first_host(plan.settle(config, folder, arrays), builder)

@@ -52,7 +52,7 @@ def train(config: Any, folder: str) -> str:
         knowledge = Knowledge(connection, pool=place / "pool")
         with stages.at("reading the data and building the task"):
             task = registry.build_task(config)
-            space = registry.informed(task)
+            space = registry.informed(task, "tnas")
         if not config.tnas.transfer:
             raise UserError("tnas.transfer is False: there is nothing to learn")
         numbers = build.configure(config)

@@ -31,7 +31,7 @@ from fnas_jax.spaces import (
 )
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.widen import widen
-from fnas_jax.tasks import latency
+from fnas_jax.tasks import features, latency
 from fnas_jax.tasks.base import Evaluator, Task
 
 SPACES: dict[str, Callable[[Any], Space]] = {
@@ -44,6 +44,7 @@ SPACES: dict[str, Callable[[Any], Space]] = {
     "categorical": lambda s: categorical.make(s.cardinalities),
 }
 LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.INFO)  # what methods go by is told
 NONE = Parts()  # no part was given as an object
 # Modules with a `build`; only the chosen ones are imported.
 TASKS = {"images": "fnas_jax.tasks.images", "tabular": "fnas_jax.tasks.tabular"}
@@ -180,11 +181,21 @@ def find_space(name: str, own: Parts = NONE) -> Any:
     return SPACES[name] if name in SPACES else parts.find("space", name, own.space, SPACES)
 
 
-def informed(task: Task) -> Space:
-    """The task's space, with what methods may know of its networks before they are trained."""
-    known = task.features()
+def informed(task: Task, method: str) -> Space:
+    """The task's space, as a method of this name gets it.
+
+    Methods that predict, and those of the user's own, may go by what is known of networks before
+    they are trained. Raises UserError where a task of the user's own says that wrongly.
+    """
+    if method in METHODS and method not in PREDICT:
+        return task.space
+    own = task.name.partition("/")[0] not in TASKS
+    with parts.building("task", task.name, own):
+        known = task.features()
+        if own and known is not None:
+            features.check(known, task.space, task.existing)
     if known is not None:
-        LOG.info("known of every network before it is trained: %s", ", ".join(known.names))
+        LOG.info("methods know of networks before they are trained: %s", ", ".join(known.names))
     return task.space._replace(features=known)
 
 
@@ -214,8 +225,8 @@ def build_all(
         task.fits()
     if task.check is not None and not knowledge.begun:
         task.check()
+    space = informed(task, name)
     with parts.building("method", name, name not in METHODS):
-        space = task.space if name in METHODS and name not in PREDICT else informed(task)
         found = build(config, space, task, knowledge)
     if isinstance(found, SearchMethod):
         found = (found, task.evaluator)

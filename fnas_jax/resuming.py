@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import jax
+import ml_collections
 
 from fnas_jax import iteration
 from fnas_jax import saving as saving_lib
-from fnas_jax.core import unchanged, workdir
+from fnas_jax.core import config as config_lib
+from fnas_jax.core import config_json, hosts, unchanged, workdir
 from fnas_jax.core.logging import last_line
 from fnas_jax.core.types import UserError
 from fnas_jax.iteration import State
@@ -22,6 +26,18 @@ if TYPE_CHECKING:
     from fnas_jax.loop import Context
 
 LOG = logging.getLogger(__name__)
+
+
+def as_begun(
+    folder: str | pathlib.Path, config: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+    """`config_json.as_begun` of the first host, on every host."""
+    known = ""
+    if hosts.is_first():
+        found = config_json.as_begun(pathlib.Path(folder).expanduser(), config)
+        known = json.dumps(config_lib.flatten(found))
+    kept = config_lib.flatten(json.loads(hosts.broadcast_text(known)))
+    return config_lib.validate(config_lib.nest(config_lib.flatten(config) | kept))
 
 
 def resume(ctx: Context, saving: Saving, key: jax.Array) -> tuple[State, Mapping[str, float]]:

@@ -20,9 +20,10 @@ def made_up(tmp_path_factory):
     """The folder of two tables of one stem, which are alike: 125 networks of one space."""
     folder = tmp_path_factory.mktemp("tables")
     for name, weights in WEIGHTS.items():
-        lines = ["decision_0,decision_1,decision_2,accuracy"]
+        lines = ["decision_0,decision_1,decision_2,accuracy,mflops"]
         for arch in itertools.product(range(5), repeat=3):
-            lines.append(f"{','.join(map(str, arch))},{40 + 9 * GAINS[list(arch)] @ weights:.4f}")
+            accuracy = 40 + 9 * GAINS[list(arch)] @ weights
+            lines.append(f"{','.join(map(str, arch))},{accuracy:.4f},{1 + sum(arch)}")
         (folder / name).mkdir()
         (folder / name / "net.csv").write_text("\n".join(lines))
     return folder

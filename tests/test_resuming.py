@@ -34,10 +34,8 @@ def whole(tmp_path_factory):
     return folder, loop.run(CONFIG, folder, build)
 
 
-@pytest.fixture(scope="module")
-def killed_once(tmp_path_factory):
-    """A search killed behind its third checkpoint."""
-    folder = tmp_path_factory.mktemp("killed")
+def kill(config, folder):
+    """Begins a search, and ends it behind its third checkpoint."""
     real, left = checkpoint.save, [3]
 
     def save(*args):
@@ -49,7 +47,14 @@ def killed_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "save", save)
         with pytest.raises(Crash):
-            loop.run(CONFIG, folder, build)
+            loop.run(config, folder, build)
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory):
+    """A search killed behind its third checkpoint."""
+    folder = tmp_path_factory.mktemp("killed")
+    kill(CONFIG, folder)
     assert json.loads((folder / "run.json").read_text())["format"] == run_json.FORMAT
     return folder
 
@@ -71,6 +76,21 @@ def goes_on(folder, whole, **changes):
     assert timeless(result) == timeless(whole[1])
     assert rows_of(folder) == rows_of(whole[0])  # and that they are of one run
     return result
+
+
+def test_a_search_of_before_a_key_goes_on_by_the_command_that_began_it(whole, tmp_path):
+    """Twice: what it did not know stands in its config.json afterwards."""
+    then = {f"features__{name}": False for name in ("structure", "costs")}
+    kill(config_with(search__budget=12, **then), tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("features") == {"structure": False, "costs": False}
+    path.write_text(json.dumps(stored))
+    goes_on(tmp_path, whole)
+    assert json.loads(path.read_text()).get("features", {}).get("costs") in (None, False)
+    goes_on(tmp_path, whole)
+    with pytest.raises(UserError, match=r"features\.costs \(True there, False now\)"):
+        loop.run(config_with(search__budget=12, features__costs=False), whole[0], build)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", "null", '{"id": 5, "starts": "x"}'])

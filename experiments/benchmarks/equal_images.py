@@ -32,8 +32,9 @@ from fnas_jax import finals, iteration
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.clock import Clock
+from fnas_jax.core.types import Failed
 from fnas_jax.methods.baselines import evolution, gp
-from fnas_jax.registry import PREDICT, build_task, informed
+from fnas_jax.registry import build_task, informed
 from fnas_jax.tasks.base import Task
 
 BENCHMARK = "equal_images"
@@ -45,6 +46,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 } | {"fnas_no_features": ("fnas", BLIND), "gp_no_features": ("gp", BLIND)}
 NAMES = (*METHODS, *(f"{name}{POOL}" for name in METHODS))
 SPARE = 2  # places for each child that a search of so many images trains
+PATIENCE = 40  # proposals for each place
 
 
 class Winner(NamedTuple):
@@ -78,8 +80,7 @@ def search(
     """The winner of a search at each of the thousands of images `at`, in rising order."""
     key, clock = jax.random.key(seed), Clock()
     kind, _ = METHODS[name.removesuffix(POOL)]
-    space = informed(task) if kind in PREDICT else task.space
-    method, evaluator = BUILDERS[kind](config, space, task, None)
+    method, evaluator = BUILDERS[kind](config, informed(task, kind), task, None)
     steps = iteration.compiled(method, evaluator)
     state = iteration.initial(method, evaluator, len(task.space.cardinalities), key)
     of_child, prepared_ones = config.children.steps * config.children.batch_size, 0
@@ -88,8 +89,12 @@ def search(
             state, prepared_ones = state._replace(evaluator=prepared), figures["children"]
     found: list[Winner] = []
     while len(found) < len(at):
-        if evaluator.left is not None and int(evaluator.left(state.evaluator)) == 0:
-            raise RuntimeError(f"{name} has trained all networks before {at[-1]},000 images")
+        if state.counts["proposed"] >= PATIENCE * config.search.budget:
+            raise Failed(
+                f"{name}, seed {seed}, has trained {state.counts['trained']} networks by"
+                f" {state.counts['proposed']} proposals, and knows no others before"
+                f" {at[len(found)]} thousand images"
+            )
         state, _, _ = iteration.iterate(steps, state, key, clock)
         images = (state.counts["trained"] + prepared_ones) * of_child
         while len(found) < len(at) and images >= 1000 * at[len(found)]:
@@ -152,19 +157,19 @@ def run(options: argparse.Namespace) -> list[Record]:
     children = -(-1000 * options.at[-1] // (options.steps * config.children.batch_size))
     configs = {name: configure(config, name, children) for name in options.methods}
     # Searches that train children in the same way share the compiled programs.
-    tasks: dict[bool, Task] = {}
-    for c in configs.values():
-        tasks[c.akp.enabled] = tasks.get(c.akp.enabled) or build_task(c)
+    pooled = {name.endswith(POOL) for name in options.methods}
+    tasks = {
+        pool: build_task(configure(config, f"random{POOL if pool else ''}", children))
+        for pool in pooled
+    }
     found: list[Winner] = []
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     turns = list(itertools.product(seeds, configs))
     for seed, name in followed(BENCHMARK, turns, lambda turn: f"seed {turn[0]}, {turn[1]}"):
-        c = configs[name]
-        # Which features there are, the configuration says, which tasks of both kinds share.
-        task = tasks[c.akp.enabled]
-        if not c.features.structure:
+        task = tasks[name.endswith(POOL)]
+        if METHODS[name.removesuffix(POOL)][1] == BLIND:
             task = task._replace(features=lambda: None)
-        new = search(c, task, name, seed, options.at)
+        new = search(configs[name], task, name, seed, options.at)
         say(" ".join(f"{w.method} seed {w.seed}: {w.found:.4f} of {w.trained}" for w in new))
         found += new
     task = next(iter(tasks.values()))

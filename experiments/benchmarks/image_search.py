@@ -103,7 +103,7 @@ def search(
     key, clock, prepared_ones = jax.random.key(seed), Clock(), 0
     most = config.search.budget
     build = BUILDERS[PRESETS[name].method] if build is None else build
-    method, evaluator = build(config, informed(task), task, None)
+    method, evaluator = build(config, informed(task, config.method.name), task, None)
     if children is not None:
         method = limited(method, children)
     steps = iteration.compiled(method, evaluator)

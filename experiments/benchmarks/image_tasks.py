@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sqlite3
 import sys
 import time
@@ -64,6 +65,7 @@ TASKS = {
 }
 
 
+@functools.cache  # to tell the features takes seconds
 def space() -> Space:
     """One block of MnasNet's space, with what the product's defaults let methods know of it."""
     plain = mnas.make(blocks=1, strides=(2,), stem=16, stem_stride=1, head=64)

@@ -31,11 +31,10 @@ from fnas_jax.methods.fnas import method as fnas
 from fnas_jax.methods.fnas.config import Config, Uac
 from fnas_jax.spaces import base, macro
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import features
+from fnas_jax.tasks import features, tabular
 from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "method_overhead"
-IMAGE, CLASSES = (32, 32, 3), 10  # of CIFAR, which formulas of costs are asked about
 
 
 def accuracy(archs: jax.Array) -> jax.Array:
@@ -47,7 +46,9 @@ def accuracy(archs: jax.Array) -> jax.Array:
 def space() -> Space:
     """NAS-Bench-Macro's, with what the product's defaults let methods know of its networks."""
     plain = macro.make()
-    return plain._replace(features=features.of_networks(Features(), plain, IMAGE, CLASSES))
+    return plain._replace(
+        features=features.of_networks(Features(), plain, tabular.IMAGE, tabular.CLASSES)
+    )
 
 
 class Times(NamedTuple):

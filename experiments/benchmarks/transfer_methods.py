@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.benchmarks.presets import PRESETS, Preset
+from experiments.benchmarks.presets import ABLATIONS, PRESETS, Preset
 from fnas_jax.methods.baselines import bananas, random
 from fnas_jax.methods.baselines.config import Bananas
 from fnas_jax.methods.tnas.config import Tnas
@@ -27,6 +27,10 @@ BASELINES = {
     "gp_ei": PRESETS["gp_ei"],
     "gp_warm": PRESETS["gp_warm"],
     "gp_warm_own": PRESETS["gp_warm_own"],
+    "gp_ei_no_features": ABLATIONS["gp_ei_no_features"],
+    "gp_warm_features": ABLATIONS["gp_warm_features"],
+    "gp_warm_own_features": ABLATIONS["gp_warm_own_features"],
+    "fnas_warm_no_features": ABLATIONS["fnas_warm_no_features"],
     "fnas_warm": PRESETS["fnas_warm"],
     "evolution": PRESETS["evolution"]._replace(iterations=400),
     "random": Preset(lambda space: random.make(space, batch=10), 200),

@@ -51,6 +51,24 @@ def known_config(folder: pathlib.Path) -> dict[str, Any] | None:
     return None if about is None else config_lib.modernize(config_lib.flatten(about.config))
 
 
+def as_begun(folder: pathlib.Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """`config`, with what it leaves open and the run in `folder` has from before there was a key.
+
+    So that the command that began a search goes on with it, whose defaults were others then.
+    """
+    try:
+        old = known_config(folder)
+    except UserError:  # it is mended, or told, where the folder is opened
+        return config
+    new, keys = config_lib.flatten(config), config_lib.all_keys()
+    kept = {
+        name: value
+        for name, value in config_lib.BEFORE.items()
+        if old is not None and old[name] == value and new[name] == keys[name].default
+    }
+    return config_lib.validate(config_lib.nest(new | kept)) if kept else config
+
+
 def stored_keys(path: pathlib.Path) -> dict[str, Any]:
     """The keys and values of a run's config.json, under the names of today.
 

@@ -29,8 +29,11 @@ class Posterior(NamedTuple):
 
 
 def squared_distances(x: Array, y: Array) -> Array:
-    """[n, D], [m, D] -> [n, m], never negative."""
-    products = x @ y.T
+    """[n, D], [m, D] -> [n, m], never negative.
+
+    In full precision: with the short products of accelerators, this difference would cancel.
+    """
+    products = jnp.matmul(x, y.T, precision="highest")
     return jnp.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * products, 0.0)
 
 

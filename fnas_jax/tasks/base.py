@@ -145,9 +145,6 @@ class Task(NamedTuple):
     sample_images: np.ndarray | None = None
     # What the winner takes and is tested on; None: there are no images
     dataset: Dataset | None = None
-    # What is known of every network before it is trained, for methods that predict: they find it
-    # as `Space.features`. Built when it is asked for; None: nothing
-    features: Callable[[], Features | None] = lambda: None
     # Builds what one-shot methods need; None: architectures can only be looked up
     oneshot: Callable[[], OneShot] | None = None
     measure: Measure = Measure()
@@ -169,3 +166,6 @@ class Task(NamedTuple):
     fits: Callable[[], None] | None = None
     said: tuple[str, ...] = ()  # lines about it for the start of a search
     layers: str = ""  # by what code the layers of its children are computed here; "": none are
+    # What is known of every network before it is trained, for methods that predict: they find it
+    # as `Space.features`. Built when it is asked for; None: nothing
+    features: Callable[[], Features | None] = lambda: None

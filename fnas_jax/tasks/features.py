@@ -7,6 +7,7 @@ costs. Here they are brought to one scale.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnas_jax.core import identity
-from fnas_jax.core.types import Array, Features
+from fnas_jax.core import identity, stages
+from fnas_jax.core.types import Array, Features, UserError
 from fnas_jax.networks import cost, structure
 from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.structure import Part
@@ -23,7 +24,11 @@ from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.context import DEVICE
 from fnas_jax.tasks.latency import Source
 
+LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.INFO)  # what methods go by is told
 DRAWN = 2048  # random networks by which means and deviations are taken
+LEAST = 0.5  # share of the networks of which a number has to be known
+FURTHEST = 6.0  # deviations
 
 
 def of(
@@ -52,10 +57,11 @@ def of_networks(
     image_shape: tuple[int, int, int],
     outputs: Outputs,
     latency: Source = DEVICE,
+    existing: Array | None = None,
 ) -> Features | None:
     """`of` networks of `space` on such images, whose costs formulas say.
 
-    And `latency`, where that predicts without a measurement.
+    And `latency`, where that predicts without a measurement. `existing`: `Task.existing`.
     """
     count, predict = cost.cost(space, image_shape, outputs), latency.predict
     names = ("params", "macs", *(() if predict is None else ("latency_ms",)))
@@ -65,7 +71,8 @@ def of_networks(
 
     about: dict[str, Any] = {"image": image_shape, "outputs": outputs}
     about |= {} if predict is None else {"latency": latency.identity}
-    return of(chosen, space, logarithms(names, costs), about)
+    about |= {} if existing is None else {"networks": identity.of_arrays(existing)}
+    return of(chosen, space, logarithms(names, costs), about, existing)
 
 
 def logarithms(names: Sequence[str], of_costs: Callable[[Array], Sequence[Array]]) -> Part:
@@ -83,21 +90,49 @@ def standard(
 ) -> Features | None:
     """The numbers of all `parts` on one scale, without those that are the same for all networks.
 
-    None where none is left.
+    And without those that are unknown of more than half of them, which is told. None where none is
+    left.
     """
     raw = functools.partial(side_by_side, parts)
-    drawn = np.asarray(jax.jit(raw)(sample(space, existing)), np.float64)
+    with stages.at("what is known of networks before they are trained"):
+        drawn = np.asarray(jax.jit(raw)(sample(space, existing)), np.float64)
     known = np.isfinite(drawn)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, drawn, 0.0).sum(axis=0) / count
-    std = np.sqrt(np.where(known, (drawn - mean) ** 2, 0.0).sum(axis=0) / count)
-    kept = np.flatnonzero(std > 1e-5 * (1 + np.abs(mean)))
+    mean = np.where(known, drawn, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    std = np.sqrt(np.where(known, (drawn - mean) ** 2, 0.0).mean(axis=0))
+    differs, shares = std > 1e-5 * (1 + np.abs(mean)), known.mean(axis=0)
+    every = np.array([name for part in parts for name in part.names])
+    for i in np.flatnonzero(differs & (shares < 1)):
+        left_out = "which methods do not go by" if shares[i] < LEAST else "others count as the mean"
+        LOG.info("%s is known of %.0f%% of the networks: %s", every[i], 100 * shares[i], left_out)
+    kept = np.flatnonzero(differs & (shares >= LEAST))
     if not len(kept):
         return None
-    names = np.array([name for part in parts for name in part.names])[kept]
+    names = every[kept]
     told = identity.text({"names": names.tolist(), "about": dict(about)})
     scale = functools.partial(scaled, raw, kept, *(x[kept].astype(np.float32) for x in (mean, std)))
     return Features(tuple(names.tolist()), scale, told)
+
+
+def check(known: Any, space: Space, existing: Array | None) -> None:
+    """Raises UserError for what is not `Features` of `space`, as a user's task may return."""
+    if not isinstance(known, Features):
+        raise UserError(
+            f"its features are {type(known).__name__}, not fnas_jax.interfaces.Features"
+        )
+    archs = sample(space, existing)
+    found = np.asarray(known.of(archs))
+    if found.shape != (len(archs), len(known.names)):
+        raise UserError(
+            f"its features of {len(archs)} networks have the shape {found.shape}; with"
+            f" {len(known.names)} names it must be {(len(archs), len(known.names))}"
+        )
+    finite = np.isfinite(found).all(axis=0)
+    of_one = (np.abs(found.mean(axis=0)) < 1) & (found.std(axis=0) > 0.2) & (found.std(axis=0) < 5)
+    for name, well in zip(known.names, finite & of_one, strict=True):
+        if not well:
+            raise UserError(
+                f"its feature {name!r} must be finite, with mean 0 and deviation 1 over the space"
+            )
 
 
 def sample(space: Space, existing: Array | None) -> Array:
@@ -116,6 +151,9 @@ def side_by_side(parts: Sequence[Part], archs: Array) -> Array:
 def scaled(
     raw: Callable[[Array], Array], kept: np.ndarray, mean: np.ndarray, std: np.ndarray, archs: Array
 ) -> Array:
-    """As `Features.of`: the `kept` columns, less their `mean`, over their `std`; 0 for NaN."""
+    """As `Features.of`: the `kept` columns, less their `mean`, over their `std`; 0 for NaN.
+
+    No further from 0 than FURTHEST, so that one network far away is no network of its own kind.
+    """
     found = (raw(archs)[:, kept] - mean) / std
-    return jnp.where(jnp.isfinite(found), found, 0.0)
+    return jnp.clip(jnp.where(jnp.isfinite(found), found, 0.0), -FURTHEST, FURTHEST)

@@ -8,6 +8,7 @@ in any of its forms, costs nothing and returns the same number. Where the table 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from fnas_jax.tasks.plain_table import Asked
 from fnas_jax.tasks.table_index import Index
 from fnas_jax.tasks.tables import Table
 
+LOG = logging.getLogger(__name__)
 RewardFn = Callable[[Array, Array, Array, Array], Array]
 OVER_LIMIT = -3
 IMAGE, CLASSES = (32, 32, 3), 10  # of CIFAR, which the published tables are about
@@ -246,16 +248,28 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
     )
 
 
+def costs_of(table: Table) -> list[str]:
+    """The names of its columns of costs, but for the one that is searched for."""
+    there = [name for name in COSTS if np.isfinite(getattr(table, name)).any()]
+    return [name for name in there if name != table.measure.name]
+
+
 def known(chosen: Any, table: Table, where: Index, existing: Array | None) -> Features | None:
     """As `Task.features`: the table's columns of costs, and what the space says.
 
-    Where it has no such column, the formulas of the space's networks on `IMAGE`.
+    Where it has no such column, the formulas of the space's networks on `IMAGE`. What is searched
+    for is never known.
     """
-    there = [name for name in COSTS if np.isfinite(getattr(table, name)).any()]
+    there = costs_of(table)
     if not there and elastic.has_networks(table.space):
-        return features.of_networks(chosen, table.space, IMAGE, CLASSES)
+        return features.of_networks(chosen, table.space, IMAGE, CLASSES, existing=existing)
     if not there:
-        return features.of(chosen, table.space, None, {}, existing)
+        return None
+    if "latency_ms" in there and chosen.costs:
+        LOG.warning(
+            "latency_ms of every network counts as known before it is evaluated;"
+            " features.costs=False keeps a table's costs from methods that predict"
+        )
     columns = [jnp.asarray(getattr(table, name)) for name in there]
 
     def looked_up(archs: Array) -> list[Array]:

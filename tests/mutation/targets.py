@@ -52,6 +52,7 @@ TESTS = {
     "methods/beside.py": "methods/test_beside.py",
     "methods/candidates.py": "methods/test_scores.py",
     "methods/scores.py": "methods/test_scores.py",
+    "networks/structure.py": "networks/test_structure.py",
     "tasks/augment.py": "tasks/test_augment.py",
     "tasks/augment_choice.py": "tasks/test_augment_choice.py",
     "tasks/colour.py": "tasks/test_colour.py",

@@ -10,12 +10,15 @@ import pytest
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.sections import Features as Chosen
+from fnas_jax.core.types import Features, UserError
 from fnas_jax.knowledge import store
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.baselines import random
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import categorical, cell, mnas
 from fnas_jax.tasks import features, table_index, tables, tabular
+from fnas_jax.tasks.base import Task
+from fnas_jax.tasks.function import from_function
 from fnas_jax.tasks.latency import Source
 
 ROWS = [(a, b, c) for a in range(3) for b in range(3) for c in range(2)]
@@ -61,6 +64,79 @@ def test_an_unknown_cost_is_the_mean_one(tmp_path):
     found = np.asarray(known.of(jnp.asarray(ROWS)))[:, 0]
     assert found[0] == found[17] == 0 and np.isfinite(found).all()
     assert np.unique(found[1:17]).size > 4
+
+
+@pytest.mark.parametrize(("unknown", "there"), [(8, True), (14, False)])
+def test_a_number_is_one_deviation_over_all_networks_or_left_out(unknown, there, tmp_path, caplog):
+    caplog.set_level("INFO")
+    known = of_table(write(tmp_path / "net.csv", unknown=tuple(range(unknown))))
+    assert (known is not None) == there
+    share = "mflops is known of 5" if there else "mflops is known of 2"
+    assert share in caplog.text and ("methods do not go by" in caplog.text) != there
+    if there:
+        found = np.asarray(known.of(jnp.asarray(ROWS)))[:, 0]
+        assert found.std() == pytest.approx(1, abs=0.1) and found.mean() == pytest.approx(
+            0, abs=0.2
+        )
+
+
+def test_nothing_is_further_away_than_some_deviations():
+    space = categorical.make((500,))
+    part = features.logarithms(("x",), lambda a: [jnp.where(a[:, 0] == 0, 1e30, 1.0 + a[:, 0] % 2)])
+    known = features.standard(space, [part], {})
+    found = np.asarray(known.of(jnp.arange(500)[:, None]))
+    assert found.max() == features.FURTHEST and np.unique(found).size == 3
+
+
+@pytest.mark.parametrize("metric", ["latency_ms", "accuracy"])
+def test_what_is_searched_for_is_never_known(metric, tmp_path, caplog):
+    path = write(tmp_path / "net.csv", costs=("latency_ms", "mflops"))
+    direction = "minimize" if metric == "latency_ms" else "maximize"
+    config = configured(f"tabular/{path}", task__metric=metric, task__direction=direction)
+    task = registry.build_task(config)
+    others = ("mflops",) if metric == "latency_ms" else ("latency_ms", "mflops")
+    assert task.features().names == others
+    assert ("latency_ms of every network counts as known" in caplog.text) == (len(others) == 2)
+
+
+WRONG = {
+    "no Features": (lambda: np.zeros(3), "its features are ndarray"),
+    "another shape": (
+        lambda: Features(("a", "b"), lambda a: jnp.zeros((len(a), 1)), "{}"),
+        r"have the shape \(2048, 1\); with 2 names it must be \(2048, 2\)",
+    ),
+    "raw numbers": (
+        lambda: Features(("macs",), lambda a: 1e8 + a[:, :1].astype(jnp.float32), "{}"),
+        "its feature 'macs' must be finite, with mean 0 and deviation 1",
+    ),
+    "NaN": (
+        lambda: Features(("macs",), lambda a: jnp.full((len(a), 1), jnp.nan), "{}"),
+        "its feature 'macs' must be finite",
+    ),
+    "an exception": (lambda: 1 / 0, "task.name is 'mine', which raised .*division by zero"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_a_task_of_the_users_own_says_is_looked_at(wrong):
+    made, sentence = WRONG[wrong]
+    task = Task("mine", categorical.make((3, 4)), None, None, features=made)
+    with pytest.raises(UserError, match=sentence):
+        registry.informed(task, "gp")
+    assert registry.informed(task, "random").features is None
+
+
+def test_a_task_of_the_users_own_is_believed_where_it_is_right():
+    known = Features(("x",), lambda a: (a[:, :1] - 1.0) / (2 / 3) ** 0.5, "{}")
+    task = Task("mine", categorical.make((3, 4)), None, None, features=lambda: known)
+    assert registry.informed(task, "my.module:build").features is known
+
+
+def test_a_function_has_the_structure_of_a_space_with_networks():
+    space = mnas.make(blocks=1, strides=(1,))
+    task = from_function(space, lambda network: 0.5)(config_lib.default())
+    assert "kernel" in task.features().names and "macs" not in task.features().names
+    assert from_function(categorical.make((2, 2)), len)(config_lib.default()).features() is None
 
 
 def test_a_table_with_gaps_is_measured_on_its_rows(tmp_path):
@@ -113,7 +189,7 @@ def digits():
 
 
 def test_images_have_costs_by_formula_and_the_structure(digits):
-    known = registry.informed(digits).features
+    known = registry.informed(digits, "fnas").features
     assert known.names[-2:] == ("params", "macs") and "kernel" in known.names
     archs = digits.space.canonical(digits.space.sample(jax.random.key(2), 100))
     found = np.asarray(jax.jit(known.of)(archs))
@@ -122,7 +198,7 @@ def test_images_have_costs_by_formula_and_the_structure(digits):
         mine = found[:, i - 2]
         assert np.corrcoef(mine, np.log(np.asarray(exact, float)))[0, 1] > 1 - 1e-5
     assert digits.space.features is None  # the task's own space stays what it is
-    assert registry.informed(digits).identity == digits.space.identity
+    assert registry.informed(digits, "fnas").identity == digits.space.identity
 
 
 def test_a_flag_each():

@@ -1,8 +1,8 @@
 """A Gaussian process on one-hot decisions with expected improvement or an upper bound.
 
-The kernel is k(a, b) = exp(-h(a, b) / 2) with h the Hamming distance of canonical forms, or half of
-it and what their features differ by (`methods.beside`), and the targets are the Gaussian scores of
-the rewards' ranks. With L L' = K + s I over the n evaluated
+The kernel is k(a, b) = exp(-h(a, b) / 2) with h the Hamming distance of canonical forms, or, where
+features are known (`methods.beside`), half of it and as much of their distance. Targets are the
+Gaussian scores of the rewards' ranks. With L L' = K + s I over the n evaluated
 networks, W = L^-1 and V = W k(X, candidates), a candidate has
 
     mean = V' W y           variance = 1 - |V|^2 (by column)

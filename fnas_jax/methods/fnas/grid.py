@@ -26,7 +26,7 @@ class Component(NamedTuple):
     """Points of the grid; every field has the same shape."""
 
     code: Array  # int32, which of `codes`
-    share: Array  # float32 of d that the features are
+    share: Array | None  # float32 of d that the features are; None: the space has none
     rate: Array  # float32
     noise: Array  # float32
     rho: Array  # float32 correlation with other tasks; 0: they do not count
@@ -69,18 +69,22 @@ def distances(space: Space, x: Array, y: Array) -> Distances:
 
 
 def grid(space: Space) -> Component:
-    """[G] components without other tasks, equally likely."""
+    """[G] components without other tasks, equally likely.
+
+    Without features there is no `share`, so that searches of before there was one can go on.
+    """
     number = len(codes(space.cardinalities, jnp.zeros((1, len(space.cardinalities)), jnp.int32)))
     shares = (0.0,) if space.features is None else (0.0, SHARE)
     points = np.array(list(itertools.product(range(number), shares, RATES, NOISES)))
     size, (code, share, rate, noise) = len(points), jnp.asarray(points, jnp.float32).T
     zeros = jnp.zeros(size, jnp.float32)
-    return Component(code.astype(jnp.int32), share, rate, noise, zeros, zeros - np.log(size))
+    known = None if space.features is None else share
+    return Component(code.astype(jnp.int32), known, rate, noise, zeros, zeros - np.log(size))
 
 
 def kernel(component: Component, squared: Distances) -> Array:
     """[n, m] correlations by the distances of n architectures from m."""
     distance = squared.decisions[component.code]
-    if squared.features is not None:
+    if squared.features is not None and component.share is not None:
         distance = (1 - component.share) * distance + component.share * squared.features
     return jnp.exp(-component.rate * distance)

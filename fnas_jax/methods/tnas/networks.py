@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from fnas_jax.core.types import Array
-from fnas_jax.methods.beside import SHARE, beside, mean_hamming
+from fnas_jax.methods.beside import SHARE, beside
 from fnas_jax.methods.tnas import graph_encoder, layers, set_encoder
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.methods.tnas.graph_encoder import Graphs
@@ -25,6 +25,7 @@ from fnas_jax.methods.tnas.set_encoder import Sample
 from fnas_jax.spaces.base import Space, one_hot
 
 CHUNK = 1024  # architectures that are encoded at once
+DRAWN = 256  # random networks by which distances are told
 
 
 class Hyper(NamedTuple):
@@ -54,15 +55,26 @@ class Inputs(NamedTuple):
 
     graphs: Graphs
     one_hot: Array  # [N, sum K_t]
-    known: Array  # [N, G] `Space.features`, as far as they count; G may be 0
+    known: Array  # [N, G] `Space.features`, scaled as `beside` has them; G may be 0
 
 
 def inputs(space: Space, archs: Array) -> Inputs:
     """Of canonical architectures `archs` [N, T]."""
     known = jnp.zeros((len(archs), 0))
     if space.features is not None:
-        known = beside(known, space.features.of(archs), mean_hamming(space))
+        known = beside(known, space.features.of(archs), mean_distance(space))
     return Inputs(graph_encoder.graphs(space, archs), one_hot(space.cardinalities, archs), known)
+
+
+def mean_distance(space: Space) -> float:
+    """The mean squared distance of two random networks by the first part of xi, W the identity.
+
+    Of operations it is the mean Hamming distance; networks by descriptors of blocks are nearer.
+    """
+    with jax.ensure_compile_time_eval():
+        archs = space.canonical(space.sample(jax.random.key(0), DRAWN))
+        features = graph_encoder.graphs(space, archs).features[:, 1:-1]
+        return max(float(features.reshape(DRAWN, -1).var(axis=0).sum()), 1e-9)
 
 
 def start_hyper() -> Hyper:

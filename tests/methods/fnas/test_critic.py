@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
+from fnas_jax.core.types import Features
 from fnas_jax.methods.fnas import critic as critics
 from fnas_jax.methods.fnas.config import Uac
 from fnas_jax.spaces import base
@@ -147,3 +148,25 @@ def test_an_embedding_tells_tasks_apart():
     for e, sign in ((-1.0, 1), (1.0, -1)):
         value = predict(critic, fitted, critics.encode(critic, ALL, jnp.array([e]))).mean(axis=0)
         assert sign * stats.spearmanr(np.asarray(value), TRUTH).statistic > 0.8
+
+
+def test_features_are_half_of_the_mean_squared_distance_of_codes():
+    numbers = np.random.default_rng(0).normal(size=(216, 4))
+    numbers = jnp.asarray((numbers - numbers.mean(0)) / numbers.std(0), jnp.float32)
+    weights = base.place_values(CARDS)
+    known = Features(tuple("abcd"), lambda archs: numbers[archs @ weights], "{}")
+    config = Uac(members=2, hidden=8, gain=0.7)
+    critic = critics.make(CARDS, config, 1, known)
+    x = np.asarray(critics.encode(critic, ALL, jnp.ones(1)))
+    plain = np.asarray(critics.encode(critics.make(CARDS, config, 1), ALL, jnp.ones(1)))
+    assert x.shape == (216, critic.inputs) == (216, sum(CARDS) + 4 + 1)
+
+    def squared(code):
+        return ((code[:, None] - code) ** 2).sum(-1)
+
+    apart = squared(np.asarray(numbers)) / 8
+    mean = squared(plain).mean()
+    assert mean == pytest.approx(2 * 0.7**2, rel=1e-4)
+    np.testing.assert_allclose(squared(x), (squared(plain) + mean * apart) / 2, atol=1e-4)
+    ensemble = critics.init(critic, jax.random.key(0))
+    assert critics.predict(critic, ensemble, jnp.asarray(x)).shape == (2, 216)

@@ -35,6 +35,7 @@ def fitted(ctx, mask=MASK, values=SCORES):
 
 COLD = processes.Context(toy.SPACE, ROWS, None)
 WARM = processes.Context(toy.SPACE, ROWS, source())
+BY_FEATURES = np.float32([1.0, 1.0, 1.0])  # a reward that features say all of
 TWO = processes.Context(toy.SPACE, ROWS, source(tasks=2))
 
 
@@ -88,7 +89,8 @@ def test_features_have_a_distance_of_mean_one_and_points_of_the_grid():
     np.testing.assert_allclose(got.features, apart_by_features(ALL, ALL[:50]), atol=2e-5)
     assert apart_by_features(ALL, ALL).mean() == pytest.approx(1, rel=1e-4)
     plain, points = grid.grid(toy.SPACE), grid.grid(INFORMED)
-    assert len(points.rate) == 2 * len(plain.rate) and not plain.share.any()
+    assert len(points.rate) == 2 * len(plain.rate)
+    assert plain.share is None  # so that a search of before there were any can go on
     assert sorted(set(points.share.tolist())) == [0, 0.5]
     assert np.exp(points.log_prior).sum() == pytest.approx(1, rel=1e-5)
 
@@ -99,9 +101,10 @@ def component_of(state, u):
 
 
 def kernel(component, x, y):
-    distance = (1 - component.share) * reference_distance(component.code, x, y)
-    if component.share:
-        distance += component.share * apart_by_features(x, y)
+    share = component.share or 0.0
+    distance = (1 - share) * reference_distance(component.code, x, y)
+    if share:
+        distance += share * apart_by_features(x, y)
     return np.exp(-component.rate * distance)
 
 
@@ -111,7 +114,7 @@ def test_a_cold_component_is_a_gaussian_process(cold, space):
     if space.features is not None:
         # Numbers that say all of the reward, so that components with them are the likeliest.
         ctx = processes.Context(space, ROWS, None)
-        by_features = scores.rank_scores(jnp.asarray(NUMBERS[SEEN] @ [1.0, 1.0, 1.0]), MASK)
+        by_features = scores.rank_scores(jnp.asarray(NUMBERS[SEEN] @ BY_FEATURES), MASK)
         state, found = fitted(ctx, values=by_features), partial(processes.posterior, ctx)
         assert all(component_of(state, u)[1].share for u in range(processes.USED))
     values = SCORES if space.features is None else by_features
@@ -142,12 +145,18 @@ def test_the_likeliest_components_are_used(cold):
     assert len(weights) == 2 * len(grid.RATES) * len(grid.NOISES)
 
 
-@pytest.mark.parametrize("ctx", [WARM, TWO], ids=["one task", "two tasks"])
-def test_a_warm_component_is_the_joint_process_of_all_tasks(ctx):
-    state = fitted(ctx)
+@pytest.mark.parametrize("kind", ["one task", "two tasks", "features"])
+def test_a_warm_component_is_the_joint_process_of_all_tasks(kind):
+    ctx, truth, values = {"one task": WARM, "two tasks": TWO}.get(kind), TRUTH, SCORES
+    if ctx is None:
+        truth = NUMBERS @ BY_FEATURES
+        values = scores.rank_scores(jnp.asarray(truth[SEEN]), MASK)
+        ctx = processes.Context(INFORMED, ROWS, source()._replace(reward=truth))
+    state = fitted(ctx, values=values)
     found = jax.jit(partial(processes.posterior, ctx))(state, jnp.asarray(ALL))
     found_of = [(u, component_of(state, u)[1]) for u in range(processes.USED)]
     u, c = next((u, c) for u, c in found_of if c.rho > 0)
+    assert bool(c.share) == (kind == "features")
     other = np.asarray(state.foreign.archs)
     place = {tuple(a): i for i, a in enumerate(ALL)}
     rows = np.array([place[tuple(a)] for a in other])
@@ -155,9 +164,9 @@ def test_a_warm_component_is_the_joint_process_of_all_tasks(ctx):
     same = task[:, None] == task
     there = np.zeros(len(rows))
     for t in range(len(ctx.source.embedding) - 1):
-        ranks = scipy_stats.rankdata(TRUTH[rows][task == t])
+        ranks = scipy_stats.rankdata(truth[rows][task == t])
         there[task == t] = scipy_stats.norm.ppf((ranks - 0.5) / len(ranks))
-    own, y = ALL[SEEN][:20], np.asarray(SCORES)[:20]
+    own, y = ALL[SEEN][:20], np.asarray(values)[:20]
     among = kernel(c, other, other) * np.where(same, 1, c.rho) + c.noise * np.eye(len(rows))
     prior = c.rho * kernel(c, other, own).T @ np.linalg.solve(among, there)
     std = max(prior.std(), scores.LEAST_STD) / y.std()
@@ -174,6 +183,8 @@ def test_a_warm_component_is_the_joint_process_of_all_tasks(ctx):
     np.testing.assert_allclose(found.mean[u], (mean - shift) / std, atol=2e-2)
     amplitude = float(state.used.amplitude[u]) / std**2
     np.testing.assert_allclose(found.variance[u], amplitude * variance, rtol=2e-2, atol=2e-3)
+    looked_through = jax.jit(partial(improvement.means, ctx))(state, jnp.asarray(ALL))
+    np.testing.assert_allclose(looked_through, processes.mixture(state, found)[0], atol=2e-2)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -8,7 +8,7 @@ import pytest
 
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import identity
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Features, UserError
 from fnas_jax.knowledge import history as store
 from fnas_jax.knowledge import task_data
 from fnas_jax.knowledge.base import Knowledge
@@ -169,6 +169,19 @@ def test_stored_weights_keep_the_names_that_they_always_had():
     names = {stored.settings(Tnas(**{name: value}), 0) for name, value in OTHER.items()}
     assert len(names) == len(OTHER) and stored.settings(Tnas(), 0) not in names
     assert stored.settings(Tnas(trust=0.5, acquisition="ucb"), 0) == stored.settings(Tnas(), 0)
+
+
+def test_weights_that_went_by_features_have_a_name_of_their_own(knowledge):
+    found = load(configuration(), task(), knowledge)
+    plain = stored.digest(Tnas(), 0, found)
+    known = [Features(("a",), lambda archs: archs, text) for text in ("1", "2")]
+    assert stored.digest(Tnas(), 0, found, None) == plain
+    names = {plain, *(stored.digest(Tnas(), 0, found, features) for features in known)}
+    assert len(names) == 3
+    numbers = build.configure(configuration())
+    spaces = (toy.SPACE, *(toy.SPACE._replace(features=features) for features in known))
+    places = {stored.place(numbers, 0, space, found, knowledge).path for space in spaces}
+    assert len(places) == 3
 
 
 # Another value of each number that the weights depend on.

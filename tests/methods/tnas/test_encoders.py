@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fnas_jax.core.types import Features
 from fnas_jax.methods.tnas import features, graph_encoder, networks, set_encoder
 from fnas_jax.methods.tnas.config import Tnas
 from fnas_jax.spaces import categorical, cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
@@ -186,3 +187,23 @@ def test_codes_of_tasks_come_from_images_vectors_or_the_table():
     np.testing.assert_allclose(networks.task_codes(config, p, None, vectors), vectors @ p.tasks)
     off = dataclasses.replace(config, data_encoder=False)
     assert not networks.task_codes(off, p, None, vectors).any()
+
+
+@pytest.mark.parametrize("name", ["categorical", "mnas"])
+def test_features_are_half_of_the_mean_squared_distance_of_plain_codes(name):
+    space, forms = SPACES[name], forms_of(name, 3, 300)
+    numbers = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    known = Features(tuple("abc"), lambda archs: jnp.asarray(numbers), "{}")  # row by row
+    config = Tnas(hidden=8, code=4, deep=False)
+    codes = jnp.zeros((300, config.code))
+
+    def squared(space):
+        p = networks.init(jax.random.key(0), space, config, 1, 1)
+        xi = np.asarray(networks.embed(config, p, codes, networks.inputs(space, forms)))
+        return ((xi[:, None] - xi) ** 2).sum(-1)
+
+    plain, both = squared(space), squared(space._replace(features=known))
+    apart = ((numbers[:, None] - numbers) ** 2).sum(-1) / 6
+    mean = networks.mean_distance(space)
+    assert plain.mean() == pytest.approx(mean, rel=0.1)
+    np.testing.assert_allclose(both, (plain + mean * apart) / 2, atol=1e-3)
