@@ -181,15 +181,14 @@ def find_space(name: str, own: Parts = NONE) -> Any:
     return SPACES[name] if name in SPACES else parts.find("space", name, own.space, SPACES)
 
 
-def informed(task: Task, method: str) -> Space:
-    """The task's space, as a method of this name gets it.
+def informed(task: Task, method: str, own: bool = False) -> Space:
+    """The task's space, as a method of this name gets it; `own`: the task is the user's own.
 
     Methods that predict, and those of the user's own, may go by what is known of networks before
     they are trained. Raises UserError where a task of the user's own says that wrongly.
     """
     if method in METHODS and method not in PREDICT:
         return task.space
-    own = task.name.partition("/")[0] not in TASKS
     with parts.building("task", task.name, own):
         known = task.features()
         if own and known is not None:
@@ -225,7 +224,8 @@ def build_all(
         task.fits()
     if task.check is not None and not knowledge.begun:
         task.check()
-    space = informed(task, name)
+    ours = own.task is None and config.task.name.partition("/")[0] in TASKS
+    space = informed(task, name, own=not ours)
     with parts.building("method", name, name not in METHODS):
         found = build(config, space, task, knowledge)
     if isinstance(found, SearchMethod):

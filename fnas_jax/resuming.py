@@ -7,7 +7,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
@@ -31,13 +31,16 @@ LOG = logging.getLogger(__name__)
 def as_begun(
     folder: str | pathlib.Path, config: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:
-    """`config_json.as_begun` of the first host, on every host."""
-    known = ""
+    """`config` with what `config_json.as_begun` says on the first host, on every host."""
+    known: dict[str, Any] = {}
     if hosts.is_first():
-        found = config_json.as_begun(pathlib.Path(folder).expanduser(), config)
-        known = json.dumps(config_lib.flatten(found))
-    kept = config_lib.flatten(json.loads(hosts.broadcast_text(known)))
-    return config_lib.validate(config_lib.nest(config_lib.flatten(config) | kept))
+        known = config_json.as_begun(pathlib.Path(folder).expanduser(), config)
+    known = json.loads(hosts.broadcast_text(json.dumps(known)))
+    if not known:
+        return config
+    values = ", ".join(f"{name}={value}" for name, value in known.items())
+    LOG.warning("the search goes on as it was begun, with %s", values)
+    return config_lib.validate(config_lib.nest(config_lib.flatten(config) | known))
 
 
 def resume(ctx: Context, saving: Saving, key: jax.Array) -> tuple[State, Mapping[str, float]]:

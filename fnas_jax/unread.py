@@ -87,8 +87,6 @@ def found(config: Any) -> dict[str, str]:
     flat, keys = config_lib.flatten(config), config_lib.all_keys()
     chosen = plan.settable(config.space.name) if config.search.plan == plan.AUTO else ()
     given = [name for name, key in keys.items() if flat[name] != key.default and name not in chosen]
-    # Nor what a search of before goes on with.
-    given = [name for name in given if flat[name] != config_lib.BEFORE.get(name, flat)]
     reasons: dict[str, str] = {}
     for rule in (_by_task, _by_space, _by_method, _by_switch):
         for name, reason in rule(config, flat, given):

@@ -78,19 +78,25 @@ def goes_on(folder, whole, **changes):
     return result
 
 
-def test_a_search_of_before_a_key_goes_on_by_the_command_that_began_it(whole, tmp_path):
-    """Twice: what it did not know stands in its config.json afterwards."""
-    then = {f"features__{name}": False for name in ("structure", "costs")}
-    kill(config_with(search__budget=12, **then), tmp_path)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_search_of_before_a_key_goes_on_by_the_command_that_began_it(
+    whole, tmp_path, caplog, damaged
+):
+    """Again when more of it is asked for, when its config.json has the key."""
+    kill(config_with(search__budget=12, features__structure=False, features__costs=False), tmp_path)
     path = tmp_path / "config.json"
     stored = json.loads(path.read_text())
     assert stored.pop("features") == {"structure": False, "costs": False}
-    path.write_text(json.dumps(stored))
+    path.write_text("" if damaged else json.dumps(stored))
     goes_on(tmp_path, whole)
-    assert json.loads(path.read_text()).get("features", {}).get("costs") in (None, False)
-    goes_on(tmp_path, whole)
+    told = "the search goes on as it was begun, with features.structure=False, features.costs=False"
+    assert told in caplog.text
+    loop.run(config_with(search__budget=14), tmp_path, build)
+    assert json.loads(path.read_text())["features"] == {"structure": False, "costs": False}
+    caplog.clear()
     with pytest.raises(UserError, match=r"features\.costs \(True there, False now\)"):
         loop.run(config_with(search__budget=12, features__costs=False), whole[0], build)
+    assert not caplog.text  # of a search of today nothing is told
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", "null", '{"id": 5, "starts": "x"}'])

@@ -8,8 +8,11 @@ the winner is who would win then. With the pool (`.._pool`) that needs second re
 eight, which are held then, for each number anew, and are not counted. All winners are trained again
 together, longer and from fresh weights, and judged on the test images, which no search has seen.
 Settings are the product's, but for space and minibatches, which suit small images. `.._no_features`
-is FNAS without what is known before training. Every method is compared with `fnas`, or `fnas_pool`,
-seed by seed. An iteration trains a batch, so that numbers are passed by as much as that.
+are methods without what is known before training. Every method is compared with `fnas`, or
+`fnas_pool`, seed by seed. An iteration trains up to a batch, so that numbers are passed by as much
+as that: by hardly a child by FNAS, which trains about one at a time, and by up to seven by the
+others, whose winners are so of a few more children (`trained`). A search that finds no more
+networks to train is told, and has no figures from there on.
 """
 
 from __future__ import annotations
@@ -32,7 +35,6 @@ from fnas_jax import finals, iteration
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
 from fnas_jax.core.clock import Clock
-from fnas_jax.core.types import Failed
 from fnas_jax.methods.baselines import evolution, gp
 from fnas_jax.registry import build_task, informed
 from fnas_jax.tasks.base import Task
@@ -86,15 +88,17 @@ def search(
     of_child, prepared_ones = config.children.steps * config.children.batch_size, 0
     if evaluator.hooks.prepare is not None:
         for prepared, figures in evaluator.hooks.prepare(state.evaluator, key):
-            state, prepared_ones = state._replace(evaluator=prepared), figures["children"]
+            state = state._replace(evaluator=prepared)
+            prepared_ones += figures["children"]
     found: list[Winner] = []
     while len(found) < len(at):
         if state.counts["proposed"] >= PATIENCE * config.search.budget:
-            raise Failed(
+            say(
                 f"{name}, seed {seed}, has trained {state.counts['trained']} networks by"
                 f" {state.counts['proposed']} proposals, and knows no others before"
                 f" {at[len(found)]} thousand images"
             )
+            break
         state, _, _ = iteration.iterate(steps, state, key, clock)
         images = (state.counts["trained"] + prepared_ones) * of_child
         while len(found) < len(at) and images >= 1000 * at[len(found)]:
@@ -111,9 +115,9 @@ def figures(
     """Test and validation accuracy of each method at each number, and how it compares."""
     out: list[Record] = []
     by = {(w.method, w.seed): w for w in found}
-    seeds = sorted({w.seed for w in found})
     for name, thousands in itertools.product(names, at):
         now, fnas = label(name, thousands), "fnas" + (POOL if name.endswith(POOL) else "")
+        seeds = sorted(seed for method, seed in by if method == now)
         metrics = {
             "test_accuracy": [tested[now, seed] for seed in seeds],
             "validation_accuracy": [by[now, seed].found for seed in seeds],
@@ -122,11 +126,13 @@ def figures(
         out += [
             records.over_seeds(BENCHMARK, task, now, metric, values, records.mean)
             for metric, values in metrics.items()
+            if values
         ]
-        if fnas in names and fnas != name:
-            theirs = [tested[label(fnas, thousands), seed] for seed in seeds]
+        both = [seed for seed in seeds if (label(fnas, thousands), seed) in by]
+        if fnas != name and both:
+            mine, theirs = ([tested[of, s] for s in both] for of in (now, label(fnas, thousands)))
             of = BENCHMARK, task, now, "test_accuracy", fnas
-            out += records.paired(*of, metrics["test_accuracy"], theirs, records.DIFFERENCE)
+            out += records.paired(*of, mine, theirs, records.DIFFERENCE)
     return out
 
 

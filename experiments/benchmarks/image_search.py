@@ -103,7 +103,7 @@ def search(
     key, clock, prepared_ones = jax.random.key(seed), Clock(), 0
     most = config.search.budget
     build = BUILDERS[PRESETS[name].method] if build is None else build
-    method, evaluator = build(config, informed(task, config.method.name), task, None)
+    method, evaluator = build(config, informed(task, method_of(build)), task, None)
     if children is not None:
         method = limited(method, children)
     steps = iteration.compiled(method, evaluator)
@@ -141,6 +141,11 @@ def search(
         float(np.mean(taus)) if taus else float("nan"),
         seconds["children"] + seconds["method"],
     )
+
+
+def method_of(build: Callable[..., Any]) -> str:
+    """The name of the method that `build` makes."""
+    return next(name for name, known in BUILDERS.items() if known is build)
 
 
 def unfinished(counts: dict[str, int], most: int, children: int | None) -> bool:

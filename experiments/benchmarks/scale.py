@@ -10,7 +10,7 @@ those of `experiments/fnas_imagenet.py` with other keys:
 
 mnasnet: 8,000 children of 5 epochs from fresh weights, as Tan et al., CVPR 2019 (arXiv 1807.11626,
 section 5); fnas_fresh: 1,600 of these, a fifth, what FNAS needs of PPO's evaluations on the tables
-of docs/methods/index.md (5 to 8 times fewer); fnas: as many, which inherit and train for a quarter
+of docs/methods/index.md (6 to 8 times fewer); fnas: as many, which inherit and train for a quarter
 of the steps, as in docs/pool.md, where that was measured on small images. Without the winner's
 training.
 """

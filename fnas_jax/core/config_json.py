@@ -47,26 +47,33 @@ def known_config(folder: pathlib.Path) -> dict[str, Any] | None:
     path = folder / "config.json"
     if path.exists():
         return config_lib.flatten(read_config(folder))
+    return _by_checkpoint(folder)
+
+
+def _by_checkpoint(folder: pathlib.Path) -> dict[str, Any] | None:
     about = abouts.parse(checkpoint.newest_about(folder / mending.CHECKPOINTS))
     return None if about is None else config_lib.modernize(config_lib.flatten(about.config))
 
 
-def as_begun(folder: pathlib.Path, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """`config`, with what it leaves open and the run in `folder` has from before there was a key.
+def as_begun(folder: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """{key: value} of what the run in `folder` has of before there was a key.
 
-    So that the command that began a search goes on with it, whose defaults were others then.
+    As far as `config` leaves it at today's default, so that the command that began a search goes on
+    with it. What it was begun with on purpose is kept in the same way: whether there was a key
+    then, its config.json does not say for ever.
     """
     try:
         old = known_config(folder)
-    except UserError:  # it is mended, or told, where the folder is opened
-        return config
+    except UserError:  # what is damaged is mended from the checkpoint, which tells the same
+        old = _by_checkpoint(folder)
+    if old is None:
+        return {}
     new, keys = config_lib.flatten(config), config_lib.all_keys()
-    kept = {
+    return {
         name: value
         for name, value in config_lib.BEFORE.items()
-        if old is not None and old[name] == value and new[name] == keys[name].default
+        if old[name] == value and new[name] == keys[name].default
     }
-    return config_lib.validate(config_lib.nest(new | kept)) if kept else config
 
 
 def stored_keys(path: pathlib.Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax import objectives
-from fnas_jax.core import identity
+from fnas_jax.core import hosts, identity
 from fnas_jax.core import limits as limits_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import NONE as NO_LIMITS
@@ -265,11 +265,6 @@ def known(chosen: Any, table: Table, where: Index, existing: Array | None) -> Fe
         return features.of_networks(chosen, table.space, IMAGE, CLASSES, existing=existing)
     if not there:
         return None
-    if "latency_ms" in there and chosen.costs:
-        LOG.warning(
-            "latency_ms of every network counts as known before it is evaluated;"
-            " features.costs=False keeps a table's costs from methods that predict"
-        )
     columns = [jnp.asarray(getattr(table, name)) for name in there]
 
     def looked_up(archs: Array) -> list[Array]:
@@ -277,7 +272,13 @@ def known(chosen: Any, table: Table, where: Index, existing: Array | None) -> Fe
         return [jnp.where(row < 0, jnp.nan, column[row]) for column in columns]
 
     about = {"costs": identity.of_arrays([table.archs, *columns])}
-    return features.of(chosen, table.space, features.logarithms(there, looked_up), about, existing)
+    found = features.of(chosen, table.space, features.logarithms(there, looked_up), about, existing)
+    if found is not None and "latency_ms" in found.names and hosts.is_first():
+        LOG.warning(
+            "latency_ms counts as known before a network is evaluated;"
+            " features.costs=False keeps a table's costs from methods that predict"
+        )
+    return found
 
 
 def gaps(table: Table) -> tuple[str, ...]:

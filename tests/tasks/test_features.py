@@ -96,7 +96,7 @@ def test_what_is_searched_for_is_never_known(metric, tmp_path, caplog):
     task = registry.build_task(config)
     others = ("mflops",) if metric == "latency_ms" else ("latency_ms", "mflops")
     assert task.features().names == others
-    assert ("latency_ms of every network counts as known" in caplog.text) == (len(others) == 2)
+    assert ("latency_ms counts as known before" in caplog.text) == (len(others) == 2)
 
 
 WRONG = {
@@ -113,6 +113,12 @@ WRONG = {
         lambda: Features(("macs",), lambda a: jnp.full((len(a), 1), jnp.nan), "{}"),
         "its feature 'macs' must be finite",
     ),
+    "numpy": (
+        lambda: Features(("macs",), lambda a: np.asarray(a)[:, :1] * 1.0, "{}"),
+        "task.name is 'mine', which raised TracerArrayConversionError",
+    ),
+    "no names": (lambda: Features((), lambda a: a[:, :0], "{}"), "must have names"),
+    "no identity": (lambda: Features(("a",), lambda a: a[:, :1], None), "a text as their identity"),
     "an exception": (lambda: 1 / 0, "task.name is 'mine', which raised .*division by zero"),
 }
 
@@ -122,14 +128,14 @@ def test_what_a_task_of_the_users_own_says_is_looked_at(wrong):
     made, sentence = WRONG[wrong]
     task = Task("mine", categorical.make((3, 4)), None, None, features=made)
     with pytest.raises(UserError, match=sentence):
-        registry.informed(task, "gp")
+        registry.informed(task, "gp", own=True)
     assert registry.informed(task, "random").features is None
 
 
 def test_a_task_of_the_users_own_is_believed_where_it_is_right():
     known = Features(("x",), lambda a: (a[:, :1] - 1.0) / (2 / 3) ** 0.5, "{}")
     task = Task("mine", categorical.make((3, 4)), None, None, features=lambda: known)
-    assert registry.informed(task, "my.module:build").features is known
+    assert registry.informed(task, "my.module:build", own=True).features is known
 
 
 def test_a_function_has_the_structure_of_a_space_with_networks():
@@ -241,3 +247,16 @@ def test_latencies_of_a_table_are_known_and_measured_ones_are_not():
     assert np.corrcoef(np.asarray(known.of(archs))[:, 2], logs)[0, 1] == pytest.approx(1, abs=1e-4)
     here = features.of_networks(Chosen(structure=False), space, (8, 8, 1), 10)
     assert here.names == ("params", "macs") and here.identity != known.identity
+
+
+def named_like_ours(config, space, knowledge):
+    """A task of the user's own, whose name says nothing of that."""
+    made = from_function(categorical.make((3, 4)), len)(config)
+    return made._replace(name="images/mine", features=lambda: np.zeros(3))
+
+
+def test_a_task_of_the_users_own_is_looked_at_whatever_its_name(tmp_path):
+    name = "python:tests.tasks.test_features:named_like_ours"
+    config = configured(name, method__name="gp")
+    with store.tentative(tmp_path) as known, pytest.raises(UserError, match="ndarray"):
+        registry.build_all(config, Knowledge(known))
