@@ -20,7 +20,7 @@ import sys
 import ml_collections
 
 from experiments.benchmarks import records
-from experiments.benchmarks.image_methods import BUILDERS, FRESH
+from experiments.benchmarks.image_methods import FRESH
 from experiments.benchmarks.image_search import Search, configuration, figures, judged, search
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
@@ -82,8 +82,8 @@ def run(options: argparse.Namespace) -> list[Record]:
     ):
         c = configs[name, eta]
         task = tasks[c.akp.enabled, eta]
-        build = BUILDERS[METHODS[name][0]]
-        found = search(c, task, label(name, eta), seed, build=build, most_steps=options.budget)
+        kind, most = METHODS[name][0], options.budget
+        found = search(c, task, label(name, eta), seed, kind=kind, most_steps=most)
         searches[found.method, seed] = found
         say(
             f"seed {seed} {found.method:<12} trained {found.trained:>4}, {found.steps:>5} steps,"

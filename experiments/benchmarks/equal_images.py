@@ -28,7 +28,7 @@ import numpy as np
 
 from experiments.benchmarks import image_methods, records
 from experiments.benchmarks.image_methods import FRESH
-from experiments.benchmarks.image_search import configuration, judged
+from experiments.benchmarks.image_search import configuration, judged, prepared
 from experiments.benchmarks.progress import followed, say
 from experiments.benchmarks.records import Record
 from fnas_jax import finals, iteration
@@ -85,11 +85,8 @@ def search(
     method, evaluator = BUILDERS[kind](config, informed(task, kind), task, None)
     steps = iteration.compiled(method, evaluator)
     state = iteration.initial(method, evaluator, len(task.space.cardinalities), key)
-    of_child, prepared_ones = config.children.steps * config.children.batch_size, 0
-    if evaluator.hooks.prepare is not None:
-        for prepared, figures in evaluator.hooks.prepare(state.evaluator, key):
-            state = state._replace(evaluator=prepared)
-            prepared_ones += figures["children"]
+    of_child = config.children.steps * config.children.batch_size
+    state, prepared_ones = prepared(evaluator, state, key)
     found: list[Winner] = []
     while len(found) < len(at):
         if state.counts["proposed"] >= PATIENCE * config.search.budget:

@@ -26,7 +26,6 @@ import argparse
 import itertools
 import math
 import sys
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -42,8 +41,9 @@ from fnas_jax import finals, iteration
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices, stages
 from fnas_jax.core.clock import Clock
+from fnas_jax.core.types import Array
 from fnas_jax.registry import build_task, informed
-from fnas_jax.tasks.base import Task
+from fnas_jax.tasks.base import Evaluator, Task
 
 BENCHMARK = "image_search"
 AGAINST = "ppo"  # the method that the others are compared with, seed by seed
@@ -92,27 +92,24 @@ def search(
     name: str,
     seed: int,
     children: int | None = None,
-    build: Callable[..., Any] | None = None,
+    kind: str = "",
     most_steps: float = math.inf,
 ) -> Search:
     """One search of `search.budget` proposals, without files.
 
     Or until so many `children` are trained, or have made `most_steps`, fair rounds included.
-    `build` makes the method; None: that of the preset `name`.
+    `kind` of BUILDERS makes the method; "": that of the preset `name`.
     """
-    key, clock, prepared_ones = jax.random.key(seed), Clock(), 0
+    key, clock = jax.random.key(seed), Clock()
     most = config.search.budget
-    build = BUILDERS[PRESETS[name].method] if build is None else build
-    method, evaluator = build(config, informed(task, method_of(build)), task, None)
+    kind = kind or PRESETS[name].method
+    method, evaluator = BUILDERS[kind](config, informed(task, kind), task, None)
     if children is not None:
         method = limited(method, children)
     steps = iteration.compiled(method, evaluator)
     state = iteration.initial(method, evaluator, len(task.space.cardinalities), key)
-    if evaluator.hooks.prepare is not None:
-        with clock.part("children"):
-            for prepared, figures in evaluator.hooks.prepare(state.evaluator, key):
-                state = state._replace(evaluator=prepared)
-                prepared_ones += figures["children"]
+    with clock.part("children"):
+        state, prepared_ones = prepared(evaluator, state, key)
     log: list[dict[str, Any]] = []
     while unfinished(state.counts, most, children):
         state, _, scalars = iteration.iterate(steps, state, key, clock)
@@ -143,9 +140,17 @@ def search(
     )
 
 
-def method_of(build: Callable[..., Any]) -> str:
-    """The name of the method that `build` makes."""
-    return next(name for name, known in BUILDERS.items() if known is build)
+def prepared(
+    evaluator: Evaluator, state: iteration.State, key: Array
+) -> tuple[iteration.State, int]:
+    """The state behind the pool's fair rounds, and how many children these trained."""
+    if evaluator.hooks.prepare is None:
+        return state, 0
+    children = 0
+    for now, figures in evaluator.hooks.prepare(state.evaluator, key):
+        state = state._replace(evaluator=now)
+        children += figures["children"]
+    return state, children
 
 
 def unfinished(counts: dict[str, int], most: int, children: int | None) -> bool:

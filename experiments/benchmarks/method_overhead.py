@@ -31,7 +31,7 @@ from fnas_jax.methods.fnas import method as fnas
 from fnas_jax.methods.fnas.config import Config, Uac
 from fnas_jax.spaces import base, macro
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import features, tabular
+from fnas_jax.tasks import features, table_features
 from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "method_overhead"
@@ -47,7 +47,9 @@ def space() -> Space:
     """NAS-Bench-Macro's, with what the product's defaults let methods know of its networks."""
     plain = macro.make()
     return plain._replace(
-        features=features.of_networks(Features(), plain, tabular.IMAGE, tabular.CLASSES)
+        features=features.of_networks(
+            Features(), plain, table_features.IMAGE, table_features.CLASSES
+        )
     )
 
 

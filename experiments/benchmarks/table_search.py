@@ -24,7 +24,7 @@ from fnas_jax.methods import scores
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.methods.fnas.method import RULES
 from fnas_jax.methods.fnas.transfer import SourceTasks
-from fnas_jax.tasks import table_index, tabular
+from fnas_jax.tasks import table_features, table_index, tabular
 from fnas_jax.tasks.base import Evaluator
 from fnas_jax.tasks.tables import Table
 
@@ -58,7 +58,7 @@ class Result(NamedTuple):
 def informed(table: Table) -> Table:
     """The table with what the product's defaults let methods know of its networks."""
     where = table_index.of(table)
-    known = tabular.known(Features(), table, where, tabular.existing(table, where))
+    known = table_features.of(Features(), table, where, tabular.existing(table, where))
     return table._replace(space=table.space._replace(features=known))
 
 

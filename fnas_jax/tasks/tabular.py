@@ -8,7 +8,6 @@ in any of its forms, costs nothing and returns the same number. Where the table 
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,25 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax import objectives
-from fnas_jax.core import hosts, identity
 from fnas_jax.core import limits as limits_lib
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import NONE as NO_LIMITS
 from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.rows import first_equal
-from fnas_jax.core.types import COSTS, Array, Features, Metrics, UserError
-from fnas_jax.networks import elastic
+from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import features, protocols, table_costs, table_index, tables
+from fnas_jax.tasks import protocols, table_costs, table_features, table_index, tables
 from fnas_jax.tasks.base import Evaluator, Judged, Task
 from fnas_jax.tasks.plain_table import Asked
 from fnas_jax.tasks.table_index import Index
 from fnas_jax.tasks.tables import Table
 
-LOG = logging.getLogger(__name__)
 RewardFn = Callable[[Array, Array, Array, Array], Array]
 OVER_LIMIT = -3
-IMAGE, CLASSES = (32, 32, 3), 10  # of CIFAR, which the published tables are about
 
 
 class Known(NamedTuple):
@@ -243,42 +238,9 @@ def build(config: Any, space: Space | None = None, knowledge: Any = None) -> Tas
         allowed=functools.partial(allowed, limits, table, where) if some else None,
         existing=rows,
         simulated=protocols.of_times(whole),
-        features=functools.partial(known, config.features, table, where, rows),
+        features=functools.partial(table_features.of, config.features, table, where, rows),
         said=table.notes + (() if rows is None else gaps(table)),
     )
-
-
-def costs_of(table: Table) -> list[str]:
-    """The names of its columns of costs, but for the one that is searched for."""
-    there = [name for name in COSTS if np.isfinite(getattr(table, name)).any()]
-    return [name for name in there if name != table.measure.name]
-
-
-def known(chosen: Any, table: Table, where: Index, existing: Array | None) -> Features | None:
-    """As `Task.features`: the table's columns of costs, and what the space says.
-
-    Where it has no such column, the formulas of the space's networks on `IMAGE`. What is searched
-    for is never known.
-    """
-    there = costs_of(table)
-    if not there and elastic.has_networks(table.space):
-        return features.of_networks(chosen, table.space, IMAGE, CLASSES, existing=existing)
-    if not there:
-        return None
-    columns = [jnp.asarray(getattr(table, name)) for name in there]
-
-    def looked_up(archs: Array) -> list[Array]:
-        row = where.row_of(archs)
-        return [jnp.where(row < 0, jnp.nan, column[row]) for column in columns]
-
-    about = {"costs": identity.of_arrays([table.archs, *columns])}
-    found = features.of(chosen, table.space, features.logarithms(there, looked_up), about, existing)
-    if found is not None and "latency_ms" in found.names and hosts.is_first():
-        LOG.warning(
-            "latency_ms counts as known before a network is evaluated;"
-            " features.costs=False keeps a table's costs from methods that predict"
-        )
-    return found
 
 
 def gaps(table: Table) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ TESTS = {
     "tasks/data.py": "tasks/test_data.py",
     "tasks/entrants.py": "tasks/test_entrants.py",
     "tasks/features.py": "tasks/test_features.py",
+    "tasks/table_features.py": "tasks/test_features.py",
     "tasks/finalists.py": "tasks/test_finalists.py",
     "tasks/inherited.py": "tasks/test_inherited.py methods/pgnas/test_build.py",
     "tasks/policy.py": "tasks/test_policy.py tasks/test_recipe.py",

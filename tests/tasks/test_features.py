@@ -16,7 +16,7 @@ from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.baselines import random
 from fnas_jax.networks.cost import cost
 from fnas_jax.spaces import categorical, cell, mnas
-from fnas_jax.tasks import features, table_index, tables, tabular
+from fnas_jax.tasks import features, table_features, table_index, tables
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.function import from_function
 from fnas_jax.tasks.latency import Source
@@ -178,7 +178,7 @@ def test_a_published_table_without_costs_has_those_of_its_networks():
     nothing = np.full(len(archs), np.nan, np.float32)
     judged = np.zeros(len(archs), np.float32)
     table = tables.Table("x", space, archs, judged, judged[:, None], *[nothing] * 3, note="")
-    known = tabular.known(Chosen(), table, table_index.of(table), None)
+    known = table_features.of(Chosen(), table, table_index.of(table), None)
     assert {"params", "macs", "nor_conv_3x3", "longest_path"} <= set(known.names)
     found = np.asarray(known.of(jnp.asarray(archs)))
     of_networks = np.log(np.asarray(cost(space, (32, 32, 3), 10)(jnp.asarray(archs)), np.float64))
