@@ -8,7 +8,8 @@ the winner is who would win then. With the pool (`.._pool`) that needs second re
 eight, which are held then, for each number anew, and are not counted. All winners are trained again
 together, longer and from fresh weights, and judged on the test images, which no search has seen.
 Settings are the product's, but for space and minibatches, which suit small images. `.._no_features`
-are methods without what is known before training. Every method is compared with `fnas`, or
+are methods without what is known before training, `.._proxies` with zero-cost proxies, too, which
+are measured once for all seeds and count as no images. Every method is compared with `fnas`, or
 `fnas_pool`, seed by seed. An iteration trains up to a batch, so that numbers are passed by as much
 as that: by hardly a child by FNAS, which trains about one at a time, and by up to seven by the
 others, whose winners are so of a few more children (`trained`). A search that finds no more
@@ -18,6 +19,7 @@ networks to train is told, and has no figures from there on.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import sys
 from typing import Any, NamedTuple
@@ -42,10 +44,16 @@ from fnas_jax.tasks.base import Task
 BENCHMARK = "equal_images"
 BUILDERS = image_methods.BUILDERS | {"gp": gp.build, "evolution": evolution.build}
 BLIND = {"features.structure": False, "features.costs": False}
+PROXIES = {"features.proxies": True}
 POOL = "_pool"
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     name: (name, {}) for name in ("random", "evolution", "gp", "ppo", "fnas")
-} | {"fnas_no_features": ("fnas", BLIND), "gp_no_features": ("gp", BLIND)}
+} | {
+    "fnas_no_features": ("fnas", BLIND),
+    "gp_no_features": ("gp", BLIND),
+    "fnas_proxies": ("fnas", PROXIES),
+    "gp_proxies": ("gp", PROXIES),
+}
 NAMES = (*METHODS, *(f"{name}{POOL}" for name in METHODS))
 SPARE = 2  # places for each child that a search of so many images trains
 PATIENCE = 40  # proposals for each place
@@ -165,13 +173,13 @@ def run(options: argparse.Namespace) -> list[Record]:
         pool: build_task(configure(config, f"random{POOL if pool else ''}", children))
         for pool in pooled
     }
+    # What is known is built, and proxies are measured, once for all seeds.
+    known = {name: functools.cache(build_task(configs[name]).features) for name in options.methods}
     found: list[Winner] = []
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     turns = list(itertools.product(seeds, configs))
     for seed, name in followed(BENCHMARK, turns, lambda turn: f"seed {turn[0]}, {turn[1]}"):
-        task = tasks[name.endswith(POOL)]
-        if METHODS[name.removesuffix(POOL)][1] == BLIND:
-            task = task._replace(features=lambda: None)
+        task = tasks[name.endswith(POOL)]._replace(features=known[name])
         new = search(configs[name], task, name, seed, options.at)
         say(" ".join(f"{w.method} seed {w.seed}: {w.found:.4f} of {w.trained}" for w in new))
         found += new

@@ -75,6 +75,11 @@ class Features:
     costs: bool = key(
         True, "parameters and multiply-adds, latencies of a table of them, a table's own costs"
     )
+    proxies: bool = key(
+        False,
+        "zero-cost proxies of untrained networks on a minibatch, of tasks with images; measured"
+        " before the search",
+    )
 
 
 @dataclass(frozen=True)

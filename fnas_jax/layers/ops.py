@@ -21,6 +21,7 @@ from fnas_jax.layers.spec import HARD_GATE, HARD_SWISH, NONE, RELU6
 
 BN_EPSILON = 1e-5
 _LEAST = 8  # parts of a sum that is taken in two steps
+AGREEMENT = "agreement"  # what `watched` looks for beside parameters
 Params = dict[str, Any]
 
 
@@ -83,7 +84,8 @@ def norm_act(
         mask = jnp.arange(channels) < active
         scale, bias = scale * mask, bias * mask
     if moments is None:
-        return _norm_act(x, scale, bias, act % HARD_GATE), None
+        h = _norm_act(x, scale, bias, act % HARD_GATE)
+        return (h if act % HARD_GATE == NONE else watched(h, p, active)), None
     batch = _moments(x)
     mean, var = (
         jnp.where(collect, of_batch, estimate[:channels])
@@ -164,10 +166,45 @@ def squeeze_excite(x: Array, p: Params, hidden: Array | int, hard: Array | int =
     """
     channels = x.shape[-1]
     h = jax.nn.relu(x.mean((1, 2), sum_type(x)) @ p["w1"][:channels] + p["b1"])
-    h = h * (jnp.arange(h.shape[-1]) < hidden)
+    h = watched(h * (jnp.arange(h.shape[-1]) < hidden), p, hidden)
     h = h @ p["w2"][:, :channels] + p["b2"][:channels]
     gate = jnp.where(jnp.asarray(hard) == 1, hard_sigmoid(h), jax.nn.sigmoid(h))
     return gate[:, None, None, :]
+
+
+def watched(x: Array, p: Params, active: Array | int) -> Array:
+    """X, what a rectifier lets through [B, .., C]: 0 behind the first `active` channels.
+
+    Where the parameters `p` around it hold `AGREEMENT` [B, B], the derivative of anything in that
+    is how many of its units are open for both of two images, or closed for both (`agreement`).
+    Beside others' derivatives it so comes out of loops and branches by itself.
+    """
+    return _watched(x, p[AGREEMENT], jnp.asarray(active)) if AGREEMENT in p else x
+
+
+@jax.custom_vjp
+def _watched(x: Array, watch: Array, active: Array) -> Array:
+    return x
+
+
+def _watched_fwd(x: Array, watch: Array, active: Array) -> tuple[Array, Any]:
+    return x, (x, watch, active)
+
+
+def _watched_bwd(kept: Any, g: Array) -> tuple[Array, Array, None]:
+    x, watch, active = kept
+    return g, agreement(x, active).astype(watch.dtype), None
+
+
+_watched.defvjp(_watched_fwd, _watched_bwd)
+
+
+def agreement(x: Array, active: Array | int) -> Array:
+    """[B, B] units of x [B, .., C] that are above 0 for both of two images, or for neither."""
+    open_ = (x > 0).reshape(len(x), -1).astype(jnp.float32)
+    both = jnp.matmul(open_, open_.T, precision=lax.Precision.HIGHEST)
+    units, each = active * (x[0].size // x.shape[-1]), jnp.diagonal(both)
+    return units - each[:, None] - each[None, :] + 2 * both
 
 
 def fit_channels(x: Array, channels: int) -> Array:

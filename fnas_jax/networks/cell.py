@@ -22,7 +22,7 @@ from fnas_jax.layers.ops import Params
 from fnas_jax.layers.spec import RELU
 from fnas_jax.networks import cell_edges, dense
 from fnas_jax.networks.base import Network, Parts, Stats
-from fnas_jax.networks.cell_edges import Edges, norm
+from fnas_jax.networks.cell_edges import Edges, norm, rectified
 from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.spaces.cells import MIXED
 
@@ -223,7 +223,7 @@ def _init_reduction(width: int) -> Params:
 
 def _reduce(x: Array, p: Params, stats: Stats, collect: Array) -> tuple[Array, Stats]:
     """Residual block: [B, H, W, C] -> [B, H/2, W/2, 2 C]; the shortcut averages 2x2 pixels."""
-    h = convolutions.conv(jax.nn.relu(x), p["conv1"].astype(x.dtype), 0, (3,), 2)
+    h = convolutions.conv(rectified(x, p["norm1"]), p["conv1"].astype(x.dtype), 0, (3,), 2)
     h, first = norm(h, p["norm1"], stats["norm1"], collect, RELU)
     h = convolutions.conv(h, p["conv2"].astype(x.dtype), 0, (3,), 1)
     h, second = norm(h, p["norm2"], stats["norm2"], collect)

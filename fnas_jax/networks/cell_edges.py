@@ -60,6 +60,11 @@ def norm(
     return ops.norm_act(x, p, x.shape[-1], act, moments, collect)
 
 
+def rectified(x: Array, p: Params) -> Array:
+    """ReLU of x, in front of the convolution that the normalisation `p` is of."""
+    return ops.watched(jax.nn.relu(x), p, x.shape[-1])
+
+
 # ---- one of five operations
 
 
@@ -101,11 +106,11 @@ def _run(
 
 
 def _conv1(p: Params, x: Array) -> Array:
-    return convolutions.pointwise(jax.nn.relu(x), p["conv1"].astype(x.dtype))
+    return convolutions.pointwise(rectified(x, p["norm"]), p["conv1"].astype(x.dtype))
 
 
 def _conv3(p: Params, x: Array) -> Array:
-    return convolutions.conv(jax.nn.relu(x), p["conv3"].astype(x.dtype), 0, (3,), 1)
+    return convolutions.conv(rectified(x, p["norm"]), p["conv3"].astype(x.dtype), 0, (3,), 1)
 
 
 def _normed(f: Any) -> Any:

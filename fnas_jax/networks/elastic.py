@@ -49,6 +49,13 @@ def make(space: Space, channels: int, classes: Outputs, backend: str = "auto") -
     raise ValueError(f"the space {space.name!r} has no networks")
 
 
+def plain(space: Space, channels: int, classes: Outputs, dtype: Any = jnp.float32) -> Network:
+    """As `make`, by XLA's code alone in `dtype`: the same everywhere, and with all derivatives."""
+    if isinstance(space.spec, SPECS):
+        return cell.build(space.spec, channels, classes, dtype)
+    return make(space, channels, classes, "reference")  # whose type is that of what it is given
+
+
 def has_networks(space: Space) -> bool:
     """Whether `make` knows networks of `space`."""
     return type(space.spec) in mobile_spaces.MODULES or isinstance(space.spec, SPECS)

@@ -340,6 +340,7 @@ def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Ar
         x = ops.fit_channels(x, c.slots[-1][-1].widest("cout"))
     if c.mix:
         x = ops.activate(c.act, x @ params["mix"] + params["mix_bias"])
+        x = ops.watched(x, params, c.mix)
     if not dense_outputs:
         return x @ params["classifier"] + params["bias"]
     scores = [

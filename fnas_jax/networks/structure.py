@@ -25,6 +25,7 @@ class Part(NamedTuple):
 
     names: tuple[str, ...]  # F of them
     of: Callable[[Array], Array]  # canonical archs [N, T] -> [N, F] float32, pure and jittable
+    identity: str = ""  # what else than space, names and images they depend on; "": nothing
 
 
 def structure(space: Space) -> Part | None:

@@ -29,6 +29,8 @@ LOG.setLevel(logging.INFO)  # what methods go by is told
 DRAWN = 2048  # random networks by which means and deviations are taken
 LEAST = 0.5  # share of the networks of which a number has to be known
 FURTHEST = 6.0  # deviations
+# Makes zero-cost proxies of what else is known of networks, whatever of that is asked for
+Measure = Callable[[Features], Part | None]
 
 
 def of(
@@ -37,18 +39,21 @@ def of(
     costs: Part | None,
     about: Mapping[str, Any],
     existing: Array | None = None,
+    measure: Measure | None = None,
 ) -> Features | None:
     """The features that the section `features`, `chosen`, asks for; None: nothing is known.
 
     `costs`: those that need no measurement, by `logarithms`; `about` tells these from others of the
-    space; `existing`: `Task.existing`.
+    space; `existing`: `Task.existing`; `measure`: what makes zero-cost proxies.
     """
-    parts = [
-        structure.structure(space) if chosen.structure else None,
-        costs if chosen.costs else None,
-    ]
-    there = [part for part in parts if part is not None]
-    return standard(space, there, about, existing) if there else None
+    free = {"structure": structure.structure(space), "costs": costs}
+    parts = [part for name, part in free.items() if part is not None and getattr(chosen, name)]
+    if chosen.proxies and measure is not None:
+        known = standard(space, [part for part in free.values() if part is not None], about)
+        found = None if known is None else measure(known)
+        if found is not None:
+            parts, about = [*parts, found], {**about, "measured": found.identity}
+    return standard(space, parts, about, existing) if parts else None
 
 
 def of_networks(
@@ -58,10 +63,11 @@ def of_networks(
     outputs: Outputs,
     latency: Source = DEVICE,
     existing: Array | None = None,
+    measure: Measure | None = None,
 ) -> Features | None:
     """`of` networks of `space` on such images, whose costs formulas say.
 
-    And `latency`, where that predicts without a measurement. `existing`: `Task.existing`.
+    And `latency`, where that predicts without a measurement. The others as those of `of`.
     """
     count, predict = cost.cost(space, image_shape, outputs), latency.predict
     names = ("params", "macs", *(() if predict is None else ("latency_ms",)))
@@ -72,7 +78,7 @@ def of_networks(
     about: dict[str, Any] = {"image": image_shape, "outputs": outputs}
     about |= {} if predict is None else {"latency": latency.identity}
     about |= {} if existing is None else {"networks": identity.of_arrays(existing)}
-    return of(chosen, space, logarithms(names, costs), about, existing)
+    return of(chosen, space, logarithms(names, costs), about, existing, measure)
 
 
 def logarithms(names: Sequence[str], of_costs: Callable[[Array], Sequence[Array]]) -> Part:

@@ -37,6 +37,7 @@ from fnas_jax.tasks import (
     memory,
     policy,
     pricing,
+    proxy_features,
     trained,
     winner,
 )
@@ -111,6 +112,7 @@ def build(
             dataset.image_shape,
             dataset.outputs,
             ctx.latency,
+            measure=functools.partial(proxy_features.part, ctx),
         ),
         oneshot=functools.partial(inherited.oneshot, ctx),
         allowed=limited.allowed(ctx),

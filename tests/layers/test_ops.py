@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core.precision import float64
 from fnas_jax.layers import convolutions, ops
 from fnas_jax.layers.ops import Moments
 from fnas_jax.layers.spec import HARD_SWISH, NONE, RELU, RELU6
-from tests.precision import float64
 
 ACTIVE, CHANNELS = 5, 8
 KEY = jax.random.key(0)

@@ -8,8 +8,8 @@ from scipy import integrate, stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from fnas_jax.core.precision import float64
 from fnas_jax.methods import gp_math, whitening
-from tests.precision import float64
 
 
 @pytest.fixture

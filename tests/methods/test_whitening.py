@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fnas_jax
+from fnas_jax.core.precision import float64
 from fnas_jax.methods import whitening
-from tests.precision import float64
 
 
 def positive(rng, n, noise):

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from fnas_jax import layered
+from fnas_jax.core.precision import float64
 from fnas_jax.layers import choose
 from fnas_jax.layers.choose import Backend
 from fnas_jax.networks import cell as cell_network
@@ -21,7 +22,6 @@ from fnas_jax.networks.base import Network
 from fnas_jax.networks.dense import Dense
 from fnas_jax.spaces import cell, macro, mixed_cell, mixed_chain, mnas, mobilenetv3
 from fnas_jax.spaces.cells import SPECS
-from tests.precision import float64
 
 CLASSES, CHANNELS = 3, 2
 PIXELS = Dense(CLASSES)

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from fnas_jax.core.precision import float64
 from fnas_jax.layers import choose, compile_kernels
 from fnas_jax.layers.spec import HARD_GATE, HARD_SWISH, MBCONV, RELU
 from fnas_jax.networks import elastic, flax_mobile, flax_reference, mobile_spaces, subnet_weights
 from fnas_jax.spaces import mobilenetv3
 from tests.networks import agreement
 from tests.networks.agreement import CHANNELS, CLASSES
-from tests.precision import float64
 
 SPACE = mobilenetv3.make(stages=4, width=0.5, strides=(1, 2, 1, 2), stem_stride=1)
 

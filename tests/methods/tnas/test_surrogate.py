@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnas_jax.core.precision import float64
 from fnas_jax.methods.tnas import losses, networks, surrogate
 from tests.methods import toy
 from tests.methods.tnas import small
-from tests.precision import float64
 
 KNOWN = small.known(rows=25)
 ARCHS = small.ARCHS[::7]

@@ -1,0 +1,178 @@
+"""Zero-cost proxies as features: measured of some networks, and predicted of all others.
+
+A method asks about thousands of networks for each that it trains, and proxies cost a pass through a
+network. So some are measured, once, and a ridge regression on decisions, structure and costs says
+what it expects of the others. What these do not say is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from scipy.stats import norm, rankdata
+
+from fnas_jax.core import hosts, identity, precision, stages
+from fnas_jax.core.types import Array, Features
+from fnas_jax.networks import elastic, proxies
+from fnas_jax.networks.proxies import Batch
+from fnas_jax.networks.structure import Part
+from fnas_jax.objectives.base import Objective
+from fnas_jax.spaces.base import Space, one_hot
+from fnas_jax.tasks import data
+from fnas_jax.tasks.context import TrainContext
+
+LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.INFO)  # what methods go by is told
+MEASURED = 64  # networks
+FEWEST = 16  # networks of which anything is learnt
+IMAGES, PIXELS = (16, 64), 2**18  # least and most images of a minibatch, pixels of them all
+LEAST = 0.5  # share of a proxy's variance that has to be said of networks not measured
+SHRINKAGE = tuple(10.0**p for p in range(-3, 4))  # of the regression
+
+
+class Line(NamedTuple):
+    """A linear prediction."""
+
+    weights: np.ndarray  # [D]
+    offset: float
+    share: float  # of the variance that it says of networks that it has not seen
+
+
+def part(ctx: TrainContext, known: Features) -> Part | None:
+    """The proxies of `ctx.space` on its training images; None where nothing is to be had.
+
+    `known`: structure and costs. Only the first host measures, as only that one has a method.
+    """
+    if not hosts.is_first():
+        return None
+    archs = drawn(ctx.space)
+    if len(archs) < FEWEST:
+        LOG.info("zero-cost proxies need %d networks, and there are %d", FEWEST, len(archs))
+        return None
+    batch = minibatch(ctx)
+    of = identity.text(
+        {
+            "space": ctx.space.key,
+            "objective": [ctx.objective.name, ctx.objective.measure.name],
+            "proxies": identity.of_arrays([archs, *batch]),
+        }
+    )
+    unknown = np.full((len(archs), len(proxies.NAMES)), np.nan)
+    values = np.asarray(ctx.keep.load("proxies", of, unknown))
+    if np.isnan(values).all():
+        values = measured(ctx, batch, archs)
+        ctx.keep.save("proxies", of, 1, values)
+    return predicted(ctx.space, known, archs, values)
+
+
+def drawn(space: Space) -> np.ndarray:
+    """[M, T] different canonical networks, at random; fewer than MEASURED of a small space."""
+    several = space.canonical(space.sample(jax.random.key(0), 8 * MEASURED))
+    _, first = np.unique(np.asarray(several), axis=0, return_index=True)
+    return np.asarray(several)[np.sort(first)[:MEASURED]]
+
+
+def minibatch(ctx: TrainContext) -> Batch:
+    """Training images of `ctx` at random, normalised and not augmented."""
+    there, (height, width, _) = len(ctx.dataset.train_labels), ctx.dataset.image_shape
+    count = min(int(np.clip(PIXELS // (height * width), *IMAGES)), there)
+    rows = np.sort(np.random.default_rng(0).permutation(there)[:count])
+    images = ctx.dataset.train_images[rows]
+    normal = data.normalise(images, ctx.dataset.mean, ctx.dataset.std)
+    return Batch(normal, np.asarray(ctx.dataset.train_labels[rows]))
+
+
+def measured(ctx: TrainContext, batch: Batch, archs: np.ndarray) -> np.ndarray:
+    """[M, 5] float64 proxies of `archs` [M, T]; NaN where one is no number."""
+    channels, outputs = ctx.dataset.image_shape[-1], ctx.dataset.outputs
+    network = elastic.plain(ctx.space, channels, outputs)
+    double = elastic.plain(ctx.space, channels, outputs, jnp.float64)
+    look = jax.jit(functools.partial(proxies.raw, network, functools.partial(_loss, ctx.objective)))
+    flow = jax.jit(functools.partial(proxies.log_synflow, double))
+    ones = np.ones((1, *ctx.dataset.image_shape))
+    stats, began, found = network.init_stats(), time.monotonic(), []
+    with stages.at("zero-cost proxies of untrained networks"):
+        for arch in archs:
+            seen = jax.tree.map(np.asarray, look(batch, jax.random.key(0), arch))
+            with precision.on_cpu(), precision.float64():
+                weights = jax.tree.map(lambda leaf: leaf.astype(np.float64), seen.params)
+                log_synflow = float(flow(weights, arch, ones))
+            found.append(proxies.scores(ctx.space, arch, seen, stats, log_synflow))
+            stages.counted(len(found), len(archs), "networks")
+    seconds = time.monotonic() - began
+    LOG.info("zero-cost proxies of %d networks took %.0f seconds", len(archs), seconds)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _loss(objective: Objective, outputs: Array, targets: Array) -> Array:
+    return objective.loss(outputs, targets, 0.0)
+
+
+def predicted(space: Space, known: Features, archs: np.ndarray, values: np.ndarray) -> Part | None:
+    """What the `values` [M, 5] of `archs` [M, T] say of all networks of `space`.
+
+    As Gaussian scores of ranks, because only the order of a proxy means something. None where
+    `known` and decisions do not say any of them.
+    """
+    said = functools.partial(code, space, known.of)
+    x = np.asarray(said(jnp.asarray(archs)), np.float64)
+    lines: dict[str, Line] = {}
+    for name, column in zip(proxies.NAMES, values.T, strict=True):
+        there = np.isfinite(column)
+        if there.sum() >= FEWEST and np.ptp(column[there]) > 0:
+            line = regression(x[there], scores(column[there]))
+            if line.share >= LEAST:
+                lines[name] = line
+    lost = [name for name in proxies.NAMES if name not in lines]
+    if lost:
+        LOG.info("methods do not go by %s, which cannot be predicted", ", ".join(lost))
+    if not lines:
+        return None
+    shares = ", ".join(f"{name} {100 * line.share:.0f}%" for name, line in lines.items())
+    LOG.info("of networks not measured, the variance that is predicted: %s", shares)
+    weights = np.stack([line.weights for line in lines.values()], axis=1).astype(np.float32)
+    offset = np.array([line.offset for line in lines.values()], np.float32)
+    digest = identity.of_arrays([weights, offset])
+    return Part(tuple(lines), functools.partial(_lines, said, weights, offset), digest)
+
+
+def code(space: Space, known: Callable[[Array], Array], archs: Array) -> Array:
+    """[N, D] float32 that predictions of canonical archs [N, T] are made of."""
+    return jnp.concatenate([one_hot(space.cardinalities, archs), known(archs)], axis=1)
+
+
+def scores(values: np.ndarray) -> np.ndarray:
+    """[M] Gaussian scores of the ranks of `values` [M]."""
+    return np.asarray(norm.ppf((rankdata(values) - 0.5) / len(values)))
+
+
+def regression(x: np.ndarray, y: np.ndarray) -> Line:
+    """Ridge regression of y [M] on x [M, D], by the shrinkage that predicts best what is left out.
+
+    Leaving one out has a closed form: its error is that of the fit over one less its leverage.
+    """
+    middle, mean, found = x.mean(axis=0), y.mean(), []
+    left, sizes, right = np.linalg.svd(x - middle, full_matrices=False)
+    for shrinkage in SHRINKAGE:
+        kept = sizes**2 / (sizes**2 + shrinkage)
+        leverage = 1 / len(y) + (left**2 * kept).sum(axis=1)
+        errors = (y - mean - left @ (kept * (left.T @ (y - mean)))) / (1 - leverage)
+        found.append(((errors**2).mean(), shrinkage))
+    error, shrinkage = min(found)
+    weights = right.T @ (sizes / (sizes**2 + shrinkage) * (left.T @ (y - mean)))
+    return Line(weights, float(mean - middle @ weights), float(1 - error / y.var()))
+
+
+def _lines(
+    said: Callable[[Array], Array], weights: np.ndarray, offset: np.ndarray, archs: Array
+) -> Array:
+    """[N, F] of canonical archs [N, T]."""
+    return jnp.matmul(said(archs), weights, precision=lax.Precision.HIGHEST) + offset

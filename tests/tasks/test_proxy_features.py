@@ -1,0 +1,211 @@
+"""Zero-cost proxies as features: of which images and networks, how predicted, kept and left out."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import RidgeCV
+
+from fnas_jax import registry
+from fnas_jax.core import config as config_lib
+from fnas_jax.core import hosts
+from fnas_jax.core.keep import Keep, on_disk
+from fnas_jax.core.types import Features
+from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.networks.proxies import NAMES
+from fnas_jax.spaces import categorical
+from fnas_jax.tasks import data, images, proxy_features
+
+SPACE = categorical.make((4, 5, 3, 4))
+NOTHING = Features(("x",), lambda archs: jnp.zeros((len(archs), 1)), "{}")
+
+
+def configured(**changed):
+    flat = config_lib.flatten(config_lib.default())
+    flat |= {
+        "task.name": "images/digits",
+        "space.blocks": 1,
+        "space.strides": (2,),
+        "space.width": 0.5,
+        "space.head": 16,
+        "features.proxies": True,
+    }
+    flat |= {name.replace("__", "."): value for name, value in changed.items()}
+    return config_lib.validate(config_lib.nest(flat))
+
+
+@pytest.fixture(scope="module")
+def ctx():
+    config = configured()
+    space = registry.build_space(config)
+    return images.train_context(config, space, images.load(config))
+
+
+def drawn(count, seed=0):
+    return np.asarray(SPACE.sample(jax.random.key(seed), count))
+
+
+def additive(archs, seed=3):
+    """A number that every decision adds to, and some noise that none says."""
+    rng = np.random.default_rng(seed)
+    tables = [rng.standard_normal(k) for k in SPACE.cardinalities]
+    return sum(table[archs[:, i]] for i, table in enumerate(tables))
+
+
+def test_images_are_training_images_normalised_and_not_moved(ctx):
+    batch = proxy_features.minibatch(ctx)
+    dataset = ctx.dataset
+    assert batch.images.shape == (64, 8, 8, 1) and batch.images.dtype == np.float32
+    own = data.normalise(dataset.train_images, dataset.mean, dataset.std).reshape(-1, 64)
+    for image, target in zip(batch.images.reshape(-1, 64), batch.targets, strict=True):
+        rows = np.flatnonzero((own == image).all(1))
+        assert len(rows) and target in dataset.train_labels[rows]
+    again = proxy_features.minibatch(ctx)
+    assert all(np.array_equal(a, b) for a, b in zip(batch, again, strict=True))
+
+
+@pytest.mark.parametrize(("side", "count"), [(8, 64), (100, 26), (500, 16)])
+def test_large_images_are_fewer(ctx, side, count):
+    large = np.zeros((200, side, side, 1), np.uint8)
+    dataset = ctx.dataset._replace(train_images=large, train_labels=np.zeros(200, np.int32))
+    assert len(proxy_features.minibatch(ctx._replace(dataset=dataset)).images) == count
+
+
+def test_networks_are_different_ones_in_canonical_form(ctx):
+    archs = proxy_features.drawn(ctx.space)
+    assert archs.shape == (proxy_features.MEASURED, len(ctx.space.cardinalities))
+    assert len(np.unique(archs, axis=0)) == len(archs)
+    np.testing.assert_array_equal(archs, ctx.space.canonical(jnp.asarray(archs)))
+    assert len(proxy_features.drawn(categorical.make((2, 2)))) == 4
+
+
+def test_the_regression_is_the_one_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((40, 12)), rng.standard_normal(40)
+    y = x @ rng.standard_normal(12) + noise
+    line = proxy_features.regression(x, y)
+    theirs = RidgeCV(proxy_features.SHRINKAGE, store_cv_results=True).fit(x, y)
+    errors = theirs.cv_results_.mean(axis=0)
+    np.testing.assert_allclose(line.weights, theirs.coef_, rtol=1e-6)
+    assert line.offset == pytest.approx(theirs.intercept_)
+    assert line.share == pytest.approx(1 - errors.min() / y.var())
+
+
+def test_noise_has_no_share():
+    rng = np.random.default_rng(1)
+    line = proxy_features.regression(rng.standard_normal((40, 30)), rng.standard_normal(40))
+    assert line.share < proxy_features.LEAST
+
+
+def test_what_decisions_say_is_known_of_all_and_what_they_do_not_is_left_out(caplog):
+    caplog.set_level(logging.INFO)
+    archs, others = drawn(64), drawn(200, 1)
+    values = np.random.default_rng(2).standard_normal((64, 5))
+    values[:, NAMES.index("synflow")] = np.exp(additive(archs))  # only its order means something
+    values[:, NAMES.index("jacov")] = np.nan
+    values[:, NAMES.index("naswot")] = 7.0
+    part = proxy_features.predicted(SPACE, NOTHING, archs, values)
+    assert part.names == ("synflow",)
+    found = np.asarray(jax.jit(part.of)(jnp.asarray(others)))
+    assert found.shape == (200, 1)
+    assert np.corrcoef(found[:, 0], additive(others))[0, 1] > 0.97
+    assert "do not go by snip, grad_norm, jacov, naswot" in caplog.text
+
+
+def test_what_else_is_known_says_more_than_decisions_alone():
+    archs = drawn(64)
+    of = lambda a: jnp.sin(3.0 * a.sum(1, keepdims=True))  # noqa: E731
+    values = np.repeat(np.asarray(of(archs)), 5, axis=1)
+    assert proxy_features.predicted(SPACE, NOTHING, archs, values) is None
+    known = Features(("x",), of, "{}")
+    assert proxy_features.predicted(SPACE, known, archs, values).names == NAMES
+
+
+def test_a_failed_network_does_not_spoil_the_others():
+    archs = drawn(64)
+    values = np.repeat(additive(archs)[:, None], 5, axis=1)
+    values[:5] = np.nan
+    part = proxy_features.predicted(SPACE, NOTHING, archs, values)
+    mine = np.asarray(part.of(jnp.asarray(archs)))[:, 0]
+    assert part.names == NAMES and np.corrcoef(mine, additive(archs))[0, 1] > 0.97
+    values[: 64 - proxy_features.FEWEST + 1] = np.nan
+    assert proxy_features.predicted(SPACE, NOTHING, archs, values) is None
+
+
+def test_other_numbers_are_other_features():
+    archs = drawn(64)
+    parts = [
+        proxy_features.predicted(
+            SPACE, NOTHING, archs, np.repeat(additive(archs, s)[:, None], 5, axis=1)
+        )
+        for s in (3, 3, 4)
+    ]
+    assert parts[0].identity == parts[1].identity != parts[2].identity
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Stands for the measurement, and counts how often it is made."""
+    calls = []
+
+    def measured(ctx, batch, archs):
+        calls.append(archs)
+        return np.repeat(archs.sum(1)[:, None], 5, axis=1).astype(np.float64)
+
+    monkeypatch.setattr(proxy_features, "measured", measured)
+    return calls
+
+
+def test_what_was_measured_is_kept_until_the_search_has_a_result(ctx, counted, tmp_path):
+    kept = ctx._replace(keep=on_disk(tmp_path, 0.0))
+    first, again = (proxy_features.part(kept, NOTHING) for _ in range(2))
+    assert len(counted) == 1 and first.identity == again.identity
+    other = kept._replace(dataset=ctx.dataset._replace(mean=ctx.dataset.mean + 1))
+    proxy_features.part(other, NOTHING)  # another minibatch
+    assert len(counted) == 2
+
+
+def test_only_the_host_that_searches_measures(ctx, counted, monkeypatch):
+    monkeypatch.setattr(hosts, "is_first", lambda: False)
+    assert proxy_features.part(ctx, NOTHING) is None and not counted
+
+
+def test_a_tiny_space_has_none(ctx, counted, caplog):
+    caplog.set_level(logging.INFO)
+    tiny = ctx._replace(space=categorical.make((3, 5)))
+    assert proxy_features.part(tiny, NOTHING) is None and not counted
+    assert "need 16 networks, and there are 15" in caplog.text
+
+
+def test_a_flag_of_its_own(counted):
+    def names(**changed):
+        return registry.build_task(configured(**changed)).features().names
+
+    both = names()
+    assert set(NAMES) < set(both) and {"params", "kernel"} < set(both)
+    assert set(names(features__costs=False, features__structure=False)) == set(NAMES)
+    before = len(counted)
+    assert not set(NAMES) & set(names(features__proxies=False)) and len(counted) == before
+
+
+def test_the_keep_of_the_search_is_asked(counted, tmp_path):
+    asked = []
+    keep = Keep(load=lambda name, of, first: (asked.append(name), first)[1])
+    registry.build_task(configured(), Knowledge(None, keep=keep)).features()
+    assert asked == ["proxies"]
+
+
+def test_networks_of_digits_are_measured(ctx):
+    """The whole way once: numbers for all, told of others they were not measured of."""
+    archs = proxy_features.drawn(ctx.space)
+    values = proxy_features.measured(ctx, proxy_features.minibatch(ctx), archs)
+    assert values.shape == (len(archs), 5) and np.isfinite(values).mean() > 0.9
+    known = registry.build_task(configured(features__proxies=False)).features()
+    half = len(archs) // 2
+    part = proxy_features.predicted(ctx.space, known, archs[:half], values[:half])
+    assert {"snip", "synflow"} <= set(part.names)
+    found = np.asarray(part.of(jnp.asarray(archs[half:])))
+    for i, name in enumerate(part.names):
+        assert np.corrcoef(found[:, i], values[half:, NAMES.index(name)])[0, 1] > 0.5, name
