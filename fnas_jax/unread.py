@@ -45,7 +45,7 @@ SPACES = {
 }
 # Sections and keys of tasks with images alone; so is `space`. And of tables alone
 IMAGES = (
-    *("children", "akp", "winner", "task.augment", "latency"),
+    *("children", "akp", "winner", "task.augment", "latency", "features.proxies"),
     *("reward.training", "reward.training_mean", "reward.training_moved"),
     *("task.image_size", "task.val_fraction", "task.test_fraction", "task.labels"),
     *("task.cache_dir", "task.alpha", "task.split_seed", "task.objective", "task.class_weights"),

@@ -1,28 +1,34 @@
-"""What is known of networks before training, against how real children do.
+"""What is known of networks before training, against how they do when they are trained.
 
     python -m experiments.benchmarks.proxies --json OUT
 
 Trains random networks, each once, from fresh weights, by the product's settings, but for space and
-minibatches, which suit small images. `rank_correlation` is Spearman's with the validation accuracy:
+minibatches, which suit small images. With `--data DIR` instead: cells of NATS-Bench, whose tables
+know the accuracy. CIFAR's images are not there, so that proxies see noise of random classes.
+
+`rank_correlation` is Spearman's with the accuracy, on validation images where networks are trained:
 of what is known for nothing (parameters, counts of layers, ..), of each zero-cost proxy as measured
-(`snip`, ..) and as methods have it (`snip_predicted`: by a regression on MEASURED others); 95% of
-what comes of drawing these networks again, with replacement.
+(`snip`, ..) and as methods have it (`snip_predicted`: by a regression on other networks); the span
+is 95% of what comes of drawing these networks again, with replacement.
 
 What it is worth to a method: the accuracies of a few of the networks are known, a ridge regression
 predicts the others, `of_N`: of so many. `free` goes by decisions, structure and costs, `proxies` by
-the predicted proxies, too. Means over splits, and the share of splits in which proxies are better.
+the predicted proxies, too, and `proxies_measured` by those that were measured. Means over divisions
+of the networks, and the share of divisions in which proxies are better.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from scipy.stats import spearmanr
 
 from experiments.benchmarks import records
@@ -32,39 +38,65 @@ from experiments.benchmarks.progress import followed
 from experiments.benchmarks.records import Record
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import devices
-from fnas_jax.core.types import UserError
-from fnas_jax.networks.proxies import NAMES
+from fnas_jax.core.sections import Features as Chosen
+from fnas_jax.core.types import Array, Features, UserError
+from fnas_jax.networks.proxies import NAMES, Batch
 from fnas_jax.registry import build_task
 from fnas_jax.spaces.base import Space
-from fnas_jax.tasks import images, proxy_features
+from fnas_jax.tasks import images, proxy_features, table_features, table_index, tables
 from fnas_jax.tasks.base import Task
+from fnas_jax.tasks.table_features import CLASSES, IMAGE
+from fnas_jax.tasks.tables import Table
 
 BENCHMARK = "proxies"
+TABLES = ("nats_cifar10", "nats_cifar100")
 AGAIN = 1000  # draws for an interval
-SPLITS = 100
+DIVISIONS = 100
 KNOWN = (16, 32, 64)  # networks whose accuracy is known
+LEFT = 8  # networks that are predicted, or more
+Look = Callable[[np.ndarray], np.ndarray]  # archs [n, T] -> their proxies [n, 5]
 
 
-def networks(space: Space, count: int, apart: np.ndarray) -> np.ndarray:
-    """[n, T] different canonical networks, none of those of `apart`; n at most `count`."""
-    several = space.canonical(space.sample(jax.random.key(1), 4 * count))
-    _, first = np.unique(np.asarray(several), axis=0, return_index=True)
-    found = np.asarray(several)[np.sort(first)]
-    others = {tuple(arch) for arch in apart.tolist()}
-    return found[[tuple(arch) not in others for arch in found.tolist()]][:count]
+class Networks(NamedTuple):
+    """Random networks with their proxies."""
+
+    archs: np.ndarray  # [n, T]
+    proxies: np.ndarray  # [n, 5]
+    others: np.ndarray  # [m, T] from which methods would predict
+    of_others: np.ndarray  # [m, 5]
 
 
-def trained(task: Task, archs: np.ndarray, batch: int) -> np.ndarray:
-    """[n] validation accuracies; NaN of what failed. n is a multiple of `batch`."""
-    state, found = task.evaluator.init(), []
-    key, parts = jax.random.key(2), np.split(archs, len(archs) // batch)
-    for number, part in enumerate(followed(BENCHMARK, parts, lambda _: "training")):
-        own = jax.random.fold_in(key, number)
-        state, metrics = task.evaluator.evaluate(
-            state, jnp.asarray(part), np.ones(batch, bool), own
-        )
-        found.append(np.where(metrics.ok, metrics.accuracy, np.nan))
-    return np.concatenate(found).astype(np.float64)
+def networks(space: Space, count: int, look: Look) -> Networks:
+    """At most `count` different ones, and others."""
+    others = proxy_features.drawn(space)
+    several = np.asarray(space.canonical(space.sample(jax.random.key(1), 4 * count)))
+    _, first = np.unique(several, axis=0, return_index=True)
+    found, apart = several[np.sort(first)], {tuple(arch) for arch in others.tolist()}
+    archs = found[[tuple(arch) not in apart for arch in found.tolist()]][:count]
+    return Networks(archs, look(archs), others, look(others))
+
+
+def compare(
+    task: str, space: Space, free: Features | None, seen: Networks, accuracy: np.ndarray
+) -> list[Record]:
+    """All figures of networks with `accuracy` [n], NaN of what failed. Raises UserError."""
+    if free is None:
+        raise UserError(f"nothing is known of the networks of {task}")
+    part = proxy_features.predicted(space, free, seen.others, seen.of_others)
+    said = np.asarray(free.of(jnp.asarray(seen.archs)))
+    columns = dict(zip(free.names, said.T, strict=True))
+    columns |= dict(zip(NAMES, seen.proxies.T, strict=True))
+    beside = {"proxies_measured": seen.proxies}
+    if part is not None:
+        predicted = np.asarray(part.of(jnp.asarray(seen.archs)), np.float64)
+        columns |= {f"{name}_predicted": x for name, x in zip(part.names, predicted.T, strict=True)}
+        beside["proxies"] = predicted
+    code = np.asarray(proxy_features.code(space, free.of, jnp.asarray(seen.archs)), np.float64)
+    return [
+        records.over_seeds(BENCHMARK, task, "all", "accuracy", accuracy, records.mean),
+        *(correlation(task, name, x, accuracy) for name, x in columns.items()),
+        *worth(task, code, beside, accuracy),
+    ]
 
 
 def correlation(task: str, name: str, mine: np.ndarray, accuracy: np.ndarray) -> Record:
@@ -78,20 +110,30 @@ def correlation(task: str, name: str, mine: np.ndarray, accuracy: np.ndarray) ->
     return records.record(BENCHMARK, task, name, "rank_correlation", value, len(x), span)
 
 
-def worth(task: str, free: np.ndarray, more: np.ndarray, accuracy: np.ndarray) -> list[Record]:
-    """How well some accuracies [n] say the others by `free` [n, D], and by `more` beside it."""
-    out, rng = [], np.random.default_rng(1)
-    orders = [rng.permutation(len(accuracy)) for _ in range(SPLITS)]
+def worth(
+    task: str, code: np.ndarray, beside: dict[str, np.ndarray], accuracy: np.ndarray
+) -> list[Record]:
+    """How well some accuracies [n] say the others by `code` [n, D], and with more `beside` it.
+
+    Of networks of which all is known.
+    """
+    there = np.isfinite(accuracy) & np.isfinite(np.concatenate([*beside.values()], axis=1)).all(1)
+    judged, out, rng = accuracy[there], [], np.random.default_rng(1)
+    orders = [rng.permutation(len(judged)) for _ in range(DIVISIONS)]
+    inputs = {"free": code[there]}
+    for name, more in beside.items():
+        ranks = np.stack([proxy_features.scores(x) for x in more[there].T], axis=1)
+        inputs[name] = np.concatenate([code[there], ranks], axis=1)
     for known in KNOWN:
-        if known >= len(accuracy) - 1:
+        if len(judged) - known < LEFT:
             continue
-        both = {}
-        for name, x in (("free", free), ("proxies", np.concatenate([free, more], axis=1))):
-            both[name] = [said(x, accuracy, order, known) for order in orders]
-            names = BENCHMARK, task, name, f"rank_correlation_of_{known}"
-            out.append(records.over_seeds(*names, both[name], records.mean))
-        names = BENCHMARK, task, "proxies", f"rank_correlation_of_{known}", "free"
-        out += records.paired(*names, both["proxies"], both["free"], records.DIFFERENCE)
+        metric = f"rank_correlation_of_{known}"
+        found = {name: [said(x, judged, o, known) for o in orders] for name, x in inputs.items()}
+        for name, values in found.items():
+            out.append(records.over_seeds(BENCHMARK, task, name, metric, values, records.mean))
+        for name in beside:
+            names = BENCHMARK, task, name, metric, "free"
+            out += records.paired(*names, found[name], found["free"], records.DIFFERENCE)
     return out
 
 
@@ -102,10 +144,65 @@ def said(x: np.ndarray, accuracy: np.ndarray, order: np.ndarray, known: int) -> 
     return float(spearmanr(x[others] @ line.weights, accuracy[others])[0])
 
 
+def trained(task: Task, archs: np.ndarray, batch: int) -> np.ndarray:
+    """[n] validation accuracies; NaN of what failed."""
+    state, found, key = task.evaluator.init(), [], jax.random.key(2)
+    starts = list(range(0, len(archs), batch))
+    for start in followed(BENCHMARK, starts, lambda start: f"training from network {start}"):
+        rows = np.arange(start, start + batch)
+        asked, own = archs[rows % len(archs)], jax.random.fold_in(key, start)
+        state, metrics = task.evaluator.evaluate(state, jnp.asarray(asked), rows < len(archs), own)
+        found.append(np.where(metrics.ok, metrics.accuracy, np.nan))
+    return np.concatenate(found)[: len(archs)].astype(np.float64)
+
+
+def on_images(options: argparse.Namespace) -> list[Record]:
+    """Figures of networks that are trained."""
+    flat = config_lib.flatten(configuration(options)) | FRESH
+    config = config_lib.validate(config_lib.nest(flat))
+    task = build_task(config)
+    ctx = images.train_context(config, task.space, images.load(config))
+    loss = functools.partial(proxy_features.loss_of, ctx.objective)
+    batch, outputs = proxy_features.minibatch(ctx), ctx.dataset.outputs
+    look = functools.partial(proxy_features.measured, task.space, outputs, loss, batch)
+    seen = networks(task.space, options.networks, look)
+    accuracy = trained(task, seen.archs, config.search.batch)
+    return compare(task.name, task.space, task.features(), seen, accuracy)
+
+
+def on_tables(options: argparse.Namespace) -> list[Record]:
+    """Figures of cells whose accuracy is known: the same ones by the same noise on both tables."""
+    named = [tables.load(name, options.data) for name in TABLES]
+    space, (_, count) = named[0].space, proxy_features.IMAGES
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((count, *IMAGE)).astype(np.float32)
+    batch = Batch(noise, rng.integers(0, CLASSES, count).astype(np.int32))
+    look = functools.partial(proxy_features.measured, space, CLASSES, cross_entropy, batch)
+    seen = networks(space, options.networks, look)
+    found: list[Record] = []
+    for table in named:
+        where, rows = looked_up(table, seen.archs)
+        free = table_features.of(Chosen(), table, where, None)
+        found += compare(table.name, space, free, seen, rows)
+    return found
+
+
+def looked_up(table: Table, archs: np.ndarray) -> tuple[Any, np.ndarray]:
+    """(where the table holds networks, the accuracies [n] of `archs`)."""
+    where = table_index.of(table)
+    return where, np.asarray(table.judged[np.asarray(where.row_of(jnp.asarray(archs)))], np.float64)
+
+
+def cross_entropy(logits: Array, targets: Array) -> Array:
+    """[] mean over images."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = records.parser(__doc__, __spec__.name)
     parser.add_argument("--task", default="mnist5k", choices=("digits", "mnist5k"))
+    parser.add_argument("--data", default="", help="folder of the tables: cells instead of --task")
     parser.add_argument("--networks", type=int, default=320)
     parser.add_argument("--steps", type=int, default=150, help="of a child")
     options = parser.parse_args(arguments)
@@ -116,33 +213,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> list[Record]:
-    """Measures proxies, trains, compares. Raises UserError where nothing can be predicted."""
-    config = config_lib.flatten(configuration(options)) | FRESH
-    config = config_lib.validate(config_lib.nest(config))
-    devices.enable_compilation_cache(config.jax.cache_dir)
-    task = build_task(config)
-    ctx = images.train_context(config, task.space, images.load(config))
-    free = task.features()
-    if free is None:
-        raise UserError("nothing is known of these networks")
-    others, batch = proxy_features.drawn(task.space), config.search.batch
-    archs = networks(task.space, options.networks, others)
-    archs = archs[: len(archs) // batch * batch]
-    look = functools.partial(proxy_features.measured, ctx, proxy_features.minibatch(ctx))
-    part = proxy_features.predicted(task.space, free, others, look(others))
-    measured, accuracy = look(archs), trained(task, archs, batch)
-    columns = dict(zip(free.names, np.asarray(free.of(jnp.asarray(archs))).T, strict=True))
-    columns |= dict(zip(NAMES, measured.T, strict=True))
-    code = np.asarray(proxy_features.code(task.space, free.of, jnp.asarray(archs)), np.float64)
-    found: list[Record] = []
-    if part is not None:
-        predicted = np.asarray(part.of(jnp.asarray(archs)), np.float64)
-        columns |= {f"{name}_predicted": x for name, x in zip(part.names, predicted.T, strict=True)}
-        there = np.isfinite(accuracy)
-        found = worth(task.name, code[there], predicted[there], accuracy[there])
-    spread = records.over_seeds(BENCHMARK, task.name, "trained", "accuracy", accuracy, records.mean)
-    each = [correlation(task.name, name, x, accuracy) for name, x in columns.items()]
-    return list(itertools.chain([spread], each, found))
+    """Measures proxies, trains or looks up, compares. Raises UserError."""
+    devices.enable_compilation_cache(config_lib.default().jax.cache_dir)
+    return on_tables(options) if options.data else on_images(options)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from scipy.stats import norm, rankdata
 from fnas_jax.core import hosts, identity, precision, stages
 from fnas_jax.core.types import Array, Features
 from fnas_jax.networks import elastic, proxies
+from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.proxies import Batch
 from fnas_jax.networks.structure import Part
 from fnas_jax.objectives.base import Objective
@@ -68,7 +69,8 @@ def part(ctx: TrainContext, known: Features) -> Part | None:
     unknown = np.full((len(archs), len(proxies.NAMES)), np.nan)
     values = np.asarray(ctx.keep.load("proxies", of, unknown))
     if np.isnan(values).all():
-        values = measured(ctx, batch, archs)
+        loss = functools.partial(loss_of, ctx.objective)
+        values = measured(ctx.space, ctx.dataset.outputs, loss, batch, archs)
         ctx.keep.save("proxies", of, 1, values)
     return predicted(ctx.space, known, archs, values)
 
@@ -90,29 +92,39 @@ def minibatch(ctx: TrainContext) -> Batch:
     return Batch(normal, np.asarray(ctx.dataset.train_labels[rows]))
 
 
-def measured(ctx: TrainContext, batch: Batch, archs: np.ndarray) -> np.ndarray:
-    """[M, 5] float64 proxies of `archs` [M, T]; NaN where one is no number."""
-    channels, outputs = ctx.dataset.image_shape[-1], ctx.dataset.outputs
-    network = elastic.plain(ctx.space, channels, outputs)
-    double = elastic.plain(ctx.space, channels, outputs, jnp.float64)
-    look = jax.jit(functools.partial(proxies.raw, network, functools.partial(_loss, ctx.objective)))
+def measured(
+    space: Space,
+    outputs: Outputs,
+    loss: Callable[[Array, Array], Array],
+    batch: Batch,
+    archs: np.ndarray,
+) -> np.ndarray:
+    """[M, 5] float64 proxies of `archs` [M, T]; NaN where one is no number.
+
+    `loss` as that of `proxies.raw`. All have the same weights, as far as these fit.
+    """
+    image = batch.images.shape[1:]
+    network, double = (
+        elastic.plain(space, image[-1], outputs, dtype) for dtype in (jnp.float32, jnp.float64)
+    )
+    look = jax.jit(functools.partial(proxies.raw, network, loss))
     flow = jax.jit(functools.partial(proxies.log_synflow, double))
-    ones = np.ones((1, *ctx.dataset.image_shape))
     stats, began, found = network.init_stats(), time.monotonic(), []
     with stages.at("zero-cost proxies of untrained networks"):
         for arch in archs:
             seen = jax.tree.map(np.asarray, look(batch, jax.random.key(0), arch))
             with precision.on_cpu(), precision.float64():
                 weights = jax.tree.map(lambda leaf: leaf.astype(np.float64), seen.params)
-                log_synflow = float(flow(weights, arch, ones))
-            found.append(proxies.scores(ctx.space, arch, seen, stats, log_synflow))
+                log_synflow = float(flow(weights, arch, np.ones((1, *image))))
+            found.append(proxies.scores(space, arch, seen, stats, log_synflow))
             stages.counted(len(found), len(archs), "networks")
     seconds = time.monotonic() - began
     LOG.info("zero-cost proxies of %d networks took %.0f seconds", len(archs), seconds)
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _loss(objective: Objective, outputs: Array, targets: Array) -> Array:
+def loss_of(objective: Objective, outputs: Array, targets: Array) -> Array:
+    """[] the mean loss of training, with its weights of classes, without smoothing."""
     return objective.loss(outputs, targets, 0.0)
 
 

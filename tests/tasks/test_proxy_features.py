@@ -1,5 +1,6 @@
 """Zero-cost proxies as features: of which images and networks, how predicted, kept and left out."""
 
+import functools
 import logging
 
 import jax
@@ -150,7 +151,7 @@ def counted(monkeypatch):
     """Stands for the measurement, and counts how often it is made."""
     calls = []
 
-    def measured(ctx, batch, archs):
+    def measured(space, outputs, loss, batch, archs):
         calls.append(archs)
         return np.repeat(archs.sum(1)[:, None], 5, axis=1).astype(np.float64)
 
@@ -200,7 +201,9 @@ def test_the_keep_of_the_search_is_asked(counted, tmp_path):
 def test_networks_of_digits_are_measured(ctx):
     """The whole way once: numbers for all, told of others they were not measured of."""
     archs = proxy_features.drawn(ctx.space)
-    values = proxy_features.measured(ctx, proxy_features.minibatch(ctx), archs)
+    loss = functools.partial(proxy_features.loss_of, ctx.objective)
+    batch = proxy_features.minibatch(ctx)
+    values = proxy_features.measured(ctx.space, ctx.dataset.outputs, loss, batch, archs)
     assert values.shape == (len(archs), 5) and np.isfinite(values).mean() > 0.9
     known = registry.build_task(configured(features__proxies=False)).features()
     half = len(archs) // 2
