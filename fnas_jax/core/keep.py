@@ -22,6 +22,7 @@ from fnas_jax.core.progress import Progress
 
 LOG = logging.getLogger(__name__)
 FULL = "training"  # the folder of it in a workdir
+MEASURED = "proxies"  # the name of what was measured before the search
 BATCHES = "children"  # with which the names of batches of children begin
 LEAST_SECONDS = 30.0  # between two checkpoints of a training, whose states may be large
 LINE_SECONDS = 10.0  # between two lines about it, where there is no terminal
@@ -94,8 +95,15 @@ def forget_batches(folder: pathlib.Path) -> None:
 
 
 def remove(folder: pathlib.Path) -> None:
-    """Takes away all that was kept of a run in `folder`, once its result is written."""
-    shutil.rmtree(folder / FULL, ignore_errors=True)
+    """Takes away what was kept of trainings of a run in `folder`, once its result is written.
+
+    What was measured before the search stays, for a search that goes on with a larger budget.
+    """
+    for own in (folder / FULL).glob("*"):
+        if not own.name.startswith(_prefix(MEASURED)):
+            shutil.rmtree(own, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        (folder / FULL).rmdir()
 
 
 def _prefix(name: str) -> str:

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 
 import fnas_jax
-from fnas_jax.core import budget, config_json, disk, mending, run_json, stages
+from fnas_jax.core import budget, config_json, disk, keep, mending, run_json, stages
 from fnas_jax.core.logging import write_json
 from fnas_jax.core.run_json import Run
 from fnas_jax.core.types import UserError
@@ -86,7 +86,7 @@ def _remove_traces(folder: pathlib.Path, before: set[str], missing: list[pathlib
 
     `before`: what the folder held; `missing`: it and its parents, as far as they were not there.
     """
-    for name in {LOCK, KNOWLEDGE, PINNED} - before:
+    for name in {LOCK, KNOWLEDGE, PINNED, keep.FULL} - before:
         entry = folder / name
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)

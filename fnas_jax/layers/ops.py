@@ -177,7 +177,8 @@ def watched(x: Array, p: Params, active: Array | int) -> Array:
 
     Where the parameters `p` around it hold `AGREEMENT` [B, B], the derivative of anything in that
     is how many of its units are open for both of two images, or closed for both (`agreement`).
-    Beside others' derivatives it so comes out of loops and branches by itself.
+    Beside others' derivatives it so comes out of loops and branches by itself. For
+    `networks.proxies`; XLA's plain code and the cells ask for it, no other backend everywhere.
     """
     return _watched(x, p[AGREEMENT], jnp.asarray(active)) if AGREEMENT in p else x
 

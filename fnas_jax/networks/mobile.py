@@ -14,7 +14,7 @@ from fnas_jax.core.types import Array
 from fnas_jax.layers import ops, parameters
 from fnas_jax.layers.choose import Backend, scan
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.layers.spec import CONV, NO_SKIP, LayerSpec, Slot
+from fnas_jax.layers.spec import CONV, NO_SKIP, NONE, LayerSpec, Slot
 from fnas_jax.networks import dense, mobile_spaces
 from fnas_jax.networks.base import Network, Packing, Parts, Stats
 from fnas_jax.networks.dense import Dense, Outputs
@@ -340,7 +340,7 @@ def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Ar
         x = ops.fit_channels(x, c.slots[-1][-1].widest("cout"))
     if c.mix:
         x = ops.activate(c.act, x @ params["mix"] + params["mix_bias"])
-        x = ops.watched(x, params, c.mix)
+        x = x if c.act == NONE else ops.watched(x, params, c.mix)
     if not dense_outputs:
         return x @ params["classifier"] + params["bias"]
     scores = [

@@ -12,8 +12,14 @@ weights of convolutions and linear layers, without biases:
     naswot     log-determinant of how many rectifiers agree for two images (arXiv 2006.04647)
 
 One compiled program measures all networks of a space, by its elastic network. Ours: in `synflow`,
-activations and gates stand for their slopes at 0, which for ReLU changes nothing, because its
-inputs are positive; ReLU6 and sigmoids would otherwise be shut by the sizes that arise.
+activations stand for their slope at 0 from above, and gates for their value there, so that weights
+within gates count for nothing. For ReLU this changes nothing, as all its inputs are positive;
+ReLU6 and sigmoids would be saturated by the sizes that arise. Rectifiers count as open where their
+input is positive, hard swish, too. Of a network that ends in a normalisation, with neither
+activation nor skip behind it, the sum of outputs is the same for all images, and `jacov` is noise.
+
+Within layers of the user's own (`layers.own`) only parameters called "kernel" are weights, and
+rectifiers are not seen.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
-from fnas_jax.layers import ops
+from fnas_jax.layers import ops, own
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks import subnet_weights
 from fnas_jax.networks.base import Network, Stats
@@ -47,10 +53,10 @@ class Batch(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """What one program finds of a network."""
+    """What one program finds of a network; trees are as `Network.init` makes them."""
 
-    params: Params  # those of `Network.init`
-    gradients: Params  # of the loss, in these
+    params: Params
+    gradients: Params  # of the loss
     jacobian: Array  # [B, H, W, C] of the sum of outputs, in the images
     agreement: Array  # [B, B] of rectifiers
 
@@ -60,7 +66,8 @@ def raw(
 ) -> Raw:
     """Of the network of `arch` [T], untrained, with weights drawn with `key`. Pure and jittable.
 
-    `loss`: (outputs, targets) -> [] their mean.
+    `network` is one of `elastic.plain`: others do not count all rectifiers. `loss`: (outputs,
+    targets) -> [] their mean.
     """
     params = network.init(key, arch)
     watched = _watching(params, len(batch.images))
@@ -75,8 +82,9 @@ def log_synflow(network: Network, params: Params, arch: Array, image: Array) -> 
     """[] the logarithm of synflow, for an `image` [1, H, W, C] of ones; all in float64.
 
     A network without normalisations is one that normalises by moments that change nothing. All
-    terms are positive, so that their sum is one derivative, along the weights: a central
-    difference, right to 1e-6 of it, as convolutions have no forward derivative.
+    terms are positive, so that their sum is one derivative, along the weights. It is a central
+    difference, right to 1e-6 of it: evaluation has no reverse derivative (`switch.select`), and
+    convolutions have no forward one.
     """
     both = jnp.asarray([1 + _STEP, 1 - _STEP], image.dtype)
     up, down = lax.map(lambda f: _flow(network, _scaled(f, params), arch, image), both)
@@ -97,10 +105,33 @@ def _flow(network: Network, params: Params, arch: Array, image: Array) -> Array:
 
 
 def _scaled(factor: Array, params: Params) -> Params:
-    """The sizes of `params`, those of weights times `factor`; biases are zero in new networks."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.abs(leaf) * (1 if path[-1].key == "scale" else factor), params
-    )
+    """The sizes of `params`, those of weights times `factor`; biases of ours are zero as yet."""
+
+    def scaled(path: Any, leaf: Array) -> Array:
+        return jnp.abs(leaf) * (factor if _is_weight(_names(path)) else 1)
+
+    return jax.tree_util.tree_map_with_path(scaled, params)
+
+
+def _is_weight(names: list[str]) -> bool:
+    """Whether a parameter at this path is a weight, and not of a normalisation."""
+    return names[-1] == "kernel" if _in_own(names) else names[-1] != "scale"
+
+
+def _in_own(names: list[str]) -> bool:
+    return any(name.startswith(own.PREFIX) for name in names)
+
+
+def _names(path: Any) -> list[str]:
+    """Keys of dicts and places in lists."""
+    return [str(getattr(entry, "key", getattr(entry, "idx", ""))) for entry in path]
+
+
+def sees_rectifiers(network: Network, arch: Array) -> bool:
+    """Whether `naswot` counts all of them: no layer is of the user's own."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
+    paths = jax.tree_util.tree_leaves_with_path(shapes)
+    return not any(_in_own(_names(path)) for path, _ in paths)
 
 
 def scores(space: Space, arch: Any, found: Raw, stats: Stats, log_synflow: float) -> np.ndarray:
@@ -142,7 +173,10 @@ def _watching(params: Any, images: int) -> Any:
         return [_watching(node, images) for node in params]
     if not isinstance(params, dict):
         return params
-    found = {name: _watching(node, images) for name, node in params.items()}
+    found = {
+        name: node if name.startswith(own.PREFIX) else _watching(node, images)
+        for name, node in params.items()
+    }
     # Equal layers are stacked in front of what one has: a scale [C], a matrix [C, R].
     for name, axes in (("scale", 1), ("w1", 2), ("mix", 2)):
         if name in params:
@@ -156,12 +190,12 @@ def _apart(gradients: Any) -> tuple[Any, Array]:
     total = jnp.zeros(())
     if isinstance(gradients, list):
         each = [_apart(node) for node in gradients]
-        return [own for own, _ in each], sum((found for _, found in each), total)
+        return [node for node, _ in each], sum((found for _, found in each), total)
     if not isinstance(gradients, dict):
         return gradients, total
     named = {name: _apart(node) for name, node in gradients.items() if name != ops.AGREEMENT}
     total = sum((found for _, found in named.values()), total)
     if ops.AGREEMENT in gradients:
-        own = gradients[ops.AGREEMENT]
-        total = total + own.reshape(-1, *own.shape[-2:]).sum(0)
-    return {name: own for name, (own, _) in named.items()}, total
+        stacked = gradients[ops.AGREEMENT]
+        total = total + stacked.reshape(-1, *stacked.shape[-2:]).sum(0)
+    return {name: node for name, (node, _) in named.items()}, total

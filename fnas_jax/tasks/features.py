@@ -29,7 +29,7 @@ LOG.setLevel(logging.INFO)  # what methods go by is told
 DRAWN = 2048  # random networks by which means and deviations are taken
 LEAST = 0.5  # share of the networks of which a number has to be known
 FURTHEST = 6.0  # deviations
-# Makes zero-cost proxies of what else is known of networks, whatever of that is asked for
+# What measures zero-cost proxies, given structure and costs, whichever of these methods get
 Measure = Callable[[Features], Part | None]
 
 
@@ -49,7 +49,10 @@ def of(
     free = {"structure": structure.structure(space), "costs": costs}
     parts = [part for name, part in free.items() if part is not None and getattr(chosen, name)]
     if chosen.proxies and measure is not None:
-        known = standard(space, [part for part in free.values() if part is not None], about)
+        there = [part for part in free.values() if part is not None]
+        known = standard(space, there, about, existing, told=False)
+        if known is None:
+            LOG.info("zero-cost proxies need something else that is known of networks")
         found = None if known is None else measure(known)
         if found is not None:
             parts, about = [*parts, found], {**about, "measured": found.identity}
@@ -92,12 +95,16 @@ def logarithms(names: Sequence[str], of_costs: Callable[[Array], Sequence[Array]
 
 
 def standard(
-    space: Space, parts: Sequence[Part], about: Mapping[str, Any], existing: Array | None = None
+    space: Space,
+    parts: Sequence[Part],
+    about: Mapping[str, Any],
+    existing: Array | None = None,
+    told: bool = True,
 ) -> Features | None:
     """The numbers of all `parts` on one scale, without those that are the same for all networks.
 
-    And without those that are unknown of more than half of them, which is told. None where none is
-    left.
+    And without those that are unknown of more than half of them, which is said where it is to be
+    `told`. None where none is left.
     """
     raw = functools.partial(side_by_side, parts)
     with stages.at("what is known of networks before they are trained"):
@@ -107,16 +114,16 @@ def standard(
     std = np.sqrt(np.where(known, (drawn - mean) ** 2, 0.0).mean(axis=0))
     differs, shares = std > 1e-5 * (1 + np.abs(mean)), known.mean(axis=0)
     every = np.array([name for part in parts for name in part.names])
-    for i in np.flatnonzero(differs & (shares < 1)):
+    for i in np.flatnonzero(differs & (shares < 1) & told):
         left_out = "which methods do not go by" if shares[i] < LEAST else "others count as the mean"
         LOG.info("%s is known of %.0f%% of the networks: %s", every[i], 100 * shares[i], left_out)
     kept = np.flatnonzero(differs & (shares >= LEAST))
     if not len(kept):
         return None
     names = every[kept]
-    told = identity.text({"names": names.tolist(), "about": dict(about)})
+    text = identity.text({"names": names.tolist(), "about": dict(about)})
     scale = functools.partial(scaled, raw, kept, *(x[kept].astype(np.float32) for x in (mean, std)))
-    return Features(tuple(names.tolist()), scale, told)
+    return Features(tuple(names.tolist()), scale, text)
 
 
 def check(known: Any, space: Space, existing: Array | None) -> None:

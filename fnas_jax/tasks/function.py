@@ -17,7 +17,7 @@ from fnas_jax.core import attributes, budget, callables, identity, limits
 from fnas_jax.core import reward as rewards
 from fnas_jax.core.limits import Limits, within
 from fnas_jax.core.measure import DIRECTIONS, Measure
-from fnas_jax.core.types import COSTS, Array, Features, Metrics, UserError
+from fnas_jax.core.types import COSTS, Array, Metrics, UserError
 from fnas_jax.spaces.base import Space
 from fnas_jax.tasks import cache, features, remaining
 from fnas_jax.tasks.base import Evaluator, Judged, Task
@@ -68,15 +68,8 @@ class FunctionTask:
             ),
             final=lambda arch, key: Judged({"measures": "nothing beyond the search"}),
             measure=self.measure,
-            features=functools.partial(known, config, self.space),
+            features=functools.partial(features.of, config.features, self.space, None, {}),
         )
-
-
-def known(config: Any, space: Space) -> Features | None:
-    """As `Task.features`: the structure, as nobody knows which images its networks are for."""
-    if config.features.proxies:
-        LOG.warning("features.proxies has no effect here: the task has no images")
-    return features.of(config.features, space, None, {})
 
 
 def source_of(function: Function, name: str) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from scipy.stats import norm, rankdata
 
-from fnas_jax.core import hosts, identity, precision, stages
+from fnas_jax.core import hosts, identity, keep, precision, stages
 from fnas_jax.core.types import Array, Features
 from fnas_jax.networks import elastic, proxies
 from fnas_jax.networks.dense import Outputs
@@ -35,6 +35,7 @@ LOG.setLevel(logging.INFO)  # what methods go by is told
 MEASURED = 64  # networks
 FEWEST = 16  # networks of which anything is learnt
 IMAGES, PIXELS = (16, 64), 2**18  # least and most images of a minibatch, pixels of them all
+VERSION = 1  # of what the numbers mean
 LEAST = 0.5  # share of a proxy's variance that has to be said of networks not measured
 SHRINKAGE = tuple(10.0**p for p in range(-3, 4))  # of the regression
 
@@ -58,20 +59,21 @@ def part(ctx: TrainContext, known: Features) -> Part | None:
     if len(archs) < FEWEST:
         LOG.info("zero-cost proxies need %d networks, and there are %d", FEWEST, len(archs))
         return None
-    batch = minibatch(ctx)
+    batch, goal = minibatch(ctx), ctx.objective.known
     of = identity.text(
         {
             "space": ctx.space.key,
-            "objective": [ctx.objective.name, ctx.objective.measure.name],
-            "proxies": identity.of_arrays([archs, *batch]),
+            "objective": [ctx.objective.name, goal.weights, goal.centre, goal.spread],
+            "proxies": [VERSION, *proxies.NAMES],
+            "of": identity.of_arrays([archs, *batch]),
         }
     )
-    unknown = np.full((len(archs), len(proxies.NAMES)), np.nan)
-    values = np.asarray(ctx.keep.load("proxies", of, unknown))
-    if np.isnan(values).all():
+    nothing = np.full((len(archs), len(proxies.NAMES)), np.inf)
+    values = np.asarray(ctx.keep.load(keep.MEASURED, of, nothing))
+    if np.isinf(values).all():
         loss = functools.partial(loss_of, ctx.objective)
         values = measured(ctx.space, ctx.dataset.outputs, loss, batch, archs)
-        ctx.keep.save("proxies", of, 1, values)
+        ctx.keep.save(keep.MEASURED, of, 1, values)
     return predicted(ctx.space, known, archs, values)
 
 
@@ -83,13 +85,21 @@ def drawn(space: Space) -> np.ndarray:
 
 
 def minibatch(ctx: TrainContext) -> Batch:
-    """Training images of `ctx` at random, normalised and not augmented."""
+    """Different training images of `ctx` at random, normalised and not augmented.
+
+    As many as `IMAGES` and `PIXELS` say; of large images no more than a child is trained on.
+    """
     there, (height, width, _) = len(ctx.dataset.train_labels), ctx.dataset.image_shape
-    count = min(int(np.clip(PIXELS // (height * width), *IMAGES)), there)
-    rows = np.sort(np.random.default_rng(0).permutation(there)[:count])
-    images = ctx.dataset.train_images[rows]
-    normal = data.normalise(images, ctx.dataset.mean, ctx.dataset.std)
-    return Batch(normal, np.asarray(ctx.dataset.train_labels[rows]))
+    least, most = min(IMAGES[0], ctx.settings.batch_size), IMAGES[1]
+    count = int(np.clip(PIXELS // (height * width), least, most))
+    order = np.random.default_rng(0).permutation(there)[: 2 * count]
+    images = np.asarray(ctx.dataset.train_images[np.sort(order)])
+    # Equal ones would make correlations and agreements singular.
+    _, first = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
+    place = np.argsort(np.argsort(order))  # among the sorted rows
+    chosen = np.sort(place[np.isin(place, first)][:count])
+    normal = data.normalise(images[chosen], ctx.dataset.mean, ctx.dataset.std)
+    return Batch(normal, np.asarray(ctx.dataset.train_labels[np.sort(order)[chosen]]))
 
 
 def measured(
@@ -120,7 +130,11 @@ def measured(
             stages.counted(len(found), len(archs), "networks")
     seconds = time.monotonic() - began
     LOG.info("zero-cost proxies of %d networks took %.0f seconds", len(archs), seconds)
-    return np.where(np.isfinite(found), found, np.nan)
+    values = np.where(np.isfinite(found), found, np.nan)
+    if not proxies.sees_rectifiers(network, archs[0]):
+        LOG.info("naswot is left out: it does not see rectifiers within layers of your own")
+        values[:, proxies.NAMES.index("naswot")] = np.nan
+    return values
 
 
 def loss_of(objective: Objective, outputs: Array, targets: Array) -> Array:
@@ -139,17 +153,20 @@ def predicted(space: Space, known: Features, archs: np.ndarray, values: np.ndarr
     lines: dict[str, Line] = {}
     for name, column in zip(proxies.NAMES, values.T, strict=True):
         there = np.isfinite(column)
-        if there.sum() >= FEWEST and np.ptp(column[there]) > 0:
-            line = regression(x[there], scores(column[there]))
-            if line.share >= LEAST:
-                lines[name] = line
-    lost = [name for name in proxies.NAMES if name not in lines]
-    if lost:
-        LOG.info("methods do not go by %s, which cannot be predicted", ", ".join(lost))
+        if there.sum() < FEWEST or np.ptp(column[there]) == 0:
+            LOG.info("%s is the same for all networks, or no number: it is left out", name)
+            continue
+        line = regression(x[there], scores(column[there]))
+        says = line.share >= LEAST
+        LOG.info(
+            "%s of %d networks, %.0f%% of its variance predicted of those not measured%s",
+            *(name, there.sum(), 100 * max(line.share, 0.0)),
+            "" if says else ": it is left out",
+        )
+        if says:
+            lines[name] = line
     if not lines:
         return None
-    shares = ", ".join(f"{name} {100 * line.share:.0f}%" for name, line in lines.items())
-    LOG.info("of networks not measured, the variance that is predicted: %s", shares)
     weights = np.stack([line.weights for line in lines.values()], axis=1).astype(np.float32)
     offset = np.array([line.offset for line in lines.values()], np.float32)
     digest = identity.of_arrays([weights, offset])

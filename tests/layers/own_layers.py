@@ -148,3 +148,17 @@ space = layered.make(
     stem=8,
     head=16,
 )
+
+
+class Named(nn.Module):
+    """A layer with parameters of names that ours have, some of them no weights."""
+
+    features: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        h = nn.Conv(self.features, (3, 3), (self.stride, self.stride), use_bias=False)(x)
+        scale = self.param("scale", nn.initializers.ones, ())
+        gain = self.param("gain", nn.initializers.ones, (self.features,))
+        return h * scale * gain + nn.Dense(self.features, use_bias=False, name="w1")(h)

@@ -1,5 +1,6 @@
 """Zero-cost proxies as features: of which images and networks, how predicted, kept and left out."""
 
+import dataclasses
 import functools
 import logging
 
@@ -11,10 +12,12 @@ from sklearn.linear_model import RidgeCV
 
 from fnas_jax import registry
 from fnas_jax.core import config as config_lib
-from fnas_jax.core import hosts
+from fnas_jax.core import hosts, keep
 from fnas_jax.core.keep import Keep, on_disk
+from fnas_jax.core.mapped import Mapped, Stored
 from fnas_jax.core.types import Features
 from fnas_jax.knowledge.base import Knowledge
+from fnas_jax.networks import elastic, proxies
 from fnas_jax.networks.proxies import NAMES
 from fnas_jax.spaces import categorical
 from fnas_jax.tasks import data, images, proxy_features
@@ -63,15 +66,36 @@ def test_images_are_training_images_normalised_and_not_moved(ctx):
     for image, target in zip(batch.images.reshape(-1, 64), batch.targets, strict=True):
         rows = np.flatnonzero((own == image).all(1))
         assert len(rows) and target in dataset.train_labels[rows]
+    assert len(np.unique(batch.targets)) > 5
+    first = own[:64].reshape(batch.images.shape)
+    assert not np.array_equal(first, batch.images)  # sets may be sorted by class
     again = proxy_features.minibatch(ctx)
     assert all(np.array_equal(a, b) for a, b in zip(batch, again, strict=True))
 
 
-@pytest.mark.parametrize(("side", "count"), [(8, 64), (100, 26), (500, 16)])
-def test_large_images_are_fewer(ctx, side, count):
-    large = np.zeros((200, side, side, 1), np.uint8)
-    dataset = ctx.dataset._replace(train_images=large, train_labels=np.zeros(200, np.int32))
-    assert len(proxy_features.minibatch(ctx._replace(dataset=dataset)).images) == count
+@pytest.mark.parametrize(
+    ("side", "size", "count"), [(8, 4, 64), (100, 64, 26), (500, 64, 16), (500, 4, 4)]
+)
+def test_large_images_are_fewer_and_none_is_there_twice(ctx, side, size, count):
+    large = np.repeat(np.arange(100, dtype=np.uint8), 2)[:, None, None, None]
+    large = np.broadcast_to(large, (200, side, side, 1))
+    dataset = ctx.dataset._replace(train_images=large, train_labels=np.arange(200) // 2)
+    settings = dataclasses.replace(ctx.settings, batch_size=size)
+    given = ctx._replace(dataset=dataset, settings=settings)
+    found = proxy_features.minibatch(given)
+    assert len(found.images) == count == len(np.unique(found.targets))
+    shown = found.images[:, 0, 0] * dataset.std + dataset.mean
+    np.testing.assert_allclose(shown[:, 0], found.targets, atol=1e-3)
+
+
+def test_images_may_stay_in_their_file(ctx, tmp_path):
+    np.save(tmp_path / "x.npy", ctx.dataset.train_images)
+    there = np.load(tmp_path / "x.npy", mmap_mode="r")
+    place = Stored(tmp_path / "x.npy", there.offset, there.shape, there.dtype)
+    images = Mapped([place], there.shape[1:], there.dtype)
+    there = ctx._replace(dataset=ctx.dataset._replace(train_images=images))
+    for a, b in zip(proxy_features.minibatch(there), proxy_features.minibatch(ctx), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_networks_are_different_ones_in_canonical_form(ctx):
@@ -112,7 +136,11 @@ def test_what_decisions_say_is_known_of_all_and_what_they_do_not_is_left_out(cap
     found = np.asarray(jax.jit(part.of)(jnp.asarray(others)))
     assert found.shape == (200, 1)
     assert np.corrcoef(found[:, 0], additive(others))[0, 1] > 0.97
-    assert "do not go by snip, grad_norm, jacov, naswot" in caplog.text
+    assert "jacov is the same for all networks, or no number" in caplog.text
+    assert "naswot is the same for all networks, or no number" in caplog.text
+    assert "snip of 64 networks, 0% of its variance" in caplog.text
+    lost = [line for line in caplog.text.splitlines() if line.endswith(": it is left out")]
+    assert len(lost) == 4 and "synflow of 64 networks, 9" in caplog.text
 
 
 def test_what_else_is_known_says_more_than_decisions_alone():
@@ -163,9 +191,38 @@ def test_what_was_measured_is_kept_until_the_search_has_a_result(ctx, counted, t
     kept = ctx._replace(keep=on_disk(tmp_path, 0.0))
     first, again = (proxy_features.part(kept, NOTHING) for _ in range(2))
     assert len(counted) == 1 and first.identity == again.identity
-    other = kept._replace(dataset=ctx.dataset._replace(mean=ctx.dataset.mean + 1))
-    proxy_features.part(other, NOTHING)  # another minibatch
-    assert len(counted) == 2
+    weights = ctx.objective.known._replace(weights=(2.0,))
+    others = [
+        kept._replace(dataset=ctx.dataset._replace(mean=ctx.dataset.mean + 1)),  # other images
+        kept._replace(objective=ctx.objective._replace(name="another")),
+        kept._replace(objective=ctx.objective._replace(known=weights)),
+        kept._replace(space=ctx.space._replace(name="another")),
+    ]
+    for number, other in enumerate(others):
+        proxy_features.part(other, NOTHING)
+        assert len(counted) == 2 + number
+
+
+def test_what_failed_everywhere_is_not_measured_again(ctx, tmp_path, monkeypatch):
+    calls = []
+
+    def measured(space, outputs, loss, batch, archs):
+        calls.append(archs)
+        return np.full((len(archs), 5), np.nan)
+
+    monkeypatch.setattr(proxy_features, "measured", measured)
+    kept = ctx._replace(keep=on_disk(tmp_path, 0.0))
+    assert proxy_features.part(kept, NOTHING) is proxy_features.part(kept, NOTHING) is None
+    assert len(calls) == 1
+
+
+def test_it_outlives_the_trainings_of_a_search(tmp_path):
+    kept = on_disk(tmp_path / keep.FULL, 0.0)
+    for name in (keep.MEASURED, "winner", f"{keep.BATCHES} 1"):
+        kept.save(name, "{}", 1, np.zeros(2))
+    keep.remove(tmp_path)
+    there = [path.name for path in (tmp_path / keep.FULL).iterdir()]
+    assert len(there) == 1 and there[0].startswith("proxies--")
 
 
 def test_only_the_host_that_searches_measures(ctx, counted, monkeypatch):
@@ -180,21 +237,29 @@ def test_a_tiny_space_has_none(ctx, counted, caplog):
     assert "need 16 networks, and there are 15" in caplog.text
 
 
-def test_a_flag_of_its_own(counted):
+def backwards(space, outputs, loss, batch, archs):
+    return -np.repeat(archs[:, :1], 5, axis=1).astype(np.float64)
+
+
+def test_a_flag_of_its_own(counted, monkeypatch):
     def names(**changed):
         return registry.build_task(configured(**changed)).features().names
 
     both = names()
     assert set(NAMES) < set(both) and {"params", "kernel"} < set(both)
     assert set(names(features__costs=False, features__structure=False)) == set(NAMES)
+    of = registry.build_task(configured(features__costs=False)).features
+    first = of().identity
+    monkeypatch.setattr(proxy_features, "measured", backwards)
+    assert of().identity != first  # what is learnt by it is learnt anew
     before = len(counted)
     assert not set(NAMES) & set(names(features__proxies=False)) and len(counted) == before
 
 
 def test_the_keep_of_the_search_is_asked(counted, tmp_path):
     asked = []
-    keep = Keep(load=lambda name, of, first: (asked.append(name), first)[1])
-    registry.build_task(configured(), Knowledge(None, keep=keep)).features()
+    given = Keep(load=lambda name, of, first: (asked.append(name), first)[1])
+    registry.build_task(configured(), Knowledge(None, keep=given)).features()
     assert asked == ["proxies"]
 
 
@@ -205,6 +270,15 @@ def test_networks_of_digits_are_measured(ctx):
     batch = proxy_features.minibatch(ctx)
     values = proxy_features.measured(ctx.space, ctx.dataset.outputs, loss, batch, archs)
     assert values.shape == (len(archs), 5) and np.isfinite(values).mean() > 0.9
+    network = elastic.plain(ctx.space, 1, ctx.dataset.outputs)
+    alone = jax.jit(functools.partial(proxies.raw, network, loss))
+    for i in (0, 5):  # all by the same weights, and by the loss
+        seen = jax.tree.map(np.asarray, alone(batch, jax.random.key(0), archs[i]))
+        own = proxies.scores(ctx.space, archs[i], seen, network.init_stats(), values[i, 2])
+        np.testing.assert_allclose(own, values[i], rtol=1e-3)
+    outputs = jnp.zeros((64, 10))
+    expected = float(ctx.objective.loss(outputs, batch.targets, 0.0))
+    assert loss(outputs, batch.targets) == expected == pytest.approx(np.log(10))
     known = registry.build_task(configured(features__proxies=False)).features()
     half = len(archs) // 2
     part = proxy_features.predicted(ctx.space, known, archs[:half], values[:half])
