@@ -226,7 +226,7 @@ def build_all(
         task.check()
     ours = own.task is None and config.task.name.partition("/")[0] in TASKS
     space = informed(task, name, own=not ours)
-    if config.features.proxies and not ours:
+    if not ours and config.features.proxies:
         LOG.warning("features.proxies has no effect here: the task %s is your own", task.name)
     with parts.building("method", name, name not in METHODS):
         found = build(config, space, task, knowledge)

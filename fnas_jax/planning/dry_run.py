@@ -72,6 +72,8 @@ def run(
         raise UserError(f"{refused}: {memory.advice(ctx, machine, own)}")
     for line in time_lines(ctx, machine, cluster):
         say(line)
+    if ctx.config.features.proxies and ctx.config.method.name in registry.PREDICT:
+        say("zero-cost proxies: not counted, minutes before the search, most of it compilation")
 
 
 def check(config: ml_collections.ConfigDict, asked: Asked) -> None:

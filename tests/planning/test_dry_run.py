@@ -46,6 +46,10 @@ def test_a_search_here(capsys):
     assert total == pytest.approx(sum(parts), abs=0.03)
     assert "64, each 30 steps of 64 images" in found["children"]
     assert "at 1 thousand million multiply-adds" in found["time"]
+    assert "zero-cost proxies" not in found
+    proxies = [*DIGITS, "--config.features.proxies=True"]
+    assert "zero-cost proxies" in said(capsys, *proxies)[0]
+    assert "zero-cost proxies" not in said(capsys, *proxies, "--config.method.name=random")[0]
 
 
 def test_what_does_not_fit_is_said_and_refused(capsys, monkeypatch):

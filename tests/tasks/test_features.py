@@ -255,6 +255,19 @@ def named_like_ours(config, space, knowledge):
     return made._replace(name="images/mine", features=lambda: np.zeros(3))
 
 
+def silent(config, space, knowledge):
+    """A task of the user's own of which nothing is known."""
+    return from_function(categorical.make((3, 4)), len)(config)
+
+
+def test_proxies_that_a_task_of_the_users_own_does_not_have_are_told(tmp_path, caplog):
+    name = "python:tests.tasks.test_features:silent"
+    config = configured(name, method__name="gp", features__proxies=True)
+    with store.tentative(tmp_path) as known:
+        registry.build_all(config, Knowledge(known))
+    assert f"features.proxies has no effect here: the task {name} is your own" in caplog.text
+
+
 def test_a_task_of_the_users_own_is_looked_at_whatever_its_name(tmp_path):
     name = "python:tests.tasks.test_features:named_like_ours"
     config = configured(name, method__name="gp")
