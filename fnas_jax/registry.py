@@ -18,6 +18,7 @@ from fnas_jax.core.nearest import nearest
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
+from fnas_jax.networks import proxies
 from fnas_jax.parts import Parts
 from fnas_jax.spaces import (
     categorical,
@@ -181,13 +182,18 @@ def find_space(name: str, own: Parts = NONE) -> Any:
     return SPACES[name] if name in SPACES else parts.find("space", name, own.space, SPACES)
 
 
+def goes_by_features(method: str) -> bool:
+    """Whether a method of this name may read `Space.features`; those of the user's own may."""
+    return method not in METHODS or method in PREDICT
+
+
 def informed(task: Task, method: str, own: bool = False) -> Space:
     """The task's space, as a method of this name gets it; `own`: the task is the user's own.
 
     Methods that predict, and those of the user's own, may go by what is known of networks before
     they are trained. Raises UserError where a task of the user's own says that wrongly.
     """
-    if method in METHODS and method not in PREDICT:
+    if not goes_by_features(method):
         return task.space
     with parts.building("task", task.name, own):
         known = task.features()
@@ -226,8 +232,10 @@ def build_all(
         task.check()
     ours = own.task is None and config.task.name.partition("/")[0] in TASKS
     space = informed(task, name, own=not ours)
-    if not ours and config.features.proxies:
-        LOG.warning("features.proxies has no effect here: the task %s is your own", task.name)
+    if not ours and goes_by_features(name) and config.features.proxies:
+        known = () if space.features is None else space.features.names
+        if not set(proxies.NAMES) & set(known):
+            LOG.warning("the task %s, your own, has no zero-cost proxies", task.name)
     with parts.building("method", name, name not in METHODS):
         found = build(config, space, task, knowledge)
     if isinstance(found, SearchMethod):

@@ -99,11 +99,12 @@ def remove(folder: pathlib.Path) -> None:
 
     What was measured before the search stays, for a search that goes on with a larger budget.
     """
-    for own in (folder / FULL).glob("*"):
+    if not any((folder / FULL).glob(f"{_prefix(MEASURED)}*")):
+        shutil.rmtree(folder / FULL, ignore_errors=True)
+        return
+    for own in (folder / FULL).iterdir():
         if not own.name.startswith(_prefix(MEASURED)):
             shutil.rmtree(own, ignore_errors=True)
-    with contextlib.suppress(OSError):  # not empty, or not there
-        (folder / FULL).rmdir()
 
 
 def _prefix(name: str) -> str:

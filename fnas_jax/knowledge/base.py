@@ -21,6 +21,6 @@ class Knowledge(NamedTuple):
     pool: pathlib.Path | None = None  # folder of trained blocks; see knowledge.pool_store
     run: str = "0"  # id of the run, hexadecimal
     begun: bool = False  # the run was started before, and goes on
-    keep: Keep = NOWHERE  # long trainings of the run, until it has a result
+    keep: Keep = NOWHERE  # trainings of the run, until it has a result; what it has measured
     # File of what the run has taken of other searches (`knowledge.pins`); None: nothing outlives it
     pinned: pathlib.Path | None = None

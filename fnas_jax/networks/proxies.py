@@ -18,12 +18,13 @@ ReLU6 and sigmoids would be saturated by the sizes that arise. Rectifiers count 
 input is positive, hard swish, too. Of a network that ends in a normalisation, with neither
 activation nor skip behind it, the sum of outputs is the same for all images, and `jacov` is noise.
 
-Within layers of the user's own (`layers.own`) only parameters called "kernel" are weights, and
-rectifiers are not seen.
+In spaces with layers of the user's own (`layers.own`) only those by derivatives mean something:
+what rectifies there, and what flows without an image, nobody knows.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,11 +36,12 @@ from jax import lax
 from fnas_jax.core.types import Array
 from fnas_jax.layers import ops, own
 from fnas_jax.layers.ops import Moments, Params
-from fnas_jax.networks import subnet_weights
+from fnas_jax.networks import mobile_spaces, subnet_weights
 from fnas_jax.networks.base import Network, Stats
 from fnas_jax.spaces.base import Space
 
 NAMES = ("snip", "grad_norm", "synflow", "jacov", "naswot")
+BY_DERIVATIVES = ("snip", "grad_norm", "jacov")
 _LEAST = 1e-5  # k of jacov
 _STEP = 1e-5  # of synflow's central difference
 _SMALL = 1e-150  # of the image of ones: what it becomes in a network stays where that is linear
@@ -105,33 +107,22 @@ def _flow(network: Network, params: Params, arch: Array, image: Array) -> Array:
 
 
 def _scaled(factor: Array, params: Params) -> Params:
-    """The sizes of `params`, those of weights times `factor`; biases of ours are zero as yet."""
+    """The sizes of `params`, those of weights times `factor`; biases are zero in new networks."""
 
     def scaled(path: Any, leaf: Array) -> Array:
-        return jnp.abs(leaf) * (factor if _is_weight(_names(path)) else 1)
+        # A place in a list is the one of a weight.
+        return jnp.abs(leaf) * (1 if getattr(path[-1], "key", "") == "scale" else factor)
 
     return jax.tree_util.tree_map_with_path(scaled, params)
 
 
-def _is_weight(names: list[str]) -> bool:
-    """Whether a parameter at this path is a weight, and not of a normalisation."""
-    return names[-1] == "kernel" if _in_own(names) else names[-1] != "scale"
-
-
-def _in_own(names: list[str]) -> bool:
-    return any(name.startswith(own.PREFIX) for name in names)
-
-
-def _names(path: Any) -> list[str]:
-    """Keys of dicts and places in lists."""
-    return [str(getattr(entry, "key", getattr(entry, "idx", ""))) for entry in path]
-
-
-def sees_rectifiers(network: Network, arch: Array) -> bool:
-    """Whether `naswot` counts all of them: no layer is of the user's own."""
-    shapes = jax.eval_shape(network.init, jax.random.key(0), arch)
-    paths = jax.tree_util.tree_leaves_with_path(shapes)
-    return not any(_in_own(_names(path)) for path, _ in paths)
+def seen(space: Space) -> tuple[str, ...]:
+    """Those of NAMES that mean something in `space`."""
+    if type(space.spec) in mobile_spaces.MODULES:
+        slots = itertools.chain(*mobile_spaces.slots(space.spec))
+        if any(own.codes(slot) for slot in slots):
+            return BY_DERIVATIVES
+    return NAMES
 
 
 def scores(space: Space, arch: Any, found: Raw, stats: Stats, log_synflow: float) -> np.ndarray:

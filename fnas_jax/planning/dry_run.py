@@ -72,7 +72,7 @@ def run(
         raise UserError(f"{refused}: {memory.advice(ctx, machine, own)}")
     for line in time_lines(ctx, machine, cluster):
         say(line)
-    if ctx.config.features.proxies and ctx.config.method.name in registry.PREDICT:
+    if ctx.config.features.proxies and registry.goes_by_features(ctx.config.method.name):
         say("zero-cost proxies: not counted, minutes before the search, most of it compilation")
 
 

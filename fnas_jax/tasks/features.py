@@ -52,7 +52,7 @@ def of(
         there = [part for part in free.values() if part is not None]
         known = standard(space, there, about, existing, told=False)
         if known is None:
-            LOG.info("zero-cost proxies need something else that is known of networks")
+            LOG.info("zero-cost proxies are left out: nothing else is known of networks")
         found = None if known is None else measure(known)
         if found is not None:
             parts, about = [*parts, found], {**about, "measured": found.identity}

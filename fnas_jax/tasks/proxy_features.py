@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -59,22 +59,31 @@ def part(ctx: TrainContext, known: Features) -> Part | None:
     if len(archs) < FEWEST:
         LOG.info("zero-cost proxies need %d networks, and there are %d", FEWEST, len(archs))
         return None
-    batch, goal = minibatch(ctx), ctx.objective.known
+    batch, goal, outputs = minibatch(ctx), ctx.objective.known, ctx.dataset.outputs
+    if len(batch.images) < 2:
+        LOG.info("zero-cost proxies need two different images: they are left out")
+        return None
+    names = proxies.seen(ctx.space)
+    if len(names) < len(proxies.NAMES):
+        LOG.info("with layers of your own, zero-cost proxies are %s", ", ".join(names))
     of = identity.text(
         {
             "space": ctx.space.key,
-            "objective": [ctx.objective.name, goal.weights, goal.centre, goal.spread],
-            "proxies": [VERSION, *proxies.NAMES],
+            "objective": [ctx.objective.name, goal.weights, goal.centre, goal.spread, outputs],
+            "proxies": [VERSION, *names],
             "of": identity.of_arrays([archs, *batch]),
         }
     )
-    nothing = np.full((len(archs), len(proxies.NAMES)), np.inf)
+    nothing = np.full((len(archs), len(names)), np.inf)
     values = np.asarray(ctx.keep.load(keep.MEASURED, of, nothing))
     if np.isinf(values).all():
         loss = functools.partial(loss_of, ctx.objective)
-        values = measured(ctx.space, ctx.dataset.outputs, loss, batch, archs)
+        there = [proxies.NAMES.index(name) for name in names]
+        values = measured(ctx.space, outputs, loss, batch, archs)[:, there]
         ctx.keep.save(keep.MEASURED, of, 1, values)
-    return predicted(ctx.space, known, archs, values)
+    found = predicted(ctx.space, known, archs, values, names)
+    # By what was asked, as the last bits differ between devices.
+    return None if found is None else found._replace(identity=identity.digest(of))
 
 
 def drawn(space: Space) -> np.ndarray:
@@ -90,7 +99,7 @@ def minibatch(ctx: TrainContext) -> Batch:
     As many as `IMAGES` and `PIXELS` say; of large images no more than a child is trained on.
     """
     there, (height, width, _) = len(ctx.dataset.train_labels), ctx.dataset.image_shape
-    least, most = min(IMAGES[0], ctx.settings.batch_size), IMAGES[1]
+    least, most = max(min(IMAGES[0], ctx.settings.batch_size), 2), IMAGES[1]
     count = int(np.clip(PIXELS // (height * width), least, most))
     order = np.random.default_rng(0).permutation(there)[: 2 * count]
     images = np.asarray(ctx.dataset.train_images[np.sort(order)])
@@ -130,11 +139,7 @@ def measured(
             stages.counted(len(found), len(archs), "networks")
     seconds = time.monotonic() - began
     LOG.info("zero-cost proxies of %d networks took %.0f seconds", len(archs), seconds)
-    values = np.where(np.isfinite(found), found, np.nan)
-    if not proxies.sees_rectifiers(network, archs[0]):
-        LOG.info("naswot is left out: it does not see rectifiers within layers of your own")
-        values[:, proxies.NAMES.index("naswot")] = np.nan
-    return values
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def loss_of(objective: Objective, outputs: Array, targets: Array) -> Array:
@@ -142,8 +147,14 @@ def loss_of(objective: Objective, outputs: Array, targets: Array) -> Array:
     return objective.loss(outputs, targets, 0.0)
 
 
-def predicted(space: Space, known: Features, archs: np.ndarray, values: np.ndarray) -> Part | None:
-    """What the `values` [M, 5] of `archs` [M, T] say of all networks of `space`.
+def predicted(
+    space: Space,
+    known: Features,
+    archs: np.ndarray,
+    values: np.ndarray,
+    names: Sequence[str] = proxies.NAMES,
+) -> Part | None:
+    """What the `values` [M, F] by `names` of `archs` [M, T] say of all networks of `space`.
 
     As Gaussian scores of ranks, because only the order of a proxy means something. None where
     `known` and decisions do not say any of them.
@@ -151,7 +162,7 @@ def predicted(space: Space, known: Features, archs: np.ndarray, values: np.ndarr
     said = functools.partial(code, space, known.of)
     x = np.asarray(said(jnp.asarray(archs)), np.float64)
     lines: dict[str, Line] = {}
-    for name, column in zip(proxies.NAMES, values.T, strict=True):
+    for name, column in zip(names, values.T, strict=True):
         there = np.isfinite(column)
         if there.sum() < FEWEST or np.ptp(column[there]) == 0:
             LOG.info("%s is the same for all networks, or no number: it is left out", name)
@@ -169,8 +180,7 @@ def predicted(space: Space, known: Features, archs: np.ndarray, values: np.ndarr
         return None
     weights = np.stack([line.weights for line in lines.values()], axis=1).astype(np.float32)
     offset = np.array([line.offset for line in lines.values()], np.float32)
-    digest = identity.of_arrays([weights, offset])
-    return Part(tuple(lines), functools.partial(_lines, said, weights, offset), digest)
+    return Part(tuple(lines), functools.partial(_lines, said, weights, offset))
 
 
 def code(space: Space, known: Callable[[Array], Array], archs: Array) -> Array:
@@ -193,7 +203,8 @@ def regression(x: np.ndarray, y: np.ndarray) -> Line:
     for shrinkage in SHRINKAGE:
         kept = sizes**2 / (sizes**2 + shrinkage)
         leverage = 1 / len(y) + (left**2 * kept).sum(axis=1)
-        errors = (y - mean - left @ (kept * (left.T @ (y - mean)))) / (1 - leverage)
+        rest = y - mean - left @ (kept * (left.T @ (y - mean)))
+        errors = rest / np.maximum(1 - leverage, 1e-9)
         found.append(((errors**2).mean(), shrinkage))
     error, shrinkage = min(found)
     weights = right.T @ (sizes / (sizes**2 + shrinkage) * (left.T @ (y - mean)))

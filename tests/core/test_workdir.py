@@ -5,10 +5,12 @@ import pathlib
 import time
 
 import filelock
+import numpy as np
 import pytest
 
-from fnas_jax.core import budget, config_json, disk, run_json, unchanged, workdir
+from fnas_jax.core import budget, config_json, disk, keep, run_json, unchanged, workdir
 from fnas_jax.core import config as config_lib
+from fnas_jax.core.keep import on_disk
 from fnas_jax.core.types import UserError
 
 
@@ -151,6 +153,7 @@ def test_a_run_that_never_began_leaves_nothing(tmp_path):
         with pytest.raises(UserError), workdir.opened(folder, config_with()) as path:
             (path / "knowledge").mkdir()
             (path / "knowledge" / "history.sqlite").write_text("")
+            on_disk(path / keep.FULL, 0.0).save(keep.MEASURED, "{}", 1, np.zeros(2))
             raise UserError("no such method")
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
     assert [p.name for p in (tmp_path / "there").iterdir()] == ["mine"]

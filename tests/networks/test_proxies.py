@@ -217,7 +217,6 @@ def test_a_network_that_nothing_goes_through_has_no_scores():
 
 @pytest.mark.parametrize(("space", "outputs"), [(OWN, CLASSES), (GATED_PIXELS, agreement.PIXELS)])
 def test_layers_of_the_users_own_and_pixels_have_scores(space, outputs):
-    """Synflow of a network without branches is its number of weighted layers times what flows."""
     network = elastic.plain(space, CHANNELS, outputs)
     double = elastic.plain(space, CHANNELS, outputs, jnp.float64)
     of_loss = loss if outputs == CLASSES else lambda y, t: (y**2).mean()
@@ -229,19 +228,6 @@ def test_layers_of_the_users_own_and_pixels_have_scores(space, outputs):
             of = float(flow(agreement.doubled(raw.params), arch, np.ones((1, 5, 7, CHANNELS))))
         scores = proxies.scores(space, arch, raw, network.init_stats(), of)
         assert np.isfinite(scores).all()
-    assert proxies.sees_rectifiers(network, arch) == (space is not OWN)
-
-
-def test_parameters_of_own_layers_that_are_no_weights_do_not_flow():
-    network = elastic.plain(OWN, CHANNELS, CLASSES, jnp.float64)
-    params = network.init(jax.random.key(0), jnp.zeros(2, jnp.int32))
-    doubled = proxies._scaled(2.0, params)
-    ratio = jax.tree.map(lambda a, b: float(jnp.abs(a / b).max()), doubled, params)
-    kinds = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(ratio):
-        kinds.setdefault(path[-1].key, set()).add(value)
-    assert kinds["kernel"] == kinds["conv"] == kinds["stem"] == {2.0}
-    assert kinds["scale"] == kinds["gain"] == {1.0}
 
 
 def test_what_is_watched_says_nothing_else():

@@ -265,7 +265,7 @@ def test_proxies_that_a_task_of_the_users_own_does_not_have_are_told(tmp_path, c
     config = configured(name, method__name="gp", features__proxies=True)
     with store.tentative(tmp_path) as known:
         registry.build_all(config, Knowledge(known))
-    assert f"features.proxies has no effect here: the task {name} is your own" in caplog.text
+    assert f"the task {name}, your own, has no zero-cost proxies" in caplog.text
 
 
 def test_a_task_of_the_users_own_is_looked_at_whatever_its_name(tmp_path):

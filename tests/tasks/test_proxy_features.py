@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeCV
 
-from fnas_jax import registry
+from fnas_jax import layered, main, registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core import hosts, keep
 from fnas_jax.core.keep import Keep, on_disk
@@ -74,7 +74,7 @@ def test_images_are_training_images_normalised_and_not_moved(ctx):
 
 
 @pytest.mark.parametrize(
-    ("side", "size", "count"), [(8, 4, 64), (100, 64, 26), (500, 64, 16), (500, 4, 4)]
+    ("side", "size", "count"), [(8, 4, 64), (100, 64, 26), (500, 64, 16), (500, 4, 4), (500, 1, 2)]
 )
 def test_large_images_are_fewer_and_none_is_there_twice(ctx, side, size, count):
     large = np.repeat(np.arange(100, dtype=np.uint8), 2)[:, None, None, None]
@@ -163,17 +163,6 @@ def test_a_failed_network_does_not_spoil_the_others():
     assert proxy_features.predicted(SPACE, NOTHING, archs, values) is None
 
 
-def test_other_numbers_are_other_features():
-    archs = drawn(64)
-    parts = [
-        proxy_features.predicted(
-            SPACE, NOTHING, archs, np.repeat(additive(archs, s)[:, None], 5, axis=1)
-        )
-        for s in (3, 3, 4)
-    ]
-    assert parts[0].identity == parts[1].identity != parts[2].identity
-
-
 @pytest.fixture
 def counted(monkeypatch):
     """Stands for the measurement, and counts how often it is made."""
@@ -187,7 +176,7 @@ def counted(monkeypatch):
     return calls
 
 
-def test_what_was_measured_is_kept_until_the_search_has_a_result(ctx, counted, tmp_path):
+def test_what_was_measured_is_kept_for_the_very_same(ctx, counted, tmp_path):
     kept = ctx._replace(keep=on_disk(tmp_path, 0.0))
     first, again = (proxy_features.part(kept, NOTHING) for _ in range(2))
     assert len(counted) == 1 and first.identity == again.identity
@@ -197,6 +186,7 @@ def test_what_was_measured_is_kept_until_the_search_has_a_result(ctx, counted, t
         kept._replace(objective=ctx.objective._replace(name="another")),
         kept._replace(objective=ctx.objective._replace(known=weights)),
         kept._replace(space=ctx.space._replace(name="another")),
+        kept._replace(dataset=ctx.dataset._replace(num_classes=11)),
     ]
     for number, other in enumerate(others):
         proxy_features.part(other, NOTHING)
@@ -230,6 +220,42 @@ def test_only_the_host_that_searches_measures(ctx, counted, monkeypatch):
     assert proxy_features.part(ctx, NOTHING) is None and not counted
 
 
+def test_one_image_says_nothing(ctx, counted, caplog):
+    caplog.set_level(logging.INFO)
+    same = ctx.dataset._replace(train_images=np.zeros_like(ctx.dataset.train_images))
+    assert proxy_features.part(ctx._replace(dataset=same), NOTHING) is None and not counted
+    assert "need two different images" in caplog.text
+
+
+def test_layers_of_the_users_own_have_fewer(ctx, counted, caplog):
+    caplog.set_level(logging.INFO)
+    choices = {"a": layered.own("tests.layers.own_layers:Named"), "b": layered.conv(3)}
+    more = {"c": layered.conv(5), "d": layered.sepconv(3)}
+    stage = layered.stage(8, choices | more, depth=3)
+    part = proxy_features.part(ctx._replace(space=layered.make([stage], stem=8)), NOTHING)
+    assert set(part.names) <= {"snip", "grad_norm", "jacov"}
+    assert "with layers of your own, zero-cost proxies are snip, grad_norm, jacov" in caplog.text
+
+
+def test_a_search_that_goes_on_measures_nothing_again(counted, tmp_path):
+    settings = [
+        "--config.features.proxies=True",
+        "--config.method.name=gp",
+        f"--workdir={tmp_path}",
+    ]
+    settings += ["--config.task.name=images/digits", "--config.space.blocks=1"]
+    settings += [
+        "--config.space.strides=(2,)",
+        "--config.space.width=0.5",
+        "--config.space.head=16",
+    ]
+    settings += ["--config.children.steps=2", "--config.akp.enabled=False"]
+    settings += ["--config.winner.reference=False", "--config.winner.steps=2"]
+    for budget in (8, 16):
+        assert main.main([*settings, f"--config.search.budget={budget}"]) == 0
+        assert len(counted) == 1
+
+
 def test_a_tiny_space_has_none(ctx, counted, caplog):
     caplog.set_level(logging.INFO)
     tiny = ctx._replace(space=categorical.make((3, 5)))
@@ -248,10 +274,14 @@ def test_a_flag_of_its_own(counted, monkeypatch):
     both = names()
     assert set(NAMES) < set(both) and {"params", "kernel"} < set(both)
     assert set(names(features__costs=False, features__structure=False)) == set(NAMES)
-    of = registry.build_task(configured(features__costs=False)).features
-    first = of().identity
+    found = {
+        registry.build_task(configured(**changed)).features().identity
+        for changed in ({}, {"task__split_seed": 1}, {"features__proxies": False})
+    }
+    assert len(found) == 3  # what is learnt by some is learnt anew for others
+    first = registry.build_task(configured()).features().identity
     monkeypatch.setattr(proxy_features, "measured", backwards)
-    assert of().identity != first  # what is learnt by it is learnt anew
+    assert registry.build_task(configured()).features().identity == first  # on whichever device
     before = len(counted)
     assert not set(NAMES) & set(names(features__proxies=False)) and len(counted) == before
 
