@@ -86,13 +86,14 @@ def test_a_search_of_before_a_key_goes_on_by_the_command_that_began_it(
     kill(config_with(search__budget=12, features__structure=False, features__costs=False), tmp_path)
     path = tmp_path / "config.json"
     stored = json.loads(path.read_text())
-    assert stored.pop("features") == {"structure": False, "costs": False}
+    features = {"structure": False, "costs": False, "proxies": False}
+    assert stored.pop("features") == features
     path.write_text("" if damaged else json.dumps(stored))
     goes_on(tmp_path, whole)
     told = "the search goes on as it was begun, with features.structure=False, features.costs=False"
     assert told in caplog.text
     loop.run(config_with(search__budget=14), tmp_path, build)
-    assert json.loads(path.read_text())["features"] == {"structure": False, "costs": False}
+    assert json.loads(path.read_text())["features"] == features
     caplog.clear()
     with pytest.raises(UserError, match=r"features\.costs \(True there, False now\)"):
         loop.run(config_with(search__budget=12, features__costs=False), whole[0], build)

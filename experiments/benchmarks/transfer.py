@@ -171,17 +171,24 @@ def without_history(options: argparse.Namespace, name: str, table: Table) -> lis
     return [Turn(name, "gp_ei", plain), Turn(name, "tnas_scratch", tnas)]
 
 
+def turns(options: argparse.Namespace, named: dict[str, Table]) -> list[Turn]:
+    """All that is measured on the tables `named`: on those of `options.tasks`."""
+    found: list[Turn] = []
+    for name, other in OTHER.items():
+        if name in options.tasks:
+            found += with_history(options, name, named[name], named[other])
+    for name in options.tasks:
+        found += without_history(options, name, named[name])
+    return found
+
+
 def run(report: Report, options: argparse.Namespace) -> None:
     """Measures and prints every method on every task of tables. Raises UserError."""
     named = {name: informed(tables.load(name, options.data)) for name in tables.FILES}
     say(f"{'task':<34}{'method':<20}median   5% .. 95% regret@5  @10    @20    @50    tau seconds")
-    turns = [
-        turn
-        for name, other in OTHER.items()
-        for turn in with_history(options, name, named[name], named[other])
-    ]
-    turns += [turn for name in named for turn in without_history(options, name, named[name])]
-    for turn in followed(BENCHMARK, turns, lambda turn: f"{turn.task}, {turn.method}"):
+    for turn in followed(
+        BENCHMARK, turns(options, named), lambda turn: f"{turn.task}, {turn.method}"
+    ):
         report.add(turn.task, turn.method, turn.measure())
     if "speed" in options.parts:
         with stages.at("how fast TNAS is"):
@@ -198,12 +205,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = records.parser(__doc__, __spec__.name)
     records.add_data(parser)
     records.add_names(parser, "--methods", DEFAULT)
+    records.add_names(parser, "--tasks", tables.FILES, "that are searched")
     records.add_names(parser, "--parts", PARTS, "'' for none")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--knowledge", default="", help="folder of the histories of image tasks")
     options = parser.parse_args(arguments)
     records.check_names(parser, "method", options.methods, [*VARIANTS, *BASELINES])
     records.check_names(parser, "part", options.parts, PARTS)
+    records.check_names(parser, "task", options.tasks, tables.FILES)
     records.check_least(parser, options, 1, "seeds")
     return options
 

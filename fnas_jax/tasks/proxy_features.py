@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy.stats import norm, rankdata
 
 from fnas_jax.core import hosts, identity, keep, precision, stages
 from fnas_jax.core.types import Array, Features
@@ -57,7 +56,11 @@ def part(ctx: TrainContext, known: Features) -> Part | None:
         return None
     archs = drawn(ctx.space)
     if len(archs) < FEWEST:
-        LOG.info("zero-cost proxies need %d networks, and there are %d", FEWEST, len(archs))
+        LOG.info(
+            "zero-cost proxies need %d networks, and there are %d: they are left out",
+            FEWEST,
+            len(archs),
+        )
         return None
     batch, goal, outputs = minibatch(ctx), ctx.objective.known, ctx.dataset.outputs
     if len(batch.images) < 2:
@@ -190,25 +193,20 @@ def code(space: Space, known: Callable[[Array], Array], archs: Array) -> Array:
 
 def scores(values: np.ndarray) -> np.ndarray:
     """[M] Gaussian scores of the ranks of `values` [M]."""
+    from scipy.stats import norm, rankdata  # half a second, for proxies alone
+
     return np.asarray(norm.ppf((rankdata(values) - 0.5) / len(values)))
 
 
 def regression(x: np.ndarray, y: np.ndarray) -> Line:
     """Ridge regression of y [M] on x [M, D], by the shrinkage that predicts best what is left out.
 
-    Leaving one out has a closed form: its error is that of the fit over one less its leverage.
+    One network at a time is left out.
     """
-    middle, mean, found = x.mean(axis=0), y.mean(), []
-    left, sizes, right = np.linalg.svd(x - middle, full_matrices=False)
-    for shrinkage in SHRINKAGE:
-        kept = sizes**2 / (sizes**2 + shrinkage)
-        leverage = 1 / len(y) + (left**2 * kept).sum(axis=1)
-        rest = y - mean - left @ (kept * (left.T @ (y - mean)))
-        errors = rest / np.maximum(1 - leverage, 1e-9)
-        found.append(((errors**2).mean(), shrinkage))
-    error, shrinkage = min(found)
-    weights = right.T @ (sizes / (sizes**2 + shrinkage) * (left.T @ (y - mean)))
-    return Line(weights, float(mean - middle @ weights), float(1 - error / y.var()))
+    from sklearn.linear_model import RidgeCV  # half a second, for proxies alone
+
+    found = RidgeCV(SHRINKAGE).fit(x, y)
+    return Line(found.coef_, float(found.intercept_), float(1 + found.best_score_ / y.var()))
 
 
 def _lines(

@@ -295,6 +295,15 @@ def test_each_part_has_its_methods_and_what_knows_no_history_is_measured_once(mo
     presets_of = transfer_methods.BASELINES
     by = {m: [kind for chosen, kind in measured if chosen is presets_of[m]] for m in methods[:2]}
     assert by == {"gp_ei": [""], "fnas_warm": told}
+    named = dict.fromkeys(("macro", "nats_cifar10", "nats_cifar100"))
+    for tasks, searched in (
+        (["nats_cifar10"], {arrow, "nats_cifar10"}),
+        (["macro", "nats_cifar100"], {"nats_cifar10_to_cifar100", "macro", "nats_cifar100"}),
+    ):
+        given = argparse.Namespace(
+            methods=methods, parts=["history", "scratch"], seeds=1, tasks=tasks
+        )
+        assert {turn.task for turn in transfer.turns(given, named)} == searched
     some = argparse.Namespace(methods=methods[:2], parts=["reversed"], seeds=1)
     assert {turn.task for turn in transfer.with_history(some, "nats_cifar10", None, None)} == {
         f"{arrow}_reversed"
