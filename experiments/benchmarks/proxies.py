@@ -42,7 +42,7 @@ from fnas_jax.core.sections import Features as Chosen
 from fnas_jax.core.types import Array, Features, UserError
 from fnas_jax.networks.proxies import NAMES, Batch
 from fnas_jax.registry import build_task
-from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.base import Space, distinct
 from fnas_jax.tasks import images, proxy_features, table_features, table_index, tables
 from fnas_jax.tasks.base import Task
 from fnas_jax.tasks.table_features import CLASSES, IMAGE
@@ -69,9 +69,8 @@ class Networks(NamedTuple):
 def networks(space: Space, count: int, look: Look) -> Networks:
     """At most `count` different ones, and others."""
     others = proxy_features.drawn(space)
-    several = np.asarray(space.canonical(space.sample(jax.random.key(1), 4 * count)))
-    _, first = np.unique(several, axis=0, return_index=True)
-    found, apart = several[np.sort(first)], {tuple(arch) for arch in others.tolist()}
+    found = distinct(space, jax.random.key(1), 4 * count)
+    apart = {tuple(arch) for arch in others.tolist()}
     archs = found[[tuple(arch) not in apart for arch in found.tolist()]][:count]
     return Networks(archs, look(archs), others, look(others))
 

@@ -55,10 +55,10 @@ class Batch(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """What one program finds of a network; trees are as `Network.init` makes them."""
+    """What one program finds of a network; `params` are as `Network.init` makes them."""
 
     params: Params
-    gradients: Params  # of the loss
+    gradients: Params  # of the loss, with agreements beside them (`ops.watched`)
     jacobian: Array  # [B, H, W, C] of the sum of outputs, in the images
     agreement: Array  # [B, B] of rectifiers
 
@@ -76,8 +76,7 @@ def raw(
     outputs, back = jax.vjp(lambda p, x: network.apply(p, arch, x), watched, batch.images)
     gradients, _ = back(jax.grad(loss)(outputs, batch.targets))
     _, jacobian = back(jnp.ones_like(outputs))
-    gradients, agreement = _apart(gradients)
-    return Raw(params, gradients, jacobian, agreement)
+    return Raw(params, gradients, jacobian, _agreement(gradients))
 
 
 def log_synflow(network: Network, params: Params, arch: Array, image: Array) -> Array:
@@ -110,8 +109,8 @@ def _scaled(factor: Array, params: Params) -> Params:
     """The sizes of `params`, those of weights times `factor`; biases are zero in new networks."""
 
     def scaled(path: Any, leaf: Array) -> Array:
-        # A place in a list is the one of a weight.
-        return jnp.abs(leaf) * (1 if getattr(path[-1], "key", "") == "scale" else factor)
+        # What has no name of its own, but a place in a list, is a weight.
+        return jnp.abs(leaf) * (1 if _name(path) == "scale" else factor)
 
     return jax.tree_util.tree_map_with_path(scaled, params)
 
@@ -145,7 +144,7 @@ def scores(space: Space, arch: Any, found: Raw, stats: Stats, log_synflow: float
 def _kernels(tree: Any) -> list[np.ndarray]:
     """Weights of convolutions and linear layers, float64."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [np.asarray(leaf, np.float64) for path, leaf in leaves if path[-1].key == "kernel"]
+    return [np.asarray(leaf, np.float64) for path, leaf in leaves if _name(path) == "kernel"]
 
 
 def jacov(jacobian: Any) -> float:
@@ -176,17 +175,13 @@ def _watching(params: Any, images: int) -> Any:
     return found
 
 
-def _apart(gradients: Any) -> tuple[Any, Array]:
-    """(derivatives in parameters, the sum of all agreements)."""
-    total = jnp.zeros(())
-    if isinstance(gradients, list):
-        each = [_apart(node) for node in gradients]
-        return [node for node, _ in each], sum((found for _, found in each), total)
-    if not isinstance(gradients, dict):
-        return gradients, total
-    named = {name: _apart(node) for name, node in gradients.items() if name != ops.AGREEMENT}
-    total = sum((found for _, found in named.values()), total)
-    if ops.AGREEMENT in gradients:
-        stacked = gradients[ops.AGREEMENT]
-        total = total + stacked.reshape(-1, *stacked.shape[-2:]).sum(0)
-    return {name: node for name, (node, _) in named.items()}, total
+def _agreement(gradients: Params) -> Array:
+    """[B, B] the sum of all that is watched, in whichever layer."""
+    leaves = jax.tree_util.tree_leaves_with_path(gradients)
+    found = [leaf for path, leaf in leaves if _name(path) == ops.AGREEMENT]
+    return sum((leaf.reshape(-1, *leaf.shape[-2:]).sum(0) for leaf in found), jnp.zeros(()))
+
+
+def _name(path: Any) -> str:
+    """The last name of a path in a pytree; "" of a place in a list."""
+    return getattr(path[-1], "key", "")

@@ -109,6 +109,13 @@ def place_values(cardinalities: tuple[int, ...]) -> np.ndarray:
     return np.append(np.cumprod(cards[:0:-1])[::-1], 1).astype(np.int32)
 
 
+def distinct(space: Space, key: Array, draws: int) -> np.ndarray:
+    """[n, T] the different networks among so many random ones, canonical, in the order drawn."""
+    archs = np.asarray(space.canonical(space.sample(key, draws)))
+    _, first = np.unique(archs, axis=0, return_index=True)
+    return archs[np.sort(first)]
+
+
 def one_hot(cardinalities: tuple[int, ...], archs: Array) -> Array:
     """[N, T] int32 -> [N, sum K_t] float32, the decisions' one-hot codes side by side."""
     chex.assert_shape(archs, (None, len(cardinalities)))

@@ -25,7 +25,7 @@ from fnas_jax.networks.dense import Outputs
 from fnas_jax.networks.proxies import Batch
 from fnas_jax.networks.structure import Part
 from fnas_jax.objectives.base import Objective
-from fnas_jax.spaces.base import Space, one_hot
+from fnas_jax.spaces.base import Space, distinct, one_hot
 from fnas_jax.tasks import data
 from fnas_jax.tasks.context import TrainContext
 
@@ -91,9 +91,7 @@ def part(ctx: TrainContext, known: Features) -> Part | None:
 
 def drawn(space: Space) -> np.ndarray:
     """[M, T] different canonical networks, at random; fewer than MEASURED of a small space."""
-    several = space.canonical(space.sample(jax.random.key(0), 8 * MEASURED))
-    _, first = np.unique(np.asarray(several), axis=0, return_index=True)
-    return np.asarray(several)[np.sort(first)[:MEASURED]]
+    return distinct(space, jax.random.key(0), 8 * MEASURED)[:MEASURED]
 
 
 def minibatch(ctx: TrainContext) -> Batch:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fnas_jax.core.progress import Progress
 from fnas_jax.core.types import UserError
-from fnas_jax.spaces.base import Space
+from fnas_jax.spaces.base import Space, distinct
 from fnas_jax.timing import clock, fit, lookup, operations, table, units, whole
 from fnas_jax.timing.table import Table
 from fnas_jax.timing.units import Unit
@@ -70,14 +70,13 @@ def make(
 
 def chosen(space: Space, count: int) -> np.ndarray:
     """[count, T] distinct random networks in canonical form; all where there are no more."""
-    drawn = space.canonical(space.sample(jax.random.key(1), 8 * count))
-    archs, first = np.unique(np.asarray(drawn), axis=0, return_index=True)
+    archs = distinct(space, jax.random.key(1), 8 * count)
     if len(archs) < FEWEST:
         raise UserError(
             f"the space {space.name!r} has {len(archs)} networks; a table of latencies is made and"
             f" judged by {FEWEST} or more"
         )
-    return archs[np.argsort(first)][:count]  # in the order in which they were drawn
+    return archs[:count]
 
 
 def timed(kinds: Sequence[Sequence[Program]], say: Callable[[str], object]) -> np.ndarray:
