@@ -2,13 +2,13 @@
 
     python -m experiments.benchmarks.child_steps --json OUT [--space mnas_large]
 
-Random architectures on noise, batches of `--batch`, on the first device. `exact` has a program for
-each child, compiled side by side; `masked` and `branched` one for all of them, which trains all at
-once, or one after another (`_alone`); `torch` is PyTorch as its users write it, in channels_last,
-on a GPU in bfloat16 (`torch.autocast`), and `torch_graph` the same with the whole step captured as
-a CUDA graph, so that Python launches nothing. `step_ms` is a step of a child, from trainings of two
-lengths, so that judging is not in it; `prepare_s` is until all children can train: compilation, or
-the first steps and the capture. Nothing is read from a cache.
+Random architectures on noise, batches of `--batch`, on the first device. `regional` has programs of
+layers, `exact` one for each child, compiled side by side; `masked` and `branched` one for all of
+them, which trains all at once, or one after another (`_alone`); `torch` is PyTorch as its users
+write it, in channels_last, on a GPU in bfloat16 (`torch.autocast`), and `torch_graph` the same with
+the whole step captured as a CUDA graph, so that Python launches nothing. `step_ms` is a step of a
+child, from trainings of two lengths, so that judging is not in it; `prepare_s` is until all
+children can train: compilation, or the first steps and the capture. Nothing is read from a cache.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import common
 from fnas_jax.core import devices
 from fnas_jax.core.types import UserError
-from fnas_jax.networks import elastic
+from fnas_jax.networks import elastic, regions
 from fnas_jax.objectives import classification
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
-from fnas_jax.training import child, minibatches, population
+from fnas_jax.training import child, minibatches, population, regional
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
@@ -45,6 +45,7 @@ SPACES: dict[str, tuple[Callable[[], Space], int]] = {  # and pixels a side
     LARGE: (mnas.make, 224),
 }
 WAYS = {  # (backend, whether one child after another)
+    "regional": ("regional", True),
     "exact": ("exact", True),
     "masked": ("masked", False),
     "masked_alone": ("masked", True),
@@ -92,14 +93,16 @@ def noise(task: Task, count: int) -> tuple[np.ndarray, np.ndarray]:
 def with_jax(backend: str, alone: bool, task: Task) -> Timed:
     """By this package."""
     sizes, n = (task.space, common.CHANNELS, common.CLASSES), len(task.archs)
-    network, own = elastic.make(*sizes, backend), None
+    network, own, by = elastic.make(*sizes, backend), None, None
     if backend == elastic.EXACT:
         own = functools.partial(elastic.exact_network, *sizes)
+    if backend == elastic.REGIONAL:
+        by = functools.partial(regional.compiled, regions.make(*sizes))
     settings = Children(batch_size=task.batch, eval_batch=JUDGED)
     pipeline = Pipeline(lambda x: x, minibatches.unchanged)
     one = child.Context(network, settings, pipeline, classification.of(common.CLASSES))
     mesh = devices.children_mesh(jax.local_devices()[:1])
-    run = population.make(population.Context(one, mesh, 1 if alone else n, own=own))
+    run = population.make(population.Context(one, mesh, 1 if alone else n, own=own, by=by))
     data = Data(*noise(task, 4 * task.batch), *noise(task, JUDGED))
     keys = jax.random.key_data(jax.random.split(jax.random.key(1), n))
     given = devices.shard((jnp.asarray(task.archs), jnp.ones(n, bool), keys), mesh)
@@ -196,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=common.BATCH, help="images of a step")
     parser.add_argument("--steps", type=int, default=40, help="that are timed")
     parser.add_argument("--seed", type=int, default=0, help="of the architectures")
-    usual = ("exact", "masked", "torch")
+    usual = ("regional", "exact", "masked", "torch")
     records.add_names(parser, "--methods", usual, f"of {', '.join((*WAYS, *TORCH))}")
     options = parser.parse_args(arguments)
     records.check_names(parser, "method", options.methods, (*WAYS, *TORCH))

@@ -12,6 +12,7 @@ import functools
 from typing import Any
 
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from fnas_jax.core.types import Array
 from fnas_jax.layers import cases, convolutions, ops, own, parameters, reference, taps
@@ -20,6 +21,8 @@ from fnas_jax.layers.spec import CONV, IDENTITY, MBCONV, NONE, OWN, PASS, POOL, 
 from fnas_jax.layers.switch import Halves, select, switch
 
 Stats = dict[str, Moments]
+PRODUCT = "product"  # the name of what convolutions give, for those who choose what is kept
+_product = functools.partial(checkpoint_name, name=PRODUCT)
 
 
 def apply(
@@ -111,19 +114,22 @@ def inner(
         w = parameters.full_weights(params)[:, :, : case.cin, : case.cout]
         if case.kernel == 1:
             w = taps.crop(w, 1)[0, 0].astype(x.dtype)
-            return ops.fit_channels(convolutions.pointwise(x, w, slot.stride), widest), new
-        h = convolutions.conv(x, centre(w), 0, (case.kernel,), slot.stride)
+            h = _product(convolutions.pointwise(x, w, slot.stride))
+            return ops.fit_channels(h, widest), new
+        h = _product(convolutions.conv(x, centre(w), 0, (case.kernel,), slot.stride))
         return ops.fit_channels(h, widest), new
     h = x
     if case.op == MBCONV:
         w = params["expand"][: case.cin, : case.middle]
-        h = norm("norm_expand", convolutions.pointwise(x, w.astype(x.dtype)))
+        h = norm("norm_expand", _product(convolutions.pointwise(x, w.astype(x.dtype))))
     w = centre(params["depthwise"][..., : case.middle])
-    h = norm("norm_depthwise", convolutions.depthwise(h, w, 0, (case.kernel,), slot.stride))
+    h = _product(convolutions.depthwise(h, w, 0, (case.kernel,), slot.stride))
+    h = norm("norm_depthwise", h)
     if case.se_hidden:
         h = reference.gate(params, h, spec)
     w = params["project"][: case.middle, : case.cout]
-    return ops.fit_channels(convolutions.pointwise(h, w.astype(x.dtype)), widest), new
+    h = _product(convolutions.pointwise(h, w.astype(x.dtype)))
+    return ops.fit_channels(h, widest), new
 
 
 def outer(

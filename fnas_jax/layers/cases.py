@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,15 +65,21 @@ def _pair(slot: Slot, a: _Group, b: _Group) -> tuple[_Group, _Group, _Group, np.
 
 def index_of(slot: Slot, spec: LayerSpec) -> Array:
     """[] int32: the first of the cases, hence the cheapest, that holds `spec`."""
+    found = jnp.stack([jnp.asarray(_holds(case, spec)) for case in of(slot)])
+    return jnp.argmax(found).astype(jnp.int32)
 
-    def holds(case: LayerSpec) -> Array:
-        sizes = ("kernel", "cin", "middle", "cout")
-        fits = (spec.op == case.op) & (spec.act == case.act)
-        for name in sizes if case.op in range(PASS + 1, OWN) else ():
-            fits = fits & (getattr(spec, name) <= getattr(case, name))
-        return jnp.asarray(fits)
 
-    return jnp.argmax(jnp.stack([holds(case) for case in of(slot)])).astype(jnp.int32)
+def place_of(slot: Slot, spec: LayerSpec) -> int:
+    """As `index_of`, of a record of Python ints."""
+    return next(i for i, case in enumerate(of(slot)) if _holds(case, spec))
+
+
+def _holds(case: LayerSpec, spec: LayerSpec) -> Any:
+    """Whether the code of a case computes the layer `spec`."""
+    fits = (spec.op == case.op) & (spec.act == case.act)
+    for name in ("kernel", "cin", "middle", "cout") if case.op in range(PASS + 1, OWN) else ():
+        fits = fits & (getattr(spec, name) <= getattr(case, name))
+    return fits
 
 
 def _exact(slot: Slot) -> list[LayerSpec]:

@@ -11,7 +11,9 @@ nothing, in bfloat16 on accelerators. No conditional, so nobody waits for a host
 branched: a branch of code for each of a few sizes of layer, of which one runs, also in a batch of
 children; in bfloat16 on accelerators.
 exact: a program for each child, of its own layers and nothing else; in bfloat16 on accelerators.
-Which of the last three is the fastest depends on device, images, batch and how long children train,
+regional: programs of single layers, in the sizes of `branched`, which the host runs one after
+another for each child; in bfloat16 on accelerators.
+Which of the last four is the fastest depends on device, images, batch and how long children train,
 and is measured where they are trained (`tasks.ways`). A network that many
 architectures share runs as `branched` where this is asked for.
 """
@@ -136,7 +138,7 @@ def has_short_products() -> bool:
 
 
 def short_type() -> Any:
-    """The type that convolutions of `branched`, `masked` and `exact` have on these devices."""
+    """The type that convolutions have on these devices, but for `kernels` and `reference`."""
     return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
 
 
@@ -149,17 +151,18 @@ def choose(name: str = "auto") -> Backend:
     if name in KERNELS_OF and not (on_cpu and compile_kernels.available()):
         raise UserError(
             f"children.backend is {name!r}, and there are no kernels for these devices; allowed"
-            " are auto, reference, masked, branched and exact"
+            " are auto, reference, masked, branched, exact and regional"
         )
     if name == "kernels_bf16" and not has_short_products():
         raise UserError(
             "children.backend is 'kernels_bf16', and this CPU has no products of bfloat16 numbers"
-            " (AVX512-BF16, Intel AMX); allowed are auto, kernels, reference, masked, branched and"
-            " exact"
+            " (AVX512-BF16, Intel AMX); allowed are auto, kernels, reference, masked, branched,"
+            " exact and regional"
         )
-    shortened = {"masked": masked_in, "branched": branched_in, "exact": branched_in}
-    if name in shortened:
-        return shortened[name](short_type())
+    if name == "masked":
+        return masked_in(short_type())
+    if name in ("branched", "exact", "regional"):
+        return branched_in(short_type())
     return REFERENCE if name == "reference" else KERNELS_OF[name]
 
 

@@ -17,12 +17,14 @@ from fnas_jax.layers.choose import candidates, choose, exact_in, short_type
 from fnas_jax.layers.ops import Moments, Params
 from fnas_jax.networks import cell, flax_reference, mixed_op, mobile, mobile_spaces
 from fnas_jax.networks.base import Network, Stats
-from fnas_jax.networks.dense import Outputs
+from fnas_jax.networks.dense import Dense, Outputs
 from fnas_jax.networks.flax_mobile import MOMENTUM
 from fnas_jax.spaces.base import Space
 from fnas_jax.spaces.cells import SPECS
 
 EXACT = "exact"  # a program for each child
+REGIONAL = "regional"  # programs of layers
+NOT_SHARED = (REGIONAL, EXACT)  # no program is all children's
 CELL_BACKENDS = ("auto", "reference", "branched")
 
 
@@ -61,12 +63,13 @@ def has_networks(space: Space) -> bool:
     return type(space.spec) in mobile_spaces.MODULES or isinstance(space.spec, SPECS)
 
 
-def backends(space: Space, backend: str) -> tuple[str, ...]:
+def backends(space: Space, backend: str, classes: Outputs = 1) -> tuple[str, ...]:
     """Those that `backend` may stand for here; which is the fastest has to be tried."""
     cells = isinstance(space.spec, SPECS)
     found = tuple(name for name in candidates(backend) if not cells or name in CELL_BACKENDS)
     if backend == "auto" and jax.default_backend() != "cpu" and not cells:
-        found = (EXACT, *found)
+        each = [EXACT] if isinstance(classes, Dense) else NOT_SHARED
+        found = (*each, *found)
     return found or (backend,)
 
 

@@ -264,7 +264,7 @@ def forward(c: Context, params: Params, layers: Any, features: Any, images: Arra
     if c.head:
         slot, p, spec = _head(c, params, features)
         x = c.backend.apply(slot, p, x, spec)
-    return _logits(c, params, skips, x, images)
+    return logits(c, params, skips, x, images)
 
 
 def _step(c: Context, slot: Slot, x: Array, layer: tuple[Params, Any]) -> tuple[Array, None]:
@@ -295,7 +295,7 @@ def apply_eval(
     if c.head:
         head = _head(c, params, specs.cout[-1])
         x, new["head"] = _end_eval(c, *head, x, stats["head"], collect)
-    return _logits(c, params, skips, x, images), new
+    return logits(c, params, skips, x, images), new
 
 
 def _step_eval(
@@ -318,21 +318,31 @@ def _end_eval(
     return x, stats["norm_out"]
 
 
+def stem_place(c: Context) -> Slot:
+    """The slot of the stem, a layer of one choice."""
+    return Slot(c.stem_stride, (LayerSpec(CONV, 3, c.channels, 0, c.stem, 0, NO_SKIP, c.act),))
+
+
+def head_place(c: Context) -> Slot:
+    """The slot of the head, a layer of one choice that reads as many channels as there are."""
+    last = c.slots[-1][-1]
+    widest = LayerSpec(CONV, 1, last.widest("cout"), 0, c.head, 0, NO_SKIP, c.act)
+    return Slot(1, (widest,), tuple(sorted({(cout, c.head) for _, cout in last.widths})))
+
+
 def _stem(c: Context, params: Params) -> tuple[Slot, Params, LayerSpec]:
-    spec = LayerSpec(CONV, 3, c.channels, 0, c.stem, 0, NO_SKIP, c.act)
-    p = {"conv": params["stem"], "norm_out": params["stem_norm"]}
-    return Slot(c.stem_stride, (spec,)), p, spec
+    slot = stem_place(c)
+    return slot, {"conv": params["stem"], "norm_out": params["stem_norm"]}, slot.choices[0]
 
 
 def _head(c: Context, params: Params, features: Any) -> tuple[Slot, Params, LayerSpec]:
+    slot = head_place(c)
     p = {"shortcut": params["head"], "norm_out": params["head_norm"]}
-    widest = LayerSpec(CONV, 1, params["head"].shape[0], 0, c.head, 0, NO_SKIP, c.act)
-    widths = tuple(sorted({(cout, c.head) for _, cout in c.slots[-1][-1].widths}))
-    return Slot(1, (widest,), widths), p, widest._replace(cin=features)
+    return slot, p, slot.choices[0]._replace(cin=features)
 
 
-def _logits(c: Context, params: Params, skips: list[Array], x: Array, images: Array) -> Array:
-    """Of the features x; `skips` are the last outputs of the resolutions before theirs."""
+def logits(c: Context, params: Params, skips: list[Array], x: Array, images: Array) -> Array:
+    """Logits of the features x; `skips` are the last outputs of the resolutions before theirs."""
     dense_outputs = isinstance(c.classes, Dense)
     if not dense_outputs:
         x = x.mean((1, 2), ops.sum_type(x))

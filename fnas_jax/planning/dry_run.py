@@ -164,7 +164,7 @@ def network_for(
 def children_at_once(ctx: TrainContext, machine: Machine, own: Sizes) -> int:
     """Children that a device trains at once: `children.group`, or as many as fit, by halves."""
     most = -(-ctx.config.search.batch // machine.devices)
-    if ctx.settings.backend == elastic.EXACT:
+    if ctx.settings.backend in elastic.NOT_SHARED:
         return 1
     if machine.shared or ctx.settings.group:
         return 1 if machine.shared else min(ctx.settings.group, most)

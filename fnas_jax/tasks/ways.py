@@ -12,11 +12,11 @@ from jax.sharding import Mesh
 
 from fnas_jax.core import devices, hosts
 from fnas_jax.core.types import UserError
-from fnas_jax.networks import elastic
+from fnas_jax.networks import elastic, regions
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.training import autotune, child, parts, population
+from fnas_jax.training import autotune, child, parts, population, regional
 from fnas_jax.training.autotune import Way
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data
@@ -45,24 +45,30 @@ def children_by(ctx: TrainContext, network: Network, mesh: Mesh) -> population.C
     """How children of `network` are trained on `mesh`: by the way that is the fastest there."""
     way = way_of(ctx, mesh)
     # What children share is that of the first backend, also where each has a program of its own.
-    if way.backend in (elastic.EXACT, shared_backends(ctx)[0]):
+    if way.backend in (*elastic.NOT_SHARED, shared_backends(ctx)[0]):
         return _by(ctx, network, way, mesh)
     return _by(ctx, _network(ctx, way.backend), way, mesh)
 
 
 def shared_backends(ctx: TrainContext) -> tuple[str, ...]:
     """Those that run programs of many children."""
-    found = elastic.backends(ctx.space, ctx.settings.backend)
-    return tuple(name for name in found if name != elastic.EXACT) or found
+    found = _backends(ctx)
+    return tuple(name for name in found if name not in elastic.NOT_SHARED) or found
+
+
+def _backends(ctx: TrainContext) -> tuple[str, ...]:
+    return elastic.backends(ctx.space, ctx.settings.backend, ctx.dataset.outputs)
 
 
 def _by(ctx: TrainContext, network: Network, way: Way, mesh: Mesh) -> population.Context:
-    own, dataset = None, ctx.dataset
-    if way.backend == elastic.EXACT:
-        sizes = dataset.image_shape[-1], dataset.outputs
-        own = functools.partial(elastic.exact_network, ctx.space, *sizes)
     trained = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
-    return population.Context(trained, mesh, way.group, own=own)
+    sizes = ctx.space, ctx.dataset.image_shape[-1], ctx.dataset.outputs
+    made = population.Context(trained, mesh, way.group)
+    if way.backend == elastic.EXACT:
+        return made._replace(own=functools.partial(elastic.exact_network, *sizes))
+    if way.backend == elastic.REGIONAL:
+        return made._replace(by=functools.partial(regional.compiled, regions.make(*sizes)))
+    return made
 
 
 def _network(ctx: TrainContext, backend: str) -> Network:
@@ -80,16 +86,16 @@ def way_of(ctx: TrainContext, mesh: Mesh) -> Way:
     if settings.halving:
         settings = dataclasses.replace(settings, group=_alone(settings))
     most = devices.padded_size(ctx.config.search.batch, mesh) // mesh.shape[devices.CHILDREN]
-    backends = elastic.backends(ctx.space, settings.backend)
-    if settings.backend == elastic.EXACT and settings.group > 1:
+    backends = _backends(ctx)
+    if settings.backend in elastic.NOT_SHARED and settings.group > 1:
         raise UserError(
-            f"children.group is {settings.group}, and children.backend=exact has a program for each"
-            " child, one of which runs at a time; allowed are 0 and 1"
+            f"children.group is {settings.group}, and by children.backend={settings.backend} one"
+            " child is trained at a time; allowed are 0 and 1"
         )
     if jax.default_backend() == "cpu":
         # Together they would only share what each has to itself in turn.
         return Way(
-            backends[0], 1 if backends[0] == elastic.EXACT else min(settings.group or 1, most)
+            backends[0], 1 if backends[0] in elastic.NOT_SHARED else min(settings.group or 1, most)
         )
     ways = ways_of(backends, settings.group, most)
     if settings.group and len(ways) == 1:
@@ -127,10 +133,10 @@ def ways_of(backends: tuple[str, ...], group: int, most: int) -> list[Way]:
     That is of how long they took on a GPU (docs/performance.md).
     """
     groups = (min(group, most),) if group else tuple(dict.fromkeys((most, 1)))
-    names = [name for name in reversed(backends) if name != elastic.EXACT]
+    names = [name for name in reversed(backends) if name not in elastic.NOT_SHARED]
     shared = [Way(name, size) for size in groups for name in names]
-    alone = [Way(elastic.EXACT, 1)] * (elastic.EXACT in backends and (1 in groups or not shared))
-    return [*alone, *shared]
+    each = [Way(name, 1) for name in elastic.NOT_SHARED if name in backends]
+    return [*(each if 1 in groups or not shared else ()), *shared]
 
 
 def seconds_of_a_step(

@@ -23,7 +23,7 @@ from fnas_jax.core.logging import write_json
 logger = logging.getLogger(__name__)
 
 # Another name than those of earlier versions, which knew fewer ways.
-FILE = "ways_of_children.json"
+FILE = "ways_to_train_children.json"
 TRYING = 120.0  # seconds that it may take to compile and time another way
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fnas_jax.core.types import Array
@@ -22,7 +23,7 @@ from fnas_jax.objectives.base import Objective, State
 from fnas_jax.training import minibatches, optimizer
 from fnas_jax.training import recipe as recipes
 from fnas_jax.training.config import Children, Recipe
-from fnas_jax.training.minibatches import Data, Pipeline
+from fnas_jax.training.minibatches import Data, Minibatches, Pipeline
 from fnas_jax.training.recipe import Batch
 
 # Folded into a child's key for mixed images; beyond what the key is split into.
@@ -71,7 +72,7 @@ class Progress(NamedTuple):
 def begin(ctx: Context, arch: Array, key: Array, start: Params | None = None) -> Progress:
     """The child `arch` [T] before its first step, with the parameters `start` or fresh ones."""
     params = ctx.network.init(jax.random.split(key, 3)[0], arch) if start is None else start
-    vector = jax.flatten_util.ravel_pytree(ctx.network.packing.pack(params))[0]
+    vector = raveled(ctx, params)
     momentum = optimizer.sgd(ctx.settings, jnp.ones(())).init(vector)
     return Progress(vector, momentum, vector if ctx.recipe.ema else None)
 
@@ -87,14 +88,30 @@ def lost(vector: Array) -> Array:
 
 def params_of(ctx: Context, arch: Array, progress: Progress) -> Params:
     """The parameters of a child in training, or their average, as its network has them."""
-    vector = progress.vector if progress.average is None else progress.average
-    return ctx.network.packing.unpack(_decayed(ctx, arch)[1](vector))
+    return ctx.network.packing.unpack(decayed(ctx, arch)[1](vector_of(progress)))
 
 
-def _decayed(ctx: Context, arch: Array) -> tuple[Array, Callable[[Array], Any]]:
+def vector_of(progress: Progress) -> Array:
+    """[P] the parameters of a child in training, or their average."""
+    return progress.vector if progress.average is None else progress.average
+
+
+def raveled(ctx: Context, params: Params) -> Array:
+    """[P] `params`, or their derivatives, as `Progress.vector`."""
+    return jax.flatten_util.ravel_pytree(ctx.network.packing.pack(params))[0]
+
+
+def decayed(ctx: Context, arch: Array | np.ndarray) -> tuple[Array, Callable[[Array], Any]]:
     """([P] 1 for weights and 0 for others, vector [P] -> packed parameters)."""
     shapes = jax.eval_shape(ctx.network.init, jax.random.key(0), arch)
     return jax.flatten_util.ravel_pytree(ctx.network.packing.pack(optimizer.weights(shapes)))
+
+
+def minibatches_of(ctx: Context, data: Data, key: Array) -> Minibatches:
+    """Those that a child with this `key` is trained on."""
+    _, order, augment = jax.random.split(key, 3)
+    size = ctx.settings.batch_size
+    return minibatches.make(data, ctx.pipeline, size, order, augment, ctx.axis)
 
 
 def loss(ctx: Context, params: Params, arch: Array, batch: Batch) -> Array:
@@ -124,12 +141,8 @@ def advance(
     An epoch begins at `epoch_start` (None: at `first`), so that a training may be cut anywhere.
     """
     epoch_start = first if epoch_start is None else epoch_start
-    _, key_order, key_augment = jax.random.split(key, 3)
-    key_mix = jax.random.fold_in(key, _MIX)
-    keys = (key_order, key_augment)
-    batches = minibatches.make(data, ctx.pipeline, ctx.settings.batch_size, *keys, ctx.axis)
-    decayed, as_params = _decayed(ctx, arch)
-    chain = optimizer.sgd(ctx.settings, decayed)
+    key_mix, batches = jax.random.fold_in(key, _MIX), minibatches_of(ctx, data, key)
+    weights, as_params = decayed(ctx, arch)
 
     def train_step(step: Array, now: Progress, images: Array, labels: Array) -> Progress:
         batch = recipes.mix(ctx.recipe, key_mix, step, images, labels)
@@ -138,14 +151,28 @@ def advance(
         )
         # The mean of the devices' means is that of the minibatch, as their parts are of one size.
         value, gradient = lax.pmean(found, ctx.axis) if ctx.axis else found
-        update, momentum = chain.update(gradient, now.momentum, now.vector)
-        rate = optimizer.learning_rate(ctx.settings, step, steps)
-        vector, average = now.vector - rate * update, now.average
-        if average is not None:
-            average = recipes.averaged(ctx.recipe, step, average, vector)
-        return Progress(vector, momentum, average, None if now.loss is None else now.loss + value)
+        return updated(ctx, weights, now, value, gradient, step, steps)
 
     return minibatches.over_steps(batches, train_step, progress, first, last, epoch_start)
+
+
+def updated(
+    ctx: Context,
+    weights: Array,
+    now: Progress,
+    value: Array,
+    gradient: Array,
+    step: Array,
+    steps: Array,
+) -> Progress:
+    """After a step whose loss has the `value` [] and the `gradient` [P]; `weights` decay."""
+    chain = optimizer.sgd(ctx.settings, weights)
+    update, momentum = chain.update(gradient, now.momentum, now.vector)
+    rate = optimizer.learning_rate(ctx.settings, step, steps)
+    vector, average = now.vector - rate * update, now.average
+    if average is not None:
+        average = recipes.averaged(ctx.recipe, step, average, vector)
+    return Progress(vector, momentum, average, None if now.loss is None else now.loss + value)
 
 
 def train(
@@ -197,29 +224,55 @@ def collect(
     """
     packing = ctx.network.packing
     params = packing.pack(params)
-    count, total = data.train_labels.shape[0], data.eval_labels.shape[0]
     batch, calibration = judged_at_once(ctx.settings, data)
-    batches = calibration + -(-total // batch)
+    batches = calibration + -(-data.eval_labels.shape[0] // batch)
 
     def step(i: Array, carry: tuple[Stats, State]) -> tuple[Stats, State]:
         sums, state = carry
-        estimate = i < calibration
-        train_rows = (i * batch + jnp.arange(batch)) % count
-        eval_rows = (i - calibration) * batch + jnp.arange(batch)
-        counted = ~estimate & (eval_rows < total)
-        eval_rows = jnp.clip(eval_rows, 0, total - 1)
-        images = jnp.where(estimate, data.train_images[train_rows], data.eval_images[eval_rows])
-        labels = data.eval_labels[eval_rows]
+        given = judged_batch(ctx, data, i)
+        estimate, counted = given.estimates, ~given.estimates & given.counted
         outputs, moments = ctx.network.apply_eval(
-            params, _average(sums, calibration), arch, ctx.pipeline.normalise(images), estimate
+            params, average(sums, calibration), arch, given.images, estimate
         )
-        raw = jax.tree.map(lambda m: Moments(m.mean, m.var + m.mean**2), moments, is_leaf=_leaf)
-        sums = jax.tree.map(lambda s, m: jnp.where(estimate, s + m, s), sums, raw)
-        return sums, ctx.objective.collect(state, outputs, labels, first + eval_rows, counted)
+        sums = added(sums, moments, estimate)
+        return sums, ctx.objective.collect(
+            state, outputs, given.labels, first + given.rows, counted
+        )
 
     start = (packing.pack_stats(ctx.network.init_stats()), state)
     sums, state = lax.fori_loop(0, jnp.where(active, batches, 0), step, start)
-    return packing.unpack_stats(_average(sums, calibration)), state
+    return packing.unpack_stats(average(sums, calibration)), state
+
+
+class JudgedBatch(NamedTuple):
+    """What a step of `collect` looks at."""
+
+    estimates: Array  # [] bool: statistics, of training images
+    images: Array  # [B, H, W, C]
+    # Of evaluation images; no matter where statistics are estimated
+    labels: Array  # [B, ..]
+    rows: Array  # [B] int32
+    counted: Array  # [B] bool: not only there to fill the batch
+
+
+def judged_batch(ctx: Context, data: Data, i: Array) -> JudgedBatch:
+    """The images of step `i` [] int32."""
+    batch, calibration = judged_at_once(ctx.settings, data)
+    count, total = data.train_labels.shape[0], data.eval_labels.shape[0]
+    estimates = i < calibration
+    train_rows = (i * batch + jnp.arange(batch)) % count
+    rows = (i - calibration) * batch + jnp.arange(batch)
+    counted, rows = rows < total, jnp.clip(rows, 0, total - 1)
+    images = jnp.where(estimates, data.train_images[train_rows], data.eval_images[rows])
+    return JudgedBatch(
+        estimates, ctx.pipeline.normalise(images), data.eval_labels[rows], rows, counted
+    )
+
+
+def added(sums: Stats, moments: Stats, estimates: Array) -> Stats:
+    """Sums of means and mean squares with those of a batch, where it `estimates` [] bool any."""
+    raw = jax.tree.map(lambda m: Moments(m.mean, m.var + m.mean**2), moments, is_leaf=_leaf)
+    return jax.tree.map(lambda s, m: jnp.where(estimates, s + m, s), sums, raw)
 
 
 def judged_at_once(settings: Children, data: Data) -> tuple[int, int]:
@@ -238,7 +291,7 @@ def _leaf(node: Any) -> bool:
     return isinstance(node, Moments)
 
 
-def _average(sums: Stats, batches: int) -> Stats:
+def average(sums: Stats, batches: Array | int) -> Stats:
     """Sums of means and of mean squares -> mean and variance over all batches together."""
 
     def moments(s: Moments) -> Moments:

@@ -27,9 +27,19 @@ class Children:
     backend: str = key(
         "auto",
         "code of the layers: kernels, kernels_bf16 (products of bfloat16 numbers, by AVX512-BF16 or"
-        " Intel AMX) and reference for CPUs; for accelerators masked and branched, and exact, which"
-        " compiles a program for each child (networks that many share run as branched)",
-        choices=("auto", "kernels", "kernels_bf16", "reference", "masked", "branched", "exact"),
+        " Intel AMX) and reference for CPUs; for accelerators masked and branched, and regional,"
+        " which compiles programs of layers, and exact, which compiles one for each child (networks"
+        " that many share run as branched)",
+        choices=(
+            "auto",
+            "kernels",
+            "kernels_bf16",
+            "reference",
+            "masked",
+            "branched",
+            "regional",
+            "exact",
+        ),
     )
     device_images: int = key(
         0, "images on a device at a time, others follow; 0: all that fit into its memory", 0, 10**9

@@ -58,7 +58,7 @@ def run(ctx: Context, programs: Programs, shared: Any, *children: Any) -> Any:
         finally:  # before the devices' threads are waited for: nobody waits for what is left out
             compilers.shutdown(cancel_futures=True)
             _trim(programs, len(used))
-    return jax.tree.map(lambda *leaves: _joined(ctx.mesh, leaves), *parts)
+    return jax.tree.map(lambda *leaves: joined(ctx.mesh, leaves), *parts)
 
 
 def _given(
@@ -71,7 +71,7 @@ def _given(
     device: jax.Device,
 ) -> Given:
     """What `device` has to do, whose programs are being compiled."""
-    shared, own = _on(device, shared), _on(device, children)
+    shared, own = on(device, shared), on(device, children)
     archs, active = map(np.asarray, ctx.told(own))
     one = jax.tree.map(lambda leaf: leaf[0], own)
     kind = device.id, _kind((shared, one))
@@ -135,7 +135,7 @@ def _kind(tree: Any) -> Any:
     return structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
 
 
-def _on(device: jax.Device, tree: Any) -> Any:
+def on(device: jax.Device, tree: Any) -> Any:
     """The part of each array that is on `device`."""
 
     def part(leaf: jax.Array) -> jax.Array:
@@ -144,7 +144,7 @@ def _on(device: jax.Device, tree: Any) -> Any:
     return jax.tree.map(part, tree)
 
 
-def _joined(mesh: Mesh, parts: tuple[jax.Array, ...]) -> jax.Array:
+def joined(mesh: Mesh, parts: tuple[jax.Array, ...]) -> jax.Array:
     """One array [N, ..] over the devices, of the parts [N / D, ..] of those of this host."""
     shape = (len(parts[0]) * mesh.size, *parts[0].shape[1:])
     over = NamedSharding(mesh, PartitionSpec(devices.CHILDREN))

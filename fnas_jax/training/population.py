@@ -51,6 +51,8 @@ class Context(NamedTuple):
     # Each child has a program of its own, of the network that this makes of its architecture [T],
     # with parameters as `child.network` has them; None: one program serves all
     own: Callable[[np.ndarray], Network] | None = None
+    # What makes `compiled` of this and a function instead, as `regional.compiled` does
+    by: Callable[..., Callable[..., Any]] | None = None
 
 
 class Shared(NamedTuple):
@@ -77,7 +79,7 @@ def make(ctx: Context) -> Population:
     takes two arguments more, the first and the last of it: one pytree for all children, and one
     with leaves [N, ..]. N is a multiple of the number of devices.
     """
-    if ctx.own is None:
+    if ctx.own is None and ctx.by is None:
         return jitted(ctx)
     return functools.partial(train, compiled(ctx, train_child))
 
@@ -129,11 +131,13 @@ def compiled(
 
     `overwrites`: the first of the children's arguments may be, and is where one program serves all.
     """
+    if ctx.by is not None:
+        return ctx.by(ctx, function)
     if ctx.own is None:
         donated = (1,) if overwrites else ()
         return jax.jit(over_children(ctx, function), donate_argnums=donated)
     of = functools.partial(_alone, ctx, function)
-    return functools.partial(one_each.run, one_each.Context(ctx.mesh, of, _told), {})
+    return functools.partial(one_each.run, one_each.Context(ctx.mesh, of, told), {})
 
 
 def _alone(ctx: Context, function: Callable[..., Any], arch: np.ndarray) -> Callable[..., Any]:
@@ -143,7 +147,7 @@ def _alone(ctx: Context, function: Callable[..., Any], arch: np.ndarray) -> Call
     return functools.partial(function, ctx)
 
 
-def _told(children: tuple[Any, ...]) -> tuple[Array, Array]:
+def told(children: tuple[Any, ...]) -> tuple[Array, Array]:
     """(archs [N, T], active [N]) of what the functions of children are given."""
     own = next(item for item in children if isinstance(item, Child))
     return own.arch, own.active

@@ -99,7 +99,7 @@ def test_bfloat16_agrees_with_float32(space, name):
 def test_no_kernels_where_there_is_no_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(
-        UserError, match=r"no kernels.*allowed are auto, reference, masked, branched and exact"
+        UserError, match=r"no kernels.*allowed are auto, reference, masked, branched, exact and"
     ):
         choose("kernels")
     assert choose() is branched_in(jnp.bfloat16)

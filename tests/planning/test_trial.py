@@ -50,8 +50,10 @@ def by_itself(ctx, rate, steps):
     return float(found.loss), float(found.accuracy)
 
 
-def test_each_rate_trains_the_same_child():
+@pytest.mark.parametrize("backend", ["auto", "regional"])
+def test_each_rate_trains_the_same_child(backend):
     ctx = halves()
+    ctx = ctx._replace(settings=dataclasses.replace(ctx.settings, backend=backend))
     found = trial.run(ctx, steps=20)
     np.testing.assert_allclose(found.rates, ctx.settings.lr * np.array(trial.FACTORS), rtol=1e-6)
     loss, accuracy = by_itself(ctx, found.rates[2], steps=20)

@@ -14,7 +14,7 @@ from fnas_jax.core.types import UserError
 from fnas_jax.layers.choose import branched_in, exact_in, masked_in
 from fnas_jax.networks import elastic
 from fnas_jax.spaces import macro
-from fnas_jax.tasks import data, images, inherited, ways
+from fnas_jax.tasks import data, images, inherited, trained, ways
 from fnas_jax.training import autotune, population
 from fnas_jax.training.autotune import Way
 from tests.tasks.test_children_evaluator import KEY, SPACE, evaluator, settings
@@ -132,7 +132,8 @@ def test_an_accelerator_trains_by_the_fastest_backend_and_group(dataset, tmp_pat
     monkeypatch.setattr(ways, "seconds_of_a_step", seconds)
     ctx = context(dataset, tmp_path)
     assert chosen(ctx) == (masked_in(jnp.bfloat16), 4, False)
-    tried = [Way("exact", 1), *(Way(b, group) for group in (4, 1) for b in ("masked", "branched"))]
+    each = [Way("regional", 1), Way("exact", 1)]
+    tried = [*each, *(Way(b, group) for group in (4, 1) for b in ("masked", "branched"))]
     assert [way for *_, way in asked] == tried and {most for most, *_ in asked} == {4}
     kept = json.loads((tmp_path / autotune.FILE).read_text())
     assert list(kept.values()) == [{"backend": "masked", "group": 4, "steps": None}]
@@ -146,9 +147,11 @@ def test_an_accelerator_trains_by_the_fastest_backend_and_group(dataset, tmp_pat
     assert chosen(given)[1:] == (2, False) and not asked
     given = context(dataset, tmp_path, backend="exact")
     assert chosen(given)[1:] == (1, True) and not asked
+    by = ways.children_by(context(dataset, tmp_path, backend="regional"), network, mesh)
+    assert by.by is not None and by.own is None and not asked
 
 
-def test_a_short_search_on_an_accelerator_compiles_programs_for_each_child_only(
+def test_a_short_search_on_an_accelerator_compiles_programs_of_layers_only(
     dataset, tmp_path, monkeypatch
 ):
     mesh = devices.children_mesh(jax.devices()[:1])
@@ -161,20 +164,21 @@ def test_a_short_search_on_an_accelerator_compiles_programs_for_each_child_only(
 
     monkeypatch.setattr(ways, "seconds_of_a_step", seconds)
     ctx = context(dataset, tmp_path)
-    assert ways.way_of(ctx, mesh) == Way("exact", 1) and asked == [Way("exact", 1)]
+    assert ways.way_of(ctx, mesh) == Way("regional", 1) and asked == [Way("regional", 1)]
     ctx.config.search.budget = int(autotune.TRYING / 1e-3 / ctx.settings.steps) + 1
     ways.way_of(ctx, mesh)
-    assert len(asked) == 1 + 5
+    assert len(asked) == 1 + 6
 
 
-def test_a_program_for_each_child_has_no_group(dataset, tmp_path):
-    ctx = context(dataset, tmp_path, backend="exact", group=3)
+@pytest.mark.parametrize("backend", ["exact", "regional"])
+def test_children_that_share_no_program_have_no_group(dataset, tmp_path, backend):
+    ctx = context(dataset, tmp_path, backend=backend, group=3)
     with pytest.raises(UserError, match=r"children.group is 3.*allowed are 0 and 1"):
         ways.way_of(ctx, devices.children_mesh(jax.devices()[:1]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [Way("branched", 2), Way("exact", 1)])
+@pytest.mark.parametrize("way", [Way("branched", 2), Way("exact", 1), Way("regional", 1)])
 def test_a_way_is_timed_by_training_so(dataset, tmp_path, monkeypatch, way):
     """The backend and group that are trained are those of the way; a full memory is told."""
     ctx = context(dataset, tmp_path)
@@ -183,6 +187,7 @@ def test_a_way_is_timed_by_training_so(dataset, tmp_path, monkeypatch, way):
     monkeypatch.setattr(population, "make", lambda ctx: contexts.append(ctx) or made(ctx))
     assert ways.seconds_of_a_step(ctx, own, 4, None, way) > 0
     assert (contexts[0].group, contexts[0].own is not None) == (way.group, way.backend == "exact")
+    assert (contexts[0].by is not None) == (way.backend == "regional")
     assert backend_of(contexts[0].child.network) is branched_in(jnp.float32)
 
     def full(ctx):
@@ -193,3 +198,19 @@ def test_a_way_is_timed_by_training_so(dataset, tmp_path, monkeypatch, way):
 
     monkeypatch.setattr(population, "make", full)
     assert ways.seconds_of_a_step(ctx, own, 4, None, Way("branched", 2)) is None
+
+
+@pytest.mark.slow
+def test_a_search_trains_children_by_programs_of_layers(dataset):
+    """From the pool, as by one program for all; settings and data are those of the search."""
+    found = []
+    for backend in ("branched", "regional"):
+        config = settings(True)
+        config.children.backend = backend
+        trained_by = trained.evaluator(images.train_context(config, SMALL, dataset))
+        state, _ = list(trained_by.hooks.prepare(trained_by.init(), KEY))[-1]
+        archs = SMALL.canonical(SMALL.sample(jax.random.key(1), 3))
+        state, metrics = trained_by.evaluate(state, archs, jnp.ones(3, bool), KEY)
+        assert metrics.ok.all() and trained_by.stats(state)["pool/hits"] == 1
+        found.append(metrics)
+    np.testing.assert_allclose(found[0].accuracy, found[1].accuracy, atol=0.02)
