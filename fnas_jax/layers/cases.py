@@ -69,9 +69,9 @@ def index_of(slot: Slot, spec: LayerSpec) -> Array:
     return jnp.argmax(found).astype(jnp.int32)
 
 
-def place_of(slot: Slot, spec: LayerSpec) -> int:
-    """As `index_of`, of a record of Python ints."""
-    return next(i for i, case in enumerate(of(slot)) if _holds(case, spec))
+def holding(slot: Slot, spec: LayerSpec) -> LayerSpec:
+    """The case of `index_of`, for a record of Python ints."""
+    return next(case for case in of(slot) if _holds(case, spec))
 
 
 def _holds(case: LayerSpec, spec: LayerSpec) -> Any:

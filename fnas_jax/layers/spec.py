@@ -108,7 +108,7 @@ def layer(
     `expansion` counts for mbconv only, `se` is whether there is squeeze-excitation; an identity
     that does not fit is no skip, and where not `exists`, `cout` channels pass.
     """
-    fits = (stride == 1) & (cin == cout)
+    misfit = (stride != 1) | (cin != cout)
     widths = xp.where(op == MBCONV, expansion, op == SEPCONV)
     found = LayerSpec(
         op=op,
@@ -117,7 +117,7 @@ def layer(
         middle=widths * cin,
         cout=cout,
         se_hidden=xp.where(se, se_hidden(xp, cin), 0),
-        skip=xp.where((skip == IDENTITY) & ~fits, NO_SKIP, skip),
+        skip=xp.where((skip == IDENTITY) & misfit, NO_SKIP, skip),
         act=act,
     )
     return LayerSpec(

@@ -63,7 +63,7 @@ def has_networks(space: Space) -> bool:
     return type(space.spec) in mobile_spaces.MODULES or isinstance(space.spec, SPECS)
 
 
-def backends(space: Space, backend: str, classes: Outputs = 1) -> tuple[str, ...]:
+def backends(space: Space, backend: str, classes: Outputs) -> tuple[str, ...]:
     """Those that `backend` may stand for here; which is the fastest has to be tried."""
     cells = isinstance(space.spec, SPECS)
     found = tuple(name for name in candidates(backend) if not cells or name in CELL_BACKENDS)
@@ -73,9 +73,9 @@ def backends(space: Space, backend: str, classes: Outputs = 1) -> tuple[str, ...
     return found or (backend,)
 
 
-def described(space: Space, backend: str) -> str:
+def described(space: Space, backend: str, classes: Outputs) -> str:
     """What children's layers run by here, and why, where kernels would be faster; for records."""
-    found = backends(space, backend)
+    found = backends(space, backend, classes)
     lacks = compile_kernels.missing() if found == ("reference",) and backend == "auto" else ""
     if isinstance(space.spec, SPECS):
         lacks = ""  # that space never has kernels

@@ -318,12 +318,12 @@ def _end_eval(
     return x, stats["norm_out"]
 
 
-def stem_place(c: Context) -> Slot:
+def stem_slot(c: Context) -> Slot:
     """The slot of the stem, a layer of one choice."""
     return Slot(c.stem_stride, (LayerSpec(CONV, 3, c.channels, 0, c.stem, 0, NO_SKIP, c.act),))
 
 
-def head_place(c: Context) -> Slot:
+def head_slot(c: Context) -> Slot:
     """The slot of the head, a layer of one choice that reads as many channels as there are."""
     last = c.slots[-1][-1]
     widest = LayerSpec(CONV, 1, last.widest("cout"), 0, c.head, 0, NO_SKIP, c.act)
@@ -331,12 +331,12 @@ def head_place(c: Context) -> Slot:
 
 
 def _stem(c: Context, params: Params) -> tuple[Slot, Params, LayerSpec]:
-    slot = stem_place(c)
+    slot = stem_slot(c)
     return slot, {"conv": params["stem"], "norm_out": params["stem_norm"]}, slot.choices[0]
 
 
 def _head(c: Context, params: Params, features: Any) -> tuple[Slot, Params, LayerSpec]:
-    slot = head_place(c)
+    slot = head_slot(c)
     p = {"shortcut": params["head"], "norm_out": params["head_norm"]}
     return slot, p, slot.choices[0]._replace(cin=features)
 

@@ -52,34 +52,34 @@ class Placed(NamedTuple):
     """A layer of a child."""
 
     region: Region
-    place: int  # among all places of the network, from its stem to its head
+    place: int  # among `slots_of` the network
     spec: LayerSpec  # Python ints
 
 
 def make(space: Space, channels: int, classes: Outputs) -> Regions:
     """Of the network of `elastic.make`. Raises UserError where it is no chain of layers."""
     spec, dtype = space.spec, choose.short_type()
-    if type(spec) not in mobile_spaces.MODULES or isinstance(classes, Dense):
-        pixels = isinstance(classes, Dense)
+    mobile_, pixels = type(spec) in mobile_spaces.MODULES, isinstance(classes, Dense)
+    if not mobile_ or pixels:
         what = "networks that say something of each pixel" if pixels else f"the space {space.name}"
+        allowed = "auto, branched, masked, exact and reference" if mobile_ else "auto and branched"
         raise UserError(
-            f"children.backend is 'regional', which is not for {what}; allowed are auto and"
-            " branched"
+            f"children.backend is 'regional', which is not for {what}; allowed are {allowed}"
         )
     context = mobile.elastic(spec, channels, classes, choose.branched_in(dtype))
     return Regions(context, spec, dtype, np.asarray(space.largest, np.int32))
 
 
-def places(c: Context) -> tuple[Slot, ...]:
-    """The slots of all layers that a child may have, in order: the stem, stacks, the head."""
+def slots_of(c: Context) -> tuple[Slot, ...]:
+    """Those of all layers that a child may have, in order: the stem, stacks, the head."""
     inside = tuple(slot for stack in c.slots for slot in stack)
-    head = (mobile.head_place(c),) if c.head else ()
-    return (mobile.stem_place(c), *inside, *head)
+    head = (mobile.head_slot(c),) if c.head else ()
+    return (mobile.stem_slot(c), *inside, *head)
 
 
 def chain(net: Regions, arch: np.ndarray) -> tuple[Placed, ...]:
     """The layers that the child `arch` [T] has, in order."""
-    slots, arch = places(net.context), np.asarray(arch, np.int32)
+    slots, arch = slots_of(net.context), np.asarray(arch, np.int32)
     rows = LayerSpec(*np.broadcast_arrays(*mobile_spaces.layers(net.spec, arch)))
     inside = [LayerSpec(*(int(field[i]) for field in rows)) for i in range(len(rows.op))]
     of_place = [slots[0].choices[0], *inside]
@@ -87,14 +87,14 @@ def chain(net: Regions, arch: np.ndarray) -> tuple[Placed, ...]:
         of_place.append(slots[-1].choices[0]._replace(cin=inside[-1].cout))
     found = []
     for i, (slot, layer) in enumerate(zip(slots, of_place, strict=True)):
-        case = cases.of(slot)[cases.place_of(slot, layer)]
+        case = cases.holding(slot, layer)
         if case.op != PASS:  # which hands on what it is given
             found.append(Placed(Region(slot, case, net.dtype, root=i == 0), i, layer))
     return tuple(found)
 
 
 def split(c: Context, params: Params) -> tuple[list[Params], Params]:
-    """(parameters of the layer at each of `places`, those of what follows)."""
+    """(parameters of the layer at each place, those of what follows)."""
     blocks, shared = mobile.split_layers(c, params)
     layers = [block["first"] for block in blocks]
     stem = {"conv": shared["stem"], "norm_out": shared["stem_norm"]}
@@ -113,7 +113,7 @@ def join(c: Context, layers: list[Params], last: Params) -> Params:
 
 
 def join_stats(c: Context, layers: list[Stats]) -> Stats:
-    """Statistics of the whole network, of those of the layer at each of `places`."""
+    """Statistics of the whole network, of those of the layer at each place."""
     inside = [{"first": stats} for stats in layers[1 : len(layers) - bool(c.head)]]
     found = mobile.join_layers(c, inside, {"stem": layers[0]["norm_out"]})
     return found | ({"head": layers[-1]["norm_out"]} if c.head else {})
@@ -127,9 +127,16 @@ def like(slot: Slot) -> Params:
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
+@functools.cache
 def zero_stats(slot: Slot) -> Stats:
     """Statistics of a layer of `slot`, all zero, in numpy arrays."""
-    return jax.tree.map(np.asarray, parameters.zero_stats(like(slot)))
+    shapes = jax.eval_shape(lambda: parameters.zero_stats(like(slot)))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def size(slot: Slot) -> int:
+    """Of the vector of a layer's parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(like(slot)))
 
 
 def flat(params: Params) -> Array:

@@ -6,23 +6,19 @@ on validation images.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import devices
-from fnas_jax.core.types import Array
 from fnas_jax.planning import speed
 from fnas_jax.planning.schedule import Facts, Size, Speed
 from fnas_jax.tasks import trained, ways
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
-from fnas_jax.training import child as child_lib
 from fnas_jax.training import population
-from fnas_jax.training.child import Outcome
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Child, Shared
 
@@ -65,11 +61,8 @@ def run(ctx: TrainContext, steps: int) -> Trial:
     key = jnp.broadcast_to(jax.random.key(0), count)  # the same for all: rates alone differ
     children = Child(jnp.tile(arch, (count, 1)), jnp.ones(count, bool), key, jnp.asarray(rates))
     shared = devices.replicate(Shared(images, jnp.int32(steps)), mesh)
-    if made.by is None:
-        run = population.compiled(made, of_rate)
-        found = jax.device_get(run(shared, devices.shard(children, mesh)))
-    else:
-        found = one_by_one(made, shared, children)
+    run = population.compiled(made, population.of_rate)
+    found = jax.device_get(run(shared, devices.shard(children, mesh)))
     return Trial(steps, *(x[: len(FACTORS)] for x in (rates, *found)))
 
 
@@ -86,38 +79,3 @@ def some_of(dataset: Dataset, count: int) -> Data:
         np.asarray(dataset.val_images[val]),
         dataset.val_labels[val],
     )
-
-
-def one_by_one(
-    made: population.Context, shared: Shared, children: Child
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `of_rate` of all `children`, each on every device, where the host runs the layers.
-
-    Their programs know no rate.
-    """
-    found, mesh, given = [], made.mesh, (children.arch, children.active, children.key)
-    for i, rate in enumerate(np.asarray(children.source)):
-        settings = dataclasses.replace(made.child.settings, lr=float(rate))
-        by_rate = made._replace(child=made.child._replace(settings=settings))
-        copies = jax.tree.map(lambda x, i=i: jnp.repeat(x[i : i + 1], mesh.size, axis=0), given)
-        run = population.make(by_rate)
-        trained = run(shared.data, *devices.shard(copies, mesh), shared.steps)
-        found.append(jax.tree.map(lambda x: np.asarray(x)[0], judged(trained.outcome)))
-    loss, accuracy = zip(*found, strict=True)
-    return np.asarray(loss), np.asarray(accuracy)
-
-
-def of_rate(ctx: population.Context, shared: Shared, child: Child) -> tuple[Array, Array]:
-    """([] loss, [] accuracy) on validation images after training by one rate.
-
-    The rate is `child.source` [], data, so that all rates are one program.
-    """
-    settings: Any = dataclasses.replace(ctx.child.settings, lr=child.source)
-    own, data = ctx.child._replace(settings=settings), shared.data
-    params = child_lib.train(own, data, child.arch, child.key, shared.steps)
-    return judged(child_lib.evaluate(own, data, child.arch, params, child.active)[1])
-
-
-def judged(found: Outcome) -> tuple[Array, Array]:
-    """(loss, infinite where the training failed; accuracy)."""
-    return jnp.where(found.ok, found.loss, jnp.inf), found.accuracy

@@ -120,7 +120,7 @@ def build(
         check=functools.partial(cheapest.check, ctx),
         fits=functools.partial(memory.check, ctx),
         said=(augment_choice.of(config, dataset).said,),
-        layers=elastic.described(space, config.children.backend),
+        layers=elastic.described(space, config.children.backend, dataset.outputs),
     )
 
 

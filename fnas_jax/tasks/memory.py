@@ -12,13 +12,14 @@ import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnas_jax.core import devices
 from fnas_jax.core import memory as memory_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.layers import choose
-from fnas_jax.networks import mobile_spaces, sizes
+from fnas_jax.networks import elastic, mobile_spaces, sizes
 from fnas_jax.networks.base import Network
 from fnas_jax.networks.sizes import Kept
 from fnas_jax.tasks import halved, long_batches, trained
@@ -91,12 +92,20 @@ def bound(ctx: TrainContext, machine: Machine) -> Sizes:
 
 
 def of_children(ctx: TrainContext, network: Network, machine: Machine) -> Sizes:
-    """Of the one of `SAMPLE` children that keeps most, by the kernels; else of any of `network`."""
+    """Of the one of `SAMPLE` children that keeps most, by the kernels; else of any of `network`.
+
+    What keeps all results of convolutions for the derivative, as the kernels do, is counted alike.
+    """
     shape, space = ctx.dataset.image_shape, ctx.space
     parameters = sizes.parameters(network, len(space.cardinalities))
-    if machine.kernels:
+    alone = ctx.settings.backend in elastic.NOT_SHARED
+    if machine.kernels or (alone and type(space.spec) in mobile_spaces.MODULES):
         archs = np.asarray(ctx.canonical(space.sample(jax.random.key(0), SAMPLE)))
         number = machine.number_bytes
+        if alone:  # the largest may come, and has to fit
+            archs = np.asarray(ctx.canonical(jnp.asarray(space.largest)[None]))
+            short = ctx.settings.backend == elastic.REGIONAL and not machine.shared
+            number = sizes.SHORT if short else sizes.FLOAT
         kept = max((sizes.by_kernels(space, shape, arch, number) for arch in archs), key=sum)
         return Sizes(kept, parameters)
     batch = ctx.settings.batch_size

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fnas_jax.core import devices, hosts
-from fnas_jax.core.types import UserError
+from fnas_jax.core.types import Array, UserError
 from fnas_jax.networks import elastic, regions
 from fnas_jax.networks.base import Network
 from fnas_jax.tasks.context import TrainContext
@@ -145,7 +145,8 @@ def seconds_of_a_step(
     """Of a child, where `most` are trained `way` on `count` images (None: all).
 
     With its share of the compilation, where each child has a program of its own; the devices of a
-    host share its cores. None where memory does not suffice.
+    host share its cores. None where memory does not suffice, be it for the largest child where each
+    takes what it needs.
     """
     exact, dataset = way.backend == elastic.EXACT, ctx.dataset
     most = min(most, ALONE) if exact else most
@@ -153,14 +154,16 @@ def seconds_of_a_step(
     examples = devices.replicate(Data(*images, *(part[:256] for part in images)), own)
     run = population.make(_by(ctx, _network(ctx, way.backend), way, own))
     archs = ctx.canonical(ctx.space.sample(jax.random.key(0), most))
-    keys = jax.random.key_data(jax.random.split(jax.random.key(1), most))
-    given = devices.shard((archs, jnp.ones(most, bool), keys), own)
 
-    def seconds(steps: int) -> float:
-        last = devices.replicate(np.int32(steps), own)
+    def seconds(steps: int, archs: Array = archs) -> float:
+        n, last = len(archs), devices.replicate(np.int32(steps), own)
+        keys = jax.random.key_data(jax.random.split(jax.random.key(1), n))
+        given = devices.shard((archs, jnp.ones(n, bool), keys), own)
         return parts.timed(lambda: run(examples, *given, last))[1]
 
     try:
+        if way.backend == elastic.REGIONAL:
+            seconds(1, ctx.canonical(jnp.asarray(ctx.space.largest)[None]))
         compiling = seconds(1)
         few = seconds(1)
         step = max(seconds(1 + TIMED_STEPS) - few, 1e-9) / (TIMED_STEPS * most)

@@ -230,7 +230,7 @@ def collect(
     def step(i: Array, carry: tuple[Stats, State]) -> tuple[Stats, State]:
         sums, state = carry
         given = judged_batch(ctx, data, i)
-        estimate, counted = given.estimates, ~given.estimates & given.counted
+        estimate, counted = given.estimates, given.counted
         outputs, moments = ctx.network.apply_eval(
             params, average(sums, calibration), arch, given.images, estimate
         )
@@ -252,7 +252,7 @@ class JudgedBatch(NamedTuple):
     # Of evaluation images; no matter where statistics are estimated
     labels: Array  # [B, ..]
     rows: Array  # [B] int32
-    counted: Array  # [B] bool: not only there to fill the batch
+    counted: Array  # [B] bool: judged, and not only there to fill the batch
 
 
 def judged_batch(ctx: Context, data: Data, i: Array) -> JudgedBatch:
@@ -262,7 +262,7 @@ def judged_batch(ctx: Context, data: Data, i: Array) -> JudgedBatch:
     estimates = i < calibration
     train_rows = (i * batch + jnp.arange(batch)) % count
     rows = (i - calibration) * batch + jnp.arange(batch)
-    counted, rows = rows < total, jnp.clip(rows, 0, total - 1)
+    counted, rows = ~estimates & (rows < total), jnp.clip(rows, 0, total - 1)
     images = jnp.where(estimates, data.train_images[train_rows], data.eval_images[rows])
     return JudgedBatch(
         estimates, ctx.pipeline.normalise(images), data.eval_labels[rows], rows, counted

@@ -6,7 +6,9 @@ rounding. What a device is given it does in order, so that the host is ahead of 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -30,95 +32,9 @@ from fnas_jax.training.streaming import Judged, Part, Span
 class Layer(NamedTuple):
     """A layer of a child, on a device."""
 
-    place: int  # among `regions.places`
+    place: int  # among `regions.slots_of`
     spec: Array  # [FIELDS] int32
     programs: futures.Future  # of `layer_programs`
-
-
-class Given(NamedTuple):
-    """A child and all that its training takes, on a device."""
-
-    common: Common
-    device: jax.Device
-    trained: tuple[Layer, ...]  # its layers in training; none where it is not active
-    judged: tuple[Layer, ...]  # and as they are judged
-    zeros: tuple[Array, ...]  # of each place: the gradient of a layer that is not there
-
-
-def train_child(given: Given, shared: Shared, own: Child) -> Trained:
-    """As `population.train_child`."""
-    ctx, zero = given.common.ctx, jnp.int32(0)
-    progress = given.common.begin(shared.pool, own)
-    span = Span(shared.data, zero, shared.steps, shared.steps, shared.steps)
-    span = span._replace(epoch_start=zero)
-    progress = advance_child(given, span, progress, own)
-    state = ctx.child.objective.empty(shared.data.eval_labels.shape[0])
-    judged = judge_child(given, Part(shared.data, zero), progress, own, state)
-    return Trained(given.common.outcome(judged.state), judged.params, judged.stats)
-
-
-def advance_child(given: Given, span: Span, progress: Progress, own: Child) -> Progress:
-    """As `streaming.advance_child`."""
-    programs, data = given.common, span.data
-    first, last, epoch_start = (int(n) for n in (span.first, span.last, span.epoch_start))
-    if not given.trained or first >= last:
-        return progress
-    layers = [(layer.place, layer.spec, layer.programs.result()) for layer in given.trained]
-    per_epoch = child_lib.minibatches_of(programs.ctx.child, data, own.key).per_epoch
-    # What was computed is bound to its device, what is given need not be: two programs of each.
-    progress, step = jax.device_put((progress, span.first), given.device)
-    now = Now(progress, *programs.flats(progress.vector), step)
-    order = None
-    for number in range(first, last):
-        position = (number - epoch_start) % per_epoch
-        if order is None or not position:
-            order = programs.order(data, own.key, np.int32((number - position) // per_epoch))
-        batch = programs.load(data, order, own.key, now.step, span.epoch_start)
-        now = programs.update(now, *gradients(given, layers, now, *batch), span.steps)
-    return now.progress
-
-
-def gradients(
-    given: Given, layers: list[tuple[int, Array, OfTraining]], now: Now, x: Array, labels: Array
-) -> tuple[list[Array], Any, Array]:
-    """(of each place, of what follows the layers, the loss) of the images x and their labels."""
-    done = []
-    for place, spec, programs in layers:
-        inputs = now.flats[place], x, spec
-        x, kept = programs.forward(*inputs)
-        done.append((place, programs.backward, *inputs, kept))
-    of_end, g, value = given.common.last(now.end, x, labels)
-    found = list(given.zeros)
-    for place, backward, *inputs in reversed(done):
-        # That of data is not asked for.
-        found[place], g = (*backward(*inputs, g), None)[:2]
-    return found, of_end, value
-
-
-def judge_child(given: Given, part: Part, progress: Progress, own: Child, state: Any) -> Judged:
-    """As `streaming.judge_child`."""
-    programs, ctx = given.common, given.common.ctx
-    batch, calibration = child_lib.judged_at_once(ctx.child.settings, part.data)
-    count = calibration + -(-part.data.eval_labels.shape[0] // batch)
-    flats, end = programs.flats(child_lib.vector_of(progress))
-    slots = regions.places(programs.net.context)
-    sums = [jax.device_put(regions.zero_stats(slot), given.device) for slot in slots]
-    layers = [(layer.place, layer.spec, layer.programs.result()) for layer in given.judged]
-    batches = jnp.int32(calibration)
-    for i in range(count if layers else 0):
-        of = programs.batch(part.data, np.int32(i))
-        x = of.images
-        for place, spec, judge in layers:
-            x, sums[place] = judge(flats[place], x, spec, sums[place], of.estimates, batches)
-        if i >= calibration:
-            state = programs.collect(end, x, state, of, part.first)
-    params = programs.params(own.arch, progress)
-    stats = programs.stats(sums, batches) if ctx.keep else None
-    handed = population.handed_over(ctx, None, params, stats)
-    return Judged(handed.params, handed.stats, state)
-
-
-# ---- what is between layers
 
 
 class Now(NamedTuple):
@@ -149,8 +65,113 @@ class Common(NamedTuple):
     outcome: Callable[[Any], Any]
 
 
+class Prepared(NamedTuple):
+    """A child and all that its training takes, on a device."""
+
+    common: Common
+    device: jax.Device
+    stop: threading.Event  # set: what is still to be done is asked for by nobody
+    trained: tuple[Layer, ...]  # its layers in training; none where it is not active,
+    judged: tuple[Layer, ...]  # and as they are judged
+    zeros: tuple[Array, ...]  # of each place: the gradient of a layer that is not there
+
+
+def train_child(one: Prepared, shared: Shared, own: Child, rate: Array | None = None) -> Trained:
+    """As `population.train_child`; by the learning rate `rate` [], or that of the settings."""
+    ctx, zero = one.common.ctx, jnp.int32(0)
+    progress = one.common.begin(shared.pool, own)
+    span = Span(shared.data, zero, shared.steps, zero, shared.steps)
+    progress = advance_child(one, span, progress, own, rate)
+    state = ctx.child.objective.empty(shared.data.eval_labels.shape[0])
+    judged = judge_child(one, Part(shared.data, zero), progress, own, state)
+    return Trained(one.common.outcome(judged.state), judged.params, judged.stats)
+
+
+def of_rate(one: Prepared, shared: Shared, own: Child) -> tuple[Array, Array]:
+    """As `population.of_rate`."""
+    return population.read(train_child(one, shared, own, own.source).outcome)
+
+
+def advance_child(
+    one: Prepared, span: Span, progress: Progress, own: Child, rate: Array | None = None
+) -> Progress:
+    """As `streaming.advance_child`; by the `rate` [], or that of the settings."""
+    programs, data, settings = one.common, span.data, one.common.ctx.child.settings
+    first, last, epoch_start = (int(n) for n in (span.first, span.last, span.epoch_start))
+    if not one.trained or first >= last:
+        return progress
+    layers = [(layer.place, layer.spec, layer.programs.result()) for layer in one.trained]
+    count = data.train_labels.shape[0]
+    per_epoch = count // min(settings.batch_size, count)
+    # What was computed is bound to its device, what is given need not be: two programs of each.
+    given = progress, span.first, np.float32(settings.lr) if rate is None else rate
+    progress, step, rate = jax.device_put(given, one.device)
+    now = Now(progress, *programs.flats(progress.vector), step)
+    order = None
+    for number in range(first, last):
+        if one.stop.is_set():
+            break
+        position = (number - epoch_start) % per_epoch
+        if order is None or not position:
+            order = programs.order(data, own.key, np.int32((number - position) // per_epoch))
+        batch = programs.load(data, order, own.key, now.step, span.epoch_start)
+        found = gradients(one, layers, now, *batch)
+        now = programs.update(now, *found, span.steps, rate)
+    return now.progress
+
+
+def gradients(
+    one: Prepared, layers: list[tuple[int, Array, OfTraining]], now: Now, x: Array, labels: Array
+) -> tuple[list[Array], Any, Array]:
+    """(of each place, of what follows the layers, the loss) of the images x and their labels."""
+    done = []
+    for place, spec, programs in layers:
+        result, kept = programs.forward(now.flats[place], x, spec)
+        done.append((place, spec, programs.backward, x, kept))
+        x = result
+    of_end, g, value = one.common.last(now.end, x, labels)
+    found = list(one.zeros)
+    while done:  # what a layer has kept is free again behind it
+        place, spec, backward, x, kept = done.pop()
+        found[place], *before = backward(now.flats[place], x, spec, kept, g)
+        g = before[0] if before else g  # the derivative of data is not asked for
+    return found, of_end, value
+
+
+def judge_child(one: Prepared, part: Part, progress: Progress, own: Child, state: Any) -> Judged:
+    """As `streaming.judge_child`."""
+    programs, ctx = one.common, one.common.ctx
+    batch, calibration = child_lib.judged_at_once(ctx.child.settings, part.data)
+    count = calibration + -(-part.data.eval_labels.shape[0] // batch)
+    flats, end = programs.flats(child_lib.vector_of(progress))
+    slots = regions.slots_of(programs.net.context)
+    state = jax.device_put(state, one.device)
+    sums = [jax.device_put(regions.zero_stats(slot), one.device) for slot in slots]
+    layers = [(layer.place, layer.spec, layer.programs.result()) for layer in one.judged]
+    batches = jnp.int32(calibration)
+    for i in range(count if layers else 0):
+        if one.stop.is_set():
+            break
+        of = programs.batch(part.data, np.int32(i))
+        x = of.images
+        for place, spec, judge in layers:
+            x, sums[place] = judge(flats[place], x, spec, sums[place], of.estimates, batches)
+        if i >= calibration:
+            state = programs.collect(end, x, state, of, part.first)
+    params = programs.params(own.arch, progress)
+    stats = programs.stats(sums, batches) if ctx.keep else None
+    handed = population.handed_over(ctx, None, params, stats)
+    return Judged(handed.params, handed.stats, state)
+
+
+# ---- what is between layers
+
+
 def common(net: Regions, ctx: Context) -> Common:
-    """Those for the children of `net`."""
+    """Those for the children of `net`. Raises ValueError for a recipe that mixes images."""
+    recipe = ctx.child.recipe
+    if recipe.mixup or recipe.cutmix:
+        raise ValueError("images of children that are trained layer by layer are not mixed")
     one, bind = ctx.child, functools.partial
     return Common(
         ctx,
@@ -209,9 +230,13 @@ def _update(
     of_end: Any,
     value: Array,
     steps: Array,
+    rate: Array,
 ) -> Now:
-    """After a step with these `gradients`, of so many `steps`."""
-    slots = regions.places(net.context)
+    """After a step with these `gradients`, of so many `steps` by a `rate` [] at most."""
+    changed: dict[str, Any] = {"lr": rate}
+    settings = dataclasses.replace(one.settings, **changed)
+    one = one._replace(settings=settings)
+    slots = regions.slots_of(net.context)
     layers = [regions.unflat(slot, g) for slot, g in zip(slots, of_places, strict=True)]
     gradient = child_lib.raveled(one, regions.join(net.context, layers, of_end))
     weights = child_lib.decayed(one, net.some)[0]

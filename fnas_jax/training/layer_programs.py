@@ -25,7 +25,9 @@ from fnas_jax.networks.regions import Region
 from fnas_jax.training import child
 
 FIELDS = len(LayerSpec._fields)
-MOST = 1024  # programs of a kind that are kept in memory: of several spaces
+# Programs of a kind that are kept in memory: of several spaces on each of eight devices. With fewer
+# than a space has, the oldest would go that is about to be asked for.
+MOST = 16384
 
 
 class Size(NamedTuple):
@@ -98,7 +100,8 @@ def _keeps(operation: Any, *given: Any, name: str = "", **_: Any) -> bool:
     """
     if operation in (lax.reduce_sum_p, lax.reduce_p):
         return given[0].ndim != 3  # a sum in two steps (`ops`): the second
-    return operation is lax.dot_general_p or name == branched.PRODUCT
+    # Convolutions are named where they have derivatives of their own, but for the user's layers'.
+    return operation in (lax.dot_general_p, lax.conv_general_dilated_p) or name == branched.PRODUCT
 
 
 def _index(leaf: Any, among: tuple[Any, ...]) -> int | None:
@@ -135,9 +138,8 @@ def _arguments(key: Key) -> tuple[jax.ShapeDtypeStruct, ...]:
     there = SingleDeviceSharding(key.device)
     dtype = jnp.float32 if key.region.root else key.region.dtype
     channels = slot.widest("cin")
-    count = sum(leaf.size for leaf in jax.tree.leaves(regions.like(slot)))
     return (
-        jax.ShapeDtypeStruct((count,), jnp.float32, sharding=there),
+        jax.ShapeDtypeStruct((regions.size(slot),), jnp.float32, sharding=there),
         jax.ShapeDtypeStruct((batch, height, width, channels), dtype, sharding=there),
         jax.ShapeDtypeStruct((FIELDS,), jnp.int32, sharding=there),
     )

@@ -1,7 +1,11 @@
-"""Training of a whole population at once, over devices: one program for all children, or each."""
+"""Training of a whole population at once, over devices: by one program for all children.
+
+Or by a program for each (`one_each`), or those of their layers (`regional`).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -49,7 +53,7 @@ class Context(NamedTuple):
     start: Start | None = None  # None: from fresh parameters
     keep: bool = False  # what was trained is handed over: parameters and statistics
     # Each child has a program of its own, of the network that this makes of its architecture [T],
-    # with parameters as `child.network` has them; None: one program serves all
+    # with parameters as `child.network` has them; None: not so
     own: Callable[[np.ndarray], Network] | None = None
     # What makes `compiled` of this and a function instead, as `regional.compiled` does
     by: Callable[..., Callable[..., Any]] | None = None
@@ -116,6 +120,22 @@ def train_child(ctx: Context, shared: Shared, child: Child) -> Trained:
     params = child_lib.train(ctx.child, shared.data, child.arch, child.key, steps, start)
     stats, outcome = child_lib.evaluate(ctx.child, shared.data, child.arch, params, active)
     return handed_over(ctx, outcome, params, stats)
+
+
+def of_rate(ctx: Context, shared: Shared, child: Child) -> tuple[Array, Array]:
+    """([] loss, [] accuracy) on validation images after training by one rate.
+
+    The rate is `child.source` [], data, so that all rates are one program.
+    """
+    settings: Any = dataclasses.replace(ctx.child.settings, lr=child.source)
+    own, data = ctx.child._replace(settings=settings), shared.data
+    params = child_lib.train(own, data, child.arch, child.key, shared.steps)
+    return read(child_lib.evaluate(own, data, child.arch, params, child.active)[1])
+
+
+def read(found: Outcome) -> tuple[Array, Array]:
+    """(loss, infinite where the training failed; accuracy)."""
+    return jnp.where(found.ok, found.loss, jnp.inf), found.accuracy
 
 
 def handed_over(ctx: Context, outcome: Any, params: Params, stats: Stats) -> Trained:

@@ -9,6 +9,7 @@ compiled side by side when a child first needs them, and kept on disk as all oth
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -19,20 +20,21 @@ import numpy as np
 
 from fnas_jax.core import devices
 from fnas_jax.networks import regions
-from fnas_jax.networks.regions import Placed, Regions
+from fnas_jax.networks.regions import Placed, Region, Regions
 from fnas_jax.training import child, host_loop, layer_programs, one_each, population, streaming
-from fnas_jax.training.host_loop import Common, Given, Layer
+from fnas_jax.training.host_loop import Common, Layer, Prepared
 from fnas_jax.training.layer_programs import Key, Size
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Context
 
-Known = dict[Any, futures.Future]  # programs of layers, by kind and `Key`
+# Programs of layers, by kind, region and size, of each device
+Known = dict[Any, dict[jax.Device, futures.Future]]
 
 
 class Function(NamedTuple):
     """What is done with a child, and images of the minibatches in which; 0: there are none."""
 
-    run: Callable[..., Any]  # (given, shared, *what is a child's own) -> its result
+    run: Callable[..., Any]  # (prepared, shared, *what is a child's own) -> its result
     trains: Callable[[Context, Data], int]
     judges: Callable[[Context, Data], int]
 
@@ -46,6 +48,8 @@ class Task(NamedTuple):
     function: Function
     compilers: futures.Executor
     known: Known  # of this batch, all devices
+    lock: threading.Lock  # of `known`
+    stop: threading.Event  # nobody waits for the rest
 
 
 def compiled(net: Regions, ctx: Context, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,11 +66,15 @@ def run(
         futures.ThreadPoolExecutor(devices.cores()) as compilers,
         futures.ThreadPoolExecutor(len(local)) as drivers,
     ):
-        task = Task(ctx, net, common, function, compilers, {})
+        task = Task(ctx, net, common, function, compilers, {}, threading.Lock(), threading.Event())
         try:
-            parts = list(drivers.map(lambda d: on_device(task, shared, children, d), local))
-        finally:
+            each = [drivers.submit(on_device, task, shared, children, device) for device in local]
+            for done in futures.as_completed(each):
+                done.result()  # or its error, as soon as there is one
+        finally:  # also where somebody interrupts: the others need not come to their end
+            task.stop.set()
             compilers.shutdown(cancel_futures=True)
+    parts = [done.result() for done in each]
     return jax.tree.map(lambda *leaves: one_each.joined(ctx.mesh, leaves), *parts)
 
 
@@ -74,41 +82,66 @@ def on_device(task: Task, shared: Any, children: Any, device: jax.Device) -> Any
     """Results of the children of `device`, leaves [n, ..], one after another."""
     shared, own = one_each.on(device, (shared, children))
     archs, active = map(np.asarray, population.told(own))
-    places = regions.places(task.net.context)
-    zeros = tuple(jax.device_put(regions.flat(regions.like(slot)), device) for slot in places)
+    slots = regions.slots_of(task.net.context)
+    zeros = tuple(jax.device_put(np.zeros(regions.size(s), np.float32), device) for s in slots)
     with jax.default_device(device):
-        plans = [
-            given(task, shared.data, arch if on else None, zeros, device)
+        prepared = [
+            prepare(task, shared.data, arch if on else None, zeros, device)
             for arch, on in zip(archs, active, strict=True)
         ]
         found = [
-            task.function.run(plan, shared, *jax.tree.map(lambda leaf, i=i: leaf[i], own))
-            for i, plan in enumerate(plans)
+            task.function.run(child, shared, *jax.tree.map(lambda leaf, i=i: leaf[i], own))
+            for i, child in enumerate(prepared)
         ]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
-def given(
+def prepare(
     task: Task,
     data: Data,
     arch: np.ndarray | None,
     zeros: tuple[jax.Array, ...],
     device: jax.Device,
-) -> Given:
+) -> Prepared:
     """The child `arch` [T], whose layers are being compiled; None: one that is not active."""
-    layers = () if arch is None else regions.chain(task.net, arch)
-    batches = (f(task.ctx, data) for f in (task.function.trains, task.function.judges))
-    kinds, side = (layer_programs.of_training, layer_programs.of_judging), data.train_images.shape
-    trained, judged = (
-        tuple(
-            _layer(task, kind, layer, Key(layer.region, size, device))
-            for layer, size in zip(layers, sizes(layers, batch, *side[1:3]), strict=True)
+    placed = () if arch is None else regions.chain(task.net, arch)
+    rows = [np.asarray(layer.spec, np.int32) for layer in placed]
+    specs, side = jax.device_put(rows, device), data.train_images.shape[1:3]
+
+    def layers(kind: Callable[[Key], Any], batch: int) -> tuple[Layer, ...]:
+        if not batch:
+            return ()
+        return tuple(
+            Layer(layer.place, spec, _program(task, kind, layer.region, size, device))
+            for layer, spec, size in zip(placed, specs, sizes(placed, batch, *side), strict=True)
         )
-        if batch
-        else ()
-        for kind, batch in zip(kinds, batches, strict=True)
-    )
-    return Given(task.common, device, trained, judged, zeros)
+
+    trained = layers(layer_programs.of_training, task.function.trains(task.ctx, data))
+    judged = layers(layer_programs.of_judging, task.function.judges(task.ctx, data))
+    return Prepared(task.common, device, task.stop, trained, judged, zeros)
+
+
+def _program(
+    task: Task, kind: Callable[[Key], Any], region: Region, size: Size, device: jax.Device
+) -> futures.Future:
+    """The programs of a layer, which a thread compiles unless that was done."""
+    with task.lock:
+        of_devices = task.known.setdefault((kind, region, size), {})
+        if device not in of_devices:
+            first = next(iter(of_devices.values()), None)
+            key = Key(region, size, device)
+            of_devices[device] = task.compilers.submit(_after, first, kind, key)
+        return of_devices[device]
+
+
+def _after(first: futures.Future | None, kind: Callable[[Key], Any], key: Key) -> Any:
+    """Compiled once another device has the same, which is then read from JAX's cache.
+
+    It was asked for before, so that no thread waits for what no thread would come to.
+    """
+    if first is not None:
+        first.exception()
+    return kind(key)
 
 
 def sizes(layers: tuple[Placed, ...], batch: int, height: int, width: int) -> Iterator[Size]:
@@ -117,14 +150,6 @@ def sizes(layers: tuple[Placed, ...], batch: int, height: int, width: int) -> It
         yield Size(batch, height, width)
         stride = layer.region.slot.stride
         height, width = -(-height // stride), -(-width // stride)
-
-
-def _layer(task: Task, kind: Callable[[Key], Any], layer: Placed, key: Key) -> Layer:
-    name = kind, key
-    if name not in task.known:  # of two devices' threads, each has keys of its own
-        task.known[name] = task.compilers.submit(kind, key)
-    spec = jax.device_put(np.asarray(layer.spec, np.int32), key.device)
-    return Layer(layer.place, spec, task.known[name])
 
 
 def _in_training(ctx: Context, data: Data) -> int:
@@ -140,6 +165,7 @@ def _never(ctx: Context, data: Data) -> int:
 
 
 FUNCTIONS = {
+    population.of_rate: Function(host_loop.of_rate, _in_training, _in_judging),
     population.train_child: Function(host_loop.train_child, _in_training, _in_judging),
     streaming.advance_child: Function(host_loop.advance_child, _in_training, _never),
     streaming.judge_child: Function(host_loop.judge_child, _never, _in_judging),

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,9 +14,11 @@ from fnas_jax.core import memory as memory_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.layers import compile_kernels
 from fnas_jax.methods.baselines import random
+from fnas_jax.networks import regions
 from fnas_jax.planning import dry_run
 from fnas_jax.tasks import images, memory, trained
 from fnas_jax.tasks.memory import Machine
+from fnas_jax.training import layer_programs, regional
 
 GIB = 2**30
 SPACE = {"space.blocks": 3, "space.strides": (1, 2, 2), "space.stem": 16, "space.stem_stride": 1}
@@ -150,3 +153,23 @@ def test_judging_has_no_more_pixels_at_a_time_than_the_images_of_a_step(dataset)
     own = memory.of_children(ctx, trained.elastic_network(ctx), CPU)
     need = memory.need(ctx._replace(settings=settings), CPU, own)
     assert need.activations <= 2**20 / 224**2 * sum(own.kept)
+
+
+ONE_BLOCK = {"space.blocks": 1, "space.strides": (2,)}
+
+
+def test_what_goes_from_layer_to_layer_is_counted(dataset):
+    """Of the largest child, in the type that accelerators have."""
+    ctx = context(dataset, **{"children.backend": "regional", **ONE_BLOCK})
+    own = memory.of_children(ctx, trained.elastic_network(ctx), GPU)
+    shape, outputs = ctx.dataset.image_shape, ctx.dataset.outputs
+    net = regions.make(ctx.space, shape[-1], outputs)._replace(dtype=jnp.bfloat16)
+    chain, batch, found = regions.chain(net, np.asarray(ctx.space.largest)), 16, 0
+    for placed, size in zip(chain, regional.sizes(chain, batch, *shape[:2]), strict=True):
+        key = layer_programs.Key(placed.region, size, jax.devices()[0])
+        y, kept = layer_programs.of_training(key).forward.out_info
+        of_images = [y, *(leaf for leaf in kept if leaf.shape[:1] == (batch,))]
+        found += sum(leaf.size * leaf.dtype.itemsize for leaf in of_images) / batch
+    assert 0.8 * own.kept.layers < found < 1.05 * own.kept.layers
+    whole = context(dataset, **{"children.backend": "branched", **ONE_BLOCK})
+    assert memory.of_children(whole, trained.elastic_network(whole), GPU).kept != own.kept

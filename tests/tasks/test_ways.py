@@ -13,10 +13,12 @@ from fnas_jax.core import devices
 from fnas_jax.core.types import UserError
 from fnas_jax.layers.choose import branched_in, exact_in, masked_in
 from fnas_jax.networks import elastic
+from fnas_jax.networks.dense import Dense
 from fnas_jax.spaces import macro
 from fnas_jax.tasks import data, images, inherited, trained, ways
 from fnas_jax.training import autotune, population
 from fnas_jax.training.autotune import Way
+from tests.networks import agreement
 from tests.tasks.test_children_evaluator import KEY, SPACE, evaluator, settings
 
 
@@ -214,3 +216,12 @@ def test_a_search_trains_children_by_programs_of_layers(dataset):
         assert metrics.ok.all() and trained_by.stats(state)["pool/hits"] == 1
         found.append(metrics)
     np.testing.assert_allclose(found[0].accuracy, found[1].accuracy, atol=0.02)
+
+
+def test_networks_that_are_no_chain_of_layers_are_trained_otherwise(monkeypatch):
+    """Where an accelerator chooses, what it would have to refuse is not among its ways."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert elastic.backends(SMALL, "auto", 3)[:2] == ("regional", "exact")
+    assert elastic.backends(SMALL, "auto", Dense(3)) == ("exact", "branched", "masked")
+    assert "regional" not in elastic.backends(agreement.SPACES["cell"], "auto", 3)
+    assert elastic.described(SMALL, "auto", Dense(3)) == "exact or branched or masked"

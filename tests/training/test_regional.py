@@ -1,5 +1,6 @@
 """Programs of layers, run one after another: the numbers of one program for all children."""
 
+import contextlib
 import functools
 import json
 
@@ -18,8 +19,8 @@ from fnas_jax.layers.spec import LayerSpec
 from fnas_jax.networks import elastic, mobile_spaces, regions
 from fnas_jax.networks.dense import Dense
 from fnas_jax.objectives import classification
-from fnas_jax.training import child, layer_programs, population, regional, streaming
-from fnas_jax.training.config import Children
+from fnas_jax.training import child, host_loop, layer_programs, population, regional, streaming
+from fnas_jax.training.config import Children, Recipe
 from fnas_jax.training.minibatches import Data, Pipeline
 from tests import forced
 from tests.networks import agreement
@@ -95,6 +96,12 @@ def trained(ctx, space, make=population.make, steps=STEPS, count=3, more=()):
     return make(ctx)(data, *given(ctx, space, count), last, *more)
 
 
+def chunks(size, ctx):
+    """Trains on so many images at a time."""
+    run = streaming.make(ctx, size)
+    return lambda data, *of: run(jax.tree.map(np.asarray, data), *of)
+
+
 def of_active(found):
     return jax.tree.map(lambda x: np.asarray(x)[ACTIVE], jax.device_get(found))
 
@@ -127,20 +134,56 @@ def test_trainings_in_parts_are_those_without():
         fresh = elastic.make(SMALL, CHANNELS, CLASSES, "branched").init(jax.random.key(0), arch)
         return fresh | {"classifier": fresh["classifier"] * pool + source}
 
-    def chunks(ctx):
-        run = streaming.make(ctx, 1000)
-        return lambda data, *of: run(jax.tree.map(np.asarray, data), *of)
-
     whole, parts = (context(SMALL, True, start=start) for _ in range(2))
     mesh = whole.mesh
     more = devices.replicate(np.float32(2), mesh), devices.shard(np.arange(3.0), mesh)
     first, second = (
         of_active(trained(ctx, SMALL, make, more=more))
-        for ctx, make in ((whole, population.make), (parts, chunks))
+        for ctx, make in ((whole, population.make), (parts, functools.partial(chunks, 1000)))
     )
     chex.assert_trees_all_close(second, first, atol=1e-5)
     begun = of_active(trained(context(SMALL, True, start=start), SMALL, steps=0, more=more))
     assert (begun.params["classifier"][1] - begun.params["classifier"][0]).mean() > 1.5
+
+
+def test_images_come_in_chunks_as_for_one_program_for_all():
+    """In spans that begin later, and several parts of the evaluation images."""
+    first, second = (
+        of_active(trained(context(SMALL, by, keep=True), SMALL, functools.partial(chunks, 24)))
+        for by in (False, True)
+    )
+    chex.assert_trees_all_close(second.outcome, first.outcome, atol=1e-4)
+    agreement.assert_close(second.params, first.params, 1e-4)
+
+
+def test_an_epoch_begins_where_the_span_says():
+    found = []
+    for by in (False, True):
+        ctx = context(SMALL, by)
+        steps_of, (archs, active, keys) = streaming.compiled(ctx), given(ctx, SMALL)
+        children = population.Child(archs, active, population.checked_keys(archs, active, keys))
+        span = streaming.span_of(ctx.mesh, devices.replicate(DATA, ctx.mesh), 3, 6, 2, STEPS)
+        begun = steps_of.begin(None, children)
+        found.append(of_active(steps_of.advance(span, begun, children)))
+    chex.assert_trees_all_close(*found, atol=1e-4)
+
+
+def test_averages_are_judged():
+    recipe = Recipe(ema=0.5)
+    found = []
+    for by in (False, True):
+        ctx = context(SMALL, by)
+        ctx = ctx._replace(child=ctx.child._replace(recipe=recipe))
+        found.append(of_active(trained(ctx, SMALL)).outcome)
+    chex.assert_trees_all_close(*found, atol=1e-4)
+    last = of_active(trained(context(SMALL, True), SMALL)).outcome
+    assert np.abs(last.loss - found[1].loss).max() > 1e-3
+
+
+def test_a_recipe_that_mixes_images_is_refused():
+    ctx = context(SMALL, True)
+    with pytest.raises(ValueError, match="not mixed"):
+        population.make(ctx._replace(child=ctx.child._replace(recipe=Recipe(mixup=0.2))))
 
 
 def test_a_training_goes_on_where_it_was_cut():
@@ -171,13 +214,48 @@ def test_places_that_are_not_active_cost_nothing_and_learn_nothing(monkeypatch):
     chex.assert_trees_all_equal(*(jax.tree.map(lambda x: x[1], t.params) for t in (found, begun)))
 
 
+def test_a_layer_is_compiled_once_for_all_children_and_batches(monkeypatch):
+    asked, compile_one = [], layer_programs.of_training
+    monkeypatch.setattr(
+        layer_programs, "of_training", lambda key: asked.append(key) or compile_one(key)
+    )
+    ctx = context(SMALL, True)
+    run, data = population.make(ctx), devices.replicate(DATA, ctx.mesh)
+    archs, active, keys = given(ctx, SMALL)
+    for _ in range(2):
+        asked.clear()
+        run(data, archs, active, keys, devices.replicate(np.int32(2), ctx.mesh))
+        assert len(asked) == len(set(asked)) > 3
+    missed = compile_one.cache_info().misses
+    with no_compilation():
+        run(data, archs, active, keys, devices.replicate(np.int32(3), ctx.mesh))
+    assert compile_one.cache_info().misses == missed
+
+
+@contextlib.contextmanager
+def no_compilation():
+    """Fails where JAX compiles anything inside."""
+    compiled = []
+
+    def heard(event, *_, **__):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert not compiled
+
+
 def test_children_share_the_programs_of_equal_layers():
     """However many there are, no more are compiled than a space has sizes of layers."""
     net = regions.make(SPACES["mnas"], CHANNELS, CLASSES)
     archs = SPACES["mnas"].canonical(SPACES["mnas"].sample(jax.random.key(0), 200))
     chains = [regions.chain(net, arch) for arch in np.asarray(archs)]
     distinct = {placed.region for chain in chains for placed in chain}
-    slots = set(regions.places(net.context))
+    slots = set(regions.slots_of(net.context))
     assert len(distinct) <= sum(len(cases.of(slot)) for slot in slots) < 200
     for arch, chain in zip(np.asarray(archs), chains, strict=True):
         layers = mobile_spaces.layers_of(net.spec, arch)
@@ -189,13 +267,14 @@ def test_children_share_the_programs_of_equal_layers():
 @pytest.mark.parametrize("name", ["mnas", "macro", "mobilenetv3", "layered"])
 def test_the_case_of_a_layer_is_that_of_the_branch(name):
     net = regions.make(SPACES[name], CHANNELS, CLASSES)
-    for slot in set(regions.places(net.context)):
+    for slot in set(regions.slots_of(net.context)):
         for choice in slot.choices:
             for cin, cout in slot.widths or ((choice.cin, choice.cout),):
                 scaled = choice.op in (1, 2, 3)
                 layer = choice._replace(cin=cin, cout=cout) if scaled else choice
                 arrays = LayerSpec(*map(jnp.int32, layer))
-                assert cases.place_of(slot, layer) == int(cases.index_of(slot, arrays))
+                index = int(cases.index_of(slot, arrays))
+                assert cases.holding(slot, layer) == cases.of(slot)[index]
 
 
 @pytest.mark.parametrize("name", ["mnas", "macro", "mobilenetv3", "layered"])
@@ -204,7 +283,7 @@ def test_parameters_come_together_again(name):
     made = elastic.make(SPACES[name], CHANNELS, CLASSES, "branched")
     params, stats = agreement.weights(made, net.some)
     layers, last = regions.split(net.context, params)
-    slots = regions.places(net.context)
+    slots = regions.slots_of(net.context)
     vectors = [regions.flat(layer) for layer in layers]
     again = [regions.unflat(slot, v) for slot, v in zip(slots, vectors, strict=True)]
     chex.assert_trees_all_equal(regions.join(net.context, again, last), params)
@@ -212,16 +291,52 @@ def test_parameters_come_together_again(name):
     assert jax.tree.map(np.shape, zeros) == jax.tree.map(np.shape, stats)
 
 
-def test_little_goes_from_the_forward_to_the_backward_program():
-    """Of what is as large as images, the results of convolutions alone."""
-    net = regions.make(SPACES["mnas"], CHANNELS, CLASSES)
-    largest = regions.chain(net, np.asarray(SPACES["mnas"].largest))
-    for placed in (largest[0], largest[1]):
-        key = layer_programs.Key(placed.region, layer_programs.Size(4, 6, 6), jax.devices()[0])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_little_goes_from_the_forward_to_the_backward_program(dtype):
+    """Of what is as large as images, the results of convolutions; of sums, the last of each."""
+    net = regions.make(SPACES["mnas"], CHANNELS, CLASSES)._replace(dtype=dtype)
+    chains = [regions.chain(net, arch) for arch in agreement.every_choice(SPACES["mnas"])]
+    of_op = {placed.region.case.op: placed for chain in chains for placed in chain[1:-1]}
+    assert len(of_op) == 3
+    for placed in of_op.values():
+        op, gated = placed.region.case.op, placed.region.case.se_hidden > 0
+        convolutions = {1: 1, 2: 2, 3: 3}[op]
+        # So many pixels are summed in two steps in bfloat16.
+        size = layer_programs.Size(16, 8, 8)
+        key = layer_programs.Key(placed.region, size, jax.devices()[0])
         _, kept = layer_programs.of_training(key).forward.out_info
-        large = [leaf for leaf in kept if len(leaf.shape) == 4 and leaf.shape[0] == 4]
-        assert len(large) == {1: 1, 2: 2, 3: 3}[placed.region.case.op]
-        assert len(kept) < 20
+        large = [leaf for leaf in kept if len(leaf.shape) == 4 and leaf.shape[0] == size.batch]
+        assert len(large) == convolutions and {leaf.dtype for leaf in large} == {jnp.dtype(dtype)}
+        # Two sums of each normalisation; a mean and two products of a gate.
+        sums = [leaf for leaf in kept if leaf.ndim in (1, 2) and leaf.dtype == jnp.float32]
+        assert len(sums) == 2 * convolutions + 3 * gated
+
+
+@pytest.mark.parametrize("name", ["macro", "own"])
+def test_layers_in_bfloat16_are_near_those_in_float32(name):
+    """Forwards and backwards, of every kind of layer."""
+    space = OWN if name == "own" else SPACES[name]
+    nets = [
+        regions.make(space, CHANNELS, CLASSES)._replace(dtype=dtype)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    rng, size = np.random.default_rng(0), layer_programs.Size(8, 6, 6)
+    for long, short in zip(*(regions.chain(net, net.some) for net in nets), strict=True):
+        vector = 0.3 + 0.2 * rng.standard_normal(regions.size(long.region.slot), np.float32)
+        shape = (*size, long.region.slot.widest("cin"))
+        x, spec = rng.standard_normal(shape, np.float32), np.asarray(long.spec, np.int32)
+        found = []
+        for placed in (long, short):
+            key = layer_programs.Key(placed.region, size, jax.devices()[0])
+            forward, backward = layer_programs.of_training(key)
+            inputs = vector, x.astype(jnp.float32 if placed.region.root else placed.region.dtype)
+            y, kept = forward(*inputs, spec)
+            assert y.dtype == placed.region.dtype
+            gradients = backward(*inputs, spec, kept, jnp.ones_like(y))
+            found.append([np.asarray(leaf, np.float32) for leaf in (y, *gradients)])
+        for whole, rounded in zip(*found, strict=True):
+            scale = np.abs(whole).max() + 1e-3
+            assert np.abs(whole - rounded).mean() < 0.05 * scale
 
 
 def test_a_layer_that_cannot_be_compiled_ends_the_batch(monkeypatch):
@@ -240,6 +355,23 @@ def test_a_layer_that_cannot_be_compiled_ends_the_batch(monkeypatch):
 def test_networks_that_are_no_chain_are_refused(space, outputs, words):
     with pytest.raises(UserError, match=f"'regional', which is not for .*{words}.*allowed are"):
         regions.make(SPACES[space], CHANNELS, outputs)
+
+
+def test_an_error_or_an_end_stops_what_is_still_to_be_done(monkeypatch):
+    """Nobody waits for children whose results nobody will have."""
+    ctx, steps = context(SMALL, True), []
+    run, data = population.make(ctx), devices.replicate(DATA, ctx.mesh)
+    found = host_loop.gradients
+
+    def ends(one, *inputs):
+        steps.append(one)
+        if len(steps) == 3:
+            one.stop.set()
+        return found(one, *inputs)
+
+    monkeypatch.setattr(host_loop, "gradients", ends)
+    run(data, *given(ctx, SMALL), devices.replicate(np.int32(10**6), ctx.mesh))
+    assert len(steps) == 3
 
 
 _TWO_DEVICES = """
