@@ -94,18 +94,20 @@ def bound(ctx: TrainContext, machine: Machine) -> Sizes:
 def of_children(ctx: TrainContext, network: Network, machine: Machine) -> Sizes:
     """Of the one of `SAMPLE` children that keeps most, by the kernels; else of any of `network`.
 
-    What keeps all results of convolutions for the derivative, as the kernels do, is counted alike.
+    Programs of layers keep the results of convolutions for the derivative, as the kernels do; a
+    program for each child keeps about two numbers, of half the bytes, of each.
     """
     shape, space = ctx.dataset.image_shape, ctx.space
     parameters = sizes.parameters(network, len(space.cardinalities))
     alone = ctx.settings.backend in elastic.NOT_SHARED
     if machine.kernels or (alone and type(space.spec) in mobile_spaces.MODULES):
-        archs = np.asarray(ctx.canonical(space.sample(jax.random.key(0), SAMPLE)))
-        number = machine.number_bytes
         if alone:  # the largest may come, and has to fit
             archs = np.asarray(ctx.canonical(jnp.asarray(space.largest)[None]))
             short = ctx.settings.backend == elastic.REGIONAL and not machine.shared
             number = sizes.SHORT if short else sizes.FLOAT
+        else:
+            archs = np.asarray(ctx.canonical(space.sample(jax.random.key(0), SAMPLE)))
+            number = machine.number_bytes
         kept = max((sizes.by_kernels(space, shape, arch, number) for arch in archs), key=sum)
         return Sizes(kept, parameters)
     batch = ctx.settings.batch_size

@@ -145,8 +145,8 @@ def seconds_of_a_step(
     """Of a child, where `most` are trained `way` on `count` images (None: all).
 
     With its share of the compilation, where each child has a program of its own; the devices of a
-    host share its cores. None where memory does not suffice, be it for the largest child where each
-    takes what it needs.
+    host share its cores. None where memory does not suffice; by programs of layers, not for the
+    largest child.
     """
     exact, dataset = way.backend == elastic.EXACT, ctx.dataset
     most = min(most, ALONE) if exact else most

@@ -25,8 +25,8 @@ from fnas_jax.networks.regions import Region
 from fnas_jax.training import child
 
 FIELDS = len(LayerSpec._fields)
-# Programs of a kind that are kept in memory: of several spaces on each of eight devices. With fewer
-# than a space has, the oldest would go that is about to be asked for.
+# Programs of a kind that are kept in memory: of several spaces and sizes on each of eight devices.
+# With fewer than a space has, the oldest would go that is about to be asked for.
 MOST = 16384
 
 

@@ -49,7 +49,7 @@ class Task(NamedTuple):
     compilers: futures.Executor
     known: Known  # of this batch, all devices
     lock: threading.Lock  # of `known`
-    stop: threading.Event  # nobody waits for the rest
+    stop: threading.Event  # set: nobody waits for the rest, whose results mean nothing
 
 
 def compiled(net: Regions, ctx: Context, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +71,7 @@ def run(
             each = [drivers.submit(on_device, task, shared, children, device) for device in local]
             for done in futures.as_completed(each):
                 done.result()  # or its error, as soon as there is one
-        finally:  # also where somebody interrupts: the others need not come to their end
+        finally:  # also where somebody interrupts: only what is being compiled comes to its end
             task.stop.set()
             compilers.shutdown(cancel_futures=True)
     parts = [done.result() for done in each]
@@ -128,7 +128,9 @@ def _program(
     with task.lock:
         of_devices = task.known.setdefault((kind, region, size), {})
         if device not in of_devices:
-            first = next(iter(of_devices.values()), None)
+            # JAX keeps what GPUs run for all devices of a kind, what others run for each.
+            one_for_all = device.platform == "gpu"
+            first = next(iter(of_devices.values()), None) if one_for_all else None
             key = Key(region, size, device)
             of_devices[device] = task.compilers.submit(_after, first, kind, key)
         return of_devices[device]

@@ -235,17 +235,15 @@ def test_a_layer_is_compiled_once_for_all_children_and_batches(monkeypatch):
 @contextlib.contextmanager
 def no_compilation():
     """Fails where JAX compiles anything inside."""
-    compiled = []
+    compiled, listens = [], [True]
 
     def heard(event, *_, **__):
-        if event.endswith("backend_compile_duration"):
+        if listens and event.endswith("backend_compile_duration"):
             compiled.append(event)
 
-    jax.monitoring.register_event_duration_secs_listener(heard)
-    try:
-        yield
-    finally:
-        jax.monitoring.unregister_event_duration_listener(heard)
+    jax.monitoring.register_event_duration_secs_listener(heard)  # for good: not all JAX forget any
+    yield
+    listens.clear()
     assert not compiled
 
 
@@ -370,8 +368,35 @@ def test_an_error_or_an_end_stops_what_is_still_to_be_done(monkeypatch):
         return found(one, *inputs)
 
     monkeypatch.setattr(host_loop, "gradients", ends)
-    run(data, *given(ctx, SMALL), devices.replicate(np.int32(10**6), ctx.mesh))
+    run(data, *given(ctx, SMALL), devices.replicate(np.int32(2000), ctx.mesh))
     assert len(steps) == 3
+
+
+_ERROR = """
+import time, jax, numpy as np
+from tests.training import test_regional as t
+mesh = t.devices.children_mesh()
+ctx = t.context(t.SMALL, True, mesh)
+run, data = t.population.make(ctx), t.devices.replicate(t.DATA, mesh)
+given, found, steps = t.given(ctx, t.SMALL, 4), t.host_loop.gradients, []
+
+def fails(one, *inputs):
+    steps.append(one.device)
+    if one.device == jax.devices()[1] and steps.count(one.device) == 5:
+        raise ValueError("no such step")
+    return found(one, *inputs)
+
+t.host_loop.gradients = fails
+try:
+    run(data, *given, t.devices.replicate(np.int32(4000), mesh))
+except ValueError as error:
+    print(error, steps.count(jax.devices()[0]) < 2000)
+"""
+
+
+def test_an_error_on_one_device_ends_the_others():
+    """It is the one that is told, and soon."""
+    assert forced.printed(_ERROR, 2).strip() == "no such step True"
 
 
 _TWO_DEVICES = """
