@@ -30,11 +30,12 @@ from experiments.benchmarks.records import Record
 from experiments.benchmarks.throughput import common
 from fnas_jax.core import devices
 from fnas_jax.core.types import UserError
-from fnas_jax.networks import elastic, regions
+from fnas_jax.networks import elastic
 from fnas_jax.objectives import classification
 from fnas_jax.spaces import mnas
 from fnas_jax.spaces.base import Space
-from fnas_jax.training import child, minibatches, population, regional
+from fnas_jax.tasks import ways
+from fnas_jax.training import child, minibatches, population
 from fnas_jax.training.config import Children
 from fnas_jax.training.minibatches import Data, Pipeline
 
@@ -93,16 +94,13 @@ def noise(task: Task, count: int) -> tuple[np.ndarray, np.ndarray]:
 def with_jax(backend: str, alone: bool, task: Task) -> Timed:
     """By this package."""
     sizes, n = (task.space, common.CHANNELS, common.CLASSES), len(task.archs)
-    network, own, by = elastic.make(*sizes, backend), None, None
-    if backend == elastic.EXACT:
-        own = functools.partial(elastic.exact_network, *sizes)
-    if backend == elastic.REGIONAL:
-        by = functools.partial(regional.compiled, regions.make(*sizes))
+    network = elastic.make(*sizes, backend)
     settings = Children(batch_size=task.batch, eval_batch=JUDGED)
     pipeline = Pipeline(lambda x: x, minibatches.unchanged)
     one = child.Context(network, settings, pipeline, classification.of(common.CLASSES))
     mesh = devices.children_mesh(jax.local_devices()[:1])
-    run = population.make(population.Context(one, mesh, 1 if alone else n, own=own, by=by))
+    ctx = population.Context(one, mesh, 1 if alone else n)
+    run = population.make(ways.trained_by(backend, ctx, *sizes))
     data = Data(*noise(task, 4 * task.batch), *noise(task, JUDGED))
     keys = jax.random.key_data(jax.random.split(jax.random.key(1), n))
     given = devices.shard((jnp.asarray(task.archs), jnp.ones(n, bool), keys), mesh)

@@ -151,6 +151,14 @@ def balanced(costs: np.ndarray, mesh: Mesh) -> np.ndarray:
     return np.concatenate([np.asarray(group, np.int64) for group in groups])
 
 
+def shapes_on(device: jax.Device, tree: Any) -> Any:
+    """What a program is compiled for, of arrays like those of `tree` that are on `device`."""
+    there = SingleDeviceSharding(device)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), tree
+    )
+
+
 def padded_size(n: int, mesh: Mesh) -> int:
     """The smallest multiple of the mesh's `children` axis that is at least `n`."""
     size = mesh.shape[CHILDREN]

@@ -14,6 +14,8 @@ from fnas_jax.core import devices, hosts
 from fnas_jax.core.types import Array, UserError
 from fnas_jax.networks import elastic, regions
 from fnas_jax.networks.base import Network
+from fnas_jax.networks.dense import Outputs
+from fnas_jax.spaces.base import Space
 from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.training import autotune, child, parts, population, regional
@@ -63,12 +65,19 @@ def _backends(ctx: TrainContext) -> tuple[str, ...]:
 def _by(ctx: TrainContext, network: Network, way: Way, mesh: Mesh) -> population.Context:
     trained = child.Context(network, ctx.settings, ctx.pipeline, ctx.objective)
     sizes = ctx.space, ctx.dataset.image_shape[-1], ctx.dataset.outputs
-    made = population.Context(trained, mesh, way.group)
-    if way.backend == elastic.EXACT:
-        return made._replace(own=functools.partial(elastic.exact_network, *sizes))
-    if way.backend == elastic.REGIONAL:
-        return made._replace(by=functools.partial(regional.compiled, regions.make(*sizes)))
-    return made
+    return trained_by(way.backend, population.Context(trained, mesh, way.group), *sizes)
+
+
+def trained_by(
+    backend: str, ctx: population.Context, space: Space, channels: int, classes: Outputs
+) -> population.Context:
+    """`ctx`, whose children are trained by `backend`, which its network is of."""
+    sizes = space, channels, classes
+    if backend == elastic.EXACT:
+        return ctx._replace(own=functools.partial(elastic.exact_network, *sizes))
+    if backend == elastic.REGIONAL:
+        return ctx._replace(by=functools.partial(regional.compiled, regions.make(*sizes)))
+    return ctx
 
 
 def _network(ctx: TrainContext, backend: str) -> Network:

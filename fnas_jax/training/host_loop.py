@@ -101,8 +101,8 @@ def advance_child(
     if not one.trained or first >= last:
         return progress
     layers = [(layer.place, layer.spec, layer.programs.result()) for layer in one.trained]
-    count = data.train_labels.shape[0]
-    per_epoch = count // min(settings.batch_size, count)
+    size = minibatches.size_of(data, settings.batch_size)
+    per_epoch = data.train_labels.shape[0] // size
     # What was computed is bound to its device, what is given need not be: two programs of each.
     given = progress, span.first, np.float32(settings.lr) if rate is None else rate
     progress, step, rate = jax.device_put(given, one.device)

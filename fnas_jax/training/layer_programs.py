@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import SingleDeviceSharding
 
+from fnas_jax.core import devices
 from fnas_jax.core.types import Array
 from fnas_jax.layers import branched
 from fnas_jax.layers.spec import LayerSpec
@@ -83,12 +83,8 @@ def of_training(key: Key) -> OfTraining:
         found = jax.tree.unflatten(tree, leaves)(g)
         return found[:1] if region.root else found
 
-    here = SingleDeviceSharding(key.device)
     forwards = jax.jit(forward).lower(*given)
-    y, more = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-        forwards.out_info,
-    )
+    y, more = devices.shapes_on(key.device, forwards.out_info)
     backwards = jax.jit(backward).lower(*given, more, y)
     return OfTraining(forwards.compile(), backwards.compile())
 
@@ -117,7 +113,6 @@ def of_judging(key: Key) -> Callable[..., tuple[Array, Any]]:
     As the step of `child.collect`: of the `estimates` [] bool, sums of statistics are taken, whose
     average over so many `batches` [] int32 is used by the others.
     """
-    there = SingleDeviceSharding(key.device)
 
     def judge(
         vector: Array, x: Array, spec: Array, sums: Any, estimates: Array, batches: Array
@@ -128,18 +123,17 @@ def of_judging(key: Key) -> Callable[..., tuple[Array, Any]]:
 
     zeros = regions.zero_stats(key.region.slot)
     numbers = zeros, np.bool_(False), np.int32(0)
-    more = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there), numbers)
+    more = devices.shapes_on(key.device, numbers)
     return jax.jit(judge).lower(*_arguments(key), *more).compile()
 
 
 def _arguments(key: Key) -> tuple[jax.ShapeDtypeStruct, ...]:
     """(vector, x, spec) of a layer, as shapes on the device."""
-    slot, (batch, height, width) = key.region.slot, key.size
-    there = SingleDeviceSharding(key.device)
+    slot = key.region.slot
     dtype = jnp.float32 if key.region.root else key.region.dtype
-    channels = slot.widest("cin")
-    return (
-        jax.ShapeDtypeStruct((regions.size(slot),), jnp.float32, sharding=there),
-        jax.ShapeDtypeStruct((batch, height, width, channels), dtype, sharding=there),
-        jax.ShapeDtypeStruct((FIELDS,), jnp.int32, sharding=there),
+    shapes = (
+        jax.ShapeDtypeStruct((regions.size(slot),), jnp.float32),
+        jax.ShapeDtypeStruct((*key.size, slot.widest("cin")), dtype),
+        jax.ShapeDtypeStruct((FIELDS,), jnp.int32),
     )
+    return devices.shapes_on(key.device, shapes)

@@ -87,8 +87,13 @@ def make(
     axis: str = "",
 ) -> Minibatches:
     """Minibatches of `batch_size` training images, or of all where there are fewer."""
-    size = min(batch_size, data.train_labels.shape[0])
+    size = size_of(data, batch_size)
     return Minibatches(data, pipeline, size, key_order, key_augment, axis)
+
+
+def size_of(data: Data, batch_size: int) -> int:
+    """Images of each minibatch."""
+    return min(batch_size, data.train_labels.shape[0])
 
 
 def order_of(batches: Minibatches, epoch: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnas_jax.core import compiled, devices
 
@@ -91,10 +91,7 @@ def _given(
 def _compile(
     of: Callable[[np.ndarray], Function], arch: np.ndarray, device: jax.Device, *given: Any
 ) -> Any:
-    here = SingleDeviceSharding(device)
-    shared, child = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), given
-    )
+    shared, child = devices.shapes_on(device, given)
     with compiled.unkept():
         return jax.jit(of(arch)).lower(shared, *child).compile()
 

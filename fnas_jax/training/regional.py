@@ -21,7 +21,15 @@ import numpy as np
 from fnas_jax.core import devices
 from fnas_jax.networks import regions
 from fnas_jax.networks.regions import Placed, Region, Regions
-from fnas_jax.training import child, host_loop, layer_programs, one_each, population, streaming
+from fnas_jax.training import (
+    child,
+    host_loop,
+    layer_programs,
+    minibatches,
+    one_each,
+    population,
+    streaming,
+)
 from fnas_jax.training.host_loop import Common, Layer, Prepared
 from fnas_jax.training.layer_programs import Key, Size
 from fnas_jax.training.minibatches import Data
@@ -32,11 +40,11 @@ Known = dict[Any, dict[jax.Device, futures.Future]]
 
 
 class Function(NamedTuple):
-    """What is done with a child, and images of the minibatches in which; 0: there are none."""
+    """What is done with a child."""
 
     run: Callable[..., Any]  # (prepared, shared, *what is a child's own) -> its result
-    trains: Callable[[Context, Data], int]
-    judges: Callable[[Context, Data], int]
+    trains: bool
+    judges: bool
 
 
 class Task(NamedTuple):
@@ -109,15 +117,20 @@ def prepare(
     specs, side = jax.device_put(rows, device), data.train_images.shape[1:3]
 
     def layers(kind: Callable[[Key], Any], batch: int) -> tuple[Layer, ...]:
-        if not batch:
-            return ()
         return tuple(
             Layer(layer.place, spec, _program(task, kind, layer.region, size, device))
             for layer, spec, size in zip(placed, specs, sizes(placed, batch, *side), strict=True)
         )
 
-    trained = layers(layer_programs.of_training, task.function.trains(task.ctx, data))
-    judged = layers(layer_programs.of_judging, task.function.judges(task.ctx, data))
+    settings = task.ctx.child.settings
+    trained: tuple[Layer, ...] = ()
+    judged: tuple[Layer, ...] = ()
+    if task.function.trains:
+        batch = minibatches.size_of(data, settings.batch_size)
+        trained = layers(layer_programs.of_training, batch)
+    if task.function.judges:
+        batch, _ = child.judged_at_once(settings, data)
+        judged = layers(layer_programs.of_judging, batch)
     return Prepared(task.common, device, task.stop, trained, judged, zeros)
 
 
@@ -154,21 +167,9 @@ def sizes(layers: tuple[Placed, ...], batch: int, height: int, width: int) -> It
         height, width = -(-height // stride), -(-width // stride)
 
 
-def _in_training(ctx: Context, data: Data) -> int:
-    return min(ctx.child.settings.batch_size, data.train_labels.shape[0])
-
-
-def _in_judging(ctx: Context, data: Data) -> int:
-    return child.judged_at_once(ctx.child.settings, data)[0]
-
-
-def _never(ctx: Context, data: Data) -> int:
-    return 0
-
-
 FUNCTIONS = {
-    population.of_rate: Function(host_loop.of_rate, _in_training, _in_judging),
-    population.train_child: Function(host_loop.train_child, _in_training, _in_judging),
-    streaming.advance_child: Function(host_loop.advance_child, _in_training, _never),
-    streaming.judge_child: Function(host_loop.judge_child, _never, _in_judging),
+    population.of_rate: Function(host_loop.of_rate, trains=True, judges=True),
+    population.train_child: Function(host_loop.train_child, trains=True, judges=True),
+    streaming.advance_child: Function(host_loop.advance_child, trains=True, judges=False),
+    streaming.judge_child: Function(host_loop.judge_child, trains=False, judges=True),
 }
