@@ -29,16 +29,25 @@ def build(
 
 
 def tell(config: ml_collections.ConfigDict, task: Task) -> None:
-    """Says what the task and its data are, where more is trained than `config` says, and which of
-    its keys have no effect.
+    """Says what the task and its data are, what the method makes of `config`, where more is trained
+    than that says, and which of its keys have no effect.
     """
     search = config.search
     if task.dataset is not None:
         facts.tell(task.dataset.notes)
     ends = (*above_budget(search.batch, search.budget), *below_images(config, task))
-    for line in (*task.said, *ends, unread.line(config)):
+    for line in (*task.said, *early(config), *ends, unread.line(config)):
         if line:
             print(line, file=sys.stderr, flush=True)
+
+
+def early(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """What to say of a method whose children stop early, however the keys of that were given."""
+    name, own = config.method.name, config.children
+    if name not in registry.EARLY:
+        return ()
+    said = f"children.halving={own.halving} and children.brackets={own.brackets}"
+    return (f"{name} is {registry.EARLY[name]} with {said}",)
 
 
 def above_budget(batch: int, most: int) -> tuple[str, ...]:

@@ -55,6 +55,9 @@ METHODS = {
     "local": "fnas_jax.methods.baselines.local",
     "gp": "fnas_jax.methods.baselines.gp",
     "bananas": "fnas_jax.methods.baselines.bananas",
+    "tpe": "fnas_jax.methods.baselines.tpe",
+    "hyperband": "fnas_jax.methods.baselines.random",
+    "bohb": "fnas_jax.methods.baselines.tpe",
     "ppo": "fnas_jax.methods.baselines.ppo",
     "fnas": "fnas_jax.methods.fnas.build",
     "tnas": "fnas_jax.methods.tnas.build",
@@ -73,6 +76,9 @@ class Method:
 
 
 PREDICT = ("gp", "bananas", "fnas", "tnas")  # those that read `Space.features`
+# Those whose children stop early, in all brackets; and what they are otherwise
+EARLY = {"hyperband": "random", "bohb": "tpe"}
+ETA = 3  # their `children.halving`, as in the examples of Hyperband's and BOHB's authors
 ONE_SHOT = ("pgnas", "spos")  # those that train one network for all children
 # The dataclass of every section of the configuration, in the order of --help. They are imported
 # when the keys are first asked for, so their modules should hold little else.
@@ -92,6 +98,7 @@ SECTIONS = {
     "evolution": "fnas_jax.methods.baselines.config.Evolution",
     "gp": "fnas_jax.methods.baselines.config.Gp",
     "bananas": "fnas_jax.methods.baselines.config.Bananas",
+    "tpe": "fnas_jax.methods.baselines.config.Tpe",
     "fnas": "fnas_jax.methods.fnas.config.Fnas",
     "uac": "fnas_jax.methods.fnas.config.Uac",
     "aeb": "fnas_jax.methods.fnas.config.Aeb",
@@ -136,6 +143,25 @@ def build_task(
         )
     named = own.task is None and kind not in TASKS  # it is known by the name it was found by
     return task._replace(name=config.task.name) if named else task
+
+
+def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """`config`, or a copy with what its method makes of settings that have their defaults.
+
+    Raises UserError for a method whose children stop early where no task of ours trains any.
+    """
+    name, kind, own = config.method.name, config.task.name.partition("/")[0], config.children
+    if name not in EARLY:
+        return config
+    if kind == "tabular":
+        raise UserError(
+            f"method.name is {name!r}, whose children stop early, and {config.task.name} trains"
+            f" none: without that it is {EARLY[name]!r}"
+        )
+    whole = config.copy_and_resolve_references()
+    whole.children.halving = own.halving or ETA
+    whole.children.brackets = own.brackets if own.brackets > 1 else own.rungs + 1
+    return whole
 
 
 def find_task(name: str, own: Parts = NONE) -> Callable[..., Any]:
@@ -236,6 +262,9 @@ def build_all(
         known = () if space.features is None else space.features.names
         if not set(proxies.NAMES) & set(known):
             LOG.warning("the task %s, your own, has no zero-cost proxies", task.name)
+    if not ours and name in EARLY:
+        said = name, EARLY[name], task.name
+        LOG.warning("%s is %s, unless the task %s, your own, has children stop early", *said)
     with parts.building("method", name, name not in METHODS):
         found = build(config, space, task, knowledge)
     if isinstance(found, SearchMethod):

@@ -19,6 +19,7 @@ METHODS = {
     "evolution": ("evolution",),
     "gp": ("gp",),
     "bananas": ("bananas",),
+    "tpe": ("tpe", "bohb"),
     "fnas": ("fnas",),
     "uac": ("fnas",),
     "aeb": ("fnas",),
@@ -54,10 +55,11 @@ TABLES = (
     *("task.noisy", "task.direction", "task.decisions", "task.time", "task.missing_costs"),
     "search.simulated_seconds",
 )
+STOPPING = ("children.halving", "children.rungs", "children.brackets")
 # A key that others need to have another value than the first: {key: (value, those, none but these)}
 SWITCHES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "akp.enabled": (False, ("akp.capacity", "akp.mib", "akp.rounds", "akp.weights")),
-    "children.halving": (0, ("children.rungs",)),
+    "children.halving": (0, ("children.rungs", "children.brackets")),
     "reward.cost": ("none", ("reward.target", "reward.alpha", "reward.beta")),
     "reward.training": (0, ("reward.training_mean", "reward.training_moved")),
     "search.seconds": (0, ("search.winner_share",)),
@@ -127,7 +129,7 @@ def _by_method(config: Any, flat: dict[str, Any], given: list[str]) -> Iterator[
     for name in given:
         if own not in METHODS.get(name.partition(".")[0], (own,)):
             yield name, f"not of method.name={own}"
-        elif own in registry.ONE_SHOT and name in ("children.halving", "children.rungs"):
+        elif own in registry.ONE_SHOT and name in STOPPING:
             yield name, f"method.name={own} trains one network for all children"
 
 

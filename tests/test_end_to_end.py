@@ -22,6 +22,7 @@ ARGUMENTS = [
     "--config.children.steps=30",
     "--config.children.batch_size=32",
     "--config.children.halving=2",  # of the children of the search; others are trained in full
+    "--config.children.brackets=2",
     "--config.search.budget=8",
     "--config.search.batch=3",
     "--config.winner.steps=40",

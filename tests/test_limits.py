@@ -49,7 +49,7 @@ def test_of_a_table_the_best_within_the_limit_wins(method, table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "method", ["gp", *(pytest.param(m, marks=pytest.mark.slow) for m in ("bananas", "tnas"))]
+    "method", ["gp", *(pytest.param(m, marks=pytest.mark.slow) for m in ("bananas", "tpe", "tnas"))]
 )
 def test_methods_that_choose_among_candidates_propose_what_keeps_the_limit(method, table, tmp_path):
     """20 networks do: all of them are found in 5 batches, and more budget is as from the start."""

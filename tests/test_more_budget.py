@@ -16,7 +16,7 @@ SMALL |= {"jax.cache_dir": ""}
 # Of "gp" the test below and tests/test_limits.py have a run that grows, too.
 RARELY = [
     pytest.param(m, marks=pytest.mark.slow)
-    for m in ("fnas", "bananas", "tnas", "ppo", "local", "gp")
+    for m in ("fnas", "bananas", "tnas", "tpe", "ppo", "local", "gp")
 ]
 
 

@@ -37,7 +37,7 @@ SMALL = "decision_0,decision_1,acc\n" + "".join(
 )
 
 # tests/methods/test_existing.py has all methods ask for all that there is, and for nothing else.
-RARELY = ("evolution", "local", "bananas", "tnas")
+RARELY = ("evolution", "local", "bananas", "tpe", "tnas")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import ml_collections
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import Array, Metrics, Proposal
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.baselines import ppo, random
+from fnas_jax.methods.baselines import ppo, random, tpe
 from fnas_jax.methods.fnas import build as fnas
 
-BUILDERS = {"fnas": fnas.build, "ppo": ppo.build, "random": random.build}
+BUILDERS = {"fnas": fnas.build, "ppo": ppo.build, "random": random.build, "tpe": tpe.build}
 FRESH = {"akp.enabled": False}
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from experiments.benchmarks import floors
 from fnas_jax.methods.base import SearchMethod
-from fnas_jax.methods.baselines import evolution, gp, local, ppo, random
-from fnas_jax.methods.baselines.config import Evolution, Gp
+from fnas_jax.methods.baselines import evolution, gp, local, ppo, random, tpe
+from fnas_jax.methods.baselines.config import Evolution, Gp, Tpe
 from fnas_jax.methods.fnas import method as fnas
 from fnas_jax.methods.fnas import transfer
 from fnas_jax.methods.fnas.config import Aeb, Config, Fnas, Uac
@@ -47,6 +47,7 @@ PRESETS = {
     "local": Preset(lambda space: local.make(space, batch=1), 1500),
     "gp_ei": Preset(lambda space: gp.make(space, Gp(), batch=1, capacity=150), 150),
     "gp_ucb": Preset(lambda space: gp.make(space, Gp("ucb"), batch=1, capacity=150), 150),
+    "tpe": Preset(lambda space: tpe.make(space, Tpe(), batch=1, capacity=400), 400),
     "ppo": Preset(lambda space: ppo.make(space, Ppo(), batch=8), 200),
     "fnas": Preset(lambda space: fnas.make(space, FNAS), 145),
     "gp_warm": _floor(False, 400),

@@ -1,10 +1,10 @@
 """Other people's optimisers on the tables, one trial after another, as their users run them.
 
-`tpe` is Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011) over all
-decisions together, its default since Optuna 5; `tpe_independent` takes each decision by itself, as
-the default was before. The first trials of `tpe_warm` are the ten best of those rows of the other
-task that every warm method knows with this seed. `smac` is the facade of SMAC3 for
-hyper-parameters, a random forest and local search (Lindauer et al., JMLR 2022), after ten
+`optuna_tpe` is Optuna's tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011) over all
+decisions together, its default since Optuna 5; `optuna_tpe_independent` takes each decision by
+itself, as the default was before. The first trials of `optuna_tpe_warm` are the ten best of those
+rows of the other task that every warm method knows with this seed. `smac` is the facade of SMAC3
+for hyper-parameters, a random forest and local search (Lindauer et al., JMLR 2022), after ten
 architectures of its own design, as many as TPE draws; its default would be 60 here. Decisions are
 categorical, all else is as the packages have it, and nothing is tuned. A network that is asked for
 again costs nothing and tells the optimiser its first reading again.
@@ -129,9 +129,9 @@ def _tpe(multivariate: bool, warm: bool = False) -> Rival:
 
 
 RIVALS = {
-    "tpe": _tpe(True),
-    "tpe_independent": _tpe(False),
-    "tpe_warm": _tpe(True, warm=True),
+    "optuna_tpe": _tpe(True),
+    "optuna_tpe_independent": _tpe(False),
+    "optuna_tpe_warm": _tpe(True, warm=True),
     # A trial takes half a second.
     "smac": Rival(start_smac, "smac", "smac"),
 }

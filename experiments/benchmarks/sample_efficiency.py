@@ -9,7 +9,7 @@ of searches on validation accuracy. Known architectures are free: evaluations co
 
 Every method starts from the same seeds, so that it is compared with `gp_ei` seed by seed where both
 are measured: `evals_to_top0.1pct_over_gp_ei` is the median ratio, `.._won_from_gp_ei` the share of
-seeds that needed fewer. The methods of `rivals.py` (`tpe`, ..) run when they are named.
+seeds that needed fewer. The methods of `rivals.py` (`optuna_tpe`, ..) run when they are named.
 
 Where a table has training times (a column `train_seconds`, or the one that `--time` names),
 `simulated_seconds_to_top0.1pct` says how long the networks trained up to there took by it, one

@@ -51,6 +51,17 @@ def nearest(existing: Existing, asked: Array, key: Array, archs: Array) -> tuple
     return existing[places], asked
 
 
+def nearest_of_each(existing: Existing, key: Array, archs: Array) -> Array:
+    """[N, T]: the nearest to each of `archs` [N, T], of equally near ones a random one."""
+
+    def of_one(wanted: tuple[Array, Array]) -> Array:
+        arch, key = wanted
+        distance = jnp.sum(existing != arch, axis=1) + jax.random.uniform(key, (len(existing),))
+        return existing[jnp.argmin(distance)]
+
+    return jax.lax.map(of_one, (archs, jax.random.split(key, len(archs))))
+
+
 def around(existing: Existing, key: Array, parents: Array, n: int) -> Array:
     """[n, T]: a third random, the rest the nearest ones of each of the `parents` [P, T] in turn."""
     key_random, key_near = jax.random.split(key)

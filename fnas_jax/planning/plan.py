@@ -115,6 +115,7 @@ def new(
         batch=min(own.children.batch_size, len(dataset.train_labels)),
         halving=own.children.halving,
         rungs=own.children.rungs,
+        brackets=own.children.brackets,
         winner_share=own.search.winner_share,
     )
     seconds = config.search.seconds - (time.monotonic() - began)

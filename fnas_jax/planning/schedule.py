@@ -30,6 +30,7 @@ class Facts(NamedTuple):
     batch: int  # images of a training step
     halving: int = 0  # `children.halving`
     rungs: int = 0
+    brackets: int = 1
     winner_share: float = WINNER_SHARE  # of the time
 
 
@@ -115,7 +116,8 @@ def good_steps(facts: Facts) -> int:
 def expected(facts: Facts, steps: int) -> tuple[float, float]:
     """(share of `steps` that a child makes, how often it is judged), on average."""
     at = halving.rungs(steps, facts.halving, facts.rungs)
-    return halving.share(at, steps, facts.halving), halving.judgings(at, facts.halving)
+    how = facts.halving, facts.brackets
+    return halving.share(at, steps, *how), halving.judgings(at, *how)
 
 
 def child_seconds(

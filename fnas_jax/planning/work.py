@@ -49,10 +49,10 @@ def of_children(ctx: TrainContext) -> tuple[float, float]:
 
     Those beside the budget are trained in full.
     """
-    at, eta = halved.rungs(ctx), ctx.settings.halving
+    at, how = halved.rungs(ctx), (ctx.settings.halving, ctx.settings.brackets)
     others = extra(ctx)
     budget = budget_lib.children(ctx.config, others)
-    each = halving.share(at, ctx.settings.steps, eta), halving.judgings(at, eta)
+    each = halving.share(at, ctx.settings.steps, *how), halving.judgings(at, *how)
     made, judged = ((budget * x + others) / (budget + others) for x in each)
     return made, judged
 

@@ -8,6 +8,7 @@ made without the others. Long batches are kept on the way, as all are (`long_bat
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,9 @@ from fnas_jax.training.halving import Ladder
 from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Child, Context, Trained
 from fnas_jax.training.streaming import Compiled
+
+LOG = logging.getLogger(__name__)
+_DEALING = 2**31  # the key of brackets is folded with it, those of children with their places
 
 
 class Climbing(NamedTuple):
@@ -44,6 +48,7 @@ class Ranked(NamedTuple):
 
     ladder: Ladder
     costs: Any  # [M, 4] float32, as `Climbing` has them
+    brackets: Any  # [M] int32 rungs that each of them skips
 
 
 class Halved(NamedTuple):
@@ -65,6 +70,9 @@ class How(NamedTuple):
 
 def make(ctx: TrainContext, trained: Context, chunk: int | None) -> How:
     """The compiled parts of trainings by `trained`."""
+    if ctx.settings.brackets > brackets(ctx):
+        count = ctx.settings.brackets, len(rungs(ctx)), brackets(ctx)
+        LOG.warning("children.brackets is %d, and with %d rungs there are %d", *count)
     if chunk is not None:
         chunk = streaming.with_a_batch(chunk, trained)
     return How(ctx, trained, streaming.compiled(trained), chunk)
@@ -80,18 +88,35 @@ def rungs(ctx: TrainContext) -> tuple[int, ...]:
     if settings.halving and not found:
         raise UserError(
             f"children.halving is {settings.halving} and children.steps {settings.steps}, so that"
-            " children have no rung at which they could stop; allowed are 0 (all are trained in"
-            " full) and 2 to 16, with more steps than that"
+            " children have no rung at which they could stop: with more steps than that, 2 to 16"
+            " are allowed, and 0 (all are trained in full), but for methods that need a rung"
         )
     return found
 
 
-def ranked(ctx: TrainContext, ladder: Ladder, batch: Batch) -> Ranked:
-    """For the children of `batch`, numbers that nobody knows being NaN."""
+def brackets(ctx: TrainContext) -> int:
+    """How many of Hyperband's brackets children are dealt to."""
+    return halving.brackets(rungs(ctx), ctx.settings.brackets)
+
+
+def empty(ctx: TrainContext) -> Ladder:
+    """What is known before the first child; there are rungs."""
+    return halving.empty(len(rungs(ctx)), brackets(ctx))
+
+
+def dealt(ctx: TrainContext, key: Array, new: Array) -> np.ndarray:
+    """[N] int32: the brackets of the children of `new` [N] of a batch with this `key`."""
+    among = halving.shares(len(rungs(ctx)), ctx.settings.halving, brackets(ctx))
+    return halving.dealt(jax.random.fold_in(key, _DEALING), new, among)
+
+
+def ranked(ctx: TrainContext, ladder: Ladder, batch: Batch, brackets: np.ndarray) -> Ranked:
+    """For the children of `batch`, of these `brackets` [M]; numbers that nobody knows are NaN."""
     latency = np.full(len(batch.new), np.nan) if batch.latency_ms is None else batch.latency_ms
     costs = (latency, np.asarray(batch.macs) / 1e6, np.asarray(batch.params) / 1e6)
     numbers = (*costs, ctx.prices(batch.canonical))
-    return Ranked(jax.device_get(ladder), np.stack(numbers, axis=1).astype(np.float32))
+    by = np.stack(numbers, axis=1).astype(np.float32)
+    return Ranked(jax.device_get(ladder), by, brackets)
 
 
 def train(
@@ -105,7 +130,7 @@ def train(
     unread, costs = devices.shard((unread, by.costs), how.population.mesh)
     begun = Climbing(how.compiled.begin(pool, children), active, unread, unread, costs)
     training = streaming.training_of(how.population, how.compiled, children, total)._replace(
-        advance=functools.partial(advance, how, by.ladder, data, children, at),
+        advance=functools.partial(advance, how, by, data, children, at),
         lost=functools.partial(lost, how, children),
         over=nobody,
         edges=at,
@@ -128,7 +153,7 @@ def train(
 
 def advance(
     how: How,
-    ladder: Ladder,
+    by: Ranked,
     everything: Data,
     children: Child,
     at: tuple[int, ...],
@@ -147,26 +172,31 @@ def advance(
     now = now._replace(progress=progress)
     if upto not in at:
         return now
-    return decided(how, ladder, everything, own, at.index(upto), now)
+    return decided(how, by, everything, own, at.index(upto), now)
 
 
 def decided(
-    how: How, ladder: Ladder, data: Data, children: Child, rung: int, now: Climbing
+    how: How, by: Ranked, data: Data, children: Child, rung: int, now: Climbing
 ) -> Climbing:
-    """`now` after the children that are still there, the active ones, have come to a rung."""
+    """`now` after the children that are still there, the active ones, have come to a rung.
+
+    Those are judged whose bracket does not skip it.
+    """
     ctx, mesh = how.context, how.population.mesh
+    here = by.brackets <= rung
+    children = children._replace(active=children.active & devices.shard(here, mesh))
     judged = streaming.judged(
         how.population, how.compiled, how.chunk, data, (now.progress, children)
     )
     outcome, going, costs, *read = hosts.gather(
         (judged.outcome, now.going, now.costs, now.readings, now.rewards)
     )
-    accuracy = np.where(going, outcome.accuracy, np.nan).astype(np.float32)
+    accuracy = np.where(going & here, outcome.accuracy, np.nan).astype(np.float32)
     reward = np.asarray(ctx.reward(jnp.asarray(accuracy), *jnp.asarray(costs[:, :3]).T))
     reward = reward * costs[:, 3]
     reward = np.where(outcome.ok & np.isfinite(reward), reward, np.nan).astype(np.float32)
     read = [_with(r, rung, v) for r, v in zip(read, (accuracy, reward), strict=True)]
-    going = going & halving.goes_on(ladder, rung, reward, ctx.settings.halving)
+    going = going & halving.goes_on(by.ladder, rung, reward, ctx.settings.halving, by.brackets)
     going, readings, rewards = devices.shard((going, *read), mesh)
     return now._replace(going=going, readings=readings, rewards=rewards)
 

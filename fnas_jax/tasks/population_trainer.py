@@ -91,8 +91,8 @@ def train_population(
     """
     work = work_of(trainer, batch, key, learns=True, ladder=ladder)
     pool, stats, outcome, ended = _order(trainer, pool, work)
-    if ladder is not None and ended is not None:
-        ladder, outcome = settle(trainer, ladder, outcome, ended, work.batch.new)
+    if ladder is not None and ended is not None and work.by is not None:
+        ladder, outcome = settle(trainer, ladder, outcome, ended, work.batch.new, work.by.brackets)
     return pool, stats, _cut(outcome, len(batch.new)), ladder
 
 
@@ -103,9 +103,9 @@ def judge_population(trainer: Trainer, pool: Pool | None, batch: Batch, key: Arr
 
 
 def settle(
-    trainer: Trainer, ladder: Ladder, outcome: Outcome, ended: Halved, new: Any
+    trainer: Trainer, ladder: Ladder, outcome: Outcome, ended: Halved, new: Any, brackets: Any
 ) -> tuple[Ladder, Outcome]:
-    """The ladder that knows the M children, and outcomes that can be compared."""
+    """The ladder that knows the M children of these `brackets` [M], and comparable outcomes."""
     at, total = halved.rungs(trainer.context), trainer.context.settings.steps
     known = np.where(outcome.ok & new, outcome.accuracy, np.nan)
     ladder, settled = halving.settle(
@@ -116,6 +116,7 @@ def settle(
         jnp.asarray(known, jnp.float32),
         jnp.asarray(ended.going),
         jnp.int32(total),
+        jnp.asarray(brackets),
     )
     settled = jax.device_get(settled)
     accuracy = np.where(settled.stopped > 0, settled.accuracy, outcome.accuracy)
@@ -141,9 +142,11 @@ def work_of(
     order = devices.balanced(np.where(padded.new, padded.macs, 0.0), trainer.mesh)
     by = None
     if trainer.halved is not None:
-        rungs = len(halved.rungs(trainer.context))
-        known = halving.empty(rungs) if ladder is None else ladder
-        by = halved.ranked(trainer.context, known, padded)
+        known, brackets = halved.empty(trainer.context), np.zeros(size, np.int32)
+        if ladder is not None:
+            known = ladder  # dealt before padding: alike for any number of devices
+            brackets = _padded(halved.dealt(trainer.context, key, batch.new), size)
+        by = halved.ranked(trainer.context, known, padded, brackets)
     nothing: Any = np.zeros(size, np.int32)  # what the others have no use for
     padded = padded._replace(params=nothing, macs=nothing, latency_ms=None)
     order = order.astype(np.int32)
@@ -170,7 +173,8 @@ def carry_out(
     children = jax.tree.map(lambda x: np.asarray(x)[order], (batch.canonical, batch.new, work.keys))
     by = None
     if work.by is not None and work.halves:
-        by = work.by._replace(costs=np.asarray(work.by.costs)[order])
+        costs, brackets = (np.asarray(x)[order] for x in (work.by.costs, work.by.brackets))
+        by = work.by._replace(costs=costs, brackets=brackets)
     trained, ended = train_everywhere(trainer, children, pool, entry, by)
     back = np.argsort(order)
     outcome, ended = jax.tree.map(lambda x: x[back], (trained.outcome, ended))
@@ -241,7 +245,7 @@ def worker_loop(trainer: Trainer, pool: Pool | None) -> None:
         keys = np.zeros((size, *key.shape), np.uint32)
         by, no = None, np.bool_(False)
         if trainer.halved is not None:
-            by = halved.ranked(ctx, halving.empty(len(halved.rungs(ctx))), batch)
+            by = halved.ranked(ctx, halved.empty(ctx), batch, numbers)
         shapes = Work(batch, keys, numbers, np.uint32(0), no, no, by)
         pool, *_ = carry_out(trainer, pool, hosts.broadcast(shapes))
 

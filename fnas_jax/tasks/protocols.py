@@ -23,11 +23,12 @@ from fnas_jax.tasks.context import TrainContext
 from fnas_jax.tasks.data import Dataset
 from fnas_jax.tasks.tables import Table
 from fnas_jax.timing import whole
+from fnas_jax.training import halving
 
 # Of the section `children`: they change the speed only, up to rounding.
 SPEED = ("group", "backend", "device_images", "eval_batch")
-# Only where children stop early; texts of others are as they were before there was any halving.
-HALVING = ("halving", "rungs")
+# Only where children stop early, or have several brackets; other texts are as they were before.
+HALVING = ("halving", "rungs", "brackets")
 
 
 def of_images(ctx: TrainContext, weights: str) -> str:
@@ -41,6 +42,10 @@ def of_images(ctx: TrainContext, weights: str) -> str:
     without = {*SPEED, "steps", *HALVING} if weights == "inherited" else {*SPEED}
     if not ctx.settings.halving:
         without |= {*HALVING}
+    at = halving.rungs(ctx.settings.steps, ctx.settings.halving, ctx.settings.rungs)
+    numbers["brackets"] = halving.brackets(at, ctx.settings.brackets)  # of 9, those that there are
+    if numbers["brackets"] == 1:
+        without |= {"brackets"}
     height, width, channels = ctx.dataset.image_shape
     source = timed() if ctx.times else ctx.latency.identity
     return identity.text(

@@ -40,7 +40,6 @@ from fnas_jax.tasks.children_evaluator import State
 from fnas_jax.tasks.context import Batch, TrainContext, batches_of
 from fnas_jax.tasks.pool_access import PoolAccess
 from fnas_jax.tasks.population_trainer import Trainer
-from fnas_jax.training import halving
 from fnas_jax.training.child import Outcome
 from fnas_jax.training.halving import Ladder
 
@@ -90,8 +89,7 @@ def elastic_network(ctx: TrainContext) -> Network:
 
 def initial(ctx: TrainContext, access: PoolAccess | None) -> Learnt:
     """Before the first child: the pool of earlier runs, or a fresh one."""
-    rungs = len(halved.rungs(ctx))
-    ladder = halving.empty(rungs) if rungs else None
+    ladder = halved.empty(ctx) if halved.rungs(ctx) else None
     if access is None:
         return Learnt(None, jnp.int32(0), jnp.int32(0), {}, ladder)
     pool, seen = pool_access.load(access)

@@ -50,7 +50,7 @@ class Children:
     halving: int = key(
         0,
         "successive halving: of the children that come to a rung, one in so many goes on, others"
-        " stop; 0: all are trained in full",
+        " stop; 0: all are trained in full, but by hyperband and bohb",
         0,
         16,
     )
@@ -59,6 +59,13 @@ class Children:
         "with halving, how often children are judged on the way: after steps / halving^k",
         1,
         8,
+    )
+    brackets: int = key(
+        1,
+        "with halving, Hyperband's brackets: children of the k-th skip k - 1 rungs; at most rungs"
+        " + 1, as hyperband and bohb have where it is 1",
+        1,
+        9,
     )
     max_grad_norm: float = 5.0  # gradients are clipped to this norm
     # Of `eval_batch` images, from which normalisation statistics are estimated

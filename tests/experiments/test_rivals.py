@@ -77,7 +77,7 @@ def test_a_search_that_ends_early_has_not_arrived(monkeypatch, limits, networks)
 
 def test_what_a_search_that_ends_at_the_top_does_not_know_is_left_out(monkeypatch):
     outcome, _ = measured(monkeypatch)
-    found = sample_efficiency.figures("t", "tpe", outcome)
+    found = sample_efficiency.figures("t", "optuna_tpe", outcome)
     metrics = {r["metric"] for r in found}
     assert metrics == {"evals_to_top0.1pct", "reached", "evals_spent", "seconds"}
     assert "-" in sample_efficiency.row(found) and "0.00" not in sample_efficiency.row(found)
@@ -131,7 +131,7 @@ def test_a_missing_package_is_one_sentence(method, tmp_path, capsys, monkeypatch
     rivals.check(["random", "gp_ei"])
 
 
-@pytest.mark.parametrize("method", ["tpe", "tpe_independent", "tpe_warm"])
+@pytest.mark.parametrize("method", ["optuna_tpe", "optuna_tpe_independent", "optuna_tpe_warm"])
 def test_optuna_finds_what_is_easy_to_find(method, monkeypatch):
     pytest.importorskip("optuna")
     monkeypatch.setattr(presets, "SOURCE_ROWS", 40)
@@ -139,7 +139,7 @@ def test_optuna_finds_what_is_easy_to_find(method, monkeypatch):
     outcome = rivals.measure(table(), rivals.RIVALS[method], 3, other=table())
     again = rivals.measure(table(), rivals.RIVALS[method], 1, other=table())
     assert outcome.hits[0] == again.hits[0]
-    assert np.median(outcome.hits) <= (rivals.FIRST if method == "tpe_warm" else 40)
+    assert np.median(outcome.hits) <= (rivals.FIRST if method == "optuna_tpe_warm" else 40)
 
 
 def test_smac_is_asked_and_told(monkeypatch):

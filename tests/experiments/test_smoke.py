@@ -32,9 +32,11 @@ SMALL = {
         | {"test_accuracy_minus_ppo", "steps_over_ppo", "seconds_won_from_ppo"},
     ),
     early_stopping: (
-        "--methods=random,fnas --etas=0,2 --seeds=1 --steps=4 --budget=40 --judge_steps=1",
-        {"random", "random_eta2", "fnas", "fnas_eta2"},
-        {"test_accuracy", "steps", "seconds", "test_accuracy_minus_fnas"},
+        "--methods=random,hyperband,fnas --etas=0,2 --seeds=1 --steps=4 --budget=40"
+        " --judge_steps=1",
+        {"random", "random_eta2", "hyperband_eta2", "fnas", "fnas_eta2"},
+        {"test_accuracy", "steps", "seconds", "test_accuracy_minus_fnas"}
+        | {"test_accuracy_minus_random"},
     ),
     equal_images: (
         "--task=digits --methods=fnas,fnas_no_features,gp,fnas_pool,random_pool --at=1,2 --seeds=1"

@@ -9,8 +9,8 @@ from fnas_jax import registry
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.methods import candidates
-from fnas_jax.methods.baselines import bananas, gp
-from fnas_jax.methods.baselines.config import Bananas, Gp
+from fnas_jax.methods.baselines import bananas, gp, tpe
+from fnas_jax.methods.baselines.config import Bananas, Gp, Tpe
 from fnas_jax.tasks.base import Evaluator, Task
 from tests.methods import toy
 from tests.methods.tnas import small
@@ -27,6 +27,7 @@ MAKERS = {
     "gp listed": lambda **o: gp.make(toy.SPACE, Gp(start=4), 2, 40, **o),
     "gp drawn": lambda **o: gp.make(toy.SPACE, Gp(start=4), 2, 40, most_listed=1, pool=96, **o),
     "bananas": lambda **o: bananas.make(toy.SPACE, BANANAS, 2, 40, **o),
+    "tpe": lambda **o: tpe.make(toy.SPACE, Tpe(), 2, 40, **o),
     "tnas listed": lambda **o: small.make(proposals=2, capacity=40, **o),
     "tnas drawn": lambda **o: small.make(proposals=2, capacity=40, most_listed=1, **o),
 }

@@ -60,6 +60,7 @@ def trace_of(config, name, iterations, seeds=2):
         "local",
         "gp",
         pytest.param("bananas", marks=pytest.mark.slow),
+        "tpe",
         "ppo",
         pytest.param("fnas", marks=pytest.mark.slow),
         pytest.param("tnas", marks=pytest.mark.slow),

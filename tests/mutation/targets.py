@@ -48,6 +48,7 @@ TESTS = {
     "methods/baselines/local.py": "methods/baselines/test_local.py",
     "methods/baselines/ppo.py": "methods/baselines/test_ppo.py",
     "methods/baselines/random.py": "methods/baselines/test_random.py",
+    "methods/baselines/tpe.py": "methods/baselines/test_tpe.py",
     "methods/best.py": "methods/baselines/test_random.py methods/baselines/test_evolution.py",
     "methods/beside.py": "methods/test_beside.py",
     "methods/candidates.py": "methods/test_scores.py",

@@ -16,7 +16,13 @@ FACTS = st.builds(
     halving=st.just(0),
     winner_share=st.just(schedule.WINNER_SHARE),
 )
-HALVED = st.builds(Facts._replace, FACTS, halving=st.sampled_from([2, 3]), rungs=st.integers(1, 3))
+HALVED = st.builds(
+    Facts._replace,
+    FACTS,
+    halving=st.sampled_from([2, 3]),
+    rungs=st.integers(1, 3),
+    brackets=st.sampled_from([1, 1, 4]),
+)
 SPEEDS = st.builds(
     Speed,
     macs=st.floats(1e8, 1e14),

@@ -48,6 +48,18 @@ def test_a_pool_has_fair_rounds_and_finalists_and_a_reference_trains_as_long_as_
     assert work.of(context(**{"winner.steps": 0}), SIZE).judged == 0
 
 
+def test_children_that_stop_early_make_a_share_of_their_steps():
+    """By hand: rungs after 2 and 6 of 18 steps; of each, one in three goes on."""
+    steps = {"children.steps": 18, "children.halving": 3}
+    made, judged = work.of_children(context(**steps))
+    assert made == pytest.approx((2 + 4 / 3 + 12 / 9) / 18)
+    assert judged == pytest.approx(1 + 1 + 1 / 3)
+    made, judged = work.of_children(context(**steps, **{"children.brackets": 3}))
+    first, second = 2 + 4 / 3 + 12 / 9, 6 + 12 / 3
+    assert made == pytest.approx((9 * first + 5 * second + 3 * 18) / 17 / 18)
+    assert judged == pytest.approx(1 + (9 * 4 / 3 + 5) / 17)
+
+
 def test_devices_beyond_a_batch_of_children_do_nothing_for_them():
     found = work.Work(children=20, at_once=4, child=10.0, finals=80.0, judged=3.0, batch=192)
     assert work.seconds(found, 1.0, 1) == 200 + 80 + 3

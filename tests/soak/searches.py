@@ -19,7 +19,8 @@ from tests.soak.processes import Ended, Running
 from tests.test_end_to_end import timeless
 
 ON_IMAGES = tuple(METHODS)
-ON_TABLES = tuple(name for name in METHODS if name not in ("pgnas", "spos"))  # which train
+TRAIN = ("pgnas", "spos", "hyperband", "bohb")
+ON_TABLES = tuple(name for name in METHODS if name not in TRAIN)
 SMALL = SMALL_FNAS | {
     "search.batch": 4,
     "gp.start": 4,

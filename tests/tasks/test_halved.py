@@ -35,6 +35,7 @@ STEPS, AT = 16, (4, 8)  # epochs of 90 images have 5 steps of 16
 STARTS = np.array([0.0, 0.5, 0.2, 1.0, 0.0, 1.5], np.float32)  # the higher, the worse
 ACTIVE = np.array([True, True, True, True, False, True])
 FREE = np.ones((6, 4), np.float32)
+NONE = np.zeros(6, np.int32)  # rungs that children skip
 
 
 def start(pool, arch, source):
@@ -65,7 +66,7 @@ def quick(monkeypatch):
     )
 
 
-def trained_by(made, ladder=None, costs=FREE):
+def trained_by(made, ladder=None, costs=FREE, brackets=NONE):
     """(what halving gives, who stopped)."""
     mesh = made.population.mesh
     data = toy_data() if made.chunk is None else Data(*map(np.asarray, toy_data()))
@@ -74,7 +75,8 @@ def trained_by(made, ladder=None, costs=FREE):
     keys = jax.random.key_data(jax.random.split(jax.random.key(3), 6))
     given = devices.shard((np.zeros((6, 1), np.int32), ACTIVE, keys), mesh)
     starts = devices.replicate(jnp.float32(1), mesh), devices.shard(STARTS, mesh)
-    by = halved.Ranked(jax.device_get(ladder or halving.empty(2)), costs)
+    known = ladder or halving.empty(2, int(brackets.max()) + 1)
+    by = halved.Ranked(jax.device_get(known), costs, brackets)
     return halved.train(made, by, data, *given, *starts)
 
 
@@ -123,6 +125,29 @@ def test_earlier_children_count_and_where_all_fall_behind_all_stop():
     _, ended = trained_by(how(), best)
     assert not ended.going.any()
     assert np.isnan(ended.readings[:, 1]).all() and not np.isnan(ended.readings[ACTIVE, 0]).any()
+
+
+def test_children_skip_the_rungs_of_their_bracket_and_are_compared_with_their_like():
+    made, brackets = how(), np.array([0, 1, 0, 1, 0, 2], np.int32)
+    found, ended = trained_by(made, brackets=brackets)
+    came = ~np.isnan(ended.readings)
+    # The best of each bracket goes on (of each two; the fifth child is none), the last one anyway.
+    assert came[:, 0].tolist() == [True, False, True, False, False, False]
+    assert came[ACTIVE, 1].tolist() == [True, True, False, True, False]
+    assert ended.going.tolist() == [True, True, False, False, False, True]
+    last = np.where(ended.going, STEPS, np.where(brackets == 0, *AT))
+    for steps in (*AT, STEPS):
+        there, own = in_full(made, steps), ACTIVE & (last == steps)
+        assert own.any()
+        chex.assert_trees_all_close(some(found, own), some(there, own), rtol=1e-5)
+    each = trained_by(how(own=lambda arch: one_network([], arch)), brackets=brackets)
+    chex.assert_trees_all_close(some(each, ACTIVE), some((found, ended), ACTIVE), rtol=1e-4)
+    # Where earlier children of the first bracket are better, the others do not care.
+    best = halving.empty(2, 3)
+    best = best._replace(rewards=best.rewards.at[:2].set(2.0))
+    assert trained_by(made, best, brackets=brackets)[1].going.tolist() == [
+        *(False, True, False, False, False, True)
+    ]
 
 
 def test_children_are_compared_by_their_reward_with_their_own_costs():
@@ -295,7 +320,7 @@ def test_rewards_at_a_rung_go_by_the_costs_of_the_very_child():
     ctx = context(config)
     batch = batch_of(ctx, SPACE.canonical(SPACE.sample(KEY, 3)), jnp.ones(3, bool))
     batch = batch._replace(latency_ms=jnp.array([3.0, 1.0, 2.0]))
-    by = halved.ranked(ctx, halving.empty(2), batch)
+    by = halved.ranked(ctx, halving.empty(2), batch, np.arange(3))
     np.testing.assert_allclose(by.costs[:, 0], [3, 1, 2])
     np.testing.assert_allclose(by.costs[:, 1], np.asarray(batch.macs) / 1e6, rtol=1e-6)
     np.testing.assert_allclose(by.costs[:, 2], np.asarray(batch.params) / 1e6, rtol=1e-6)
@@ -314,6 +339,60 @@ def test_rewards_at_a_rung_go_by_the_costs_of_the_very_child():
     for arch, own in zip(archs, costs, strict=True):
         place = np.all(np.asarray(batch.canonical) == arch, axis=1).argmax()
         np.testing.assert_allclose(own, np.asarray(by.costs)[place])
+
+
+def test_brackets_are_dealt_by_the_key_and_stay_with_the_very_child(monkeypatch):
+    config = halving_settings()
+    config.akp.enabled, config.children.brackets = False, 3
+    ctx = context(config)
+    archs = SPACE.canonical(SPACE.sample(KEY, 3))
+    batch = batch_of(ctx, archs, jnp.array([True, False, True]))
+    trainer = population_trainer.make(ctx, trained.elastic_network(ctx), None)
+    ladder = halved.empty(ctx)
+    assert ladder.rewards.shape[0] == 3
+    trained_ones, settled_ones, kept = [], [], []
+    real = halved.train
+
+    def train(how, by, data, archs, active, *others):
+        trained_ones.append((np.asarray(archs), np.asarray(active), np.asarray(by.brackets)))
+        return real(how, by, data, archs, active, *others)
+
+    def settle(*given):
+        settled_ones.append(np.asarray(given[-1]))
+        return real_settle(*given)
+
+    real_settle = halving.settle
+    monkeypatch.setattr(halved, "train", train)
+    monkeypatch.setattr(halving, "settle", settle)
+    for seed in range(8):
+        key = jax.random.key(seed)
+        expected = halved.dealt(ctx, key, batch.new)
+        assert expected[1] == 0  # it is not trained
+        kept.append(expected.tolist())
+        _, _, outcome, known = population_trainer.train_population(
+            trainer, None, batch, key, ladder
+        )
+        archs, active, brackets = trained_ones[-1]
+        for arch, own, bracket in zip(archs, active, brackets, strict=True):
+            place = np.all(np.asarray(batch.canonical) == arch, axis=1).argmax()
+            assert not own or bracket == expected[place]
+        np.testing.assert_array_equal(settled_ones[-1][: len(expected)], expected)
+        # A child of the last bracket makes all steps, and one alone in its bracket, too.
+        assert np.asarray(outcome.stopped)[expected == 2].tolist() == [0] * (expected == 2).sum()
+        compared = np.isfinite(np.asarray(known.rewards)).sum(axis=1)
+        assert compared.tolist()[0] == (expected[[0, 2]] == 0).sum()
+        assert compared.tolist()[2] == (expected[[0, 2]] == 1).sum()
+    assert len(set(map(tuple, kept))) > 2
+
+
+def test_more_brackets_than_rungs_can_be_skipped_are_told(caplog):
+    config = halving_settings()
+    config.children.brackets = 3
+    evaluator(config)
+    assert not caplog.text
+    config.children.brackets = 9
+    evaluator(config)
+    assert "children.brackets is 9, and with 2 rungs there are 3" in caplog.text
 
 
 @pytest.mark.parametrize(("eta", "steps"), [(1, 8), (2, 1)])
@@ -341,6 +420,12 @@ def test_numbers_of_searches_that_stop_children_are_comparable_with_their_like_o
     assert "halving" not in text and "rungs" not in text
     assert '"halving":2' in protocols.of_images(other, "pool").replace(" ", "")
     assert protocols.of_images(other, "inherited") == protocols.of_images(plain, "inherited")
+    several = other._replace(settings=dataclasses.replace(other.settings, brackets=3, steps=8))
+    assert "brackets" not in protocols.of_images(other, "pool")
+    assert '"brackets":3' in protocols.of_images(several, "pool").replace(" ", "")
+    more = several._replace(settings=dataclasses.replace(several.settings, brackets=9))
+    assert protocols.of_images(more, "pool") == protocols.of_images(several, "pool")
+    assert protocols.of_images(several, "inherited") == protocols.of_images(plain, "inherited")
 
 
 def test_by_default_nobody_stops():
@@ -355,4 +440,4 @@ def test_nothing_of_it_is_in_what_is_said_of_a_winner():
     said = recipe.described(ctx, "fresh", 9, recipe.of(ctx))
     plain = context(settings(True))
     assert said == recipe.described(plain, "fresh", 9, recipe.of(plain))
-    assert not {"halving", "rungs"} & set(said)
+    assert not {"halving", "rungs", "brackets"} & set(said)

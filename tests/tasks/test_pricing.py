@@ -96,7 +96,8 @@ def test_finalists_get_the_same_price(ctx, archs, expected):
 
 
 def test_children_at_a_rung_are_compared_with_their_prices(ctx, archs, expected):
-    by = halved.ranked(ctx, halving.empty(2), batch_of(ctx, archs, jnp.ones(4, bool)))
+    batch = batch_of(ctx, archs, jnp.ones(4, bool))
+    by = halved.ranked(ctx, halving.empty(2), batch, np.zeros(4, np.int32))
     np.testing.assert_allclose(by.costs[:, 3], expected, rtol=1e-5)
 
 

@@ -28,6 +28,16 @@ class Gp:
 
 
 @dataclass(frozen=True)
+class Tpe:
+    """Tree-structured Parzen estimators, of all decisions together; the defaults are BOHB's."""
+
+    good: float = key(0.15, "share of the evaluated networks that are good ones", 0.01, 0.99)
+    random: float = key(1 / 3, "share of proposals that are random", 0.0, 1.0)
+    samples: int = key(64, "candidates of each proposal, drawn near good networks", 1, 10**5)
+    widen: float = key(3.0, "how much wider than the density these are drawn", 1.0, 100.0)
+
+
+@dataclass(frozen=True)
 class Bananas:
     """An ensemble of networks with Thompson sampling."""
 
