@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX loads: no chatt
 
 from absl import flags
 
-from fnas_jax import loop, registry, unread
+from fnas_jax import loop, opening, registry, unread
 from fnas_jax.core import cli, devices, exits, hosts
 from fnas_jax.core.types import Failed, UserError
 from fnas_jax.planning import dry_run
@@ -51,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if values.plan:
             devices.use_all_cores()
             config = registry.completed(config)
-            if told := unread.line(config):
-                print(told, file=sys.stderr)
+            for told in (*opening.early(config), unread.line(config)):
+                if told:
+                    print(told, file=sys.stderr)
             dry_run.run(config, asked, values.workdir or NO_FOLDER, print)
             return
         if asked != dry_run.Asked():

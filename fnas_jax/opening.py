@@ -14,6 +14,7 @@ from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.tasks import facts
 from fnas_jax.tasks.base import Evaluator, Task
+from fnas_jax.training import halving
 
 
 def build(
@@ -42,12 +43,17 @@ def tell(config: ml_collections.ConfigDict, task: Task) -> None:
 
 
 def early(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """What to say of a method whose children stop early, however the keys of that were given."""
+    """What to say of how children stop early, however the keys of that were given."""
     name, own = config.method.name, config.children
-    if name not in registry.EARLY:
-        return ()
-    said = f"children.halving={own.halving} and children.brackets={own.brackets}"
-    return (f"{name} is {registry.EARLY[name]} with {said}",)
+    at = halving.rungs(own.steps, own.halving, own.rungs)
+    brackets = halving.brackets(at, own.brackets)
+    if name in registry.EARLY:
+        said = f"children.halving={own.halving} and children.brackets={brackets}"
+        return (f"{name} is {registry.EARLY[name]} with {said}",)
+    if own.halving and own.brackets > brackets:
+        count = f"with {len(at)} rungs there are {brackets}"
+        return (f"children.brackets is {own.brackets}, and {count}",)
+    return ()
 
 
 def above_budget(batch: int, most: int) -> tuple[str, ...]:

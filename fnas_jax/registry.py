@@ -158,6 +158,8 @@ def completed(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             f"method.name is {name!r}, whose children stop early, and {config.task.name} trains"
             f" none: without that it is {EARLY[name]!r}"
         )
+    if own.halving and own.brackets > 1:
+        return config
     whole = config.copy_and_resolve_references()
     whole.children.halving = own.halving or ETA
     whole.children.brackets = own.brackets if own.brackets > 1 else own.rungs + 1
@@ -243,6 +245,7 @@ def build_all(
     search has begun already (`knowledge.begun`).
     The task is handed to `tell` before the method is built.
     """
+    config = completed(config)
     name = config.method.name
     if name in METHODS:
         build = importlib.import_module(METHODS[name]).build

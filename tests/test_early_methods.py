@@ -8,7 +8,7 @@ import pytest
 
 import fnas_jax
 from fnas_jax import main as command
-from fnas_jax import registry, trials, unread
+from fnas_jax import opening, registry, trials, unread
 from fnas_jax.core import config as config_lib
 from fnas_jax.core.types import UserError
 from fnas_jax.knowledge import store
@@ -95,7 +95,8 @@ def test_a_plan_counts_the_steps_that_their_children_make(capsys):
         assert command.main([*argv, f"--config.method.name={name}"]) == 0
         captured = capsys.readouterr()
         told[name] = captured.out
-        assert not captured.err
+        said = "hyperband is random with children.halving=3 and children.brackets=3\n"
+        assert captured.err == (said if name == "hyperband" else "")
     assert "are made on average" not in told["random"]
     made = halving.share((2, 6), 18, 3, 3)
     assert f"of which {100 * made:.0f}% are made on average" in told["hyperband"]
@@ -122,6 +123,17 @@ def test_bohbs_model_learns_how_far_children_came(tmp_path, monkeypatch):
     furthest = np.sort(steps)[::-1][needed - 1]
     assert furthest > 0 and (steps[:20] < furthest).any()
     np.testing.assert_array_equal(np.asarray(good | bad), steps >= furthest)
+
+
+def test_more_brackets_than_rungs_can_be_skipped_are_told():
+    many = {"children__halving": 2, "children__brackets": 9}
+    said = opening.early(config_of("random", **many))
+    assert said == ("children.brackets is 9, and with 2 rungs there are 3",)
+    assert opening.early(config_of("random", **many | {"children__brackets": 3})) == ()
+    assert opening.early(config_of("random", children__brackets=9)) == ()
+    assert opening.early(config_of("bohb", **many)) == (
+        "bohb is tpe with children.halving=2 and children.brackets=3",
+    )
 
 
 def test_a_task_of_ones_own_may_stop_children_or_not(tmp_path, caplog):

@@ -48,14 +48,15 @@ class Recorded(ml_collections.ConfigDict):
 @pytest.mark.parametrize("name", registry.METHODS)
 def test_each_method_reads_the_sections_that_are_said_to_be_its_own(name, tmp_path):
     write_table(tmp_path / "net.csv")
-    one_shot = name in registry.ONE_SHOT
+    one_shot = name in registry.ONE_SHOT or name in registry.EARLY
     task = "images/digits" if one_shot else f"tabular/{tmp_path / 'net.csv'}"
     changed = {"task__name": task, "method__name": name}
     if one_shot:
         changed |= {"space__blocks": 1, "space__strides": (1,), "akp__enabled": False}
     seen = set()
     with store.tentative(tmp_path / "knowledge") as known:
-        registry.build_all(Recorded(with_values(**changed), seen), Knowledge(known))
+        config = registry.completed(with_values(**changed))
+        registry.build_all(Recorded(config, seen), Knowledge(known))
     read = {key.partition(".")[0] for key in seen} & set(unread.METHODS)
     assert read == {section for section, methods in unread.METHODS.items() if name in methods}
 
@@ -117,8 +118,9 @@ def test_shipped_files_set_nothing_in_vain(name):
         ({"task__name": "tabular/a.csv", "search__seconds": 9.0, "search__winner_share": 0.5}, ""),
         ({"task__noisy": False}, "task.noisy (of tables, and this task has images)"),
         (
-            {"method__name": "pgnas", "children__halving": 2},
-            "children.halving (method.name=pgnas trains one network for all children)",
+            {"method__name": "pgnas", "children__halving": 2, "children__brackets": 3},
+            "children.halving, children.brackets (method.name=pgnas trains one network for all"
+            " children)",
         ),
         (
             {"task__name": "tabular/a.csv", "children__steps": 9, "task__augment__flip": True},

@@ -8,7 +8,6 @@ made without the others. Long batches are kept on the way, as all are (`long_bat
 from __future__ import annotations
 
 import functools
-import logging
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +26,6 @@ from fnas_jax.training.minibatches import Data
 from fnas_jax.training.population import Child, Context, Trained
 from fnas_jax.training.streaming import Compiled
 
-LOG = logging.getLogger(__name__)
 _DEALING = 2**31  # the key of brackets is folded with it, those of children with their places
 
 
@@ -70,9 +68,6 @@ class How(NamedTuple):
 
 def make(ctx: TrainContext, trained: Context, chunk: int | None) -> How:
     """The compiled parts of trainings by `trained`."""
-    if ctx.settings.brackets > brackets(ctx):
-        count = ctx.settings.brackets, len(rungs(ctx)), brackets(ctx)
-        LOG.warning("children.brackets is %d, and with %d rungs there are %d", *count)
     if chunk is not None:
         chunk = streaming.with_a_batch(chunk, trained)
     return How(ctx, trained, streaming.compiled(trained), chunk)
@@ -87,9 +82,9 @@ def rungs(ctx: TrainContext) -> tuple[int, ...]:
     found = halving.rungs(settings.steps, settings.halving, settings.rungs)
     if settings.halving and not found:
         raise UserError(
-            f"children.halving is {settings.halving} and children.steps {settings.steps}, so that"
-            " children have no rung at which they could stop: with more steps than that, 2 to 16"
-            " are allowed, and 0 (all are trained in full), but for methods that need a rung"
+            f"with children.halving={settings.halving} and children.steps={settings.steps} there is"
+            " no rung at which children could stop; allowed are a halving of 2 to 16 and more steps"
+            " than that, or 0: all are trained in full, but by hyperband and bohb"
         )
     return found
 

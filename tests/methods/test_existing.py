@@ -104,6 +104,20 @@ def test_the_nearest_are_those_by_hamming_distance_and_none_twice():
     np.testing.assert_array_equal(nearest(rows, every, key, ROWS[3:5])[0], ROWS[3:5])
 
 
+def test_each_has_its_nearest_whatever_the_others_have():
+    rows, wanted = jnp.asarray(ROWS), np.random.default_rng(2).integers(0, 4, (9, 12))
+    found = np.asarray(existing.nearest_of_each(rows, jax.random.key(0), jnp.asarray(wanted)))
+    for arch, got in zip(wanted, found, strict=True):
+        assert got.tolist() in ROWS.tolist()
+        assert np.sum(arch != got) == min(np.sum(arch != row) for row in ROWS)
+    same = existing.nearest_of_each(rows, jax.random.key(0), rows[jnp.array([3, 3, 5])])
+    np.testing.assert_array_equal(same, ROWS[[3, 3, 5]])
+    # Of equally near ones each comes.
+    two, between = jnp.array([[0, 0], [1, 1]]), jnp.tile(jnp.array([[0, 1]]), (200, 1))
+    share = np.asarray(existing.nearest_of_each(two, jax.random.key(1), between))[:, 0].mean()
+    assert 0.3 < share < 0.7
+
+
 def test_candidates_are_near_their_parents_and_exist():
     rows, parents = jnp.asarray(ROWS), jnp.asarray(ROWS[:2])
     space = categorical.make(CARDS)

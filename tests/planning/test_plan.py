@@ -158,6 +158,16 @@ def test_a_trial_is_run_where_there_is_time(measured, monkeypatch, tmp_path, cap
     assert "plan: learning rate 0.2, by the validation loss after 100 steps" in said
 
 
+def test_plans_count_with_children_that_stop_early(measured, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        trial, "steps_within", lambda facts, speed, size, seconds: asked.append(facts) or 0
+    )
+    early = {"children.halving": 3, "children.rungs": 1, "children.brackets": 2}
+    plan.settle(auto(**early), tmp_path)
+    assert (asked[0].halving, asked[0].rungs, asked[0].brackets) == (3, 1, 2)
+
+
 def test_nothing_is_planned_unless_it_is_asked_for(measured, tmp_path):
     config = config_lib.default()
     assert plan.settle(config, tmp_path) is config and not measured

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from fnas_jax.planning import schedule
 from fnas_jax.planning.schedule import Facts, Size, Speed
+from fnas_jax.training import halving
 
 FACTS = st.builds(
     Facts,
@@ -49,6 +50,15 @@ def test_what_is_enough_keeps_to_the_time(facts, speed, size, seconds):
     assert searching <= 1.06 * (1 - schedule.WINNER_SHARE) * seconds
     training = found.winner_steps * facts.batch * size.high / speed.macs / facts.devices
     assert searching + training <= 1.001 * seconds + facts.batch * size.high / speed.macs
+
+
+def test_what_children_are_expected_to_make_is_that_of_their_brackets():
+    facts = CASE._replace(halving=3, rungs=2, brackets=3)
+    how = (2, 6), 3, 3
+    assert schedule.expected(facts, 18) == (
+        halving.share(how[0], 18, *how[1:]),
+        halving.judgings(*how),
+    )
 
 
 @given(HALVED, SPEEDS, SIZES, st.floats(60, 1e6))

@@ -127,7 +127,7 @@ def test_earlier_children_count_and_where_all_fall_behind_all_stop():
     assert np.isnan(ended.readings[:, 1]).all() and not np.isnan(ended.readings[ACTIVE, 0]).any()
 
 
-def test_children_skip_the_rungs_of_their_bracket_and_are_compared_with_their_like():
+def test_children_skip_the_rungs_of_their_bracket_and_are_compared_with_their_like(monkeypatch):
     made, brackets = how(), np.array([0, 1, 0, 1, 0, 2], np.int32)
     found, ended = trained_by(made, brackets=brackets)
     came = ~np.isnan(ended.readings)
@@ -140,6 +140,17 @@ def test_children_skip_the_rungs_of_their_bracket_and_are_compared_with_their_li
         there, own = in_full(made, steps), ACTIVE & (last == steps)
         assert own.any()
         chex.assert_trees_all_close(some(found, own), some(there, own), rtol=1e-5)
+    judged = []
+    real = streaming.judged
+
+    def watched(given, compiled, chunk, data, trained_ones):
+        judged.append(np.asarray(trained_ones[1].active).tolist())
+        return real(given, compiled, chunk, data, trained_ones)
+
+    monkeypatch.setattr(streaming, "judged", watched)
+    trained_by(made, brackets=brackets)
+    assert judged[0] == [True, False, True, False, False, False]  # nobody is judged in vain
+    assert judged[1] == [True, True, False, True, False, False]
     each = trained_by(how(own=lambda arch: one_network([], arch)), brackets=brackets)
     chex.assert_trees_all_close(some(each, ACTIVE), some((found, ended), ACTIVE), rtol=1e-4)
     # Where earlier children of the first bracket are better, the others do not care.
@@ -385,14 +396,37 @@ def test_brackets_are_dealt_by_the_key_and_stay_with_the_very_child(monkeypatch)
     assert len(set(map(tuple, kept))) > 2
 
 
-def test_more_brackets_than_rungs_can_be_skipped_are_told(caplog):
+def test_the_brackets_of_a_batch_are_its_own_draw_on_any_number_of_devices(monkeypatch):
     config = halving_settings()
-    config.children.brackets = 3
-    evaluator(config)
-    assert not caplog.text
-    config.children.brackets = 9
-    evaluator(config)
-    assert "children.brackets is 9, and with 2 rungs there are 3" in caplog.text
+    config.akp.enabled, config.children.brackets = False, 3
+    ctx = context(config)
+    trainer = population_trainer.make(ctx, trained.elastic_network(ctx), None)
+    batch = batch_of(ctx, SPACE.canonical(SPACE.sample(KEY, 3)), jnp.ones(3, bool))
+    monkeypatch.setattr(devices, "padded_size", lambda count, mesh: 8)
+    monkeypatch.setattr(devices, "balanced", lambda work, mesh: np.arange(len(work)))
+    differ = 0
+    for seed in range(8):
+        key, ladder = jax.random.key(seed), halved.empty(ctx)
+        found = population_trainer.work_of(trainer, batch, key, True, ladder).by.brackets
+        own, among = jax.random.fold_in(key, 2**31), halving.shares(2, 2, 3)
+        np.testing.assert_array_equal(found[:3], halving.dealt(own, batch.new, among))
+        assert found.shape == (8,) and not found[3:].any()
+        differ += not np.array_equal(found[:3], halving.dealt(key, batch.new, among))
+    assert differ
+    # Where nobody stops, nothing is dealt.
+    assert not population_trainer.work_of(trainer, batch, key, True).by.brackets.any()
+
+
+def test_what_earlier_children_read_counts_in_the_next_batch():
+    config = halving_settings()
+    config.akp.enabled = False
+    ctx = context(config)
+    trainer = population_trainer.make(ctx, trained.elastic_network(ctx), None)
+    batch = batch_of(ctx, SPACE.canonical(SPACE.sample(KEY, 3)), jnp.ones(3, bool))
+    best = halved.empty(ctx)
+    best = best._replace(rewards=jnp.full_like(best.rewards, 2.0))
+    _, _, outcome, _ = population_trainer.train_population(trainer, None, batch, KEY, best)
+    assert np.asarray(outcome.stopped).tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize(("eta", "steps"), [(1, 8), (2, 1)])
@@ -400,7 +434,7 @@ def test_where_nobody_could_stop_it_is_told(eta, steps):
     config = halving_settings()
     config.children.halving, config.children.steps = eta, steps
     with pytest.raises(
-        UserError, match=rf"halving is {eta} and children.steps {steps}, .* 2 to 16"
+        UserError, match=rf"halving={eta} and children.steps={steps} there .* 2 to 16"
     ):
         halved.rungs(context(config))
 
@@ -420,6 +454,10 @@ def test_numbers_of_searches_that_stop_children_are_comparable_with_their_like_o
     assert "halving" not in text and "rungs" not in text
     assert '"halving":2' in protocols.of_images(other, "pool").replace(" ", "")
     assert protocols.of_images(other, "inherited") == protocols.of_images(plain, "inherited")
+    for count in (2, 3):
+        changed = dataclasses.replace(other.settings, brackets=count, steps=8)
+        text = protocols.of_images(other._replace(settings=changed), "pool").replace(" ", "")
+        assert f'"brackets":{count}' in text
     several = other._replace(settings=dataclasses.replace(other.settings, brackets=3, steps=8))
     assert "brackets" not in protocols.of_images(other, "pool")
     assert '"brackets":3' in protocols.of_images(several, "pool").replace(" ", "")

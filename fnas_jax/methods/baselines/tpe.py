@@ -184,7 +184,7 @@ def drawn(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
     random, and where all others are known.
     """
     space, config = ctx.space, ctx.config
-    key_near, key_random, key_which, key_ties, key_rows = jax.random.split(key, 5)
+    key_near, key_random, key_which, key_rows = jax.random.split(key, 4)
     masks = divide(ctx, state)
     good, bad = (density(space, state.canonical, mask) for mask in masks)
     close = near(space, good, config.widen, key_near, ctx.batch * config.samples)
@@ -196,10 +196,9 @@ def drawn(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
     random = at_random(ctx, state.proposed, key_random)
     blind = jax.random.uniform(key_which, (ctx.batch, 1)) < config.random
     blind |= ~masks[0].any()
-    ties = jax.random.uniform(key_ties, random.shape[:2])
     values = (
         jnp.where(blind, LAST, ratio.reshape(close.shape[:2])),
-        jnp.where(blind, 0.0, LAST) + ties,
+        jnp.broadcast_to(jnp.where(blind, 0.0, LAST / 2), random.shape[:2]),  # the first one
     )
     return jnp.concatenate([close, random], axis=1), jnp.concatenate(values, axis=1)
 
