@@ -35,17 +35,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from fnas_jax import (
-    ending,
-    iteration,
-    opening,
-    outcome,
-    registry,
-    resuming,
-    simulated,
-    summary,
-    unsent,
-)
+from fnas_jax import ending, iteration, opening, outcome, resuming, simulated, summary, unsent
 from fnas_jax import finals as finals_lib
 from fnas_jax.core import (
     budget,
@@ -72,6 +62,7 @@ from fnas_jax.knowledge import history, pins, store, task_data
 from fnas_jax.knowledge.base import Knowledge
 from fnas_jax.methods.base import SearchMethod
 from fnas_jax.planning import plan
+from fnas_jax.registry import Builder, completed
 from fnas_jax.saving import Saving
 from fnas_jax.ship import best
 from fnas_jax.ship import winner as ship
@@ -98,7 +89,7 @@ class Context(NamedTuple):
 def run(
     config: ml_collections.ConfigDict,
     folder: str | pathlib.Path,
-    builder: registry.Builder = opening.build,
+    builder: Builder = opening.build,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Searches as `config` says, or goes on with the search in `folder`; returns result.json.
@@ -107,8 +98,7 @@ def run(
     wrong input, before anything is trained.
     """
     with contextlib.closing(Clock()) as clock:
-        config = registry.completed(config_lib.validate(config))
-        config = resuming.as_begun(folder, config)
+        config = resuming.as_begun(folder, completed(config_lib.validate(config)))
         tracking.check(config.log)
         if not hosts.is_first():
             return work_for_first_host(plan.settle(config, folder, arrays), builder)
@@ -119,10 +109,7 @@ def run(
 
 
 def search_in(
-    config: ml_collections.ConfigDict,
-    folder: str | pathlib.Path,
-    builder: registry.Builder,
-    clock: Clock,
+    config: ml_collections.ConfigDict, folder: str | pathlib.Path, builder: Builder, clock: Clock
 ) -> dict[str, Any]:
     """As `run`, on the first host."""
     with workdir.opened(folder, config) as path, stages.kept(path):
@@ -172,9 +159,7 @@ def knowledge_of(
     return Knowledge(known, run.began, place / "pool", run.id, run.starts > 0, keep, pinned)
 
 
-def work_for_first_host(
-    config: ml_collections.ConfigDict, builder: registry.Builder
-) -> dict[str, Any]:
+def work_for_first_host(config: ml_collections.ConfigDict, builder: Builder) -> dict[str, Any]:
     """Trains children for the first host until it is done; leaves no files."""
     if hosts.broadcast(np.bool_(False)):
         return {}
