@@ -198,7 +198,7 @@ def _step(planned: _Planned, given: list[Value]) -> tuple[int, list[Value]]:
         taken = min(max(int(given[0]), 0), len(params["branches"]) - 1)
         return _walk(params["branches"][taken], given[1:], asked)
     if name == "scan":
-        return _scan(params, given, asked)
+        return _scan(step, given, asked)
     if name == "while":
         return _while(params, given)
     count = _own(step)
@@ -251,9 +251,16 @@ def _called(step: Any) -> tuple[Any, int]:
     return None, 0
 
 
-def _scan(params: dict[str, Any], given: list[Value], asked: Sequence[bool]) -> Any:
+def _scan(step: Any, given: list[Value], asked: Sequence[bool]) -> Any:
+    params = step.params
     body, length = params["jaxpr"], params["length"]
-    consts, carries = params["num_consts"], params["num_carry"]
+    # By shapes, because JAX's names of their numbers change: rows of inputs and outputs have an
+    # axis more outside the loop than in it.
+    carries = sum(
+        v.aval.shape == a.shape for v, a in zip(step.outvars, body.out_avals, strict=True)
+    )
+    rows_in = sum(v.aval.shape != a.shape for v, a in zip(step.invars, body.in_avals, strict=True))
+    consts = len(given) - carries - rows_in
     if not any(asked) and not _decided(body.jaxpr):
         return length * _walk(body, [None] * len(given))[0], [None] * len(asked)
     fixed, carry, rows = given[:consts], given[consts : consts + carries], given[consts + carries :]

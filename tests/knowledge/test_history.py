@@ -25,8 +25,8 @@ def row(position, decisions=(0, 1), trained=True, ok=True, accuracy=0.5):
 
 def count(connection, run_id=None):
     """Measured rows, of one run or of all."""
-    query = "SELECT sum(trained) FROM evaluations WHERE ?1 IS NULL OR run = ?1"
-    return connection.execute(query, (run_id,)).fetchone()[0]
+    query = "SELECT sum(trained) FROM evaluations WHERE :run IS NULL OR run = :run"
+    return connection.execute(query, {"run": run_id}).fetchone()[0]
 
 
 @pytest.fixture

@@ -75,7 +75,8 @@ def test_all_estimators_fit_the_network(gradient, space):
     assert ctx.training.q == posterior.make(slots, "subset") and len(slots) in (3, 6)
     key = jax.random.key(0)
     state = jax.eval_shape(functools.partial(method.init, ctx), key)
-    images, labels = jax.ShapeDtypeStruct((8, 8, 8, 1), float), jax.ShapeDtypeStruct((8,), int)
+    images = jax.ShapeDtypeStruct((8, 8, 8, 1), jnp.float32)
+    labels = jax.ShapeDtypeStruct((8,), jnp.int32)
     given = state, images, labels, key
     after, _ = jax.eval_shape(functools.partial(method.train, ctx), *given)
     assert after.learnt.phi.shape == (len(slots), 4) and after.samples.shape[1] == sum(slots)
