@@ -49,6 +49,7 @@ LOG = logging.getLogger(__name__)
 LISTED = 20_000  # spaces of at most so many decision vectors have a list of their networks
 ALL = np.iinfo(np.int32).max  # steps of a child that was not stopped
 LARGEST = np.finfo(np.float32).max
+TIE = 1e-3  # nats of a ratio below which chance decides
 LAST = -1e4  # value of candidates that are taken where all others are known
 
 
@@ -184,7 +185,7 @@ def drawn(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
     random, and where all others are known.
     """
     space, config = ctx.space, ctx.config
-    key_near, key_random, key_which, key_rows = jax.random.split(key, 4)
+    key_near, key_random, key_which, key_ties, key_rows = jax.random.split(key, 5)
     masks = divide(ctx, state)
     good, bad = (density(space, state.canonical, mask) for mask in masks)
     close = near(space, good, config.widen, key_near, ctx.batch * config.samples)
@@ -192,6 +193,8 @@ def drawn(ctx: Context, state: State, key: Array) -> tuple[Array, Array]:
         close = rows_lib.nearest_of_each(ctx.existing, key_rows, close)
     close = space.canonical(close)
     ratio = log_density(space, good, close) - log_density(space, bad, close)
+    # Many are equal, and rounding, which follows the number of places, is not to say which is best.
+    ratio += TIE * jax.random.uniform(key_ties, ratio.shape)
     close = close.reshape(ctx.batch, config.samples, -1)
     random = at_random(ctx, state.proposed, key_random)
     blind = jax.random.uniform(key_which, (ctx.batch, 1)) < config.random
