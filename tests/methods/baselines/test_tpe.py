@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fnas_jax.core.config import default
 from fnas_jax.methods.baselines import tpe
 from fnas_jax.methods.baselines.config import Tpe
+from fnas_jax.spaces import categorical
 from fnas_jax.spaces.enumerate import enumerate_networks
 from tests.methods import toy
 
@@ -138,16 +139,31 @@ def test_numbers_are_the_same_however_many_places_there_are():
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_proposals_are_the_same_however_many_places_there_are():
-    """Many ratios are equal here, and rounding follows the number of places."""
-    rewards = [toy.accuracy(x) for x in FORMS[::9]]
-    found = []
-    for capacity in (31, 47):
-        ctx = context(batch=6, capacity=capacity)
-        state = known(rewards, archs=FORMS[::9], capacity=capacity)
-        ask = jax.jit(lambda key, ctx=ctx, state=state: tpe.ask(ctx, state, key)[1].archs)
-        found.append(jax.vmap(ask)(jax.random.split(jax.random.key(0), 40)))
-    np.testing.assert_array_equal(*found)
+def test_rounding_does_not_say_which_of_equal_ones_is_proposed(monkeypatch):
+    """It follows the number of places, and with it the budget."""
+    space = categorical.make((4, 4, 4))
+    forms = enumerate_networks(space)[np.random.default_rng(0).permutation(64)[:12]]
+    ctx = context(batch=1, space=space, random=0.0)
+    state = tpe.init(ctx, jax.random.key(0))
+    state = state._replace(
+        canonical=state.canonical.at[:12].set(forms),
+        rewards=state.rewards.at[:12].set(np.arange(12.0)),
+        observed=state.observed.at[:12].set(True),
+        steps=state.steps.at[:12].set(tpe.ALL),
+        places=jnp.int32(12),
+    )
+    real, keys = tpe.log_density, jax.random.split(jax.random.key(0), 30)
+
+    def proposals(rounding):
+        def rounded(space, of, x):
+            return real(space, of, x) + rounding * jnp.sin(of.mask.sum() * jnp.arange(len(x)))
+
+        monkeypatch.setattr(tpe, "log_density", rounded)
+        return jax.jit(jax.vmap(lambda key: tpe.ask(ctx, state, key)[1].archs))(keys)
+
+    np.testing.assert_array_equal(proposals(0.0), proposals(1e-6))
+    # What is better by more than that is proposed.
+    assert (np.asarray(proposals(0.0)) != np.asarray(proposals(1.0))).any()
 
 
 def test_densities_are_those_by_hand():
