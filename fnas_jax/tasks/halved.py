@@ -89,19 +89,14 @@ def rungs(ctx: TrainContext) -> tuple[int, ...]:
     return found
 
 
-def brackets(ctx: TrainContext) -> int:
-    """How many of Hyperband's brackets children are dealt to."""
-    return halving.brackets(rungs(ctx), ctx.settings.brackets)
-
-
 def empty(ctx: TrainContext) -> Ladder:
     """What is known before the first child; there are rungs."""
-    return halving.empty(len(rungs(ctx)), brackets(ctx))
+    return halving.empty(len(rungs(ctx)), ctx.settings.brackets)
 
 
 def dealt(ctx: TrainContext, key: Array, new: Array) -> np.ndarray:
     """[N] int32: the brackets of the children of `new` [N] of a batch with this `key`."""
-    among = halving.shares(len(rungs(ctx)), ctx.settings.halving, brackets(ctx))
+    among = halving.shares(len(rungs(ctx)), ctx.settings.halving, ctx.settings.brackets)
     return halving.dealt(jax.random.fold_in(key, _DEALING), new, among)
 
 

@@ -77,16 +77,6 @@ class Context(NamedTuple):
     existing: Array | None = None  # `Task.existing`
     everything: Array | None = None  # [L, T] all networks of a space that can be listed
 
-    @property
-    def least(self) -> int:
-        """N_min: networks of a density, at least."""
-        return len(self.space.cardinalities) + 1
-
-    @property
-    def needed(self) -> int:
-        """Networks that have to be known before the model is asked."""
-        return self.least + 2
-
 
 class Density(NamedTuple):
     """A density of decisions, by the networks of `mask` among C."""
@@ -131,19 +121,23 @@ def init(ctx: Context, key: Array) -> State:
     )
 
 
+def least(space: Space) -> int:
+    """N_min: networks of a density, at least. The model is asked when 2 more are known."""
+    return len(space.cardinalities) + 1
+
+
 def divide(ctx: Context, state: State) -> tuple[Array, Array]:
     """(good [C] bool, bad [C] bool) networks; none where too few are known."""
-    if ctx.capacity < ctx.needed:
-        return state.observed & False, state.observed & False
     furthest = jnp.sort(jnp.where(state.observed, state.steps, 0), descending=True)
-    edge = furthest[ctx.needed - 1]
+    few = least(ctx.space)
+    edge = furthest.at[few + 1].get(mode="fill", fill_value=0)  # 0: not so many are known
     sound = state.observed & (state.steps >= edge) & (edge > 0)
     failed = state.observed & (state.steps == 0) & (edge > 0)
     order = jnp.where(sound, -state.rewards, jnp.where(failed, LARGEST, jnp.inf))
     rank = jnp.argsort(jnp.argsort(order, stable=True))
     count, every = sound.sum(), (sound | failed).sum()
-    good = jnp.maximum(jnp.floor(ctx.config.good * count).astype(jnp.int32), ctx.least)
-    bad = jnp.maximum(every - good, ctx.least)
+    good = jnp.maximum(jnp.floor(ctx.config.good * count).astype(jnp.int32), few)
+    bad = jnp.maximum(every - good, few)
     return sound & (rank < good), (sound | failed) & (rank >= every - bad)
 
 
@@ -257,7 +251,7 @@ def tell(state: State, proposal: Proposal, metrics: Metrics) -> State:
 def build(config: Any, space: Space, task: Task, knowledge: Any) -> tuple[SearchMethod, Evaluator]:
     """The search with the numbers of `config.tpe`."""
     numbers, n = read(Tpe, config.tpe), config.search.batch
-    needed, most = Context(space, numbers, n, 0).needed, config.search.budget
+    needed, most = least(space) + 2, config.search.budget
     if most <= needed:
         LOG.warning(
             "all of search.budget=%d is random: the model is asked when %d networks are known",

@@ -40,6 +40,18 @@ def known(rewards, stopped=None, capacity=40, archs=None):
     )
 
 
+def asked_for(method, iterations):
+    """(the last state, all architectures that were asked for) of a search of the toy problem."""
+    method, archs = toy.compiled(method), []
+    state = method.init(jax.random.key(0))
+    for i in range(iterations):
+        state, proposal = method.ask(state, jax.random.key(i))
+        new = np.asarray(proposal.archs)
+        state = method.tell(state, proposal, toy.metrics(toy.accuracy(new)))
+        archs += new.tolist()
+    return state, archs
+
+
 def density_by_hand(rows, x):
     """The mean over `rows` of products of Aitchison & Aitken's kernels."""
     total = 0.0
@@ -262,13 +274,7 @@ def test_beyond_its_capacity_it_goes_on_without_learning():
 
 def test_equal_networks_are_one_and_what_is_not_allowed_is_not_proposed():
     method = tpe.make(toy.IDLE, Tpe(), 4, 40, allowed=lambda archs: archs[:, 4] != 1)
-    state = method.init(jax.random.key(0))
-    archs = []
-    for i in range(8):
-        state, proposal = jax.jit(method.ask)(state, jax.random.key(i))
-        archs += np.asarray(proposal.archs).tolist()
-        rewards = [toy.accuracy(np.array(x)) for x in archs[-4:]]
-        state = method.tell(state, proposal, toy.metrics(rewards))
+    _, archs = asked_for(method, 8)
     assert len(set(map(tuple, archs))) == len(archs)
     assert all(x[4] != 1 and (x[0] or not x[1]) for x in archs)
 
@@ -277,14 +283,8 @@ def test_equal_networks_are_one_and_what_is_not_allowed_is_not_proposed():
 def test_of_a_table_with_gaps_only_its_rows_are_proposed(listed, monkeypatch):
     monkeypatch.setattr(tpe, "LISTED", 20_000 if listed else 10)
     rows = FORMS[::7]
-    method = toy.compiled(tpe.make(toy.SPACE, Tpe(random=0.2), 5, 31, existing=jnp.asarray(rows)))
-    state = method.init(jax.random.key(0))
-    archs = []
-    for i in range(5):
-        state, proposal = method.ask(state, jax.random.key(i))
-        archs += np.asarray(proposal.archs).tolist()
-        rewards = [toy.accuracy(np.array(x)) for x in archs[-5:]]
-        state = method.tell(state, proposal, toy.metrics(rewards))
+    method = tpe.make(toy.SPACE, Tpe(random=0.2), 5, 31, existing=jnp.asarray(rows))
+    _, archs = asked_for(method, 5)
     assert set(map(tuple, archs)) <= set(map(tuple, rows.tolist()))
     assert len(set(map(tuple, archs))) == 25
 
@@ -292,15 +292,8 @@ def test_of_a_table_with_gaps_only_its_rows_are_proposed(listed, monkeypatch):
 @pytest.mark.parametrize("listed", [True, False])
 def test_where_a_space_is_listed_all_of_it_is_found(listed, monkeypatch):
     monkeypatch.setattr(tpe, "LISTED", 20_000 if listed else 10)
-    method = toy.compiled(tpe.make(toy.IDLE, Tpe(samples=3), 9, 130))
-    state = method.init(jax.random.key(0))
+    state, archs = asked_for(tpe.make(toy.IDLE, Tpe(samples=3), 9, 130), 14)
     assert (state.proposed is not None) == listed
-    archs = []
-    for i in range(14):
-        state, proposal = method.ask(state, jax.random.key(i))
-        archs += np.asarray(proposal.archs).tolist()
-        rewards = [toy.accuracy(np.array(x)) for x in archs[-9:]]
-        state = method.tell(state, proposal, toy.metrics(rewards))
     found = len(set(map(tuple, archs)))
     assert found == 126 if listed else 60 < found < 126
     np.testing.assert_array_equal(state.places, found)
